@@ -1,0 +1,180 @@
+"""The numbers of a CLIP: frozen dataclasses, and the published sizes with their sources.
+
+Sizes: openai/CLIP (the nine released models), open_clip's model_configs/*.json (3.3.0). Everything but the number of
+vision heads and the activation can be read off a checkpoint's shapes; for those two there are `vision_heads` and the
+table.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+
+VOCAB = 49408  # 256 bytes + 256 bytes at a word's end + 48894 merges + start + end
+CONTEXT = 77  # tokens, start and end included
+NORM_EPS = 1e-5
+ACTIVATIONS = ("quick_gelu", "gelu")
+
+OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)  # openai/CLIP clip/clip.py `_transform`, RGB, of values in 0..1
+OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+def _check(name: str, width: int, heads: int, activation: str) -> None:
+    if heads < 1 or width % heads:
+        raise ValueError(f"{name}: {heads} heads cannot share a width of {width}; choose heads that divide it")
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"{name}: the activation is {activation!r}; it must be one of {', '.join(ACTIVATIONS)}")
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """A causal transformer over tokens."""
+
+    width: int
+    layers: int
+    heads: int
+    mlp: int
+    embed: int  # of the space shared with images
+    vocab: int = VOCAB
+    context: int = CONTEXT
+    activation: str = "quick_gelu"
+
+    def __post_init__(self):
+        _check("text encoder", self.width, self.heads, self.activation)
+
+
+@dataclass(frozen=True)
+class VisionConfig:
+    """A vision transformer over square patches of a square picture."""
+
+    width: int
+    layers: int
+    heads: int
+    mlp: int
+    patch_px: int
+    image_px: int
+    embed: int
+    activation: str = "quick_gelu"
+
+    def __post_init__(self):
+        _check("image encoder", self.width, self.heads, self.activation)
+        if self.image_px % self.patch_px:
+            raise ValueError(
+                f"image encoder: pictures of {self.image_px} px do not divide into patches of {self.patch_px} px"
+            )
+
+    @property
+    def grid(self) -> int:
+        """Patches along one side."""
+        return self.image_px // self.patch_px
+
+    @property
+    def positions(self) -> int:
+        """Tokens of a picture: the class token and one for each patch."""
+        return self.grid**2 + 1
+
+
+@dataclass(frozen=True)
+class CLIPConfig:
+    """Both encoders, into one space, and how pictures are normalised for it."""
+
+    text: TextConfig
+    vision: VisionConfig
+    mean: tuple[float, float, float] = OPENAI_MEAN
+    std: tuple[float, float, float] = OPENAI_STD
+
+    def __post_init__(self):
+        if self.text.embed != self.vision.embed:
+            raise ValueError(
+                f"texts are embedded in {self.text.embed} dimensions and pictures in {self.vision.embed}: "
+                "the two halves do not belong together"
+            )
+
+
+def vision_heads(width: int) -> int:
+    """The number of heads of a published image encoder, which its tensors do not tell.
+
+    64 channels a head up to width 1024; OpenCLIP's H, g and bigG have 16 heads (of 80, 88 and 104 channels).
+    openai/CLIP's `build_model` takes width // 64 always, which is wrong for those three. A width that 64 does not
+    divide and no published model has gets the most heads <= width / 64 that divide it.
+    """
+    if width in (1280, 1408, 1664):
+        return 16
+    heads = max(1, width // 64)
+    while width % heads:
+        heads -= 1
+    return heads
+
+
+def text_heads(width: int) -> int:
+    """64 channels a head in every published text encoder; the nearest divisor below that for other widths."""
+    heads = max(1, width // 64)
+    while width % heads:
+        heads -= 1
+    return heads
+
+
+def _text(width: int, layers: int, embed: int, activation: str) -> TextConfig:
+    return TextConfig(width, layers, width // 64, 4 * width, embed, activation=activation)
+
+
+CLIP_L = _text(768, 12, 768, "quick_gelu")  # SD1, SDXL, SD3, Flux; openai/clip-vit-large-patch14
+CLIP_H = _text(1024, 24, 1024, "gelu")  # SD2; laion/CLIP-ViT-H-14-laion2B-s32B-b79K
+CLIP_G = _text(1280, 32, 1280, "gelu")  # SDXL, SD3; laion/CLIP-ViT-bigG-14-laion2B-39B-b160k
+
+TEXT_FAMILIES: dict[str, TextConfig] = {"clip_l": CLIP_L, "clip_h": CLIP_H, "clip_g": CLIP_G}
+
+
+def _clip(embed: int, text: tuple[int, int], vision: tuple[int, int, int], px: tuple[int, int], act: str) -> CLIPConfig:
+    width, layers, mlp = vision
+    image = VisionConfig(width, layers, vision_heads(width), mlp, px[1], px[0], embed, act)
+    return CLIPConfig(_text(*text, embed, act), image)
+
+
+PUBLISHED: dict[str, CLIPConfig] = {
+    # openai/CLIP, clip/model.py; weights of 2021 and 2022
+    "ViT-B-32": _clip(512, (512, 12), (768, 12, 3072), (224, 32), "quick_gelu"),
+    "ViT-B-16": _clip(512, (512, 12), (768, 12, 3072), (224, 16), "quick_gelu"),
+    "ViT-L-14": _clip(768, (768, 12), (1024, 24, 4096), (224, 14), "quick_gelu"),
+    "ViT-L-14-336": _clip(768, (768, 12), (1024, 24, 4096), (336, 14), "quick_gelu"),
+    # open_clip, model_configs/
+    "ViT-B-16-plus-240": _clip(640, (640, 12), (896, 12, 3584), (240, 16), "gelu"),
+    "ViT-H-14": _clip(1024, (1024, 24), (1280, 32, 5120), (224, 14), "gelu"),
+    "ViT-H-14-378": _clip(1024, (1024, 24), (1280, 32, 5120), (378, 14), "quick_gelu"),  # apple/DFN5B
+    "ViT-g-14": _clip(1024, (1024, 24), (1408, 40, 6144), (224, 14), "gelu"),
+    "ViT-bigG-14": _clip(1280, (1280, 32), (1664, 48, 8192), (224, 14), "gelu"),
+}
+
+
+def with_activation(config: CLIPConfig, activation: str) -> CLIPConfig:
+    """The same sizes with another activation in both halves (open_clip trained B/32 with both, say)."""
+    return replace(
+        config,
+        text=replace(config.text, activation=activation),
+        vision=replace(config.vision, activation=activation),
+    )
+
+
+_METADATA_KEY = "clip_config"
+
+
+def to_metadata(config: CLIPConfig) -> dict[str, str]:
+    """The config as an entry for a safetensors header: shapes do not tell activation, heads, mean and std."""
+    return {_METADATA_KEY: json.dumps(asdict(config), sort_keys=True)}
+
+
+def from_metadata(metadata: Mapping[str, str]) -> CLIPConfig | None:
+    """The config that `to_metadata` wrote; None where there is none.
+
+    Raises:
+        ValueError: there is one, but it cannot be read.
+    """
+    if _METADATA_KEY not in metadata:
+        return None
+    try:
+        fields = json.loads(metadata[_METADATA_KEY])
+        text, vision = TextConfig(**fields["text"]), VisionConfig(**fields["vision"])
+        return CLIPConfig(text, vision, tuple(fields["mean"]), tuple(fields["std"]))
+    except (KeyError, TypeError, json.JSONDecodeError) as error:
+        raise ValueError(
+            f"the header's {_METADATA_KEY} cannot be read ({error}); save the model again, or remove the entry"
+        ) from error

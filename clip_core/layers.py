@@ -1,0 +1,161 @@
+"""The transformer block that both encoders share: attention and a two-layer perceptron, each after a norm and added
+back.
+
+Names of the modules are Hugging Face's (`self_attn.q_proj`, `mlp.fc1`, ...), because LoRA files are written against
+them. Source of the arithmetic: openai/CLIP clip/model.py `ResidualAttentionBlock`.
+
+`operations` is a namespace with Linear, LayerNorm, Embedding and Conv2d: `torch.nn`, or a host's layers that cast
+their weights to the input's type at use. Weights are therefore only ever used through the `forward` of their layer.
+"""
+
+from types import ModuleType, SimpleNamespace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .config import NORM_EPS
+
+Operations = ModuleType | SimpleNamespace | type
+
+
+class Unfilled:
+    """`torch.nn`'s layers without their first random values, for networks of which only the shapes are wanted."""
+
+    class Linear(nn.Linear):
+        def reset_parameters(self) -> None: ...
+
+    class Conv2d(nn.Conv2d):
+        def reset_parameters(self) -> None: ...
+
+    class LayerNorm(nn.LayerNorm):
+        def reset_parameters(self) -> None: ...
+
+    class Embedding(nn.Embedding):
+        def reset_parameters(self) -> None: ...
+
+
+def activate(x: Tensor, activation: str) -> Tensor:
+    """`gelu` (the exact one, with erf) or `quick_gelu`, OpenAI's x * sigmoid(1.702 x)."""
+    return x * torch.sigmoid(1.702 * x) if activation == "quick_gelu" else F.gelu(x)
+
+
+def activation_dtype(norm: nn.Module) -> torch.dtype:
+    """The type that activations are to have in the network of this norm: float32 where layers cast their weights to
+    their input's type (a host's layers), the weights' own type with plain `torch.nn`, which cannot mix types.
+    """
+    return norm.weight.dtype if type(norm) is nn.LayerNorm else torch.float32
+
+
+def causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """softmax(q k^T / sqrt(C) + causal mask) v, as three plain steps. Over the 77 tokens of a text that is as quick
+    on a CPU as the fused kernel, and in this order of additions a prompt's encoding has the very bits of ComfyUI's
+    on its CPU.
+
+    three times [B, H, T, C] -> [B, H, T, C]
+    """
+    batch, heads, tokens, width = q.shape
+    q, k, v = (x.reshape(batch * heads, tokens, width) for x in (q, k, v))
+    mask = torch.full((tokens, tokens), -torch.inf, dtype=q.dtype, device=q.device).triu_(1)
+    near = torch.bmm(q, k.transpose(1, 2)) * width**-0.5 + mask  # [B * H, T, T]
+    return torch.bmm(near.softmax(-1), v).view(batch, heads, tokens, width)
+
+
+class Attention(nn.Module):
+    """Self-attention over all tokens, or, if `causal`, over the tokens up to one's own."""
+
+    def __init__(self, width: int, heads: int, *, causal: bool, operations: Operations, device, dtype):
+        super().__init__()
+        self.heads, self.causal = heads, causal
+        for name in ("k_proj", "v_proj", "q_proj", "out_proj"):
+            setattr(self, name, operations.Linear(width, width, device=device, dtype=dtype))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, T, C] -> [B, T, C]"""
+        q, k, v = (self._by_head(project(x)) for project in (self.q_proj, self.k_proj, self.v_proj))  # [B, H, T, C/H]
+        if self.causal and x.device.type == "cpu":
+            mixed = causal_attention(q, k, v)
+        else:
+            mixed = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
+        return self.out_proj(mixed.transpose(1, 2).flatten(2))
+
+    def _by_head(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+
+class MLP(nn.Module):
+    def __init__(self, width: int, hidden: int, activation: str, *, operations: Operations, device, dtype):
+        super().__init__()
+        self.activation = activation
+        self.fc1 = operations.Linear(width, hidden, device=device, dtype=dtype)
+        self.fc2 = operations.Linear(hidden, width, device=device, dtype=dtype)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., C] -> [..., C]"""
+        return self.fc2(activate(self.fc1(x), self.activation))
+
+
+class Block(nn.Module):
+    def __init__(
+        self, width: int, heads: int, mlp: int, activation: str, *, causal: bool, operations: Operations, device, dtype
+    ):
+        super().__init__()
+        placed = {"operations": operations, "device": device, "dtype": dtype}
+        self.self_attn = Attention(width, heads, causal=causal, **placed)
+        self.layer_norm1 = operations.LayerNorm(width, eps=NORM_EPS, device=device, dtype=dtype)
+        self.mlp = MLP(width, mlp, activation, **placed)
+        self.layer_norm2 = operations.LayerNorm(width, eps=NORM_EPS, device=device, dtype=dtype)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, T, C] -> [B, T, C]"""
+        x = x + self.self_attn(self.layer_norm1(x))
+        return x + self.mlp(self.layer_norm2(x))
+
+
+class Stack(nn.Module):
+    """The blocks in a row."""
+
+    def __init__(
+        self,
+        layers: int,
+        width: int,
+        heads: int,
+        mlp: int,
+        activation: str,
+        *,
+        causal: bool,
+        operations: Operations,
+        device,
+        dtype,
+    ):
+        super().__init__()
+        placed = {"operations": operations, "device": device, "dtype": dtype}
+        sizes = (width, heads, mlp, activation)
+        self.layers = nn.ModuleList(Block(*sizes, causal=causal, **placed) for _ in range(layers))
+
+    def forward(self, x: Tensor, layer: int | None = None) -> tuple[Tensor, Tensor]:
+        """The output of the last block, and of block `layer` (see `block_number`), which is the same tensor for None.
+
+        [B, T, C] -> [B, T, C], [B, T, C]
+        """
+        wanted = block_number(layer, len(self.layers))
+        chosen = x
+        for number, block in enumerate(self.layers, 1):
+            x = block(x)
+            if number == wanted:
+                chosen = x
+        return x, chosen
+
+
+def block_number(layer: int | None, layers: int) -> int:
+    """How many blocks have been passed at `layer`, which counts as HF's `hidden_states` do: 0 is what goes into the
+    first block, 1 its output, -1 (and None) the output of the last block, -2 that of the last but one.
+
+    Raises:
+        ValueError: there is no such layer.
+    """
+    if layer is None:
+        return layers
+    if not -layers - 1 <= layer <= layers:
+        raise ValueError(f"layer {layer} was asked for, but this encoder has layers {-layers - 1} to {layers}")
+    return layer if layer >= 0 else layers + 1 + layer

@@ -1,0 +1,196 @@
+"""Text <-> token ids: CLIP's byte-level BPE. Source of the rules: openai/CLIP clip/simple_tokenizer.py (commit
+d05afc4).
+
+Text is cleaned (ftfy, HTML entities, whitespace, lower case), cut into words by a pattern, each word's UTF-8 bytes
+are written as printable characters, and neighbours are merged in the order of a table (`bpe_merges.txt.gz`) until no
+entry fits. The ids in order: 256 bytes, the same 256 at the end of a word, 48894 merges, start, end.
+"""
+
+import gzip
+import heapq
+import html
+import unicodedata
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import ftfy
+import regex
+import torch
+from ftfy.fixes import fix_surrogates
+from torch import Tensor
+
+from .config import CONTEXT
+
+START = 49406
+END = 49407
+_WORD_END = "</w>"
+_SPECIALS = {"<|startoftext|>": START, "<|endoftext|>": END}
+_SPECIAL = "|".join(map(regex.escape, _SPECIALS))
+_WORD = r"'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"
+_CACHED_WORD = 64  # characters; longer ones are junk that will not come again
+_CACHED_WORDS = 1 << 16
+
+
+def openai_words(text: str) -> list[str | int]:
+    """The text cleaned and cut as openai/CLIP does: repaired encoding, HTML entities resolved twice, single spaces,
+    lower case. Start and end tokens can be written in the text, if no other sign touches them on the left.
+
+    CLIPTokenizer of transformers 4 with ftfy differs in two things: it leaves HTML entities that ftfy leaves (those
+    in a text with `<`, and those without `;`), and it finds start and end tokens anywhere.
+    """
+    text = html.unescape(html.unescape(ftfy.fix_text(text)))
+    text = regex.sub(r"\s+", " ", text.strip()).strip().lower()
+    return [_SPECIALS.get(word, word) for word in regex.findall(f"{_SPECIAL}|{_WORD}", text, regex.IGNORECASE)]
+
+
+def transformers_words(text: str) -> list[str | int]:
+    """The text cleaned and cut as CLIPTokenizer of transformers 5 (and ComfyUI with it): NFC, single spaces, lower
+    case.
+
+    It differs from `openai_words` where ftfy or HTML entities would change the text (curly quotes, full-width letters,
+    ligatures, broken encodings, control characters, `&amp;`), in a capital sigma at the end of a word, in 'ſ, and for
+    start and end tokens written in the text, which it finds anywhere, but only in lower case. Characters newer than
+    Unicode 15 are letters here as soon as `regex` knows them, and signs in the tables of the `tokenizers` library.
+    """
+    words = []
+    for part in regex.split(f"({_SPECIAL})", fix_surrogates(text)):
+        if part in _SPECIALS:
+            words.append(_SPECIALS[part])
+            continue
+        letters = regex.sub(r"\s+", " ", unicodedata.normalize("NFC", part))
+        for word in regex.findall(f"{_SPECIAL}|{_WORD}", "".join(letter.lower() for letter in letters)):
+            # a special token in capitals is cut out as a word, and then cut again by GPT-2's pattern
+            words += regex.findall(_WORD, word) if word in _SPECIALS else [word]
+    return words
+
+
+# a text -> its words; a special token is there as its id
+RULES: dict[str, Callable[[str], list[str | int]]] = {"openai": openai_words, "transformers": transformers_words}
+
+
+def byte_characters() -> list[str]:
+    """A printable character for each byte (GPT-2's table): printable Latin-1 is itself, the rest follows from U+0100
+    on.
+    """
+    own = {*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)}
+    others = iter(range(256, 512))
+    return [chr(byte) if byte in own else chr(next(others)) for byte in range(256)]
+
+
+class Vocabulary:
+    """The tables made from the merges file. Build it through `vocabulary()`, which does so once."""
+
+    def __init__(self, merges: Sequence[tuple[str, str]]):
+        letters = byte_characters()
+        # ids 0..255 are the bytes in the order of their characters' numbers in Latin-1, the shifted ones last
+        order = sorted(range(256), key=lambda byte: ord(letters[byte]))
+        self.pieces = [letters[byte] for byte in order]
+        self.pieces += [piece + _WORD_END for piece in self.pieces]
+        self.pieces += [left + right for left, right in merges]
+        self.pieces += list(_SPECIALS)
+        self.ids = {piece: number for number, piece in enumerate(self.pieces)}
+        self.byte_ids = [self.ids[letter] for letter in letters]
+        self.bytes = {letter: byte for byte, letter in enumerate(letters)}
+        self.merges = {(self.ids[left], self.ids[right]): rank for rank, (left, right) in enumerate(merges)}
+
+
+@lru_cache(maxsize=1)
+def vocabulary() -> Vocabulary:
+    """The merges beside this file, read on first use."""
+    lines = gzip.decompress(Path(__file__).with_name("bpe_merges.txt.gz").read_bytes()).decode("utf-8").splitlines()
+    return Vocabulary([tuple(line.split(" ")) for line in lines])
+
+
+def merge(ids: list[int], merges: dict[tuple[int, int], int], first_merged: int) -> list[int]:
+    """Join neighbours, the pair of lowest rank first, all of its places from left to right, until no pair is in the
+    table.
+
+    A queue of pairs over a linked list: n log n where the textbook loop is quadratic. All places of one pair are
+    joined before any new pair is looked at, as the textbook loop does; a plain queue would differ where a new pair
+    has a lower rank.
+    """
+    ids, after, before = list(ids), list(range(1, len(ids) + 1)), list(range(-1, len(ids) - 1))
+    queue = [(merges[pair], place) for place, pair in enumerate(zip(ids, ids[1:])) if pair in merges]
+    heapq.heapify(queue)
+    while queue:
+        rank, fresh = queue[0][0], []
+        while queue and queue[0][0] == rank:
+            place = heapq.heappop(queue)[1]
+            right = after[place]
+            if right >= len(ids) or merges.get((ids[place], ids[right])) != rank:
+                continue  # one of the two has been joined to another neighbour since
+            ids[place], ids[right] = first_merged + rank, -1
+            after[place] = after[right]
+            if after[right] < len(ids):
+                before[after[right]] = place
+            fresh += [place, before[place]]
+        for place in set(fresh):
+            if place >= 0 and ids[place] >= 0 and after[place] < len(ids):
+                new_rank = merges.get((ids[place], ids[after[place]]))
+                if new_rank is not None:
+                    heapq.heappush(queue, (new_rank, place))
+    return [number for number in ids if number >= 0]
+
+
+class Tokenizer:
+    """CLIP's tokenizer. Cheap to make: the tables are shared and read on first use.
+
+    `rules` says how text is cleaned and cut, see RULES; for ordinary text all are the same.
+    """
+
+    def __init__(self, rules: str = "openai"):
+        if rules not in RULES:
+            raise ValueError(f"there are no tokenizer rules called {rules!r}; choose one of {', '.join(RULES)}")
+        self.rules = rules
+        self._cache: dict[str, tuple[int, ...]] = {}
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of a text, without start and end; an empty text has none."""
+        ids = []
+        for word in RULES[self.rules](text):
+            ids += [word] if isinstance(word, int) else self._word(word)
+        return ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of ids, words set apart by blanks, start and end left out; bytes that are no UTF-8 become U+FFFD."""
+        return self._text(number for number in ids if number not in (START, END)).strip()
+
+    def piece(self, number: int) -> str:
+        """One token as one reads it; a blank after it where it ends a word. Start and end keep their names."""
+        return vocabulary().pieces[number] if number in (START, END) else self._text([number])
+
+    def batch(self, texts: Sequence[str], context: int = CONTEXT, pad: int = END) -> tuple[Tensor, list[int]]:
+        """Rows for the encoder: start, the text, end, then `pad`; and how many tokens each text had too many.
+
+        SD1 and HF's CLIP-L pad with the end token, openai/CLIP, SD2 and SDXL's G with 0. -> int64 [N, context], N
+        numbers
+        """
+        rows = torch.full((len(texts), context), pad, dtype=torch.long)
+        cut = []
+        for row, text in zip(rows, texts):
+            ids = self.encode(text)
+            kept = [START, *ids[: context - 2], END]
+            row[: len(kept)] = torch.tensor(kept)
+            cut.append(max(0, len(ids) - (context - 2)))
+        return rows, cut
+
+    def _text(self, ids: Iterable[int]) -> str:
+        known = vocabulary()
+        letters = "".join(known.pieces[number] for number in ids)
+        parts = letters.split(_WORD_END)
+        return " ".join(bytes(known.bytes[letter] for letter in part).decode("utf-8", "replace") for part in parts)
+
+    def _word(self, word: str) -> tuple[int, ...]:
+        found = self._cache.get(word)
+        if found is None:
+            found = self._split(word)
+            if len(word) <= _CACHED_WORD and len(self._cache) < _CACHED_WORDS:
+                self._cache[word] = found
+        return found
+
+    def _split(self, word: str) -> tuple[int, ...]:
+        known = vocabulary()
+        ids = [known.byte_ids[byte] for byte in word.encode("utf-8")]
+        ids[-1] += 256  # the byte that ends the word
+        return tuple(merge(ids, known.merges, first_merged=512))

@@ -1,0 +1,151 @@
+"""Pictures: read as ComfyUI's LoadImage reads them, written as its SaveImage writes and numbers them.
+
+Facts from ComfyUI 0.3.64, nodes.py (LoadImage, SaveImage) and folder_paths.py (get_save_image_path). Where the host
+turns a 16-bit grey picture white (it divides by 255 twice over), this divides by 65535.
+"""
+
+import os
+import struct
+import time
+import warnings
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, ImageSequence, PngImagePlugin, UnidentifiedImageError
+from torch import Tensor
+
+from .contents import size_text
+from .errors import FileFormatError
+from .sniff import regular_file_size
+from .writing import write_whole
+
+MAX_PIXELS = 178_956_970  # all frames together; where Pillow, too, refuses a single picture
+_COMPRESS_LEVEL = 4  # ComfyUI's
+_FIRST_FRAME_ONLY = ("MPO",)  # a camera's photograph with previews of itself
+_BROKEN = (OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError, OverflowError, MemoryError,
+           struct.error)  # what Pillow's readers raise for damaged files
+
+
+def read_image(path: str | PathLike) -> tuple[Tensor, Tensor]:
+    """The picture turned upright by its EXIF mark, and its transparency: mask = 1 - alpha, zeros without alpha.
+
+    Frames of an animation are rows of the batch; frames of another size than the first are left out, as in ComfyUI.
+
+    -> image [N, H, W, 3] in 0..1, mask [N, H, W] in 0..1
+
+    Raises:
+        FileFormatError: missing, empty, no picture, cut short, or more than MAX_PIXELS pixels.
+    """
+    path = Path(path)
+    size = regular_file_size(path)
+    images, masks, pixels = [], [], 0
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path) as picture:
+                for frame in ImageSequence.Iterator(picture):
+                    pixels += frame.width * frame.height
+                    if pixels > MAX_PIXELS:
+                        raise FileFormatError(path, f"it has more than {MAX_PIXELS // 10**6} million pixels in "
+                                                    f"{size_text(size)}: too many to open")
+                    image, mask = _frame(frame)
+                    if not images or image.shape == images[0].shape:
+                        images.append(image)
+                        masks.append(mask)
+                    if picture.format in _FIRST_FRAME_ONLY:
+                        break
+    except FileFormatError:
+        raise
+    except UnidentifiedImageError as error:
+        raise FileFormatError(path, "this is no picture of a kind known here; expected PNG, JPEG, WebP, GIF, BMP or "
+                                    "TIFF") from error
+    except Image.DecompressionBombError as error:
+        raise FileFormatError(path, f"it has more than {MAX_PIXELS // 10**6} million pixels in {size_text(size)}: "
+                                    "too many to open") from error
+    except _BROKEN as error:
+        raise FileFormatError(path, "this picture is damaged or was cut short, and cannot be read to its "
+                                    "end") from error
+    if not images:
+        raise FileFormatError(path, "this picture has no frames")
+    return torch.cat(images), torch.cat(masks)
+
+
+def write_png(path: str | PathLike, image: Tensor, text: dict[str, str]) -> None:
+    """Write one picture [H, W, 3] in 0..1 with its texts, whole or not at all; cut to 8 bits as ComfyUI does.
+
+    Raises:
+        ValueError: no pixels, another shape, or NaN. FileFormatError: the disk refused.
+    """
+    if image.ndim != 3 or image.shape[-1] != 3 or not image.numel():
+        raise ValueError(f"a picture [height, width, 3] was expected, and this is {list(image.shape)}")
+    values = image.detach().float().cpu().numpy()
+    if np.isnan(values).any():
+        raise ValueError(f"{Path(path).name}: the picture has NaN pixels: something before it went wrong")
+    picture = Image.fromarray(np.clip(255.0 * values, 0, 255).astype(np.uint8))
+    chunks = PngImagePlugin.PngInfo()
+    for key, value in text.items():
+        chunks.add_text(key, value)
+    write_whole(path, lambda file: picture.save(file, "PNG", pnginfo=chunks, compress_level=_COMPRESS_LEVEL))
+
+
+def next_path(folder: str | PathLike, prefix: str, suffix: str, *, width_px: int = 0, height_px: int = 0) -> Path:
+    """The next free `PREFIX_00001_SUFFIX` in the folder, counted as ComfyUI counts; makes the folder.
+
+    The prefix may begin with sub folders and may have %width% %height% %year% %month% %day% %hour% %minute% %second%.
+
+    Raises:
+        ValueError: the prefix leads out of the folder, or names no file.
+    """
+    folder = Path(os.path.abspath(folder))
+    prefix = os.path.normpath(_filled(prefix, width_px, height_px).replace("\\", "/"))
+    place = Path(os.path.abspath(folder / prefix)).parent
+    name = os.path.basename(prefix)
+    inside = os.path.realpath(place)
+    if name in ("", ".", "..") or "\0" in prefix \
+            or os.path.commonpath([os.path.realpath(folder), inside]) != os.path.realpath(folder):
+        raise ValueError(f"the prefix {prefix!r} leads out of the folder {folder.name}: saving there is not allowed")
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        counts = [_count(file, name) for file in os.listdir(place)]
+    except OSError as error:
+        raise FileFormatError(place, f"pictures cannot be saved there: {error.strerror or error}") from error
+    return place / f"{name}_{max(counts, default=0) + 1:05}_{suffix}"
+
+
+def _frame(frame: Image.Image) -> tuple[Tensor, Tensor]:
+    """One frame -> [1, H, W, 3] and [1, H, W]."""
+    frame = ImageOps.exif_transpose(frame)
+    if frame.mode.startswith("I") or frame.mode == "F":
+        grey = np.array(frame).astype(np.float32) / (1.0 if frame.mode == "F" else 65535.0)
+        image = np.repeat(np.clip(np.nan_to_num(grey), 0, 1)[..., None], 3, axis=2)
+    else:
+        image = np.array(frame.convert("RGB")).astype(np.float32) / 255.0
+    if "A" in frame.getbands():
+        alpha = frame.getchannel("A")
+    elif frame.mode == "P" and "transparency" in frame.info:
+        alpha = frame.convert("RGBA").getchannel("A")
+    else:
+        return torch.from_numpy(image)[None], torch.zeros(1, frame.height, frame.width)
+    mask = 1.0 - np.array(alpha).astype(np.float32) / 255.0
+    return torch.from_numpy(image)[None], torch.from_numpy(mask)[None]
+
+
+def _filled(prefix: str, width_px: int, height_px: int) -> str:
+    """The prefix with ComfyUI's server-side tokens replaced."""
+    now = time.localtime()
+    values = {"width": f"{width_px}", "height": f"{height_px}", "year": f"{now.tm_year}", "month": f"{now.tm_mon:02}",
+              "day": f"{now.tm_mday:02}", "hour": f"{now.tm_hour:02}", "minute": f"{now.tm_min:02}",
+              "second": f"{now.tm_sec:02}"}
+    for token, value in values.items():
+        prefix = prefix.replace(f"%{token}%", value)
+    return prefix
+
+
+def _count(file: str, name: str) -> int:
+    """The number in NAME_00012_.png; 0 for any other file."""
+    if os.path.normcase(file[:len(name) + 1]) != os.path.normcase(name + "_"):
+        return 0
+    digits = file[len(name) + 1:].split("_")[0]
+    return int(digits) if digits.isascii() and digits.isdigit() else 0

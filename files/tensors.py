@@ -1,0 +1,150 @@
+"""Files of weights: what is in them without reading the data, the tensors asked for, and writing them back."""
+
+from collections.abc import Iterable
+from os import PathLike
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from .contents import Contents
+from .errors import FileFormatError
+from .folder import INDEX_SUFFIX, sharded_contents, weights_in_folder
+from .pickle_file import pickle_contents
+from .safetensors_file import safetensors_contents, write_safetensors
+from .sniff import SAFETENSORS, sniff
+from .writing import write_whole
+
+_WRAPPING_PREFIXES = ("module.", "_orig_mod.")  # DistributedDataParallel, torch.compile
+_SCALES = (".scale_weight", ".weight_scale")
+_MAY_BE_INFINITE = "attn_mask"  # open_clip stores its causal mask
+
+
+class TensorFile:
+    """An open file of tensors: names, shapes and dtypes at once, data only when `read` asks. A context manager.
+
+    `path` is the file (of a folder: the file found in it), `metadata` its texts, `ignored` what is in it and is no
+    tensor. Names are without the wrappers `module.` and `_orig_mod.`.
+    """
+
+    def __init__(self, path: Path, contents: Contents):
+        cut = _wrapping(contents.shapes)
+        self.path = path
+        self.metadata: dict[str, str] = dict(contents.metadata)
+        self.shapes: dict[str, tuple[int, ...]] = {name[cut:]: shape for name, shape in contents.shapes.items()}
+        self.dtypes: dict[str, torch.dtype] = {name[cut:]: dtype for name, dtype in contents.dtypes.items()}
+        self.ignored = contents.ignored
+        self._stored = {name[cut:]: name for name in contents.shapes}
+        self._contents: Contents | None = contents
+
+    def __enter__(self) -> "TensorFile":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file; tensors read before stay valid, they are copies."""
+        self._contents = None
+
+    def read(self, names: Iterable[str], dtype: torch.dtype | None = None) -> dict[str, Tensor]:
+        """The tensors named, on the CPU, in the order named; as stored, or floats cast to `dtype` (integers stay).
+
+        Raises:
+            FileFormatError: a name is not in the file, a value is NaN or infinite, or fp8 with a separate scale.
+            ValueError: the file was closed.
+        """
+        if self._contents is None:
+            raise ValueError(f"{self.path.name} was closed before it was read")
+        wanted = list(dict.fromkeys(names))
+        for name in wanted:
+            self._check_name(name)
+        result = {}
+        try:
+            for name in wanted:
+                tensor = self._contents.load([self._stored[name]])[self._stored[name]]
+                _check_finite(self.path, name, tensor)
+                cast = dtype is not None and tensor.is_floating_point()
+                result[name] = tensor.to(dtype) if cast else tensor
+        except OSError as error:
+            raise FileFormatError(self.path, f"cannot be read any more: {error.strerror or error}") from error
+        return result
+
+    def _check_name(self, name: str) -> None:
+        if name not in self.shapes:
+            raise FileFormatError(self.path, f"it has no tensor {name!r}; it has {len(self.shapes)} others")
+        stem = name.removesuffix(".weight")
+        if stem != name and any(stem + scale in self.shapes for scale in _SCALES):
+            raise FileFormatError(self.path, f"tensor {name!r} is stored with a separate scale (scaled fp8), which is "
+                                             "not read here; get the fp16 version")
+
+
+def open_tensors(path: str | PathLike) -> TensorFile:
+    """Open .safetensors, .pt/.pth/.ckpt/.bin, a sharded `*.safetensors.index.json`, or a folder with one of them.
+
+    What it is, is decided by its bytes. No code in the file is ever run.
+
+    Raises:
+        FileFormatError: one sentence with the file's name, what it seems to be, and what was expected.
+    """
+    path = Path(path)
+    try:
+        if path.is_dir():
+            path = weights_in_folder(path)
+        if path.name.endswith(INDEX_SUFFIX):
+            contents = sharded_contents(path)
+        else:
+            kind = sniff(path)
+            contents = safetensors_contents(path) if kind == SAFETENSORS else pickle_contents(path, kind)
+    except OSError as error:
+        raise FileFormatError(path, f"cannot be read: {error.strerror or error}") from error
+    if not contents.shapes:
+        raise FileFormatError(path, "it is a proper file but has no tensors in it")
+    return TensorFile(path, contents)
+
+
+def write_tensors(path: str | PathLike, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    """Write a .safetensors file, whole or not at all; equal tensors and metadata give equal bytes.
+
+    Raises:
+        FileFormatError: the disk refused. ValueError: nothing to write, a NaN or infinity, metadata that is no text.
+    """
+    path = Path(path)
+    if not tensors:
+        raise ValueError(f"{path.name}: there are no tensors to write")
+    for key, value in metadata.items():
+        if not isinstance(key, str) or not isinstance(value, str):
+            raise ValueError(f"{path.name}: metadata must be texts, and {key!r} is {type(value).__name__}")
+    for name, tensor in tensors.items():
+        if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta or name == "__metadata__":
+            raise ValueError(f"{path.name}: {name!r} is not an ordinary, dense tensor and cannot be written")
+        _check_finite(path, name, tensor)
+    write_whole(path, lambda file: write_safetensors(file, tensors, metadata))
+
+
+def _wrapping(names: Iterable[str]) -> int:
+    """How many characters of wrapping every name begins with."""
+    names, cut = list(names), 0
+    while True:
+        prefix = next((prefix for prefix in _WRAPPING_PREFIXES
+                       if all(name.startswith(prefix, cut) and len(name) > cut + len(prefix) for name in names)), None)
+        if prefix is None or not names:
+            return cut
+        cut += len(prefix)
+
+
+def _check_finite(path: Path, name: str, tensor: Tensor) -> None:
+    """Refuse NaN and infinity; the smallest and largest value tell, without a second tensor in memory."""
+    if not (tensor.is_floating_point() or tensor.is_complex()) or not tensor.numel():
+        return
+    values = torch.view_as_real(tensor) if tensor.is_complex() else tensor
+    if values.element_size() == 1:  # fp8 has no minimum in torch
+        values = values.float()
+    low, high = torch.aminmax(values.detach())
+    if low.isfinite() and high.isfinite():
+        return
+    if not low.isnan() and name.split(".")[-1] == _MAY_BE_INFINITE:
+        return
+    what = "NaN (not a number)" if low.isnan() else "infinite"
+    raise FileFormatError(path, f"tensor {name!r} has {what} values: the weights are broken (overflow in training or "
+                                "a damaged file); get another copy")

@@ -1,0 +1,167 @@
+"""A workflow as nodes and links: what a class wants (its spec), the API form, the order of execution.
+
+API form: {"3": {"class_type": "CVL_LoadVAE", "inputs": {"file": "a.safetensors", "image": ["1", 0]}, "_meta": ...}};
+a list of a node id and a number is a link to that node's output.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+Prompt = dict[str, dict]
+WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
+ANY = "*"
+
+
+class WorkflowError(ValueError):
+    """The workflow, or what was asked of it, is wrong; nothing ran."""
+
+
+class NodeFailure(RuntimeError):
+    """A node failed while running; the message names it."""
+
+
+@dataclass(frozen=True)
+class Input:
+    """One input of a class: its type, or the list of its choices, and its options."""
+
+    kind: str
+    choices: tuple | None
+    options: Mapping[str, object]
+    required: bool
+
+    @property
+    def is_widget(self) -> bool:
+        """Whether the canvas keeps a value for it in widgets_values."""
+        return (self.kind in WIDGETS or "widgetType" in self.options) and not self.options.get("forceInput")
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What a class says about itself; the same from a Python class and from a server's /object_info."""
+
+    inputs: Mapping[str, Input]
+    outputs: tuple[str, ...]
+    output_node: bool
+    validates: frozenset[str | None] = frozenset()  # what VALIDATE_INPUTS names: the host leaves those inputs to it
+
+
+Specs = Callable[[str], "Spec | None"]
+
+
+def spec(input_types: Mapping, outputs: tuple | list, output_node: bool) -> Spec:
+    """From INPUT_TYPES() (or /object_info's `input`), RETURN_TYPES (`output`) and OUTPUT_NODE (`output_node`)."""
+    inputs = {}
+    for section in ("required", "optional"):
+        for name, declared in (input_types.get(section) or {}).items():
+            first = declared[0] if isinstance(declared, (list, tuple)) else declared
+            options = declared[1] if isinstance(declared, (list, tuple)) and len(declared) > 1 else {}
+            options = options if isinstance(options, Mapping) else {}
+            if isinstance(first, (list, tuple)):
+                inputs[name] = Input("COMBO", tuple(first), options, section == "required")
+            else:
+                listed = options.get("options") if first == "COMBO" else None
+                choices = tuple(listed) if isinstance(listed, (list, tuple)) else None
+                inputs[name] = Input(str(first), choices, options, section == "required")
+    kinds = tuple("COMBO" if isinstance(kind, (list, tuple)) else str(kind) for kind in outputs)
+    return Spec(inputs, kinds, output_node)
+
+
+def class_spec(node_class: type) -> Spec:
+    """The spec of a V1 node class."""
+    found = spec(node_class.INPUT_TYPES(), node_class.RETURN_TYPES, bool(getattr(node_class, "OUTPUT_NODE", False)))
+    function = getattr(node_class, "VALIDATE_INPUTS", None)
+    if function is None:
+        return found
+    parameters = inspect.signature(function).parameters.values()
+    return replace(found, validates=frozenset(
+        None if one.kind is inspect.Parameter.VAR_KEYWORD else one.name for one in parameters))
+
+
+def link_of(value: object) -> tuple[str, int] | None:
+    """The node and output that a value points at, or None for an ordinary value."""
+    if isinstance(value, list) and len(value) == 2 and isinstance(value[0], (str, int)) \
+            and type(value[1]) is int and not isinstance(value[0], bool):
+        return str(value[0]), value[1]
+    return None
+
+
+def label(prompt: Prompt, node: str) -> str:
+    """How messages name a node: `node 3 CVL_LoadVAE "my title"`."""
+    found = prompt[node]
+    title = (found.get("_meta") or {}).get("title") or ""
+    return f"node {node} {found['class_type']}" + (f' "{title}"' if title not in ("", found["class_type"]) else "")
+
+
+def unknown_nodes(labels: list[str]) -> WorkflowError:
+    """The error for nodes of classes that are not there."""
+    return WorkflowError(f"these nodes are not known here: {'; '.join(labels)}; run the workflow on a ComfyUI that has "
+                         "them, with --server")
+
+
+def is_canvas(document: Mapping) -> bool:
+    """Whether the document is what the canvas saves (nodes and links), not the API form."""
+    return isinstance(document.get("nodes"), list)
+
+
+def read_api(document: Mapping) -> Prompt:
+    """The API form with every node checked for its shape; {"prompt": {...}}, as sent to a server, is accepted, too.
+
+    Raises:
+        WorkflowError: it is no workflow.
+    """
+    if isinstance(document.get("prompt"), Mapping) and "class_type" not in document["prompt"]:
+        document = document["prompt"]
+    if not document:
+        raise WorkflowError("the workflow is empty: it has no nodes")
+    prompt: Prompt = {}
+    for node, value in document.items():
+        if not isinstance(value, Mapping) or not isinstance(value.get("class_type"), str):
+            raise WorkflowError(f"this is no workflow: the entry {str(node)[:40]!r} has no class_type; expected "
+                                "what the canvas saves, or its export in API format")
+        inputs, meta = value.get("inputs", {}), value.get("_meta") or {}
+        if not isinstance(inputs, Mapping) or not isinstance(meta, Mapping):
+            raise WorkflowError(f"node {node} {value['class_type']}: its inputs are not a table of names and values")
+        prompt[str(node)] = {"class_type": value["class_type"], "inputs": dict(inputs), "_meta": dict(meta)}
+    return prompt
+
+
+def execution_order(prompt: Prompt, targets: list[str]) -> list[str]:
+    """The nodes that lead to the targets, each after those it needs; the same for the same workflow.
+
+    Raises:
+        WorkflowError: nodes that need each other in a circle, or a link to a node that is not there.
+    """
+    order: list[str] = []
+    done: set[str] = set()
+    for target in targets:
+        path: list[tuple[str, list[str]]] = [(target, _needs(prompt, target))] if target not in done else []
+        open_nodes = {node for node, _ in path}
+        while path:
+            node, needs = path[-1]
+            if not needs:
+                path.pop()
+                open_nodes.discard(node)
+                done.add(node)
+                order.append(node)
+                continue
+            following = needs.pop(0)
+            if following in open_nodes:
+                circle = [name for name, _ in path]
+                circle = circle[circle.index(following):] + [following]
+                raise WorkflowError(f"nodes need each other in a circle: {' <- '.join(circle)}; remove one link")
+            if following not in done:
+                open_nodes.add(following)
+                path.append((following, _needs(prompt, following)))
+    return order
+
+
+def _needs(prompt: Prompt, node: str) -> list[str]:
+    links = {name: link_of(value) for name, value in prompt[node]["inputs"].items()}
+    for name, link in links.items():
+        if link and link[0] not in prompt:
+            raise WorkflowError(f"{label(prompt, node)}: its input {name!r} is linked to node {link[0]}, which is not "
+                                "in the workflow")
+    return list(dict.fromkeys(link[0] for link in links.values() if link))

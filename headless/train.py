@@ -1,0 +1,114 @@
+"""Trains the bundled weights anew: `python headless/train.py bundled`; draws the examples' pictures: `... pictures`.
+
+    python headless/train.py bundled [--only clip vae lora] [--output models] [--resume]
+                                     [--steps N] [--seed N] [--precision bfloat16|float32] [--threads N] [--every N]
+
+An interrupted training (Ctrl+C, a lost machine) goes on with --resume and ends in the same bits. Its state lies beside
+the output, in OUTPUT/unfinished, until the file is written.
+"""
+
+import argparse
+import importlib.util
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+if "clip_vae_lora" not in sys.modules:
+    _spec = importlib.util.spec_from_file_location("_cvl_checkout", Path(__file__).with_name("checkout.py"))
+    _checkout = importlib.util.module_from_spec(_spec)
+    _spec.loader.exec_module(_checkout)
+    _checkout.bind()
+
+from clip_vae_lora.files.errors import FileFormatError  # noqa: E402  (the name is bound above)
+from clip_vae_lora.files.images import write_png  # noqa: E402
+from clip_vae_lora.training.bundled import KINDS, make, plan_of  # noqa: E402
+from clip_vae_lora.training.examples import example_pictures  # noqa: E402
+from clip_vae_lora.training.loop import Checkpoint, TrainingError  # noqa: E402
+from clip_vae_lora.training.story import models_page  # noqa: E402
+
+_ROOT = Path(__file__).resolve().parents[1]
+_PRECISIONS = {"bfloat16": torch.bfloat16, "float32": torch.float32}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """0 when all is written, 1 when a training could not start or go on, 130 when interrupted."""
+    options = _options(arguments)
+    torch.set_num_threads(options.threads)
+    try:
+        if options.what == "pictures":
+            _draw_examples()
+        else:
+            _train_bundled(options)
+    except (TrainingError, FileFormatError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted; the same command with --resume goes on from here", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _options(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Train the bundled CLIP, VAE and LoRA from drawn pictures.")
+    parser.add_argument("what", choices=["bundled", "pictures"], help="the weights, or the example workflows' pictures")
+    parser.add_argument("--only", nargs="+", choices=KINDS, default=list(KINDS), help="some of the files (the LoRA needs the CLIP)")
+    parser.add_argument("--output", type=Path, default=_ROOT / "models", help="folder")
+    parser.add_argument("--resume", action="store_true", help="go on with an interrupted training, if there is one")
+    parser.add_argument("--steps", type=int, help="instead of the recipe's number")
+    parser.add_argument("--seed", type=int, help="instead of the recipe's number")
+    parser.add_argument("--precision", choices=_PRECISIONS, default="bfloat16",
+                        help="of the matrix products; float32 is faster on processors without bfloat16 instructions")
+    parser.add_argument("--threads", type=int, default=1, help="the last bits depend on it, so one by default")
+    parser.add_argument("--every", type=int, default=200, help="steps between two saved states")
+    return parser.parse_args(arguments)
+
+
+def _train_bundled(options: argparse.Namespace) -> None:
+    for kind in KINDS:
+        if kind in options.only:
+            _train(kind, options)
+    (options.output / "README.md").write_text(models_page(options.output), encoding="utf-8")
+
+
+def _draw_examples() -> None:
+    for name, image in example_pictures().items():
+        path = _ROOT / "example_workflows" / "input" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_png(path, image, {})
+        print(path)
+
+
+def _train(kind: str, options: argparse.Namespace) -> None:
+    changes = {name: value for name in ("steps", "seed") if (value := getattr(options, name)) is not None}
+    plan = replace(plan_of(kind), **changes)
+    state = options.output / "unfinished" / f"{kind}.safetensors"
+    state.parent.mkdir(parents=True, exist_ok=True)
+    start = time.monotonic()
+    made = make(kind, options.output, plan, _PRECISIONS[options.precision], on_step=_bar(kind),
+                checkpoint=Checkpoint(state, options.every, options.resume))
+    state.unlink(missing_ok=True)
+    print(f"\n{made.path}: {made.path.stat().st_size:,} bytes, {time.monotonic() - start:.0f} s")
+    for name, value in made.scores.items():
+        print(f"  {name:60} {value}")
+
+
+def _bar(kind: str) -> Callable[[int, int], None]:
+    bar: list[tqdm] = []
+
+    def on_step(done: int, total: int) -> None:
+        if not bar:
+            bar.append(tqdm(total=total, initial=done - 1, desc=kind, mininterval=2))
+        bar[0].update()
+        if done == total:
+            bar[0].close()
+
+    return on_step
+
+
+if __name__ == "__main__":
+    sys.exit(main())

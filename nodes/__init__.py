@@ -1,0 +1,33 @@
+"""The nodes and the names they are saved under. An id is for ever; inputs are only ever appended."""
+
+from .clip import LoadCLIPModel, ZeroShotClassify
+from .image import CompareImages, ExampleImage
+from .lora import LoadLoRA
+from .text import LoadTextEncoder, TextEncode
+from .vae import LoadVAE, VAEDecode, VAEEncode
+
+NODE_CLASS_MAPPINGS = {
+    "CVL_LoadTextEncoder": LoadTextEncoder,
+    "CVL_TextEncode": TextEncode,
+    "CVL_LoadCLIPModel": LoadCLIPModel,
+    "CVL_ZeroShotClassify": ZeroShotClassify,
+    "CVL_LoadVAE": LoadVAE,
+    "CVL_VAEEncode": VAEEncode,
+    "CVL_VAEDecode": VAEDecode,
+    "CVL_CompareImages": CompareImages,
+    "CVL_LoadLoRA": LoadLoRA,
+    "CVL_ExampleImage": ExampleImage,
+}
+
+NODE_DISPLAY_NAME_MAPPINGS = {
+    "CVL_LoadTextEncoder": "Load Text Encoder (CVL)",
+    "CVL_TextEncode": "Text Encode (CVL)",
+    "CVL_LoadCLIPModel": "Load CLIP Model (CVL)",
+    "CVL_ZeroShotClassify": "Zero-Shot Classify (CVL)",
+    "CVL_LoadVAE": "Load VAE (CVL)",
+    "CVL_VAEEncode": "VAE Encode (CVL)",
+    "CVL_VAEDecode": "VAE Decode (CVL)",
+    "CVL_CompareImages": "Compare Images (CVL)",
+    "CVL_LoadLoRA": "Load LoRA (CVL)",
+    "CVL_ExampleImage": "Example Image (CVL)",
+}

@@ -1,0 +1,61 @@
+"""What the file menus offer, and where a choice lies on disk.
+
+A choice is the file's name in the first of a use's folders, "folder/name" in the others, and "bundled/name" for the
+small weights that come with this pack.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .host import host
+
+BUNDLED_FOLDER = Path(__file__).resolve().parents[1] / "models"
+
+FOLDERS = {
+    "text_encoder": ("text_encoders", "checkpoints"),
+    "clip_model": ("clip_vision", "text_encoders"),
+    "vae": ("vae", "checkpoints", "vae_approx"),
+    "lora": ("loras",),
+}
+BUNDLED = {
+    "text_encoder": "cvl_clip.safetensors",
+    "clip_model": "cvl_clip.safetensors",
+    "vae": "cvl_vae.safetensors",
+    "lora": "cvl_stripes_lora.safetensors",
+}
+
+
+def choices(use: str) -> list[str]:
+    """The menu of a loader: the bundled file first, so that a node runs as soon as it is on the canvas."""
+    first, *others = FOLDERS[use]
+    names = [f"bundled/{BUNDLED[use]}", *host.folder_names(first)]
+    for folder in others:
+        names += [f"{folder}/{name}" for name in host.folder_names(folder)]
+    return names
+
+
+def path(use: str, choice: str) -> Path:
+    """Where a choice of that menu lies.
+
+    Raises:
+        FileNotFoundError: there is no such file (any more).
+    """
+    if choice == f"bundled/{BUNDLED[use]}":
+        return BUNDLED_FOLDER / BUNDLED[use]
+    first, *others = FOLDERS[use]
+    if choice in host.folder_names(first):
+        return host.folder_path(first, choice)
+    folder, _, name = choice.partition("/")
+    if folder in others:
+        return host.folder_path(folder, name)
+    return host.folder_path(first, choice)
+
+
+def fingerprint(use: str, choice: str) -> str:
+    """Changes when the file does, so that one overwritten under the same name is read again."""
+    try:
+        status = path(use, choice).stat()
+    except OSError:
+        return "missing"
+    return f"{status.st_mtime_ns}:{status.st_size}"

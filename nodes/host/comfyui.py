@@ -1,0 +1,59 @@
+"""Inside ComfyUI. The functions of `interface.Host`, gathered from the `comfyui_*` files beside this one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import comfy.model_management as management
+import comfy.utils
+import folder_paths
+from torch import Tensor
+
+from ...files.images import write_png
+from .comfyui_clip import clip_network, device_of, encode_text, make_clip, make_clip_model
+from .comfyui_patches import patched, weights
+from .comfyui_vae import decode_latent, encode_image, latent_channels, make_vae, pixels_per_cell
+
+__all__ = [
+    "absent", "clip_network", "decode_latent", "device_of", "encode_image", "encode_text", "folder_names",
+    "folder_path",
+    "latent_channels", "make_clip", "make_clip_model", "make_vae", "patched", "pixels_per_cell", "progress",
+    "save_preview", "weights",
+]  # fmt: skip
+
+
+def folder_names(folder: str) -> list[str]:
+    return folder_paths.get_filename_list(folder) if folder in folder_paths.folder_names_and_paths else []
+
+
+def folder_path(folder: str, name: str) -> Path:
+    return Path(folder_paths.get_full_path_or_raise(folder, name))
+
+
+def save_preview(image: Tensor, prefix: str) -> list[dict[str, str]]:
+    height, width = image.shape[1:3]
+    folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
+        prefix, folder_paths.get_temp_directory(), width, height
+    )
+    entries = []
+    for number, picture in enumerate(image.cpu(), counter):
+        filename = f"{name}_{number:05}_.png"
+        write_png(Path(folder) / filename, picture, {})
+        entries.append({"filename": filename, "subfolder": subfolder, "type": "temp"})
+    return entries
+
+
+def progress(total: int):
+    bar = comfy.utils.ProgressBar(total)
+
+    def on_step(done: int, total: int) -> None:
+        management.throw_exception_if_processing_interrupted()  # the newer host's bar does not look each time
+        bar.update_absolute(done, total)
+
+    return on_step
+
+
+def absent(why: str) -> object:
+    from comfy_execution.graph_utils import ExecutionBlocker
+
+    return ExecutionBlocker(why)

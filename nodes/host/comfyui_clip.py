@@ -1,0 +1,92 @@
+"""ComfyUI's CLIP round our text encoders, and our dual CLIP under ComfyUI's memory management.
+
+The CLIP is a real `comfy.sd.CLIP` with our networks and tokenizer in it, so that stock nodes can encode with it, patch
+it, set its layer, hook and save it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import comfy.model_management as management
+import comfy.model_patcher
+import comfy.ops
+import comfy.sd
+import comfy.sd1_clip
+import folder_paths
+import torch
+from torch import Tensor, nn
+
+from ...clip_core.checkpoint import TextSource
+from ...clip_core.config import CLIPConfig
+from ...clip_core.families import Family
+from ...clip_core.model import CLIP
+from .text_encoders import PromptTokenizer, TokenLists, Towers, as_dtype, used_tokens
+
+OPERATIONS = comfy.ops.manual_cast  # weights stay as they are and are cast to the input's type at use
+
+
+class ComfyTowers(Towers):
+    """The family's encoders, their results where ComfyUI wants results to be."""
+
+    def encode_token_weights(self, tokens: TokenLists) -> tuple[Tensor, Tensor]:
+        hidden, pooled = super().encode_token_weights(tokens)
+        return hidden.to(management.intermediate_device()), pooled.to(management.intermediate_device())
+
+
+def make_clip(family: Family, parts: Sequence[tuple[TextSource, Mapping[str, Tensor]]], dtype: str) -> comfy.sd.CLIP:
+    sources = [source for source, _ in parts]
+
+    def network(device, dtype, model_options) -> ComfyTowers:
+        return ComfyTowers(family, sources, OPERATIONS, device, dtype)
+
+    def tokenizer(embedding_directory=None, tokenizer_data=None) -> PromptTokenizer:
+        return PromptTokenizer(family, sources, _find_embedding)
+
+    chosen = as_dtype(dtype)
+    clip = comfy.sd.CLIP(
+        SimpleNamespace(params={}, clip=network, tokenizer=tokenizer),
+        embedding_directory=folder_paths.get_folder_paths("embeddings"),
+        parameters=sum(tensor.numel() for _, state in parts for tensor in state.values()),
+        model_options={} if chosen is None else {"dtype": chosen},
+    )
+    clip.cond_stage_model.load_parts([state for _, state in parts])
+    return clip
+
+
+def _find_embedding(name: str, encoder: str, width: int) -> Tensor | None:
+    folders = folder_paths.get_folder_paths("embeddings")
+    return comfy.sd1_clip.load_embed(name, folders, width, encoder)
+
+
+def encode_text(clip: comfy.sd.CLIP, text: str) -> tuple[list, dict[str, list[int]], list[str]]:
+    tokens = clip.tokenize(text)
+    notes = clip.tokenizer.notes(text) if isinstance(clip.tokenizer, PromptTokenizer) else []
+    return clip.encode_from_tokens_scheduled(tokens), used_tokens(tokens), notes
+
+
+@dataclass(frozen=True)
+class ComfyClipModel:
+    """Both encoders behind a patcher: ComfyUI moves, offloads and patches them like any other model."""
+
+    patcher: comfy.model_patcher.ModelPatcher
+    config: CLIPConfig
+
+
+def make_clip_model(config: CLIPConfig, state: Mapping[str, Tensor], dtype: str) -> ComfyClipModel:
+    load_device, offload_device = management.text_encoder_device(), management.text_encoder_offload_device()
+    network = CLIP(config, OPERATIONS, device=offload_device, dtype=as_dtype(dtype) or torch.float32)
+    network.load_state_dict(state)
+    network.requires_grad_(False).eval()
+    return ComfyClipModel(comfy.model_patcher.ModelPatcher(network, load_device, offload_device), config)
+
+
+def clip_network(model: ComfyClipModel) -> nn.Module:
+    management.load_models_gpu([model.patcher], force_full_load=True)
+    return model.patcher.model
+
+
+def device_of(network: nn.Module) -> torch.device:
+    return next(network.parameters()).device

@@ -1,0 +1,85 @@
+"""What a node may ask of the place it runs in. `comfyui.py` and `standalone.py` are the two answers.
+
+CLIP, VAE, MODEL, CONDITIONING and LATENT stand for the host's own objects: a node passes them on and never looks
+inside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from ...clip_core.checkpoint import TextSource
+    from ...clip_core.config import CLIPConfig
+    from ...clip_core.families import Family
+    from ...lora.adapters import LoRA
+    from .vae_network import VAENetwork
+
+CLIP = object
+ClipModel = object
+VAE = object
+Patchable = object  # a MODEL, a CLIP or a ClipModel
+Conditioning = list
+Latent = dict
+
+
+class Host(Protocol):
+    """Folders, running, and the objects that travel along the wires."""
+
+    def folder_names(self, folder: str) -> list[str]:
+        """The model files in one of the host's model folders ("loras", "vae", ...), sorted."""
+
+    def folder_path(self, folder: str, name: str) -> Path:
+        """Where that file is. Raises FileNotFoundError."""
+
+    def save_preview(self, image: Tensor, prefix: str) -> list[dict[str, str]]:
+        """Write [B, H, W, 3] in 0..1 as PNGs into the temporary folder; the entries for `ui.images`."""
+
+    def progress(self, total: int) -> Callable[[int, int], None]:
+        """`on_step(done, total)`: moves the bar, and raises when the user has cancelled."""
+
+    def absent(self, why: str) -> object:
+        """What an output carries that nothing was connected for: its consumer is told `why`."""
+
+    def make_clip(self, family: Family, parts: Sequence[tuple[TextSource, Mapping[str, Tensor]]], dtype: str) -> CLIP:
+        """A CLIP object from what was found in a file and its state dict for each use of the family, in its order."""
+
+    def encode_text(self, clip: CLIP, text: str) -> tuple[Conditioning, dict[str, list[int]], list[str]]:
+        """The conditioning; for each encoder the tokens used in each chunk of 77; what was odd, as sentences."""
+
+    def make_clip_model(self, config: CLIPConfig, state: Mapping[str, Tensor], dtype: str) -> ClipModel:
+        """Both encoders as one object, under the host's memory management."""
+
+    def clip_network(self, model: ClipModel) -> nn.Module:
+        """The `clip_core.model.CLIP` inside, on the device it computes on, patches applied."""
+
+    def device_of(self, network: nn.Module) -> object:
+        """The device that inputs of this network belong on."""
+
+    def make_vae(self, network: Callable[..., VAENetwork], state: Mapping[str, Tensor], dtype: str) -> VAE:
+        """A VAE object round `network(operations=..., device=..., dtype=...)` with these weights."""
+
+    def latent_channels(self, vae: VAE) -> int | None:
+        """How many channels this VAE's latents have; None where the host does not say."""
+
+    def pixels_per_cell(self, vae: VAE) -> int | None:
+        """How many pixels one latent cell spans along each side; None where the host does not say."""
+
+    def encode_image(self, vae: VAE, image: Tensor, seed: int | None) -> Tensor:
+        """[B, H, W, 3] in 0..1 -> raw latent [B, C, h, w]: the posterior's mean, or with a seed a sample of it."""
+
+    def decode_latent(self, vae: VAE, latent: Tensor) -> Tensor:
+        """Raw latent [B, C, h, w] -> image [B, H, W, 3] in 0..1."""
+
+    def weights(self, target: Patchable) -> dict[str, tuple[int, ...]]:
+        """The names and shapes of the weights that a LoRA can change."""
+
+    def patched(self, target: Patchable, found: Mapping[str, LoRA], strength: float) -> Patchable:
+        """A copy whose weights change by strength * delta; the original keeps its bits.
+
+        Raises RuntimeError when the host did not take every patch.
+        """

@@ -1,0 +1,201 @@
+"""Without ComfyUI: the same functions over plain folders and plain networks, for `headless/run.py` and for tests.
+
+Models are looked for in `models/<folder>` of this pack; pictures go to the folders that `set_folders` names.
+Networks compute on the GPU where torch has one, in float32 unless the node says otherwise.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ...clip_core.checkpoint import TextSource
+from ...clip_core.config import CLIPConfig
+from ...clip_core.families import Family
+from ...clip_core.model import CLIP
+from ...files.images import next_path, write_png
+from ...lora.adapters import LoRA
+from .patching import with_patches
+from .text_encoders import PromptTokenizer, Towers, as_dtype, used_tokens
+from .vae_network import KLNetwork, VAENetwork, sampled
+
+__all__ = [
+    "absent", "clip_network", "decode_latent", "device_of", "encode_image", "encode_text", "folder_names",
+    "folder_path",
+    "latent_channels", "make_clip", "make_clip_model", "make_vae", "patched", "pixels_per_cell", "progress",
+    "save_preview", "set_folders", "set_progress", "weights",
+]  # fmt: skip
+
+MODEL_FILES = {".safetensors", ".sft", ".ckpt", ".pt", ".pth", ".bin"}
+
+
+@dataclass
+class _Place:
+    """What a ComfyUI server would know: where things lie, and who is told of progress."""
+
+    models: Path = Path(__file__).resolve().parents[2] / "models"
+    temp: Path = field(default_factory=lambda: Path(tempfile.gettempdir()) / "clip_vae_lora")
+    on_step: Callable[[int, int], None] = lambda done, total: None
+
+
+_place = _Place()
+
+
+def set_folders(*, models: Path | None = None, temp: Path | None = None) -> None:
+    """Where model folders are looked for and where previews go; None leaves a folder as it is."""
+    _place.models, _place.temp = models or _place.models, temp or _place.temp
+
+
+def set_progress(on_step: Callable[[int, int], None]) -> None:
+    """Who is told `(done, total)` while a node works; may raise to stop it."""
+    _place.on_step = on_step
+
+
+def folder_names(folder: str) -> list[str]:
+    root = _place.models / folder
+    files = root.rglob("*") if root.is_dir() else ()
+    return sorted(file.relative_to(root).as_posix() for file in files if file.suffix.lower() in MODEL_FILES)
+
+
+def folder_path(folder: str, name: str) -> Path:
+    root = (_place.models / folder).resolve()
+    path = (root / name).resolve()
+    if not path.is_relative_to(root) or not path.is_file():
+        raise FileNotFoundError(
+            f"there is no {name} in the model folder {folder}; put it there, or choose another file"
+        )
+    return path
+
+
+def save_preview(image: Tensor, prefix: str) -> list[dict[str, str]]:
+    entries = []
+    for picture in image.cpu():
+        path = next_path(_place.temp, prefix, ".png")
+        write_png(path, picture, {})
+        subfolder = path.parent.relative_to(_place.temp).as_posix()
+        entries.append({"filename": path.name, "subfolder": "" if subfolder == "." else subfolder, "type": "temp"})
+    return entries
+
+
+def progress(total: int) -> Callable[[int, int], None]:
+    return _place.on_step
+
+
+def absent(why: str) -> object:
+    return None
+
+
+def _device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@dataclass(frozen=True)
+class StandaloneClip:
+    """A CLIP: networks, tokenizer, and the layer that a node may have chosen."""
+
+    towers: Towers
+    tokenizer: PromptTokenizer
+
+
+@dataclass(frozen=True)
+class StandaloneClipModel:
+    network: CLIP
+    config: CLIPConfig
+
+
+@dataclass(frozen=True)
+class StandaloneVAE:
+    network: VAENetwork
+
+
+def make_clip(family: Family, parts: Sequence[tuple[TextSource, Mapping[str, Tensor]]], dtype: str) -> StandaloneClip:
+    sources = [source for source, _ in parts]
+    towers = Towers(family, sources, nn, dtype=as_dtype(dtype) or torch.float32)
+    towers.load_parts([state for _, state in parts])
+    return StandaloneClip(towers.to(_device()), PromptTokenizer(family, sources, _no_embeddings))
+
+
+def _no_embeddings(name: str, encoder: str, width: int) -> None:
+    return None
+
+
+def encode_text(clip: StandaloneClip, text: str) -> tuple[list, dict[str, list[int]], list[str]]:
+    tokens = clip.tokenizer.tokenize_with_weights(text)
+    clip.towers.reset_clip_options()
+    with torch.inference_mode():
+        hidden, pooled = clip.towers.encode_token_weights(tokens)
+    conditioning = [[hidden.cpu(), {"pooled_output": pooled.cpu()}]]
+    return conditioning, used_tokens(tokens), clip.tokenizer.notes(text)
+
+
+def make_clip_model(config: CLIPConfig, state: Mapping[str, Tensor], dtype: str) -> StandaloneClipModel:
+    network = CLIP(config, dtype=as_dtype(dtype) or torch.float32)
+    network.load_state_dict(state)
+    return StandaloneClipModel(network.requires_grad_(False).eval().to(_device()), config)
+
+
+def clip_network(model: StandaloneClipModel) -> nn.Module:
+    return model.network
+
+
+def device_of(network: nn.Module) -> torch.device:
+    return next(network.parameters()).device
+
+
+def make_vae(network: Callable[..., VAENetwork], state: Mapping[str, Tensor], dtype: str) -> StandaloneVAE:
+    net = network(dtype=as_dtype(dtype) or torch.float32)
+    net.load_state_dict(state)
+    return StandaloneVAE(net.requires_grad_(False).eval().to(_device()))
+
+
+def latent_channels(vae: StandaloneVAE) -> int:
+    return vae.network.config.latent
+
+
+def pixels_per_cell(vae: StandaloneVAE) -> int:
+    return vae.network.config.factor
+
+
+def encode_image(vae: StandaloneVAE, image: Tensor, seed: int | None) -> Tensor:
+    pixels = _to_whole_cells(image, vae.network.config.factor).movedim(-1, 1) * 2 - 1
+    pixels = pixels.to(next(vae.network.parameters()))
+    with torch.inference_mode():
+        if seed is None:
+            return vae.network.encode(pixels).float().cpu()
+        if not isinstance(vae.network, KLNetwork):
+            raise ValueError(
+                "a sample was asked for, but a tiny autoencoder encodes to one latent and has no distribution to "
+                "sample from; set posterior to mean"
+            )
+        return sampled(vae.network.posterior(pixels), seed).float().cpu()
+
+
+def _to_whole_cells(image: Tensor, factor: int) -> Tensor:
+    """[B, H, W, C] -> its first three channels, cut at the centre to whole cells, as ComfyUI does."""
+    height, width = (side // factor * factor for side in image.shape[1:3])
+    top, left = (image.shape[1] - height) // 2, (image.shape[2] - width) // 2
+    return image[:, top : top + height, left : left + width, :3]
+
+
+def decode_latent(vae: StandaloneVAE, latent: Tensor) -> Tensor:
+    with torch.inference_mode():
+        pixels = vae.network.decode(latent.to(next(vae.network.parameters())))
+    return (pixels.float() + 1).div(2).clamp(0, 1).movedim(1, -1).cpu()
+
+
+def _network(target: StandaloneClip | StandaloneClipModel) -> nn.Module:
+    return target.towers if isinstance(target, StandaloneClip) else target.network
+
+
+def weights(target: StandaloneClip | StandaloneClipModel) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(weight.shape) for name, weight in _network(target).state_dict().items()}
+
+
+def patched(target: StandaloneClip | StandaloneClipModel, found: Mapping[str, LoRA], strength: float):
+    name = "towers" if isinstance(target, StandaloneClip) else "network"
+    return replace(target, **{name: with_patches(_network(target), found, strength)})

@@ -1,0 +1,165 @@
+"""The text encoders of one family as one network, and the tokenizer that goes with it: what a host's CLIP object holds.
+
+The parameter names (`clip_l.transformer.text_model...`) are ComfyUI's: its LoRA loaders, CLIPSave and merging nodes
+find them. The token lists ({"l": [[(id or vector, weight), ...77], ...]}) are ComfyUI's too, so each side's nodes
+can encode the other's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ...clip_core import chunks, prompt
+from ...clip_core.checkpoint import TextSource
+from ...clip_core.chunks import Token
+from ...clip_core.encode import encode_chunks
+from ...clip_core.families import Family, Use
+from ...clip_core.tokenizer import END, START, Tokenizer
+
+DTYPES = {"auto": None, "fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+TokenLists = dict[str, list[list[tuple]]]
+
+
+def as_dtype(name: str) -> torch.dtype | None:
+    """The type a dtype widget means; None leaves the choice to the host."""
+    return DTYPES[name]
+
+
+class Tower(nn.Module):
+    """One text encoder and how the family reads it."""
+
+    def __init__(self, use: Use, source: TextSource, operations, device, dtype):
+        super().__init__()
+        self.use, self.layers = use, source.config.layers
+        self.transformer = source.build(operations, device, dtype)
+        self.reset()
+
+    def reset(self) -> None:
+        self.layer, self.projected = self.use.layer, self.use.projected
+
+    def choose(self, options: Mapping[str, object]) -> None:
+        """ComfyUI's `layer` and `projected_pooled`. A layer beyond the first block means the last one, as in its
+        encoders.
+        """
+        self.projected = options.get("projected_pooled", self.projected)
+        layer = options.get("layer", self.layer)
+        self.layer = None if layer is None or abs(layer) > self.layers else layer
+
+    def forward(self, pairs: Sequence[Sequence[tuple]]) -> tuple[Tensor, Tensor]:
+        """One list of (id or vector, weight, ...) for each chunk of 77 -> [1, 77 * chunks, C], [1, C or E]"""
+        rows = [[Token(pair[0], pair[1]) for pair in row] for row in pairs]
+        return encode_chunks(
+            self.transformer, rows, self.layer, self.use.final_norm, projected=self.projected, pad=self.use.pad
+        )
+
+
+class Towers(nn.Module):
+    """The text encoders of one family, under the names ComfyUI gives them."""
+
+    disable_offload = (
+        True  # ComfyUI >= 0.30: an ordinary patcher; its streaming one drops patches on layers it does not know
+    )
+
+    def __init__(self, family: Family, sources: Sequence[TextSource], operations=nn, device=None, dtype=None):
+        super().__init__()
+        self.family = family
+        self.dtypes = {dtype}
+        for use, source in zip(family.uses, sources):
+            setattr(self, use.encoder, Tower(use, source, operations, device, dtype))
+        self.requires_grad_(False).eval()
+
+    def towers(self) -> list[Tower]:
+        return [getattr(self, use.encoder) for use in self.family.uses]
+
+    def load_parts(self, states: Sequence[Mapping[str, Tensor]]) -> None:
+        """One state dict for each use of the family, complete."""
+        for tower, state in zip(self.towers(), states):
+            tower.transformer.load_state_dict(state)
+
+    def load_sd(self, state: Mapping[str, Tensor]):
+        """ComfyUI's way in, for one encoder's weights: the tower whose token table has their width takes them."""
+        width = state["text_model.embeddings.token_embedding.weight"].shape[1]
+        tower = next(t for t in self.towers() if t.transformer.config.width == width)
+        return tower.transformer.load_state_dict(state, strict=False)
+
+    def set_clip_options(self, options: Mapping[str, object]) -> None:
+        for tower in self.towers():
+            tower.choose(options)
+
+    def reset_clip_options(self) -> None:
+        for tower in self.towers():
+            tower.reset()
+
+    def encode_token_weights(self, tokens: TokenLists) -> tuple[Tensor, Tensor]:
+        """-> conditioning [1, T, C] and pooled [1, P], float32."""
+        encoded = [tower(tokens[tower.use.key]) for tower in self.towers()]
+        shortest = min(hidden.shape[1] for hidden, _ in encoded)  # SDXL: the longer encoding is cut, as ComfyUI does
+        joined = torch.cat([hidden[:, :shortest] for hidden, _ in encoded], dim=-1)
+        if self.family.width is not None:
+            joined = F.pad(joined, (0, self.family.width - joined.shape[-1]))
+        pooled = [vector for _, vector in encoded]
+        return joined.float(), (torch.cat(pooled, -1) if self.family.joined_pooled else pooled[-1]).float()
+
+
+FindEmbedding = Callable[[str, str, int], Tensor | None]  # name, encoder, its width -> [n, width]
+
+
+class PromptTokenizer:
+    """Prompts to token lists, in ComfyUI's dialect, for the encoders of one family."""
+
+    def __init__(self, family: Family, sources: Sequence[TextSource], find_embedding: FindEmbedding):
+        self._family, self._widths, self._find = family, [source.config.width for source in sources], find_embedding
+        self._tokenizer = Tokenizer()
+
+    def tokenize_with_weights(self, text: str, return_word_ids: bool = False, **_) -> TokenLists:
+        """{"l": [[(id or vector, weight[, word]), ...77], ...], ...}; ComfyUI's options for other encoders are not
+        read.
+        """
+        lists = {}
+        for use, packed in self._packed(text):
+            lists[use.key] = [
+                [(t.id, t.emphasis, t.word) if return_word_ids else (t.id, t.emphasis) for t in chunk]
+                for chunk in packed.chunks
+            ]
+        return lists
+
+    def notes(self, text: str) -> list[str]:
+        """What of a prompt was not found, in sentences."""
+        missing = {name: use.encoder for use, packed in self._packed(text) for name in packed.missing}
+        return [f"embedding not found for {encoder}, left out: {name}" for name, encoder in missing.items()]
+
+    def untokenize(self, pairs: Sequence[tuple]) -> list[tuple]:
+        """Each (id or vector, ...) with its piece of text, as ComfyUI's tokenizers give it."""
+        return [(pair, self._tokenizer.piece(pair[0]) if isinstance(pair[0], int) else "") for pair in pairs]
+
+    def state_dict(self) -> dict:
+        """Nothing of the tokenizer is saved with a model: its table is CLIP's own."""
+        return {}
+
+    def _packed(self, text: str) -> list[tuple[Use, chunks.Packed]]:
+        spans = prompt.parse(text)
+        return [
+            (use, chunks.pack(spans, self._tokenizer, use.pad, partial(self._find, encoder=use.encoder, width=width)))
+            for use, width in zip(self._family.uses, self._widths)
+        ]
+
+
+def used_tokens(tokens: TokenLists) -> dict[str, list[int]]:
+    """Of each encoder, how many places of each chunk the prompt took: what stands before the first end token."""
+    return {key: [_before_end([pair[0] for pair in row]) for row in rows] for key, rows in tokens.items()}
+
+
+def _before_end(ids: Sequence[int | Tensor]) -> int:
+    taken = 0
+    for number in ids:
+        if isinstance(number, int) and number in (START, END):
+            if number == END:
+                break
+            continue
+        taken += 1
+    return taken

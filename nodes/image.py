@@ -1,0 +1,128 @@
+"""Pictures: a few to try things on, and one beside another."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..files.images import read_image
+from ..vae_core.quality import amplified_difference, psnr_db
+from .checks import check_image
+from .host import host
+from .reports import as_json, shown
+
+EXAMPLES_FOLDER = Path(__file__).resolve().parents[1] / "example_workflows" / "input"
+EXAMPLES = {
+    "red circle": "red_circle.png",
+    "striped square": "striped_square.png",
+    "photograph": "grace_hopper.jpg",
+}
+
+
+class ExampleImage:
+    CATEGORY = "CVL/image"
+    DESCRIPTION = (
+        "A picture that comes with this pack, so that the example workflows run on every machine: two drawn shapes and "
+        "a photograph in the public domain."
+    )
+    SEARCH_ALIASES = ["test image", "sample picture", "LoadImage"]
+    RETURN_TYPES = ("IMAGE",)
+    RETURN_NAMES = ("image",)
+    OUTPUT_TOOLTIPS = ("The picture.",)
+    FUNCTION = "read"
+    OUTPUT_NODE = True  # queued alone it runs, and shows its picture
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"picture": (list(EXAMPLES), {"tooltip": "Which of the bundled pictures."})}}
+
+    def read(self, picture):
+        image, _ = read_image(EXAMPLES_FOLDER / EXAMPLES[picture])
+        data = {"picture": picture, "image": list(image.shape)}
+        lines = [f"{picture}, {image.shape[2]} x {image.shape[1]} px"]
+        return shown(lines, data, (image,), host.save_preview(image, "cvl_example"))
+
+
+class CompareImages:
+    CATEGORY = "CVL/image"
+    DESCRIPTION = (
+        "Measures how near two pictures are: PSNR in dB and the largest difference, with a picture of where they "
+        "differ. Equal pictures have an infinite PSNR."
+    )
+    SEARCH_ALIASES = ["PSNR", "difference", "image diff"]
+    RETURN_TYPES = ("FLOAT", "IMAGE", "STRING")
+    RETURN_NAMES = ("psnr_db", "difference", "report")
+    OUTPUT_TOOLTIPS = (
+        "Peak signal-to-noise ratio over the whole batch, in dB; more is nearer.",
+        "The difference of each pixel, times the gain.",
+        "PSNR of each pair, mean and largest difference, as JSON.",
+    )
+    FUNCTION = "compare"
+    OUTPUT_NODE = True  # queued alone it runs, and shows its report
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {
+            "required": {
+                "first": ("IMAGE", {"tooltip": "A picture or a batch, the original say."}),
+                "second": (
+                    "IMAGE",
+                    {
+                        "tooltip": "The same number of pictures of the same size. If they are up to 63 px smaller, as "
+                        "after a VAE, the first ones are cut at the centre to their size."
+                    },
+                ),
+            },
+            "optional": {
+                "gain": (
+                    "FLOAT",
+                    {
+                        "default": 4.0,
+                        "min": 1.0,
+                        "max": 100.0,
+                        "step": 1.0,
+                        "tooltip": "How much the difference picture is brightened.",
+                    },
+                ),
+            },
+        }
+
+    def compare(self, first, second, gain=4.0):
+        check_image(first)
+        check_image(second)
+        first, second = first[..., :3], second[..., :3]
+        first, cut = _cut_to(first, second)
+        pairs = [_decibels(psnr_db(one, other)) for one, other in zip(first, second)]
+        whole = psnr_db(first, second)
+        apart = (first - second).abs()
+        difference = amplified_difference(first, second, gain)
+        data = {
+            "psnr_db": _decibels(whole),
+            "pictures": pairs,
+            "mean_difference": round(float(apart.mean()), 6),
+            "largest_difference": round(float(apart.max()), 6),
+            "cut_px": cut,
+        }
+        lines = [f"PSNR {whole:.2f} dB", f"largest difference {data['largest_difference']:.4f} of 1"]
+        if any(cut):
+            lines.append(f"the first picture was cut at the centre by {cut[0]} rows and {cut[1]} columns")
+        return shown(lines, data, (whole, difference, as_json(data)), host.save_preview(difference, "cvl_difference"))
+
+
+def _decibels(value: float) -> float | None:
+    return None if value == float("inf") else round(value, 4)  # JSON has no infinity; null: the pictures are equal
+
+
+LARGEST_CUT_PX = 64
+
+
+def _cut_to(first, second):
+    """The first picture at the second's size, and how many rows and columns that took."""
+    (batch, height, width), (others, rows, columns) = first.shape[:3], second.shape[:3]
+    cut = [height - rows, width - columns]
+    if batch != others or not all(0 <= side < LARGEST_CUT_PX for side in cut):
+        raise ValueError(
+            f"two batches of one size were expected, but the first is {batch} of {width} x {height} px and the "
+            f"second {others} of {columns} x {rows} px; scale one of them"
+        )
+    top, left = cut[0] // 2, cut[1] // 2
+    return first[:, top : top + rows, left : left + columns], cut

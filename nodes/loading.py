@@ -1,0 +1,262 @@
+"""From a file to an object that travels along the wires, with a report of what was read and what was not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from ..clip_core import checkpoint as clip_files
+from ..clip_core.families import FAMILIES
+from ..files.documents import read_json
+from ..files.errors import FileFormatError
+from ..files.tensors import TensorFile, open_tensors
+from ..lora import formats as lora_files
+from ..lora.adapters import LoRAError
+from ..lora.match import Match, match
+from ..vae_core import checkpoint as vae_files
+from .host import host
+from .host.vae_network import builder
+
+FAMILY_NAMES = list(FAMILIES)
+TINY_FAMILIES = ["sd1", "sdxl", "sd3", "flux"]
+_TINY_HALVES = {"_encoder.": "_decoder.", "_decoder.": "_encoder."}
+
+
+def text_encoder(paths: Sequence[Path], family_name: str, dtype: str) -> tuple[object, list[str], dict]:
+    """A CLIP from one or two files; the lines and the data of its report."""
+    found = [(path, source) for path in paths for source in _text_sources(path)]
+    if family_name == "auto":
+        try:
+            family_name = clip_files.family_of([source for _, source in found])
+        except clip_files.LayoutError as error:
+            raise FileFormatError(paths[0], str(error)) from error
+    family = FAMILIES[family_name]
+    chosen = [_for_use(use, found, family, paths) for use in family.uses]
+    parts = []
+    for path, source in chosen:
+        with open_tensors(path) as file:
+            parts.append((source, source.translate(file.read(source.names))))
+    clip = host.make_clip(family, parts, dtype)
+    lines, encoders = [f"family: {family.name}"], []
+    for use, (path, source) in zip(family.uses, chosen):
+        config = source.config
+        lines.append(f"{use.encoder}: {path.name}, {config.layers} layers, width {config.width}")
+        lines += source.notes
+        encoders.append(
+            {
+                "encoder": use.encoder,
+                "file": path.name,
+                "layout": source.layout,
+                "prefix": source.prefix,
+                "layers": config.layers,
+                "width": config.width,
+                "activation": config.activation,
+                "tensors": len(source.names),
+                "notes": list(source.notes),
+            }
+        )
+    unused = [source.family for pair in found for source in pair[1:] if pair not in chosen]
+    if unused:
+        lines.append(f"also in the file and not used by {family.name}: {', '.join(unused)}")
+    return clip, lines, {"family": family.name, "dtype": dtype, "encoders": encoders, "unused": unused}
+
+
+def _text_sources(path: Path) -> list:
+    with open_tensors(path) as file:
+        try:
+            return clip_files.find_text_encoders(file.shapes, file.metadata)
+        except clip_files.LayoutError as error:
+            raise FileFormatError(path, str(error)) from error
+
+
+def _for_use(use, found, family, paths):
+    """The encoder in these files that the family reads in this place."""
+    fits = [pair for pair in found if pair[1].family == use.encoder]
+    if not fits and len(family.uses) == 1 and len(found) == 1:
+        fits = found  # a size that no published family has, in a family of one
+    if not fits:
+        there = ", ".join(source.family for _, source in found)
+        raise FileFormatError(
+            paths[0],
+            f"the family {family.name} needs {use.encoder}, and the files chosen hold {there}; "
+            "choose the file with it as second_file, or another family",
+        )
+    return fits[0]
+
+
+def clip_model(path: Path, activation: str, dtype: str) -> tuple[object, list[str], dict]:
+    """Both encoders from one file."""
+    with open_tensors(path) as file:
+        try:
+            source = clip_files.find_clip(
+                file.shapes, metadata=file.metadata, activation=None if activation == "auto" else activation
+            )
+        except clip_files.LayoutError as error:
+            raise FileFormatError(path, str(error)) from error
+        model = host.make_clip_model(source.config, source.translate(file.read(source.names)), dtype)
+    text, vision = source.config.text, source.config.vision
+    lines = [
+        f"{path.name} ({source.layout})",
+        f"text: {text.layers} layers, width {text.width}",
+        f"image: {vision.layers} layers, width {vision.width}, {vision.image_px} px in patches of {vision.patch_px} px",
+        f"{text.embed} dimensions shared, activation {text.activation}",
+        *source.notes,
+    ]
+    data = {
+        "file": path.name,
+        "layout": source.layout,
+        "embed": text.embed,
+        "activation": text.activation,
+        "text": {"layers": text.layers, "width": text.width},
+        "notes": list(source.notes),
+        "vision": {
+            "layers": vision.layers,
+            "width": vision.width,
+            "image_px": vision.image_px,
+            "patch_px": vision.patch_px,
+        },
+        "tensors": len(source.names),
+        "ignored": list(source.ignored),
+    }
+    return model, lines, data
+
+
+def vae(path: Path, dtype: str, family: str) -> tuple[object, list[str], dict]:
+    """A VAE from one file, or from the two halves of a tiny one."""
+    twin = _other_half(path)
+    named = vae_files.family_in_name(path.name) if family == "auto" else family
+    with open_tensors(path) as file:
+        try:
+            if twin is None:
+                source = vae_files.find_vae(file.shapes, named)
+                state = source.translate(file.read(source.names))
+            else:
+                source, state = _tiny_pair(file, twin, named)
+        except vae_files.LayoutError as error:
+            raise FileFormatError(path, str(error)) from error
+    made = host.make_vae(builder(source), state, dtype)
+    config = source.config
+    kind = "AutoencoderKL" if source.kind == "kl" else "tiny autoencoder"
+    files = [path.name] if twin is None else [path.name, twin.name]
+    lines = [
+        f"{' + '.join(files)}: {kind} ({source.layout} names)",
+        f"{config.latent} latent channels, {config.factor} px per cell",
+        *source.notes,
+    ]
+    data = {
+        "files": files,
+        "kind": source.kind,
+        "layout": source.layout,
+        "prefix": source.prefix,
+        "dtype": dtype,
+        "latent_channels": config.latent,
+        "px_per_cell": config.factor,
+        "tensors": len(source.names),
+        "encoder": source.has_encoder,
+        "decoder": source.has_decoder,
+        "notes": list(source.notes),
+        "ignored": list(source.ignored),
+    }
+    return made, lines, data
+
+
+def _other_half(path: Path) -> Path | None:
+    """The file beside a NAME_encoder file that is called NAME_decoder, and the other way round."""
+    for half, other in _TINY_HALVES.items():
+        twin = path.with_name(path.name.replace(half, other))
+        if half in path.name and twin.is_file():
+            return twin
+    return None
+
+
+def _tiny_pair(file: TensorFile, twin: Path, family: str | None) -> tuple[vae_files.VAESource, dict]:
+    with open_tensors(twin) as other:
+        encoder, decoder = (file, other) if "_encoder." in file.path.name else (other, file)
+        source = vae_files.find_vae(vae_files.join_pair(encoder.shapes, decoder.shapes), family)
+        tensors = vae_files.join_pair(encoder.read(encoder.shapes), decoder.read(decoder.shapes))
+    return source, source.translate(tensors)
+
+
+def lora(path: Path, targets: Mapping[str, tuple[object, float]]) -> tuple[dict, list[str], dict]:
+    """The LoRA on each target (name: object, strength); the lines and the data of its report.
+
+    Raises:
+        FileFormatError: the file is no LoRA, or fits none of the targets.
+    """
+    file = _lora_file(path)
+    matches = {name: match(file, host.weights(target)) for name, (target, _) in targets.items()}
+    if not any(found.found for found in matches.values()):
+        raise FileFormatError(path, _nothing_fits(file, matches))
+    changed = {
+        name: host.patched(target, matches[name].found, strength) if matches[name].found and strength else target
+        for name, (target, strength) in targets.items()
+    }
+    homeless = {
+        module: _nearest(module, matches)
+        for module in file.adapters
+        if all(module in found.homeless for found in matches.values())
+    }
+    misfits = {module: why for found in matches.values() for module, why in found.misfit.items()}
+    applied = sum(len(found.found) for found in matches.values())
+    ranks = sorted({adapter.rank for adapter in file.adapters.values()})
+    lines = [f"{path.name}: {file.dialect}, rank {', '.join(map(str, ranks))}"]
+    lines += [
+        f"{name}: {len(found.found)} of {len(file.adapters)} modules, strength {targets[name][1]:g}"
+        for name, found in matches.items()
+    ]
+    lines += _losses(homeless, misfits, file.unread) + list(file.notes)
+    data = {
+        "file": path.name, "dialect": file.dialect, "ranks": ranks, "modules": len(file.adapters), "applied": applied,
+        "targets": {
+            name: {"modules": len(found.found), "strength": targets[name][1]} for name, found in matches.items()
+        },
+        "homeless": homeless, "misfits": misfits, "unread": file.unread, "notes": list(file.notes),
+        "embeddings": list(file.embeddings),
+    }  # fmt: skip
+    return changed, lines, data
+
+
+def _lora_file(path: Path) -> lora_files.LoRAFile:
+    with open_tensors(path) as file:
+        tensors, metadata = file.read(file.shapes), file.metadata
+        beside = file.path.with_name("adapter_config.json")
+    try:
+        return lora_files.read(tensors, metadata, read_json(beside) if beside.is_file() else None)
+    except LoRAError as error:
+        raise FileFormatError(path, str(error)) from error
+
+
+def _nothing_fits(file: lora_files.LoRAFile, matches: Mapping[str, Match]) -> str:
+    whose = " or ".join(matches)
+    if not file.adapters:
+        first, why = next(iter(file.unread.items()), ("no module", "it holds only learned words"))
+        return (
+            f"a LoRA was expected, but none of its modules can be applied ({first}: {why}); the {whose} was not changed"
+        )
+    misfit = next((why for found in matches.values() for why in found.misfit.values()), None)
+    reason = misfit or f"it has no place for {next(iter(file.adapters))}"
+    return (
+        f"none of its {len(file.adapters)} modules fits the {whose} connected: {reason}; "
+        "it was made for another kind of model, nothing was changed"
+    )
+
+
+def _nearest(module: str, matches: Mapping[str, Match]) -> str:
+    return next((found.homeless[module] for found in matches.values() if found.homeless[module]), "")
+
+
+def _losses(homeless: Mapping[str, str], misfits: Mapping[str, str], unread: Mapping[str, str]) -> list[str]:
+    """One line for each way in which something of the file was not used."""
+    lines = []
+    if homeless:
+        module, nearest = next(iter(homeless.items()))
+        lines.append(
+            f"{len(homeless)} modules have no place in what is connected: {module} (nearest: {nearest or 'none'}) ..."
+        )
+    lines += [f"does not fit: {why}" for why in list(misfits.values())[:3]]
+    if len(misfits) > 3:
+        lines.append(f"and {len(misfits) - 3} more that do not fit")
+    if unread:
+        module, why = next(iter(unread.items()))
+        lines.append(f"{len(unread)} not read: {module}: {why}")
+    return lines

@@ -1,0 +1,18 @@
+"""What a node shows: lines to read on the node, the same as JSON for programs, and its outputs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+
+
+def as_json(data: Mapping[str, object]) -> str:
+    return json.dumps(data, ensure_ascii=False, indent=1, allow_nan=False)
+
+
+def shown(lines: Sequence[str], data: Mapping[str, object], results: tuple, images: Sequence[dict] = ()) -> dict:
+    """A node's answer. `ui.text` and `ui.cvl_report` reach `/history`; the canvas shows the text and the images."""
+    ui: dict[str, list] = {"text": ["\n".join(lines)], "cvl_report": [as_json(data)]}
+    if images:
+        ui["images"] = list(images)
+    return {"ui": ui, "result": results}

@@ -1,0 +1,102 @@
+"""Tiny random CLIPs of the reference implementations, for the tests beside this file."""
+
+from dataclasses import replace
+
+import torch
+
+from clip_vae_lora.clip_core.config import PUBLISHED, CLIPConfig, to_metadata
+from clip_vae_lora.clip_core.tokenizer import Tokenizer
+
+TEXTS = ["", "a photo of a cat", "two dogs, 漢字 and an emoji 🐱", "word " * 90]
+
+
+def tiny(name: str) -> CLIPConfig:
+    """A published model an eighth as wide and deep, with its own numbers of heads, activation and patch size."""
+    whole = PUBLISHED[name]
+    text = replace(
+        whole.text, width=whole.text.width // 8, layers=2 + whole.text.layers // 16, mlp=whole.text.mlp // 8,
+        embed=whole.text.embed // 8,
+    )  # fmt: skip
+    vision = replace(
+        whole.vision, width=whole.vision.width // 8, layers=2 + whole.vision.layers // 16, mlp=whole.vision.mlp // 8,
+        embed=whole.vision.embed // 8, image_px=3 * whole.vision.patch_px,
+    )  # fmt: skip
+    return CLIPConfig(text, vision)
+
+
+def randomise_(module: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
+    """Weights large enough that every part of the network shows in its output."""
+    draw = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, tensor in module.named_parameters():
+            noise = torch.randn(tensor.shape, generator=draw)
+            around_one = name.endswith("weight") and tensor.ndim == 1
+            tensor.copy_(1 + 0.1 * noise if around_one else 0.08 * noise)
+        for name, tensor in module.named_parameters():
+            if name == "logit_scale":
+                tensor.fill_(2.0)
+    return module.eval()
+
+
+def hf_text_config(config: CLIPConfig):
+    from transformers import CLIPTextConfig
+
+    text = config.text
+    return CLIPTextConfig(
+        vocab_size=text.vocab, hidden_size=text.width, intermediate_size=text.mlp, projection_dim=text.embed,
+        num_hidden_layers=text.layers, num_attention_heads=text.heads, max_position_embeddings=text.context,
+        hidden_act=text.activation, eos_token_id=49407, bos_token_id=49406, pad_token_id=49407,
+    )  # fmt: skip
+
+
+def hf_vision_config(config: CLIPConfig):
+    from transformers import CLIPVisionConfig
+
+    vision = config.vision
+    return CLIPVisionConfig(
+        hidden_size=vision.width, intermediate_size=vision.mlp, projection_dim=vision.embed,
+        num_hidden_layers=vision.layers, num_attention_heads=vision.heads, image_size=vision.image_px,
+        patch_size=vision.patch_px, hidden_act=vision.activation,
+    )  # fmt: skip
+
+
+def hf_clip(config: CLIPConfig):
+    from transformers import CLIPConfig as HFConfig
+    from transformers import CLIPModel
+
+    halves = {"text_config": hf_text_config(config).to_dict(), "vision_config": hf_vision_config(config).to_dict()}
+    return randomise_(CLIPModel(HFConfig(**halves, projection_dim=config.text.embed)))
+
+
+def open_clip_model(config: CLIPConfig, custom_text: bool = False):
+    from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg, CustomTextCLIP
+
+    text, vision = config.text, config.vision
+    kind = CustomTextCLIP if custom_text else CLIP
+    made = kind(
+        text.embed,
+        CLIPVisionCfg(
+            layers=vision.layers, width=vision.width, head_width=vision.width // vision.heads,
+            mlp_ratio=vision.mlp / vision.width, patch_size=vision.patch_px, image_size=vision.image_px,
+        ),
+        CLIPTextCfg(width=text.width, heads=text.heads, layers=text.layers),
+        quick_gelu=text.activation == "quick_gelu",
+    )  # fmt: skip
+    return randomise_(made)
+
+
+def ids() -> torch.Tensor:
+    return Tokenizer().batch(TEXTS)[0]
+
+
+def pixels(config: CLIPConfig) -> torch.Tensor:
+    side = config.vision.image_px
+    return torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(1))
+
+
+def shapes(state) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in state.items()}
+
+
+def metadata(config: CLIPConfig) -> dict[str, str]:
+    return to_metadata(config)

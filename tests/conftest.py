@@ -1,0 +1,24 @@
+"""The pack under its fixed name, the root `__init__` not executed, `sys.path` untouched; and where the real data
+lie.
+"""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED_DATA = ROOT.parent / "shared" / "data"
+
+_spec = importlib.util.spec_from_file_location("_cvl_checkout", ROOT / "headless" / "checkout.py")
+_checkout = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(_checkout)
+_checkout.bind()
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real weights, LoRAs and photographs beside the project; the test skips where it is absent."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip("needs the real files in ../shared/data, which are not part of this project")
+    return SHARED_DATA

@@ -1,0 +1,81 @@
+"""Our VAE nodes and objects beside ComfyUI's own, on the same files."""
+
+import pytest
+import torch
+
+from . import models
+
+# both compute in fp32 with the same operations; what is left is the order of additions
+ROUNDING = 1e-5
+
+
+@pytest.fixture(scope="module")
+def vaes(comfyui):
+    """(stock VAE, our VAE) from one SD1 file."""
+    models.sd1_vae(comfyui.models / "vae" / "sd1.safetensors", seed=1)
+    (stock,) = comfyui.nodes["VAELoader"]().load_vae("sd1.safetensors")
+    ours = comfyui.nodes["CVL_LoadVAE"]().load("sd1.safetensors", dtype="fp32")["result"][0]
+    return stock, ours
+
+
+@pytest.fixture(scope="module")
+def image():
+    return torch.rand(2, 72, 64, 3, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture(scope="module")
+def latent(comfyui, vaes, image):
+    return {"samples": vaes[0].encode(image)}
+
+
+def test_the_stock_nodes_give_the_same_with_our_vae(comfyui, vaes, image, latent):
+    stock, ours = vaes
+    for_inpainting = {"mask": torch.ones(2, 72, 64), "grow_mask_by": 6}
+    for node, call in {
+        "VAEEncode": lambda node, vae: node.encode(vae=vae, pixels=image)[0]["samples"],
+        "VAEDecode": lambda node, vae: node.decode(vae=vae, samples=latent)[0],
+        "VAEDecodeTiled": lambda node, vae: node.decode(vae=vae, samples=latent, tile_size=64, overlap=16)[0],
+        "VAEEncodeTiled": lambda node, vae: node.encode(vae=vae, pixels=image, tile_size=64, overlap=16)[0]["samples"],
+        "VAEEncodeForInpaint": lambda node, vae: node.encode(vae=vae, pixels=image, **for_inpainting)[0]["samples"],
+    }.items():
+        theirs, mine = call(comfyui.nodes[node](), stock), call(comfyui.nodes[node](), ours)
+        assert theirs.shape == mine.shape and (theirs - mine).abs().max() <= ROUNDING, node
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["stock VAE", "our VAE"])
+def test_our_nodes_equal_the_stock_nodes(comfyui, vaes, image, latent, which):
+    vae = vaes[which]
+    encoded = comfyui.nodes["CVL_VAEEncode"]().encode(image, vae)["result"][0]["samples"]
+    assert (encoded - latent["samples"]).abs().max() <= ROUNDING
+    decoded = comfyui.nodes["CVL_VAEDecode"]().decode(latent, vae)["result"][0]
+    assert (decoded - comfyui.nodes["VAEDecode"]().decode(vaes[0], latent)[0]).abs().max() <= ROUNDING
+
+
+def test_a_sample_is_drawn_from_the_same_distribution_on_both(comfyui, vaes, image):
+    node = comfyui.nodes["CVL_VAEEncode"]()
+    drawn = [node.encode(image, vae, "sample", seed=7)["result"][0]["samples"] for vae in vaes]
+    mean = node.encode(image, vaes[1])["result"][0]["samples"]
+    assert (drawn[0] - drawn[1]).abs().max() <= ROUNDING
+    assert (drawn[0] - mean).abs().max() > 0.1
+
+
+def test_decoding_leaves_the_latent_as_it_was(comfyui, vaes, latent):
+    before = latent["samples"].clone()
+    comfyui.nodes["VAEDecode"]().decode(vae=vaes[1], samples=latent)
+    comfyui.nodes["CVL_VAEDecode"]().decode(latent, vaes[1])
+    assert torch.equal(latent["samples"], before)
+
+
+def test_the_stock_save_node_writes_a_file_that_both_load_again(comfyui, vaes):
+    comfyui.nodes["VAESave"]().save(vaes[1], "vae/cvl")
+    (saved,) = (comfyui.base / "output" / "vae").glob("cvl_*.safetensors")
+    from clip_vae_lora.files.tensors import open_tensors
+
+    with open_tensors(saved) as file:
+        written = file.read(file.shapes)
+    assert all(torch.equal(written[k].float(), v.float()) for k, v in vaes[0].get_sd().items())
+
+
+def test_a_latent_of_another_vae_is_refused_in_words(comfyui, vaes):
+    with pytest.raises(ValueError, match="this latent has 16 channels, this VAE wants 4"):
+        comfyui.nodes["CVL_VAEDecode"]().decode({"samples": torch.zeros(1, 16, 8, 8)}, vaes[0])

@@ -1,0 +1,110 @@
+"""Damaged files: every one gives a report in which each of its modules is accounted for, or one clear sentence."""
+
+import json
+import random
+
+import pytest
+import torch
+
+from clip_vae_lora.lora.adapters import LoRAError
+from clip_vae_lora.lora.formats import read
+from clip_vae_lora.lora.match import match
+
+SHAPES = {"diffusion_model.input_blocks.1.1.proj_in.weight": (8, 8, 1, 1), "diffusion_model.out.2.weight": (4, 8, 3, 3),
+          "clip_l.transformer.text_model.encoder.layers.0.mlp.fc1.weight": (16, 8),
+          "clip_l.transformer.text_model.encoder.layers.0.self_attn.k_proj.weight": (8, 8)}
+SUFFIXES = [".lora_up.weight", ".lora_down.weight", ".lora_mid.weight", ".alpha", ".lora_A.weight", ".lora_B.weight",
+            ".lora_A.default.weight", ".lora_B.other.weight", "_lora.up.weight", ".lora.down.weight", ".dora_scale",
+            ".scale", ".lora_magnitude_vector", ".hada_w1_a", ".lokr_w1", ".diff", ".lora_B.bias", ".weight", "", ".",
+            ".lora_A", ":up"]
+SIZES = [(), (0,), (1,), (2, 8), (8, 2), (8, 2, 1, 1), (2, 8, 3, 3), (2, 2, 3, 3), (1, 1, 1, 1, 1), (3, 0)]
+
+
+def whole():
+    tensors = {}
+    for name in ("lora_unet_input_blocks_1_1_proj_in", "unet.mid.x", "base_model.model.fc1"):
+        for up, down in ((".lora_up.weight", ".lora_down.weight"), (".lora_B.weight", ".lora_A.weight")):
+            if name.startswith("lora_") == up.startswith(".lora_up"):
+                tensors |= {name + up: torch.ones(8, 2), name + down: torch.ones(2, 8)}
+    return tensors | {"lora_te_text_model_encoder_layers_0_mlp_fc1.lora_up.weight": torch.ones(16, 2, 1, 1),
+                      "lora_te_text_model_encoder_layers_0_mlp_fc1.lora_down.weight": torch.ones(2, 8, 1, 1),
+                      "lora_te_text_model_encoder_layers_0_mlp_fc1.alpha": torch.tensor(1.0),
+                      "text_encoder:0:up": torch.ones(8, 1), "text_encoder:0:down": torch.ones(1, 8)}
+
+
+def tensor(rng):
+    shape = rng.choice(SIZES)
+    value = rng.choice([1.0, 0.0, float("nan"), float("inf"), -1e38])
+    dtype = rng.choice([torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.float8_e4m3fn])
+    out = torch.full(shape, value).to(dtype)
+    return rng.choice([out, out, out.float().nan_to_num().to(torch.int64), torch.zeros(shape, dtype=torch.bool)])
+
+
+def name(rng, names):
+    start = rng.choice([*names, "", "x", ".", "unet:0", "unet:9999999999999999999999", "lora_unet_é", "a" * 5000])
+    start = start[:rng.randrange(len(start) + 1)] if rng.random() < 0.3 else start.rsplit(".", 2)[0]
+    return start + rng.choice(SUFFIXES)
+
+
+def damaged(rng):
+    tensors = whole()
+    for _ in range(rng.randrange(1, 12)):
+        act = rng.randrange(4)
+        if act == 0 and tensors:
+            del tensors[rng.choice(list(tensors))]
+        elif act == 1 and tensors:
+            tensors[rng.choice(list(tensors))] = tensor(rng)
+        elif act == 2 and tensors:
+            tensors[name(rng, list(tensors))] = tensors.pop(rng.choice(list(tensors)))
+        else:
+            tensors[name(rng, list(tensors) or ["y"])] = tensor(rng)
+    return tensors
+
+
+def header(rng):
+    value = rng.choice([None, {}, [], 3, "x", float("nan"), 10**400, {"r": 2}, True])
+    field = rng.choice(["r", "lora_alpha", "rank_pattern", "alpha_pattern", "unet.r", "unet."])
+    config = rng.choice([value, {field: value},
+                         {"r": 2, "lora_alpha": 2, "alpha_pattern": {rng.choice(["fc1", "(", "*", ""]): value}}])
+    key = rng.choice(["adapter_config", "lora_adapter_metadata", "text_encoder", "text_encoder:0:rank", "<s1>", "unet"])
+    return {key: rng.choice([json.dumps(config), "null", "", "<embed>", "\x00"])}
+
+
+@pytest.mark.parametrize("block", range(4))
+def test_every_damaged_file_is_accounted_for_or_refused_in_one_sentence(block):
+    for seed in range(block * 200, block * 200 + 200):
+        rng = random.Random(seed)
+        tensors, metadata = damaged(rng), header(rng)
+        before = dict(tensors)
+        try:
+            file = read(tensors, metadata)
+        except LoRAError as error:
+            assert str(error) and "\n" not in str(error)
+            continue
+        assert tensors.keys() == before.keys() and all(tensors[k] is v for k, v in before.items())
+        assert not file.adapters.keys() & file.unread.keys()
+        accounted = [*file.adapters, *file.unread, *file.embeddings]
+        assert all(any(n == a or n.startswith(a) for a in accounted) for n in tensors), seed
+        assert all(reason and "\n" not in reason for reason in file.unread.values())
+        result = match(file, SHAPES)
+        assert len(result.found) + len(result.homeless) + len(result.misfit) == len(file.adapters)
+        for key, lora in result.found.items():
+            assert lora.delta(SHAPES[key]).shape == SHAPES[key]
+
+
+@pytest.mark.parametrize("config", [{1: 2}, {"r": 2, "lora_alpha": 2, "alpha_pattern": {5: 1}}, {"r": 10**400}])
+def test_a_given_configuration_of_strange_types_is_a_sentence_too(config):
+    try:
+        file = read(whole(), {}, config)
+    except LoRAError as error:
+        assert str(error)
+    else:
+        assert file.adapters or file.unread
+
+
+def test_a_name_without_end_is_no_work_without_end():
+    long = "base_model.model." + "a" * 200_000
+    tensors = {f"{long}.lora_B.weight": torch.ones(8, 2), f"{long}.lora_A.weight": torch.ones(2, 8)}
+    file = read(tensors, {}, {"r": 2, "lora_alpha": 2, "alpha_pattern": {".*b.*c": 1}})
+    assert not file.adapters and "characters" in next(iter(file.unread.values()))
+    assert len(match(read(tensors), SHAPES).homeless) == 1

@@ -1,0 +1,300 @@
+"""What users and saved workflows see of the nodes: texts, help pages, locales, and the face that must not change."""
+
+import inspect
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from clip_vae_lora.nodes import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS
+from clip_vae_lora.tests.nodes.write_schema import breaks, face, faces, saved_faces
+
+ROOT = Path(__file__).resolve().parents[2]
+HELP = ROOT / "web" / "docs"
+LOCALES = ROOT / "locales"
+WIDGETS = {"COMBO", "INT", "FLOAT", "STRING", "BOOLEAN"}
+MESSAGE_SYNTAX = set("{}@|$%")  # vue-i18n's: one of these in a locale can keep ComfyUI's whole page from starting
+
+every_node = pytest.mark.parametrize("name", NODE_CLASS_MAPPINGS)
+
+
+def specs(name: str) -> dict[str, tuple[str, dict, str]]:
+    """input name -> (type, options, required or optional), in the order of the canvas"""
+    groups = NODE_CLASS_MAPPINGS[name].INPUT_TYPES()
+    return {
+        key: ("COMBO" if isinstance(spec[0], list) else spec[0], spec[1] if len(spec) > 1 else {}, group)
+        for group in ("required", "optional") for key, spec in groups.get(group, {}).items()
+    }  # fmt: skip
+
+
+def default(name: str, key: str):
+    """What a widget holds on a new node; None for a socket."""
+    kind, options, group = specs(name)[key]
+    menu = NODE_CLASS_MAPPINGS[name].INPUT_TYPES()[group][key][0]
+    return options.get("default", menu[0] if kind == "COMBO" else None)
+
+
+# the class
+
+def test_every_node_has_a_display_name_of_its_own():
+    assert set(NODE_DISPLAY_NAME_MAPPINGS) == set(NODE_CLASS_MAPPINGS)
+    assert len(set(NODE_DISPLAY_NAME_MAPPINGS.values())) == len(NODE_CLASS_MAPPINGS)
+
+
+@every_node
+def test_an_id_has_the_prefix_and_plain_letters_because_paths_and_locales_are_made_of_it(name):
+    assert re.fullmatch(r"CVL_[A-Za-z0-9_]+", name)
+
+
+@every_node
+def test_a_node_has_a_category_a_description_and_search_words(name):
+    node = NODE_CLASS_MAPPINGS[name]
+    assert re.fullmatch(r"CVL/[^/]+", node.CATEGORY)
+    assert node.DESCRIPTION.strip() and node.DESCRIPTION.rstrip().endswith(".")
+    assert node.SEARCH_ALIASES and all(isinstance(alias, str) and alias for alias in node.SEARCH_ALIASES)
+
+
+@every_node
+def test_every_input_has_a_tooltip(name):
+    assert not [key for key, (_, options, _) in specs(name).items() if not options.get("tooltip", "").strip()]
+
+
+@every_node
+def test_every_output_has_a_name_and_a_tooltip(name):
+    node = NODE_CLASS_MAPPINGS[name]
+    assert len(set(node.RETURN_NAMES)) == len(node.RETURN_NAMES) == len(node.OUTPUT_TOOLTIPS) == len(node.RETURN_TYPES)
+    assert all(text.strip() for text in (*node.RETURN_NAMES, *node.OUTPUT_TOOLTIPS))
+
+
+@every_node
+def test_numbers_say_their_default_and_limits_because_the_frontends_own_are_surprising(name):
+    for key, (kind, options, _) in specs(name).items():
+        if kind in ("INT", "FLOAT"):
+            assert {"default", "min", "max"} <= set(options), key
+            assert options["min"] <= options["default"] <= options["max"], key
+            assert kind == "INT" or options.get("step", 0) > 0, key
+
+
+@every_node
+def test_a_seed_says_whether_it_changes_by_itself_because_the_frontend_would_add_that_unasked(name):
+    for key in {"seed", "noise_seed"} & set(specs(name)):
+        assert "control_after_generate" in specs(name)[key][1]
+
+
+@every_node
+def test_text_reaches_a_node_as_it_was_typed(name):
+    for key, (_, options, _) in specs(name).items():
+        assert "dynamicPrompts" not in options, f"{key}: the frontend would replace braces and cut comments"
+
+
+@every_node
+def test_the_functions_parameters_are_the_inputs_and_their_defaults_the_widgets(name):
+    node = NODE_CLASS_MAPPINGS[name]
+    parameters = inspect.signature(getattr(node(), node.FUNCTION)).parameters
+    assert list(parameters) == list(specs(name))
+    for key, (_, _, group) in specs(name).items():
+        expected = inspect.Parameter.empty if group == "required" else default(name, key)
+        assert parameters[key].default == expected, key
+
+
+@every_node
+def test_the_change_mark_accepts_every_input(name):
+    node = NODE_CLASS_MAPPINGS[name]
+    if hasattr(node, "IS_CHANGED"):
+        inspect.signature(node.IS_CHANGED).bind(**dict.fromkeys(specs(name), ""))
+
+
+# the help pages
+
+def help_table(name: str, section: str) -> list[list[str]]:
+    """The rows of the table under a heading, cells without their spaces."""
+    _, _, text = (HELP / f"{name}.md").read_text(encoding="utf-8").partition(f"\n## {section}\n")
+    rows = [line for line in text.partition("\n## ")[0].splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows[2:]]
+
+
+def test_there_is_a_help_page_for_every_node_and_for_nothing_else():
+    assert {page.stem for page in HELP.glob("*.md")} == set(NODE_CLASS_MAPPINGS)
+
+
+@every_node
+def test_a_help_page_begins_with_the_nodes_name_and_has_neither_html_nor_links(name):
+    text = (HELP / f"{name}.md").read_text(encoding="utf-8")
+    assert text.startswith(f"# {NODE_DISPLAY_NAME_MAPPINGS[name]}\n")
+    assert not re.search(r"<[A-Za-z/!]|https?:|\]\(", text)
+
+
+@every_node
+def test_a_help_page_tells_each_input_with_its_type_and_default(name):
+    rows, kinds = help_table(name, "Inputs"), {key: kind for key, (kind, _, _) in specs(name).items()}
+    assert [row[:2] for row in rows] == [[f"`{key}`", kind.replace("COMBO", "menu")] for key, kind in kinds.items()]
+    for (key, kind), (_, _, written, *_) in zip(kinds.items(), rows):
+        assert (written == "-") == (kind not in WIDGETS), f"{key}: a socket has no default, a widget has"
+        assert not written.startswith("`") or written.strip("`") == str(default(name, key)), key
+
+
+@every_node
+def test_a_help_page_tells_each_output_with_its_type(name):
+    node = NODE_CLASS_MAPPINGS[name]
+    expected = [[f"`{key}`", kind] for key, kind in zip(node.RETURN_NAMES, node.RETURN_TYPES)]
+    assert [row[:2] for row in help_table(name, "Outputs")] == expected
+
+
+# the locales
+
+def locale(file: str) -> dict:
+    return json.loads((LOCALES / "zh" / file).read_text(encoding="utf-8"))
+
+
+def strings(value) -> list[str]:
+    return [value] if isinstance(value, str) else [text for inner in value.values() for text in strings(inner)]
+
+
+def test_english_is_in_the_classes_alone():
+    assert not (LOCALES / "en").exists()
+
+
+@pytest.mark.parametrize("path", sorted(LOCALES.rglob("*.json")), ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_a_locales_strings_have_none_of_the_message_syntax(path):
+    found = strings(json.loads(path.read_text(encoding="utf-8")))
+    assert found and not [text for text in found if not text.strip() or MESSAGE_SYNTAX & set(text)]
+
+
+def test_the_locale_names_every_node_input_and_output_and_no_others():
+    definitions = locale("nodeDefs.json")
+    assert set(definitions) == set(NODE_CLASS_MAPPINGS)
+    for name, texts in definitions.items():
+        places = range(len(NODE_CLASS_MAPPINGS[name].RETURN_TYPES))
+        assert set(texts) == {"display_name", "description", "inputs", "outputs"}, name
+        assert list(texts["inputs"]) == list(specs(name)), name
+        assert list(texts["outputs"]) == [str(place) for place in places], name
+        for text in [*texts["inputs"].values(), *texts["outputs"].values()]:
+            assert set(text) == {"name", "tooltip"}, name
+
+
+def test_the_locale_names_the_menu_folders_and_our_own_wire_types():
+    texts, nodes = locale("main.json"), NODE_CLASS_MAPPINGS.values()
+    assert set(texts["nodeCategories"]) == {part for node in nodes for part in node.CATEGORY.split("/")}
+    assert set(texts["dataTypes"]) == {kind for node in nodes for kind in node.RETURN_TYPES if kind.startswith("CVL_")}
+
+
+# the example workflows
+
+EXAMPLES = sorted((ROOT / "example_workflows").glob("*.json"))
+every_example = pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+
+
+def api_nodes(document: dict) -> dict[str, dict]:
+    return {key: node for key, node in document.items() if isinstance(node, dict) and "class_type" in node}
+
+
+def our_inputs(document: dict) -> list[tuple[str, dict]]:
+    """(id, input name -> value or link) of each of our nodes in a workflow of the canvas or of the API."""
+    found = [(node["class_type"], node["inputs"]) for node in api_nodes(document).values()]
+    graphs = [document, *document.get("definitions", {}).get("subgraphs", [])]
+    for node in [node for graph in graphs for node in graph.get("nodes", [])]:
+        if node["type"].startswith("CVL_"):
+            names = [key for key, (kind, _, _) in specs(node["type"]).items() if kind in WIDGETS]
+            found.append((node["type"], dict(zip(names, node.get("widgets_values", []), strict=True))))
+    return [(name, values) for name, values in found if name.startswith("CVL_")]
+
+
+@every_example
+def test_an_example_uses_only_nodes_and_inputs_that_exist_with_values_they_take(path):
+    ours = our_inputs(json.loads(path.read_text(encoding="utf-8")))
+    assert ours
+    for name, values in ours:
+        menus = {entry["name"]: entry["options"] for entry in faces()[name]["inputs"] if "options" in entry}
+        for key, value in values.items():
+            kind, options, _ = specs(name)[key]
+            if isinstance(value, list):
+                continue
+            if kind in ("INT", "FLOAT"):
+                assert options["min"] <= value <= options["max"], f"{name}.{key}"
+            assert key not in menus or value in menus[key], f"{name}.{key}: another machine has no {value!r}"
+
+
+@every_example
+def test_the_links_of_an_example_fit_the_types_of_our_nodes(path):
+    nodes = api_nodes(json.loads(path.read_text(encoding="utf-8")))
+    for node in nodes.values():
+        for key, value in node["inputs"].items():
+            source = nodes[value[0]]["class_type"] if isinstance(value, list) else None
+            if source in NODE_CLASS_MAPPINGS and node["class_type"] in NODE_CLASS_MAPPINGS:
+                assert NODE_CLASS_MAPPINGS[source].RETURN_TYPES[value[1]] == specs(node["class_type"])[key][0]
+
+
+# the saved face
+
+@every_node
+def test_a_node_is_written_down_in_the_schema(name):
+    assert name in saved_faces(), "a new node: run `python tests/nodes/write_schema.py`, which adds it to schema.json"
+
+
+@pytest.mark.parametrize("name", saved_faces())
+def test_workflows_saved_with_a_node_still_work(name):
+    assert name in NODE_CLASS_MAPPINGS, "an id is for ever: keep it, with a class whose DEPRECATED is True if need be"
+    assert breaks(saved_faces()[name], faces()[name]) == []
+
+
+def entry(name: str, kind: str = "INT", group: str = "required", options: list[str] | None = None) -> dict:
+    return {"name": name, "type": kind, "group": group} | ({} if options is None else {"options": options})
+
+
+OLD_INPUTS = [entry("image", "IMAGE"), entry("size"), entry("mode", "COMBO", "optional", ["a", "b"]),
+              entry("gain", "FLOAT", "optional")]  # fmt: skip
+OLD = {"inputs": OLD_INPUTS, "outputs": ["IMAGE", "STRING"]}
+IMAGE, SIZE, MODE, GAIN = OLD_INPUTS
+NEW = entry("new", "INT", "optional")
+
+
+def with_inputs(*inputs: dict) -> dict:
+    return {**OLD, "inputs": list(inputs)}
+
+
+@pytest.mark.parametrize("now", [
+    pytest.param(with_inputs(IMAGE, SIZE, MODE), id="the last input removed"),
+    pytest.param(with_inputs(IMAGE, MODE, GAIN), id="an input removed"),
+    pytest.param(with_inputs(IMAGE, entry("width"), MODE, GAIN), id="an input renamed"),
+    pytest.param(with_inputs(IMAGE, SIZE, GAIN, MODE), id="two inputs swapped"),
+    pytest.param(with_inputs(IMAGE, entry("size", "FLOAT"), MODE, GAIN), id="another type"),
+    pytest.param(with_inputs(IMAGE, SIZE, entry("mode", "STRING", "optional"), GAIN), id="a menu made text"),
+    pytest.param(with_inputs(IMAGE, entry("size", "INT", "optional"), MODE, GAIN), id="required made optional"),
+    pytest.param(with_inputs(IMAGE, SIZE, MODE, entry("gain", "FLOAT")), id="optional made required"),
+    pytest.param(with_inputs(NEW, IMAGE, SIZE, MODE, GAIN), id="a new input before the others"),
+    pytest.param(with_inputs(IMAGE, SIZE, MODE, NEW, GAIN), id="a new input in between"),
+    pytest.param(with_inputs(IMAGE, SIZE, MODE, GAIN, entry("new")), id="a new input that is required"),
+    pytest.param(with_inputs(IMAGE, SIZE, {**MODE, "options": ["a"]}, GAIN), id="a menu entry removed"),
+    pytest.param({**OLD, "outputs": ["IMAGE"]}, id="an output removed"),
+    pytest.param({**OLD, "outputs": ["STRING", "IMAGE"]}, id="outputs swapped"),
+    pytest.param({**OLD, "outputs": ["IMAGE", "INT"]}, id="an output of another type"),
+    pytest.param({**OLD, "outputs": ["INT", "IMAGE", "STRING"]}, id="a new output before the others"),
+])  # fmt: skip
+def test_a_change_that_breaks_saved_workflows_is_found(now):
+    assert breaks(OLD, now)
+
+
+@pytest.mark.parametrize("now", [
+    pytest.param(OLD, id="nothing changed"),
+    pytest.param(with_inputs(IMAGE, SIZE, MODE, GAIN, NEW), id="an optional input behind the others"),
+    pytest.param(with_inputs(IMAGE, SIZE, {**MODE, "options": ["c", "a", "b"]}, GAIN), id="a new menu entry"),
+    pytest.param({**OLD, "outputs": ["IMAGE", "STRING", "INT"]}, id="an output behind the others"),
+])  # fmt: skip
+def test_what_is_only_added_behind_breaks_nothing(now):
+    assert breaks(OLD, now) == []
+
+
+def test_one_change_is_told_in_one_sentence():
+    assert breaks(OLD, with_inputs(IMAGE, entry("size", "FLOAT"), MODE, GAIN)) == ["input size was INT and is FLOAT"]
+
+
+def test_a_face_lists_required_inputs_first_and_menus_as_combo():
+    class Node:
+        RETURN_TYPES = ("IMAGE",)
+
+        @classmethod
+        def INPUT_TYPES(cls):
+            return {"optional": {"mode": (["a", "b"], {})}, "required": {"image": ("IMAGE",)}}
+
+    assert face(Node) == {"inputs": [IMAGE, MODE], "outputs": ["IMAGE"]}

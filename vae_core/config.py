@@ -1,0 +1,106 @@
+"""The sizes of a VAE, and the published families: what each one's diffusion model does to a raw latent.
+
+Raw is what the network itself gives and takes, and what ComfyUI's LATENT holds; model space is what the diffusion
+model is trained in: `(raw - shift) * scale`. SD1, SD2 and SDXL share their shapes, and so do SD3 and Flux.1: the family
+can not be seen in a file's tensors, it is always an argument.
+Numbers: CompVis/latent-diffusion, Stability-AI/generative-models and sd3-ref, black-forest-labs/flux, and the model
+cards' `scaling_factor`, `shift_factor`, `latents_mean`, `latents_std`.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+NORM_GROUPS = 32
+NORM_EPS = 1e-6
+
+
+@dataclass(frozen=True)
+class VAEConfig:
+    """An AutoencoderKL in numbers; its level `i` is `channels * multipliers[i]` wide at 1 / 2**i of the picture's size.
+
+    The published SD1 layout is `VAEConfig(128, (1, 2, 4, 4), 2, 4, True)`; SD3's and Flux.1's is the same with
+    `latent=16, quant=False`.
+    """
+
+    channels: int                       # width at the picture's size
+    multipliers: tuple[float, ...]      # width of each level, in units of `channels`; whole numbers in every known file
+    blocks: int                         # residual blocks per level of the encoder; the decoder has one more
+    latent: int                         # channels of the latent
+    quant: bool                         # 1x1 convolutions on both sides of the latent
+    decoder_channels: int | None = None  # the decoder's own width where it differs (None: as the encoder)
+    image_channels: int = 3
+
+    def __post_init__(self):
+        if not self.multipliers or min(self.blocks, self.latent, self.image_channels) < 1:
+            raise ValueError(f"a VAE needs at least one level, one block, one latent and one image channel, not {self}")
+        for width in (self.channels, *self.widths, *self.decoder_widths):
+            if width < NORM_GROUPS or width % NORM_GROUPS:
+                raise ValueError(f"every width of a VAE is a multiple of {NORM_GROUPS} (its norms have that many "
+                                 f"groups), not {width}: choose other channels or multipliers")
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels at each level of the encoder, the picture's size first."""
+        return tuple(round(self.channels * m) for m in self.multipliers)
+
+    @property
+    def decoder_widths(self) -> tuple[int, ...]:
+        """Channels at each level of the decoder, the picture's size first."""
+        return tuple(round((self.decoder_channels or self.channels) * m) for m in self.multipliers)
+
+    @property
+    def factor(self) -> int:
+        """Picture pixels per latent cell, along each side."""
+        return 2 ** (len(self.multipliers) - 1)
+
+
+@dataclass(frozen=True)
+class Family:
+    """model space = (raw - shift) * scale, per latent channel where there is more than one number."""
+
+    title: str
+    latent: int
+    scale: tuple[float, ...]
+    shift: tuple[float, ...] = (0.0,)
+
+
+_PLAYGROUND_STD = (8.4927, 5.9022, 6.5498, 5.2299)
+
+FAMILIES = {
+    "sd1": Family("SD1.x, SD2.x, PixArt-alpha", 4, (0.18215,)),
+    "sdxl": Family("SDXL, PixArt-sigma, AuraFlow, HunyuanDiT", 4, (0.13025,)),
+    "playground": Family("Playground 2.5", 4, tuple(0.5 / s for s in _PLAYGROUND_STD),
+                         (-1.6574, 1.886, -1.383, 2.5155)),
+    "upscaler": Family("SD x4 upscaler", 4, (0.08333,)),
+    "sd3": Family("SD3, SD3.5", 16, (1.5305,), (0.0609,)),
+    "flux": Family("Flux.1, Lumina 2, HiDream, OmniGen 2, Chroma, Z-Image", 16, (0.3611,), (0.1159,)),
+}
+
+
+def to_model_space(latent: Tensor, family: str) -> Tensor:
+    """Raw latent -> what the family's diffusion model works on. [B, C, h, w] -> [B, C, h, w]
+
+    Raises ValueError for an unknown family or a latent with another number of channels.
+    """
+    scale, shift = _numbers(latent, family)
+    return (latent - shift) * scale
+
+
+def to_raw(latent: Tensor, family: str) -> Tensor:
+    """The inverse of `to_model_space`. [B, C, h, w] -> [B, C, h, w]"""
+    scale, shift = _numbers(latent, family)
+    return latent / scale + shift
+
+
+def _numbers(latent: Tensor, family: str) -> tuple[Tensor, Tensor]:
+    if family not in FAMILIES:
+        raise ValueError(f"no VAE family is called {family!r}; there are {', '.join(FAMILIES)}")
+    found = FAMILIES[family]
+    if latent.ndim != 4 or latent.shape[1] != found.latent:
+        raise ValueError(f"a latent of {found.title} has {found.latent} channels [B, {found.latent}, h, w], "
+                         f"this one is {list(latent.shape)}: choose the latent's own family")
+    numbers = (torch.tensor(n, device=latent.device, dtype=latent.dtype).view(1, -1, 1, 1)
+               for n in (found.scale, found.shift))
+    return next(numbers), next(numbers)
