@@ -67,6 +67,8 @@ def _parser() -> argparse.ArgumentParser:
                         help="where pictures go (default: output/; previews into its temp/)")
     parser.add_argument("--input", type=Path, metavar="FOLDER",
                         help="where LoadImage finds pictures; then the workflow's own folder and input/ in it")
+    parser.add_argument("--models", type=Path, metavar="FOLDER",
+                        help="a models folder as ComfyUI has it (loras/, vae/, ...); without --server only")
     parser.add_argument("--json", action="store_true", help="print one JSON document: outputs, images, seconds")
     parser.add_argument("--verbose", action="store_true", help="show where in the code an error came from")
     return parser
@@ -77,9 +79,12 @@ def _run(options: argparse.Namespace) -> None:
     document = read_json(options.workflow)
     if options.input is not None and not options.input.is_dir():
         raise WorkflowError(f"--input {options.input} is no folder")
+    if options.models is not None and (options.server or not options.models.is_dir()):
+        raise WorkflowError(f"--models {options.models} " + (
+            "is for runs in this process: a server has its own models" if options.server else "is no folder"))
     own = options.workflow.absolute().parent
     inputs = tuple(dict.fromkeys([*([options.input.absolute()] if options.input else []), own, own / "input"]))
-    folders = Folders(Path(os.path.abspath(options.output)), inputs)
+    folders = Folders(Path(os.path.abspath(options.output)), inputs, models=options.models)
     progress = Progress(sys.stderr)
     notes: list[str] = []
     try:

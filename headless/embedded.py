@@ -22,6 +22,7 @@ def run_here(document: Mapping, settings: Sequence[str], folders: Folders, progr
     Raises:
         WorkflowError: before anything ran. NodeFailure: a node raised. FileFormatError: from checking.
     """
+    _tell_host(folders, progress)
     classes = _classes(folders)
     prompt = read_api(document) if not is_canvas(document) else None
     if prompt is None:
@@ -31,7 +32,6 @@ def run_here(document: Mapping, settings: Sequence[str], folders: Folders, progr
     folders = replace(folders, chosen=chosen)
     classes |= stock_nodes(folders)
     prompt, order = checked(prompt, specs_of(classes), classes)
-    _tell_host(folders, progress)
 
     def on_node(node: str) -> None:
         progress.node(f"[{order.index(node) + 1}/{len(order)}] {label(prompt, node)}")
@@ -63,9 +63,7 @@ def _classes(folders: Folders) -> dict[str, type]:
 
 
 def _tell_host(folders: Folders, progress: Progress) -> None:
-    """Previews into our temp folder, steps to our bar; a ComfyUI on the path has folders and bars of its own."""
+    """Where models lie and previews go, and who is told of the steps of a node."""
     from ..nodes.host import host
 
-    if hasattr(host, "set_folders"):
-        host.set_folders(temp=folders.temp)
-        host.set_progress(progress.step)
+    host.set_place(models=folders.models, temp=folders.temp, on_step=progress.step)

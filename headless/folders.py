@@ -19,6 +19,7 @@ class Folders:
     output: Path
     inputs: tuple[Path, ...] = ()
     chosen: Mapping[str, Path] = field(default_factory=dict)
+    models: Path | None = None  # a ComfyUI models folder; None: the pack's own
 
     @property
     def temp(self) -> Path:

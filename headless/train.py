@@ -24,12 +24,12 @@ if "clip_vae_lora" not in sys.modules:
     _spec.loader.exec_module(_checkout)
     _checkout.bind()
 
-from clip_vae_lora.files.errors import FileFormatError  # noqa: E402  (the name is bound above)
-from clip_vae_lora.files.images import write_png  # noqa: E402
-from clip_vae_lora.training.bundled import KINDS, make, plan_of  # noqa: E402
-from clip_vae_lora.training.examples import example_pictures  # noqa: E402
-from clip_vae_lora.training.loop import Checkpoint, TrainingError  # noqa: E402
-from clip_vae_lora.training.story import models_page  # noqa: E402
+from clip_vae_lora.files.errors import FileFormatError
+from clip_vae_lora.files.images import write_png
+from clip_vae_lora.training.bundled import KINDS, make, plan_of
+from clip_vae_lora.training.examples import example_pictures
+from clip_vae_lora.training.loop import Checkpoint, TrainingError
+from clip_vae_lora.training.story import models_page
 
 _ROOT = Path(__file__).resolve().parents[1]
 _PRECISIONS = {"bfloat16": torch.bfloat16, "float32": torch.float32}

@@ -19,10 +19,10 @@ FOLDERS = {
     "lora": ("loras",),
 }
 BUNDLED = {
-    "text_encoder": "cvl_clip.safetensors",
-    "clip_model": "cvl_clip.safetensors",
-    "vae": "cvl_vae.safetensors",
-    "lora": "cvl_stripes_lora.safetensors",
+    "text_encoder": "tiny_clip.safetensors",
+    "clip_model": "tiny_clip.safetensors",
+    "vae": "tiny_vae.safetensors",
+    "lora": "tiny_clip_stripes_lora.safetensors",
 }
 
 

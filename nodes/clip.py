@@ -11,7 +11,11 @@ from .host import host
 from .reports import as_json, shown
 from .text import DTYPES
 
-LABELS = "red circle\ngreen circle\nblue circle\nyellow circle\nred square\ngreen square\nblue square\nyellow square"
+LABELS = "\n".join(
+    f"{colour} {shape}"
+    for colour in ("red", "green", "blue", "yellow", "purple")
+    for shape in ("circle", "square", "triangle", "star")
+)
 
 
 class LoadCLIPModel:

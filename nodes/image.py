@@ -13,7 +13,8 @@ from .reports import as_json, shown
 EXAMPLES_FOLDER = Path(__file__).resolve().parents[1] / "example_workflows" / "input"
 EXAMPLES = {
     "red circle": "red_circle.png",
-    "striped square": "striped_square.png",
+    "blue star": "blue_star.png",
+    "striped heart": "striped_green_heart.png",
     "photograph": "grace_hopper.jpg",
 }
 
@@ -21,8 +22,8 @@ EXAMPLES = {
 class ExampleImage:
     CATEGORY = "CVL/image"
     DESCRIPTION = (
-        "A picture that comes with this pack, so that the example workflows run on every machine: two drawn shapes and "
-        "a photograph in the public domain."
+        "A picture that comes with this pack, so that the example workflows run on every machine: three drawn shapes "
+        "and a photograph in the public domain."
     )
     SEARCH_ALIASES = ["test image", "sample picture", "LoadImage"]
     RETURN_TYPES = ("IMAGE",)

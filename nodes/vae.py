@@ -40,9 +40,7 @@ class LoadVAE:
             "optional": {
                 "dtype": (
                     DTYPES,
-                    {
-                        "tooltip": "What the VAE computes in. auto: as ComfyUI, or fp32 alone. SDXL's fails in fp16."
-                    },
+                    {"tooltip": "What the VAE computes in. auto: as ComfyUI, or fp32 alone. SDXL's fails in fp16."},
                 ),
                 "family": (
                     ["auto", *loading.TINY_FAMILIES],

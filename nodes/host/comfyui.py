@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import comfy.model_management as management
@@ -18,8 +19,12 @@ __all__ = [
     "absent", "clip_network", "decode_latent", "device_of", "encode_image", "encode_text", "folder_names",
     "folder_path",
     "latent_channels", "make_clip", "make_clip_model", "make_vae", "patched", "pixels_per_cell", "progress",
-    "save_preview", "weights",
+    "save_preview", "set_place", "weights",
 ]  # fmt: skip
+
+
+def set_place(*, models: Path | None, temp: Path, on_step: Callable[[int, int], None]) -> None:
+    """Nothing to do: ComfyUI has folders and a progress bar of its own."""
 
 
 def folder_names(folder: str) -> list[str]:

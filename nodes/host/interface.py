@@ -30,6 +30,10 @@ Latent = dict
 class Host(Protocol):
     """Folders, running, and the objects that travel along the wires."""
 
+    def set_place(self, *, models: Path | None, temp: Path, on_step: Callable[[int, int], None]) -> None:
+        """For a run without ComfyUI: the models folder (None: the pack's own), where previews go, and who is told
+        `(done, total)` while a node works and may raise to stop it."""
+
     def folder_names(self, folder: str) -> list[str]:
         """The model files in one of the host's model folders ("loras", "vae", ...), sorted."""
 

@@ -1,6 +1,6 @@
 """Without ComfyUI: the same functions over plain folders and plain networks, for `headless/run.py` and for tests.
 
-Models are looked for in `models/<folder>` of this pack; pictures go to the folders that `set_folders` names.
+Models are looked for in `models/<folder>` of this pack; previews go where `set_place` says.
 Networks compute on the GPU where torch has one, in float32 unless the node says otherwise.
 """
 
@@ -28,7 +28,7 @@ __all__ = [
     "absent", "clip_network", "decode_latent", "device_of", "encode_image", "encode_text", "folder_names",
     "folder_path",
     "latent_channels", "make_clip", "make_clip_model", "make_vae", "patched", "pixels_per_cell", "progress",
-    "save_preview", "set_folders", "set_progress", "weights",
+    "save_preview", "set_place", "weights",
 ]  # fmt: skip
 
 MODEL_FILES = {".safetensors", ".sft", ".ckpt", ".pt", ".pth", ".bin"}
@@ -46,14 +46,8 @@ class _Place:
 _place = _Place()
 
 
-def set_folders(*, models: Path | None = None, temp: Path | None = None) -> None:
-    """Where model folders are looked for and where previews go; None leaves a folder as it is."""
-    _place.models, _place.temp = models or _place.models, temp or _place.temp
-
-
-def set_progress(on_step: Callable[[int, int], None]) -> None:
-    """Who is told `(done, total)` while a node works; may raise to stop it."""
-    _place.on_step = on_step
+def set_place(*, models: Path | None, temp: Path, on_step: Callable[[int, int], None]) -> None:
+    _place.models, _place.temp, _place.on_step = models or _place.models, temp, on_step
 
 
 def folder_names(folder: str) -> list[str]:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from clip_vae_lora.clip_core.tokenizer import Tokenizer
 from clip_vae_lora.files.tensors import open_tensors
 from clip_vae_lora.training.bundled import FILES, KINDS, TEST_SEED, plan_of

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Generator, Tensor, nn
+
 from clip_vae_lora.training.loop import Checkpoint, Plan, TrainingError, fit, step_generator
 from clip_vae_lora.training.schedule import warm_cosine
-from torch import Generator, Tensor, nn
 
 PLAN = Plan(steps=12, seed=5, lr=0.02, weight_decay=0.1, warm_up=3, average=0.9)
 

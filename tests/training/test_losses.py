@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+
 from clip_vae_lora.training.losses import LARGEST_SCALE, contrastive_loss, vae_loss
 
 

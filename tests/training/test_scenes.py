@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from clip_vae_lora.training.captions import fits, place, plural, write_captions
 from clip_vae_lora.training.drawing import draw
 from clip_vae_lora.training.scene import (
