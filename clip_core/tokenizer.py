@@ -9,15 +9,13 @@ entry fits. The ids in order: 256 bytes, the same 256 at the end of a word, 4889
 import gzip
 import heapq
 import html
+import re
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
 
-import ftfy
-import regex
 import torch
-from ftfy.fixes import fix_surrogates
 from torch import Tensor
 
 from .config import CONTEXT
@@ -26,7 +24,7 @@ START = 49406
 END = 49407
 _WORD_END = "</w>"
 _SPECIALS = {"<|startoftext|>": START, "<|endoftext|>": END}
-_SPECIAL = "|".join(map(regex.escape, _SPECIALS))
+_SPECIAL = "|".join(map(re.escape, _SPECIALS))
 _WORD = r"'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"
 _CACHED_WORD = 64  # characters; longer ones are junk that will not come again
 _CACHED_WORDS = 1 << 16
@@ -39,6 +37,9 @@ def openai_words(text: str) -> list[str | int]:
     CLIPTokenizer of transformers 4 with ftfy differs in two things: it leaves HTML entities that ftfy leaves (those
     in a text with `<`, and those without `;`), and it finds start and end tokens anywhere.
     """
+    import ftfy  # here: its tables take longer to read than all of this pack
+    import regex
+
     text = html.unescape(html.unescape(ftfy.fix_text(text)))
     text = regex.sub(r"\s+", " ", text.strip()).strip().lower()
     return [_SPECIALS.get(word, word) for word in regex.findall(f"{_SPECIAL}|{_WORD}", text, regex.IGNORECASE)]
@@ -53,6 +54,9 @@ def transformers_words(text: str) -> list[str | int]:
     start and end tokens written in the text, which it finds anywhere, but only in lower case. Characters newer than
     Unicode 15 are letters here as soon as `regex` knows them, and signs in the tables of the `tokenizers` library.
     """
+    import regex
+    from ftfy.fixes import fix_surrogates
+
     words = []
     for part in regex.split(f"({_SPECIAL})", fix_surrogates(text)):
         if part in _SPECIALS:

@@ -1,18 +1,17 @@
-"""Safetensors: the header is checked word by word, then only the bytes of the tensors asked for are read.
+"""Safetensors: the header is checked word by word here, then the library reads the tensors asked for, and only those.
 
-Format: huggingface/safetensors README. Our own reader, because the library accepts one key twice, and because one
-seek and one read per tensor leave nothing mapped (on Windows a mapped file cannot be replaced). Our own writer,
-because the library's puts metadata in a random order, and a file made again should be the same file.
+Format: huggingface/safetensors README. The header has a check of its own because the library takes one key twice, and
+because what is wrong is to be said in words.
 """
 
-import json
 import math
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from .contents import Contents, size_text
@@ -56,53 +55,18 @@ def safetensors_contents(path: Path) -> Contents:
     return Contents(
         {name: entry.shape for name, entry in entries.items()},
         {name: entry.dtype for name, entry in entries.items()},
-        partial(_load, path, entries),
+        partial(_load, path),
         metadata,
     )
 
 
-def write_safetensors(file: BinaryIO, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Header, then the tensors: those with large elements first, as the library does, so that each lies aligned."""
-    names = {getattr(torch, name): theirs for theirs, name in _DTYPES.items() if hasattr(torch, name)}
-    header: dict[str, object] = {"__metadata__": dict(sorted(metadata.items()))} if metadata else {}
-    order = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
-    place = 0
-    for name in order:
-        tensor = tensors[name]
-        if tensor.dtype not in names:
-            raise ValueError(f"tensor {name!r} has the dtype {tensor.dtype}, which safetensors files do not have")
-        end = place + tensor.numel() * tensor.element_size()
-        header[name] = {"dtype": names[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [place, end]}
-        place = end
-    data = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
-    data += b" " * (-len(data) % 8)
-    file.write(len(data).to_bytes(8, "little") + data)
-    for name in order:
-        if tensors[name].numel():
-            file.write(memoryview(tensors[name].detach().cpu().contiguous().view(-1).view(torch.uint8).numpy()))
-
-
-def _load(path: Path, entries: dict[str, _Entry], names: Iterable[str]) -> dict[str, Tensor]:
-    """Seek and read each tensor, in the order of the file."""
-    result = {}
-    with open(path, "rb", buffering=0) as file:
-        for name in sorted(names, key=lambda name: entries[name].begin):
-            entry = entries[name]
-            tensor = torch.empty(entry.shape, dtype=entry.dtype)
-            if tensor.numel():
-                file.seek(entry.begin)
-                _fill(path, file, memoryview(tensor.view(-1).view(torch.uint8).numpy()))
-            result[name] = tensor
-    return result
-
-
-def _fill(path: Path, file, view: memoryview) -> None:
-    """Read until the view is full; one read of the system gives at most 2 GB."""
-    while view:
-        count = file.readinto(view)
-        if not count:
-            raise FileFormatError(path, "it became shorter while it was being read")
-        view = view[count:]
+def _load(path: Path, names: Iterable[str]) -> dict[str, Tensor]:
+    """The tensors named, each its own copy, so that the file is not held open behind them."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name).clone() for name in names}
+    except SafetensorError as error:
+        raise FileFormatError(path, f"the safetensors library refuses it: {error}") from error
 
 
 def _header(path: Path, data: bytes) -> dict:

@@ -5,13 +5,14 @@ from os import PathLike
 from pathlib import Path
 
 import torch
+from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 
 from .contents import Contents
 from .errors import FileFormatError
 from .folder import INDEX_SUFFIX, sharded_contents, weights_in_folder
 from .pickle_file import pickle_contents
-from .safetensors_file import safetensors_contents, write_safetensors
+from .safetensors_file import safetensors_contents
 from .sniff import SAFETENSORS, sniff
 from .writing import write_whole
 
@@ -59,15 +60,16 @@ class TensorFile:
         wanted = list(dict.fromkeys(names))
         for name in wanted:
             self._check_name(name)
-        result = {}
         try:
-            for name in wanted:
-                tensor = self._contents.load([self._stored[name]])[self._stored[name]]
-                _check_finite(self.path, name, tensor)
-                cast = dtype is not None and tensor.is_floating_point()
-                result[name] = tensor.to(dtype) if cast else tensor
+            loaded = self._contents.load([self._stored[name] for name in wanted])
         except OSError as error:
             raise FileFormatError(self.path, f"cannot be read any more: {error.strerror or error}") from error
+        result = {}
+        for name in wanted:
+            tensor = loaded.pop(self._stored[name])
+            _check_finite(self.path, name, tensor)
+            cast = dtype is not None and tensor.is_floating_point()
+            result[name] = tensor.to(dtype) if cast else tensor
         return result
 
     def _check_name(self, name: str) -> None:
@@ -104,7 +106,7 @@ def open_tensors(path: str | PathLike) -> TensorFile:
 
 
 def write_tensors(path: str | PathLike, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write a .safetensors file, whole or not at all; equal tensors and metadata give equal bytes.
+    """Write a .safetensors file, whole or not at all.
 
     Raises:
         FileFormatError: the disk refused. ValueError: nothing to write, a NaN or infinity, metadata that is no text.
@@ -119,7 +121,20 @@ def write_tensors(path: str | PathLike, tensors: dict[str, Tensor], metadata: di
         if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta or name == "__metadata__":
             raise ValueError(f"{path.name}: {name!r} is not an ordinary, dense tensor and cannot be written")
         _check_finite(path, name, tensor)
-    write_whole(path, lambda file: write_safetensors(file, tensors, metadata))
+    data = safetensors_bytes(_unshared(tensors), metadata or None)
+    write_whole(path, lambda file: file.write(data))
+
+
+def _unshared(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Plain tensors on the CPU, copied where two names share memory, which the format does not know."""
+    seen: set[int] = set()
+    result = {}
+    for name, tensor in tensors.items():
+        tensor = tensor.detach().cpu().contiguous()
+        place = tensor.untyped_storage().data_ptr()
+        result[name] = tensor.clone() if place in seen else tensor
+        seen.add(place)
+    return result
 
 
 def _wrapping(names: Iterable[str]) -> int:

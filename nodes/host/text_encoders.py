@@ -114,7 +114,7 @@ class PromptTokenizer:
 
     def __init__(self, family: Family, sources: Sequence[TextSource], find_embedding: FindEmbedding):
         self._family, self._widths, self._find = family, [source.config.width for source in sources], find_embedding
-        self._tokenizer = Tokenizer()
+        self._tokenizer = Tokenizer("transformers")  # as ComfyUI's own text encoders
 
     def tokenize_with_weights(self, text: str, return_word_ids: bool = False, **_) -> TokenLists:
         """{"l": [[(id or vector, weight[, word]), ...77], ...], ...}; ComfyUI's options for other encoders are not

@@ -4,6 +4,7 @@ import time
 import unicodedata
 
 import pytest
+import regex
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -21,8 +22,14 @@ OURS = Tokenizer()
 
 
 @pytest.fixture(scope="module")
-def open_clip_tokenizer():
-    return pytest.importorskip("open_clip.tokenizer").SimpleTokenizer()
+def openai_tokenizer():
+    """OpenAI's code as open_clip keeps it, with OpenAI's own names of the special tokens."""
+    made = pytest.importorskip("open_clip.tokenizer").SimpleTokenizer()
+    for name, number in {"<|startoftext|>": START, "<|endoftext|>": END}.items():
+        made.encoder[name], made.cache[name] = number, name
+    rest = made.pat.pattern.removeprefix("<start_of_text>|<end_of_text>|")
+    made.pat = regex.compile(rf"<\|startoftext\|>|<\|endoftext\|>|{rest}", regex.IGNORECASE)
+    return made
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +44,9 @@ def hf_tokenizer():
 @example(text="a photo of a cat")
 @example(text="x" * 10_000)
 @example(text="\ud800 lone surrogate")
-def test_ids_are_those_of_open_clip(open_clip_tokenizer, text):
-    assert OURS.encode(text) == open_clip_tokenizer.encode(text)
+@example(text="<|endoftext|> in ><|startoftext|> the <|ENDOFTEXT|> middle")
+def test_ids_are_those_of_openai(openai_tokenizer, text):
+    assert OURS.encode(text) == openai_tokenizer.encode(text)
 
 
 @settings(max_examples=2000, deadline=None)
