@@ -107,9 +107,9 @@ def _make_clip(path: Path, plan: Plan, precision: torch.dtype, story: dict[str, 
 def _make_vae(path: Path, plan: Plan, precision: torch.dtype, story: dict[str, str], **hooks) -> dict[str, str]:
     model = vae_recipe.train_vae(plan, precision=precision, **hooks)
     story = story | {
-        "batch": " or ".join(f"{count} of {side} px" for count, side in sorted(set(vae_recipe.BATCHES))), "layout": "latent-diffusion AutoencoderKL", "px per cell": str(model.config.factor),
+        "batch": str(vae_recipe.BATCH), "layout": "latent-diffusion AutoencoderKL", "px per cell": str(model.config.factor),
         "kl weight": str(vae_recipe.KL_WEIGHT), "edge weight": str(vae_recipe.EDGE_WEIGHT),
-        "data": "drawn scenes, dead leaves, 1/f clouds and gradients; a fresh batch each step; no photograph",
+        "data": "drawn scenes, dead leaves, 1/f clouds and gradients: 64 px parts of pictures of 64, 128 and 256 px; a fresh batch each step; no photograph",
     }
     return _write_measured(path, vae_recipe.stored_vae(model), story, lambda: vae_report(path, SCORE_SEED))
 

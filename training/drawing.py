@@ -25,14 +25,28 @@ class _Places:
     there: Tensor   # [B, 4] bool
 
 
-def draw(scenes: Scenes, size_px: int, generator: Generator) -> Tensor:
+def window(size_px: int, zoom: float, generator: Generator) -> tuple[Tensor, Tensor]:
+    """The coordinates x and y of the pixels of a picture that spans -1..1, or of a random part of it, 1 / zoom wide.
+
+    [S, S] twice
+    """
+    line = (torch.arange(size_px) + 0.5) / size_px * 2 - 1
+    y, x = torch.meshgrid(line, line, indexing="ij")
+    if zoom == 1:
+        return x, y
+    across, down = _uniform(generator, -1, 1, 2) * (1 - 1 / zoom)
+    return x / zoom + across, y / zoom + down
+
+
+def draw(scenes: Scenes, size_px: int, generator: Generator, zoom: float = 1.0) -> Tensor:
     """Pictures of `scenes`; what the facts leave open (exact place, hue, tilt, noise) comes from `generator`.
+
+    A `zoom` above 1 shows a part, the same of all.
 
     [B, 3, size_px, size_px] in 0..1, float32
     """
     places = _places(scenes, generator)
-    line = (torch.arange(size_px) + 0.5) / size_px * 2 - 1
-    y, x = torch.meshgrid(line, line, indexing="ij")
+    x, y = window(size_px, zoom, generator)
     picture = _backgrounds(scenes, x, y, generator)                    # [B, 3, H, W]
     paint = _paint(scenes, x, y, generator)                            # [B, 3, H, W]
     cover = torch.zeros(len(scenes), size_px, size_px)
@@ -40,7 +54,7 @@ def draw(scenes: Scenes, size_px: int, generator: Generator) -> Tensor:
         for slot in range(4):
             rows = torch.nonzero((scenes.shape == name) & places.there[:, slot])[:, 0]
             if len(rows):
-                cover[rows] = torch.maximum(cover[rows], _cover(SHAPES[name], places, rows, slot, x, y, size_px))
+                cover[rows] = torch.maximum(cover[rows], _cover(SHAPES[name], places, rows, slot, x, y, size_px * zoom))
     picture = torch.lerp(picture, paint, cover[:, None])
     noise = torch.randn(picture.shape, generator=generator) * (torch.rand(len(scenes), 1, 1, 1, generator=generator) * 0.02)
     return (picture + noise).clamp(0, 1)
@@ -75,8 +89,11 @@ def _places(scenes: Scenes, generator: Generator) -> _Places:
     return _Places(at[..., 0], at[..., 1], radius[:, None].expand(-1, 4), _uniform(generator, -0.25, 0.25, count, 4), there)
 
 
-def _cover(shape: str, places: _Places, rows: Tensor, slot: int, x: Tensor, y: Tensor, size_px: int) -> Tensor:
-    """How much of each pixel the thing in `slot` covers, 0..1; [len(rows), H, W]."""
+def _cover(shape: str, places: _Places, rows: Tensor, slot: int, x: Tensor, y: Tensor, size_px: float) -> Tensor:
+    """How much of each pixel the thing in `slot` covers, 0..1, where the whole picture is `size_px` wide.
+
+    [len(rows), H, W]
+    """
     def of(values: Tensor) -> Tensor:
         return values[rows, slot, None, None]
 

@@ -8,7 +8,7 @@ import math
 import torch
 from torch import Generator, Tensor
 
-from .drawing import draw
+from .drawing import draw, window
 from .scene import PAIRS, random_scenes
 
 _LEAVES = 24
@@ -35,17 +35,16 @@ def spectral_noise(count: int, size_px: int, generator: Generator, slope: float 
     return mixed / mixed.std(dim=(1, 2, 3), keepdim=True)
 
 
-def clouds(count: int, size_px: int, generator: Generator) -> Tensor:
-    """1/f noise of random slope and contrast around a random colour. [B, 3, S, S] in 0..1"""
-    slope = float(_uniform(generator, 0.7, 1.6, 1))
+def clouds(count: int, size_px: int, generator: Generator, zoom: float = 1.0) -> Tensor:
+    """1/f noise of random slope and contrast around a random colour; steeper where zoomed. [B, 3, S, S] in 0..1"""
+    slope = float(_uniform(generator, 0.7, 1.6, 1)) * zoom**0.3
     contrast = _uniform(generator, 0.03, 0.3, count, 1, 1, 1)
     return (_colours(generator, count)[..., None, None] + contrast * spectral_noise(count, size_px, generator, slope)).clamp(0, 1)
 
 
-def gradients(count: int, size_px: int, generator: Generator) -> Tensor:
+def gradients(count: int, size_px: int, generator: Generator, zoom: float = 1.0) -> Tensor:
     """A straight blend of two colours, and a grating over half of them. [B, 3, S, S] in 0..1"""
-    line = torch.linspace(-1, 1, size_px)
-    y, x = torch.meshgrid(line, line, indexing="ij")
+    x, y = window(size_px, zoom, generator)
     angle = _uniform(generator, 0, 2 * math.pi, count, 1, 1)
     along = torch.cos(angle) * x + torch.sin(angle) * y                                    # [B, S, S]
     first, second = _colours(generator, 2, count)[..., None, None]
@@ -55,13 +54,12 @@ def gradients(count: int, size_px: int, generator: Generator) -> Tensor:
     return (blend + (strength * waves)[:, None]).clamp(0, 1)
 
 
-def dead_leaves(count: int, size_px: int, generator: Generator) -> Tensor:
+def dead_leaves(count: int, size_px: int, generator: Generator, zoom: float = 1.0) -> Tensor:
     """Ellipses and boxes of all sizes that cover each other, each a colour with a slope and a little 1/f texture.
 
     [B, 3, S, S] in 0..1
     """
-    line = torch.linspace(-1, 1, size_px)
-    y, x = torch.meshgrid(line, line, indexing="ij")
+    x, y = window(size_px, zoom, generator)
     picture = _colours(generator, count)[..., None, None].expand(-1, -1, size_px, size_px)
     texture = spectral_noise(count, size_px, generator)
     for leaf in range(_LEAVES):
@@ -73,7 +71,7 @@ def dead_leaves(count: int, size_px: int, generator: Generator) -> Tensor:
         boxy = torch.rand(count, 1, 1, generator=generator) < 0.4
         distance = torch.where(boxy, torch.maximum(u.abs(), v.abs()), torch.hypot(u, v)) - 1
         sharp = torch.where(torch.rand(count, 1, 1, generator=generator) < 0.8, 1.0, 0.2)  # some out of focus
-        cover = (0.5 - distance * radius * size_px / 2 * sharp).clamp(0, 1)[:, None]
+        cover = (0.5 - distance * radius * size_px * zoom / 2 * sharp).clamp(0, 1)[:, None]
         slope = _uniform(generator, -0.15, 0.15, count, 1, 1, 1)
         grain = _uniform(generator, -0.08, 0.10, count, 1, 1, 1).clamp(min=0)
         colour = _colours(generator, count)[..., None, None] + slope * u[:, None].clamp(-1, 1) + grain * texture
@@ -81,20 +79,22 @@ def dead_leaves(count: int, size_px: int, generator: Generator) -> Tensor:
     return picture.clamp(0, 1)
 
 
-def scenes(count: int, size_px: int, generator: Generator) -> Tensor:
+def scenes(count: int, size_px: int, generator: Generator, zoom: float = 1.0) -> Tensor:
     """Scenes of any pair and texture. [B, 3, S, S] in 0..1"""
-    return draw(random_scenes(count, generator, PAIRS, textures=(0, 0, 1, 2)), size_px, generator)
+    return draw(random_scenes(count, generator, PAIRS, textures=(0, 0, 1, 2)), size_px, generator, zoom)
 
 
 KINDS = {"scenes": scenes, "leaves": dead_leaves, "clouds": clouds, "gradients": gradients}
 _SHARES = {"scenes": 0.45, "leaves": 0.40, "clouds": 0.09, "gradients": 0.06}
 
 
-def mixed_pictures(count: int, size_px: int, generator: Generator) -> Tensor:
+def mixed_pictures(count: int, size_px: int, generator: Generator, zoom: float = 1.0) -> Tensor:
     """Pictures of all kinds, each kind as likely as in the training of the bundled autoencoder.
+
+    With a `zoom` they look like parts of pictures that are `zoom` times as wide.
 
     [count, 3, S, S] in 0..1
     """
     dice = torch.multinomial(torch.tensor(list(_SHARES.values())), count, replacement=True, generator=generator)
     parts = zip(_SHARES, dice.bincount(minlength=len(_SHARES)).tolist())
-    return torch.cat([KINDS[name](part, size_px, generator) for name, part in parts if part])
+    return torch.cat([KINDS[name](part, size_px, generator, zoom) for name, part in parts if part])
