@@ -8,7 +8,19 @@ from torch import Generator, Tensor
 from ..clip_core.model import CLIP, similarity
 from ..clip_core.tokenizer import Tokenizer
 from .drawing import draw
-from .scene import BACKGROUNDS, COLOURS, COUNTS, HELD_OUT, PAIRS, SHAPES, SIZES, TEXTURES, Scenes, pair_label, random_scenes
+from .scene import (
+    BACKGROUNDS,
+    COLOURS,
+    COUNTS,
+    HELD_OUT,
+    PAIRS,
+    SHAPES,
+    SIZES,
+    TEXTURES,
+    Scenes,
+    pair_label,
+    random_scenes,
+)
 
 TEMPLATE = "a photo of a {}"
 _BATCH = 256

@@ -36,3 +36,25 @@ def sd1_vae(path: Path, seed: int) -> Path:
     """The VAE of SD1 in full size, LDM names, fp16."""
     write_tensors(path, seeded(lambda: AutoencoderKL(VAEConfig(128, (1, 2, 4, 4), 2, 4, True)), seed), {})
     return path
+
+
+def sd15_model(context_dim: int):
+    """A MODEL with SD1.5's layers under SD1.5's names, a tenth as wide, random."""
+    import comfy.model_patcher
+    import comfy.supported_models
+
+    unet = {
+        "image_size": 32, "in_channels": 4, "out_channels": 4, "model_channels": 32, "num_res_blocks": [2, 2, 2, 2],
+        "channel_mult": (1, 2, 4, 4), "transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0], "num_heads": 8,
+        "transformer_depth_output": [1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0], "transformer_depth_middle": 1,
+        "num_head_channels": -1, "context_dim": context_dim,
+        "use_spatial_transformer": True, "legacy": False, "adm_in_channels": None, "dtype": torch.float32,
+        "use_linear_in_transformer": False, "use_temporal_attention": False,
+    }  # fmt: skip
+    model = comfy.supported_models.SD15(unet).get_model({}, "", device="cpu")
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.05)
+    cpu = torch.device("cpu")
+    return comfy.model_patcher.ModelPatcher(model, cpu, cpu)

@@ -12,25 +12,7 @@ RELATIVE = 1e-6  # both add the product of the factors in fp32; a rounding of th
 
 @pytest.fixture(scope="module")
 def sd15(comfyui):
-    """A MODEL with SD1.5's layers under SD1.5's names, a tenth as wide, random."""
-    import comfy.model_patcher
-    import comfy.supported_models
-
-    unet = {
-        "image_size": 32, "in_channels": 4, "out_channels": 4, "model_channels": 32, "num_res_blocks": [2, 2, 2, 2],
-        "channel_mult": (1, 2, 4, 4), "transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0], "num_heads": 8,
-        "transformer_depth_output": [1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0], "transformer_depth_middle": 1,
-        "num_head_channels": -1, "context_dim": 64,
-        "use_spatial_transformer": True, "legacy": False, "adm_in_channels": None, "dtype": torch.float32,
-        "use_linear_in_transformer": False, "use_temporal_attention": False,
-    }  # fmt: skip
-    config = comfy.supported_models.SD15(dict(unet))
-    model = config.get_model({}, "", device="cpu")
-    with torch.no_grad():
-        generator = torch.Generator().manual_seed(3)
-        for parameter in model.parameters():
-            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.05)
-    return comfy.model_patcher.ModelPatcher(model, torch.device("cpu"), torch.device("cpu"))
+    return models.sd15_model(context_dim=64)
 
 
 @pytest.fixture(scope="module")

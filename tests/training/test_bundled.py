@@ -57,8 +57,7 @@ def test_the_clip_names_held_out_pictures(base_scores: dict[str, float]):
 
 def test_the_vae_gives_held_out_pictures_back():
     scores = vae_scores(read_vae(PATHS["vae"]), TEST_SEED, 20)
-    assert scores["scenes, 64 px"] >= 26.0  # dB
-    assert scores["scenes, 256 px"] >= 26.0
+    assert scores["scenes, 256 px"] >= 26.0  # dB
 
 
 def test_the_lora_teaches_stripes_and_keeps_the_old_labels(base, base_scores: dict[str, float]):

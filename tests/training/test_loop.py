@@ -23,7 +23,7 @@ def _model() -> nn.Sequential:
 
 
 def _loss(model: nn.Module):
-    def step_loss(generator: Generator) -> Tensor:
+    def step_loss(step: int, generator: Generator) -> Tensor:
         x = torch.randn(32, 6, generator=generator)
         target = torch.stack([x[:, 0] * x[:, 1], x[:, 2].abs()], dim=1)
         return (model(x) - target).square().mean()
@@ -114,7 +114,7 @@ def test_parameters_made_under_inference_mode_are_refused():
 def test_a_loss_that_is_no_number_stops_the_training():
     model = _model()
     with pytest.raises(TrainingError, match="became nan at step 1"):
-        fit(lambda generator: model(torch.zeros(1, 6)).sum() * torch.nan, dict(model.named_parameters()), PLAN)
+        fit(lambda step, generator: model(torch.zeros(1, 6)).sum() * torch.nan, dict(model.named_parameters()), PLAN)
 
 
 def test_without_an_average_and_clipping_the_steps_are_adamw_s():
@@ -129,7 +129,7 @@ def test_without_an_average_and_clipping_the_steps_are_adamw_s():
         for group in optimizer.param_groups:
             group["lr"] = 0.01 * warm_cosine(step, 5, 2)
         optimizer.zero_grad()
-        _loss(theirs)(step_generator(1, step)).backward()
+        _loss(theirs)(step, step_generator(1, step)).backward()
         optimizer.step()
     for mine, other in zip(ours.parameters(), theirs.parameters()):
         torch.testing.assert_close(mine, other, rtol=1e-5, atol=1e-7)  # the same arithmetic, grouped differently
@@ -138,7 +138,7 @@ def test_without_an_average_and_clipping_the_steps_are_adamw_s():
 def test_the_average_is_the_exponential_moving_one():
     plan, values = Plan(steps=3, seed=0, lr=0.1, average=0.5, warm_up=1), []
     weight = nn.Parameter(torch.tensor([1.0]))
-    fit(lambda generator: weight.square().sum(), {"weight": weight}, plan,
+    fit(lambda step, generator: weight.square().sum(), {"weight": weight}, plan,
         on_step=lambda done, total: values.append(float(weight.detach())))
     expected = 1.0
     for step, value in enumerate(values):

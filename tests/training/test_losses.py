@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from clip_vae_lora.training.losses import LARGEST_SCALE, contrastive_loss, vae_loss
+from clip_vae_lora.training.losses import LARGEST_SCALE, contrastive_loss, fact_loss, vae_loss
 
 
 def _reference(images: np.ndarray, texts: np.ndarray, scale: float, left_out: np.ndarray) -> float:
@@ -58,6 +58,24 @@ def test_another_caption_that_is_true_of_a_picture_is_no_mistake():
 def test_unequal_numbers_of_pictures_and_texts_are_refused():
     with pytest.raises(ValueError, match="as many texts as pictures"):
         contrastive_loss(torch.ones(2, 4), torch.ones(3, 4), torch.tensor(0.0))
+
+
+def test_the_fact_loss_equals_the_reference():
+    generator = torch.Generator().manual_seed(3)
+    logits, sizes = torch.randn(5, 7, generator=generator), (3, 4)
+    facts = torch.stack([torch.randint(3, (5,), generator=generator), torch.randint(4, (5,), generator=generator)], dim=1)
+    named = torch.tensor([[1, 0], [1, 1], [0, 1], [0, 0], [1, 0]], dtype=torch.bool)
+    costs = []
+    for row, fact, says in zip(logits.double().numpy(), facts.tolist(), named.tolist()):
+        for part, value, said in ((row[:3], fact[0], says[0]), (row[3:], fact[1], says[1])):
+            if said:
+                costs.append(np.log(np.exp(part).sum()) - part[value])
+    assert float(fact_loss(logits, facts, sizes, named)) == pytest.approx(np.mean(costs), rel=1e-5)
+
+
+def test_facts_of_other_sizes_than_the_logits_are_refused():
+    with pytest.raises(ValueError, match="expected 7 logits and 2 facts"):
+        fact_loss(torch.zeros(1, 6), torch.zeros(1, 2, dtype=torch.long), (3, 4), torch.ones(1, 2, dtype=torch.bool))
 
 
 def test_the_vae_loss_equals_the_reference():

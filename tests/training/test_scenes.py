@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from clip_vae_lora.training.captions import fits, place, plural, write_captions
-from clip_vae_lora.training.drawing import draw
+from clip_vae_lora.training.drawing import draw, without_colour
 from clip_vae_lora.training.scene import (
     BACKGROUNDS,
     COLOURS,
@@ -103,12 +103,43 @@ def test_a_caption_fits_the_pictures_that_share_what_it_names():
     scenes = random_scenes(60, _generator(8))
     captions = write_captions(scenes, _generator(9))
     table = scenes.table()
-    matrix = fits(captions, table)
+    matrix = fits(captions, table, torch.ones_like(captions.named))
     assert matrix.diagonal().all()
     for i in range(60):
         for j in range(60):
             expected = all(table[i, k] == table[j, k] for k in range(len(FACTS)) if captions.named[j, k])
             assert bool(matrix[i, j]) == expected
+
+
+def test_a_caption_that_names_a_colour_fits_no_grey_picture():
+    scenes = random_scenes(60, _generator(8))
+    grey = torch.arange(60) < 30
+    captions = write_captions(scenes, _generator(9), colourless=grey)
+    shown = torch.ones_like(captions.named)
+    colour = FACTS.index("colour")
+    shown[:, colour] = ~grey
+    matrix = fits(captions, scenes.table(), shown)
+    assert not captions.named[grey, colour].any()
+    assert not any(word in text for text in captions.texts[:30] for word in COLOURS)
+    assert matrix.diagonal().all()
+    assert not matrix[grey][:, captions.named[:, colour]].any()
+
+
+def test_a_grey_picture_has_no_colour_and_stays_in_range():
+    pictures = draw(random_scenes(6, _generator(0)), 24, _generator(1))
+    grey = without_colour(pictures, _generator(2))
+    assert torch.equal(grey[:, 0], grey[:, 2])
+    assert (grey[:, 0] <= pictures.amax(dim=1) + 1e-6).all()
+    assert (grey[:, 0] >= pictures.amin(dim=1) - 1e-6).all()
+
+
+def test_a_zoomed_picture_is_a_part_of_the_whole():
+    """On plain black, with one thing larger than the part: the part's red share is 0 to 1, its pixels the same hues."""
+    scene = _one(shape=SHAPES.index("square"), size=2, column=1, row=1)
+    parts = [(draw(scene, 32, _generator(seed), zoom=4.0)[0, 0] > 0.5).double().mean() for seed in range(12)]
+    whole = (draw(scene, 32, _generator(0))[0, 0] > 0.5).double().mean()
+    assert max(parts) == 1  # quite inside
+    assert abs(float(sum(parts) / 12 - whole)) < 0.35  # parts lie anywhere: on average they are as full as the whole
 
 
 def test_plurals_and_places_are_english():

@@ -1,0 +1,95 @@
+"""The example workflows on a real ComfyUI server, sent by headless/run.py, beside the same run without a server."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+START_S = 240
+
+
+@pytest.fixture(scope="module")
+def server(comfyui_path, tmp_path_factory):
+    """A ComfyUI on a free port, the pack in its custom_nodes under a folder name of its own; its address."""
+    base = tmp_path_factory.mktemp("server")
+    (base / "custom_nodes").mkdir()
+    (base / "custom_nodes" / "any name-of.a folder").symlink_to(ROOT)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    log = open(base / "log.txt", "w")
+    command = [sys.executable, "main.py", "--cpu", "--listen", "127.0.0.1", "--port", str(port)]
+    process = subprocess.Popen(
+        [*command, "--base-directory", str(base), "--disable-api-nodes"], cwd=comfyui_path, stdout=log, stderr=log
+    )
+    address = f"http://127.0.0.1:{port}"
+    deadline = time.monotonic() + START_S
+    while time.monotonic() < deadline:
+        try:
+            urllib.request.urlopen(f"{address}/system_stats", timeout=2).read()
+            break
+        except (urllib.error.URLError, OSError):
+            assert process.poll() is None, (base / "log.txt").read_text()[-2000:]
+            time.sleep(1)
+    yield address
+    process.terminate()
+    process.wait(30)
+    log.close()
+
+
+def run(workflow: str, output: Path, *more: str) -> dict:
+    command = [sys.executable, str(ROOT / "headless" / "run.py"), str(ROOT / "example_workflows" / workflow)]
+    environment = {key: value for key, value in os.environ.items() if key != "COMFYUI_PATH"}
+    done = subprocess.run([*command, "--output", str(output), "--json", *more], capture_output=True, env=environment)
+    assert done.returncode == 0, done.stderr.decode()
+    return json.loads(done.stdout)
+
+
+def reports(document: dict) -> dict[str, dict]:
+    return {node: json.loads(ui["cvl_report"][0]) for node, ui in document["outputs"].items() if "cvl_report" in ui}
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory):
+    return reports(run("quickstart.json", tmp_path_factory.mktemp("here")))
+
+
+@pytest.mark.parametrize("form", ["quickstart.json", "api/quickstart.json"])
+def test_the_quickstart_gives_the_same_numbers_on_the_server_as_without_one(server, here, tmp_path, form):
+    there = reports(run(form, tmp_path, "--server", server))
+    assert there.keys() == here.keys()
+    for node in ("3", "5", "7"):
+        for mine, theirs in zip(here[node]["pictures"], there[node]["pictures"]):
+            assert mine["best"] == theirs["best"]
+            for label, probability in mine["probabilities"].items():
+                assert abs(probability - theirs["probabilities"][label]) <= 2e-6  # both printed with six digits
+    assert abs(here["12"]["psnr_db"] - there["12"]["psnr_db"]) <= 0.001
+    assert here["6"] == there["6"]
+
+
+def test_the_prompt_example_runs_on_the_server(server, tmp_path):
+    there = reports(run("prompt_and_lora.json", tmp_path, "--server", server))
+    assert there["2"]["tokens"] == {"l": [8]}
+
+
+def test_the_server_serves_help_pages_texts_and_templates(server):
+    def get(path: str) -> bytes:
+        return urllib.request.urlopen(server + path, timeout=20).read()
+
+    info = json.loads(get("/object_info"))
+    ours = {node: spec for node, spec in info.items() if node.startswith("CVL_")}
+    assert len(ours) == len(list((ROOT / "web" / "docs").glob("CVL_*.md")))
+    folder = next(iter(ours.values()))["python_module"].removeprefix("custom_nodes.")
+    quoted = urllib.request.quote(folder)
+    assert b"# Load VAE" in get(f"/extensions/{quoted}/docs/CVL_LoadVAE.md")
+    assert b"registerExtension" in get(f"/extensions/{quoted}/report.js")
+    assert "CVL_LoadVAE" in json.loads(get("/i18n"))["zh"]["nodeDefs"]
+    assert "quickstart" in json.loads(get("/workflow_templates"))[folder]

@@ -1,0 +1,79 @@
+"""The pack as ComfyUI takes it in: a folder of any name, imported by its path; and what the Registry is told of it."""
+
+import ast
+import importlib.util
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+try:
+    import tomllib
+except ModuleNotFoundError:  # Python 3.10
+    tomllib = None
+
+ROOT = Path(__file__).resolve().parents[1]
+AS_COMFYUI = """
+import importlib.util, sys
+root = sys.argv[1]
+name = root.replace(".", "_x_")
+spec = importlib.util.spec_from_file_location(name, root + "/__init__.py")
+module = importlib.util.module_from_spec(spec)
+sys.modules[name] = module
+spec.loader.exec_module(module)
+assert module.WEB_DIRECTORY == "./web"
+assert set(module.NODE_CLASS_MAPPINGS) == set(module.NODE_DISPLAY_NAME_MAPPINGS)
+heavy = {"ftfy", "regex", "transformers", "matplotlib", "aiohttp"} & set(sys.modules)
+assert not heavy, heavy
+print(len(module.NODE_CLASS_MAPPINGS))
+"""
+
+
+@pytest.mark.parametrize("folder", ["comfyui-clip-vae-lora", "my pack", "v1.2.x", "clip_vae_lora"])
+def test_it_imports_from_any_folder_name_and_brings_nothing_heavy(tmp_path, folder):
+    (tmp_path / folder).symlink_to(ROOT)
+    done = subprocess.run([sys.executable, "-c", AS_COMFYUI, str(tmp_path / folder)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) >= 10
+
+
+def test_a_tool_that_collects_the_root_file_alone_is_not_disturbed():
+    spec = importlib.util.spec_from_file_location("__init__", ROOT / "__init__.py")
+    importlib.util.module_from_spec(spec)
+    source = compile(ast.parse((ROOT / "__init__.py").read_text()), "__init__", "exec")
+    space = {"__name__": "__init__", "__package__": ""}
+    exec(source, space)
+    assert "NODE_CLASS_MAPPINGS" not in space
+
+
+@pytest.mark.skipif(tomllib is None, reason="tomllib came with Python 3.11")
+def test_requirements_name_what_pyproject_names_and_torch_is_not_pinned():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    lines = [line for line in (ROOT / "requirements.txt").read_text().split() if line]
+    assert lines == project["project"]["dependencies"] == ["ftfy", "regex"]
+    folders = {f"clip_vae_lora.{p.parent.relative_to(ROOT).as_posix().replace('/', '.')}" for p in packages()}
+    assert set(project["tool"]["setuptools"]["packages"]) == {"clip_vae_lora", *folders}
+    assert not (ROOT / "web" / "js").exists() and "web" not in project["tool"]["comfy"]
+
+
+def packages() -> list[Path]:
+    tops = ("clip_core", "vae_core", "lora", "files", "training", "nodes", "headless")
+    return [path for top in tops for path in (ROOT / top).rglob("__init__.py")]
+
+
+def test_the_readmes_test_command_is_the_one_that_ci_runs():
+    commands = re.findall(r"```sh\n(python3 -m venv .*?)\n```", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert len(commands) == 2 and "headless/run.py" in commands[0]
+    assert commands[1] in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+
+
+def test_nothing_of_the_project_names_a_place_on_a_machine():
+    pattern = re.compile(r"(?<![\w.])/(work|root|home)/\w")
+    texts = [p for s in ("*.py", "*.md", "*.json", "*.toml", "*.js", "*.txt") for p in ROOT.rglob(s)]
+    skipped = {".venv", ".git", "output", "build", ".hypothesis"}
+    for path in texts:
+        if not skipped & set(path.relative_to(ROOT).parts) and path != Path(__file__).resolve():
+            found = pattern.search(path.read_text(encoding="utf-8", errors="replace"))
+            assert not found, f"{path.relative_to(ROOT)}: {found.group()}"
