@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ..clip_core import checkpoint as clip_files
+from ..clip_core.config import ACTIVATIONS
 from ..clip_core.families import FAMILIES
 from ..files.documents import read_json
 from ..files.errors import FileFormatError
@@ -64,9 +65,19 @@ def text_encoder(paths: Sequence[Path], family_name: str, dtype: str) -> tuple[o
 def _text_sources(path: Path) -> list:
     with open_tensors(path) as file:
         try:
-            return clip_files.find_text_encoders(file.shapes, file.metadata)
+            return clip_files.find_text_encoders(file.shapes, file.metadata, _activation_beside(file.path))
         except clip_files.LayoutError as error:
             raise FileFormatError(path, str(error)) from error
+
+
+def _activation_beside(path: Path) -> str | None:
+    """What a Hugging Face folder's config.json says about the activation, which the weights do not tell."""
+    config = path.with_name("config.json")
+    if not config.is_file():
+        return None
+    written = read_json(config)
+    named = (written.get("text_config") or written).get("hidden_act")
+    return named if named in ACTIVATIONS else None
 
 
 def _for_use(use, found, family, paths):
@@ -88,9 +99,8 @@ def clip_model(path: Path, activation: str, dtype: str) -> tuple[object, list[st
     """Both encoders from one file."""
     with open_tensors(path) as file:
         try:
-            source = clip_files.find_clip(
-                file.shapes, metadata=file.metadata, activation=None if activation == "auto" else activation
-            )
+            chosen = _activation_beside(file.path) if activation == "auto" else activation
+            source = clip_files.find_clip(file.shapes, file.metadata, chosen)
         except clip_files.LayoutError as error:
             raise FileFormatError(path, str(error)) from error
         model = host.make_clip_model(source.config, source.translate(file.read(source.names)), dtype)

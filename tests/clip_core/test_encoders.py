@@ -131,8 +131,16 @@ def test_a_seed_fixes_the_fresh_weights():
 
 
 def test_text_is_pooled_at_the_first_end_token_or_the_last_place():
-    ids = torch.tensor([[49406, 5, 49407, 49407], [49406, 5, 6, 7]])
-    assert first_end(ids).tolist() == [2, 3]
+    ids = torch.tensor([[49406, 5, 49407, 49407], [49406, 5, 6, 7], [49406, 49410, 49407, 0]])  # 49410: an added token
+    assert first_end(ids).tolist() == [2, 3, 2]
+
+
+def test_the_pooled_text_is_the_last_layers_whatever_layer_is_asked_for(networks):
+    model, ids = networks.randomise_(CLIPText(networks.tiny("ViT-L-14").text)), networks.ids()
+    with torch.no_grad():
+        first, last = (model(model.embed(ids), first_end(ids), layer=layer) for layer in (0, None))
+    assert torch.equal(first.pooled, last.pooled)
+    assert torch.equal(first.projected, last.projected)
 
 
 def test_what_stands_behind_the_end_token_does_not_change_the_pooled_text(networks):

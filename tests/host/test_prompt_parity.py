@@ -91,6 +91,8 @@ def packed(text, find=None, pad=49407):
 @example(text="(:1.2) (a:b:1.3) (a: b)")
 @example(text="embedding:,one, embedding:comma, embedding:no, rest")
 @example(text=" ".join(["embedding:nine"] * 12))
+@example(text="cat " * 70 + "(" + "dog " * 7 + ")")
+@example(text="cat " * 70 + "(" + "dog " * 8 + ")")
 def test_tokens_emphases_and_chunks_are_the_stock_tokenizers(stock, comfyui, vectors, embeddings, text):
     theirs = _tokenizer(stock, embeddings)
     text = "".join(sign for sign in text if unicodedata.category(sign) not in ("Cn", "Cs"))

@@ -9,7 +9,7 @@ import torch
 from clip_vae_lora.clip_core.model import CLIP
 from clip_vae_lora.clip_core.preprocess import preprocess
 from clip_vae_lora.clip_core.tokenizer import Tokenizer
-from clip_vae_lora.files.tensors import open_tensors
+from clip_vae_lora.files.tensors import open_tensors, write_tensors
 from clip_vae_lora.vae_core.autoencoder import AutoencoderKL
 
 from . import tiny
@@ -158,3 +158,31 @@ def test_a_tiny_autoencoder_finds_its_other_half(place, shared_data):
         report = json.loads(place.node("CVL_LoadVAE").load(f"vae_approx/taef2_{half}.pth")["result"][1])
         assert report["files"] == [f"taef2_{half}.pth", f"taef2_{other}.pth"]
         assert report["encoder"] and report["decoder"]
+
+
+@pytest.mark.parametrize("named", ["gelu", "quick_gelu"])
+def test_the_activation_is_taken_from_a_config_beside_the_file(place, named):
+    folder = place.models / "clip_vision" / "some-clip"
+    folder.mkdir()
+    tiny.clip_file(folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps({"text_config": {"hidden_act": named}}))
+    report = place.node("CVL_LoadCLIPModel").load("some-clip/model.safetensors")["result"][1]
+    assert json.loads(report)["activation"] == named
+
+
+def test_only_the_text_encoder_of_a_checkpoint_is_read(place, monkeypatch):
+    from clip_vae_lora.files.tensors import TensorFile
+
+    state = {f"cond_stage_model.transformer.{name}": tensor for name, tensor in tiny.text_state().items()}
+    whole = state | {"model.diffusion_model.out.2.weight": torch.zeros(1000, 1000)}
+    write_tensors(place.models / "checkpoints" / "sd1.safetensors", whole, {})
+    read = []
+    ordinary = TensorFile.read
+
+    def watched(file, names, dtype=None):
+        read.extend(names)
+        return ordinary(file, names, dtype)
+
+    monkeypatch.setattr(TensorFile, "read", watched)
+    answer = place.node("CVL_LoadTextEncoder").load("checkpoints/sd1.safetensors")["result"]
+    assert json.loads(answer[1])["family"] == "sd1" and set(read) == set(state)

@@ -27,6 +27,12 @@ def clip_file(path: Path, **changes: torch.Tensor) -> Path:
     return path
 
 
+def text_state() -> dict[str, torch.Tensor]:
+    """A text encoder without a projection, as SD1 checkpoints hold it."""
+    whole = seeded(CLIP(CLIP_CONFIG))
+    return {name: tensor for name, tensor in whole.items() if name.startswith("text_model.")}
+
+
 def vae_file(path: Path, latent: int = 4) -> Path:
     config = VAEConfig(32, (1, 2), 1, latent, latent == 4)
     write_tensors(path, seeded(AutoencoderKL(config)), {})
