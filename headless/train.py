@@ -56,7 +56,8 @@ def main(arguments: list[str] | None = None) -> int:
 def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Train the bundled CLIP, VAE and LoRA from drawn pictures.")
     parser.add_argument("what", choices=["bundled", "pictures"], help="the weights, or the example workflows' pictures")
-    parser.add_argument("--only", nargs="+", choices=KINDS, default=list(KINDS), help="some of the files (the LoRA needs the CLIP)")
+    parser.add_argument("--only", nargs="+", choices=KINDS, default=list(KINDS),
+                        help="some of the files (the LoRA needs the CLIP)")
     parser.add_argument("--output", type=Path, default=_ROOT / "models", help="folder")
     parser.add_argument("--resume", action="store_true", help="go on with an interrupted training, if there is one")
     parser.add_argument("--steps", type=int, help="instead of the recipe's number")

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..clip_core.config import to_metadata
 from ..clip_core.tokenizer import Tokenizer
 from ..files.tensors import write_tensors
 from .fidelity import vae_scores
@@ -55,8 +56,9 @@ def make(
     """
     path = folder / FILES[kind]
     story = {"format": "pt", "licence": "MIT", "author": "comfyui-clip-vae-lora", "seed": str(plan.seed),
-             "steps": str(plan.steps), "command": f"{_COMMAND} --only {kind}", "precision": str(precision).split(".")[1],
-             "torch": torch.__version__, "threads": str(torch.get_num_threads()), **plan.describe()}
+             "steps": str(plan.steps), "command": f"{_COMMAND} --only {kind}",
+             "precision": str(precision).removeprefix("torch."), "torch": torch.__version__,
+             "threads": str(torch.get_num_threads()), **plan.describe()}
     maker = {"clip": _make_clip, "vae": _make_vae, "lora": _make_lora}[kind]
     scores = maker(path, plan, precision, story, on_step=on_step, checkpoint=checkpoint)
     return Made(path, scores)
@@ -95,7 +97,7 @@ def vae_report(path: Path, seed: int, count: int = 100) -> dict[str, str]:
 def _make_clip(path: Path, plan: Plan, precision: torch.dtype, story: dict[str, str], **hooks) -> dict[str, str]:
     model = clip_recipe.train_clip(plan, precision=precision, **hooks)
     story = story | {
-        "batch": str(clip_recipe.BATCH), "activation": "quick_gelu", "layout": "Hugging Face CLIPModel",
+        **to_metadata(clip_recipe.CONFIG), "batch": str(clip_recipe.BATCH), "layout": "Hugging Face CLIPModel",
         "data": f"drawn {_SCENES}; captions from the same facts; a fresh batch each step",
         "never trained": ", ".join(pair_label(pair) for pair in HELD_OUT),
         "labels": f"{len(pair_texts())} of the form {pair_texts()[0]!r}",
@@ -107,9 +109,11 @@ def _make_clip(path: Path, plan: Plan, precision: torch.dtype, story: dict[str, 
 def _make_vae(path: Path, plan: Plan, precision: torch.dtype, story: dict[str, str], **hooks) -> dict[str, str]:
     model = vae_recipe.train_vae(plan, precision=precision, **hooks)
     story = story | {
-        "batch": str(vae_recipe.BATCH), "layout": "latent-diffusion AutoencoderKL", "px per cell": str(model.config.factor),
-        "kl weight": str(vae_recipe.KL_WEIGHT), "edge weight": str(vae_recipe.EDGE_WEIGHT),
-        "data": "drawn scenes, dead leaves, 1/f clouds and gradients: 64 px parts of pictures of 64, 128 and 256 px; a fresh batch each step; no photograph",
+        "batch": str(vae_recipe.BATCH), "layout": "latent-diffusion AutoencoderKL",
+        "px per cell": str(model.config.factor), "kl weight": str(vae_recipe.KL_WEIGHT),
+        "edge weight": str(vae_recipe.EDGE_WEIGHT),
+        "data": "drawn scenes, dead leaves, 1/f clouds and gradients: 64 px parts of pictures of 64, 128 and 256 px; "
+                "a fresh batch each step; no photograph",
     }
     return _write_measured(path, vae_recipe.stored_vae(model), story, lambda: vae_report(path, SCORE_SEED))
 
@@ -117,7 +121,8 @@ def _make_vae(path: Path, plan: Plan, precision: torch.dtype, story: dict[str, s
 def _make_lora(path: Path, plan: Plan, precision: torch.dtype, story: dict[str, str], **hooks) -> dict[str, str]:
     clip_path = path.with_name(FILES["clip"])
     if not clip_path.exists():
-        raise TrainingError(f"the LoRA is trained on {clip_path.name}, which is not in {path.parent.name}: train clip first")
+        raise TrainingError(f"the LoRA is trained on {clip_path.name}, which is not in {path.parent.name}: "
+                            "train clip first")
     base = clip_recipe.read_clip(clip_path)
     made = lora_recipe.train_adapter(base, plan, precision=precision, **hooks)
     story = story | {

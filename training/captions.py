@@ -7,7 +7,10 @@ from torch import Generator, Tensor
 
 from .scene import BACKGROUNDS, COLOURS, COLUMNS, COUNTS, FACTS, ROWS, SHAPES, SIZES, TEXTURES, Scenes
 
-_WRAPS = ("{}", "a photo of {}", "a photo of {}", "a picture of {}", "a drawing of {}", "an image of {}", "there is {}", "look at {}")
+_WRAPS = (
+    "{}", "a photo of {}", "a photo of {}", "a picture of {}", "a drawing of {}", "an image of {}", "there is {}",
+    "look at {}",
+)
 _NOUNS = ("shape", "object", "thing")
 _CHANCES = {"shape": 0.8, "colour": 0.8, "size": 0.25, "place": 0.25, "background": 0.25}
 

@@ -11,6 +11,8 @@ from .shapes import DISTANCES
 
 _RADIUS_ALONE = torch.tensor([0.42, 0.56, 0.74])    # of small, medium, large; half a picture is 1
 _RADIUS_CROWDED = torch.tensor([0.32, 0.37, 0.43])  # where two to four share the picture
+BROAD = (0.22, 0.38)  # stripes and dots that can still be told at 48 px
+FINE = (0.14, 0.26)   # and finer ones
 _QUADRANTS = torch.tensor([[-0.5, -0.5], [0.5, -0.5], [-0.5, 0.5], [0.5, 0.5]])
 
 
@@ -38,17 +40,26 @@ def window(size_px: int, zoom: float, generator: Generator) -> tuple[Tensor, Ten
     return x / zoom + across, y / zoom + down
 
 
-def draw(scenes: Scenes, size_px: int, generator: Generator, zoom: float = 1.0) -> Tensor:
+def draw(
+    scenes: Scenes,
+    size_px: int,
+    generator: Generator,
+    *,
+    zoom: float = 1.0,
+    periods: tuple[float, float] = BROAD,
+) -> Tensor:
     """Pictures of `scenes`; what the facts leave open (exact place, hue, tilt, noise) comes from `generator`.
 
-    A `zoom` above 1 shows a part, the same of all.
+    Args:
+        zoom: above 1 shows a part, the same of all.
+        periods: the least and the largest distance between two stripes or dots; half a picture is 1.
 
     [B, 3, size_px, size_px] in 0..1, float32
     """
     places = _places(scenes, generator)
     x, y = window(size_px, zoom, generator)
     picture = _backgrounds(scenes, x, y, generator)                    # [B, 3, H, W]
-    paint = _paint(scenes, x, y, generator)                            # [B, 3, H, W]
+    paint = _paint(scenes, x, y, generator, periods)                   # [B, 3, H, W]
     cover = torch.zeros(len(scenes), size_px, size_px)
     for name in scenes.shape.unique().tolist():
         for slot in range(4):
@@ -56,8 +67,8 @@ def draw(scenes: Scenes, size_px: int, generator: Generator, zoom: float = 1.0) 
             if len(rows):
                 cover[rows] = torch.maximum(cover[rows], _cover(SHAPES[name], places, rows, slot, x, y, size_px * zoom))
     picture = torch.lerp(picture, paint, cover[:, None])
-    noise = torch.randn(picture.shape, generator=generator) * (torch.rand(len(scenes), 1, 1, 1, generator=generator) * 0.02)
-    return (picture + noise).clamp(0, 1)
+    noise = torch.randn(picture.shape, generator=generator)
+    return (picture + noise * _uniform(generator, 0, 0.02, len(scenes), 1, 1, 1)).clamp(0, 1)
 
 
 def without_colour(pictures: Tensor, generator: Generator) -> Tensor:
@@ -86,7 +97,8 @@ def _places(scenes: Scenes, generator: Generator) -> _Places:
     crowded_at = quadrants + _uniform(generator, -0.08, 0.08, count, 4, 2)
     at = torch.where(alone[:, None, None], alone_at[:, None].expand(-1, 4, -1), crowded_at)
     there = torch.arange(4)[None] <= scenes.count[:, None]
-    return _Places(at[..., 0], at[..., 1], radius[:, None].expand(-1, 4), _uniform(generator, -0.25, 0.25, count, 4), there)
+    angle = _uniform(generator, -0.25, 0.25, count, 4)
+    return _Places(at[..., 0], at[..., 1], radius[:, None].expand(-1, 4), angle, there)
 
 
 def _cover(shape: str, places: _Places, rows: Tensor, slot: int, x: Tensor, y: Tensor, size_px: float) -> Tensor:
@@ -106,18 +118,19 @@ def _cover(shape: str, places: _Places, rows: Tensor, slot: int, x: Tensor, y: T
 def _backgrounds(scenes: Scenes, x: Tensor, y: Tensor, generator: Generator) -> Tensor:
     """A colour with a faint slope across the picture."""
     colour = torch.tensor(list(BACKGROUNDS.values()))[scenes.background]
-    colour = colour + _uniform(generator, -0.05, 0.05, len(scenes), 1) + _uniform(generator, -0.02, 0.02, len(scenes), 3)
-    slope = _uniform(generator, -0.05, 0.05, len(scenes), 2, 1, 1)
+    count = len(scenes)
+    colour = colour + _uniform(generator, -0.05, 0.05, count, 1) + _uniform(generator, -0.02, 0.02, count, 3)
+    slope = _uniform(generator, -0.05, 0.05, count, 2, 1, 1)
     return colour[..., None, None] + (slope[:, :1] * x + slope[:, 1:] * y)
 
 
-def _paint(scenes: Scenes, x: Tensor, y: Tensor, generator: Generator) -> Tensor:
+def _paint(scenes: Scenes, x: Tensor, y: Tensor, generator: Generator, periods: tuple[float, float]) -> Tensor:
     """The colour of the things, with stripes or dots of a dark or light second colour where the texture says so."""
     count = len(scenes)
     colour = torch.tensor(list(COLOURS.values()))[scenes.colour]
     colour = colour * _uniform(generator, 0.88, 1.08, count, 1) + _uniform(generator, -0.04, 0.04, count, 3)
     angle = _uniform(generator, 0, math.pi, count, 1, 1)
-    period = _uniform(generator, 0.14, 0.26, count, 1, 1)
+    period = _uniform(generator, *periods, count, 1, 1)
     bright = torch.randint(2, (count, 1), generator=generator) * 0.9 + 0.05
     u = (torch.cos(angle) * x + torch.sin(angle) * y) * (2 * math.pi / period)
     v = (torch.cos(angle) * y - torch.sin(angle) * x) * (2 * math.pi / period)

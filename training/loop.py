@@ -141,8 +141,8 @@ class _State:
         loss = step_loss(step, step_generator(plan.seed, step))
         number = float(loss.detach())
         if not math.isfinite(number):
-            raise TrainingError(f"the loss became {number} at step {step + 1} of {plan.steps}: lower the learning rate, "
-                                f"which is {plan.lr:g}")
+            raise TrainingError(f"the loss became {number} at step {step + 1} of {plan.steps}: lower the learning "
+                                f"rate, which is {plan.lr:g}")
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.parameters.values(), plan.clip_norm)
         self.optimizer.step()

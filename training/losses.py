@@ -10,7 +10,9 @@ from torch.nn import functional
 LARGEST_SCALE = math.log(100.0)  # the temperature is "clipped to prevent scaling the logits by more than 100"
 
 
-def contrastive_loss(image_features: Tensor, text_features: Tensor, logit_scale: Tensor, fits: Tensor | None = None) -> Tensor:
+def contrastive_loss(
+    image_features: Tensor, text_features: Tensor, logit_scale: Tensor, fits: Tensor | None = None
+) -> Tensor:
     """Symmetric cross-entropy of each picture among the texts and each text among the pictures, in nats.
 
     Radford et al., arXiv 2103.00020, figure 3 and section 2.5. Row i of the pictures belongs to row i of the texts.
@@ -34,6 +36,16 @@ def contrastive_loss(image_features: Tensor, text_features: Tensor, logit_scale:
     return (functional.cross_entropy(logits, own) + functional.cross_entropy(logits.T, own)) / 2
 
 
+def choice_loss(images: Tensor, right: Tensor, wrong: Tensor, logit_scale: Tensor) -> Tensor:
+    """Cross-entropy of each picture between two texts of its own, a right and a wrong one, in nats.
+
+    [B, E], [B, E], [B, E], [] -> []
+    """
+    images, right, wrong = (functional.normalize(rows.float(), dim=-1) for rows in (images, right, wrong))
+    lead = (images * (right - wrong)).sum(dim=-1)  # [B]
+    return functional.softplus(-logit_scale.float().clamp(max=LARGEST_SCALE).exp() * lead).mean()
+
+
 def fact_loss(logits: Tensor, facts: Tensor, sizes: tuple[int, ...], named: Tensor) -> Tensor:
     """Cross-entropy of every fact, read off one row of logits that holds the values of all facts one after another.
 
@@ -44,7 +56,8 @@ def fact_loss(logits: Tensor, facts: Tensor, sizes: tuple[int, ...], named: Tens
     Shapes: [B, sum of sizes] -> [], in nats for each fact
     """
     if logits.shape[1] != sum(sizes) or facts.shape[1] != len(sizes):
-        raise ValueError(f"expected {sum(sizes)} logits and {len(sizes)} facts, but got {logits.shape[1]} and {facts.shape[1]}")
+        raise ValueError(f"expected {sum(sizes)} logits and {len(sizes)} facts, but got {logits.shape[1]} and "
+                         f"{facts.shape[1]}")
     each = torch.stack([functional.cross_entropy(part, facts[:, place], reduction="none")
                         for place, part in enumerate(logits.float().split(sizes, dim=1))], dim=1)  # [B, F]
     return each[named].mean()

@@ -1,8 +1,8 @@
 """What is in a drawn picture: facts. Pictures (`drawing.py`) and captions (`captions.py`) are both made from these.
 
-A scene is one kind of thing, once or several times: a shape, a colour, a size, a count, a place, a background, a texture.
-A tenth of the (shape, colour) pairs is kept out of training, each shape and each colour being seen in many other pairs:
-`HELD_OUT` asks whether the model learned the two words, or only the pairs.
+A scene is one kind of thing, once or several times: a shape, a colour, a size, a count, a place, a background, a
+texture. A ninth of the (shape, colour) pairs is kept out of training, each shape and each colour being seen in many
+other pairs: `HELD_OUT` asks whether the model learned the two words, or only the pairs.
 """
 
 from dataclasses import dataclass, fields

@@ -107,8 +107,8 @@ def texture_score(model: CLIP, tokenizer: Tokenizer, seed: int, count: int = 100
         images = torch.cat([model.image_features(normalise(part, model)) for part in pictures.split(_BATCH)])
         names = [pair_label(pair) for pair in PAIRS]
         cosines = torch.stack([
-            similarity(images, model.text_features(tokens(tokenizer, [f"a photo of a {texture} {name}" for name in names])))
+            similarity(images, model.text_features(tokens(tokenizer, [f"a photo of a {texture} {n}" for n in names])))
             for texture in TEXTURES[:2]
-        ])                                                                                   # [2, B, pairs]
-    own = cosines[:, torch.arange(count), pair_index(scenes)]                                # [2, B]
+        ])                                                     # [2, B, pairs]
+    own = cosines[:, torch.arange(count), pair_index(scenes)]  # [2, B]
     return float((own.argmax(dim=0) == scenes.texture).double().mean())

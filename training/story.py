@@ -10,6 +10,7 @@ _WHAT = {
     "vae": "autoencoder: 4 latent channels, 4 px for each cell, in latent-diffusion's names",
     "lora": "LoRA for that CLIP: teaches \"striped\" and \"plain\"; kohya's names",
 }
+_SCORE = "score: "
 _HEAD = """# Bundled weights
 
 Made by this project from pictures that it draws itself (`training/`); nothing was downloaded. MIT, as the project.
@@ -40,7 +41,7 @@ def models_page(folder: Path) -> str:
 
 
 def _part(name: str, story: dict[str, str]) -> str:
-    scores = [f"| {key.removeprefix('score: ')} | {value} |" for key, value in story.items() if key.startswith("score: ")]
+    scores = [f"| {key.removeprefix(_SCORE)} | {value} |" for key, value in story.items() if key.startswith(_SCORE)]
     lines = [f"\n## {name}", f"`{story['command']}`\n", f"Data: {story['data']}."]
     if "never trained" in story:
         lines.append(f"Pairs that were never trained, in pictures or in words: {story['never trained']}.")

@@ -8,7 +8,7 @@ import math
 import torch
 from torch import Generator, Tensor
 
-from .drawing import draw, window
+from .drawing import FINE, draw, window
 from .scene import PAIRS, random_scenes
 
 _LEAVES = 24
@@ -39,7 +39,8 @@ def clouds(count: int, size_px: int, generator: Generator, zoom: float = 1.0) ->
     """1/f noise of random slope and contrast around a random colour; steeper where zoomed. [B, 3, S, S] in 0..1"""
     slope = float(_uniform(generator, 0.7, 1.6, 1)) * zoom**0.3
     contrast = _uniform(generator, 0.03, 0.3, count, 1, 1, 1)
-    return (_colours(generator, count)[..., None, None] + contrast * spectral_noise(count, size_px, generator, slope)).clamp(0, 1)
+    colour = _colours(generator, count)[..., None, None]
+    return (colour + contrast * spectral_noise(count, size_px, generator, slope)).clamp(0, 1)
 
 
 def gradients(count: int, size_px: int, generator: Generator, zoom: float = 1.0) -> Tensor:
@@ -81,7 +82,8 @@ def dead_leaves(count: int, size_px: int, generator: Generator, zoom: float = 1.
 
 def scenes(count: int, size_px: int, generator: Generator, zoom: float = 1.0) -> Tensor:
     """Scenes of any pair and texture. [B, 3, S, S] in 0..1"""
-    return draw(random_scenes(count, generator, PAIRS, textures=(0, 0, 1, 2)), size_px, generator, zoom)
+    facts = random_scenes(count, generator, PAIRS, textures=(0, 0, 1, 2))
+    return draw(facts, size_px, generator, zoom=zoom, periods=FINE)
 
 
 KINDS = {"scenes": scenes, "leaves": dead_leaves, "clouds": clouds, "gradients": gradients}

@@ -188,7 +188,8 @@ def _infer(found: Shapes, has_encoder: bool, has_decoder: bool) -> VAEConfig:
                              _dim(found, "decoder.conv_in.weight", 1), "post_quant_conv.weight" in found,
                              _dim(found, "decoder.conv_out.weight", 0))
     channels, widths, blocks, latent, quant, image_channels = next(iter(halves.values()))
-    decoder_channels = halves["decoder"][0] if has_encoder and has_decoder else channels
+    # the decoder has no tensor at its base width: its first level tells it, in the encoder's multiple
+    decoder_channels = halves["decoder"][1][0] * channels // widths[0] if has_encoder and has_decoder else channels
     try:
         return VAEConfig(channels, tuple(_ratio(w, channels) for w in widths), blocks, latent, quant,
                          None if decoder_channels == channels else decoder_channels, image_channels)

@@ -4,6 +4,16 @@ import { app } from "../../scripts/app.js";
 const PREFIX = "CVL_";
 const WIDGET = "cvl_report";
 
+const LINE_PX = 15.4;
+const LETTER_PX = 6.7; // of 11 px monospace
+const MOST_LINES = 12; // longer reports scroll
+
+/** How many lines a text takes in a node of this width, long ones wrapped. */
+function linesShown(text, nodeWidthPx) {
+  const letters = Math.max(10, Math.floor((nodeWidthPx - 45) / LETTER_PX));
+  return text.split("\n").reduce((sum, line) => sum + Math.max(1, Math.ceil(line.length / letters)), 0);
+}
+
 /** A read-only text area on the node, made when there is first something to show. */
 function reportWidget(node) {
   const found = node.widgets?.find((widget) => widget.name === WIDGET);
@@ -16,7 +26,7 @@ function reportWidget(node) {
   const widget = node.addDOMWidget(WIDGET, "cvl_text", element, {
     serialize: false, // not in the prompt
     hideOnZoom: false,
-    getMinHeight: () => 16 + 15.4 * Math.min(12, element.textContent.split("\n").length),
+    getMinHeight: () => 16 + LINE_PX * Math.min(MOST_LINES, linesShown(element.textContent, node.size[0])),
   });
   widget.serialize = false; // not in widgets_values, where it would shift the others
   return widget;

@@ -62,7 +62,7 @@ def test_the_quickstart_recognises_the_picture(quickstart):
 
 def test_the_quickstarts_lora_changes_what_the_model_knows(quickstart):
     alone, with_lora = (report(quickstart[0], node)["pictures"][0]["probabilities"] for node in ("5", "7"))
-    assert with_lora["striped heart"] > 0.9 > alone["striped heart"]
+    assert with_lora["striped heart"] > 0.9 and alone["striped heart"] < 0.6  # a coin toss without it
     assert report(quickstart[0], "6")["applied"] == report(quickstart[0], "6")["modules"]
 
 

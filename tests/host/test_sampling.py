@@ -1,4 +1,4 @@
-"""A whole picture through stock nodes with our objects on the wires: prompt, KSampler, VAEDecode; and being unloaded."""
+"""A whole picture through stock nodes with our objects on the wires: prompt, KSampler, VAEDecode; and unloading."""
 
 import pytest
 import torch

@@ -106,3 +106,25 @@ def test_a_textual_inversion_is_found_by_our_clip_and_a_missing_one_is_said(comf
     assert_equal(encode(comfyui, sd1[0], text), ours(comfyui, sd1[1], text))
     report = comfyui.nodes["CVL_TextEncode"]().encode(clip=sd1[1], text="embedding:tabbyy cat")["result"][1]
     assert "tabbyy" in report
+
+
+@pytest.fixture(scope="module")
+def h(comfyui):
+    models.text_encoder(comfyui.models / "text_encoders" / "h.safetensors", "clip_h", seed=3)
+    (stock,) = comfyui.nodes["CLIPLoader"]().load_clip("h.safetensors", "stable_diffusion")
+    return stock, comfyui.nodes["CVL_LoadTextEncoder"]().load("h.safetensors")["result"][0]
+
+
+@pytest.mark.parametrize("text", PROMPTS[:3])
+def test_sd2_conditioning_equals_the_stock_node(comfyui, h, text):
+    assert_equal(encode(comfyui, h[0], text), encode(comfyui, h[1], text))
+
+
+def test_sdxl_refiner_and_sd3_conditioning_equal_the_stock_nodes(comfyui, sdxl):
+    nodes = comfyui.nodes
+    (refiner,) = nodes["CLIPLoader"]().load_clip("g.safetensors", "stable_diffusion")
+    ours_alone = nodes["CVL_LoadTextEncoder"]().load("g.safetensors")["result"][0]
+    assert_equal(encode(comfyui, refiner, PROMPTS[2]), encode(comfyui, ours_alone, PROMPTS[2]))
+    (sd3,) = nodes["DualCLIPLoader"]().load_clip("l.safetensors", "g.safetensors", "sd3")
+    ours_sd3 = nodes["CVL_LoadTextEncoder"]().load("l.safetensors", "g.safetensors", "sd3")["result"][0]
+    assert_equal(encode(comfyui, sd3, PROMPTS[2]), encode(comfyui, ours_sd3, PROMPTS[2]))

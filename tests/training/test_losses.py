@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from clip_vae_lora.training.losses import LARGEST_SCALE, contrastive_loss, fact_loss, vae_loss
+from clip_vae_lora.training.losses import LARGEST_SCALE, choice_loss, contrastive_loss, fact_loss, vae_loss
 
 
 def _reference(images: np.ndarray, texts: np.ndarray, scale: float, left_out: np.ndarray) -> float:
@@ -60,10 +60,19 @@ def test_unequal_numbers_of_pictures_and_texts_are_refused():
         contrastive_loss(torch.ones(2, 4), torch.ones(3, 4), torch.tensor(0.0))
 
 
+def test_the_choice_loss_equals_the_reference():
+    generator = torch.Generator().manual_seed(5)
+    rows = torch.randn(3, 6, 4, generator=generator)
+    images, right, wrong = (part / np.linalg.norm(part, axis=1, keepdims=True) for part in rows.double().numpy())
+    scale = math.exp(1.3)
+    costs = [np.log(1 + np.exp(scale * (image @ bad - image @ good))) for image, good, bad in zip(images, right, wrong)]
+    assert float(choice_loss(*rows, torch.tensor(1.3))) == pytest.approx(np.mean(costs), rel=1e-5)
+
+
 def test_the_fact_loss_equals_the_reference():
     generator = torch.Generator().manual_seed(3)
     logits, sizes = torch.randn(5, 7, generator=generator), (3, 4)
-    facts = torch.stack([torch.randint(3, (5,), generator=generator), torch.randint(4, (5,), generator=generator)], dim=1)
+    facts = torch.stack([torch.randint(size, (5,), generator=generator) for size in sizes], dim=1)
     named = torch.tensor([[1, 0], [1, 1], [0, 1], [0, 0], [1, 0]], dtype=torch.bool)
     costs = []
     for row, fact, says in zip(logits.double().numpy(), facts.tolist(), named.tolist()):
@@ -85,7 +94,8 @@ def test_the_vae_loss_equals_the_reference():
     got = vae_loss(pixels, copy, kl, 8, kl_weight=0.25, edge_weight=0.5)
     error = (copy.double() - pixels.double()).numpy()
     absolute = np.abs(error).mean()
-    edges = (np.abs(error[..., 1:] - error[..., :-1]).mean() + np.abs(error[..., 1:, :] - error[..., :-1, :]).mean()) / 2
+    across, down = error[..., 1:] - error[..., :-1], error[..., 1:, :] - error[..., :-1, :]
+    edges = (np.abs(across).mean() + np.abs(down).mean()) / 2
     assert float(got.absolute) == pytest.approx(absolute, rel=1e-6)
     assert float(got.edges) == pytest.approx(edges, rel=1e-6)
     assert float(got.kl) == pytest.approx(2.0)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 from torch import Generator, Tensor
+from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ...clip_core.model import CLIP
@@ -17,13 +18,21 @@ from ...lora.inject import collect, eject, inject
 from ...lora.match import match
 from ...lora.names import spellings
 from ..loop import Checkpoint, OnStep, Plan, TrainingError, fit, trainable
-from .clip import TABLE, clip_batch_loss, new_fact_head
+from ..losses import choice_loss
+from ..scene import FACTS, TEXTURES
+from ..scores import tokens
+from .clip import TABLE, Batch, batch_loss, draw_batch, features, new_fact_head
 
-PLAN = Plan(steps=600, seed=3, lr=4e-3, warm_up=30, average=0.98)
+PLAN = Plan(steps=3000, seed=3, lr=2e-3, warm_up=50, average=0.995)
 BATCH = 64
-RANK = 2
-LAYERS = ("vision_model.encoder.layers.*", "text_model.encoder.layers.*")
+GREY = 0.4  # share of pictures without colour, for the reason in `clip.grey_share`
+RANK = 3
+LAYERS = ("*.patch_embedding", "*.v_proj", "*.out_proj", "*.fc1", "*.fc2")
+KEEP_WEIGHT = 20.0
+CHOICE_WEIGHT = 2.0
 _PLAIN_AND_STRIPED = (0, 1)
+_OTHER = {TEXTURES[0]: TEXTURES[1], TEXTURES[1]: TEXTURES[0]}
+_TEXTURE = FACTS.index("texture")
 
 
 @dataclass(frozen=True)
@@ -51,14 +60,28 @@ def train_adapter(
     on_step: OnStep | None = None,
     checkpoint: Checkpoint | None = None,
 ) -> TrainedAdapter:
-    """Train adapters beside the base's attention and perceptron layers; the base is not changed."""
+    """Train adapters beside the layers that `LAYERS` names; the base is not changed.
+
+    Besides learning from drawn batches, each picture has to tell its caption from the same one with the other
+    texture; and the features of plain pictures and of captions without a word on texture are held where the base has
+    them.
+    """
     with trainable():
         model, tokenizer = copy.deepcopy(base), Tokenizer()
         head = new_fact_head(model.config.text.embed, plan.seed)
         injection = inject(model, LAYERS, rank, generator=Generator().manual_seed(plan.seed))
 
         def step_loss(step: int, generator: Generator) -> Tensor:
-            return clip_batch_loss(model, tokenizer, head, batch, precision, generator, textures=_PLAIN_AND_STRIPED)
+            drawn = draw_batch(model, tokenizer, batch, generator, grey=GREY, textures=_PLAIN_AND_STRIPED)
+            images, texts = features(model, drawn, precision)
+            with torch.no_grad():
+                old_images, old_texts = features(base, drawn, precision)
+            plain, said = drawn.facts[:, _TEXTURE] == 0, drawn.captions.named[:, _TEXTURE]
+            kept = _distance(images[plain], old_images[plain]) + _distance(texts[~said], old_texts[~said])
+            wrong = _features_of_lies(model, tokenizer, drawn, precision)
+            choice = choice_loss(images[said], texts[said], wrong, model.logit_scale)
+            loss = batch_loss(model, head, drawn, images, texts, read=("texture",))
+            return loss + KEEP_WEIGHT * kept + CHOICE_WEIGHT * choice
 
         parameters = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
         parameters |= {f"head.{name}": weight for name, weight in head.named_parameters()}
@@ -70,7 +93,23 @@ def train_adapter(
     return TrainedAdapter(adapters, injection.trained, injection.total, outside)
 
 
-def stored_adapter(adapters: dict[str, LoRA], base: CLIP, metadata: dict[str, str]) -> tuple[dict[str, Tensor], dict[str, str]]:
+def _features_of_lies(model: CLIP, tokenizer: Tokenizer, drawn: Batch, precision: torch.dtype) -> Tensor:
+    """The captions that speak of texture, with the other texture in its place. [those captions, E]"""
+    said = drawn.captions.named[:, _TEXTURE].tolist()
+    lies = [" ".join(_OTHER.get(word, word) for word in text.split())
+            for text, says in zip(drawn.captions.texts, said) if says]
+    with torch.autocast("cpu", precision, enabled=precision != torch.float32):
+        return model.text_features(tokens(tokenizer, lies)).float()
+
+
+def _distance(new: Tensor, old: Tensor) -> Tensor:
+    """1 - cosine, the mean over the rows."""
+    return (1 - functional.cosine_similarity(new, old, dim=-1)).mean()
+
+
+def stored_adapter(
+    adapters: dict[str, LoRA], base: CLIP, metadata: dict[str, str]
+) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors and header of a kohya file, 16 bits."""
     names = spellings(base.state_dict(), "kohya")
     halves = {names[f"{layer}.weight"]: LoRA(adapter.up.half(), adapter.down.half(), adapter.alpha)
@@ -90,8 +129,8 @@ def with_adapter(base: CLIP, path: Path, strength: float = 1.0) -> CLIP:
     weights = dict(model.named_parameters())
     found = match(adapters, {name: tuple(weight.shape) for name, weight in weights.items()})
     if lost := [*found.homeless, *found.misfit]:
-        raise TrainingError(f"{path.name} has {len(lost)} modules without a place in this CLIP, the first is {lost[0]}: "
-                            "it was made for another model")
+        raise TrainingError(f"{path.name} has {len(lost)} modules without a place in this CLIP, the first is "
+                            f"{lost[0]}: it was made for another model")
     with torch.no_grad():
         for name, adapter in found.found.items():
             weights[name] += adapter.delta(tuple(weights[name].shape), strength)

@@ -10,6 +10,7 @@ any other word a user types still has a vector of its own.
 """
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -21,7 +22,7 @@ from ...clip_core.config import CLIPConfig, TextConfig, VisionConfig
 from ...clip_core.model import CLIP, initialise_
 from ...clip_core.tokenizer import Tokenizer
 from ...files.tensors import open_tensors
-from ..captions import fits, write_captions
+from ..captions import Captions, fits, write_captions
 from ..drawing import draw, without_colour
 from ..loop import Checkpoint, OnStep, Plan, fit, trainable
 from ..losses import contrastive_loss, fact_loss
@@ -37,13 +38,14 @@ BATCH = 64
 FACTS_WEIGHT = 1.0
 TABLE = "text_model.embeddings.token_embedding.weight"
 TABLE_DTYPE = torch.float8_e4m3fn
-_COLOUR = FACTS.index("colour")
 _LOUDER = 16.0  # 8-bit floats hold values around 0.3 to 6 %, but those around 0.02 only to 10 % and worse
 
 
 def new_clip(seed: int, config: CLIPConfig = CONFIG) -> CLIP:
-    """An untrained model whose token table is frozen, at values that 8 bits hold exactly."""
-    with trainable():
+    """An untrained model whose token table is frozen, at values that 8 bits hold exactly; the caller's random state is
+    left alone.
+    """
+    with trainable(), torch.random.fork_rng(devices=[]):
         model = initialise_(CLIP(config), seed)
         with torch.no_grad():
             embeddings = model.text_model.embeddings
@@ -60,9 +62,9 @@ def grid_waves(grid: int, width: int) -> Tensor:
     """Where each patch is, as sines and cosines of its row and column: a start from which shapes are learned much
     sooner than from random positions (Beyer et al., arXiv 2205.01580). [grid * grid, width]
     """
-    rate = torch.exp(torch.arange(width // 4) / (width // 4) * -math.log(2 * grid))  # radians for each patch, 1 and less
-    line = torch.arange(grid)[:, None] * rate * 2                                      # [grid, width / 4]
-    waves = torch.cat([line.sin(), line.cos()], dim=1)                                 # [grid, width / 2]
+    rate = torch.exp(torch.arange(width // 4) / (width // 4) * -math.log(2 * grid))
+    line = torch.arange(grid)[:, None] * rate * 2       # [grid, width / 4], radians, 2 and less from patch to patch
+    waves = torch.cat([line.sin(), line.cos()], dim=1)  # [grid, width / 2]
     down = waves[:, None].expand(-1, grid, -1)
     across = waves[None].expand(grid, -1, -1)
     return torch.cat([down, across], dim=2).flatten(0, 1)
@@ -86,8 +88,8 @@ def train_clip(
     head = new_fact_head(model.config.text.embed, plan.seed)
 
     def step_loss(step: int, generator: Generator) -> Tensor:
-        share = grey_share(step / plan.steps)
-        return clip_batch_loss(model, tokenizer, head, batch, precision, generator, grey=share)
+        drawn = draw_batch(model, tokenizer, batch, generator, grey=grey_share(step / plan.steps))
+        return batch_loss(model, head, drawn, *features(model, drawn, precision))
 
     parameters = trained_parameters(model) | {f"head.{name}": weight for name, weight in head.named_parameters()}
     with sdpa_kernel(SDPBackend.MATH):  # twice as fast as the fused kernel's backward pass on a CPU at so few tokens
@@ -111,38 +113,57 @@ def grey_share(done: float) -> float:
     return min(1.0, max(0.25, 1.0 - (done - 0.2) / 0.3 * 0.75))
 
 
-def clip_batch_loss(
-    model: CLIP,
-    tokenizer: Tokenizer,
-    head: nn.Linear,
-    batch: int,
-    precision: torch.dtype,
-    generator: Generator,
-    *,
-    grey: float = 0.0,
-    textures: tuple[int, ...] = (0,),
-) -> Tensor:
-    """The contrastive loss of one fresh batch plus that of reading the facts off the features.
+@dataclass(frozen=True)
+class Batch:
+    """Pictures with a caption each, and their facts."""
+
+    pixels: Tensor      # [B, 3, S, S], normalised
+    ids: Tensor         # [B, T]
+    captions: Captions
+    facts: Tensor       # [B, 8]
+    shown: Tensor       # [B, 8] bool, the facts that the pictures show
+
+
+def draw_batch(
+    model: CLIP, tokenizer: Tokenizer, size: int, generator: Generator, *, grey: float, textures: tuple[int, ...] = (0,)
+) -> Batch:
+    """A fresh batch for `model`.
 
     Args:
         grey: share of the pictures without colour, 0..1; their captions do not speak of it.
         textures: indices into TEXTURES; captions speak of them where there is more than one.
     """
-    scenes = random_scenes(batch, generator, textures=textures)
-    colourless = torch.rand(batch, generator=generator) < grey
+    scenes = random_scenes(size, generator, textures=textures)
+    colourless = torch.rand(size, generator=generator) < grey
     captions = write_captions(scenes, generator, textures=len(textures) > 1, colourless=colourless)
     pictures = draw(scenes, model.config.vision.image_px, generator)
     pictures[colourless] = without_colour(pictures[colourless], generator)
-    ids = tokens(tokenizer, captions.texts)
-    with torch.autocast("cpu", precision, enabled=precision != torch.float32):
-        images = model.image_features(normalise(pictures, model)).float()
-        texts = model.text_features(ids).float()
-    table = scenes.table()
     shown = torch.ones_like(captions.named)
-    shown[:, _COLOUR] = ~colourless
-    facts = sum(fact_loss(head(nn.functional.normalize(features, dim=-1) * features.shape[-1] ** 0.5), table, FACT_SIZES, said)
-                for features, said in ((images, shown), (texts, captions.named)))
-    return contrastive_loss(images, texts, model.logit_scale, fits(captions, table, shown)) + FACTS_WEIGHT * facts
+    shown[:, FACTS.index("colour")] = ~colourless
+    return Batch(normalise(pictures, model), tokens(tokenizer, captions.texts), captions, scenes.table(), shown)
+
+
+def features(model: CLIP, batch: Batch, precision: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Of the pictures and of the captions, in float32. [B, E] twice"""
+    with torch.autocast("cpu", precision, enabled=precision != torch.float32):
+        return model.image_features(batch.pixels).float(), model.text_features(batch.ids).float()
+
+
+def batch_loss(
+    model: CLIP, head: nn.Linear, batch: Batch, images: Tensor, texts: Tensor, read: tuple[str, ...] = FACTS
+) -> Tensor:
+    """The contrastive loss of a batch plus that of reading the facts named in `read` off both features."""
+    wanted = torch.tensor([name in read for name in FACTS])
+    named, shown = batch.captions.named, batch.shown
+    facts = _read_off(head, images, batch.facts, shown & wanted) + _read_off(head, texts, batch.facts, named & wanted)
+    matrix = fits(batch.captions, batch.facts, shown)
+    return contrastive_loss(images, texts, model.logit_scale, matrix) + FACTS_WEIGHT * facts
+
+
+def _read_off(head: nn.Linear, rows: Tensor, table: Tensor, named: Tensor) -> Tensor:
+    """The loss of reading the facts off features brought to a mean square of 1."""
+    even = nn.functional.normalize(rows, dim=-1) * rows.shape[-1] ** 0.5
+    return fact_loss(head(even), table, FACT_SIZES, named)
 
 
 def stored_clip(model: CLIP) -> dict[str, Tensor]:
