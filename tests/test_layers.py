@@ -46,7 +46,7 @@ MAX_LINES, MAX_FUNCTION = 300, 60
 
 
 def sources(folder: str = "") -> list[Path]:
-    skipped = {"tests", "benchmarks", "output"}
+    skipped = {"tests", "benchmarks", "output", "build"}
     found = [
         p for p in (ROOT / folder).rglob("*.py") if not any(part.startswith(".") for part in p.relative_to(ROOT).parts)
     ]

@@ -23,6 +23,15 @@ KINDS = tuple(FILES)
 SCORE_SEED = 20_000_003  # of the pictures that the scores in the files were measured on
 TEST_SEED = 30_000_001   # of those that the tests measure again on; no training uses either
 _PLANS = {"clip": clip_recipe.PLAN, "vae": vae_recipe.PLAN, "lora": lora_recipe.PLAN}
+_OBJECTIVES = {
+    "clip": "symmetric contrastive loss, true pairs off the diagonal left out; beside it, the facts read off the "
+            "features of pictures and captions by one linear layer that is not kept; all pictures grey at first, a "
+            "quarter of them in the end",
+    "vae": "absolute error of values and of neighbouring differences, and the KL divergence; it starts as a linear "
+           "autoencoder",
+    "lora": "the CLIP's, texture only, and each caption against the same one with the other texture; features of plain "
+            "pictures and of captions without a texture held at the base's",
+}
 _COMMAND = "python headless/train.py bundled"
 _SCENES = f"{len(SHAPES)} shapes x {len(COLOURS)} colours, sizes, counts, places, backgrounds"
 
@@ -99,6 +108,7 @@ def _make_clip(path: Path, plan: Plan, precision: torch.dtype, story: dict[str, 
     story = story | {
         **to_metadata(clip_recipe.CONFIG), "batch": str(clip_recipe.BATCH), "layout": "Hugging Face CLIPModel",
         "data": f"drawn {_SCENES}; captions from the same facts; a fresh batch each step",
+        "objective": _OBJECTIVES["clip"],
         "never trained": ", ".join(pair_label(pair) for pair in HELD_OUT),
         "labels": f"{len(pair_texts())} of the form {pair_texts()[0]!r}",
         "table": "token embeddings are random and frozen, float8_e4m3fn; all other tensors float16",
@@ -110,6 +120,7 @@ def _make_vae(path: Path, plan: Plan, precision: torch.dtype, story: dict[str, s
     model = vae_recipe.train_vae(plan, precision=precision, **hooks)
     story = story | {
         "batch": str(vae_recipe.BATCH), "layout": "latent-diffusion AutoencoderKL",
+        "objective": _OBJECTIVES["vae"],
         "px per cell": str(model.config.factor), "kl weight": str(vae_recipe.KL_WEIGHT),
         "edge weight": str(vae_recipe.EDGE_WEIGHT),
         "data": "drawn scenes, dead leaves, 1/f clouds and gradients: 64 px parts of pictures of 64, 128 and 256 px; "
@@ -127,6 +138,7 @@ def _make_lora(path: Path, plan: Plan, precision: torch.dtype, story: dict[str, 
     made = lora_recipe.train_adapter(base, plan, precision=precision, **hooks)
     story = story | {
         "batch": str(lora_recipe.BATCH), "base": clip_path.name, "modelspec.title": "stripes for the bundled CLIP",
+        "objective": _OBJECTIVES["lora"],
         "data": "drawn scenes, half of the things striped; half of the captions say \"striped\" or \"plain\"",
     } | {f"trained share {name}": f"{share:.2%}" for name, share in made.shares().items()}
     tensors, story = lora_recipe.stored_adapter(made.adapters, base, story)

@@ -41,8 +41,9 @@ def models_page(folder: Path) -> str:
 
 
 def _part(name: str, story: dict[str, str]) -> str:
-    scores = [f"| {key.removeprefix(_SCORE)} | {value} |" for key, value in story.items() if key.startswith(_SCORE)]
+    scores = [f"| {key.removeprefix(_SCORE)} | {value} |" for key, value in sorted(story.items()) if key.startswith(_SCORE)]
     lines = [f"\n## {name}", f"`{story['command']}`\n", f"Data: {story['data']}."]
+    lines.append(f"Objective: {story['objective']}.")
     if "never trained" in story:
         lines.append(f"Pairs that were never trained, in pictures or in words: {story['never trained']}.")
     lines += [f"{key.capitalize()}: {value}." for key, value in story.items() if key.startswith("trained share")]

@@ -40,7 +40,7 @@ def test_a_file_tells_its_own_story(kind: str):
     assert story["format"] == "pt"
     assert story["licence"] == "MIT"
     assert (story["steps"], story["seed"]) == (str(plan.steps), str(plan.seed))  # the recipe is the one it was made by
-    assert {"command", "data", "batch", "precision"} <= story.keys()
+    assert {"command", "data", "objective", "batch", "precision"} <= story.keys()
     assert any(key.startswith("score: ") for key in story)
 
 

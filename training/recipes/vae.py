@@ -14,7 +14,7 @@ from ..textures import mixed_pictures
 from .linear_start import start_linear_
 
 CONFIG = VAEConfig(channels=32, multipliers=(3, 2, 3), blocks=1, latent=4, quant=True)
-PLAN = Plan(steps=1600, seed=2, lr=8e-5, weight_decay=0.0, warm_up=50, average=0.995)
+PLAN = Plan(steps=4000, seed=2, lr=8e-5, weight_decay=0.0, warm_up=50, average=0.995)
 BATCH = 4
 SIDE_PX = 64
 ZOOMS = (1.0, 2.0, 4.0, 4.0)  # one of them each step: parts of pictures of 64, 128 and 256 px
