@@ -20,8 +20,9 @@ Everything anew, on two cores (an interrupted run goes on with `--resume`):
 
     python headless/train.py bundled
 
-The same command on the same machine, processor type and version of torch gives the same bits; another machine gives
-other last bits, and scores that differ by about a point.
+The same command with the same type of processor and version of torch is meant to give the same tensors, bit for bit
+(one thread by default; the order of a header's entries may differ). Elsewhere the last bits differ, and scores by about
+a point. Without bfloat16 instructions in the processor, `--precision float32` is faster.
 """
 
 
@@ -41,7 +42,7 @@ def models_page(folder: Path) -> str:
 
 
 def _part(name: str, story: dict[str, str]) -> str:
-    scores = [f"| {key.removeprefix(_SCORE)} | {value} |" for key, value in sorted(story.items()) if key.startswith(_SCORE)]
+    scores = [f"| {key.removeprefix(_SCORE)} | {story[key]} |" for key in sorted(story) if key.startswith(_SCORE)]
     lines = [f"\n## {name}", f"`{story['command']}`\n", f"Data: {story['data']}."]
     lines.append(f"Objective: {story['objective']}.")
     if "never trained" in story:
