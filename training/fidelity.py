@@ -1,18 +1,13 @@
 """How near an autoencoder's pictures come to the originals, in dB."""
 
+from statistics import fmean
+
 import torch
 from torch import Generator, Tensor
 
 from ..vae_core.autoencoder import AutoencoderKL
+from ..vae_core.quality import psnr_db
 from .textures import KINDS
-
-
-def psnr(original: Tensor, copy: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio of each picture, 10 log10(1 / mean squared difference).
-
-    [B, 3, H, W] in 0..1 twice -> [B] in dB
-    """
-    return -10 * (original.double() - copy.double()).square().mean(dim=(1, 2, 3)).log10()
 
 
 def round_trip(model: AutoencoderKL, pictures: Tensor) -> Tensor:
@@ -31,7 +26,7 @@ def vae_scores(model: AutoencoderKL, seed: int, count: int = 100) -> dict[str, f
     few = max(4, count // 5)
     pictures = {f"{name}, 256 px": kind(few, 256, generator) for name, kind in KINDS.items()}
     pictures["scenes, 64 px"] = KINDS["scenes"](count, 64, generator)
-    scores = {name: float(psnr(batch, round_trip(model, batch)).mean()) for name, batch in pictures.items()}
+    scores = {name: fmean(map(psnr_db, batch, round_trip(model, batch))) for name, batch in pictures.items()}
     with torch.inference_mode():
         scores["latent deviation"] = float(model.encode(pictures["scenes, 256 px"] * 2 - 1).mode.std())
     return scores
