@@ -1,6 +1,7 @@
 """The live count under a prompt, in a real browser on a real server.
 
-Needs COMFYUI_PATH (see serving.py for a server in another Python), playwright, and a Chromium.
+Needs COMFYUI_PATH (see serving.py for a server in another Python), playwright, and a Chromium. COMFYUI_URL names a
+server that runs already, with the pack in it.
 """
 
 import itertools
@@ -150,15 +151,19 @@ def test_a_click_opens_the_coloured_tokens_and_another_closes_them(page):
     assert not panel.is_visible()
 
 
-def test_a_prompt_is_shown_as_text_never_as_html(page):
+def test_an_answer_is_shown_as_text_never_as_html(page):
+    tag = "<img src=x onerror=alert(1)>"
+    chunk = {"used": 1, "join": tag, "weight": 1, "pieces": [{"text": tag, "id": 1, "weight": 1}]}
+    said = {"tokens": 1, "limit": 75, "chunks": [chunk], "notes": [tag], "embeddings": [tag], "more": tag}
+    page.route(ROUTE, lambda route: route.fulfill(json=said))
     line(page).first.click()
-    type_prompt(page, "<img src=x onerror=alert(1)> <b>bold</b>")
-    playwright.expect(page.locator(".cvl-prompt-panel").first).to_contain_text("onerror", timeout=WAIT_MS)
-    assert page.locator(".cvl-prompt-panel img, .cvl-prompt-panel b").count() == 0
+    expect_in_line(page, tag)
+    assert page.locator(".cvl-prompt-panel").first.text_content().count(tag) == 5
+    assert page.locator(".cvl-prompt-panel img, .cvl-prompt-count img").count() == 0
 
 
 def test_typing_does_not_wait_for_a_slow_server(page):
-    page.route(ROUTE, lambda route: page.wait_for_timeout(0) or None)  # asked, and never answered
+    page.route(ROUTE, lambda route: None)  # asked, and never answered
     start = time.monotonic()
     type_prompt(page, "a painting of an old harbour " * 4)
     assert value(page) == "a painting of an old harbour " * 4
@@ -188,9 +193,10 @@ def test_an_answer_that_comes_too_late_is_thrown_away(page):
 def test_keys_in_a_row_are_one_question(page):
     asked = []
     page.on("request", lambda request: asked.append(request.url) if request.url.endswith("/tokens") else None)
-    type_prompt(page, "twenty letters in a row")
+    page.locator("textarea:visible").first.click()
+    page.keyboard.type("twenty letters in a row", delay=40)
     expect_line(page, "5 / 75 tokens · 1 chunk")
-    assert len(asked) <= 3  # one after the last key; a slow machine may pause between keys
+    assert len(asked) <= 6  # for 23 keys: one after the last, and where a busy machine paused between two
 
 
 def test_without_a_server_there_is_no_count_and_nothing_else_breaks(page):
