@@ -33,8 +33,8 @@ SPLITTING = (
     [AS_DIALECT, *SPLITS],
     {
         "tooltip": "Where a prompt longer than 75 tokens is cut. as the dialect: hard for comfy, comma for a1111. "
-        "hard: as ComfyUI, anywhere. word: between words. comma: as A1111, at a comma among the last 20 tokens. sentence: "
-        "at the end of a sentence."
+        "hard: as ComfyUI, anywhere. word: between words. comma: as A1111, at a comma among the last 20 tokens. "
+        "sentence: at the end of a sentence."
     },
 )
 JOIN_WORDS = (
