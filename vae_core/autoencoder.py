@@ -9,10 +9,9 @@ from types import ModuleType
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from .config import VAEConfig
-from .layers import Device, Layers, Level, Middle
+from .layers import Device, Layers, Level, Middle, activated, as_computed
 
 
 @dataclass(frozen=True)
@@ -69,14 +68,14 @@ class Encoder(nn.Module):
 
     def to_latent_size(self, pixels: Tensor) -> Tensor:
         """The input convolution and the way down. [B, 3, H, W] -> [B, width, h, w]"""
-        h = self.conv_in(pixels)
+        h = self.conv_in(as_computed(pixels))
         for level in self.down:
             h = level(h)
         return h
 
     def to_moments(self, h: Tensor) -> Tensor:
         """The last norm and convolution. [B, width, h, w] -> [B, 2C, h, w]"""
-        return self.conv_out(functional.silu(self.norm_out(h)))
+        return self.conv_out(activated(self.norm_out(h)))
 
     def forward(self, pixels: Tensor) -> Tensor:
         return self.to_moments(self.mid(self.to_latent_size(pixels)))
@@ -101,7 +100,7 @@ class Decoder(nn.Module):
 
     def at_latent_size(self, z: Tensor) -> Tensor:
         """The input convolution and the middle. [B, C, h, w] -> [B, width, h, w]"""
-        return self.mid(self.conv_in(z))
+        return self.mid(self.conv_in(as_computed(z)))
 
     def to_picture_size(self, h: Tensor) -> Tensor:
         """The way up. [B, width, h, w] -> [B, channels, H, W]"""
@@ -111,7 +110,7 @@ class Decoder(nn.Module):
 
     def to_pixels(self, h: Tensor) -> Tensor:
         """The last norm and convolution. [B, channels, H, W] -> [B, 3, H, W]"""
-        return self.conv_out(functional.silu(self.norm_out(h)))
+        return self.conv_out(activated(self.norm_out(h)))
 
     def forward(self, z: Tensor) -> Tensor:
         return self.to_pixels(self.to_picture_size(self.at_latent_size(z)))
