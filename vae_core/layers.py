@@ -119,15 +119,19 @@ class ResidualBlock(nn.Module):
             self.nin_shortcut = layers.conv(inner, outer, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.second(self.norm2(self.first(self.norm1(x))), x)
+        return added(self.second(self.norm2(self.first(self.norm1(x)))), self.shortcut(x))
 
     def first(self, normed: Tensor) -> Tensor:
         """The first half, of the normalised input; its memory may be used. [B, inner, H, W] -> [B, outer, H, W]"""
         return self.conv1(activated(normed))
 
-    def second(self, normed: Tensor, x: Tensor) -> Tensor:
-        """The second half, of the first one's normalised output, and the shortcut. -> [B, outer, H, W]"""
-        return added(self.conv2(activated(normed)), self.nin_shortcut(x) if hasattr(self, "nin_shortcut") else x)
+    def second(self, normed: Tensor) -> Tensor:
+        """The second half, of the first one's normalised result, likewise. [B, outer, H, W] -> [B, outer, H, W]"""
+        return self.conv2(activated(normed))
+
+    def shortcut(self, x: Tensor) -> Tensor:
+        """What is added to the second half. [B, inner, H, W] -> [B, outer, H, W]"""
+        return self.nin_shortcut(x) if hasattr(self, "nin_shortcut") else x
 
 
 def added(x: Tensor, y: Tensor) -> Tensor:
