@@ -4,6 +4,7 @@
     COMFYUI_PATH=... python benchmarks/text.py --encode      # CVL_TextEncode beside stock CLIPTextEncode, in ComfyUI
 
 The machine may be shared and noisy: all contestants run in each round, in changing order, and medians are compared.
+With one thread, which is the default, what is measured is the processor time of this process, else that of the clock.
 """
 
 import argparse
@@ -88,15 +89,20 @@ class Prompts:
         return {0: f"({words}:{weight})", 1: f"(({words}))", 2: f"[{words}]"}.get(self._random.randrange(20), words)
 
 
-def medians(contestants: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+def seconds_of(call: Callable[[], object], threads: int) -> float:
+    clock = time.process_time if threads == 1 else time.perf_counter
+    started = clock()
+    call()
+    return clock() - started
+
+
+def medians(contestants: dict[str, Callable[[], object]], rounds: int, threads: int = 1) -> dict[str, float]:
     """The median seconds of each, all of them once a round, each round beginning with another."""
     seconds, names = {name: [] for name in contestants}, list(contestants)
     for turn in range(rounds):
         for place in range(len(names)):
             name = names[(place + turn) % len(names)]
-            started = time.perf_counter()
-            contestants[name]()
-            seconds[name].append(time.perf_counter() - started)
+            seconds[name].append(seconds_of(contestants[name], threads))
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
@@ -171,8 +177,8 @@ def live_count(rounds: int) -> None:
 class Passes:
     """Counts what goes through a text encoder's first block, ours or the stock one: their names are the same."""
 
-    def __init__(self, clip):
-        self.passes = self.rows = 0
+    def __init__(self, clip, threads: int):
+        self.passes, self.rows, self.threads = 0, 0, threads
         block = clip.cond_stage_model.clip_l.transformer.text_model.encoder.layers[0]
         block.register_forward_pre_hook(self._see)
 
@@ -180,10 +186,8 @@ class Passes:
         self.passes, self.rows = self.passes + 1, self.rows + len(inputs[0])
 
     def of(self, call: Callable[[], object]) -> str:
-        before, started = (self.passes, self.rows), time.perf_counter()
-        call()
-        seconds = time.perf_counter() - started
-        return f"{self.passes - before[0]} passes, {self.rows - before[1]} rows, {seconds * 1e3:.0f} ms"
+        before, seconds = (self.passes, self.rows), seconds_of(call, self.threads)
+        return f"{self.passes - before[0]} passes, {self.rows - before[1]} rows, {seconds * 1e3:.1f} ms"
 
 
 def start_comfyui(base: Path) -> dict[str, type]:
@@ -215,46 +219,48 @@ def load_both(nodes: dict[str, type], dtype: str) -> tuple:
     return stock, nodes["CVL_LoadTextEncoder"]().load("l.safetensors", dtype=dtype)["result"][0]
 
 
-def encoders(rounds: int) -> None:
+def encoders(rounds: int, threads: int) -> None:
     """CVL_TextEncode beside CLIPTextEncode: a weighted prompt never seen before, one chunk of a full-size CLIP-L."""
     import torch
 
+    torch.set_num_threads(threads)
     with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
         nodes = start_comfyui(Path(folder))
         from clip_vae_lora.tests.host import models
 
         models.text_encoder(Path(folder, "models", "text_encoders", "l.safetensors"), "clip_l", seed=1)
-        print(f"CLIP-L on the CPU, {torch.get_num_threads()} threads, ComfyUI in {os.environ['COMFYUI_PATH']}")
+        print(f"CLIP-L on the CPU, {torch.get_num_threads()} thread(s), ComfyUI in {os.environ['COMFYUI_PATH']}")
         for dtype in ("fp16", "fp32"):
             stock, ours = load_both(nodes, dtype)
-            fresh_prompts(nodes, dtype, stock, ours, rounds)
+            fresh_prompts(nodes, dtype, (stock, ours), rounds, threads)
             for name, clip in (("the stock CLIP", stock), ("our CLIP", ours)):
-                again(nodes, f"{dtype} weights, {name}", clip)
+                again(nodes, f"{dtype} weights, {name}", clip, threads)
 
 
-def fresh_prompts(nodes: dict[str, type], dtype: str, stock, ours, rounds: int) -> None:
+def fresh_prompts(nodes: dict[str, type], dtype: str, clips: tuple, rounds: int, threads: int) -> None:
     """Each contestant gets the same prompts; nobody has met one before, so only the empty prompt can be remembered."""
-    prompts = [Prompts(3).weighted(), *(made.weighted() for made in [Prompts(4)] * (rounds))]
+    (stock, ours), made = clips, Prompts(4)
+    prompts = [made.weighted() for _ in range(rounds + 1)]
     theirs, mine = nodes["CLIPTextEncode"]().encode, nodes["CVL_TextEncode"]().encode
-    for clip in (stock, ours):
+    for clip in clips:  # the first prompt warms up, and the empty prompt is met
         reference, got = theirs(stock, prompts[0])[0][0][0], mine(clip, prompts[0])["result"][0][0][0]
-        print(f"{dtype} weights: largest difference {(reference - got).abs().max():.1e}")
+        print(f"{dtype} weights: largest difference from the stock node {(reference - got).abs().max():.1e}")
     turns = [iter(prompts[1:]) for _ in range(4)]
     seconds = medians({
         "stock": lambda: theirs(stock, next(turns[0])),
         "CVL_TextEncode, stock CLIP": lambda: mine(stock, next(turns[1])),
         "CVL_TextEncode, our CLIP": lambda: mine(ours, next(turns[2])),
         "CLIPTextEncode, our CLIP": lambda: theirs(ours, next(turns[3])),
-    }, rounds)  # fmt: skip
+    }, rounds, threads)  # fmt: skip
     print(f"{dtype} weights: CLIPTextEncode with the stock CLIP takes {seconds['stock'] * 1e3:.0f} ms")
     for name in list(seconds)[1:3]:
         verdict(f"{name} faster than that", seconds["stock"] / seconds[name], 1.7)
     print(f"  CLIPTextEncode, our CLIP: {seconds['stock'] / seconds['CLIPTextEncode, our CLIP']:.2f} x")
 
 
-def again(nodes: dict[str, type], title: str, clip) -> None:
-    """What a prompt costs the first time, again, with only its weights changed, and at another time of day."""
-    seen, encode, made = Passes(clip), nodes["CVL_TextEncode"]().encode, Prompts(5)
+def again(nodes: dict[str, type], title: str, clip, threads: int) -> None:
+    """What a prompt costs the first time, again, with only its weights changed, and after another one."""
+    seen, encode, made = Passes(clip, threads), nodes["CVL_TextEncode"]().encode, Prompts(5)
     first, other = made.weighted(), made.weighted()
     changed = first.replace(":1.3)", ":1.1)").replace(":0.7)", ":0.9)")
     for what, text in (("a prompt", first), ("again", first), ("only weights changed", changed), ("another", other),
@@ -267,11 +273,12 @@ def main():
     parser.add_argument("--encode", action="store_true", help="measure CVL_TextEncode in the ComfyUI of COMFYUI_PATH")
     parser.add_argument("--prompts", type=int, default=3000, help="prompts to tokenize")
     parser.add_argument("--rounds", type=int, default=9, help="rounds a median is taken of")
+    parser.add_argument("--threads", type=int, default=1, help="threads of the encoders")
     given = parser.parse_args()
     if given.encode:
         if not os.environ.get("COMFYUI_PATH"):
             raise SystemExit("--encode needs a real ComfyUI: set COMFYUI_PATH to its folder")
-        encoders(given.rounds)
+        encoders(given.rounds, given.threads)
     else:
         tokenizers(given.prompts, given.rounds)
         live_count(given.rounds)

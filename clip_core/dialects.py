@@ -15,11 +15,13 @@ from .prompt import CHUNK_END, Span, Stretch, cut_at_breaks, cut_at_embeddings
 DIALECTS = ("comfy", "a1111")
 _GRAMMARS = {"comfy": prompt.stretches, "a1111": a1111.stretches}
 _DEFAULT_WEIGHTS = {"CONCAT": 1.0, "AVERAGE": 0.5}
+_MOST_PARTS = 100  # joining takes time and memory in proportion to the parts times their chunks
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?|[+-]?(?:nan|inf(?:inity)?)"
 _JOIN = re.compile(  # escapes and brackets too: they tell whether the word stands inside brackets
     rf"\\[()] | [()] | (?<!embedding:)\b(?P<join>CONCAT|AVERAGE)\b (?: \( \s* (?P<weight>(?i:{_NUMBER})) \s* \) )?",
     re.VERBOSE,
 )
+_NO_WEIGHT = re.compile(rf"\(|\s+\(\s*(?i:{_NUMBER})\s*\)")  # behind a joining word: what looks like its weight
 
 
 class PromptError(ValueError):
@@ -61,12 +63,18 @@ def read(text: str, dialect: str = "comfy", join_words: bool = False) -> Reading
     tokens. AVERAGE: (1 - w) times all before it plus w (0.5 if not given) times the part behind it.
 
     Raises:
-        PromptError: the dialect is unknown, or an emphasis or a weight is infinite or no number.
+        PromptError: the dialect is unknown, an emphasis or a weight is infinite or no number, or there are more than
+        100 parts.
     """
     if dialect not in DIALECTS:
         raise PromptError(f'there is no dialect "{dialect}"; choose one of {", ".join(DIALECTS)}')
     found: list[oddities.Found] = []
     cuts = list(_cuts(text, found)) if join_words else [_Cut(0, len(text))]
+    if len(cuts) > _MOST_PARTS:
+        raise PromptError(
+            f"at most {_MOST_PARTS} parts were expected, but CONCAT and AVERAGE divide this prompt into {len(cuts)}; "
+            "take some of these words away, or join conditionings with Combine Conditioning (CVL)"
+        )
     parts = []
     for cut in cuts:
         written = text[cut.start : cut.end]
@@ -101,6 +109,8 @@ def _cuts(text: str, found: list[oddities.Found]) -> Iterator[_Cut]:
             raise PromptError(f"{place} needs a finite number as its weight, such as {join}(0.5)")
         if join == "AVERAGE" and not 0 <= weight <= 1:
             found.append(("share", place))
+        if match["weight"] is None and _NO_WEIGHT.match(text, match.end()):
+            found.append(("share unread", f"{place} counts {weight:g}"))
         if depth:
             found.append(("enclosed", place))
         depth = 0

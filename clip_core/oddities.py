@@ -27,11 +27,14 @@ _LINES = {  # kind: the sentence about it
     "network": "{}: text here, nothing is loaded by it; use a LoRA node and take it out of the prompt",
     "word": "{}: a plain word here; to make BREAK, CONCAT and AVERAGE work, switch the joining words on",
     "break": "{}: a plain word with negative weight, as in A1111, and no new chunk; close the brackets before it",
+    "capital": '{}: text; an embedding is written with "embedding:" in small letters',
     "glued": '{}: text; an embedding needs a blank or a bracket before "embedding:"',
     "foreign": "{}: read as an embedding here; A1111 itself knows only the bare name and would read the rest as text",
     "dropped": "{}: the backslash is dropped, as in A1111; write two to keep one",
     "kept": r"{}: the backslash stays in the text; ComfyUI knows only \( and \)",
     "share": "{}: AVERAGE mixes between 0 (all before it) and 1 (all behind it); beyond, one side is subtracted",
+    "share unread": "{}: the bracket behind it is text; a weight is a number in brackets that touch the word, as in "
+    "AVERAGE(0.3)",
     "enclosed": "{}: inside brackets, which end there; close them before the word and open them again behind it",
     "empty": "{}: no text on one side, so the empty prompt takes part",
 }
@@ -45,6 +48,7 @@ _SQUARE = re.compile(r"(?<!\\)\[[^\[\]]*\]")
 _WHEN = re.compile(r":\s*[\d.]+\s*\]$")
 _AND = re.compile(r"\bAND\b")
 _NETWORK = re.compile(r"<(?:lora|lyco|hypernet):[^<>]*>")
+_CAPITAL = re.compile(rf"(?<!\S)(?!{EMBEDDING})(?i:{EMBEDDING})[^\s<\[]{{1,40}}")
 _GLUED = re.compile(rf"\S{{1,20}}{EMBEDDING}[^\s<\[]{{0,40}}")
 _BACKSLASH = re.compile(r"\\[()\[\]\\]?")
 _JOINING = {"comfy": re.compile(r"\b(?:BREAK|CONCAT|AVERAGE)\b"), "a1111": re.compile(r"\b(?:CONCAT|AVERAGE)\b")}
@@ -77,6 +81,7 @@ def find(part: Read, joined: bool) -> Iterator[Found]:
     yield from _quoted("and", _AND, part)
     yield from _quoted("network", _NETWORK, part)
     yield from _quoted("wide", _WIDE, part)
+    yield from _quoted("capital", _CAPITAL, part)
     if not joined:
         yield from _quoted("word", _JOINING[part.dialect], part)
     yield from _words_elsewhere(part)
@@ -100,8 +105,8 @@ def sentences(found: Iterable[Found]) -> tuple[str, ...]:
 
 
 def shown(text: str, most: int = 40) -> str:
-    """A text in quotes, on one line, cut if it is long."""
-    line = " ".join(text[: 4 * most].split())
+    """A text in quotes, on one line, cut if it is long; lone surrogates, which no file or browser takes, as U+FFFD."""
+    line = " ".join(text[: 4 * most].encode("utf-16", "surrogatepass").decode("utf-16", "replace").split())
     return f'"{line[:most]}…"' if len(line) > most or len(text) > 4 * most else f'"{line}"'
 
 

@@ -47,6 +47,7 @@ class Stray(NamedTuple):
 
 
 _SURPLUS = "closes nothing: the outermost brackets behind it are text and their weights do nothing"
+_SURPLUS_LAST = "closes nothing and is text"
 _EVENED = "is never closed and is text, because of the ) too many before it"
 _UNCLOSED = "is never closed: it and what follows it are text, brackets and weights included"
 _LENT = "has no ) of its own and takes the last one: the emphasis there counts for all between"
@@ -139,11 +140,11 @@ def _evened(text: str, brackets: list[int]) -> list[int]:
 
 def _surplus(text: str, brackets: list[int]) -> list[Stray]:
     """The closing parentheses that have no partner."""
-    strays, depth = [], 0
+    strays, depth, last_opening = [], 0, text.rfind("(")
     for place in brackets:
         depth += 1 if text[place] == "(" else -1
         if depth < 0:
-            strays.append(Stray(place, _SURPLUS))
+            strays.append(Stray(place, _SURPLUS if place < last_opening else _SURPLUS_LAST))
             depth = 0
     return strays
 

@@ -5,6 +5,7 @@ turns a 16-bit grey picture white (it divides by 255 twice over), this divides b
 """
 
 import os
+import re
 import struct
 import time
 import warnings
@@ -99,6 +100,9 @@ def next_path(folder: str | PathLike, prefix: str, suffix: str, *, width_px: int
         ValueError: the prefix leads out of the folder, or names no file.
     """
     folder = Path(os.path.abspath(folder))
+    if not prefix.isascii() and re.search("[\ud800-\udfff]", prefix):
+        raise ValueError(f"the prefix {prefix!r} has half a character in it, which no file name "
+                         "can have; write it anew")
     prefix = os.path.normpath(_filled(prefix, width_px, height_px).replace("\\", "/"))
     place = Path(os.path.abspath(folder / prefix)).parent
     name = os.path.basename(prefix)

@@ -17,7 +17,10 @@ _AS_THEY_ARE = {
     torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.int16, torch.int8,
     torch.uint8, torch.bool,
 }  # fmt: skip
-_DTYPES = {str(value): value for value in vars(torch).values() if isinstance(value, torch.dtype)}
+_DTYPES = {  # quantized ones need a scale beside their bytes, and most of torch refuses tensors that have none
+    str(value): value for value in vars(torch).values()
+    if isinstance(value, torch.dtype) and not str(value).startswith(("torch.qint", "torch.quint"))
+}  # fmt: skip
 _FLOATS = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 
@@ -73,7 +76,7 @@ class Bundle:
             return self._seen[id(tensor)][1]
         if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta or tensor.is_nested:
             raise UnstorableError("a tensor that is not an ordinary, dense one")
-        plain, stored = {"tensor": self._free(name)}, tensor.detach()
+        plain, stored = {"tensor": self._free(name)}, tensor.detach().resolve_conj().resolve_neg()
         if tensor.dtype not in _AS_THEY_ARE or not bool(tensor.isfinite().all()):
             # as bytes: what safetensors does not know, and NaN and infinity, which mean damage in a file of weights
             stored = stored.cpu().contiguous().reshape(-1).view(torch.uint8)

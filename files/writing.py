@@ -17,7 +17,7 @@ def write_whole(path: str | PathLike, write: Callable[[BinaryIO], None]) -> None
         FileFormatError: the folder is missing, the path is a folder, or the disk refused (full, read-only).
     """
     path = Path(path)
-    if path.is_dir():
+    if os.path.isdir(path):  # False, not an error, for a name that is too long; the disk refuses that below
         raise FileFormatError(path, "this is a folder: give the name of a file to write")
     if not path.parent.is_dir():
         raise FileFormatError(path, f"cannot be written, because the folder {path.parent} does not exist")

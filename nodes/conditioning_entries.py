@@ -36,15 +36,21 @@ def pairs(first, second) -> list[tuple]:
     """Each entry of the first with the second's one entry, or with its partner where both have as many.
 
     Raises:
-        ValueError: the numbers of entries do not fit, or an entry has no tokens.
+        ValueError: the numbers of entries do not fit, or an entry has no tokens or its
+            pooled vector is none.
     """
     first, second = checked(first, "first"), checked(second, "second")
     for which, entries in (("first", first), ("second", second)):
-        for number, (hidden, _) in enumerate(entries, 1):
+        for number, (hidden, options) in enumerate(entries, 1):
             if len(getattr(hidden, "shape", ())) != 3:
                 raise ValueError(
                     f"tokens of shape [batch, tokens, width] were expected in entry {number} of the {which}, but "
                     f"{_kind(hidden)} came; this node is for encoded text"
+                )
+            if options.get(POOLED) is not None and not hasattr(options[POOLED], "shape"):
+                raise ValueError(
+                    f"a pooled vector was expected in entry {number} of the {which}, but "
+                    f"{_kind(options[POOLED])} came; encode the prompt again"
                 )
     if len(second) == 1:
         return [(entry, second[0]) for entry in first]
@@ -112,7 +118,7 @@ def _combined_entry(one, other, mode: str, weights: tuple[float, float]) -> tupl
     if pooled is not None:
         options[POOLED] = pooled
     taken, masks = {POOLED}, [(options_a.get(MASK), hidden_a), (options_b.get(MASK), hidden_b)]
-    if all(mask is None or mask.shape == hidden.shape[:2] for mask, hidden in masks):
+    if all(mask is None or getattr(mask, "shape", None) == hidden.shape[:2] for mask, hidden in masks):
         mask = tokens.join_masks(list(zip((mask for mask, _ in masks), lengths)), one_behind_other=mode == "concat")
         options |= {} if mask is None else {MASK: mask}
         taken.add(MASK)
@@ -125,7 +131,7 @@ def _combined_entry(one, other, mode: str, weights: tuple[float, float]) -> tupl
 
 
 _POOLED_NOTES = {
-    "first": ["the pooled vector is the first's: a vector cannot be put behind another"],
+    "first": ["the pooled vector is that of the first: a vector cannot be put behind another"],
     "first alone": ["the pooled vector is the first's as it was: the second has none"],
     "second alone": ["the pooled vector is the second's as it was: the first has none"],
 }

@@ -30,6 +30,7 @@ _PICTURES = (".png", ".webp", ".jxl", ".avif")  # A1111 reads embeddings out of 
 _KEPT_FILES, _KEPT_BYTES = 64, 4 * 2**20  # at most so many files, none with more vectors than that: 256 MiB in all
 _KEPT_MISSING = 256
 _NEAREST, _LONGEST_NAME = 3, 255
+_MISSING = "there is no embedding called"
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)")
 
 
@@ -43,15 +44,15 @@ class Library:
         self._by_first_id: dict[str, dict[int, list[tuple[tuple[int, ...], str]]]] = {}
         self._lock = threading.Lock()
 
-    def find(self, name: str, key: str, width: int) -> Answer:
+    def find(self, name: str, key: str, width: int, *, suggest: bool = True) -> Answer:
         """The vectors [n, width] float32 for the encoder `key` ("l", "g", "h"), shared between callers; or a sentence
-        that says why there are none. `name:word` is a word of a file with several.
+        that says why there are none, with the nearest names if `suggest`. `name:word` is a word of a file with several.
         """
-        found, word = self._file_of(name)
+        found, word = self._file_of(name, suggest)
         if isinstance(found, str):
             return found
         if word is not None and word not in found.words and _NUMBER.fullmatch(word):
-            return f"there is no embedding called {_cut(name)}; a weight needs brackets: (embedding:{_cut(name)})"
+            return f"{_MISSING} {_cut(name)}; a weight needs brackets: (embedding:{_cut(name)})"
         return found.vectors(key, width, word)
 
     def notes(self, name: str) -> tuple[str, ...]:
@@ -77,14 +78,14 @@ class Library:
 
         return match
 
-    def _file_of(self, name: str) -> tuple[EmbeddingFile | str, str | None]:
+    def _file_of(self, name: str, suggest: bool = True) -> tuple[EmbeddingFile | str, str | None]:
         """What the file of a name holds, and the word in it that the name asks for; or why there is no such file."""
         listed, word = self._listed(name), None
         if listed is None and ":" in name:
             stem, _, word = name.rpartition(":")
             listed = self._listed(stem)
         if listed is None:
-            return self._not_found(name), None
+            return self._not_found(name) if suggest else f"{_MISSING} {_cut(name)}", None
         try:
             return _file(host.folder_path("embeddings", listed)), word
         except FileNotFoundError:
@@ -189,7 +190,7 @@ def _why_missing(name: str, names: Sequence[str]) -> str:
     if name.lower().endswith(_PICTURES):
         return f"{_cut(name)}: embeddings in pictures, as A1111 makes them, are not read here; get it as .safetensors"
     nearest = _nearest(name, names) if len(name) <= _LONGEST_NAME else []
-    said = f"there is no embedding called {_cut(name)}"
+    said = f"{_MISSING} {_cut(name)}"
     if not names:
         return f"{said}; the embeddings folder is empty"
     return f"{said}; the nearest are {', '.join(nearest)}" if nearest else f"{said}, nor one with a name like it"

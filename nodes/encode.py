@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..clip_core.chunks import SPLITS
+from ..clip_core.conditioning import broken_tokens
 from ..clip_core.dialects import DIALECTS
 from ..clip_core.emphasis import NORMALISATIONS, STYLES
 from ..clip_core.encode import POOLED
@@ -230,7 +231,7 @@ def _joined(clip, planned: Plan, settings: Settings, extra: dict) -> tuple[list,
             continue
         whole, said = joined(whole, encoded, part.join, part.weight)
         notes += said
-    return whole, notes
+    return whole, list(dict.fromkeys(notes))
 
 
 def _encoders(clip) -> tuple:
@@ -266,9 +267,13 @@ def _passed_on(clip, texts, settings: Settings, extra: dict, others) -> dict:
     """A CLIP object without a CLIP encoder (T5, LLaMA): the host encodes, if nothing else was asked for."""
     if not isinstance(texts, str) or settings != Settings():
         raise ValueError(_no_clip(others))
-    note = f"{', '.join(others) or 'this text encoder'} is no CLIP: encoded by ComfyUI as it stands, tokens not counted"
-    data = {"tokens": {}, "notes": [note]}
-    return shown([note], data, (host.encode_plainly(clip, texts, extra), as_json(data)))
+    conditioning = host.encode_plainly(clip, texts, extra)
+    named = ", ".join(others) or "this text encoder"
+    notes = [f"{named} is no CLIP: encoded by ComfyUI as it stands, tokens not counted"]
+    if broken := sum(broken_tokens(hidden) for hidden, _ in conditioning):
+        notes.append(f"{broken} tokens are encoded as NaN or infinity; look for weights that are no usual numbers")
+    data = {"tokens": {}, "notes": notes}
+    return shown(notes, data, (conditioning, as_json(data)))
 
 
 def _no_clip(others) -> str:

@@ -5,7 +5,7 @@ The plan is what Text Encode encodes, what Inspect Tokens draws and what the liv
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 
@@ -20,6 +20,8 @@ AS_DIALECT = "as the dialect"
 JOINING = "BREAK CONCAT AVERAGE"
 _OWN_WEIGHTING = {"comfy": "comfy", "a1111": "a1111"}
 _OWN_SPLIT = {"comfy": "hard", "a1111": "comma"}
+_SUGGESTED = 16  # missing embeddings of a prompt for which the nearest names are looked up, which takes a while
+_NAMED = 8  # notes on embeddings left out; all are in the report's JSON
 NOMINAL = Port("clip_l", "l", 768, END, 77, 12)  # what a count without a CLIP is for
 
 
@@ -107,26 +109,45 @@ def plan(texts: str | Mapping[str, str], ports: Sequence[Port], settings: Settin
             "the prompts of the two encoders are joined of different parts; write the same CONCAT and AVERAGE words, "
             "with the same weights, in both"
         )
+    find = _finder(embeddings.library())
     parts = [
-        _part({port: readings[by_key[port.key]].parts[number] for port in ports}, settings)
+        _part({port: readings[by_key[port.key]].parts[number] for port in ports}, settings, find)
         for number in range(len(joins.pop()))
     ]
     notes = [note for reading in readings.values() for note in reading.notes]
     notes += [note for part in parts for packed in part.packed.values() for note in packed.notes]
     planned = Plan(tuple(ports), tuple(parts), ())
-    notes += [f"embedding {name} not used: {_reasons(why)}" for name, why in planned.lost().items()]
+    notes += _left_out(planned.lost())
     notes += [f"embedding {name}: {note}" for name in planned.found() for note in embeddings.library().notes(name)]
     notes += _uneven(parts, ports)
     level = [_filled(part, ports) for part in _same_length(parts, ports)]
+    if added := sum(map(_length, level)) - sum(map(_length, parts)):
+        many = "1 empty chunk" if added == 1 else f"{added} empty chunks"
+        notes.append(f"AVERAGE takes both sides equally long: {many} put behind the shorter")
     return replace(planned, parts=tuple(level), notes=tuple(dict.fromkeys(notes)))
 
 
-def _part(read: Mapping[Port, dialects.Part], settings: Settings) -> PlannedPart:
+def _finder(library: embeddings.Library) -> Callable[[str, str, int], embeddings.Answer]:
+    """`library.find` for one prompt, which looks for the nearest names of its first missing embeddings only."""
+    missing: set[str] = set()
+
+    def find(name: str, key: str, width: int) -> embeddings.Answer:
+        found = library.find(name, key, width, suggest=name in missing or len(missing) < _SUGGESTED)
+        if isinstance(found, str):
+            missing.add(name)
+        return found
+
+    return find
+
+
+def _part(
+    read: Mapping[Port, dialects.Part], settings: Settings, find: Callable[[str, str, int], embeddings.Answer]
+) -> PlannedPart:
     library = embeddings.library()
     bare_name = library.bare_name(tokenizer()) if settings.dialect == "a1111" else None
     packed = {
         port.key: pack(
-            part.spans, tokenizer(), port.pad, partial(library.find, key=port.key, width=port.width), port.context,
+            part.spans, tokenizer(), port.pad, partial(find, key=port.key, width=port.width), port.context,
             split=settings.split, bare_name=bare_name,
         )
         for port, part in read.items()
@@ -134,6 +155,13 @@ def _part(read: Mapping[Port, dialects.Part], settings: Settings) -> PlannedPart
     last = list(read.values())[-1]
     text = " ".join(cut_at_breaks(last.text)) if settings.breaks else last.text
     return PlannedPart(last.join, last.weight, text, packed)
+
+
+def _left_out(lost: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """A note for each of the first embeddings that were left out, and how many more there are."""
+    notes = [f"embedding {name or 'without a name'} not used: {_reasons(why)}" for name, why in lost.items()]
+    more = len(notes) - _NAMED
+    return notes if more <= 0 else [*notes[:_NAMED], f"{more} more embeddings not used, all named in the JSON"]
 
 
 def _reasons(by_encoder: Mapping[str, str]) -> str:
@@ -179,7 +207,12 @@ def _same_length(parts: Sequence[PlannedPart], ports: Sequence[Port]) -> list[Pl
         elif length < before:
             part = _filled(part, ports, before)
         elif length > before:
-            filled[-1] = _filled(filled[-1], ports, _length(filled[-1]) + length - before)
+            more, place = length - before, len(filled) - 1
+            while True:  # the last part, and if it is averaged itself, both its sides
+                filled[place] = _filled(filled[place], ports, _length(filled[place]) + more)
+                if filled[place].join != "AVERAGE":
+                    break
+                place -= 1
             before = length
         filled.append(part)
     return filled

@@ -7,12 +7,17 @@ from collections.abc import Mapping, Sequence
 
 
 def as_json(data: Mapping[str, object]) -> str:
-    return json.dumps(data, ensure_ascii=False, indent=1, allow_nan=False)
+    return _whole_characters(json.dumps(data, ensure_ascii=False, indent=1, allow_nan=False))
 
 
 def shown(lines: Sequence[str], data: Mapping[str, object], results: tuple, images: Sequence[dict] = ()) -> dict:
     """A node's answer. `ui.text` and `ui.cvl_report` reach `/history`; the canvas shows the text and the images."""
-    ui: dict[str, list] = {"text": ["\n".join(lines)], "cvl_report": [as_json(data)]}
+    ui: dict[str, list] = {"text": [_whole_characters("\n".join(lines))], "cvl_report": [as_json(data)]}
     if images:
         ui["images"] = list(images)
     return {"ui": ui, "result": results}
+
+
+def _whole_characters(text: str) -> str:
+    """The text with U+FFFD for lone surrogates, which no file and no socket takes."""
+    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -73,13 +73,29 @@ def encode_prompt(
     ours.cond_stage_model = with_stand_ins(clip.cond_stage_model, {port.name: answer(port) for port in found.ports})
     if how.clip_skip:
         ours.clip_layer(-how.clip_skip)
-    tokens = clip.tokenize(text if found.others else "")  # with the keys that this family looks for
+    tokens = _host_tokens(clip, text if found.others else "")  # with the keys that this family looks for
     tokens |= {port.key: as_pairs(chunks[port.key]) for port in found.ports}
     return ours.encode_from_tokens_scheduled(tokens, add_dict=dict(extra)), notes
 
 
 def encode_plainly(clip: comfy.sd.CLIP, text: str, extra: Mapping[str, object]) -> list:
-    return clip.encode_from_tokens_scheduled(clip.tokenize(text), add_dict=dict(extra))
+    return clip.encode_from_tokens_scheduled(_host_tokens(clip, text), add_dict=dict(extra))
+
+
+def _host_tokens(clip: comfy.sd.CLIP, text: str) -> dict:
+    """The host's own reading of a prompt. Its tokenizers take no lone surrogates, and it reads brackets by recursion
+    (comfy/sd1_clip.py `token_weights`).
+
+    Raises:
+        ValueError: the brackets are too deep for it.
+    """
+    try:
+        return clip.tokenize(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
+    except RecursionError as error:
+        raise ValueError(
+            "brackets nested less deep were expected, because T5 and other encoders that are no CLIP read the prompt "
+            "by ComfyUI's own rules, which give up at some hundreds; take brackets away"
+        ) from error
 
 
 def _run(clip: comfy.sd.CLIP, name: str, encoder: nn.Module) -> tuple[Run, Hashable | None]:

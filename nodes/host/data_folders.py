@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,7 +24,7 @@ def names(output: Path, inputs: Sequence[Path], suffix: str) -> list[str]:
 def path(output: Path, inputs: Sequence[Path], name: str) -> Path:
     """Where a file of that name lies, links followed, never outside its folder. Raises FileNotFoundError."""
     places, plain = (output,) if name.endswith(_OUTPUT) else inputs, name.removesuffix(_OUTPUT).removesuffix(_INPUT)
-    for place in places if "\0" not in name else ():
+    for place in places if not re.search("[\0\ud800-\udfff]", name) else ():
         found = (place / plain.replace("\\", "/")).resolve()
         if found.is_relative_to(place.resolve()) and found.is_file():
             return found

@@ -7,6 +7,7 @@ can encode the other's.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
@@ -148,7 +149,10 @@ class PromptTokenizer:
 
     def _packed(self, text: str) -> list[tuple[Use, chunks.Packed]]:
         spans = prompt.parse(text)
-        return [
-            (use, chunks.pack(spans, self._tokenizer, use.pad, partial(self._find, key=use.key, width=width)))
-            for use, width in zip(self._family.uses, self._widths)
-        ]
+        found = []
+        for use, width in zip(self._family.uses, self._widths):
+            packed = chunks.pack(spans, self._tokenizer, use.pad, partial(self._find, key=use.key, width=width))
+            for name, why in packed.lost.items():  # a stock node asks, which has no report: ComfyUI logs it too
+                logging.getLogger(__name__).warning("embedding %s not used by %s: %s", name, use.encoder, why)
+            found.append((use, packed))
+        return found

@@ -110,6 +110,18 @@ def test_a_clip_without_clip_is_passed_on_or_refused_in_a_sentence(comfyui, clip
         comfyui.nodes["CVL_InspectTokens"]().inspect(clip=clips("t5"), text="x")
 
 
+@pytest.mark.parametrize("family", ["flux", "t5"])
+def test_what_comfyuis_own_reading_cannot_take_is_mended_or_a_sentence(comfyui, clips, family):
+    node = comfyui.nodes["CVL_TextEncode"]()
+    assert only(node.encode(clip=clips(family), text="a \ud800 cat")["result"][0])[0].isfinite().all()
+    with pytest.raises(ValueError, match="nested less deep"):
+        node.encode(clip=clips(family), text="(" * 10_000 + "x" + ":1.0)" * 10_000)
+
+
+def test_weights_that_make_t5_alone_nan_are_said(comfyui, clips):
+    assert "NaN" in comfyui.nodes["CVL_TextEncode"]().encode(clip=clips("t5"), text="a (cat:nan)")["result"][1]
+
+
 def test_the_sdxl_node_gives_what_the_stock_node_gives(comfyui, clips):
     sizes = dict(zip(("width", "height", "crop_w", "crop_h", "target_width", "target_height"), range(8, 1000, 100)))
     texts = {"text_g": "a (red:1.3) fox, " * 20, "text_l": "a dog"}  # two chunks and one

@@ -45,7 +45,7 @@ def test_concat_is_the_stock_nodes_and_keeps_the_firsts_pooled_vector():
     ((hidden, options),), data, text = combine([a], [b], "concat")
     assert torch.equal(hidden, torch.cat((a[0], b[0]), 1))
     assert options["pooled_output"] is a[1]["pooled_output"]
-    assert data["entries"][0]["result"] == 231 and "the pooled vector is the first's" in text
+    assert data["entries"][0]["result"] == 231 and "the pooled vector is that of the first" in text
 
 
 def test_a_sum_takes_the_pooled_vectors_too():
@@ -125,6 +125,13 @@ def test_attention_masks_follow_their_tokens_and_strange_ones_are_left_alone():
 def test_weights_without_an_average_are_one_sentence(weights, said):
     with pytest.raises(ValueError, match=said):
         combine([entry()], [entry()], "average", *weights)
+
+
+def test_options_that_are_no_tensors_are_a_sentence_or_left_alone():
+    hidden = torch.ones(1, 2, 4)
+    with pytest.raises(ValueError, match="pooled vector was expected in entry 1 of the second"):
+        combine([[hidden, {}]], [[hidden, {"pooled_output": "x"}]], "average")
+    combine([[hidden, {"attention_mask": "x"}]], [[hidden, {}]], "concat")
 
 
 def test_nan_in_the_tokens_is_said_and_no_crash():

@@ -120,6 +120,31 @@ def test_nothing_outside_the_two_folders_is_read(place, name):
         loaded(place, name)
 
 
+@pytest.mark.parametrize("prefix", ["\ud800", "x" * 300])
+def test_a_name_that_no_file_can_have_is_refused_in_a_sentence(place, prefix):
+    with pytest.raises(ValueError, match="no file name can have|cannot be written"):
+        saved(place, [entry(1)], prefix)
+
+
+def test_a_name_of_half_a_character_is_not_found(place):
+    with pytest.raises(FileNotFoundError, match="there is no"):
+        loaded(place, "\ud800 [output]")
+
+
+def test_views_that_negate_or_conjugate_are_saved_as_what_they_show(place):
+    numbers = torch.view_as_complex(torch.arange(8.0).reshape(1, 2, 2, 2)).conj()
+    for shown in (numbers, numbers.imag):
+        file = saved(place, [[shown, {}]], "x")[1]["files"][0]
+        back = loaded(place, f"{file['filename']} [output]")
+        assert torch.equal(back[0][0], shown)
+
+
+def test_a_quantized_tensor_without_its_scale_is_refused():
+    stored = torch.zeros(8, dtype=torch.uint8)
+    with pytest.raises(TreeError, match="no tensor known here"):
+        restored({"tensor": "a", "dtype": "torch.quint8", "shape": [8]}, lambda name: stored)
+
+
 @pytest.mark.parametrize("prefix", ["../x", "/x/../../y", ""])
 def test_nothing_is_saved_outside_the_output_folder(place, prefix):
     with pytest.raises(ValueError, match="not allowed"):

@@ -7,7 +7,7 @@ import torch
 
 from clip_vae_lora.clip_core.dialects import PromptError
 from clip_vae_lora.files.tensors import write_tensors
-from clip_vae_lora.nodes import prompts
+from clip_vae_lora.nodes import embeddings, prompts
 from clip_vae_lora.nodes.prompts import JOINING, NOMINAL, Settings, plan
 
 from . import tiny
@@ -66,6 +66,32 @@ def test_average_mixes_by_its_weight_and_fills_up_with_empty_chunks(place, clip)
     assert (uneven - (0.5 * filled + 0.5 * encode(place, clip, longer)[0])).abs().max() <= ROUNDING
 
 
+def test_averages_of_averages_are_filled_up_on_both_their_sides(place, clip):
+    longer = "many words " * 60
+    mixed, _, report = encode(place, clip, f"a cat AVERAGE a dog AVERAGE {longer}", joining=JOINING)
+    pair = 0.5 * encode(place, clip, "a cat")[0] + 0.5 * encode(place, clip, "a dog")[0]
+    filled = torch.cat([pair, encode(place, clip, "")[0]], dim=1)
+    assert (mixed - (0.5 * filled + 0.5 * encode(place, clip, longer)[0])).abs().max() <= ROUNDING
+    assert any("2 empty chunks" in note for note in report["notes"])
+
+
+def test_more_joins_than_can_be_joined_in_linear_time_are_refused(place, clip):
+    with pytest.raises(PromptError, match="at most 100 parts"):
+        encode(place, clip, "a CONCAT " * 5000, joining=JOINING)
+    report = encode(place, clip, "a CONCAT " * 99, joining=JOINING)[2]
+    assert len(report["parts"]) == 100 and len(report["notes"]) < 5
+
+
+def test_many_missing_embeddings_are_few_notes_and_few_searches(place, clip, monkeypatch):
+    (place.models / "embeddings" / "style.pt").touch()
+    searched = []
+    nearest = embeddings._nearest
+    monkeypatch.setattr(embeddings, "_nearest", lambda *given: searched.append(given) or nearest(*given))
+    report = encode(place, clip, " ".join(f"embedding:stile{n}" for n in range(500)))[2]
+    assert len(searched) <= 16 and len(report["notes"]) < 12 and len(report["embeddings_lost"]) == 500
+    assert "style" in report["notes"][0] and "492 more" in report["notes"][-1]
+
+
 def test_both_prompts_of_sdxl_need_the_same_joins(place, sdxl):
     sizes = (1024, 1024, 0, 0, 1024, 1024)
     node = place.node("CVL_TextEncodeSDXL")
@@ -115,6 +141,19 @@ def test_a_weight_that_is_no_finite_number_is_refused_in_a_sentence(place, clip,
         encode(place, clip, f"a (cat:{weight})", dialect=dialect)
 
 
+@pytest.mark.parametrize("text", ["(\ud800:50)", "embedding:\ud800x", "[\udfff:1]", "x\ud800embedding:y"])
+def test_lone_surrogates_are_nowhere_in_a_report(place, clip, text):
+    for answer in (
+        place.node("CVL_TextEncode").encode(clip, text),
+        place.node("CVL_InspectTokens").inspect(clip, text, dialect="a1111"),
+    ):
+        for shown in (answer["result"][1], *answer["ui"]["text"], *answer["ui"]["cvl_report"]):
+            shown.encode("utf-8")
+    with pytest.raises(ValueError, match="not a number") as refused:
+        encode(place, clip, "(\ud800:nan)")
+    str(refused.value).encode("utf-8")
+
+
 @pytest.mark.parametrize("dialect", ["comfy", "a1111"])
 @pytest.mark.parametrize("text", ODD)
 def test_odd_text_is_encoded_and_reported(place, clip, text, dialect):
@@ -137,6 +176,14 @@ def test_inspect_tokens_gives_every_place_of_every_chunk(place, clip):
     assert chunks[0]["pieces"][:3] == ["a ", "red ", "fox "] and chunks[0]["weights"][2] == 1.3
     assert picture.ndim == 4 and picture.shape[-1] == 3 and 0 <= picture.min() and picture.max() <= 1
     assert answer["ui"]["images"]
+
+
+def test_a_clip_skip_leaves_the_clip_as_it_is(place, clip):
+    last = encode(place, clip, "a fox")[0]
+    (tower,) = clip.towers.towers()
+    before = tower.layer
+    assert not torch.equal(encode(place, clip, "a fox", clip_skip=2)[0], last)
+    assert tower.layer == before and torch.equal(encode(place, clip, "a fox")[0], last)
 
 
 def test_all_rows_kept_are_bounded():
