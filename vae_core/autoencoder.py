@@ -69,8 +69,8 @@ class Encoder(nn.Module):
     def to_latent_size(self, pixels: Tensor) -> Tensor:
         """The input convolution and the way down. [B, 3, H, W] -> [B, width, h, w]"""
         h = self.conv_in(as_computed(pixels))
-        for level in self.down:
-            h = level(h)
+        for step in (step for level in self.down for step in level.steps):
+            h = step(h)
         return h
 
     def to_moments(self, h: Tensor) -> Tensor:
@@ -104,8 +104,8 @@ class Decoder(nn.Module):
 
     def to_picture_size(self, h: Tensor) -> Tensor:
         """The way up. [B, width, h, w] -> [B, channels, H, W]"""
-        for level in reversed(self.up):
-            h = level(h)
+        for step in (step for level in reversed(self.up) for step in level.steps):
+            h = step(h)
         return h
 
     def to_pixels(self, h: Tensor) -> Tensor:

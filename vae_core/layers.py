@@ -224,7 +224,12 @@ class Level(nn.Module):
             self.upsample = Up(outer, layers)
         self.resample = resample
 
+    @property
+    def steps(self) -> list[nn.Module]:
+        """Its modules in order: whoever runs them one by one holds nothing that is done with."""
+        return [*self.block, getattr(self, self.resample)] if self.resample else list(self.block)
+
     def forward(self, x: Tensor) -> Tensor:
-        for block in self.block:
-            x = block(x)
-        return getattr(self, self.resample)(x) if self.resample else x
+        for step in self.steps:
+            x = step(x)
+        return x

@@ -37,25 +37,29 @@ class Sweeps:
         self.on_step, self.done, self.total = on_step, 0, 0
 
     def sweep(self, size: Size, width: int, each: Callable[[Tile], Tensor], into: Tensor | None = None,
-              groups: int = 0, everything: bool = False) -> Moments | None:
+              groups: int = 0, trailing: bool = False, everything: bool = False) -> Moments | None:
         """`each` of the tiles that cover `size`, kept `into` a tensor; with `groups` the moments of all of it.
 
-        With `everything` there is one tile.
+        With `everything` there is one tile; with `trailing` a result waits until no later tile, with the row above it
+        that a kernel reaches, can still want what it takes the place of.
 
         A tile that holds `width` channels has as many values as one of the picture's size and the widest layer there.
         """
-        parts = []
+        parts, held = [], []
         for tile in cover(size, size if everything else at_level(self.tile, size, self.width / width)):
             if self.device.type != "meta":
+                held = _written(held, into, tile.top - 1)
                 result = each(tile)
                 if groups:
                     parts.append(moments(result, groups))
                 if into is not None:
-                    part_of(into, tile).copy_(result)
+                    held.append((tile, result))
+                    held = held if trailing else _written(held, into, tile.bottom)
                 del result  # before the next tile needs its memory
             self.done += 1
             if self.on_step:
                 self.on_step(self.done, self.total)
+        _written(held, into, size[0])
         return merged(parts) if parts else None
 
     def room(self, channels: int, size: Size) -> Activations:
@@ -68,6 +72,14 @@ class Sweeps:
         """Activations that are all there. [1, C, H, W]"""
         return Activations(tuple(values.shape[2:]), values.shape[1],
                            lambda tile: part_of(values, tile).to(self.device), values)
+
+
+def _written(held: list[tuple[Tile, Tensor]], into: Tensor | None, row: int) -> list[tuple[Tile, Tensor]]:
+    """Writes what ends above `row`; the rest."""
+    for tile, values in held:
+        if tile.bottom <= row:
+            part_of(into, tile).copy_(values)
+    return [(tile, values) for tile, values in held if tile.bottom > row]
 
 
 def part_of(values: Tensor, tile: Tile) -> Tensor:

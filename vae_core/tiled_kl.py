@@ -60,10 +60,12 @@ def _residual(sweeps: Sweeps, block: ResidualBlock, x: Activations, of_x: Moment
               down: nn.Module | None = None) -> tuple[Activations, Moments | None]:
     """A residual block, and the halving after it where there is one; its result waits, with `following`'s moments.
 
-    Two sweeps, one for each of its norms. The sum takes the place of what is added to it.
+    Two sweeps, one for each of its norms. The sum takes the place of what is added to it, or, where x is computed when
+    it is read, of the first half, a little behind the tiles that still read that.
     """
     first = sweeps.room(block.conv1.out_channels, x.size)
-    in_place = x.waiting is not None and first.channels == x.channels
+    again = x.waiting is None and down is None
+    in_place = again or (x.waiting is not None and first.channels == x.channels)
     side = x if in_place else sweeps.room(first.channels, x.size)
 
     def to_first(tile: Tile) -> Tensor:
@@ -77,9 +79,12 @@ def _residual(sweeps: Sweeps, block: ResidualBlock, x: Activations, of_x: Moment
     def to_sum(tile: Tile) -> Tensor:
         wide = tile.widened(1, x.size)
         result = cut(block.second(normed(block.norm2, first.read(wide), of_first)), tile, wide)
-        return result.add_(side.read(tile))
+        return result.add_(block.shortcut(x.read(tile)) if again else side.read(tile))
 
     of_first = sweeps.sweep(x.size, max(x.channels, first.channels), to_first, first.waiting, _groups(block.norm2))
+    if again:
+        return first, sweeps.sweep(x.size, max(x.channels, first.channels), to_sum, first.waiting, _groups(following),
+                                   trailing=True)
     if down is None:
         return side, sweeps.sweep(x.size, first.channels, to_sum, side.waiting, _groups(following))
     half = sweeps.room(first.channels, (x.size[0] // 2, x.size[1] // 2))

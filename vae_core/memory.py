@@ -1,0 +1,159 @@
+"""How much memory encoding and decoding need, and the plan that suits a budget.
+
+Arithmetic on the sizes of a network: what waits between sweeps, what a tile needs while it is computed, what the
+untiled network holds at its fullest moment. The weights are not counted.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from .config import VAEConfig
+from .tiles import Size
+from .tiny import TinyConfig
+
+SMALLEST_CELLS = 256      # 16 x 16: below this the rows round a tile cost more than the tile
+_LEAN_SHARE = 1 / 8       # a tile may need this share of what waits: larger ones are hardly faster
+_SMALL_BYTES = 256 << 20  # untiled pictures below this are not worth tiles
+_LIBRARY_BYTES = 64 << 20  # measured: what torch and its convolutions take for themselves
+_COPIES = {"decode": 2.6, "encode": 2.6}  # a tile's values in units of its widest activations
+
+
+class BudgetError(ValueError):
+    """Even the smallest plan does not fit; one sentence says what would."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Untiled (`tile` None), or tiles of `tile` latent cells."""
+
+    tile: Size | None
+    device_bytes: int  # what is computed on: the tile, or everything when untiled
+    host_bytes: int    # what waits, and the result
+    needs_bytes: int   # where both are one memory: the two are not at their fullest at once
+
+    @property
+    def untiled(self) -> bool:
+        return self.tile is None
+
+    @property
+    def how(self) -> str:
+        """In words."""
+        return "all cells at once" if self.tile is None else f"tiles of {self.tile[0]} x {self.tile[1]} cells"
+
+    def __str__(self) -> str:
+        return f"{self.how}, about {self.needs_bytes / 1e6:,.0f} MB beside the weights"
+
+
+def largest_plan(config: VAEConfig | TinyConfig, shape: tuple[int, int, int, int], budget_bytes: int | None,
+                 dtype_bytes: int, *, way: str = "decode", apart: bool = False) -> Plan:
+    """The plan with the largest tiles that fits `budget_bytes`; with None the lean one: the largest worth having.
+
+    `shape` is the latent's [B, C, h, w] for both ways ("decode", "encode"). `apart`: the budget is the device's alone
+    and what waits lies elsewhere. Raises BudgetError when nothing fits, ValueError for another way.
+    """
+    plans = list(_plans(config, shape, dtype_bytes, way))
+    if budget_bytes is None:
+        if plans[0].needs_bytes <= _SMALL_BYTES:
+            return plans[0]
+        lean = (plan for plan in plans[1:]
+                if plan.needs_bytes - plan.host_bytes - _LIBRARY_BYTES
+                <= plan.host_bytes * _LEAN_SHARE)
+        return next(lean, plans[-1])
+    def needs(plan: Plan) -> int:
+        return plan.device_bytes if apart else plan.needs_bytes
+
+    for plan in plans:
+        if needs(plan) <= budget_bytes:
+            return plan
+    least = min(plans, key=needs)
+    raise BudgetError(f"{budget_bytes / 1e6:,.0f} MB are not enough: even {least.how} need "
+                      f"{math.ceil(needs(least) / 1e6):,} MB; set the budget to that or more, or use a smaller picture")
+
+
+def smaller_plans(config: VAEConfig | TinyConfig, shape: tuple[int, int, int, int], plan: Plan, dtype_bytes: int, *,
+                  way: str = "decode") -> Iterator[Plan]:
+    """Plans to try one after another when memory ran out under `plan`: each needs at most 0.7 of the one before."""
+    last = plan
+    for smaller in _plans(config, shape, dtype_bytes, way):
+        if smaller.device_bytes <= 0.7 * last.device_bytes:
+            yield smaller
+            last = smaller
+
+
+def _plans(config: VAEConfig | TinyConfig, shape: tuple[int, int, int, int], dtype_bytes: int,
+           way: str) -> Iterator[Plan]:
+    """Untiled, then strips as wide as the picture and ever lower, then shorter and shorter pieces of these."""
+    if way not in _COPIES:
+        raise ValueError(f"a VAE can decode or encode, not {way!r}")
+    batch, _, height, width = shape
+    px = height * width * config.factor**2
+    widths = config.widths if way == "encode" else config.decoder_widths
+    result = batch * config.image_channels * px
+    if isinstance(config, TinyConfig):
+        once, waits, middle = _tiny_values(px)
+    elif way == "decode":
+        once, waits, middle = _decode_values(widths, px)
+    else:
+        once, waits, middle = _encode_values(widths, px)
+    all_at_once = _LIBRARY_BYTES + round(dtype_bytes * (batch * once + result))
+    yield Plan(None, all_at_once, 0, all_at_once)
+    host = dtype_bytes * (waits + result)
+    for tile in _tiles(height, width):
+        values = _COPIES[way] * max(widths[:2]) * tile[0] * tile[1] * config.factor**2
+        if tile[1] < width:  # a row of tiles waits for the next one
+            values += widths[0] * tile[0] * width * config.factor**2
+        values = min(values, once)
+        device = _LIBRARY_BYTES + round(dtype_bytes * max(values, middle))
+        both = _LIBRARY_BYTES + host + dtype_bytes * max(values, middle - waits / 2)
+        yield Plan(tile, device, round(host), round(both))
+
+
+def _tiles(height: int, width: int) -> Iterator[Size]:
+    rows, columns = height, width
+    yield rows, columns
+    while rows * width > SMALLEST_CELLS and rows > 1:
+        rows = max(1, math.ceil(SMALLEST_CELLS / width), int(rows * 0.8))
+        yield rows, columns
+        if rows * width < 2 * SMALLEST_CELLS:
+            break
+    while rows * columns >= 2 * SMALLEST_CELLS:
+        columns = math.ceil(columns / 2)
+        yield rows, columns
+
+
+def _decode_values(widths: tuple[int, ...], px: int) -> tuple[float, float, float]:
+    """Values held at the fullest moment: untiled, waiting between sweeps, and in the middle on the device."""
+    once, waits = 0.0, 0.0
+    for number in reversed(range(len(widths))):
+        inner, outer = (*widths, widths[-1])[number + 1], widths[number]
+        here = px / 4**number
+        made = number == 0 and len(widths) > 1  # from half the size, when it is read
+        once = max(once, (2 * inner + outer) * here, (inner + 2 * outer) * here)
+        changes = inner / 4 + outer if made else inner + (outer if inner == outer else 2 * outer)
+        waits = max(waits, changes * here, 2 * outer * here)
+        if number:
+            once = max(once, (outer + 4 * outer + outer) * here)
+            waits = max(waits, 5 * outer * here if number > 1 else 0)
+    return once, waits, _middle_values(widths[-1], px / 4 ** (len(widths) - 1))
+
+
+def _encode_values(widths: tuple[int, ...], px: int) -> tuple[float, float, float]:
+    once, waits, inner = 0.0, 0.0, widths[0]
+    for number, outer in enumerate(widths):
+        here = px / 4**number
+        once = max(once, (2 * inner + outer) * here, (inner + 2 * outer) * here, 2.25 * outer * here)
+        after = outer / 4 if number + 1 < len(widths) else 0
+        waits = max(waits, (2 * outer + max(after, inner if number else 0)) * here)
+        inner = outer
+    return once, waits, _middle_values(widths[-1], px / 4 ** (len(widths) - 1))
+
+
+def _middle_values(width: int, cells: float) -> float:
+    """Attention: keys and values, and the cells of a tile, which at this size are often all."""
+    return 5 * width * cells
+
+
+def _tiny_values(px: int) -> tuple[float, float, float]:
+    width = 64
+    return 4 * width * px, 2 * width * px / 4, 5 * 4 * width * px / 64
