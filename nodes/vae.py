@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import math
+
+from ..vae_core.inpaint import cut_to, padded_to_cells
 from . import catalog, loading
 from .checks import check_finite, check_image, check_latent
 from .host import host
+from .host.vae_running import Tiling
 from .reports import as_json, shown
 from .text import DTYPES
+
+TRUE_SIZE = "cvl_size_px"  # in a LATENT: [height, width] of the picture before it was padded to whole cells
 
 
 class LoadVAE:
@@ -61,18 +67,37 @@ class LoadVAE:
         return shown(lines, data, (vae, as_json(data)))
 
 
+TILING_INPUTS = {
+    "tiling": (
+        ["auto", "off", "budget"],
+        {
+            "tooltip": "Tiles that give exactly what the whole picture gives. auto: as large as is worth having, if they "
+            "fit the free memory. off: the picture at once. budget: the largest that budget_mb allows."
+        },
+    ),
+    "budget_mb": (
+        "INT",
+        {
+            "default": 4096, "min": 16, "max": 1_048_576, "step": 16,
+            "tooltip": "The most memory in MB that may be used beside the VAE's weights; for tiling = budget only.",
+        },
+    ),
+}  # fmt: skip
+
+
 class VAEEncode:
     CATEGORY = "CVL/VAE"
     DESCRIPTION = (
-        "Turns pictures into latents: the mean of the VAE's distribution, as the stock node gives it, or a seeded "
-        "sample of it. Says when pixels at the border did not fit whole cells and were cut."
+        "Turns pictures of any size into latents: the mean of the VAE's distribution, as the stock node gives it, or a "
+        "seeded sample of it. What does not fill a cell is continued by reflection, and VAE Decode (CVL) cuts it off "
+        "again. Large pictures go in exact tiles."
     )
-    SEARCH_ALIASES = ["VAEEncode", "image to latent", "img2img"]
+    SEARCH_ALIASES = ["VAEEncode", "VAEEncodeTiled", "image to latent", "img2img"]
     RETURN_TYPES = ("LATENT", "STRING")
     RETURN_NAMES = ("latent", "report")
     OUTPUT_TOOLTIPS = (
-        "Raw latents, as ComfyUI's samplers take them.",
-        "Shapes, what was cut, and the latents' mean and spread, as JSON.",
+        "Raw latents, as ComfyUI's samplers take them; the picture's true size goes with them.",
+        "Shapes, padding, the plan, and the latents' mean and spread, as JSON.",
     )
     FUNCTION = "encode"
 
@@ -101,45 +126,57 @@ class VAEEncode:
                         "tooltip": "Which sample is drawn; used with posterior = sample only.",
                     },
                 ),
+                "border": (
+                    ["pad", "cut"],
+                    {
+                        "tooltip": "When the picture does not fill whole cells. pad: it is continued by reflection at "
+                        "the right and at the bottom. cut: cut at the centre, as the stock node does."
+                    },
+                ),
+                **TILING_INPUTS,
             },
         }
 
-    def encode(self, pixels, vae, posterior="mean", seed=0):
+    def encode(self, pixels, vae, posterior="mean", seed=0, border="pad", tiling="auto", budget_mb=4096):
         check_image(pixels)
         factor = host.pixels_per_cell(vae)
-        cut = []
-        if factor:
-            height, width = pixels.shape[1:3]
-            if min(height, width) < factor:
-                raise ValueError(
-                    f"this picture is {width} x {height} px, but one latent cell of this VAE spans {factor} px; "
-                    "scale the picture up first"
-                )
-            cut = [height % factor, width % factor]
-        latent = host.encode_image(vae, pixels, seed if posterior == "sample" else None)
+        height, width = pixels.shape[1:3]
+        loose = [height % factor, width % factor] if factor else [0, 0]
+        if factor and border == "cut" and min(height, width) < factor:
+            raise ValueError(
+                f"this picture is {width} x {height} px, but one latent cell of this VAE spans {factor} px; "
+                "set border to pad, or scale the picture up first"
+            )
+        image = padded_to_cells(pixels, factor) if any(loose) and border == "pad" else pixels
+        worked = host.encode_image(vae, image, seed if posterior == "sample" else None, Tiling(tiling, budget_mb))
+        latent = {"samples": worked.result}
+        notes = list(worked.notes)
+        if any(loose) and border == "pad":
+            latent[TRUE_SIZE] = [height, width]
+            notes.append(f"padded to {_size(image)} px; VAE Decode (CVL) cuts it back")
+        elif any(loose):
+            notes.append(f"cut at the centre: {loose[0]} rows and {loose[1]} columns did not fill a cell of {factor} px")
         data = {
-            "image": list(pixels.shape), "latent": list(latent.shape), "posterior": posterior,
-            "cut_px": cut, "mean": round(float(latent.mean()), 4), "std": round(float(latent.std()), 4),
+            "image": list(pixels.shape), "latent": list(worked.result.shape), "posterior": posterior, "border": border,
+            "loose_px": loose, **_statistics(worked.result), "plan": worked.plan, "notes": notes,
         }  # fmt: skip
         lines = [
-            f"{_size(pixels)} px -> latent {' x '.join(map(str, latent.shape))}",
-            f"mean {data['mean']}, spread {data['std']}",
-        ]
-        if any(cut):
-            lines.append(f"cut at the centre: {cut[0]} rows and {cut[1]} columns did not fill a cell of {factor} px")
-        return shown(lines, data, ({"samples": latent}, as_json(data)))
+            f"{_size(pixels)} px -> latent {' x '.join(map(str, worked.result.shape))}",
+            f"mean {data['mean']}, spread {data['std']}", worked.plan, *notes,
+        ]  # fmt: skip
+        return shown(lines, data, (latent, as_json(data)))
 
 
 class VAEDecode:
     CATEGORY = "CVL/VAE"
     DESCRIPTION = (
-        "Turns latents into pictures. A latent with the wrong number of channels, and a picture that came out broken, "
-        "are errors that say what to do."
+        "Turns latents into pictures, in exact tiles that fit the memory: no seams, no shift of colours. A latent with "
+        "the wrong number of channels, and a picture that came out broken, are errors that say what to do."
     )
-    SEARCH_ALIASES = ["VAEDecode", "latent to image"]
+    SEARCH_ALIASES = ["VAEDecode", "VAEDecodeTiled", "latent to image"]
     RETURN_TYPES = ("IMAGE", "STRING")
     RETURN_NAMES = ("image", "report")
-    OUTPUT_TOOLTIPS = ("The pictures, in 0..1.", "Shapes and the pictures' value range, as JSON.")
+    OUTPUT_TOOLTIPS = ("The pictures, in 0..1.", "Shapes, the plan, and the pictures' value range, as JSON.")
     FUNCTION = "decode"
 
     @classmethod
@@ -148,23 +185,40 @@ class VAEDecode:
             "required": {
                 "samples": ("LATENT", {"tooltip": "Raw latents: from a sampler or from VAE Encode."}),
                 "vae": ("VAE", {"tooltip": "The VAE of the model that the latent belongs to."}),
-            }
+            },
+            "optional": dict(TILING_INPUTS),
         }
 
-    def decode(self, samples, vae):
+    def decode(self, samples, vae, tiling="auto", budget_mb=4096):
         latent = check_latent(samples, host.latent_channels(vae))
-        image = host.decode_latent(vae, latent)
-        check_finite(image, latent)
+        worked = host.decode_latent(vae, latent, Tiling(tiling, budget_mb))
+        check_finite(worked.result, latent)
+        image, notes = _true_size(worked.result, samples.get(TRUE_SIZE), host.pixels_per_cell(vae))
+        notes = [*worked.notes, *notes]
         data = {
-            "latent": list(latent.shape),
-            "image": list(image.shape),
-            "min": round(float(image.min()), 4),
-            "max": round(float(image.max()), 4),
-        }
-        lines = [f"latent {' x '.join(map(str, latent.shape))} -> {_size(image)} px"]
+            "latent": list(latent.shape), "image": list(image.shape), "min": round(float(image.min()), 4),
+            "max": round(float(image.max()), 4), "plan": worked.plan, "notes": notes,
+        }  # fmt: skip
+        lines = [f"latent {' x '.join(map(str, latent.shape))} -> {_size(image)} px", worked.plan, *notes]
         if data["min"] == data["max"]:
             lines.append(f"every pixel has the same value, {data['min']}: the latent or the VAE may be broken")
         return shown(lines, data, (image, as_json(data)))
+
+
+def _true_size(image, size, factor: int | None) -> tuple:
+    """The picture without what VAE Encode put round it, if the latent still has the size it had then; and notes."""
+    if size is None or not factor:
+        return image, []
+    filled = [-(-side // factor) * factor for side in size]
+    if list(image.shape[1:3]) != filled:
+        return image, [f"the picture was {size[1]} x {size[0]} px, but its latent was resized since: nothing is cut"]
+    return cut_to(image, size), [f"cut back to {size[1]} x {size[0]} px"]
+
+
+def _statistics(latent) -> dict[str, float | None]:
+    """JSON has no NaN."""
+    numbers = {"mean": float(latent.mean()), "std": float(latent.std())}
+    return {name: round(value, 4) if math.isfinite(value) else None for name, value in numbers.items()}
 
 
 def _size(image) -> str:

@@ -6,26 +6,65 @@ the host asks for; then the network and its numbers are ours.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 
 import comfy.model_management as management
 import comfy.model_patcher
 import comfy.ops
 import comfy.sd
+import comfy.utils
 import torch
 from comfy.ldm.models.autoencoder import AutoencodingEngine
 from torch import Tensor
 
-from ...vae_core.autoencoder import Posterior
+from ...vae_core import tiled
+from ...vae_core.checkpoint import LayoutError, find_vae
+from . import vae_running
 from .text_encoders import as_dtype
-from .vae_network import KLNetwork, VAENetwork, activation_bytes_per_pixel, sampled
+from .vae_network import KLNetwork, VAENetwork, activation_bytes, builder, latent_of
+from .vae_running import Room, Tiling, Worked
 
 _DTYPES = [torch.bfloat16, torch.float32]  # SDXL's VAE overflows in float16
 
 
+class ExactVAE(comfy.sd.VAE):
+    """ComfyUI's VAE that works in our exact tiles wherever ComfyUI asks for tiles: its tiled nodes, and when memory
+    runs out. The overlap is not used: there are no seams to hide.
+    """
+
+    def decode_tiled_(self, samples, tile_x=64, tile_y=64, overlap=16):
+        pixels = tiled.decode(
+            self.first_stage_model, samples.to(self.vae_dtype).to(self.output_device), (tile_y, tile_x),
+            device=self.device, host=self.output_device, on_step=_on_step(),
+        )  # fmt: skip
+        return self.process_output(pixels.float())
+
+    def encode_tiled_(self, pixel_samples, tile_x=512, tile_y=512, overlap=64):
+        factor = self.first_stage_model.config.factor
+        found = tiled.encode(
+            self.first_stage_model, self.process_input(pixel_samples).to(self.vae_dtype).to(self.output_device),
+            (max(1, tile_y // factor), max(1, tile_x // factor)),
+            device=self.device, host=self.output_device, on_step=_on_step(),
+        )  # fmt: skip
+        return latent_of(found, None).float()
+
+
+def _on_step() -> Callable[[int, int], None]:
+    bar = comfy.utils.ProgressBar(1)
+
+    def on_step(done: int, total: int) -> None:
+        management.throw_exception_if_processing_interrupted()
+        bar.update_absolute(done, total)
+
+    return on_step
+
+
 def make_vae(network: Callable[..., VAENetwork], state: Mapping[str, Tensor], dtype: str) -> comfy.sd.VAE:
     chosen = as_dtype(dtype) or management.vae_dtype(management.vae_device(), _DTYPES)
-    vae = comfy.sd.VAE(sd={"pixel_space_vae": torch.tensor(1.0)}, dtype=chosen)  # the donor: see the docstring
+    vae = ExactVAE(sd={"pixel_space_vae": torch.tensor(1.0)}, dtype=chosen)  # the donor: see the docstring
     net = network(operations=comfy.ops.manual_cast, dtype=chosen)
     net.load_state_dict(state)
     net.requires_grad_(False).eval()
@@ -34,10 +73,11 @@ def make_vae(network: Callable[..., VAENetwork], state: Mapping[str, Tensor], dt
     vae.downscale_ratio = vae.upscale_ratio = factor
     vae.latent_channels, vae.latent_dim, vae.output_channels = config.latent, 2, 3
     vae.working_dtypes, vae.vae_dtype = _DTYPES, chosen
-    encode_bytes, decode_bytes = activation_bytes_per_pixel(config)
-    vae.memory_used_encode = lambda shape, dtype: encode_bytes * shape[2] * shape[3] * management.dtype_size(dtype)
-    vae.memory_used_decode = lambda shape, dtype: (
-        decode_bytes * shape[2] * shape[3] * factor * factor * management.dtype_size(dtype)
+    vae.memory_used_encode = lambda shape, dtype: activation_bytes(
+        config, "encode", (shape[2] // factor, shape[3] // factor), management.dtype_size(dtype)
+    )
+    vae.memory_used_decode = lambda shape, dtype: activation_bytes(
+        config, "decode", tuple(shape[2:4]), management.dtype_size(dtype)
     )
     vae.process_input = lambda image: image * 2 - 1
     # in place and returned: the newer host ignores what is returned (sd.py:1251), the older one what is changed
@@ -59,29 +99,77 @@ def pixels_per_cell(vae: comfy.sd.VAE) -> int | None:
     return vae.spacial_compression_encode() if getattr(vae, "latent_dim", 2) == 2 else None
 
 
-def encode_image(vae: comfy.sd.VAE, image: Tensor, seed: int | None) -> Tensor:
-    image = image[..., :3]
-    if seed is None:
-        return vae.encode(image)
-    memory = vae.memory_used_encode((image.shape[0], 3, *image.shape[1:3]), vae.vae_dtype)
-    management.load_models_gpu([vae.patcher], memory_required=memory, force_full_load=vae.disable_offload)
-    image = vae.vae_encode_crop_pixels(image)
-    pixels = vae.process_input(image.movedim(-1, 1)).to(device=vae.device, dtype=vae.vae_dtype)
-    return sampled(_posterior(vae.first_stage_model, pixels), seed).to(vae.output_device).float()
-
-
-def _posterior(network: torch.nn.Module, pixels: Tensor) -> Posterior:
-    if isinstance(network, KLNetwork):
-        return network.posterior(pixels)
-    if not isinstance(network, AutoencodingEngine) or getattr(network, "bn", None) is not None:
+def encode_image(vae: comfy.sd.VAE, image: Tensor, seed: int | None, tiling: Tiling) -> Worked:
+    image, network = image[..., :3], _network(vae)
+    if network is None:
+        if seed is not None:
+            raise ValueError(
+                f"a sample was asked for, but this VAE ({type(vae.first_stage_model).__name__}) encodes to one latent "
+                "and has no distribution to sample from; set posterior to mean"
+            )
+        return Worked(vae.encode(image), _ITSELF)
+    if seed is not None and not isinstance(network, KLNetwork):
         raise ValueError(
-            f"a sample was asked for, but this VAE ({type(network).__name__}) encodes to one latent and has no "
-            "distribution to sample from; set posterior to mean"
+            "a sample was asked for, but a tiny autoencoder encodes to one latent and has no distribution to sample "
+            "from; set posterior to mean"
         )
-    moments = network.encoder(pixels)
-    return Posterior.from_moments(network.quant_conv(moments) if hasattr(network, "quant_conv") else moments)
+    pixels = vae.process_input(vae.vae_encode_crop_pixels(image).movedim(-1, 1)).to(vae.vae_dtype)
+    with _on_device(vae):
+        _load(vae, vae.memory_used_encode(pixels.shape, vae.vae_dtype))
+        worked = vae_running.encode(network, pixels, tiling, _room(vae), _on_step(), lambda: _in_float32(network))
+    return replace(worked, result=latent_of(worked.result, seed).to(vae.output_device).float())
 
 
-def decode_latent(vae: comfy.sd.VAE, latent: Tensor) -> Tensor:
-    image = vae.decode(latent)
-    return image.reshape(-1, *image.shape[-3:])  # video VAEs give [B, T, H, W, 3]; stock VAEDecode does the same
+def decode_latent(vae: comfy.sd.VAE, latent: Tensor, tiling: Tiling) -> Worked:
+    network = _network(vae)
+    if network is None:
+        image = vae.decode(latent)
+        # video VAEs give [B, T, H, W, 3]; stock VAEDecode does the same
+        return Worked(image.reshape(-1, *image.shape[-3:]), _ITSELF)
+    with _on_device(vae):
+        _load(vae, vae.memory_used_decode(latent.shape, vae.vae_dtype))
+        worked = vae_running.decode(
+            network, latent.to(vae.vae_dtype), tiling, _room(vae), _on_step(), lambda: _in_float32(network)
+        )
+    return replace(worked, result=vae.process_output(worked.result.float()).to(vae.output_device).movedim(1, -1))
+
+
+_ITSELF = "by ComfyUI itself: this kind of VAE has no tiling of ours"
+
+
+def _network(vae: comfy.sd.VAE) -> VAENetwork | None:
+    """Our network: the VAE's own, or one that shares the weights of a stock AutoencoderKL. None for other kinds."""
+    network = vae.first_stage_model
+    if isinstance(network, VAENetwork):
+        return network
+    is_dynamic = getattr(vae.patcher, "is_dynamic", None)
+    if not isinstance(network, AutoencodingEngine) or (is_dynamic is not None and is_dynamic()):
+        return None  # a dynamic patcher's weights are not where its modules say
+    _load(vae, 0)  # patches are in the weights after this
+    state = network.state_dict()
+    try:
+        source = find_vae({name: tuple(tensor.shape) for name, tensor in state.items()})
+    except LayoutError:
+        return None
+    ours = builder(source)(operations=comfy.ops.manual_cast, device="meta")
+    ours.load_state_dict(source.translate(state), assign=True)
+    return ours.requires_grad_(False).eval()
+
+
+def _on_device(vae: comfy.sd.VAE) -> AbstractContextManager:
+    """The newer host makes a VAE's GPU the current one while it works."""
+    context = getattr(management, "cuda_device_context", None)
+    return nullcontext() if context is None else context(vae.device)
+
+
+def _load(vae: comfy.sd.VAE, memory: int) -> None:
+    whole = {"force_full_load": True} if getattr(vae, "disable_offload", False) else {}
+    management.load_models_gpu([vae.patcher], memory_required=memory, **whole)
+
+
+def _in_float32(network: VAENetwork) -> VAENetwork:
+    return copy.deepcopy(network).float()
+
+
+def _room(vae: comfy.sd.VAE) -> Room:
+    return Room(torch.device(vae.device), torch.device(vae.output_device), management.get_free_memory(vae.device))

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .prompt_encoding import How, TextEncoders
     from .text_encoders import FindEmbedding
     from .vae_network import VAENetwork
+    from .vae_running import Tiling, Worked
 
 CLIP = object
 ClipModel = object
@@ -118,10 +119,12 @@ class Host(Protocol):
     def pixels_per_cell(self, vae: VAE) -> int | None:
         """How many pixels one latent cell spans along each side; None where the host does not say."""
 
-    def encode_image(self, vae: VAE, image: Tensor, seed: int | None) -> Tensor:
-        """[B, H, W, 3] in 0..1 -> raw latent [B, C, h, w]: the posterior's mean, or with a seed a sample of it."""
+    def encode_image(self, vae: VAE, image: Tensor, seed: int | None, tiling: Tiling) -> Worked:
+        """[B, H, W, 3] in 0..1, in whole cells -> raw latent [B, C, h, w]: the posterior's mean, or with a seed a
+        sample of it.
+        """
 
-    def decode_latent(self, vae: VAE, latent: Tensor) -> Tensor:
+    def decode_latent(self, vae: VAE, latent: Tensor, tiling: Tiling) -> Worked:
         """Raw latent [B, C, h, w] -> image [B, H, W, 3] in 0..1."""
 
     def weights(self, target: Patchable) -> dict[str, tuple[int, ...]]:

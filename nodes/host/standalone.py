@@ -6,6 +6,7 @@ Networks compute on the GPU where torch has one, in float32 unless the node says
 
 from __future__ import annotations
 
+import copy
 import tempfile
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,11 +23,12 @@ from ...clip_core.model import CLIP
 from ...clip_core.rows import Run
 from ...files.images import next_path, write_png
 from ...lora.adapters import LoRA
-from . import data_folders
+from . import data_folders, vae_running
 from .patching import with_patches
 from .prompt_encoding import How, StandIn, TextEncoders, as_pairs, inference, stand_in, with_stand_ins
 from .text_encoders import FindEmbedding, PromptTokenizer, Tower, Towers, as_dtype
-from .vae_network import KLNetwork, VAENetwork, sampled
+from .vae_network import KLNetwork, VAENetwork, latent_of
+from .vae_running import Room, Tiling, Worked, free_memory_bytes
 
 __all__ = [
     "absent", "clip_network", "data_names", "data_path", "decode_latent", "device_of", "encode_image",
@@ -162,11 +164,13 @@ def encode_prompt(
     clip: StandaloneClip, chunks: Mapping[str, Sequence[Chunk]], text: str, how: How, extra: Mapping[str, object]
 ) -> tuple[list, list[str]]:
     notes: list[str] = []
-    clip.towers.reset_clip_options()
-    if how.clip_skip:
-        clip.towers.set_clip_options({"layer": -how.clip_skip})
 
-    def answer(tower: Tower) -> StandIn:
+    def answer(encoder: Tower) -> StandIn:
+        tower = copy.copy(encoder)  # with a layer of its own: threads may share the CLIP and want two
+        tower.reset()
+        if how.clip_skip:
+            tower.choose({"layer": -how.clip_skip})
+
         def run() -> tuple[Run, Hashable]:
             return inference(tower.run()), (clip.identity, tower.use.key, tower.layer, tower.projected)
 
@@ -212,18 +216,17 @@ def pixels_per_cell(vae: StandaloneVAE) -> int:
     return vae.network.config.factor
 
 
-def encode_image(vae: StandaloneVAE, image: Tensor, seed: int | None) -> Tensor:
+def encode_image(vae: StandaloneVAE, image: Tensor, seed: int | None, tiling: Tiling) -> Worked:
     pixels = _to_whole_cells(image, vae.network.config.factor).movedim(-1, 1) * 2 - 1
-    pixels = pixels.to(next(vae.network.parameters()))
-    with torch.inference_mode():
-        if seed is None:
-            return vae.network.encode(pixels).float().cpu()
-        if not isinstance(vae.network, KLNetwork):
-            raise ValueError(
-                "a sample was asked for, but a tiny autoencoder encodes to one latent and has no distribution to "
-                "sample from; set posterior to mean"
-            )
-        return sampled(vae.network.posterior(pixels), seed).float().cpu()
+    if seed is not None and not isinstance(vae.network, KLNetwork):
+        raise ValueError(
+            "a sample was asked for, but a tiny autoencoder encodes to one latent and has no distribution to "
+            "sample from; set posterior to mean"
+        )
+    worked = vae_running.encode(
+        vae.network, pixels.to(_dtype_of(vae)), tiling, _room(vae), progress(1), lambda: _in_float32(vae)
+    )
+    return replace(worked, result=latent_of(worked.result, seed).float())
 
 
 def _to_whole_cells(image: Tensor, factor: int) -> Tensor:
@@ -233,10 +236,25 @@ def _to_whole_cells(image: Tensor, factor: int) -> Tensor:
     return image[:, top : top + height, left : left + width, :3]
 
 
-def decode_latent(vae: StandaloneVAE, latent: Tensor) -> Tensor:
-    with torch.inference_mode():
-        pixels = vae.network.decode(latent.to(next(vae.network.parameters())))
-    return (pixels.float() + 1).div(2).clamp(0, 1).movedim(1, -1).cpu()
+def decode_latent(vae: StandaloneVAE, latent: Tensor, tiling: Tiling) -> Worked:
+    worked = vae_running.decode(
+        vae.network, latent.to(_dtype_of(vae)), tiling, _room(vae), progress(1), lambda: _in_float32(vae)
+    )
+    return replace(worked, result=(worked.result.float() + 1).div(2).clamp(0, 1).movedim(1, -1))
+
+
+def _dtype_of(vae: StandaloneVAE) -> torch.dtype:
+    return next(vae.network.parameters()).dtype
+
+
+def _in_float32(vae: StandaloneVAE) -> VAENetwork:
+    return copy.deepcopy(vae.network).float()
+
+
+def _room(vae: StandaloneVAE) -> Room:
+    device = device_of(vae.network)
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else free_memory_bytes()
+    return Room(device, torch.device("cpu"), free)
 
 
 def _network(target: StandaloneClip | StandaloneClipModel) -> nn.Module:

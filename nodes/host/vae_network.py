@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from functools import partial
 
@@ -11,7 +12,8 @@ from torch import Tensor
 from ...vae_core.autoencoder import AutoencoderKL, Posterior
 from ...vae_core.checkpoint import VAESource
 from ...vae_core.config import VAEConfig
-from ...vae_core.tiny import WIDTH, TinyAutoencoder, TinyConfig
+from ...vae_core.memory import largest_plan
+from ...vae_core.tiny import TinyAutoencoder, TinyConfig
 
 
 class KLNetwork(AutoencoderKL):
@@ -28,6 +30,13 @@ class KLNetwork(AutoencoderKL):
 VAENetwork = KLNetwork | TinyAutoencoder
 
 
+def latent_of(found: Posterior | Tensor, seed: int | None) -> Tensor:
+    """What encoding is asked for: the mean, with a seed a sample; a tiny autoencoder's latent as it is."""
+    if isinstance(found, Tensor):
+        return found
+    return found.mean if seed is None else sampled(found, seed)
+
+
 def sampled(posterior: Posterior, seed: int) -> Tensor:
     """A sample that depends on the seed alone: the noise is drawn on the CPU, whatever the device."""
     noise = torch.randn(posterior.mean.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float32)
@@ -40,12 +49,6 @@ def builder(source: VAESource) -> Callable[..., VAENetwork]:
     return partial(network, source.config, encoder=source.has_encoder, decoder=source.has_decoder)
 
 
-def activation_bytes_per_pixel(config: VAEConfig | TinyConfig) -> tuple[int, int]:
-    """Peak activation bytes per picture pixel and per byte of the type computed in: encoding, decoding.
-
-    ComfyUI 0.3.64 measured 1767 and 2178 for the published AutoencoderKL (sd.py:264), which is 128 channels wide; both
-    grow with the width. A TAESD holds about six pictures of 64 channels.
-    """
-    if isinstance(config, TinyConfig):
-        return 6 * WIDTH, 6 * WIDTH
-    return 1767 * config.channels // 128, 2178 * (config.decoder_channels or config.channels) // 128
+def activation_bytes(config: VAEConfig | TinyConfig, way: str, cells: tuple[int, int], dtype_bytes: int) -> int:
+    """What "decode" or "encode" of one picture of so many latent cells (height, width) needs, untiled."""
+    return largest_plan(config, (1, config.latent, *cells), sys.maxsize, dtype_bytes, way=way).needs_bytes

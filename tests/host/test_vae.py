@@ -34,12 +34,58 @@ def test_the_stock_nodes_give_the_same_with_our_vae(comfyui, vaes, image, latent
     for node, call in {
         "VAEEncode": lambda node, vae: node.encode(vae=vae, pixels=image)[0]["samples"],
         "VAEDecode": lambda node, vae: node.decode(vae=vae, samples=latent)[0],
-        "VAEDecodeTiled": lambda node, vae: node.decode(vae=vae, samples=latent, tile_size=64, overlap=16)[0],
-        "VAEEncodeTiled": lambda node, vae: node.encode(vae=vae, pixels=image, tile_size=64, overlap=16)[0]["samples"],
         "VAEEncodeForInpaint": lambda node, vae: node.encode(vae=vae, pixels=image, **for_inpainting)[0]["samples"],
     }.items():
         theirs, mine = call(comfyui.nodes[node](), stock), call(comfyui.nodes[node](), ours)
         assert theirs.shape == mine.shape and (theirs - mine).abs().max() <= ROUNDING, node
+
+
+TILED = 1e-4  # of the range 0..1: statistics of the whole picture, merged from tiles
+
+
+def test_the_stock_tiled_nodes_are_exact_with_our_vae(comfyui, vaes):
+    stock, ours = vaes
+    picture = torch.rand(1, 136, 200, 3, generator=torch.Generator().manual_seed(2))
+    whole = comfyui.nodes["VAEEncode"]().encode(vae=stock, pixels=picture)[0]
+    tiled = comfyui.nodes["VAEEncodeTiled"]().encode(vae=ours, pixels=picture, tile_size=64, overlap=16)[0]
+    assert (whole["samples"] - tiled["samples"]).abs().max() <= TILED
+    reference = comfyui.nodes["VAEDecode"]().decode(vae=stock, samples=whole)[0]
+    exact = comfyui.nodes["VAEDecodeTiled"]().decode(vae=ours, samples=whole, tile_size=64, overlap=16)[0]
+    assert exact.shape == reference.shape and (exact - reference).abs().max() <= TILED
+    theirs = comfyui.nodes["VAEDecodeTiled"]().decode(vae=stock, samples=whole, tile_size=64, overlap=16)[0]
+    assert (theirs - reference).abs().max() > 100 * TILED  # so that the comparison above says something
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["stock VAE", "our VAE"])
+def test_our_decode_under_a_budget_is_exact_for_stock_objects_too(comfyui, vaes, which):
+    latent = {"samples": torch.randn(1, 4, 24, 33, generator=torch.Generator().manual_seed(3))}
+    reference = comfyui.nodes["VAEDecode"]().decode(vaes[0], latent)[0]
+    answer = comfyui.nodes["CVL_VAEDecode"]().decode(latent, vaes[which], tiling="budget", budget_mb=64)
+    assert (answer["result"][0] - reference).abs().max() <= TILED
+    assert "tiles of" in answer["result"][1]
+
+
+def test_patches_on_a_stock_vae_are_seen_by_our_decode(comfyui, vaes, latent):
+    import copy
+
+    patched = copy.copy(vaes[0])
+    patched.patcher = vaes[0].patcher.clone()
+    change = torch.full_like(vaes[0].first_stage_model.decoder.conv_in.weight, 0.01)
+    assert patched.patcher.add_patches({"decoder.conv_in.weight": ("diff", (change,))})
+    reference = comfyui.nodes["VAEDecode"]().decode(patched, latent)[0]
+    assert (comfyui.nodes["CVL_VAEDecode"]().decode(latent, patched)["result"][0] - reference).abs().max() <= TILED
+    plain = comfyui.nodes["VAEDecode"]().decode(vaes[0], latent)[0]
+    assert (reference - plain).abs().max() > 1e-3
+    assert (comfyui.nodes["CVL_VAEDecode"]().decode(latent, vaes[0])["result"][0] - plain).abs().max() <= TILED
+
+
+def test_a_cancelled_decode_stops_between_tiles(comfyui, vaes):
+    import comfy.model_management as management
+
+    latent = {"samples": torch.randn(1, 4, 32, 32, generator=torch.Generator().manual_seed(3))}
+    management.interrupt_current_processing(True)
+    with pytest.raises(management.InterruptProcessingException):
+        comfyui.nodes["CVL_VAEDecode"]().decode(latent, vaes[1], tiling="budget", budget_mb=64)
 
 
 @pytest.mark.parametrize("which", [0, 1], ids=["stock VAE", "our VAE"])

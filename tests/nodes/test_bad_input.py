@@ -145,7 +145,7 @@ def test_an_image_without_pixels_is_an_error(place, vae, node, shape):
 
 def test_a_picture_smaller_than_a_cell_is_an_error(place, vae):
     with pytest.raises(ValueError, match="one latent cell of this VAE spans 2 px"):
-        place.node("CVL_VAEEncode").encode(torch.zeros(1, 1, 8, 3), vae)
+        place.node("CVL_VAEEncode").encode(torch.zeros(1, 1, 8, 3), vae, border="cut")
 
 
 @pytest.mark.parametrize("channels", [16, 3, 1])

@@ -59,9 +59,9 @@ def test_what_does_not_fill_a_cell_is_cut_at_the_centre_and_said(place):
     tiny.vae_file(place.models / "vae" / "v.safetensors")
     vae = place.node("CVL_LoadVAE").load("v.safetensors")["result"][0]
     image = torch.rand(1, 9, 11, 3)
-    answer = place.node("CVL_VAEEncode").encode(image, vae)
+    answer = place.node("CVL_VAEEncode").encode(image, vae, border="cut")
     report = json.loads(answer["result"][1])
-    assert report["cut_px"] == [1, 1] and "cut" in answer["ui"]["text"][0]
+    assert report["loose_px"] == [1, 1] and "cut" in answer["ui"]["text"][0]
     inner = place.node("CVL_VAEEncode").encode(image[:, :8, :10], vae)["result"][0]["samples"]
     assert torch.equal(inner, answer["result"][0]["samples"])
 

@@ -1,0 +1,149 @@
+"""VAE Encode and Decode with tiles, budgets, odd sizes, memory that runs out and numbers that overflow."""
+
+import json
+
+import pytest
+import torch
+
+from clip_vae_lora.nodes.host import standalone, vae_running
+from clip_vae_lora.vae_core import memory
+from clip_vae_lora.vae_core.memory import BudgetError
+
+from . import tiny
+
+ROUNDING = 5e-5  # of the range 0..1, float32: statistics merged from tiles are rounded otherwise
+
+
+@pytest.fixture(autouse=True)
+def no_library(monkeypatch):
+    """These pictures are too small for what the libraries take for themselves to leave room for choices."""
+    monkeypatch.setattr(memory, "_LIBRARY_BYTES", 0)
+
+
+@pytest.fixture
+def vae(place):
+    tiny.vae_file(place.models / "vae" / "v.safetensors")
+    return place.node("CVL_LoadVAE").load("v.safetensors")["result"][0]
+
+
+@pytest.fixture
+def latent():
+    return {"samples": torch.randn(2, 4, 70, 51, generator=torch.Generator().manual_seed(0))}
+
+
+def test_a_budget_gives_tiles_and_the_same_picture(place, vae, latent):
+    node = place.node("CVL_VAEDecode")
+    whole, report = node.decode(latent, vae, "off")["result"]
+    assert "all cells at once" in json.loads(report)["plan"]
+    tiled, report = node.decode(latent, vae, "budget", 16)["result"]
+    assert "tiles of" in json.loads(report)["plan"] and (tiled - whole).abs().max() <= ROUNDING
+
+
+def test_encoding_under_a_budget_gives_the_same_latent(place, vae):
+    image = torch.rand(1, 230, 301, 3, generator=torch.Generator().manual_seed(1))
+    node = place.node("CVL_VAEEncode")
+    whole = node.encode(image, vae, tiling="off")["result"][0]["samples"]
+    tiled, report = node.encode(image, vae, tiling="budget", budget_mb=24)["result"]
+    assert "tiles of" in json.loads(report)["plan"] and (tiled["samples"] - whole).abs().max() <= ROUNDING
+
+
+def test_a_budget_too_small_names_the_one_that_would_do(place, vae):
+    latent = {"samples": torch.zeros(1, 4, 400, 400)}
+    with pytest.raises(BudgetError, match=r"set the budget to that or more") as error:
+        place.node("CVL_VAEDecode").decode(latent, vae, "budget", 16)
+    enough = int("".join(c for c in str(error.value).split("need ")[1].split(" MB")[0] if c.isdigit()))
+    assert 16 < enough < 4000
+
+
+@pytest.mark.parametrize(("height", "width"), [(9, 11), (1, 1), (8, 7), (33, 40)])
+def test_a_picture_of_any_size_comes_back_at_its_size(place, vae, height, width):
+    image = torch.rand(2, height, width, 3, generator=torch.Generator().manual_seed(2))
+    encoded = place.node("CVL_VAEEncode").encode(image, vae)["result"][0]
+    assert encoded["samples"].shape[2:] == ((height + 1) // 2, (width + 1) // 2)
+    decoded = place.node("CVL_VAEDecode").decode(encoded, vae)["result"][0]
+    assert decoded.shape == image.shape
+
+
+def test_a_latent_resized_since_is_not_cut_and_that_is_said(place, vae):
+    encoded = place.node("CVL_VAEEncode").encode(torch.rand(1, 9, 11, 3), vae)["result"][0]
+    encoded = {**encoded, "samples": encoded["samples"].repeat(1, 1, 2, 2)}
+    image, report = place.node("CVL_VAEDecode").decode(encoded, vae)["result"]
+    assert image.shape[1:3] == (20, 24) and "resized since" in report
+
+
+def test_memory_that_runs_out_leads_to_a_smaller_plan_and_a_note(place, vae, latent, monkeypatch):
+    whole = place.node("CVL_VAEDecode").decode(latent, vae, "off")["result"][0]
+    decode, tries = vae_running.tiled.decode, []
+
+    def short(net, z, tile, **options):
+        tries.append(tile)
+        if len(tries) < 3:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes")
+        return decode(net, z, tile, **options)
+
+    monkeypatch.setattr(vae_running.tiled, "decode", short)
+    image, report = place.node("CVL_VAEDecode").decode(latent, vae, "budget", 16)["result"]
+    assert (image - whole).abs().max() <= ROUNDING
+    sizes = [tile[0] * tile[1] for tile in tries]
+    assert len(sizes) == 3 and sizes[0] > sizes[1] > sizes[2]
+    assert sum("memory ran out" in note for note in json.loads(report)["notes"]) == 2
+
+
+def test_memory_that_never_suffices_is_a_sentence(place, vae, latent, monkeypatch):
+    def never(*_, **__):
+        raise torch.OutOfMemoryError("out of memory")
+
+    monkeypatch.setattr(vae_running.tiled, "decode", never)
+    with pytest.raises(BudgetError, match="memory ran out even with"):
+        place.node("CVL_VAEDecode").decode(latent, vae, "budget", 16)
+
+
+def test_other_errors_are_not_taken_for_missing_memory(place, vae, latent, monkeypatch):
+    def broken(*_, **__):
+        raise RuntimeError("something else")
+
+    monkeypatch.setattr(vae_running.tiled, "decode", broken)
+    with pytest.raises(RuntimeError, match="something else"):
+        place.node("CVL_VAEDecode").decode(latent, vae, "budget", 16)
+
+
+def test_an_overflow_in_half_precision_is_done_again_in_float32(place, latent):
+    path = tiny.vae_file(place.models / "vae" / "v.safetensors")
+    half = place.node("CVL_LoadVAE").load(path.name, dtype="fp16")["result"][0]
+    exact = place.node("CVL_LoadVAE").load(path.name, dtype="fp32")["result"][0]
+    for vae in (half, exact):  # numbers of 70,000 in the middle, which fp16 has not
+        with torch.no_grad():
+            vae.network.decoder.conv_in.bias.fill_(60_000)
+            vae.network.decoder.conv_in.weight.mul_(3_000)
+    image, report = place.node("CVL_VAEDecode").decode(latent, half)["result"]
+    assert image.isfinite().all() and any("overflowed in fp16" in note for note in json.loads(report)["notes"])
+
+
+def test_a_latent_with_nan_is_named_as_the_one_at_fault(place, vae, latent):
+    latent["samples"][0, 0, 3, 3] = float("nan")
+    with pytest.raises(ValueError, match="this latent has NaN"):
+        place.node("CVL_VAEDecode").decode(latent, vae)
+
+
+def test_progress_is_told_and_can_stop_the_work(place, vae, latent):
+    class Cancelled(Exception):
+        pass
+
+    steps = []
+
+    def on_step(done, total):
+        steps.append((done, total))
+        if done == 3:
+            raise Cancelled
+
+    standalone.set_place(models=place.models, temp=place.temp, on_step=on_step)
+    with pytest.raises(Cancelled):
+        place.node("CVL_VAEDecode").decode(latent, vae, "budget", 16)
+    assert [done for done, _ in steps] == [1, 2, 3] and steps[0][1] > 3
+
+
+def test_auto_fits_what_is_free(place, vae, latent, monkeypatch):
+    monkeypatch.setattr(standalone, "free_memory_bytes", lambda: 18_000_000)
+    whole = place.node("CVL_VAEDecode").decode(latent, vae, "off")["result"][0]
+    image, report = place.node("CVL_VAEDecode").decode(latent, vae)["result"]
+    assert "tiles of" in json.loads(report)["plan"] and (image - whole).abs().max() <= ROUNDING
