@@ -9,10 +9,9 @@ from types import ModuleType
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from .config import VAEConfig
-from .layers import Device, Layers, Level, Middle
+from .layers import Device, Layers, Level, Middle, activated, as_computed
 
 
 @dataclass(frozen=True)
@@ -69,14 +68,14 @@ class Encoder(nn.Module):
 
     def to_latent_size(self, pixels: Tensor) -> Tensor:
         """The input convolution and the way down. [B, 3, H, W] -> [B, width, h, w]"""
-        h = self.conv_in(pixels)
+        h = self.conv_in(as_computed(pixels))
         for level in self.down:
             h = level(h)
         return h
 
     def to_moments(self, h: Tensor) -> Tensor:
         """The last norm and convolution. [B, width, h, w] -> [B, 2C, h, w]"""
-        return self.conv_out(functional.silu(self.norm_out(h)))
+        return self.conv_out(activated(self.norm_out(h)))
 
     def forward(self, pixels: Tensor) -> Tensor:
         return self.to_moments(self.mid(self.to_latent_size(pixels)))
@@ -101,7 +100,7 @@ class Decoder(nn.Module):
 
     def at_latent_size(self, z: Tensor) -> Tensor:
         """The input convolution and the middle. [B, C, h, w] -> [B, width, h, w]"""
-        return self.mid(self.conv_in(z))
+        return self.mid(self.conv_in(as_computed(z)))
 
     def to_picture_size(self, h: Tensor) -> Tensor:
         """The way up. [B, width, h, w] -> [B, channels, H, W]"""
@@ -111,7 +110,7 @@ class Decoder(nn.Module):
 
     def to_pixels(self, h: Tensor) -> Tensor:
         """The last norm and convolution. [B, channels, H, W] -> [B, 3, H, W]"""
-        return self.conv_out(functional.silu(self.norm_out(h)))
+        return self.conv_out(activated(self.norm_out(h)))
 
     def forward(self, z: Tensor) -> Tensor:
         return self.to_pixels(self.to_picture_size(self.at_latent_size(z)))
@@ -138,23 +137,38 @@ class AutoencoderKL(nn.Module):
 
         Raises ValueError for another shape, a side that is no multiple of `config.factor`, or a VAE without an encoder.
         """
-        if self.encoder is None:
-            raise ValueError("this VAE file holds only a decoder: it turns latents into pictures; load the full VAE "
-                             "to encode a picture")
-        check_pixels(pixels, self.config.image_channels, self.config.factor)
-        moments = self.encoder(pixels)
-        return Posterior.from_moments(moments if self.quant_conv is None else self.quant_conv(moments))
+        self.check_encodes(pixels)
+        return self.posterior_of(self.encoder(pixels))
 
     def decode(self, latent: Tensor) -> Tensor:
         """Raw latent -> pixels, about -1..1, not clamped; a new tensor. [B, C, h, w] -> [B, 3, h*factor, w*factor]
 
         Raises ValueError for another number of channels, or a VAE without a decoder.
         """
+        self.check_decodes(latent)
+        return self.decoder(self.into_decoder(latent))
+
+    def posterior_of(self, moments: Tensor) -> Posterior:
+        """What `encode` makes of its encoder's result. [B, 2C, h, w] -> Posterior"""
+        return Posterior.from_moments(moments if self.quant_conv is None else self.quant_conv(moments))
+
+    def into_decoder(self, latent: Tensor) -> Tensor:
+        """What `decode` gives its decoder. [B, C, h, w] -> [B, C, h, w]"""
+        return latent if self.post_quant_conv is None else self.post_quant_conv(latent)
+
+    def check_encodes(self, pixels: Tensor) -> None:
+        """Raises ValueError where `encode` does."""
+        if self.encoder is None:
+            raise ValueError("this VAE file holds only a decoder: it turns latents into pictures; load the full VAE "
+                             "to encode a picture")
+        check_pixels(pixels, self.config.image_channels, self.config.factor)
+
+    def check_decodes(self, latent: Tensor) -> None:
+        """Raises ValueError where `decode` does."""
         if self.decoder is None:
             raise ValueError("this VAE file holds only an encoder: it turns pictures into latents; load the full VAE "
                              "to decode a latent")
         check_latent(latent, self.config.latent)
-        return self.decoder(latent if self.post_quant_conv is None else self.post_quant_conv(latent))
 
 
 def check_pixels(pixels: Tensor, channels: int, factor: int) -> None:

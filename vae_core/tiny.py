@@ -82,7 +82,7 @@ def _decoder(config: TinyConfig, layers: Layers) -> nn.Sequential:
     stack = [Clamp(), layers.conv(config.stack_latent, WIDTH), nn.ReLU()]
     for first in (True, False, False):
         stack += [Block(layers, config.pooled and first) for _ in range(3)]
-        stack += [nn.Upsample(scale_factor=2), layers.conv(WIDTH, WIDTH, bias=False)]
+        stack += [nn.Identity(), layers.up_conv(WIDTH, bias=False)]  # published: 6, 11, 16 double, 7, 12, 17 convolve
     return nn.Sequential(*stack, Block(layers), layers.conv(WIDTH, 3))
 
 
