@@ -10,7 +10,7 @@ from types import ModuleType
 import torch
 from torch import Tensor, nn
 
-from .config import VAEConfig
+from .config import VAEConfig, fold, unfold
 from .layers import Device, Layers, Level, Middle, activated, as_computed
 
 
@@ -64,7 +64,7 @@ class Encoder(nn.Module):
             for i in range(last + 1))
         self.mid = Middle(widths[-1], layers)
         self.norm_out = layers.norm(widths[-1])
-        self.conv_out = layers.conv(widths[-1], 2 * config.latent)
+        self.conv_out = layers.conv(widths[-1], 2 * config.stack_latent)
 
     def to_latent_size(self, pixels: Tensor) -> Tensor:
         """The input convolution and the way down. [B, 3, H, W] -> [B, width, h, w]"""
@@ -90,7 +90,7 @@ class Decoder(nn.Module):
     def __init__(self, config: VAEConfig, layers: Layers):
         super().__init__()
         widths = (*config.decoder_widths, config.decoder_widths[-1])
-        self.conv_in = layers.conv(config.latent, widths[-1])
+        self.conv_in = layers.conv(config.stack_latent, widths[-1])
         self.mid = Middle(widths[-1], layers)
         self.up = nn.ModuleList(
             Level(widths[i + 1], widths[i], config.blocks + 1, "upsample" if i else None, layers)
@@ -116,6 +116,26 @@ class Decoder(nn.Module):
         return self.to_pixels(self.to_picture_size(self.at_latent_size(z)))
 
 
+class Statistics(nn.Module):
+    """The latent's mean and variance, measured in training: FLUX.2's batch norm without its arithmetic.
+
+    From black-forest-labs/flux2, autoencoder.py; the buffers' names are torch's.
+    """
+
+    EPS = 1e-4
+
+    def __init__(self, channels: int, device: Device):
+        super().__init__()
+        self.register_buffer("running_mean", torch.zeros(channels, device=device))
+        self.register_buffer("running_var", torch.ones(channels, device=device))
+        self.register_buffer("num_batches_tracked", torch.tensor(0, device=device))
+
+    def of(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation where `like` is. -> 2 x [C, 1, 1]"""
+        mean, variance = (t.to(like)[:, None, None] for t in (self.running_mean, self.running_var))
+        return mean, (variance + self.EPS).sqrt()
+
+
 class AutoencoderKL(nn.Module):
     """Encoder and decoder with the names of latent-diffusion; `encoder=False` or `decoder=False` leaves a half out.
 
@@ -125,12 +145,13 @@ class AutoencoderKL(nn.Module):
     def __init__(self, config: VAEConfig, operations: ModuleType | type = nn, device: Device = None,
                  dtype: torch.dtype | None = None, *, encoder: bool = True, decoder: bool = True):
         super().__init__()
-        layers = Layers(operations, device, dtype)
+        layers, inner = Layers(operations, device, dtype), config.stack_latent
         self.config = config
         self.encoder = Encoder(config, layers) if encoder else None
         self.decoder = Decoder(config, layers) if decoder else None
-        self.quant_conv = layers.conv(2 * config.latent, 2 * config.latent, 1) if config.quant and encoder else None
-        self.post_quant_conv = layers.conv(config.latent, config.latent, 1) if config.quant and decoder else None
+        self.quant_conv = layers.conv(2 * inner, 2 * inner, 1) if config.quant and encoder else None
+        self.bn = Statistics(config.latent, device) if config.patch > 1 else None
+        self.post_quant_conv = layers.conv(inner, inner, 1) if config.quant and decoder else None
 
     def encode(self, pixels: Tensor) -> Posterior:
         """Pixels -1..1 -> the distribution of their raw latent. [B, 3, H, W] -> [B, C, H / factor, W / factor]
@@ -148,13 +169,29 @@ class AutoencoderKL(nn.Module):
         self.check_decodes(latent)
         return self.decoder(self.into_decoder(latent))
 
+    def into_encoder(self, pixels: Tensor) -> Tensor:
+        """What `encode` gives its encoder. [B, 3, H, W] -> the same"""
+        return pixels
+
     def posterior_of(self, moments: Tensor) -> Posterior:
-        """What `encode` makes of its encoder's result. [B, 2C, h, w] -> Posterior"""
-        return Posterior.from_moments(moments if self.quant_conv is None else self.quant_conv(moments))
+        """What `encode` makes of its encoder's result. [B, 2 * stack_latent, ..] -> Posterior of [B, C, h, w]"""
+        posterior = Posterior.from_moments(moments if self.quant_conv is None else self.quant_conv(moments))
+        if self.bn is None:
+            return posterior
+        mean, std = self.bn.of(moments)
+        folded = (fold(t, self.config.patch) for t in (posterior.mean, posterior.logvar))
+        return Posterior((next(folded) - mean) / std, next(folded) - 2 * std.log())
 
     def into_decoder(self, latent: Tensor) -> Tensor:
-        """What `decode` gives its decoder. [B, C, h, w] -> [B, C, h, w]"""
+        """What `decode` gives its decoder. [B, C, h, w] -> [B, stack_latent, ..]"""
+        if self.bn is not None:
+            mean, std = self.bn.of(latent)
+            latent = unfold(latent * std + mean, self.config.patch)
         return latent if self.post_quant_conv is None else self.post_quant_conv(latent)
+
+    def as_pixels(self, picture: Tensor) -> Tensor:
+        """What `decode` makes of its decoder's result. [B, 3, H, W] -> the same"""
+        return picture
 
     def check_encodes(self, pixels: Tensor) -> None:
         """Raises ValueError where `encode` does."""

@@ -41,9 +41,9 @@ class Layers:
         return self.operations.Conv2d(inner, outer, size, stride=stride, padding=padding, bias=bias,
                                       device=self.device, dtype=self.dtype)
 
-    def up_conv(self, channels: int, bias: bool = True) -> nn.Module:
-        """Nearest-neighbour doubling and a 3x3 convolution in one. [B, C, H, W] -> [B, C, 2H, 2W]"""
-        return _doubling(self.operations.Conv2d)(channels, channels, 3, padding=1, bias=bias, device=self.device,
+    def up_conv(self, inner: int, outer: int, bias: bool = True) -> nn.Module:
+        """Nearest-neighbour doubling and a 3x3 convolution in one. [B, inner, H, W] -> [B, outer, 2H, 2W]"""
+        return _doubling(self.operations.Conv2d)(inner, outer, 3, padding=1, bias=bias, device=self.device,
                                                  dtype=self.dtype)
 
     def norm(self, channels: int, groups: int = NORM_GROUPS, eps: float = NORM_EPS) -> nn.Module:
@@ -59,6 +59,8 @@ def _doubling(convolution: type[nn.Conv2d]) -> type[nn.Conv2d]:
     """
 
     class DoublingConv2d(convolution):
+        doubles = True
+
         def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
             return doubled(x, weight, bias)
 
@@ -188,7 +190,7 @@ class Up(nn.Module):
 
     def __init__(self, channels: int, layers: Layers):
         super().__init__()
-        self.conv = layers.up_conv(channels)
+        self.conv = layers.up_conv(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.conv(x)
