@@ -39,7 +39,10 @@ READING_ORDER = {  # inside a core a file imports only from files above it
         "config tokenizer families prompt a1111 oddities dialects splits chunks conditioning embeddings layers text "
         "vision model rows cache masked emphasis encode preprocess zero_shot foreign layouts sizes recipe checkpoint"
     ).split(),
-    "vae_core": "config layers autoencoder tiny quality refused checkpoint".split(),
+    "vae_core": (
+        "config layers autoencoder tiny norms tiles sweeps tiled_kl tiled_tiny tiled quality latents inpaint refused "
+        "layouts tiny_layouts checkpoint"
+    ).split(),
     "lora": "adapters names suffixes adapter_config formats match inject".split(),
 }
 MAX_LINES, MAX_FUNCTION = 300, 60

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ...vae_core.autoencoder import Posterior
 from .text_encoders import as_dtype
-from .vae_network import KLNetwork, VAENetwork, activation_bytes_per_pixel, sampled
+from .vae_network import NO_DISTRIBUTION, KLNetwork, VAENetwork, activation_bytes_per_pixel, sampled
 
 _DTYPES = [torch.bfloat16, torch.float32]  # SDXL's VAE overflows in float16
 
@@ -63,11 +63,20 @@ def encode_image(vae: comfy.sd.VAE, image: Tensor, seed: int | None) -> Tensor:
     image = image[..., :3]
     if seed is None:
         return vae.encode(image)
+    return sampled(_distribution(vae, image), seed).to(vae.output_device).float()
+
+
+def posterior(vae: comfy.sd.VAE, image: Tensor) -> tuple[Tensor, Tensor]:
+    found = _distribution(vae, image[..., :3])
+    return found.mean.to(vae.output_device).float(), found.logvar.to(vae.output_device).float()
+
+
+def _distribution(vae: comfy.sd.VAE, image: Tensor) -> Posterior:
     memory = vae.memory_used_encode((image.shape[0], 3, *image.shape[1:3]), vae.vae_dtype)
     management.load_models_gpu([vae.patcher], memory_required=memory, force_full_load=vae.disable_offload)
     image = vae.vae_encode_crop_pixels(image)
     pixels = vae.process_input(image.movedim(-1, 1)).to(device=vae.device, dtype=vae.vae_dtype)
-    return sampled(_posterior(vae.first_stage_model, pixels), seed).to(vae.output_device).float()
+    return _posterior(vae.first_stage_model, pixels)
 
 
 def _posterior(network: torch.nn.Module, pixels: Tensor) -> Posterior:
@@ -75,8 +84,7 @@ def _posterior(network: torch.nn.Module, pixels: Tensor) -> Posterior:
         return network.posterior(pixels)
     if not isinstance(network, AutoencodingEngine) or getattr(network, "bn", None) is not None:
         raise ValueError(
-            f"a sample was asked for, but this VAE ({type(network).__name__}) encodes to one latent and has no "
-            "distribution to sample from; set posterior to mean"
+            f"{NO_DISTRIBUTION} ({type(network).__name__})"
         )
     moments = network.encoder(pixels)
     return Posterior.from_moments(network.quant_conv(moments) if hasattr(network, "quant_conv") else moments)

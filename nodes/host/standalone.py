@@ -22,16 +22,17 @@ from ...clip_core.model import CLIP
 from ...clip_core.rows import Run
 from ...files.images import next_path, write_png
 from ...lora.adapters import LoRA
+from ...vae_core.autoencoder import Posterior
 from . import data_folders
 from .patching import with_patches
 from .prompt_encoding import How, StandIn, TextEncoders, as_pairs, inference, stand_in, with_stand_ins
 from .text_encoders import FindEmbedding, PromptTokenizer, Tower, Towers, as_dtype
-from .vae_network import KLNetwork, VAENetwork, sampled
+from .vae_network import NO_DISTRIBUTION, KLNetwork, VAENetwork, sampled
 
 __all__ = [
     "absent", "clip_network", "data_names", "data_path", "decode_latent", "device_of", "encode_image",
     "encode_plainly", "encode_prompt", "folder_names", "folder_path", "latent_channels", "make_clip",
-    "make_clip_model", "make_vae", "output_entry", "output_path", "patched", "pixels_per_cell", "progress",
+    "make_clip_model", "make_vae", "output_entry", "output_path", "patched", "pixels_per_cell", "posterior", "progress",
     "save_preview", "saves_workflow", "set_place", "text_encoders", "weights",
 ]  # fmt: skip
 
@@ -213,17 +214,27 @@ def pixels_per_cell(vae: StandaloneVAE) -> int:
 
 
 def encode_image(vae: StandaloneVAE, image: Tensor, seed: int | None) -> Tensor:
-    pixels = _to_whole_cells(image, vae.network.config.factor).movedim(-1, 1) * 2 - 1
-    pixels = pixels.to(next(vae.network.parameters()))
     with torch.inference_mode():
         if seed is None:
-            return vae.network.encode(pixels).float().cpu()
-        if not isinstance(vae.network, KLNetwork):
-            raise ValueError(
-                "a sample was asked for, but a tiny autoencoder encodes to one latent and has no distribution to "
-                "sample from; set posterior to mean"
-            )
-        return sampled(vae.network.posterior(pixels), seed).float().cpu()
+            return vae.network.encode(_pixels(vae, image)).float().cpu()
+        return sampled(_distribution(vae, image), seed).float().cpu()
+
+
+def posterior(vae: StandaloneVAE, image: Tensor) -> tuple[Tensor, Tensor]:
+    with torch.inference_mode():
+        found = _distribution(vae, image)
+    return found.mean.float().cpu(), found.logvar.float().cpu()
+
+
+def _distribution(vae: StandaloneVAE, image: Tensor) -> Posterior:
+    if not isinstance(vae.network, KLNetwork):
+        raise ValueError(f"{NO_DISTRIBUTION} (a tiny autoencoder)")
+    return vae.network.posterior(_pixels(vae, image))
+
+
+def _pixels(vae: StandaloneVAE, image: Tensor) -> Tensor:
+    pixels = _to_whole_cells(image, vae.network.config.factor).movedim(-1, 1) * 2 - 1
+    return pixels.to(next(vae.network.parameters()))
 
 
 def _to_whole_cells(image: Tensor, factor: int) -> Tensor:

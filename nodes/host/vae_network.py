@@ -13,6 +13,10 @@ from ...vae_core.checkpoint import VAESource
 from ...vae_core.config import VAEConfig
 from ...vae_core.tiny import WIDTH, TinyAutoencoder, TinyConfig
 
+NO_DISTRIBUTION = (
+    "this VAE encodes to one latent and has no distribution: set posterior to mean in VAE Encode, or load a full VAE"
+)
+
 
 class KLNetwork(AutoencoderKL):
     """AutoencoderKL whose `encode` is the posterior's mean, as hosts expect; parameter names are LDM's."""
