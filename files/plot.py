@@ -15,6 +15,30 @@ _DPI = 100
 _MARKERS_UP_TO = 160  # tokens; more of them are a line alone
 
 
+def new_canvas(width_px: int, height_px: int):
+    """An empty white figure on a canvas of that size, for `drawn`.
+
+    Raises:
+        ValueError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            "the Python package matplotlib, which draws this plot, is not installed; run pip install matplotlib"
+        ) from error
+    size = (width_px / _DPI, height_px / _DPI)
+    return FigureCanvasAgg(Figure(figsize=size, dpi=_DPI, layout="constrained", facecolor="white"))
+
+
+def drawn(canvas) -> Tensor:
+    """The picture of a canvas's figure. -> [1, H, W, 3] in 0..1"""
+    canvas.draw()
+    pixels = np.asarray(canvas.buffer_rgba())[..., :3]
+    return torch.from_numpy(pixels.astype(np.float32) / 255.0)[None]
+
+
 @dataclass(frozen=True)
 class TokenCurves:
     """For each token the cosine, of those that both have, and the lengths in both; None where there is none."""
@@ -34,16 +58,10 @@ def token_plot(curves: TokenCurves, *, width_px: int = 1024, height_px: int = 64
     """
     if not len(curves.first) and not len(curves.second):
         raise ValueError("a plot needs a token or more, but there is none; check the prompt before it")
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-        from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
-    except ModuleNotFoundError as error:
-        raise ValueError(
-            "the Python package matplotlib, which draws this plot, is not installed; run pip install matplotlib"
-        ) from error
-    figure = Figure(figsize=(width_px / _DPI, height_px / _DPI), dpi=_DPI, layout="constrained", facecolor="white")
-    canvas = FigureCanvasAgg(figure)
+    canvas = new_canvas(width_px, height_px)
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+
+    figure = canvas.figure
     above, below = figure.subplots(2, 1, sharex=True)
     figure.suptitle(curves.title, fontsize=11, wrap=True, parse_math=False)
     _curve(above, curves.cosine, _COSINE, "cosine")
@@ -70,9 +88,7 @@ def token_plot(curves: TokenCurves, *, width_px: int = 1024, height_px: int = 64
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         for border in curves.borders:
             axes.axvline(border - 0.5, color=_BORDER, linestyle="--", linewidth=1.2)
-    canvas.draw()
-    pixels = np.asarray(canvas.buffer_rgba())[..., :3]
-    return torch.from_numpy(pixels.astype(np.float32) / 255.0)[None]
+    return drawn(canvas)
 
 
 def token_plots(curves: Sequence[TokenCurves], *, width_px: int = 1024, height_px: int = 640) -> Tensor:

@@ -1,7 +1,8 @@
 """Stand-ins for the stock nodes that need no model, for runs without ComfyUI: the same names, inputs and outputs.
 
-Written from the behaviour of ComfyUI 0.3.64 (nodes.py, comfy_extras/nodes_images.py, nodes_primitive.py,
-nodes_preview_any.py); here a mask of a picture without alpha has the picture's size, there it is 64 x 64.
+Written from the behaviour of ComfyUI 0.3.64 (nodes.py, comfy_extras/nodes_images.py, nodes_mask.py,
+nodes_primitive.py, nodes_preview_any.py); here a mask of a picture without alpha has the picture's size, there it is
+64 x 64.
 """
 
 from __future__ import annotations
@@ -192,6 +193,47 @@ class RepeatImageBatch:
         return (image.repeat(amount, 1, 1, 1),)
 
 
+class SolidMask:
+    RETURN_TYPES = ("MASK",)
+    FUNCTION = "run"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"value": ("FLOAT", {"default": 1.0, "min": 0.0, "max": 1.0, "step": 0.01}),
+                             "width": ("INT", _SIDE), "height": ("INT", _SIDE)}}
+
+    def run(self, value, width, height):
+        return (torch.full((1, height, width), float(value)),)
+
+
+class ImageToMask:
+    RETURN_TYPES = ("MASK",)
+    FUNCTION = "run"
+    CHANNELS = ("red", "green", "blue", "alpha")
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"image": ("IMAGE",), "channel": (list(cls.CHANNELS),)}}
+
+    def run(self, image, channel):
+        place = self.CHANNELS.index(channel)
+        if place >= image.shape[-1]:
+            raise ValueError(f"this picture has no {channel} channel, it has {image.shape[-1]}; choose another")
+        return (image[..., place],)
+
+
+class InvertMask:
+    RETURN_TYPES = ("MASK",)
+    FUNCTION = "run"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"mask": ("MASK",)}}
+
+    def run(self, mask):
+        return (1.0 - mask,)
+
+
 def _primitive(name: str, kind: str, options: dict) -> type:
     """A node that gives on the value of its one widget."""
     members = {"RETURN_TYPES": (kind,), "FUNCTION": "run", "run": lambda self, value: (value,),
@@ -201,7 +243,7 @@ def _primitive(name: str, kind: str, options: dict) -> type:
 
 _RANGE = {"min": -sys.maxsize, "max": sys.maxsize}
 _CLASSES = [LoadImage, SaveImage, PreviewImage, PreviewAny, ImageScale, ImageScaleBy, ImageInvert, ImageBatch,
-            EmptyImage, ImageFromBatch, RepeatImageBatch,
+            EmptyImage, ImageFromBatch, RepeatImageBatch, SolidMask, ImageToMask, InvertMask,
             _primitive("PrimitiveString", "STRING", {}),
             _primitive("PrimitiveStringMultiline", "STRING", {"multiline": True}),
             _primitive("PrimitiveInt", "INT", {**_RANGE, "control_after_generate": True}),

@@ -4,6 +4,8 @@ from .clip import LoadCLIPModel, ZeroShotClassify
 from .conditioning import CombineConditioning, CompareConditioning, LoadConditioning, SaveConditioning
 from .encode import InspectTokens, TextEncode, TextEncodeSDXL
 from .image import CompareImages, ExampleImage
+from .inpaint import CompositeInpaint, VAEEncodeInpaint
+from .latents import LatentDistribution, LatentInterpolate, SamplePrior
 from .lora import LoadLoRA
 from .text import LoadTextEncoder
 from .vae import LoadVAE, VAEDecode, VAEEncode
@@ -25,6 +27,11 @@ NODE_CLASS_MAPPINGS = {
     "CVL_CombineConditioning": CombineConditioning,
     "CVL_SaveConditioning": SaveConditioning,
     "CVL_LoadConditioning": LoadConditioning,
+    "CVL_VAEEncodeInpaint": VAEEncodeInpaint,
+    "CVL_CompositeInpaint": CompositeInpaint,
+    "CVL_LatentDistribution": LatentDistribution,
+    "CVL_LatentInterpolate": LatentInterpolate,
+    "CVL_SamplePrior": SamplePrior,
 }
 
 NODE_DISPLAY_NAME_MAPPINGS = {
@@ -44,4 +51,9 @@ NODE_DISPLAY_NAME_MAPPINGS = {
     "CVL_CombineConditioning": "Combine Conditioning (CVL)",
     "CVL_SaveConditioning": "Save Conditioning (CVL)",
     "CVL_LoadConditioning": "Load Conditioning (CVL)",
+    "CVL_VAEEncodeInpaint": "VAE Encode for Inpainting (CVL)",
+    "CVL_CompositeInpaint": "Composite Inpaint (CVL)",
+    "CVL_LatentDistribution": "Latent Distribution (CVL)",
+    "CVL_LatentInterpolate": "Interpolate Latents (CVL)",
+    "CVL_SamplePrior": "Sample Prior (CVL)",
 }

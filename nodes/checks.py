@@ -50,3 +50,62 @@ def check_finite(image, latent) -> None:
         raise ValueError(
             "the VAE made NaN (not a number) values of a sound latent: it overflowed; load it with dtype fp32 or bf16"
         )
+
+
+def check_numbers(tensor, what: str) -> None:
+    """No NaN and no infinity; `what` is the thing's name in the sentence."""
+    if not tensor.isfinite().all():
+        raise ValueError(
+            f"{what} has NaN (not a number) or infinite values: what made it overflowed; run that in higher precision"
+        )
+
+
+def check_mask(mask):
+    """A MASK as [B, H, W] in 0..1; [H, W] and [B, 1, H, W], which stock nodes take too, are brought to that."""
+    shape = list(mask.shape)
+    if len(shape) == 2 or (len(shape) == 4 and shape[1] == 1):
+        mask = mask.reshape(-1, *shape[-2:])
+    if mask.ndim != 3:
+        raise ValueError(
+            f"a MASK of shape [batch, height, width] was expected, but this one is {shape}; connect the mask of a "
+            "picture"
+        )
+    if 0 in shape:
+        raise ValueError(f"this MASK has no pixels: its shape is {shape}; check the crop or the batch before it")
+    check_numbers(mask, "this MASK")
+    return mask.float().clamp(0, 1)
+
+
+def check_batches(**counts: int) -> int:
+    """How many there are: one or the same number of each."""
+    most = max(counts.values())
+    if set(counts.values()) - {1, most}:
+        came = ", ".join(f"{count} of {name}" for name, count in counts.items())
+        raise ValueError(
+            f"batches of one size, or of one, were expected, but {came} came; take as many from each, or one"
+        )
+    return most
+
+
+def check_samples(latent, which: str):
+    """The samples of a LATENT of a picture or a video, [B, C, h, w] or [B, C, T, h, w], with numbers in them."""
+    if not isinstance(latent, dict) or "samples" not in latent:
+        raise ValueError(f"a LATENT was expected, but a {type(latent).__name__} came; connect a sampler or VAE Encode")
+    samples = latent["samples"]
+    shape = list(samples.shape)
+    if getattr(samples, "is_nested", False) or len(shape) not in (4, 5) or 0 in shape:
+        raise ValueError(
+            f"{which} LATENT is {shape}, but one of shape [batch, channels, height, width] with cells in it was "
+            "expected; connect the latent of a picture"
+        )
+    check_numbers(samples, f"{which} LATENT")
+    return samples
+
+
+def picture_cell(px_per_cell: int | None) -> int:
+    """How many pixels a cell of a VAE for pictures spans along each side."""
+    if not px_per_cell:
+        raise ValueError(
+            "a VAE for pictures was expected, but this one is for video or sound; load the VAE of an image model"
+        )
+    return px_per_cell

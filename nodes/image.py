@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..files.images import read_image
-from ..vae_core.quality import amplified_difference, psnr_db
-from .checks import check_image
+from ..vae_core.quality import SSIM_WINDOW_PX, amplified_difference, psnr_db, ssim
+from .checks import check_image, check_numbers
 from .host import host
 from .reports import as_json, shown
 
@@ -46,16 +46,17 @@ class ExampleImage:
 class CompareImages:
     CATEGORY = "CVL/image"
     DESCRIPTION = (
-        "Measures how near two pictures are: PSNR in dB and the largest difference, with a picture of where they "
-        "differ. Equal pictures have an infinite PSNR."
+        "Measures how near two pictures are: PSNR in dB, SSIM and the largest difference, with a picture of where they "
+        "differ. Equal pictures have an infinite PSNR and an SSIM of 1."
     )
-    SEARCH_ALIASES = ["PSNR", "difference", "image diff"]
-    RETURN_TYPES = ("FLOAT", "IMAGE", "STRING")
-    RETURN_NAMES = ("psnr_db", "difference", "report")
+    SEARCH_ALIASES = ["PSNR", "SSIM", "difference", "image diff"]
+    RETURN_TYPES = ("FLOAT", "IMAGE", "STRING", "FLOAT")
+    RETURN_NAMES = ("psnr_db", "difference", "report", "ssim")
     OUTPUT_TOOLTIPS = (
         "Peak signal-to-noise ratio over the whole batch, in dB; more is nearer.",
         "The difference of each pixel, times the gain.",
-        "PSNR of each pair, mean and largest difference, as JSON.",
+        "PSNR and SSIM of each pair, mean and largest difference, as JSON.",
+        "Structural similarity, the mean over the batch; 1 for equal pictures, NaN for those below 11 px.",
     )
     FUNCTION = "compare"
     OUTPUT_NODE = True  # queued alone it runs, and shows its report
@@ -88,12 +89,14 @@ class CompareImages:
         }
 
     def compare(self, first, second, gain=4.0):
-        check_image(first)
-        check_image(second)
+        for image, name in ((first, "the first picture"), (second, "the second picture")):
+            check_image(image)
+            check_numbers(image, name)
         first, second = first[..., :3], second[..., :3]
         first, cut = _cut_to(first, second)
         pairs = [_decibels(psnr_db(one, other)) for one, other in zip(first, second)]
         whole = psnr_db(first, second)
+        alike = _similarities(first, second)
         apart = (first - second).abs()
         difference = amplified_difference(first, second, gain)
         data = {
@@ -102,11 +105,30 @@ class CompareImages:
             "mean_difference": round(float(apart.mean()), 6),
             "largest_difference": round(float(apart.max()), 6),
             "cut_px": cut,
+            "ssim": None if alike is None else round(sum(alike) / len(alike), 6),
+            "ssim_pictures": None if alike is None else [round(value, 6) for value in alike],
         }
-        lines = [f"PSNR {whole:.2f} dB", f"largest difference {data['largest_difference']:.4f} of 1"]
+        lines = [
+            f"PSNR {whole:.2f} dB",
+            _ssim_line(data["ssim"]),
+            f"largest difference {data['largest_difference']:.4f} of 1",
+        ]
         if any(cut):
             lines.append(f"the first picture was cut at the centre by {cut[0]} rows and {cut[1]} columns")
-        return shown(lines, data, (whole, difference, as_json(data)), host.save_preview(difference, "cvl_difference"))
+        mean = float("nan") if alike is None else sum(alike) / len(alike)
+        results = (whole, difference, as_json(data), mean)
+        return shown(lines, data, results, host.save_preview(difference, "cvl_difference"))
+
+
+def _similarities(first, second) -> list[float] | None:
+    """SSIM of each pair; None where no window fits in."""
+    return None if min(first.shape[1:3]) < SSIM_WINDOW_PX else ssim(first, second).tolist()
+
+
+def _ssim_line(value: float | None) -> str:
+    if value is None:
+        return f"no SSIM: it needs sides of {SSIM_WINDOW_PX} px or more"
+    return f"SSIM {value:.4f}"
 
 
 def _decibels(value: float) -> float | None:

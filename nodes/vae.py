@@ -71,8 +71,8 @@ TILING_INPUTS = {
     "tiling": (
         ["auto", "off", "budget"],
         {
-            "tooltip": "Tiles that give exactly what the whole picture gives. auto: as large as is worth having, if they "
-            "fit the free memory. off: the picture at once. budget: the largest that budget_mb allows."
+            "tooltip": "Tiles that give exactly what the whole picture gives. auto: as large as is worth having, if "
+            "they fit the free memory. off: the picture at once. budget: the largest that budget_mb allows."
         },
     ),
     "budget_mb": (
@@ -155,7 +155,8 @@ class VAEEncode:
             latent[TRUE_SIZE] = [height, width]
             notes.append(f"padded to {_size(image)} px; VAE Decode (CVL) cuts it back")
         elif any(loose):
-            notes.append(f"cut at the centre: {loose[0]} rows and {loose[1]} columns did not fill a cell of {factor} px")
+            loose_text = f"{loose[0]} rows and {loose[1]} columns"
+            notes.append(f"cut at the centre: {loose_text} did not fill a cell of {factor} px")
         data = {
             "image": list(pixels.shape), "latent": list(worked.result.shape), "posterior": posterior, "border": border,
             "loose_px": loose, **_statistics(worked.result), "plan": worked.plan, "notes": notes,

@@ -24,7 +24,7 @@ from ...vae_core import tiled
 from ...vae_core.checkpoint import LayoutError, find_vae
 from . import vae_running
 from .text_encoders import as_dtype
-from .vae_network import KLNetwork, VAENetwork, activation_bytes, builder, latent_of
+from .vae_network import NO_DISTRIBUTION, KLNetwork, VAENetwork, activation_bytes, builder, latent_of
 from .vae_running import Room, Tiling, Worked
 
 _DTYPES = [torch.bfloat16, torch.float32]  # SDXL's VAE overflows in float16
@@ -100,24 +100,32 @@ def pixels_per_cell(vae: comfy.sd.VAE) -> int | None:
 
 
 def encode_image(vae: comfy.sd.VAE, image: Tensor, seed: int | None, tiling: Tiling) -> Worked:
-    image, network = image[..., :3], _network(vae)
+    network = _network(vae)
+    if seed is not None:
+        _check_distribution(vae, network)
     if network is None:
-        if seed is not None:
-            raise ValueError(
-                f"a sample was asked for, but this VAE ({type(vae.first_stage_model).__name__}) encodes to one latent "
-                "and has no distribution to sample from; set posterior to mean"
-            )
-        return Worked(vae.encode(image), _ITSELF)
-    if seed is not None and not isinstance(network, KLNetwork):
-        raise ValueError(
-            "a sample was asked for, but a tiny autoencoder encodes to one latent and has no distribution to sample "
-            "from; set posterior to mean"
-        )
-    pixels = vae.process_input(vae.vae_encode_crop_pixels(image).movedim(-1, 1)).to(vae.vae_dtype)
+        return Worked(vae.encode(image[..., :3]), _ITSELF)
+    worked = _encoded(vae, network, image, tiling)
+    return replace(worked, result=latent_of(worked.result, seed).to(vae.output_device).float())
+
+
+def posterior(vae: comfy.sd.VAE, image: Tensor) -> tuple[Tensor, Tensor]:
+    network = _network(vae)
+    _check_distribution(vae, network)
+    found = _encoded(vae, network, image, Tiling()).result
+    return found.mean.to(vae.output_device).float(), found.logvar.to(vae.output_device).float()
+
+
+def _check_distribution(vae: comfy.sd.VAE, network: VAENetwork | None) -> None:
+    if not isinstance(network, KLNetwork):
+        raise ValueError(f"{NO_DISTRIBUTION} ({type(vae.first_stage_model).__name__})")
+
+
+def _encoded(vae: comfy.sd.VAE, network: VAENetwork, image: Tensor, tiling: Tiling) -> Worked:
+    pixels = vae.process_input(vae.vae_encode_crop_pixels(image[..., :3]).movedim(-1, 1)).to(vae.vae_dtype)
     with _on_device(vae):
         _load(vae, vae.memory_used_encode(pixels.shape, vae.vae_dtype))
-        worked = vae_running.encode(network, pixels, tiling, _room(vae), _on_step(), lambda: _in_float32(network))
-    return replace(worked, result=latent_of(worked.result, seed).to(vae.output_device).float())
+        return vae_running.encode(network, pixels, tiling, _room(vae), _on_step(), lambda: _in_float32(network))
 
 
 def decode_latent(vae: comfy.sd.VAE, latent: Tensor, tiling: Tiling) -> Worked:

@@ -124,6 +124,12 @@ class Host(Protocol):
         sample of it.
         """
 
+    def posterior(self, vae: VAE, image: Tensor) -> tuple[Tensor, Tensor]:
+        """The distribution of the raw latent of [B, H, W, 3] in 0..1: mean and log-variance, [B, C, h, w] each.
+
+        Raises ValueError for a VAE that encodes to one latent.
+        """
+
     def decode_latent(self, vae: VAE, latent: Tensor, tiling: Tiling) -> Worked:
         """Raw latent [B, C, h, w] -> image [B, H, W, 3] in 0..1."""
 

@@ -27,13 +27,13 @@ from . import data_folders, vae_running
 from .patching import with_patches
 from .prompt_encoding import How, StandIn, TextEncoders, as_pairs, inference, stand_in, with_stand_ins
 from .text_encoders import FindEmbedding, PromptTokenizer, Tower, Towers, as_dtype
-from .vae_network import KLNetwork, VAENetwork, latent_of
+from .vae_network import NO_DISTRIBUTION, KLNetwork, VAENetwork, latent_of
 from .vae_running import Room, Tiling, Worked, free_memory_bytes
 
 __all__ = [
     "absent", "clip_network", "data_names", "data_path", "decode_latent", "device_of", "encode_image",
     "encode_plainly", "encode_prompt", "folder_names", "folder_path", "latent_channels", "make_clip",
-    "make_clip_model", "make_vae", "output_entry", "output_path", "patched", "pixels_per_cell", "progress",
+    "make_clip_model", "make_vae", "output_entry", "output_path", "patched", "pixels_per_cell", "posterior", "progress",
     "save_preview", "saves_workflow", "set_place", "text_encoders", "weights",
 ]  # fmt: skip
 
@@ -217,16 +217,28 @@ def pixels_per_cell(vae: StandaloneVAE) -> int:
 
 
 def encode_image(vae: StandaloneVAE, image: Tensor, seed: int | None, tiling: Tiling) -> Worked:
+    if seed is not None:
+        _check_distribution(vae)
+    worked = _encoded(vae, image, tiling)
+    return replace(worked, result=latent_of(worked.result, seed).float())
+
+
+def posterior(vae: StandaloneVAE, image: Tensor) -> tuple[Tensor, Tensor]:
+    _check_distribution(vae)
+    found = _encoded(vae, image, Tiling()).result
+    return found.mean.float(), found.logvar.float()
+
+
+def _check_distribution(vae: StandaloneVAE) -> None:
+    if not isinstance(vae.network, KLNetwork):
+        raise ValueError(f"{NO_DISTRIBUTION} (a tiny autoencoder)")
+
+
+def _encoded(vae: StandaloneVAE, image: Tensor, tiling: Tiling) -> Worked:
     pixels = _to_whole_cells(image, vae.network.config.factor).movedim(-1, 1) * 2 - 1
-    if seed is not None and not isinstance(vae.network, KLNetwork):
-        raise ValueError(
-            "a sample was asked for, but a tiny autoencoder encodes to one latent and has no distribution to "
-            "sample from; set posterior to mean"
-        )
-    worked = vae_running.encode(
+    return vae_running.encode(
         vae.network, pixels.to(_dtype_of(vae)), tiling, _room(vae), progress(1), lambda: _in_float32(vae)
     )
-    return replace(worked, result=latent_of(worked.result, seed).float())
 
 
 def _to_whole_cells(image: Tensor, factor: int) -> Tensor:

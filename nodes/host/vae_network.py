@@ -15,6 +15,10 @@ from ...vae_core.config import VAEConfig
 from ...vae_core.memory import largest_plan
 from ...vae_core.tiny import TinyAutoencoder, TinyConfig
 
+NO_DISTRIBUTION = (
+    "this VAE encodes to one latent and has no distribution: set posterior to mean in VAE Encode, or load a full VAE"
+)
+
 
 class KLNetwork(AutoencoderKL):
     """AutoencoderKL whose `encode` is the posterior's mean, as hosts expect; parameter names are LDM's."""

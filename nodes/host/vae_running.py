@@ -93,7 +93,8 @@ def encode(
 def _worked(way: str, network, values: Tensor, cells, run, tiling: Tiling, room: Room, in_float32) -> Worked:
     found, plan, notes = _run(way, network, values, cells, run, tiling, room)
     if values.dtype != torch.float32 and not _finite(found) and values.isfinite().all():
-        notes.append(f"the VAE overflowed in {_short(values.dtype)}: done again in fp32 (load it with dtype fp32 for that)")
+        short = {torch.bfloat16: "bf16", torch.float16: "fp16"}.get(values.dtype, str(values.dtype))
+        notes.append(f"the VAE overflowed in {short}: done again in fp32 (load it with dtype fp32 for that)")
         del found
         found, plan, more = _run(way, in_float32(), values.float(), cells, run, tiling, room)
         notes += more
@@ -162,10 +163,6 @@ def _moved(found: Tensor | Posterior, device: torch.device) -> Tensor | Posterio
 
 def _finite(found: Tensor | Posterior) -> bool:
     return bool((found.mean if isinstance(found, Posterior) else found).isfinite().all())
-
-
-def _short(dtype: torch.dtype) -> str:
-    return {torch.bfloat16: "bf16", torch.float16: "fp16"}.get(dtype, str(dtype))
 
 
 def free_memory_bytes() -> int | None:

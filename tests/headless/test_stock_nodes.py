@@ -1,5 +1,6 @@
 """The stand-ins do what the stock nodes do."""
 
+import pytest
 import torch
 
 from clip_vae_lora.headless.folders import Folders
@@ -30,6 +31,16 @@ def test_batches(tmp_path):
 def test_a_colour_is_red_green_blue_from_its_hexadecimal_digits(tmp_path):
     image = call(tmp_path, "EmptyImage", width=3, height=2, batch_size=2, color=0xFF8000)[0]
     assert image.shape == (2, 2, 3, 3) and image[1, 1, 2].allclose(torch.tensor([1, 128 / 255, 0]))
+
+
+def test_masks(tmp_path):
+    (solid,) = call(tmp_path, "SolidMask", value=0.25, width=3, height=2)
+    assert solid.equal(torch.full((1, 2, 3), 0.25))
+    assert call(tmp_path, "InvertMask", mask=solid)[0].equal(torch.full((1, 2, 3), 0.75))
+    image = torch.rand(2, 4, 5, 3)
+    assert call(tmp_path, "ImageToMask", image=image, channel="green")[0].equal(image[..., 1])
+    with pytest.raises(ValueError, match="no alpha channel"):
+        call(tmp_path, "ImageToMask", image=image, channel="alpha")
 
 
 def test_scaling_keeps_proportions_where_a_side_is_zero_and_a_flat_picture_flat():

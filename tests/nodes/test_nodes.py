@@ -143,7 +143,7 @@ def test_text_encode_counts_tokens_by_chunk(place):
 def test_psnr_is_minus_ten_log_ten_of_the_mean_square(place):
     first = torch.rand(2, 16, 16, 3, generator=torch.Generator().manual_seed(3))
     second = (first + 0.1 * torch.rand(2, 16, 16, 3, generator=torch.Generator().manual_seed(4))).clamp(0, 1)
-    value, difference, report = place.node("CVL_CompareImages").compare(first, second)["result"]
+    value, difference, report, _ = place.node("CVL_CompareImages").compare(first, second)["result"]
     assert math.isclose(value, -10 * math.log10(((first - second).double() ** 2).mean()), rel_tol=1e-9)
     assert torch.allclose(difference, ((first - second).abs() * 4).clamp(0, 1))
     same = place.node("CVL_CompareImages").compare(first, first)["result"]

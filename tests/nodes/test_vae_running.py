@@ -40,10 +40,10 @@ def test_a_budget_gives_tiles_and_the_same_picture(place, vae, latent):
 
 
 def test_encoding_under_a_budget_gives_the_same_latent(place, vae):
-    image = torch.rand(1, 230, 301, 3, generator=torch.Generator().manual_seed(1))
+    image = torch.rand(4, 230, 301, 3, generator=torch.Generator().manual_seed(1))
     node = place.node("CVL_VAEEncode")
     whole = node.encode(image, vae, tiling="off")["result"][0]["samples"]
-    tiled, report = node.encode(image, vae, tiling="budget", budget_mb=24)["result"]
+    tiled, report = node.encode(image, vae, tiling="budget", budget_mb=50)["result"]
     assert "tiles of" in json.loads(report)["plan"] and (tiled["samples"] - whole).abs().max() <= ROUNDING
 
 
@@ -77,7 +77,7 @@ def test_memory_that_runs_out_leads_to_a_smaller_plan_and_a_note(place, vae, lat
 
     def short(net, z, tile, **options):
         tries.append(tile)
-        if len(tries) < 3:
+        if len(tries) < 2:
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes")
         return decode(net, z, tile, **options)
 
@@ -85,8 +85,8 @@ def test_memory_that_runs_out_leads_to_a_smaller_plan_and_a_note(place, vae, lat
     image, report = place.node("CVL_VAEDecode").decode(latent, vae, "budget", 16)["result"]
     assert (image - whole).abs().max() <= ROUNDING
     sizes = [tile[0] * tile[1] for tile in tries]
-    assert len(sizes) == 3 and sizes[0] > sizes[1] > sizes[2]
-    assert sum("memory ran out" in note for note in json.loads(report)["notes"]) == 2
+    assert len(sizes) == 2 and sizes[0] > sizes[1]
+    assert sum("memory ran out" in note for note in json.loads(report)["notes"]) == 1
 
 
 def test_memory_that_never_suffices_is_a_sentence(place, vae, latent, monkeypatch):
