@@ -234,6 +234,19 @@ class InvertMask:
         return (1.0 - mask,)
 
 
+class ThresholdMask:
+    RETURN_TYPES = ("MASK",)
+    FUNCTION = "run"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"mask": ("MASK",),
+                             "value": ("FLOAT", {"default": 0.5, "min": 0.0, "max": 1.0, "step": 0.01})}}
+
+    def run(self, mask, value):
+        return ((mask > value).float(),)
+
+
 def _primitive(name: str, kind: str, options: dict) -> type:
     """A node that gives on the value of its one widget."""
     members = {"RETURN_TYPES": (kind,), "FUNCTION": "run", "run": lambda self, value: (value,),
@@ -244,6 +257,7 @@ def _primitive(name: str, kind: str, options: dict) -> type:
 _RANGE = {"min": -sys.maxsize, "max": sys.maxsize}
 _CLASSES = [LoadImage, SaveImage, PreviewImage, PreviewAny, ImageScale, ImageScaleBy, ImageInvert, ImageBatch,
             EmptyImage, ImageFromBatch, RepeatImageBatch, SolidMask, ImageToMask, InvertMask,
+            ThresholdMask,
             _primitive("PrimitiveString", "STRING", {}),
             _primitive("PrimitiveStringMultiline", "STRING", {"multiline": True}),
             _primitive("PrimitiveInt", "INT", {**_RANGE, "control_after_generate": True}),

@@ -37,6 +37,8 @@ def test_masks(tmp_path):
     (solid,) = call(tmp_path, "SolidMask", value=0.25, width=3, height=2)
     assert solid.equal(torch.full((1, 2, 3), 0.25))
     assert call(tmp_path, "InvertMask", mask=solid)[0].equal(torch.full((1, 2, 3), 0.75))
+    steps = torch.tensor([[[0.2, 0.5, 0.7]]])
+    assert call(tmp_path, "ThresholdMask", mask=steps, value=0.5)[0].tolist() == [[[0.0, 0.0, 1.0]]]
     image = torch.rand(2, 4, 5, 3)
     assert call(tmp_path, "ImageToMask", image=image, channel="green")[0].equal(image[..., 1])
     with pytest.raises(ValueError, match="no alpha channel"):
