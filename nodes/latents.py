@@ -205,7 +205,7 @@ class SamplePrior:
 
     @classmethod
     def INPUT_TYPES(cls):
-        side = {"default": 512, "min": 1, "max": 16384, "step": 8}
+        side = {"default": 512, "min": 1, "max": 16384, "step": 1}
         return {
             "required": {
                 "width": ("INT", {**side, "tooltip": "Width of the picture in px."}),

@@ -66,10 +66,10 @@ def decode(
 
     def run(net: VAENetwork, z: Tensor, plan: Plan) -> Tensor:
         if plan.untiled:
-            return net.decode(z.to(room.device)).to(room.host)
+            return torch.cat(_one_by_one(lambda one: net.decode(one.to(room.device)).to(room.host), z, on_step))
         return tiled.decode(net, z.to(room.host), plan.tile, device=room.device, host=room.host, on_step=on_step)
 
-    return _worked("decode", network, latent, tuple(latent.shape), run, tiling, room, in_float32)
+    return _worked("decode", network, latent, (1, *latent.shape[1:]), run, tiling, room, in_float32)
 
 
 def encode(
@@ -81,13 +81,27 @@ def encode(
     def run(net: VAENetwork, x: Tensor, plan: Plan) -> Tensor | Posterior:
         if not plan.untiled:
             return tiled.encode(net, x.to(room.host), plan.tile, device=room.device, host=room.host, on_step=on_step)
-        x = x.to(room.device)
-        found = net.posterior(x) if isinstance(net, KLNetwork) else net.encode(x)
-        return _moved(found, room.host)
+        network_encode = net.posterior if isinstance(net, KLNetwork) else net.encode
+        return _joined(_one_by_one(lambda one: _moved(network_encode(one.to(room.device)), room.host), x, on_step))
 
     factor = network.config.factor
-    cells = (len(pixels), network.config.latent, pixels.shape[2] // factor, pixels.shape[3] // factor)
+    cells = (1, network.config.latent, pixels.shape[2] // factor, pixels.shape[3] // factor)
     return _worked("encode", network, pixels, cells, run, tiling, room, in_float32)
+
+
+def _one_by_one(each: Callable, batch: Tensor, on_step: Callable[[int, int], None]) -> list:
+    """Picture by picture: a plan is made for one, and between two of them the work can be stopped."""
+    found = []
+    for number in range(len(batch)):
+        found.append(each(batch[number : number + 1]))
+        on_step(number + 1, len(batch))
+    return found
+
+
+def _joined(found: list[Tensor | Posterior]) -> Tensor | Posterior:
+    if isinstance(found[0], Posterior):
+        return Posterior(torch.cat([each.mean for each in found]), torch.cat([each.logvar for each in found]))
+    return torch.cat(found)
 
 
 def _worked(way: str, network, values: Tensor, cells, run, tiling: Tiling, room: Room, in_float32) -> Worked:
