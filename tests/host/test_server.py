@@ -83,6 +83,17 @@ def test_the_prompt_example_runs_on_the_server(server, tmp_path):
     assert there["2"]["tokens"] == {"l": [7]}  # a red circle on a blue background
 
 
+def test_the_inpainting_example_gives_the_same_numbers_on_the_server_as_without_one(server, tmp_path):
+    example = "api/inpaint_and_latents.json"
+    here = reports(run(example, tmp_path / "here"))
+    there = reports(run(example, tmp_path / "there", "--server", server))
+    assert here.keys() == there.keys()
+    assert here["7"]["masked"] == there["7"]["masked"] and here["9"] == there["9"] and here["14"] == there["14"]
+    assert abs(here["10"]["psnr_db"] - there["10"]["psnr_db"]) <= 0.001
+    assert abs(here["10"]["ssim"] - there["10"]["ssim"]) <= 1e-4
+    assert abs(here["12"]["kl_nats"] / there["12"]["kl_nats"] - 1) <= 1e-4
+
+
 def test_the_server_serves_help_pages_texts_and_templates(server):
     def get(path: str) -> bytes:
         return urllib.request.urlopen(server + path, timeout=20).read()
