@@ -1,12 +1,14 @@
 """Our VAE nodes and objects beside ComfyUI's own, on the same files."""
 
+import json
+
 import pytest
 import torch
 
 from . import models
 
 # both compute in fp32 with the same operations; what is left is the order of additions
-ROUNDING = 1e-5
+ROUNDING = 3e-5
 
 
 @pytest.fixture(scope="module")
@@ -56,11 +58,17 @@ def test_the_stock_tiled_nodes_are_exact_with_our_vae(comfyui, vaes):
     assert (theirs - reference).abs().max() > 100 * TILED  # so that the comparison above says something
 
 
+def budget_mb(comfyui, vaes, latent) -> int:
+    """Three quarters of what the whole picture needs."""
+    report = comfyui.nodes["CVL_VAEDecode"]().decode(latent, vaes[1], tiling="off")["result"][1]
+    return int(json.loads(report)["plan"].split("about ")[1].split(" MB")[0].replace(",", "")) * 3 // 4
+
+
 @pytest.mark.parametrize("which", [0, 1], ids=["stock VAE", "our VAE"])
 def test_our_decode_under_a_budget_is_exact_for_stock_objects_too(comfyui, vaes, which):
-    latent = {"samples": torch.randn(1, 4, 24, 33, generator=torch.Generator().manual_seed(3))}
+    latent = {"samples": torch.randn(1, 4, 40, 57, generator=torch.Generator().manual_seed(3))}
     reference = comfyui.nodes["VAEDecode"]().decode(vaes[0], latent)[0]
-    answer = comfyui.nodes["CVL_VAEDecode"]().decode(latent, vaes[which], tiling="budget", budget_mb=64)
+    answer = comfyui.nodes["CVL_VAEDecode"]().decode(latent, vaes[which], "budget", budget_mb(comfyui, vaes, latent))
     assert (answer["result"][0] - reference).abs().max() <= TILED
     assert "tiles of" in answer["result"][1]
 
@@ -82,10 +90,11 @@ def test_patches_on_a_stock_vae_are_seen_by_our_decode(comfyui, vaes, latent):
 def test_a_cancelled_decode_stops_between_tiles(comfyui, vaes):
     import comfy.model_management as management
 
-    latent = {"samples": torch.randn(1, 4, 32, 32, generator=torch.Generator().manual_seed(3))}
+    latent = {"samples": torch.randn(1, 4, 40, 57, generator=torch.Generator().manual_seed(3))}
+    budget = budget_mb(comfyui, vaes, latent)
     management.interrupt_current_processing(True)
     with pytest.raises(management.InterruptProcessingException):
-        comfyui.nodes["CVL_VAEDecode"]().decode(latent, vaes[1], tiling="budget", budget_mb=64)
+        comfyui.nodes["CVL_VAEDecode"]().decode(latent, vaes[1], "budget", budget)
 
 
 @pytest.mark.parametrize("which", [0, 1], ids=["stock VAE", "our VAE"])

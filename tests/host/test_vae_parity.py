@@ -8,7 +8,7 @@ from clip_vae_lora.vae_core.checkpoint import find_vae
 from clip_vae_lora.vae_core.config import VAEConfig
 from clip_vae_lora.vae_core.tiny import TinyAutoencoder, TinyConfig
 
-ROUNDING = 1e-5  # of the largest number: both compute in fp32, in another order of additions
+ROUNDING = 3e-5  # of the largest number: fp32, in another order of additions (doubling and convolution are one map)
 
 
 def assert_equal_up_to_rounding(got, wanted):
