@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from .config import VAEConfig, fold, unfold
 from .layers import Device, Layers, Level, Middle, activated, as_computed
+from .norms import exactly_normed
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ class Encoder(nn.Module):
 
     def to_moments(self, h: Tensor) -> Tensor:
         """The last norm and convolution. [B, width, h, w] -> [B, 2C, h, w]"""
-        return self.conv_out(activated(self.norm_out(h)))
+        return self.conv_out(activated(exactly_normed(self.norm_out, h)))
 
     def forward(self, pixels: Tensor) -> Tensor:
         return self.to_moments(self.mid(self.to_latent_size(pixels)))
@@ -110,7 +111,7 @@ class Decoder(nn.Module):
 
     def to_pixels(self, h: Tensor) -> Tensor:
         """The last norm and convolution. [B, channels, H, W] -> [B, 3, H, W]"""
-        return self.conv_out(activated(self.norm_out(h)))
+        return self.conv_out(activated(exactly_normed(self.norm_out, h)))
 
     def forward(self, z: Tensor) -> Tensor:
         return self.to_pixels(self.to_picture_size(self.at_latent_size(z)))

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from .config import NORM_EPS, NORM_GROUPS
+from .norms import exactly_normed
 
 Device = torch.device | str | None
 _SCORES = 1 << 26  # attention scores held at once, where a device computes them at all
@@ -121,7 +122,9 @@ class ResidualBlock(nn.Module):
             self.nin_shortcut = layers.conv(inner, outer, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return added(self.second(self.norm2(self.first(self.norm1(x)))), self.shortcut(x))
+        h = self.first(exactly_normed(self.norm1, x))
+        h = exactly_normed(self.norm2, h)
+        return added(self.second(h), self.shortcut(x))
 
     def first(self, normed: Tensor) -> Tensor:
         """The first half, of the normalised input; its memory may be used. [B, inner, H, W] -> [B, outer, H, W]"""
@@ -150,7 +153,7 @@ class Attention(nn.Module):
         self.q, self.k, self.v, self.proj_out = (layers.conv(channels, channels, 1) for _ in range(4))
 
     def forward(self, x: Tensor) -> Tensor:
-        h = self.norm(x)
+        h = exactly_normed(self.norm, x)
         return added(self.looked_up(h, _in_rows(self.k(h)), _in_rows(self.v(h))), x)
 
     def looked_up(self, normed: Tensor, keys: Tensor, values: Tensor) -> Tensor:

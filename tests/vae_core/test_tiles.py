@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clip_vae_lora.vae_core.norms import merged, moments, normed
+from clip_vae_lora.vae_core.norms import exactly_normed, merged, moments, normed
 from clip_vae_lora.vae_core.tiles import Tile, at_level, cover, whole
 
 SIDES = st.integers(1, 40)
@@ -73,6 +73,15 @@ def test_a_norm_with_the_moments_of_its_own_input_is_the_layer(dtype):
     x = (torch.randn(1, 8, 9, 7) + 2).to(dtype)
     tolerance = {torch.float64: 1e-6, torch.float32: 1e-5, torch.bfloat16: 0.04, torch.float16: 0.005}[dtype]
     torch.testing.assert_close(normed(layer, x, moments(x, 4)), layer(x), rtol=tolerance, atol=tolerance)
+
+
+@torch.no_grad()
+def test_a_norm_of_a_large_picture_is_float64s_where_torchs_own_is_not():
+    x = (torch.randn(2, 8, 512, 512, generator=torch.Generator().manual_seed(0)) * 0.7 + 0.9)
+    x = x.contiguous(memory_format=torch.channels_last)
+    wanted = torch.nn.functional.group_norm(x.double(), 4, eps=1e-6)
+    got = exactly_normed(torch.nn.GroupNorm(4, 8, eps=1e-6), x)
+    torch.testing.assert_close(got.double(), wanted, rtol=0, atol=2e-6)  # float32 has 24 bits of a value up to 6
 
 
 def test_moments_of_nothing_are_refused():
