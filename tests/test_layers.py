@@ -40,7 +40,7 @@ READING_ORDER = {  # inside a core a file imports only from files above it
         "vision model rows cache masked emphasis encode preprocess zero_shot foreign layouts sizes recipe checkpoint"
     ).split(),
     "vae_core": (
-        "config layers norms tiles sweeps autoencoder tiny tiled_kl tiled_tiny tiled memory quality latents inpaint "
+        "config norms layers tiles sweeps autoencoder tiny tiled_kl tiled_tiny tiled memory quality latents inpaint "
         "refused layouts tiny_layouts checkpoint"
     ).split(),
     "lora": "adapters names suffixes adapter_config formats match inject".split(),
