@@ -40,7 +40,10 @@ READING_ORDER = {  # inside a core a file imports only from files above it
         "foreign layouts sizes recipe checkpoint"
     ).split(),
     "vae_core": "config layers autoencoder tiny quality refused checkpoint".split(),
-    "lora": "adapters names suffixes adapter_config formats match inject".split(),
+    "lora": (
+        "adapters hadamard kronecker orthogonal magnitude low_rank mmdit names suffixes adapter_config building "
+        "writing formats match families blocks inject"
+    ).split(),
 }
 MAX_LINES, MAX_FUNCTION = 300, 60
 

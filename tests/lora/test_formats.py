@@ -110,7 +110,7 @@ def test_kohya_headers_say_dynamic_where_ranks_differ():
 
 
 @pytest.mark.parametrize("adapters, dialect, metadata, message", [
-    (ADAPTERS, "lycoris", None, "expected one of kohya"), ({}, "kohya", None, "no adapters"),
+    (ADAPTERS, "a1111", None, "expected one of kohya"), ({}, "kohya", None, "no adapters"),
     (ADAPTERS, "kohya", {"steps": 3}, "steps is int"), ({"a": LoRA(*pair(), 1.0)}, "peft", None, "base_model.model"),
 ])
 def test_what_cannot_be_written_is_said(adapters, dialect, metadata, message):
@@ -170,14 +170,11 @@ def test_a_header_that_is_not_json_is_one_sentence(text):
 
 
 OTHERS = {
-    "LoHa": ["hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b", "alpha"],
-    "LoKr": ["lokr_w1", "lokr_w2_a", "lokr_w2_b"], "(IA)^3": ["weight", "on_input"],
-    "GLoRA": ["a1.weight", "a2.weight", "b1.weight", "b2.weight", "alpha"], "OFT": ["oft_blocks", "alpha"],
-    "BOFT": ["boft_R", "boft_s"], "AdaLoRA": ["lora_A", "lora_B", "lora_E"], "full difference": ["diff", "diff_b"],
-    "norm difference": ["w_norm", "b_norm"], "VeRA": ["vera_lambda_b", "vera_lambda_d"],
-    "DoRA": ["lora_up.weight", "lora_down.weight", "dora_scale"], "DyLoRA": ["lora_A.0.weight", "lora_B.0.weight"],
-    "LoRA with a bias": ["lora_A.weight", "lora_B.weight", "lora_B.bias"], "T-LoRA": ["lambda_layer", "lora_A.weight"],
-    "LoRA of an embedding table": ["lora_embedding_A", "lora_embedding_B"],
+    "BOFT as PEFT": ["boft_R", "boft_s"], "AdaLoRA": ["lora_A", "lora_B", "lora_E"],
+    "VeRA": ["vera_lambda_b", "vera_lambda_d"], "DyLoRA": ["lora_A.0.weight", "lora_B.0.weight"],
+    "bias inside": ["lora_A.weight", "lora_B.weight", "lora_A.bias"], "T-LoRA": ["lambda_layer", "lora_A.weight"],
+    "LoKr with a core": ["lokr_w1", "lokr_w2", "lokr_t1"], "enlarges": ["reshape_weight", "lora_A.weight"],
+    "middle tensor": ["a1.weight", "a2.weight", "b1.weight", "b2.weight", "bm.weight"],
 }
 
 
@@ -193,8 +190,10 @@ def test_another_kind_is_unread_as_a_whole_under_its_name(kind):
 @pytest.mark.parametrize("magnitude", ["lora_magnitude_vector", "lora_magnitude_vector.weight",
                                        "lora_magnitude_vector.default.weight"])
 def test_peft_dora_is_never_applied_as_plain_lora(magnitude):
-    file = read(peft_file() | {f"base_model.model.block.fc1.{magnitude}": torch.ones(6)}, {}, {"r": 2, "lora_alpha": 2})
-    assert not file.adapters and "DoRA" in file.unread["base_model.model.block.fc1"]
+    name = "base_model.model.block.fc1"
+    for config in ({"r": 2, "lora_alpha": 8, "use_dora": True}, {"r": 2, "lora_alpha": 8}):
+        dora = read(peft_file() | {f"{name}.{magnitude}": torch.ones(6)}, {}, config).adapters[name]
+        assert dora.kind == "DoRA of LoRA" and dora.inner.scale == 4.0
 
 
 @pytest.mark.parametrize("change, message", [
