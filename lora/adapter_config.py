@@ -73,7 +73,7 @@ def terms_of(configs: Mapping[str, Mapping[str, object]], module: str) -> int | 
 
 
 def scales_inputs(configs: Mapping[str, Mapping[str, object]], module: str) -> bool | None:
-    """Whether PEFT's (IA)^3 scales a module's inputs (feedforward_modules) or its outputs; None where it is not told."""
+    """Whether PEFT's (IA)^3 scales a module's inputs (feedforward_modules) or outputs; None where it is not told."""
     config = _config_of(configs, module)[1] or {}
     listed = config.get("feedforward_modules")
     if config.get("peft_type") != "IA3" or not isinstance(listed, list | tuple | set):

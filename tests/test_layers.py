@@ -42,7 +42,7 @@ READING_ORDER = {  # inside a core a file imports only from files above it
     "vae_core": "config layers autoencoder tiny quality refused checkpoint".split(),
     "lora": (
         "adapters hadamard kronecker orthogonal magnitude low_rank mmdit names suffixes adapter_config building "
-        "writing formats match families blocks inject"
+        "writing formats match families blocks conversion inject"
     ).split(),
 }
 MAX_LINES, MAX_FUNCTION = 300, 60
