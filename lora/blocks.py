@@ -56,6 +56,23 @@ def block_of(place: Place) -> str:
     return f"{_STACKS[parts[0]]}.{int(number)}" if parts[0] in _STACKS and number else "other"
 
 
+def count_by_block(places: Iterable[Place]) -> dict[str, int]:
+    """How many of the places lie in each block, in the model's order of blocks."""
+    counts: dict[str, int] = {}
+    for block in map(block_of, places):
+        counts[block] = counts.get(block, 0) + 1
+    return dict(sorted(counts.items(), key=lambda item: _order(item[0])))
+
+
+def _order(block: str) -> tuple[int, str, int]:
+    """The text before the images, then the way of the data: IN, MID, OUT or double, single."""
+    found = _RANGE.match(block)
+    start = found[1] if found else block
+    ranks = ["IN", "double.", "joint.", "MID", "OUT", "single."]
+    rank = ranks.index(start) if start in ranks else len(ranks) if block == "other" else -1
+    return rank, start, int(found[2]) if found else 0
+
+
 def select(text: str, places: Iterable[Place]) -> Selection:
     """The strength that a text of selectors gives to each place; 1 where none reaches it.
 

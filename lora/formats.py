@@ -24,6 +24,7 @@ _NUMBERED_CLASSES = {  # cloneofsimo's default choice of layers, the only one wh
     "unet": {"CrossAttention", "Attention", "GEGLU"}, "text_encoder": {"CLIPAttention"},
 }
 _PEFT = "base_model.model."
+_MOST_SCALE = 10_000
 
 
 @dataclass(frozen=True)
@@ -176,6 +177,10 @@ def _notes(adapters: Mapping[str, Adapter], without_alpha: list[str], dialect: s
         notes.append(f"{len(without_alpha)} modules have no alpha: scale 1, as this dialect means it")
     if still := [name for name, adapter in adapters.items() if adapter.rank and adapter.alpha == 0]:
         notes.append(f"{len(still)} modules have alpha 0 and change nothing, {still[0]} is the first")
+    if huge := [name for name, adapter in adapters.items()
+                if adapter.rank and abs(adapter.alpha) > _MOST_SCALE * adapter.rank]:
+        notes.append(f"{len(huge)} modules have an alpha of more than {_MOST_SCALE} times their rank, which no trainer "
+                     f"writes: the file is damaged or made to do harm; {huge[0]} is the first")
     return tuple(notes)
 
 

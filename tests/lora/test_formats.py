@@ -246,3 +246,51 @@ def test_learned_words_are_kept_apart_from_adapters():
     tensors = {"unet:0:up": up, "unet:0:down": down, "<s1>": torch.ones(8), "<s2>": torch.full((8,), torch.nan)}
     file = read(tensors, {"<s1>": "<embed>", "<s2>": "<embed>"})
     assert list(file.embeddings) == ["<s1>"] and "NaN" in file.unread["<s2>"]
+
+
+def test_an_alpha_that_no_trainer_writes_is_noted():
+    up, down = pair()
+    file = read({"a.lora_up.weight": up, "a.lora_down.weight": down, "a.alpha": torch.tensor(1e30)})
+    assert "damaged" in file.notes[0]
+
+
+@pytest.mark.parametrize("config", [{"r": 2, "lora_alpha": 8}, {"r": 2, "lora_alpha": 8, "use_rslora": True}])
+def test_peft_dora_and_bias_are_written_and_read_with_their_scale(config):
+    name = "base_model.model.block.fc1"
+    file = read(peft_file() | {f"{name}.lora_magnitude_vector": torch.rand(6) + 0.5}, {}, config | {"use_dora": True})
+    again = read(*write(file.adapters, "peft"))
+    weight = torch.randn(6, 5)
+    assert torch.equal(again.adapters[name].delta(weight), file.adapters[name].delta(weight)) and not again.notes
+    biased = read(peft_file() | {f"{name}.lora_B.bias": torch.ones(6)}, {}, config).adapters
+    assert torch.allclose(biased[f"{name}.bias"].delta((6,)), torch.full((6,), biased[name].scale))
+
+
+def test_cloneofsimo_is_written_with_the_scale_in_up_and_its_header():
+    adapters = {"unet:3": LoRA(*pair(), 2.0), "text_encoder:0": LoRA(*pair(rank=1), 3.0)}
+    tensors, header = write(adapters, "cloneofsimo")
+    assert set(tensors) == {"unet:3:up", "unet:3:down", "text_encoder:0:up", "text_encoder:0:down"}
+    assert header["unet:3:rank"] == "2" and "CLIPAttention" in header["text_encoder"]
+    again = read(tensors, header)
+    assert again.dialect == "cloneofsimo" and not again.unread
+    for name, adapter in adapters.items():
+        torch.testing.assert_close(again.adapters[name].delta((6, 5)), adapter.delta((6, 5)))
+
+
+def test_old_diffusers_names_have_no_dot_before_lora():
+    name = "unet.mid_block.attentions.0.transformer_blocks.0.attn1.processor.to_q"
+    tensors, _ = write({name: LoRA(*pair(), 2.0)}, "diffusers_0.1")
+    assert set(tensors) == {f"{name}_lora.down.weight", f"{name}_lora.up.weight"} and name in read(tensors).adapters
+
+
+def test_two_kinds_in_one_module_are_unread():
+    up, down = pair()
+    file = read({"a.lora_up.weight": up, "a.lora_down.weight": down, "a.diff": torch.ones(6, 5),
+                 "b.oft_blocks": torch.zeros(2, 3, 3), "b.dora_scale": torch.ones(6, 1)})
+    assert not file.adapters and "two kinds" in file.unread["a"] and "ignored" in file.unread["b"]
+
+
+def test_modules_to_save_replace_what_the_model_has():
+    value = torch.randn(6, 5)
+    file = read(peft_file() | {"base_model.model.head.modules_to_save.default.weight": value}, {}, {"lora_alpha": 2})
+    weight = torch.randn(6, 5)
+    torch.testing.assert_close(weight + file.adapters["base_model.model.head"].delta(weight), value)
