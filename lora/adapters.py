@@ -6,7 +6,7 @@ CP (Tucker) form (LyCORIS, arXiv:2309.14859).
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import ClassVar, Protocol
 
 import torch
@@ -53,6 +53,21 @@ def fitting(adapter: Adapter, weight: Tensor | Sequence[int]) -> tuple[int, ...]
     if adapter.needs_weight and not given:
         raise LoRAError(f"the change that {adapter.kind} makes depends on the weight itself, only its shape was given")
     return shape
+
+
+def on_device(adapter: Adapter, device: torch.device | str) -> Adapter:
+    """The same adapter with its tensors on a device; itself where they are there already.
+
+    Kinds without need of the weight compute where their own tensors are, the others where the weight is.
+    """
+    moved = {}
+    for field in fields(adapter):
+        value = getattr(adapter, field.name)
+        if isinstance(value, Tensor):
+            moved[field.name] = value.to(device)
+        elif is_dataclass(value):
+            moved[field.name] = on_device(value, device)
+    return adapter if all(moved[name] is getattr(adapter, name) for name in moved) else replace(adapter, **moved)
 
 
 def unlike(own: Sequence[int], shape: Sequence[int]) -> str:
@@ -179,7 +194,8 @@ class Replacement:
     def delta(self, weight: Tensor | Sequence[int], strength: float = 1.0, *, match_comfyui: bool = False) -> Tensor:
         """See Adapter."""
         shape = fitting(self, weight)
-        return (self.value.float().reshape(shape) - weight.float()) * (1.0 if match_comfyui else strength)
+        value = self.value.float().to(weight.device).reshape(shape)
+        return (value - weight.float()) * (1.0 if match_comfyui else strength)
 
 
 def extent_of(shape: Sequence[int]) -> tuple[int | None, int | None]:

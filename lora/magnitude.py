@@ -76,7 +76,7 @@ class DoRA:
         """See Adapter."""
         shape = fitting(self, weight)
         weight, axis = weight.float(), self._axis(shape)
-        inner = self.inner.delta(weight, match_comfyui=match_comfyui)
+        inner = self.inner.delta(weight, match_comfyui=match_comfyui).to(weight.device)
         if match_comfyui and self.always_rows:
             return inner * strength
         moved = weight + inner

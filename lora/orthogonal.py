@@ -22,9 +22,9 @@ def _rotations(blocks: Tensor, limit: float) -> Tensor:
     """
     skew = blocks.float()
     skew = skew - skew.mT
-    norm = torch.linalg.vector_norm(skew) + 1e-8  # LyCORIS' own guard
-    if limit > 0 and norm > limit:
-        skew = skew * (limit / norm)
+    if limit > 0:
+        norm = torch.linalg.vector_norm(skew) + 1e-8  # LyCORIS' own guard
+        skew = skew * (limit / norm).clamp(max=1)
     eye = torch.eye(skew.shape[-1], device=skew.device)
     return torch.linalg.solve(eye - skew, eye + skew)  # the two factors commute, so the side does not matter
 

@@ -27,7 +27,7 @@ SUFFIXES = [".lora_up.weight", ".lora_down.weight", ".lora_mid.weight", ".alpha"
             ".diff_b", ".w_norm", ".b_norm", ".set_weight", ".bias", ".lora_embedding_A", ".lora_embedding_B",
             ".processor.qkv_lora1.up.weight"]
 SIZES = [(), (0,), (1,), (2, 8), (8, 2), (8, 2, 1, 1), (2, 8, 3, 3), (2, 2, 3, 3), (1, 1, 1, 1, 1), (3, 0), (8,),
-         (8, 8), (2, 4, 4), (2, 4, 2, 2), (4, 3), (2, 6), (8, 1), (1, 8), (2, 2), (4, 4), (0, 4, 4), (1, 8, 1, 1), (24, 2)]
+         (8, 8), (2, 4, 4), (2, 4, 2, 2), (4, 3), (2, 6), (8, 1), (1, 8), (2, 2), (4, 4), (0, 4, 4), (24, 2)]
 KINDS = {  # a whole module of each kind for a weight of 8 by 8
     "LoHa": {"hada_w1_a": (8, 2), "hada_w1_b": (2, 8), "hada_w2_a": (8, 2), "hada_w2_b": (2, 8)},
     "LoKr": {"lokr_w1": (2, 2), "lokr_w2_a": (4, 2), "lokr_w2_b": (2, 4)}, "OFT": {"oft_blocks": (2, 4, 4)},

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from clip_vae_lora.lora.adapters import Difference, LoRA, LoRAError, Replacement
+from clip_vae_lora.lora.adapters import Difference, LoRA, LoRAError, Replacement, on_device
 from clip_vae_lora.lora.formats import read, write
 from clip_vae_lora.lora.hadamard import LoHa
 from clip_vae_lora.lora.kronecker import LoKr
@@ -268,3 +268,12 @@ def test_match_comfyui_limits_oft_by_alpha_ignores_its_rescaling_and_takes_the_s
 def test_parts_that_do_not_belong_together_are_refused_in_words(make, message):
     with pytest.raises(LoRAError, match=message):
         make()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_an_adapter_goes_to_another_device_whole(name):
+    adapter, weight, _ = CASES[name](1.0)
+    assert on_device(adapter, "cpu") is adapter
+    moved = on_device(adapter, "meta")
+    delta = moved.delta(weight.to("meta"))
+    assert delta.device.type == "meta" and delta.shape == weight.shape
