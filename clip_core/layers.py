@@ -47,22 +47,26 @@ def activation_dtype(norm: nn.Module) -> torch.dtype:
     return norm.weight.dtype if type(norm) is nn.LayerNorm else torch.float32
 
 
-def causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+def causal_attention(q: Tensor, k: Tensor, v: Tensor, seen: Tensor | None = None) -> Tensor:
     """softmax(q k^T / sqrt(C) + causal mask) v, as three plain steps. Over the 77 tokens of a text that is as quick
     on a CPU as the fused kernel, and in this order of additions a prompt's encoding has the very bits of ComfyUI's
     on its CPU.
 
-    three times [B, H, T, C] -> [B, H, T, C]
+    three times [B, H, T, C], [B, T] bool -> [B, H, T, C]
     """
     batch, heads, tokens, width = q.shape
     q, k, v = (x.reshape(batch * heads, tokens, width) for x in (q, k, v))
     mask = torch.full((tokens, tokens), -torch.inf, dtype=q.dtype, device=q.device).triu_(1)
+    if seen is not None:
+        mask = mask.masked_fill(~seen[:, None], -torch.inf).repeat_interleave(heads, 0)  # [B * H, T, T]
     near = torch.bmm(q, k.transpose(1, 2)) * width**-0.5 + mask  # [B * H, T, T]
     return torch.bmm(near.softmax(-1), v).view(batch, heads, tokens, width)
 
 
 class Attention(nn.Module):
-    """Self-attention over all tokens, or, if `causal`, over the tokens up to one's own."""
+    """Self-attention over all tokens, or, if `causal`, over the tokens up to one's own; and of those only over the
+    ones that may be `seen`.
+    """
 
     def __init__(self, width: int, heads: int, *, causal: bool, operations: Operations, device, dtype):
         super().__init__()
@@ -70,17 +74,27 @@ class Attention(nn.Module):
         for name in ("k_proj", "v_proj", "q_proj", "out_proj"):
             setattr(self, name, operations.Linear(width, width, device=device, dtype=dtype))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, T, C] -> [B, T, C]"""
+    def forward(self, x: Tensor, seen: Tensor | None = None) -> Tensor:
+        """[B, T, C], [B, T] bool -> [B, T, C]"""
         q, k, v = (self._by_head(project(x)) for project in (self.q_proj, self.k_proj, self.v_proj))  # [B, H, T, C/H]
         if self.causal and x.device.type == "cpu":
-            mixed = causal_attention(q, k, v)
-        else:
+            mixed = causal_attention(q, k, v, seen)
+        elif seen is None:
             mixed = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
+        else:
+            mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=self._allowed(seen))
         return self.out_proj(mixed.transpose(1, 2).flatten(2))
 
     def _by_head(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+    def _allowed(self, seen: Tensor) -> Tensor:
+        """Which keys each place may look at. [B, T] bool -> [B, 1, 1 or T, T] bool"""
+        allowed = seen[:, None, None]
+        if self.causal:
+            tokens = seen.shape[1]
+            allowed = allowed & torch.ones(tokens, tokens, dtype=torch.bool, device=seen.device).tril()
+        return allowed
 
 
 class MLP(nn.Module):
@@ -106,9 +120,9 @@ class Block(nn.Module):
         self.mlp = MLP(width, mlp, activation, **placed)
         self.layer_norm2 = operations.LayerNorm(width, eps=NORM_EPS, device=device, dtype=dtype)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, T, C] -> [B, T, C]"""
-        x = x + self.self_attn(self.layer_norm1(x))
+    def forward(self, x: Tensor, seen: Tensor | None = None) -> Tensor:
+        """[B, T, C], [B, T] bool -> [B, T, C]"""
+        x = x + self.self_attn(self.layer_norm1(x), seen)
         return x + self.mlp(self.layer_norm2(x))
 
 
@@ -133,15 +147,16 @@ class Stack(nn.Module):
         sizes = (width, heads, mlp, activation)
         self.layers = nn.ModuleList(Block(*sizes, causal=causal, **placed) for _ in range(layers))
 
-    def forward(self, x: Tensor, layer: int | None = None) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, layer: int | None = None, seen: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The output of the last block, and of block `layer` (see `block_number`), which is the same tensor for None.
+        `seen` False: nobody's attention goes to that token, in any block.
 
-        [B, T, C] -> [B, T, C], [B, T, C]
+        [B, T, C], [B, T] bool -> [B, T, C], [B, T, C]
         """
         wanted = block_number(layer, len(self.layers))
         chosen = x
         for number, block in enumerate(self.layers, 1):
-            x = block(x)
+            x = block(x, seen)
             if number == wanted:
                 chosen = x
         return x, chosen

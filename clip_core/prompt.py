@@ -1,18 +1,21 @@
-"""A prompt's text -> spans with an emphasis, in ComfyUI's dialect.
+"""A prompt's text -> spans with an emphasis, in ComfyUI's dialect; and what every dialect speaks of.
 
 `(x)` multiplies the emphasis around it by 1.1, `(x:w)` sets it to w whatever is around it, `\\(` and `\\)` are
 literal. There is no `[x]` and no BREAK. Parentheses that do not match are text. The rules, odd cases included, are
 those of ComfyUI's comfy/sd1_clip.py (0.33.0: `token_weights`, `tokenize_with_weights`), written anew from their
-description.
+description, and in linear time: one scan finds where each parenthesis is evened out, so that a level can step over
+what is nested in it.
 """
 
 import re
+from bisect import bisect_left
 from dataclasses import dataclass
+from typing import NamedTuple
 
 EMBEDDING = "embedding:"
 _RAISE = 1.1  # what a pair of parentheses multiplies by
-_ESCAPED = {"\\)": "\0\1", "\\(": "\0\2"}  # ComfyUI's stand-ins, `\)` first
-_PARENTHESIS = re.compile(r"[()]")
+_ESCAPED = {"\\)": "\0\1", "\\(": "\0\2"}  # ComfyUI's stand-ins, `\)` first; as long as what they stand for
+_BREAK = re.compile(rf"(?<!{EMBEDDING})\bBREAK\b")
 
 
 @dataclass(frozen=True)
@@ -21,20 +24,76 @@ class Span:
 
     text: str
     emphasis: float = 1.0
+    closes_chunk: bool = False
+
+
+CHUNK_END = Span("", 1.0, True)  # the word BREAK, where it works
+
+
+class Stretch(NamedTuple):
+    """Text of one emphasis, and the places [start, end) in the prompt where it stands, escapes included."""
+
+    start: int
+    end: int
+    text: str
+    emphasis: float
+
+
+class Stray(NamedTuple):
+    """A bracket without a partner: its place in the prompt, and what came of it, to stand behind "the bracket"."""
+
+    place: int
+    effect: str
+
+
+_SURPLUS = "closes nothing: the outermost brackets behind it are text and their weights do nothing"
+_EVENED = "is never closed and is text, because of the ) too many before it"
+_UNCLOSED = "is never closed: it and what follows it are text, brackets and weights included"
+_LENT = "has no ) of its own and takes the last one: the emphasis there counts for all between"
 
 
 def parse(text: str) -> list[Span]:
     """The spans of a prompt, in order; an empty prompt has none."""
+    return [
+        Span(piece, stretch.emphasis) for stretch in stretches(text)[0] for piece in cut_at_embeddings(stretch.text)
+    ]
+
+
+def stretches(text: str) -> tuple[list[Stretch], list[Stray]]:
+    """The prompt's text without the parentheses that worked, in order, and the ones that did not."""
     for written, stand_in in _ESCAPED.items():
         text = text.replace(written, stand_in)
-    spans, waiting = [], [(text, 1.0, False)]
-    while waiting:  # a stack in place of recursion: deep nesting is no error
-        text, emphasis, plain = waiting.pop()
-        if plain:
-            spans += [Span(piece, emphasis) for piece in _pieces(text)]
+    brackets = [match.start() for match in re.finditer(r"[()]", text)]
+    evened = _evened(text, brackets)
+    colons = [match.start() for match in re.finditer(":", text)]
+    found, strays = [], _surplus(text, brackets)
+    waiting = [(0, len(text), 0, 1.0)]  # a stack in place of recursion: start, end, first bracket, emphasis
+    while waiting:
+        start, end, first, emphasis = waiting.pop()
+        opening = first  # the level's next "(" that is not text
+        while opening < len(brackets) and brackets[opening] < end and text[brackets[opening]] == ")":
+            opening = evened[opening]
+            if opening < len(brackets) and evened[opening] == len(brackets):
+                strays.append(Stray(brackets[opening], _EVENED))
+            opening += 1
+        if opening >= len(brackets) or brackets[opening] >= end:
+            found.append(_stretch(text, start, end, emphasis))
             continue
-        waiting += reversed([_opened(part, emphasis) for part in _parts(text)])
-    return spans
+        place = brackets[opening]
+        found.append(_stretch(text, start, place, emphasis))
+        closing = brackets[evened[opening]] if evened[opening] < len(brackets) else end
+        if closing < end:
+            waiting.append((closing + 1, end, evened[opening] + 1, emphasis))
+        elif text[end - 1] == ")":
+            strays.append(Stray(place, _LENT))
+            closing = end - 1
+        else:
+            strays.append(Stray(place, _UNCLOSED))
+            found.append(_stretch(text, place, end, emphasis))
+            continue
+        bound, inner = _inside(text, place, closing, emphasis, colons, brackets)
+        waiting.append((place + 1, bound, opening + 1, inner))
+    return [stretch for stretch in found if stretch.text], sorted(strays)
 
 
 def split_embedding(text: str) -> tuple[str, str]:
@@ -52,44 +111,60 @@ def split_embedding(text: str) -> tuple[str, str]:
     return name, rest
 
 
-def _parts(text: str) -> list[str]:
-    """The text cut at its outermost parentheses, which stay on. What follows an unmatched one is not cut any more,
-    because the count of open ones does not come back to zero; a surplus `)` makes the count negative until a `(`
-    evens it out.
-    """
-    parts, start, depth = [], 0, 0
-    for match in _PARENTHESIS.finditer(text):
-        place = match.start()
-        if match.group() == "(":
-            if depth == 0:
-                parts.append(text[start:place])
-                start = place
-            depth += 1
-        else:
-            depth -= 1
-            if depth == 0:
-                parts.append(text[start : place + 1])
-                start = place + 1
-    parts.append(text[start:])
-    return [part for part in parts if part]
+def cut_at_embeddings(text: str) -> list[str]:
+    """A text cut before each `embedding:` that stands behind whitespace; no empty pieces."""
+    return [piece for piece in re.split(rf"(?<=\s)(?={EMBEDDING})", text) if piece]
 
 
-def _opened(part: str, emphasis: float) -> tuple[str, float, bool]:
-    """A part from `_parts`: its text, its emphasis, and whether it is plain text now."""
-    if len(part) < 2 or part[0] != "(" or part[-1] != ")":
-        return part, emphasis, True
-    inner = part[1:-1]
-    text, colon, number = inner.rpartition(":")
-    if colon and text:
+def cut_at_breaks(text: str) -> list[str]:
+    """A text cut at each word BREAK, which goes away with the whitespace around it; n words make n + 1 pieces."""
+    # A1111 looks for r"\s*\bBREAK\b\s*"; a pattern that starts with \s* takes quadratic time on blanks
+    first, *rest = _BREAK.split(text)
+    if not rest:
+        return [first]
+    return [first.rstrip(), *(piece.strip() for piece in rest[:-1]), rest[-1].lstrip()]
+
+
+def _evened(text: str, brackets: list[int]) -> list[int]:
+    """For each bracket, by number, the next one behind which as many are open as before it; their count if none."""
+    depth = text.count("(") - text.count(")")
+    last = {}  # open brackets -> the leftmost bracket seen so far behind which they are open
+    evened = [0] * len(brackets)
+    for number in reversed(range(len(brackets))):
+        last[depth] = number
+        depth -= 1 if text[brackets[number]] == "(" else -1
+        evened[number] = last.get(depth, len(brackets))
+    return evened
+
+
+def _surplus(text: str, brackets: list[int]) -> list[Stray]:
+    """The closing parentheses that have no partner."""
+    strays, depth = [], 0
+    for place in brackets:
+        depth += 1 if text[place] == "(" else -1
+        if depth < 0:
+            strays.append(Stray(place, _SURPLUS))
+            depth = 0
+    return strays
+
+
+def _inside(
+    text: str, opening: int, closing: int, emphasis: float, colons: list[int], brackets: list[int]
+) -> tuple[int, float]:
+    """Where the text between two parentheses ends, and its emphasis."""
+    colon = colons[bisect_left(colons, closing) - 1] if colons else -1
+    bracket = brackets[bisect_left(brackets, closing) - 1]  # a number has none in it, and need not be looked at twice
+    if max(opening + 1, bracket) < colon < closing:
         try:
-            return text, float(number), False
+            return colon, float(text[colon + 1 : closing])
         except ValueError:
             pass  # "(a: b)": no number behind the colon, so it is text
-    return inner, emphasis * _RAISE, False
+    return closing, emphasis * _RAISE
 
 
-def _pieces(text: str) -> list[str]:
-    """A text cut before each `embedding:` that stands behind whitespace, the escaped parentheses put back."""
+def _stretch(text: str, start: int, end: int, emphasis: float) -> Stretch:
+    """The text between two places, the escaped parentheses put back."""
+    piece = text[start:end]
     for written, stand_in in _ESCAPED.items():
-        text = text.replace(stand_in, written[1:])
-    return [piece for piece in re.split(rf"(?<=\s)(?={EMBEDDING})", text) if piece]
+        piece = piece.replace(stand_in, written[1:])
+    return Stretch(start, end, piece, emphasis)

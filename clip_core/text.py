@@ -62,15 +62,21 @@ class TextTransformer(nn.Module):
         self.final_layer_norm = operations.LayerNorm(config.width, eps=NORM_EPS, device=device, dtype=dtype)
 
     def forward(
-        self, embeds: Tensor, end: Tensor, layer: int | None = None, final_norm: bool = True
+        self,
+        embeds: Tensor,
+        end: Tensor,
+        layer: int | None = None,
+        final_norm: bool = True,
+        *,
+        seen: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """[N, T, C], [N] -> hidden [N, T, C], pooled [N, C]"""
+        """[N, T, C], [N], [N, T] bool -> hidden [N, T, C], pooled [N, C]"""
         if embeds.shape[1] > self.config.context:
             raise ValueError(
                 f"a text of {embeds.shape[1]} tokens was given, but this encoder has {self.config.context} places; "
                 "split it into chunks first"
             )
-        last, hidden = self.encoder(self.embeddings(embeds), layer)
+        last, hidden = self.encoder(self.embeddings(embeds), layer, seen)
         rows = torch.arange(len(last), device=last.device)
         pooled = self.final_layer_norm(last[rows, end])
         return (self.final_layer_norm(hidden) if final_norm else hidden), pooled
@@ -84,9 +90,10 @@ def text_output(
     *,
     layer: int | None = None,
     final_norm: bool = True,
+    seen: Tensor | None = None,
 ) -> TextOutput:
     """One pass through the parts of a text encoder. `projection` None: there is no projected embedding."""
-    hidden, pooled = transformer(embeds, end, layer, final_norm)
+    hidden, pooled = transformer(embeds, end, layer, final_norm, seen=seen)
     return TextOutput(hidden, pooled, None if projection is None else projection(pooled))
 
 
@@ -128,14 +135,23 @@ class CLIPText(nn.Module):
         """
         return self.text_model.embeddings.token_embedding(ids)
 
-    def forward(self, embeds: Tensor, end: Tensor, layer: int | None = None, final_norm: bool = True) -> TextOutput:
+    def forward(
+        self,
+        embeds: Tensor,
+        end: Tensor,
+        layer: int | None = None,
+        final_norm: bool = True,
+        *,
+        seen: Tensor | None = None,
+    ) -> TextOutput:
         """Encode token embeddings (from `embed`, or learned ones among them); all arithmetic is of their type.
 
         `end` is the place of the token to pool, see `first_end`. `layer` chooses `hidden` as HF's `hidden_states` are
         counted: 0 before the first block, -2 after the last but one, None or -1 after the last. `final_norm` norms
-        it, whatever the layer.
+        it, whatever the layer. `seen` False: that token is there, but no token attends to it; the first one has to be
+        seen, as nothing comes before it.
 
-        [N, T, C], [N] -> TextOutput
+        [N, T, C], [N], [N, T] bool -> TextOutput
         """
         projection = self.text_projection if self.has_projection else None
-        return text_output(self.text_model, projection, embeds, end, layer=layer, final_norm=final_norm)
+        return text_output(self.text_model, projection, embeds, end, layer=layer, final_norm=final_norm, seen=seen)

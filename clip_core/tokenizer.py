@@ -4,6 +4,9 @@ d05afc4).
 Text is cleaned (ftfy, HTML entities, whitespace, lower case), cut into words by a pattern, each word's UTF-8 bytes
 are written as printable characters, and neighbours are merged in the order of a table (`bpe_merges.txt.gz`) until no
 entry fits. The ids in order: 256 bytes, the same 256 at the end of a word, 48894 merges, start, end.
+
+No word goes over whitespace, so a clean text is cut there first, and the ids of each piece that was seen before are
+remembered.
 """
 
 import gzip
@@ -12,7 +15,9 @@ import html
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -26,21 +31,31 @@ _WORD_END = "</w>"
 _SPECIALS = {"<|startoftext|>": START, "<|endoftext|>": END}
 _SPECIAL = "|".join(map(re.escape, _SPECIALS))
 _WORD = r"'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"
-_CACHED_WORD = 64  # characters; longer ones are junk that will not come again
-_CACHED_WORDS = 1 << 16
+_WORD_OF_ASCII = re.compile(r"'s|'t|'re|'ve|'m|'ll|'d|[a-z]+|[0-9]|[^a-z0-9]+")  # the same, where there are no blanks
+_FTFY_CHANGES = re.compile(r"[^\t\n\r -%'-~]")  # or HTML: what is not printable ASCII, and `&`
+_NO_BLANKS = re.compile("[\x1c-\x1f]")  # whitespace to `str.split`, not so to `regex`
+_KEPT_CHARACTERS = 32  # longer strings are junk that will not come again
+_KEPT = 1 << 16  # strings; at about 160 bytes each for ordinary text, 10 MB
+
+
+def openai_clean(text: str) -> str:
+    """Repaired encoding, HTML entities resolved twice."""
+    if not _FTFY_CHANGES.search(text):
+        return text
+    import ftfy  # here: its tables take longer to read than all of this pack
+
+    return html.unescape(html.unescape(ftfy.fix_text(text)))
 
 
 def openai_words(text: str) -> list[str | int]:
-    """The text cleaned and cut as openai/CLIP does: repaired encoding, HTML entities resolved twice, single spaces,
-    lower case. Start and end tokens can be written in the text, if no other sign touches them on the left.
+    """A clean text in lower case, cut as openai/CLIP does. Start and end tokens can be written in the text, if no other
+    sign touches them on the left.
 
     CLIPTokenizer of transformers 4 with ftfy differs in two things: it leaves HTML entities that ftfy leaves (those
     in a text with `<`, and those without `;`), and it finds start and end tokens anywhere.
     """
-    import ftfy  # here: its tables take longer to read than all of this pack
     import regex
 
-    text = html.unescape(html.unescape(ftfy.fix_text(text)))
     text = regex.sub(r"\s+", " ", text.strip()).strip().lower()
     return [_SPECIALS.get(word, word) for word in regex.findall(f"{_SPECIAL}|{_WORD}", text, regex.IGNORECASE)]
 
@@ -49,7 +64,7 @@ def transformers_words(text: str) -> list[str | int]:
     """The text cleaned and cut as CLIPTokenizer of transformers 5 (and ComfyUI with it): NFC, single spaces, lower
     case.
 
-    It differs from `openai_words` where ftfy or HTML entities would change the text (curly quotes, full-width letters,
+    It differs from OpenAI's where ftfy or HTML entities would change the text (curly quotes, full-width letters,
     ligatures, broken encodings, control characters, `&amp;`), in a capital sigma at the end of a word, in 'ſ, and for
     start and end tokens written in the text, which it finds anywhere, but only in lower case. Characters newer than
     Unicode 15 are letters here as soon as `regex` knows them, and signs in the tables of the `tokenizers` library.
@@ -69,8 +84,17 @@ def transformers_words(text: str) -> list[str | int]:
     return words
 
 
-# a text -> its words; a special token is there as its id
-RULES: dict[str, Callable[[str], list[str | int]]] = {"openai": openai_words, "transformers": transformers_words}
+@dataclass(frozen=True)
+class Rules:
+    """How a text becomes words. `clean` looks at the whole text; the words of a clean text are those of its pieces
+    between whitespace, one after the other. A special token is there as its id.
+    """
+
+    clean: Callable[[str], str]
+    words: Callable[[str], list[str | int]]
+
+
+RULES = {"openai": Rules(openai_clean, openai_words), "transformers": Rules(str, transformers_words)}
 
 
 def byte_characters() -> list[str]:
@@ -137,6 +161,36 @@ def merge(ids: list[int], merges: dict[tuple[int, int], int], first_merged: int)
     return [number for number in ids if number >= 0]
 
 
+class Kept(dict[str, tuple[int, ...]]):
+    """The ids of strings, made by `make` where they are asked for the first time. Long strings are not kept, and a
+    full table is emptied, so memory stays bounded and what comes often is soon back. Threads may share one: each step
+    is one operation of a dict, and at worst two of them make the same ids.
+    """
+
+    def __init__(self, make: Callable[[str], tuple[int, ...]]):
+        super().__init__()
+        self._make = make
+
+    def __missing__(self, string: str) -> tuple[int, ...]:
+        made = self._make(string)
+        if len(string) <= _KEPT_CHARACTERS:
+            if len(self) >= _KEPT:
+                self.clear()
+            self[string] = made
+        return made
+
+
+def split_word(word: str) -> tuple[int, ...]:
+    """The ids of one clean word."""
+    known = vocabulary()
+    whole = known.ids.get(word + _WORD_END) if word.isascii() else None
+    if whole is not None:  # merging leads to every entry of this table
+        return (whole,)
+    ids = [known.byte_ids[byte] for byte in word.encode("utf-8")]
+    ids[-1] += 256  # the byte that ends the word
+    return tuple(merge(ids, known.merges, first_merged=512))
+
+
 class Tokenizer:
     """CLIP's tokenizer. Cheap to make: the tables are shared and read on first use.
 
@@ -147,14 +201,14 @@ class Tokenizer:
         if rules not in RULES:
             raise ValueError(f"there are no tokenizer rules called {rules!r}; choose one of {', '.join(RULES)}")
         self.rules = rules
-        self._cache: dict[str, tuple[int, ...]] = {}
+        self._words = Kept(split_word)
+        self._pieces = Kept(self._piece)
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text, without start and end; an empty text has none."""
-        ids = []
-        for word in RULES[self.rules](text):
-            ids += [word] if isinstance(word, int) else self._word(word)
-        return ids
+        text = RULES[self.rules].clean(text)
+        pieces = [text] if _NO_BLANKS.search(text) else text.split()
+        return list(chain.from_iterable(map(self._pieces.__getitem__, pieces)))
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids, words set apart by blanks, start and end left out; bytes that are no UTF-8 become U+FFFD."""
@@ -185,16 +239,11 @@ class Tokenizer:
         parts = letters.split(_WORD_END)
         return " ".join(bytes(known.bytes[letter] for letter in part).decode("utf-8", "replace") for part in parts)
 
-    def _word(self, word: str) -> tuple[int, ...]:
-        found = self._cache.get(word)
-        if found is None:
-            found = self._split(word)
-            if len(word) <= _CACHED_WORD and len(self._cache) < _CACHED_WORDS:
-                self._cache[word] = found
-        return found
-
-    def _split(self, word: str) -> tuple[int, ...]:
-        known = vocabulary()
-        ids = [known.byte_ids[byte] for byte in word.encode("utf-8")]
-        ids[-1] += 256  # the byte that ends the word
-        return tuple(merge(ids, known.merges, first_merged=512))
+    def _piece(self, piece: str) -> tuple[int, ...]:
+        if piece.isascii() and piece.isprintable() and " " not in piece and "<|" not in piece:
+            # `regex` and ftfy, which take a while to import, are not needed
+            return tuple(chain.from_iterable(map(self._words.__getitem__, _WORD_OF_ASCII.findall(piece.lower()))))
+        ids = []
+        for word in RULES[self.rules].words(piece):
+            ids += [word] if isinstance(word, int) else self._words[word]
+        return tuple(ids)

@@ -36,6 +36,17 @@ class _Stub:
         pass
 
 
+class _ParameterDict(dict):
+    """Stands for torch.nn.ParameterDict, in which the first textual inversions lie: keeps its tensors, nothing else.
+
+    They are its `_parameters`, in old torch and new (A1111's textual_inversion.py reads those of 1.11 there, too).
+    """
+
+    def __setstate__(self, state):
+        parameters = state.get("_parameters") if isinstance(state, dict) else None
+        self.update(parameters if isinstance(parameters, dict) else {})
+
+
 def pickle_contents(path: Path, kind: str) -> Contents:
     """The tensors of a .pt, .pth, .ckpt or .bin file; in the zip kind their data stay on disk until read."""
     size = regular_file_size(path)
@@ -66,6 +77,9 @@ def _load(path: Path, kind: str) -> object:
                 return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         message = _TERMINAL_CODE.sub("", str(error))
+        if "persistent_load" in message:  # only storages are fetched from outside the pickle, and in old files modules
+            raise FileFormatError(path, "it is of PyTorch's oldest kind and holds whole modules with their source, "
+                                        "not only tensors; nothing was run; get the .safetensors version") from None
         found = next((match[1] for pattern in _FORBIDDEN if (match := pattern.search(message))), None)
         if found is None:
             raise FileFormatError(path, "it begins like a PyTorch file, but its pickle is damaged or holds more than "
@@ -80,12 +94,13 @@ def _load(path: Path, kind: str) -> object:
 
 @contextlib.contextmanager
 def _known_bookkeeping() -> Iterator[None]:
-    """Allow what old .ckpt files hold beside their tensors, as ComfyUI does: an inert stub, and NumPy's numbers."""
+    """Allow what old files hold beside or round their tensors: inert stubs, and NumPy's numbers as ComfyUI does."""
     import numpy
 
     core = numpy._core if hasattr(numpy, "_core") else numpy.core
     allowed = [
         (_Stub, "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint"),
+        (_ParameterDict, "torch.nn.modules.container.ParameterDict"),
         (core.multiarray.scalar, "numpy.core.multiarray.scalar"),
         (core.multiarray.scalar, "numpy._core.multiarray.scalar"),
         numpy.dtype, type(numpy.dtype("float64")), type(numpy.dtype("float32")), type(numpy.dtype("int64")),
@@ -146,7 +161,8 @@ def _flatten(path: Path, value: object, name: str, tensors: dict[str, Tensor], m
     elif isinstance(value, Mapping):
         for key, inner in value.items():
             _flatten(path, inner, f"{name}.{key}" if name else str(key), tensors, metadata, ignored, depth + 1)
-    elif isinstance(value, (list, tuple)) and all(isinstance(inner, Tensor) for inner in value):
+    elif isinstance(value, (list, tuple)) and all(isinstance(inner, (Tensor, Mapping) if not depth else Tensor)
+                                                  for inner in value):
         for index, inner in enumerate(value):
             _flatten(path, inner, f"{name}.{index}" if name else str(index), tensors, metadata, ignored, depth + 1)
     elif name:

@@ -14,6 +14,7 @@ MAX_HEADER_BYTES = 100_000_000  # the limit of the safetensors library, too
 WANTED = "expected a .safetensors file or a PyTorch file with nothing but tensors in it"
 
 _LEGACY_MAGIC = b"\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"  # LONG1, ten bytes: 0x1950a86a20f9469cfc6c
+_PICTURE_EMBEDDING = b"tEXtsd-ti-embedding\0"  # a text chunk of a PNG; a1111 modules/textual_inversion writes it
 _REFUSED = [  # first bytes: what that is
     (b"GGUF", "a GGUF file (quantised for llama.cpp); get the .safetensors version"),
     (b"GGML", "a GGML file (quantised for llama.cpp); get the .safetensors version"),
@@ -58,6 +59,9 @@ def sniff(path: str | PathLike) -> str:
             head = file.read(4096)
     except OSError as error:
         raise FileFormatError(path, f"cannot be read: {error.strerror or error}") from error
+    if head.startswith(b"\x89PNG") and _PICTURE_EMBEDDING in head:
+        raise FileFormatError(path, "this seems to be one of A1111's embeddings in a picture, which are not read "
+                                    "here; get it as .pt or .safetensors")
     for magic, meaning in _REFUSED:
         if head.startswith(magic):
             raise FileFormatError(path, f"this seems to be {meaning}; {WANTED}")

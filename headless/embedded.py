@@ -66,4 +66,6 @@ def _tell_host(folders: Folders, progress: Progress) -> None:
     """Where models lie and previews go, and who is told of the steps of a node."""
     from ..nodes.host import host
 
-    host.set_place(models=folders.models, temp=folders.temp, on_step=progress.step)
+    host.set_place(
+        models=folders.models, temp=folders.temp, on_step=progress.step, output=folders.output, inputs=folders.inputs
+    )

@@ -1,9 +1,11 @@
 """The nodes and the names they are saved under. An id is for ever; inputs are only ever appended."""
 
 from .clip import LoadCLIPModel, ZeroShotClassify
+from .conditioning import CombineConditioning, CompareConditioning, LoadConditioning, SaveConditioning
+from .encode import InspectTokens, TextEncode, TextEncodeSDXL
 from .image import CompareImages, ExampleImage
 from .lora import LoadLoRA
-from .text import LoadTextEncoder, TextEncode
+from .text import LoadTextEncoder
 from .vae import LoadVAE, VAEDecode, VAEEncode
 
 NODE_CLASS_MAPPINGS = {
@@ -17,6 +19,12 @@ NODE_CLASS_MAPPINGS = {
     "CVL_CompareImages": CompareImages,
     "CVL_LoadLoRA": LoadLoRA,
     "CVL_ExampleImage": ExampleImage,
+    "CVL_TextEncodeSDXL": TextEncodeSDXL,
+    "CVL_InspectTokens": InspectTokens,
+    "CVL_CompareConditioning": CompareConditioning,
+    "CVL_CombineConditioning": CombineConditioning,
+    "CVL_SaveConditioning": SaveConditioning,
+    "CVL_LoadConditioning": LoadConditioning,
 }
 
 NODE_DISPLAY_NAME_MAPPINGS = {
@@ -30,4 +38,10 @@ NODE_DISPLAY_NAME_MAPPINGS = {
     "CVL_CompareImages": "Compare Images (CVL)",
     "CVL_LoadLoRA": "Load LoRA (CVL)",
     "CVL_ExampleImage": "Example Image (CVL)",
+    "CVL_TextEncodeSDXL": "Text Encode SDXL (CVL)",
+    "CVL_InspectTokens": "Inspect Tokens (CVL)",
+    "CVL_CompareConditioning": "Compare Conditioning (CVL)",
+    "CVL_CombineConditioning": "Combine Conditioning (CVL)",
+    "CVL_SaveConditioning": "Save Conditioning (CVL)",
+    "CVL_LoadConditioning": "Load Conditioning (CVL)",
 }

@@ -15,6 +15,7 @@ from ..lora import formats as lora_files
 from ..lora.adapters import LoRAError
 from ..lora.match import Match, match
 from ..vae_core import checkpoint as vae_files
+from . import embeddings
 from .host import host
 from .host.vae_network import builder
 
@@ -37,7 +38,7 @@ def text_encoder(paths: Sequence[Path], family_name: str, dtype: str) -> tuple[o
     for path, source in chosen:
         with open_tensors(path) as file:
             parts.append((source, source.translate(file.read(source.names))))
-    clip = host.make_clip(family, parts, dtype)
+    clip = host.make_clip(family, parts, dtype, embeddings.find)
     lines, encoders = [f"family: {family.name}"], []
     for use, (path, source) in zip(family.uses, chosen):
         config = source.config
@@ -83,8 +84,9 @@ def _activation_beside(path: Path) -> str | None:
 def _for_use(use, found, family, paths):
     """The encoder in these files that the family reads in this place."""
     fits = [pair for pair in found if pair[1].family == use.encoder]
-    if not fits and len(family.uses) == 1 and len(found) == 1:
-        fits = found  # a size that no published family has, in a family of one
+    if not fits and len(found) == len(family.uses):
+        mine = found[family.uses.index(use)]  # sizes that no published family has: in the order of the files
+        fits = [mine] if len(found) == 1 or mine[1].family == "custom" else []
     if not fits:
         there = ", ".join(source.family for _, source in found)
         raise FileFormatError(

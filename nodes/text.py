@@ -1,9 +1,8 @@
-"""Text encoders: load one, and turn a prompt into conditioning."""
+"""Text encoders: load one from a file."""
 
 from __future__ import annotations
 
 from . import catalog, loading
-from .host import host
 from .reports import as_json, shown
 
 NONE = "none"
@@ -61,55 +60,3 @@ class LoadTextEncoder:
         names = [file] if second_file == NONE else [file, second_file]
         clip, lines, data = loading.text_encoder([catalog.path("text_encoder", name) for name in names], family, dtype)
         return shown(lines, data, (clip, as_json(data)))
-
-
-class TextEncode:
-    CATEGORY = "CVL/CLIP"
-    DESCRIPTION = (
-        "Turns a prompt into conditioning, exactly as CLIP Text Encode does, and shows how many tokens it used in how "
-        "many chunks of 75. Brackets weight words: (word) by 1.1, (word:1.2) by 1.2."
-    )
-    SEARCH_ALIASES = ["CLIPTextEncode", "prompt", "positive", "negative", "conditioning"]
-    RETURN_TYPES = ("CONDITIONING", "STRING")
-    RETURN_NAMES = ("conditioning", "report")
-    OUTPUT_TOOLTIPS = (
-        "The encoded prompt, for any sampler.",
-        "Tokens and chunks of each encoder, and embeddings that our CLIP did not find, as JSON.",
-    )
-    FUNCTION = "encode"
-    OUTPUT_NODE = True  # queued alone it runs, and shows its report
-
-    @classmethod
-    def INPUT_TYPES(cls):
-        return {
-            "required": {
-                "clip": ("CLIP", {"tooltip": "The text encoder: from our loader or from a stock one."}),
-                "text": (
-                    "STRING",
-                    {
-                        "multiline": True,
-                        "default": "",
-                        "tooltip": "The prompt. An empty one is fine. (word:1.2) raises "
-                        "a word's weight, embedding:name puts in a textual inversion.",
-                    },
-                ),
-            }
-        }
-
-    def encode(self, clip, text):
-        if clip is None:
-            raise ValueError(
-                "a CLIP was expected, but the input is empty: the checkpoint it comes from has no text "
-                "encoder; load one with Load Text Encoder (CVL)"
-            )
-        conditioning, tokens, notes = host.encode_text(clip, text)
-        lines = [_token_line(name, chunks) for name, chunks in tokens.items()] + notes
-        data = {"tokens": tokens, "notes": notes}
-        return shown(lines, data, (conditioning, as_json(data)))
-
-
-def _token_line(encoder: str, chunks: list[int]) -> str:
-    plural = "" if len(chunks) == 1 else "s"
-    return f"{encoder}: {sum(chunks)} tokens in {len(chunks)} chunk{plural}" + (
-        f" ({' + '.join(map(str, chunks))})" if len(chunks) > 1 else ""
-    )

@@ -27,7 +27,7 @@ OUTSIDE = {  # what each folder may import from outside the pack, beside the sta
     "clip_core": {"torch", "ftfy", "regex"},
     "vae_core": {"torch"},
     "lora": {"torch"},
-    "files": {"torch", "safetensors", "numpy", "PIL"},
+    "files": {"torch", "safetensors", "numpy", "PIL", "matplotlib"},
     "training": {"torch"},
     "nodes": set(),
     "nodes/host": {"torch"} | HOST_MODULES,
@@ -36,8 +36,8 @@ OUTSIDE = {  # what each folder may import from outside the pack, beside the sta
 STANDARD = set(__import__("sys").stdlib_module_names)
 READING_ORDER = {  # inside a core a file imports only from files above it
     "clip_core": (
-        "config tokenizer families prompt chunks layers text vision model emphasis encode preprocess zero_shot "
-        "foreign layouts sizes recipe checkpoint"
+        "config tokenizer families prompt a1111 oddities dialects splits chunks conditioning embeddings layers text "
+        "vision model rows cache masked emphasis encode preprocess zero_shot foreign layouts sizes recipe checkpoint"
     ).split(),
     "vae_core": "config layers autoencoder tiny quality refused checkpoint".split(),
     "lora": (

@@ -52,7 +52,7 @@ def test_a_tool_that_collects_the_root_file_alone_is_not_disturbed():
 def test_requirements_name_what_pyproject_names_and_torch_is_not_pinned():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     lines = [line for line in (ROOT / "requirements.txt").read_text().split() if line]
-    assert lines == project["project"]["dependencies"] == ["ftfy", "regex"]
+    assert lines == project["project"]["dependencies"] == ["ftfy", "matplotlib", "regex"]
     folders = {f"clip_vae_lora.{p.parent.relative_to(ROOT).as_posix().replace('/', '.')}" for p in packages()}
     assert set(project["tool"]["setuptools"]["packages"]) == {"clip_vae_lora", *folders}
     assert not (ROOT / "web" / "js").exists() and "web" not in project["tool"]["comfy"]

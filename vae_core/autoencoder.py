@@ -9,10 +9,9 @@ from types import ModuleType
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from .config import VAEConfig
-from .layers import Device, Layers, Level, Middle
+from .config import VAEConfig, fold, unfold
+from .layers import Device, Layers, Level, Middle, activated, as_computed
 
 
 @dataclass(frozen=True)
@@ -65,18 +64,18 @@ class Encoder(nn.Module):
             for i in range(last + 1))
         self.mid = Middle(widths[-1], layers)
         self.norm_out = layers.norm(widths[-1])
-        self.conv_out = layers.conv(widths[-1], 2 * config.latent)
+        self.conv_out = layers.conv(widths[-1], 2 * config.stack_latent)
 
     def to_latent_size(self, pixels: Tensor) -> Tensor:
         """The input convolution and the way down. [B, 3, H, W] -> [B, width, h, w]"""
-        h = self.conv_in(pixels)
+        h = self.conv_in(as_computed(pixels))
         for level in self.down:
             h = level(h)
         return h
 
     def to_moments(self, h: Tensor) -> Tensor:
         """The last norm and convolution. [B, width, h, w] -> [B, 2C, h, w]"""
-        return self.conv_out(functional.silu(self.norm_out(h)))
+        return self.conv_out(activated(self.norm_out(h)))
 
     def forward(self, pixels: Tensor) -> Tensor:
         return self.to_moments(self.mid(self.to_latent_size(pixels)))
@@ -91,7 +90,7 @@ class Decoder(nn.Module):
     def __init__(self, config: VAEConfig, layers: Layers):
         super().__init__()
         widths = (*config.decoder_widths, config.decoder_widths[-1])
-        self.conv_in = layers.conv(config.latent, widths[-1])
+        self.conv_in = layers.conv(config.stack_latent, widths[-1])
         self.mid = Middle(widths[-1], layers)
         self.up = nn.ModuleList(
             Level(widths[i + 1], widths[i], config.blocks + 1, "upsample" if i else None, layers)
@@ -101,7 +100,7 @@ class Decoder(nn.Module):
 
     def at_latent_size(self, z: Tensor) -> Tensor:
         """The input convolution and the middle. [B, C, h, w] -> [B, width, h, w]"""
-        return self.mid(self.conv_in(z))
+        return self.mid(self.conv_in(as_computed(z)))
 
     def to_picture_size(self, h: Tensor) -> Tensor:
         """The way up. [B, width, h, w] -> [B, channels, H, W]"""
@@ -111,10 +110,30 @@ class Decoder(nn.Module):
 
     def to_pixels(self, h: Tensor) -> Tensor:
         """The last norm and convolution. [B, channels, H, W] -> [B, 3, H, W]"""
-        return self.conv_out(functional.silu(self.norm_out(h)))
+        return self.conv_out(activated(self.norm_out(h)))
 
     def forward(self, z: Tensor) -> Tensor:
         return self.to_pixels(self.to_picture_size(self.at_latent_size(z)))
+
+
+class Statistics(nn.Module):
+    """The latent's mean and variance, measured in training: FLUX.2's batch norm without its arithmetic.
+
+    From black-forest-labs/flux2, autoencoder.py; the buffers' names are torch's.
+    """
+
+    EPS = 1e-4
+
+    def __init__(self, channels: int, device: Device):
+        super().__init__()
+        self.register_buffer("running_mean", torch.zeros(channels, device=device))
+        self.register_buffer("running_var", torch.ones(channels, device=device))
+        self.register_buffer("num_batches_tracked", torch.tensor(0, device=device))
+
+    def of(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation where `like` is. -> 2 x [C, 1, 1]"""
+        mean, variance = (t.to(like)[:, None, None] for t in (self.running_mean, self.running_var))
+        return mean, (variance + self.EPS).sqrt()
 
 
 class AutoencoderKL(nn.Module):
@@ -126,35 +145,67 @@ class AutoencoderKL(nn.Module):
     def __init__(self, config: VAEConfig, operations: ModuleType | type = nn, device: Device = None,
                  dtype: torch.dtype | None = None, *, encoder: bool = True, decoder: bool = True):
         super().__init__()
-        layers = Layers(operations, device, dtype)
+        layers, inner = Layers(operations, device, dtype), config.stack_latent
         self.config = config
         self.encoder = Encoder(config, layers) if encoder else None
         self.decoder = Decoder(config, layers) if decoder else None
-        self.quant_conv = layers.conv(2 * config.latent, 2 * config.latent, 1) if config.quant and encoder else None
-        self.post_quant_conv = layers.conv(config.latent, config.latent, 1) if config.quant and decoder else None
+        self.quant_conv = layers.conv(2 * inner, 2 * inner, 1) if config.quant and encoder else None
+        self.bn = Statistics(config.latent, device) if config.patch > 1 else None
+        self.post_quant_conv = layers.conv(inner, inner, 1) if config.quant and decoder else None
 
     def encode(self, pixels: Tensor) -> Posterior:
         """Pixels -1..1 -> the distribution of their raw latent. [B, 3, H, W] -> [B, C, H / factor, W / factor]
 
         Raises ValueError for another shape, a side that is no multiple of `config.factor`, or a VAE without an encoder.
         """
-        if self.encoder is None:
-            raise ValueError("this VAE file holds only a decoder: it turns latents into pictures; load the full VAE "
-                             "to encode a picture")
-        check_pixels(pixels, self.config.image_channels, self.config.factor)
-        moments = self.encoder(pixels)
-        return Posterior.from_moments(moments if self.quant_conv is None else self.quant_conv(moments))
+        self.check_encodes(pixels)
+        return self.posterior_of(self.encoder(pixels))
 
     def decode(self, latent: Tensor) -> Tensor:
         """Raw latent -> pixels, about -1..1, not clamped; a new tensor. [B, C, h, w] -> [B, 3, h*factor, w*factor]
 
         Raises ValueError for another number of channels, or a VAE without a decoder.
         """
+        self.check_decodes(latent)
+        return self.decoder(self.into_decoder(latent))
+
+    def into_encoder(self, pixels: Tensor) -> Tensor:
+        """What `encode` gives its encoder. [B, 3, H, W] -> the same"""
+        return pixels
+
+    def posterior_of(self, moments: Tensor) -> Posterior:
+        """What `encode` makes of its encoder's result. [B, 2 * stack_latent, ..] -> Posterior of [B, C, h, w]"""
+        posterior = Posterior.from_moments(moments if self.quant_conv is None else self.quant_conv(moments))
+        if self.bn is None:
+            return posterior
+        mean, std = self.bn.of(moments)
+        folded = (fold(t, self.config.patch) for t in (posterior.mean, posterior.logvar))
+        return Posterior((next(folded) - mean) / std, next(folded) - 2 * std.log())
+
+    def into_decoder(self, latent: Tensor) -> Tensor:
+        """What `decode` gives its decoder. [B, C, h, w] -> [B, stack_latent, ..]"""
+        if self.bn is not None:
+            mean, std = self.bn.of(latent)
+            latent = unfold(latent * std + mean, self.config.patch)
+        return latent if self.post_quant_conv is None else self.post_quant_conv(latent)
+
+    def as_pixels(self, picture: Tensor) -> Tensor:
+        """What `decode` makes of its decoder's result. [B, 3, H, W] -> the same"""
+        return picture
+
+    def check_encodes(self, pixels: Tensor) -> None:
+        """Raises ValueError where `encode` does."""
+        if self.encoder is None:
+            raise ValueError("this VAE file holds only a decoder: it turns latents into pictures; load the full VAE "
+                             "to encode a picture")
+        check_pixels(pixels, self.config.image_channels, self.config.factor)
+
+    def check_decodes(self, latent: Tensor) -> None:
+        """Raises ValueError where `decode` does."""
         if self.decoder is None:
             raise ValueError("this VAE file holds only an encoder: it turns pictures into latents; load the full VAE "
                              "to decode a latent")
         check_latent(latent, self.config.latent)
-        return self.decoder(latent if self.post_quant_conv is None else self.post_quant_conv(latent))
 
 
 def check_pixels(pixels: Tensor, channels: int, factor: int) -> None:

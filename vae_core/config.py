@@ -21,20 +21,24 @@ class VAEConfig:
     """An AutoencoderKL in numbers; its level `i` is `channels * multipliers[i]` wide at 1 / 2**i of the picture's size.
 
     The published SD1 layout is `VAEConfig(128, (1, 2, 4, 4), 2, 4, True)`; SD3's and Flux.1's is the same with
-    `latent=16, quant=False`.
+    `latent=16, quant=False`. FLUX.2's has 32 channels between its halves; ComfyUI's latent, and ours, is that one
+    normalised by a batch norm's statistics, `patch` x `patch` cells folded into the channels: `latent=128, patch=2`.
     """
 
     channels: int                       # width at the picture's size
     multipliers: tuple[float, ...]      # width of each level, in units of `channels`; whole numbers in every known file
     blocks: int                         # residual blocks per level of the encoder; the decoder has one more
-    latent: int                         # channels of the latent
+    latent: int                         # channels of the latent: those between the halves, times patch * patch
     quant: bool                         # 1x1 convolutions on both sides of the latent
     decoder_channels: int | None = None  # the decoder's own width where it differs (None: as the encoder)
     image_channels: int = 3
+    patch: int = 1                      # FLUX.2: 2
 
     def __post_init__(self):
         if not self.multipliers or min(self.blocks, self.latent, self.image_channels) < 1:
             raise ValueError(f"a VAE needs at least one level, one block, one latent and one image channel, not {self}")
+        if self.latent % self.patch**2:
+            raise ValueError(f"{self.latent} latent channels are no whole number of {self.patch} x {self.patch} cells")
         for width in (self.channels, *self.widths, *self.decoder_widths):
             if width < NORM_GROUPS or width % NORM_GROUPS:
                 raise ValueError(f"every width of a VAE is a multiple of {NORM_GROUPS} (its norms have that many "
@@ -51,9 +55,14 @@ class VAEConfig:
         return tuple(round((self.decoder_channels or self.channels) * m) for m in self.multipliers)
 
     @property
+    def stack_latent(self) -> int:
+        """Channels between the two halves."""
+        return self.latent // self.patch**2
+
+    @property
     def factor(self) -> int:
         """Picture pixels per latent cell, along each side."""
-        return 2 ** (len(self.multipliers) - 1)
+        return 2 ** (len(self.multipliers) - 1) * self.patch
 
 
 @dataclass(frozen=True)
@@ -76,6 +85,8 @@ FAMILIES = {
     "upscaler": Family("SD x4 upscaler", 4, (0.08333,)),
     "sd3": Family("SD3, SD3.5", 16, (1.5305,), (0.0609,)),
     "flux": Family("Flux.1, Lumina 2, HiDream, OmniGen 2, Chroma, Z-Image", 16, (0.3611,), (0.1159,)),
+    "flux2": Family("FLUX.2 (its autoencoder normalises the latent itself)", 128, (1.0,)),
+    "sana": Family("Sana", 32, (0.41407,)),
 }
 
 
@@ -104,3 +115,21 @@ def _numbers(latent: Tensor, family: str) -> tuple[Tensor, Tensor]:
     numbers = (torch.tensor(n, device=latent.device, dtype=latent.dtype).view(1, -1, 1, 1)
                for n in (found.scale, found.shift))
     return next(numbers), next(numbers)
+
+
+def prior_sample(noise: Tensor, family: str) -> Tensor:
+    """Standard normal noise with the statistics that the family's raw latents have. [B, C, h, w] -> [B, C, h, w]
+
+    A diffusion model's latents are about standard normal in model space: that is what scale and shift are for.
+    """
+    return to_raw(noise, family)
+
+
+def fold(x: Tensor, patch: int) -> Tensor:
+    """patch x patch cells into the channels, the channel number slowest. [B, C, H, W] -> [B, C*p*p, H/p, W/p]"""
+    return torch.nn.functional.pixel_unshuffle(x, patch) if patch > 1 else x
+
+
+def unfold(x: Tensor, patch: int) -> Tensor:
+    """The inverse of `fold`. [B, C*p*p, h, w] -> [B, C, h*p, w*p]"""
+    return torch.nn.functional.pixel_shuffle(x, patch) if patch > 1 else x

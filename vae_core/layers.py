@@ -1,9 +1,11 @@
 """The four parts an AutoencoderKL is made of: residual block, attention, down, up.
 
 From CompVis/latent-diffusion, ldm/modules/diffusionmodules/model.py; attribute names are its tensor names. Every layer
-comes from the `operations` namespace (Conv2d, GroupNorm) and its weight is used only through that layer's forward.
+comes from the `operations` namespace (Conv2d, GroupNorm) and its weight is used only through that layer's forward: a
+host may cast, patch or move it there.
 """
 
+from functools import lru_cache
 from types import ModuleType
 
 import torch
@@ -13,6 +15,17 @@ from torch.nn import functional
 from .config import NORM_EPS, NORM_GROUPS
 
 Device = torch.device | str | None
+_SCORES = 1 << 26  # attention scores held at once, where a device computes them at all
+
+
+def activated(x: Tensor) -> Tensor:
+    """silu of a tensor that nobody else holds: in its own memory where no gradient is wanted. Any shape -> the same."""
+    return functional.silu(x, inplace=not torch.is_grad_enabled())
+
+
+def as_computed(x: Tensor) -> Tensor:
+    """With the channels last in memory on a processor, where convolutions are faster so. [B, C, H, W] -> the same"""
+    return x.contiguous(memory_format=torch.channels_last) if x.device.type == "cpu" else x
 
 
 class Layers:
@@ -28,9 +41,70 @@ class Layers:
         return self.operations.Conv2d(inner, outer, size, stride=stride, padding=padding, bias=bias,
                                       device=self.device, dtype=self.dtype)
 
+    def up_conv(self, inner: int, outer: int, bias: bool = True) -> nn.Module:
+        """Nearest-neighbour doubling and a 3x3 convolution in one. [B, inner, H, W] -> [B, outer, 2H, 2W]"""
+        return _doubling(self.operations.Conv2d)(inner, outer, 3, padding=1, bias=bias, device=self.device,
+                                                 dtype=self.dtype)
+
     def norm(self, channels: int, groups: int = NORM_GROUPS, eps: float = NORM_EPS) -> nn.Module:
         """A group norm with a weight and a bias per channel. [B, C, H, W] -> [B, C, H, W]"""
         return self.operations.GroupNorm(groups, channels, eps=eps, affine=True, device=self.device, dtype=self.dtype)
+
+
+@lru_cache(maxsize=8)
+def _doubling(convolution: type[nn.Conv2d]) -> type[nn.Conv2d]:
+    """The namespace's own convolution, its 3x3 weight applied to the input doubled in size.
+
+    `_conv_forward` is where torch's layer, and a host's, hands over the weight it has just cast.
+    """
+
+    class DoublingConv2d(convolution):
+        doubles = True
+
+        def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+            return doubled(x, weight, bias)
+
+    return DoublingConv2d
+
+
+def doubled(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """conv2d(interpolate(x, 2, "nearest"), weight, bias, padding=1), as four 2x2 convolutions before the doubling.
+
+    A pixel of the doubled input is one of only 2x2 cells below a 3x3 kernel, so kernel taps that meet the same cell
+    are summed (Shi et al. 2016, "Is the deconvolution layer the same as a convolutional layer?"): 16 taps for the
+    four pixels of a cell instead of 36. [B, C, H, W], [D, C, 3, 3] and [D] -> [B, D, 2H, 2W]
+    """
+    height, width = x.shape[2:]
+    kernels = _summed(weight)
+    parts = (functional.conv2d(x, kernel, bias, padding=1)[:, :, row:row + height, column:column + width]
+             for (row, column), kernel in kernels)
+    if torch.is_grad_enabled():
+        both = torch.stack(tuple(parts), 2).unflatten(2, (2, 2))                    # [B, D, 2, 2, H, W]
+        return both.permute(0, 1, 4, 2, 5, 3).flatten(4).flatten(2, 3)
+    out = None
+    for (row, column), part in zip((place for place, _ in kernels), parts):
+        if out is None:
+            shape = (len(x), len(weight), 2 * height, 2 * width)
+            out = torch.empty(shape, dtype=part.dtype, device=x.device, memory_format=_format(part))
+        out[:, :, row::2, column::2] = part
+    return out
+
+
+def _format(x: Tensor) -> torch.memory_format:
+    return torch.channels_last if x.stride(1) == 1 else torch.contiguous_format
+
+
+def _summed(weight: Tensor) -> list[tuple[tuple[int, int], Tensor]]:
+    """The four kernels by the place of their pixel in the doubled cell. [D, C, 3, 3] -> 4 x [D, C, 2, 2]"""
+    wide = weight.to(torch.promote_types(weight.dtype, torch.float32))
+    rows = {0: (wide[:, :, 0], wide[:, :, 1] + wide[:, :, 2]), 1: (wide[:, :, 0] + wide[:, :, 1], wide[:, :, 2])}
+    kernels = []
+    for row, pair in rows.items():
+        tall = torch.stack(pair, 2)                                                 # [D, C, 2, 3]
+        for column, columns in ((0, (tall[..., 0], tall[..., 1] + tall[..., 2])),
+                                (1, (tall[..., 0] + tall[..., 1], tall[..., 2]))):
+            kernels.append(((row, column), torch.stack(columns, 3).to(weight.dtype)))
+    return kernels
 
 
 class ResidualBlock(nn.Module):
@@ -47,9 +121,24 @@ class ResidualBlock(nn.Module):
             self.nin_shortcut = layers.conv(inner, outer, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        h = self.conv1(functional.silu(self.norm1(x)))
-        h = self.conv2(functional.silu(self.norm2(h)))
-        return h + (self.nin_shortcut(x) if hasattr(self, "nin_shortcut") else x)
+        return added(self.second(self.norm2(self.first(self.norm1(x)))), self.shortcut(x))
+
+    def first(self, normed: Tensor) -> Tensor:
+        """The first half, of the normalised input; its memory may be used. [B, inner, H, W] -> [B, outer, H, W]"""
+        return self.conv1(activated(normed))
+
+    def second(self, normed: Tensor) -> Tensor:
+        """The second half, of the first one's normalised result, likewise. [B, outer, H, W] -> [B, outer, H, W]"""
+        return self.conv2(activated(normed))
+
+    def shortcut(self, x: Tensor) -> Tensor:
+        """What is added to the second half. [B, inner, H, W] -> [B, outer, H, W]"""
+        return self.nin_shortcut(x) if hasattr(self, "nin_shortcut") else x
+
+
+def added(x: Tensor, y: Tensor) -> Tensor:
+    """x + y for an x that nobody else holds: in its own memory where no gradient is wanted. Any shape -> the same."""
+    return x + y if torch.is_grad_enabled() else x.add_(y)
 
 
 class Attention(nn.Module):
@@ -62,10 +151,24 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.norm(x)
-        q, k, v = (conv(h).flatten(2).transpose(1, 2).unsqueeze(1).contiguous()        # [B, 1, H*W, C]
-                   for conv in (self.q, self.k, self.v))
-        h = functional.scaled_dot_product_attention(q, k, v)
-        return x + self.proj_out(h.squeeze(1).transpose(1, 2).reshape(x.shape))
+        return added(self.looked_up(h, _in_rows(self.k(h)), _in_rows(self.v(h))), x)
+
+    def looked_up(self, normed: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """What the cells of `normed` find among keys and values. [B, C, H, W], 2 x [B, 1, N, C] -> [B, C, H, W]
+
+        A part of the queries at a time: the memory of a score for each pair of cells is never needed.
+        """
+        queries = _in_rows(self.q(normed))
+        parts = queries.split(max(1, _SCORES // keys.shape[2]), dim=2)
+        found = [functional.scaled_dot_product_attention(part, keys, values) for part in parts]
+        found = found[0] if len(found) == 1 else torch.cat(found, 2)
+        found = found.squeeze(1).unflatten(1, normed.shape[2:]).permute(0, 3, 1, 2)   # channels last in memory
+        return self.proj_out(found if normed.device.type == "cpu" else found.contiguous())
+
+
+def _in_rows(x: Tensor) -> Tensor:
+    """One row of channels for each cell. [B, C, H, W] -> [B, 1, H*W, C]"""
+    return x.flatten(2).transpose(1, 2).unsqueeze(1).contiguous()
 
 
 class Down(nn.Module):
@@ -87,10 +190,10 @@ class Up(nn.Module):
 
     def __init__(self, channels: int, layers: Layers):
         super().__init__()
-        self.conv = layers.conv(channels, channels)
+        self.conv = layers.up_conv(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(functional.interpolate(x, scale_factor=2.0, mode="nearest"))
+        return self.conv(x)
 
 
 class Middle(nn.Module):

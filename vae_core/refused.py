@@ -15,8 +15,6 @@ class LayoutError(ValueError):
 
 _OTHER_AUTOENCODERS = (  # what it is, and the tensors that only it has
     ("the video decoder of Stable Video Diffusion", ("decoder.mid.block_1.mix_factor", "decoder.time_conv_out.weight")),
-    ("the FLUX.2 autoencoder, which this version does not read yet",
-     ("bn.running_mean", "encoder.quant_conv.weight", "decoder.post_quant_conv.weight")),
     ("a VQ autoencoder (its latent is a codebook, not a normal distribution)", ("quantize.embedding.weight",)),
     ("stage A of Stable Cascade", ("vquantizer.codebook.weight",)),
     ("the stage C encoder or previewer of Stable Cascade",
@@ -66,8 +64,6 @@ def other_autoencoder(shapes: Shapes) -> str | None:
     for title, tell_tales in _OTHER_AUTOENCODERS:
         if any(name in shapes for name in tell_tales):
             return title
-    if shapes.get("17.weight", ())[1:2] == (64,) and shapes.get("0.weight", ())[:1] == (32,):
-        return "the tiny autoencoder for Sana (taesana), which this version does not read yet"
     into_decoder = shapes.get("decoder.conv_in.weight", ())
     if into_decoder[1:2] == (64,) and "decoder.up.5.block.0.norm1.weight" in shapes:
         return "the HunyuanImage 2.1 VAE"

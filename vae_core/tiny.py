@@ -1,8 +1,9 @@
 """The TAESD family: two small stacks of convolutions that imitate a big VAE, in about 1 % of its time.
 
 From madebyollin/taesd (taesd.py): taesd, taesdxl, taesd3, taef1, and taef2, whose middle blocks look at the whole
-picture through a group norm. The stacks work in model space and on pictures in 0..1; this class takes and gives what
-ComfyUI does: pixels in -1..1, raw latents, and for taef2 the Flux.2 latent with 2 x 2 cells folded into 128 channels.
+picture through a group norm, and taesana (Sana's DC-AE, 32 px per cell). The stacks work in model space and on
+pictures in 0..1; this class takes and gives what ComfyUI does: pixels in -1..1, raw latents, and for taef2 the Flux.2
+latent with 2 x 2 cells folded into 128 channels.
 Tensor names are ComfyUI's own: `taesd_encoder.N`, `taesd_decoder.N`, `vae_scale`, `vae_shift`.
 """
 
@@ -13,11 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from .autoencoder import check_latent, check_pixels
-from .layers import Device, Layers
+from .config import fold, unfold
+from .layers import Device, Layers, as_computed
 
 WIDTH = 64
 _POOL_GROUPS, _POOL_EPS = 4, 1e-5
-_CELL_PX = 8
+_CELL_PX, _DEEP_CELL_PX = 8, 32
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,15 @@ class TinyConfig:
     scale: float = 1.0
     shift: float = 0.0
     patch: int = 1          # taef2: 2
+    deep: bool = False      # taesana: two more halvings
+    image_channels: int = 3
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels at the picture's size and at the next."""
+        return (WIDTH, WIDTH)
+
+    decoder_widths = widths
 
     @property
     def stack_latent(self) -> int:
@@ -38,7 +49,7 @@ class TinyConfig:
     @property
     def factor(self) -> int:
         """Picture pixels per latent cell, along each side."""
-        return _CELL_PX * self.patch
+        return (_DEEP_CELL_PX if self.deep else _CELL_PX) * self.patch
 
 
 class Clamp(nn.Module):
@@ -51,16 +62,16 @@ class Clamp(nn.Module):
 class Block(nn.Module):
     """relu(x + three convolutions of x); with `pooled`, a wide normalised 1x1 path is added first.
 
-    [B, 64, H, W] -> [B, 64, H, W]
+    [B, width, H, W] -> [B, width, H, W]
     """
 
-    def __init__(self, layers: Layers, pooled: bool = False):
+    def __init__(self, layers: Layers, pooled: bool = False, width: int = WIDTH):
         super().__init__()
-        self.conv = nn.Sequential(layers.conv(WIDTH, WIDTH), nn.ReLU(), layers.conv(WIDTH, WIDTH), nn.ReLU(),
-                                  layers.conv(WIDTH, WIDTH))
-        wide = 4 * WIDTH
-        self.pool = nn.Sequential(layers.conv(WIDTH, wide, 1, bias=False), layers.norm(wide, _POOL_GROUPS, _POOL_EPS),
-                                  nn.ReLU(), layers.conv(wide, WIDTH, 1, bias=False)) if pooled else None
+        self.conv = nn.Sequential(layers.conv(width, width), nn.ReLU(), layers.conv(width, width), nn.ReLU(),
+                                  layers.conv(width, width))
+        wide = 4 * width
+        self.pool = nn.Sequential(layers.conv(width, wide, 1, bias=False), layers.norm(wide, _POOL_GROUPS, _POOL_EPS),
+                                  nn.ReLU(), layers.conv(wide, width, 1, bias=False)) if pooled else None
 
     def forward(self, x: Tensor) -> Tensor:
         if self.pool is not None:
@@ -69,8 +80,12 @@ class Block(nn.Module):
 
 
 def _encoder(config: TinyConfig, layers: Layers) -> nn.Sequential:
-    """Pictures 0..1 -> model-space latent. [B, 3, H, W] -> [B, C, H / 8, W / 8]"""
+    """Pictures 0..1 -> model-space latent. [B, 3, H, W] -> [B, C, H / 8, W / 8]; deep: / 32"""
     stack = [layers.conv(3, WIDTH), Block(layers)]
+    if config.deep:
+        half = WIDTH // 2
+        stack = [layers.conv(3, half, stride=2), nn.ReLU(), layers.conv(half, WIDTH, stride=2), nn.ReLU()]
+        stack += [Block(layers)]
     for last in (False, False, True):
         stack += [layers.conv(WIDTH, WIDTH, stride=2, bias=False)]
         stack += [Block(layers, config.pooled and last) for _ in range(3)]
@@ -78,11 +93,13 @@ def _encoder(config: TinyConfig, layers: Layers) -> nn.Sequential:
 
 
 def _decoder(config: TinyConfig, layers: Layers) -> nn.Sequential:
-    """Model-space latent -> pictures, about 0..1. [B, C, h, w] -> [B, 3, 8h, 8w]"""
-    stack = [Clamp(), layers.conv(config.stack_latent, WIDTH), nn.ReLU()]
-    for first in (True, False, False):
-        stack += [Block(layers, config.pooled and first) for _ in range(3)]
-        stack += [nn.Upsample(scale_factor=2), layers.conv(WIDTH, WIDTH, bias=False)]
+    """Model-space latent -> pictures, about 0..1. [B, C, h, w] -> [B, 3, 8h, 8w]; deep: 32h"""
+    widths = (4 * WIDTH, 2 * WIDTH, WIDTH, WIDTH, WIDTH, WIDTH) if config.deep else (WIDTH,) * 4
+    stack = [Clamp(), layers.conv(config.stack_latent, widths[0]), nn.ReLU()]
+    for width, after in zip(widths, widths[1:]):
+        stack += [Block(layers, config.pooled and len(stack) < 6, width) for _ in range(3)]
+        # published: one module doubles the size, the next convolves
+        stack += [nn.Identity(), layers.up_conv(width, after, bias=False)]
     return nn.Sequential(*stack, Block(layers), layers.conv(WIDTH, 3))
 
 
@@ -104,29 +121,42 @@ class TinyAutoencoder(nn.Module):
 
         Raises ValueError for another shape, a side that is no multiple of `config.factor`, or without an encoder.
         """
-        if self.taesd_encoder is None:
-            raise ValueError("this tiny VAE has only its decoder: load its encoder file too to encode a picture")
-        check_pixels(pixels, 3, self.config.factor)
-        latent = self.taesd_encoder(pixels * 0.5 + 0.5) / self.vae_scale.to(pixels) + self.vae_shift.to(pixels)
-        return fold(latent, self.config.patch)
+        self.check_encodes(pixels)
+        return self.as_latent(self.taesd_encoder(self.into_encoder(pixels)))
 
     def decode(self, latent: Tensor) -> Tensor:
         """Raw latent -> pixels, about -1..1, not clamped; a new tensor. [B, C, h, w] -> [B, 3, h*factor, w*factor]
 
         Raises ValueError for another number of channels, or without a decoder.
         """
+        self.check_decodes(latent)
+        return self.as_pixels(self.taesd_decoder(self.into_decoder(latent)))
+
+    def into_encoder(self, pixels: Tensor) -> Tensor:
+        """What `encode` gives its stack: 0..1. [B, 3, H, W] -> the same"""
+        return as_computed(pixels * 0.5 + 0.5)
+
+    def as_latent(self, latent: Tensor) -> Tensor:
+        """What `encode` makes of its stack's result. [B, stack_latent, ..] -> [B, C, h, w]"""
+        return fold(latent / self.vae_scale.to(latent) + self.vae_shift.to(latent), self.config.patch).contiguous()
+
+    def into_decoder(self, latent: Tensor) -> Tensor:
+        """What `decode` gives its stack. [B, C, h, w] -> [B, stack_latent, ..]"""
+        latent = unfold(latent, self.config.patch)
+        return as_computed((latent - self.vae_shift.to(latent)) * self.vae_scale.to(latent))
+
+    def as_pixels(self, picture: Tensor) -> Tensor:
+        """What `decode` makes of its stack's result. [B, 3, H, W] -> the same"""
+        return (picture - 0.5) * 2
+
+    def check_encodes(self, pixels: Tensor) -> None:
+        """Raises ValueError where `encode` does."""
+        if self.taesd_encoder is None:
+            raise ValueError("this tiny VAE has only its decoder: load its encoder file too to encode a picture")
+        check_pixels(pixels, 3, self.config.factor)
+
+    def check_decodes(self, latent: Tensor) -> None:
+        """Raises ValueError where `decode` does."""
         if self.taesd_decoder is None:
             raise ValueError("this tiny VAE has only its encoder: load its decoder file too to decode a latent")
         check_latent(latent, self.config.latent)
-        latent = (unfold(latent, self.config.patch) - self.vae_shift.to(latent)) * self.vae_scale.to(latent)
-        return (self.taesd_decoder(latent) - 0.5) * 2
-
-
-def fold(x: Tensor, patch: int) -> Tensor:
-    """patch x patch cells into the channels, the channel number slowest. [B, C, H, W] -> [B, C*p*p, H/p, W/p]"""
-    return nn.functional.pixel_unshuffle(x, patch) if patch > 1 else x
-
-
-def unfold(x: Tensor, patch: int) -> Tensor:
-    """The inverse of `fold`. [B, C*p*p, h, w] -> [B, C, h*p, w*p]"""
-    return nn.functional.pixel_shuffle(x, patch) if patch > 1 else x

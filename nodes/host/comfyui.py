@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import comfy.model_management as management
@@ -11,19 +11,29 @@ import folder_paths
 from torch import Tensor
 
 from ...files.images import write_png
-from .comfyui_clip import clip_network, device_of, encode_text, make_clip, make_clip_model
+from . import comfyui_routes  # noqa: F401  registers the route for the live token count
+from .comfyui_clip import clip_network, device_of, make_clip, make_clip_model
+from .comfyui_files import data_names, data_path, output_entry, output_path, saves_workflow
 from .comfyui_patches import patched, weights
+from .comfyui_prompts import encode_plainly, encode_prompt, text_encoders
 from .comfyui_vae import decode_latent, encode_image, latent_channels, make_vae, pixels_per_cell
 
 __all__ = [
-    "absent", "clip_network", "decode_latent", "device_of", "encode_image", "encode_text", "folder_names",
-    "folder_path",
-    "latent_channels", "make_clip", "make_clip_model", "make_vae", "patched", "pixels_per_cell", "progress",
-    "save_preview", "set_place", "weights",
+    "absent", "clip_network", "data_names", "data_path", "decode_latent", "device_of", "encode_image",
+    "encode_plainly", "encode_prompt", "folder_names", "folder_path", "latent_channels", "make_clip",
+    "make_clip_model", "make_vae", "output_entry", "output_path", "patched", "pixels_per_cell", "progress",
+    "save_preview", "saves_workflow", "set_place", "text_encoders", "weights",
 ]  # fmt: skip
 
 
-def set_place(*, models: Path | None, temp: Path, on_step: Callable[[int, int], None]) -> None:
+def set_place(
+    *,
+    models: Path | None,
+    temp: Path,
+    on_step: Callable[[int, int], None],
+    output: Path | None = None,
+    inputs: Sequence[Path] = (),
+) -> None:
     """Nothing to do: ComfyUI has folders and a progress bar of its own."""
 
 

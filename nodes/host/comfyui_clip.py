@@ -14,7 +14,6 @@ import comfy.model_management as management
 import comfy.model_patcher
 import comfy.ops
 import comfy.sd
-import comfy.sd1_clip
 import folder_paths
 import torch
 from torch import Tensor, nn
@@ -23,7 +22,7 @@ from ...clip_core.checkpoint import TextSource
 from ...clip_core.config import CLIPConfig
 from ...clip_core.families import Family
 from ...clip_core.model import CLIP
-from .text_encoders import PromptTokenizer, TokenLists, Towers, as_dtype, used_tokens
+from .text_encoders import FindEmbedding, PromptTokenizer, TokenLists, Towers, as_dtype
 
 OPERATIONS = comfy.ops.manual_cast  # weights stay as they are and are cast to the input's type at use
 
@@ -36,14 +35,19 @@ class ComfyTowers(Towers):
         return hidden.to(management.intermediate_device()), pooled.to(management.intermediate_device())
 
 
-def make_clip(family: Family, parts: Sequence[tuple[TextSource, Mapping[str, Tensor]]], dtype: str) -> comfy.sd.CLIP:
+def make_clip(
+    family: Family,
+    parts: Sequence[tuple[TextSource, Mapping[str, Tensor]]],
+    dtype: str,
+    find_embedding: FindEmbedding,
+) -> comfy.sd.CLIP:
     sources = [source for source, _ in parts]
 
     def network(device, dtype, model_options) -> ComfyTowers:
         return ComfyTowers(family, sources, OPERATIONS, device, dtype)
 
     def tokenizer(embedding_directory=None, tokenizer_data=None) -> PromptTokenizer:
-        return PromptTokenizer(family, sources, _find_embedding)
+        return PromptTokenizer(family, sources, find_embedding)
 
     chosen = as_dtype(dtype)
     clip = comfy.sd.CLIP(
@@ -54,17 +58,6 @@ def make_clip(family: Family, parts: Sequence[tuple[TextSource, Mapping[str, Ten
     )
     clip.cond_stage_model.load_parts([state for _, state in parts])
     return clip
-
-
-def _find_embedding(name: str, encoder: str, width: int) -> Tensor | None:
-    folders = folder_paths.get_folder_paths("embeddings")
-    return comfy.sd1_clip.load_embed(name, folders, width, encoder)
-
-
-def encode_text(clip: comfy.sd.CLIP, text: str) -> tuple[list, dict[str, list[int]], list[str]]:
-    tokens = clip.tokenize(text)
-    notes = clip.tokenizer.notes(text) if isinstance(clip.tokenizer, PromptTokenizer) else []
-    return clip.encode_from_tokens_scheduled(tokens), used_tokens(tokens), notes
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,12 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from ...clip_core.checkpoint import TextSource
+    from ...clip_core.chunks import Chunk
     from ...clip_core.config import CLIPConfig
     from ...clip_core.families import Family
     from ...lora.adapters import LoRA
+    from .prompt_encoding import How, TextEncoders
+    from .text_encoders import FindEmbedding
     from .vae_network import VAENetwork
 
 CLIP = object
@@ -30,9 +33,17 @@ Latent = dict
 class Host(Protocol):
     """Folders, running, and the objects that travel along the wires."""
 
-    def set_place(self, *, models: Path | None, temp: Path, on_step: Callable[[int, int], None]) -> None:
+    def set_place(
+        self,
+        *,
+        models: Path | None,
+        temp: Path,
+        on_step: Callable[[int, int], None],
+        output: Path | None = None,
+        inputs: Sequence[Path] = (),
+    ) -> None:
         """For a run without ComfyUI: the models folder (None: the pack's own), where previews go, and who is told
-        `(done, total)` while a node works and may raise to stop it."""
+        `(done, total)` while a node works and may raise to stop it; where data is saved, and found besides."""
 
     def folder_names(self, folder: str) -> list[str]:
         """The model files in one of the host's model folders ("loras", "vae", ...), sorted."""
@@ -43,17 +54,51 @@ class Host(Protocol):
     def save_preview(self, image: Tensor, prefix: str) -> list[dict[str, str]]:
         """Write [B, H, W, 3] in 0..1 as PNGs into the temporary folder; the entries for `ui.images`."""
 
+    def output_path(self, prefix: str, suffix: str) -> Path:
+        """The next free `PREFIX_00001_SUFFIX` in the output folder. Raises ValueError where that leads out of it."""
+
+    def output_entry(self, path: Path) -> dict[str, str]:
+        """That file as a node's `ui` tells it: filename, subfolder and type."""
+
+    def data_names(self, suffix: str) -> list[str]:
+        """Files with this suffix: "sub/a.x [output]" of the output folder, then "a.x" of the input folder."""
+
+    def data_path(self, name: str) -> Path:
+        """Where a file of that name is. Raises FileNotFoundError."""
+
+    def saves_workflow(self) -> bool:
+        """Whether what is saved may hold the workflow it comes from."""
+
     def progress(self, total: int) -> Callable[[int, int], None]:
         """`on_step(done, total)`: moves the bar, and raises when the user has cancelled."""
 
     def absent(self, why: str) -> object:
         """What an output carries that nothing was connected for: its consumer is told `why`."""
 
-    def make_clip(self, family: Family, parts: Sequence[tuple[TextSource, Mapping[str, Tensor]]], dtype: str) -> CLIP:
-        """A CLIP object from what was found in a file and its state dict for each use of the family, in its order."""
+    def make_clip(
+        self,
+        family: Family,
+        parts: Sequence[tuple[TextSource, Mapping[str, Tensor]]],
+        dtype: str,
+        find_embedding: FindEmbedding,
+    ) -> CLIP:
+        """A CLIP object from what was found in a file and its state dict for each use of the family, in its order;
+        `find_embedding` is for prompts that other nodes than ours put into it.
+        """
 
-    def encode_text(self, clip: CLIP, text: str) -> tuple[Conditioning, dict[str, list[int]], list[str]]:
-        """The conditioning; for each encoder the tokens used in each chunk of 77; what was odd, as sentences."""
+    def text_encoders(self, clip: CLIP) -> TextEncoders:
+        """The CLIP encoders of a CLIP object, and the others in it."""
+
+    def encode_prompt(
+        self, clip: CLIP, chunks: Mapping[str, Sequence[Chunk]], text: str, how: How, extra: Mapping[str, object]
+    ) -> tuple[Conditioning, list[str]]:
+        """The conditioning of one part of a prompt, and what the weighting has to say: chunks by encoder key, all of
+        one number; `text` is for the encoders that the host reads by itself, `extra` goes into the conditioning's
+        dictionary.
+        """
+
+    def encode_plainly(self, clip: CLIP, text: str, extra: Mapping[str, object]) -> Conditioning:
+        """The conditioning as the host makes it alone, for a CLIP without a CLIP encoder."""
 
     def make_clip_model(self, config: CLIPConfig, state: Mapping[str, Tensor], dtype: str) -> ClipModel:
         """Both encoders as one object, under the host's memory management."""

@@ -1,13 +1,13 @@
 """Without ComfyUI: the same functions over plain folders and plain networks, for `headless/run.py` and for tests.
 
-Models are looked for in `models/<folder>` of this pack; previews go where `set_place` says.
+Models are looked for in `models/<folder>` of this pack; previews and data go where `set_place` says.
 Networks compute on the GPU where torch has one, in float32 unless the node says otherwise.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -15,20 +15,24 @@ import torch
 from torch import Tensor, nn
 
 from ...clip_core.checkpoint import TextSource
+from ...clip_core.chunks import Chunk
 from ...clip_core.config import CLIPConfig
 from ...clip_core.families import Family
 from ...clip_core.model import CLIP
+from ...clip_core.rows import Run
 from ...files.images import next_path, write_png
 from ...lora.adapters import LoRA
+from . import data_folders
 from .patching import with_patches
-from .text_encoders import PromptTokenizer, Towers, as_dtype, used_tokens
+from .prompt_encoding import How, StandIn, TextEncoders, as_pairs, inference, stand_in, with_stand_ins
+from .text_encoders import FindEmbedding, PromptTokenizer, Tower, Towers, as_dtype
 from .vae_network import KLNetwork, VAENetwork, sampled
 
 __all__ = [
-    "absent", "clip_network", "decode_latent", "device_of", "encode_image", "encode_text", "folder_names",
-    "folder_path",
-    "latent_channels", "make_clip", "make_clip_model", "make_vae", "patched", "pixels_per_cell", "progress",
-    "save_preview", "set_place", "weights",
+    "absent", "clip_network", "data_names", "data_path", "decode_latent", "device_of", "encode_image",
+    "encode_plainly", "encode_prompt", "folder_names", "folder_path", "latent_channels", "make_clip",
+    "make_clip_model", "make_vae", "output_entry", "output_path", "patched", "pixels_per_cell", "progress",
+    "save_preview", "saves_workflow", "set_place", "text_encoders", "weights",
 ]  # fmt: skip
 
 MODEL_FILES = {".safetensors", ".sft", ".ckpt", ".pt", ".pth", ".bin"}
@@ -41,13 +45,23 @@ class _Place:
     models: Path = Path(__file__).resolve().parents[2] / "models"
     temp: Path = field(default_factory=lambda: Path(tempfile.gettempdir()) / "clip_vae_lora")
     on_step: Callable[[int, int], None] = lambda done, total: None
+    output: Path = field(default_factory=lambda: Path(tempfile.gettempdir()) / "clip_vae_lora" / "output")
+    inputs: Sequence[Path] = ()
 
 
 _place = _Place()
 
 
-def set_place(*, models: Path | None, temp: Path, on_step: Callable[[int, int], None]) -> None:
+def set_place(
+    *,
+    models: Path | None,
+    temp: Path,
+    on_step: Callable[[int, int], None],
+    output: Path | None = None,
+    inputs: Sequence[Path] = (),
+) -> None:
     _place.models, _place.temp, _place.on_step = models or _place.models, temp, on_step
+    _place.output, _place.inputs = output or _place.output, inputs
 
 
 def folder_names(folder: str) -> list[str]:
@@ -76,6 +90,26 @@ def save_preview(image: Tensor, prefix: str) -> list[dict[str, str]]:
     return entries
 
 
+def output_path(prefix: str, suffix: str) -> Path:
+    return next_path(_place.output, prefix, suffix)
+
+
+def output_entry(path: Path) -> dict[str, str]:
+    return data_folders.entry(_place.output, path)
+
+
+def data_names(suffix: str) -> list[str]:
+    return data_folders.names(_place.output, _place.inputs, suffix)
+
+
+def data_path(name: str) -> Path:
+    return data_folders.path(_place.output, _place.inputs, name)
+
+
+def saves_workflow() -> bool:
+    return True
+
+
 def progress(total: int) -> Callable[[int, int], None]:
     return _place.on_step
 
@@ -90,10 +124,11 @@ def _device() -> torch.device:
 
 @dataclass(frozen=True)
 class StandaloneClip:
-    """A CLIP: networks, tokenizer, and the layer that a node may have chosen."""
+    """A CLIP: networks and tokenizer. `identity` stands for the weights: another object for other weights."""
 
     towers: Towers
     tokenizer: PromptTokenizer
+    identity: object = field(default_factory=object)
 
 
 @dataclass(frozen=True)
@@ -107,24 +142,46 @@ class StandaloneVAE:
     network: VAENetwork
 
 
-def make_clip(family: Family, parts: Sequence[tuple[TextSource, Mapping[str, Tensor]]], dtype: str) -> StandaloneClip:
+def make_clip(
+    family: Family,
+    parts: Sequence[tuple[TextSource, Mapping[str, Tensor]]],
+    dtype: str,
+    find_embedding: FindEmbedding,
+) -> StandaloneClip:
     sources = [source for source, _ in parts]
     towers = Towers(family, sources, nn, dtype=as_dtype(dtype) or torch.float32)
     towers.load_parts([state for _, state in parts])
-    return StandaloneClip(towers.to(_device()), PromptTokenizer(family, sources, _no_embeddings))
+    return StandaloneClip(towers.to(_device()), PromptTokenizer(family, sources, find_embedding))
 
 
-def _no_embeddings(name: str, encoder: str, width: int) -> None:
-    return None
+def text_encoders(clip: StandaloneClip) -> TextEncoders:
+    return TextEncoders(tuple(tower.port for tower in clip.towers.towers()))
 
 
-def encode_text(clip: StandaloneClip, text: str) -> tuple[list, dict[str, list[int]], list[str]]:
-    tokens = clip.tokenizer.tokenize_with_weights(text)
+def encode_prompt(
+    clip: StandaloneClip, chunks: Mapping[str, Sequence[Chunk]], text: str, how: How, extra: Mapping[str, object]
+) -> tuple[list, list[str]]:
+    notes: list[str] = []
     clip.towers.reset_clip_options()
+    if how.clip_skip:
+        clip.towers.set_clip_options({"layer": -how.clip_skip})
+
+    def answer(tower: Tower) -> StandIn:
+        def run() -> tuple[Run, Hashable]:
+            return inference(tower.run()), (clip.identity, tower.use.key, tower.layer, tower.projected)
+
+        rows = chunks[tower.use.key]
+        return stand_in(tower, rows, how, tower.use.pad, run, progress(0), notes)
+
+    towers = with_stand_ins(clip.towers, {tower.use.encoder: answer(tower) for tower in clip.towers.towers()})
     with torch.inference_mode():
-        hidden, pooled = clip.towers.encode_token_weights(tokens)
-    conditioning = [[hidden.cpu(), {"pooled_output": pooled.cpu()}]]
-    return conditioning, used_tokens(tokens), clip.tokenizer.notes(text)
+        hidden, pooled = towers.encode_token_weights({key: as_pairs(rows) for key, rows in chunks.items()})
+    return [[hidden.cpu(), {"pooled_output": pooled.cpu(), **extra}]], notes
+
+
+def encode_plainly(clip: StandaloneClip, text: str, extra: Mapping[str, object]) -> list:
+    raise ValueError("a CLIP with a CLIP text encoder was expected, but this one has none; load one with Load Text "
+                     "Encoder (CVL)")  # without ComfyUI there is no other
 
 
 def make_clip_model(config: CLIPConfig, state: Mapping[str, Tensor], dtype: str) -> StandaloneClipModel:
@@ -191,5 +248,7 @@ def weights(target: StandaloneClip | StandaloneClipModel) -> dict[str, tuple[int
 
 
 def patched(target: StandaloneClip | StandaloneClipModel, found: Mapping[str, LoRA], strength: float):
-    name = "towers" if isinstance(target, StandaloneClip) else "network"
-    return replace(target, **{name: with_patches(_network(target), found, strength)})
+    network = with_patches(_network(target), found, strength)
+    if isinstance(target, StandaloneClip):
+        return replace(target, towers=network, identity=object())
+    return replace(target, network=network)

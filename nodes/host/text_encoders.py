@@ -17,9 +17,11 @@ from torch import Tensor, nn
 from ...clip_core import chunks, prompt
 from ...clip_core.checkpoint import TextSource
 from ...clip_core.chunks import Token
-from ...clip_core.encode import encode_chunks
+from ...clip_core.encode import encode_chunks, runner
 from ...clip_core.families import Family, Use
-from ...clip_core.tokenizer import END, START, Tokenizer
+from ...clip_core.rows import Run
+from ...clip_core.tokenizer import Tokenizer
+from .prompt_encoding import Port
 
 DTYPES = {"auto": None, "fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 TokenLists = dict[str, list[list[tuple]]]
@@ -50,12 +52,20 @@ class Tower(nn.Module):
         layer = options.get("layer", self.layer)
         self.layer = None if layer is None or abs(layer) > self.layers else layer
 
-    def forward(self, pairs: Sequence[Sequence[tuple]]) -> tuple[Tensor, Tensor]:
+    @property
+    def port(self) -> Port:
+        config = self.transformer.config
+        return Port(self.use.encoder, self.use.key, config.width, self.use.pad, config.context, config.layers)
+
+    def run(self) -> Run:
+        """A pass of this encoder, as the family and the options of the moment read it."""
+        return runner(self.transformer, self.layer, self.use.final_norm, projected=self.projected)
+
+    def encode_token_weights(self, pairs: Sequence[Sequence[tuple]]) -> tuple[Tensor, Tensor]:
         """One list of (id or vector, weight, ...) for each chunk of 77 -> [1, 77 * chunks, C], [1, C or E]"""
-        rows = [[Token(pair[0], pair[1]) for pair in row] for row in pairs]
-        return encode_chunks(
-            self.transformer, rows, self.layer, self.use.final_norm, projected=self.projected, pad=self.use.pad
-        )
+        chunks = [[Token(pair[0], pair[1]) for pair in row] for row in pairs]
+        encoding = encode_chunks(self.run(), chunks, pad=self.use.pad)
+        return encoding.hidden, encoding.pooled
 
 
 class Towers(nn.Module):
@@ -97,7 +107,7 @@ class Towers(nn.Module):
 
     def encode_token_weights(self, tokens: TokenLists) -> tuple[Tensor, Tensor]:
         """-> conditioning [1, T, C] and pooled [1, P], float32."""
-        encoded = [tower(tokens[tower.use.key]) for tower in self.towers()]
+        encoded = [tower.encode_token_weights(tokens[tower.use.key]) for tower in self.towers()]
         shortest = min(hidden.shape[1] for hidden, _ in encoded)  # SDXL: the longer encoding is cut, as ComfyUI does
         joined = torch.cat([hidden[:, :shortest] for hidden, _ in encoded], dim=-1)
         if self.family.width is not None:
@@ -106,7 +116,7 @@ class Towers(nn.Module):
         return joined.float(), (torch.cat(pooled, -1) if self.family.joined_pooled else pooled[-1]).float()
 
 
-FindEmbedding = Callable[[str, str, int], Tensor | None]  # name, encoder, its width -> [n, width]
+FindEmbedding = Callable[[str, str, int], Tensor | str]  # name, key of the encoder, width -> [n, width] or why not
 
 
 class PromptTokenizer:
@@ -123,15 +133,10 @@ class PromptTokenizer:
         lists = {}
         for use, packed in self._packed(text):
             lists[use.key] = [
-                [(t.id, t.emphasis, t.word) if return_word_ids else (t.id, t.emphasis) for t in chunk]
+                [(t.id, t.emphasis, t.span) if return_word_ids else (t.id, t.emphasis) for t in chunk]
                 for chunk in packed.chunks
             ]
         return lists
-
-    def notes(self, text: str) -> list[str]:
-        """What of a prompt was not found, in sentences."""
-        missing = {name: use.encoder for use, packed in self._packed(text) for name in packed.missing}
-        return [f"embedding not found for {encoder}, left out: {name}" for name, encoder in missing.items()]
 
     def untokenize(self, pairs: Sequence[tuple]) -> list[tuple]:
         """Each (id or vector, ...) with its piece of text, as ComfyUI's tokenizers give it."""
@@ -144,22 +149,6 @@ class PromptTokenizer:
     def _packed(self, text: str) -> list[tuple[Use, chunks.Packed]]:
         spans = prompt.parse(text)
         return [
-            (use, chunks.pack(spans, self._tokenizer, use.pad, partial(self._find, encoder=use.encoder, width=width)))
+            (use, chunks.pack(spans, self._tokenizer, use.pad, partial(self._find, key=use.key, width=width)))
             for use, width in zip(self._family.uses, self._widths)
         ]
-
-
-def used_tokens(tokens: TokenLists) -> dict[str, list[int]]:
-    """Of each encoder, how many places of each chunk the prompt took: what stands before the first end token."""
-    return {key: [_before_end([pair[0] for pair in row]) for row in rows] for key, rows in tokens.items()}
-
-
-def _before_end(ids: Sequence[int | Tensor]) -> int:
-    taken = 0
-    for number in ids:
-        if isinstance(number, int) and number in (START, END):
-            if number == END:
-                break
-            continue
-        taken += 1
-    return taken

@@ -1,14 +1,19 @@
 """The tokenizer against open_clip's (OpenAI's own code), transformers', and laws."""
 
+import html
+import sys
 import time
 import unicodedata
+from concurrent.futures import ThreadPoolExecutor
 
+import ftfy
 import pytest
 import regex
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from clip_vae_lora.clip_core.tokenizer import END, RULES, START, Tokenizer, merge, vocabulary
+from clip_vae_lora.clip_core import tokenizer as module
+from clip_vae_lora.clip_core.tokenizer import END, RULES, START, Tokenizer, merge, split_word, vocabulary
 
 SIGNS = st.characters(exclude_categories=("Cs",))
 SNIPPETS = st.sampled_from(
@@ -19,6 +24,15 @@ SNIPPETS = st.sampled_from(
 PARTS = st.one_of(st.text(SIGNS, max_size=8), SNIPPETS, st.text("abcdefghij ,.", max_size=12))
 TEXTS = st.lists(PARTS, max_size=8).map("".join)
 OURS = Tokenizer()
+BY_RULES = {rules: Tokenizer(rules) for rules in RULES}
+# what could make the words of a text others than those of its pieces: all control signs, all kinds of whitespace,
+# special tokens and apostrophes at the edges, marks that compose, halves of a surrogate pair, HTML entities
+EDGES = st.sampled_from(
+    [chr(number) for number in range(0x21)]
+    + [sign for sign in map(chr, range(0x80, 0x10000)) if sign.isspace()]
+    + [*"\x7f&;<|>'!ſΣaA9é\u0301\u200b\ufeff\ud83d\ude00", "'s", "'LL", "<|", "<|endoftext|>", "<|ENDOFTEXT|>", "&amp;"]
+    + ["&lt", "&#32;", "&#x1c;", "&Tab;", "Ã©", "ΟΔΟΣ", "\r\n", "\ud83d \ude00", "漢字", "cat", "(cat:1.2),", "a" * 33]
+)
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +81,67 @@ def test_transformers_differs_from_openai_only_where_the_docstring_says(text, sa
     assert (Tokenizer("openai").encode(text) == Tokenizer("transformers").encode(text)) is same
 
 
+def word_by_word(rules, text):
+    """The ids of a text without cutting it at whitespace, remembering anything, or a short cut in cleaning."""
+    clean = html.unescape(html.unescape(ftfy.fix_text(text))) if rules == "openai" else text
+    ids = []
+    for word in RULES[rules].words(clean):
+        ids += [word] if isinstance(word, int) else split_word(word)
+    return ids
+
+
+@settings(max_examples=3000, deadline=None)
+@given(rules=st.sampled_from(sorted(RULES)), text=st.lists(EDGES, max_size=8).map("".join))
+@example(rules="transformers", text="a\x1cb")
+@example(rules="openai", text="a\x1cb &am\tp; &#32;")
+def test_remembered_pieces_give_the_ids_of_the_whole_text(rules, text):
+    assert BY_RULES[rules].encode(text) == word_by_word(rules, text)
+
+
+def test_every_character_beside_every_whitespace_is_cut_as_in_the_whole_text():
+    blanks = [sign for sign in map(chr, range(sys.maxunicode + 1)) if sign.isspace() and not "\x1c" <= sign <= "\x1f"]
+    signs = [sign for sign in map(chr, range(0x12000)) if sign not in "\x1c\x1d\x1e\x1f" and not sign.isspace()]
+    text = "".join(f"{sign}{blanks[place % len(blanks)]}{sign}a" for place, sign in enumerate(signs))
+    for rules in RULES.values():
+        assert rules.words(text) == [word for piece in text.split() for word in rules.words(piece)]
+
+
+def test_merging_leads_to_every_entry_of_the_vocabulary():
+    known = vocabulary()
+    for number, (left, right) in enumerate(known.merges, 512):
+        letters = known.pieces[left] + known.pieces[right]
+        ids = [known.ids[letter] for letter in letters.removesuffix("</w>")]
+        ids[-1] += 256 * letters.endswith("</w>")
+        assert merge(ids, known.merges, first_merged=512) == [number]
+
+
+@pytest.mark.parametrize("rules", sorted(RULES))
+def test_every_ascii_character_beside_every_other_is_cut_as_in_the_whole_text(rules):
+    for first in map(chr, range(128)):
+        text = "".join(f"{first}{second}a{second}{first} " for second in map(chr, range(128)))
+        assert BY_RULES[rules].encode(text) == word_by_word(rules, text)
+        for second in "\t\n\x0b\x1c\x1f &;'<|9":  # alone as well: one strange sign sends a whole text the slow way
+            text = f"Cat{first}{second}{first}it'll"
+            assert BY_RULES[rules].encode(text) == word_by_word(rules, text)
+
+
+def test_what_is_remembered_is_bounded(monkeypatch):
+    monkeypatch.setattr(module, "_KEPT", 10)
+    tokenizer, text = Tokenizer("transformers"), " ".join(f"({word}{'x' * word}," for word in range(50))
+    assert tokenizer.encode(text) == tokenizer.encode(text) == word_by_word("transformers", text)
+    assert len(tokenizer._pieces) <= 10 and len(tokenizer._words) <= 10
+    assert max(map(len, tokenizer._words)) <= 32
+
+
+def test_threads_may_share_a_tokenizer(monkeypatch):
+    monkeypatch.setattr(module, "_KEPT", 20)  # it is emptied all the time while others read
+    tokenizer = Tokenizer("transformers")
+    texts = [" ".join(f"{word * number} it's," for word in range(40)) for number in range(60)]
+    right = [word_by_word("transformers", text) for text in texts]
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(tokenizer.encode, texts * 5)) == right * 5
+
+
 def test_start_and_end_can_be_written_in_a_text():
     assert OURS.encode("<|startoftext|> cat <|ENDOFTEXT|>") == [START, 2368, END]
 
@@ -106,11 +181,11 @@ def test_merging_is_that_of_the_textbook(ids, order):
 
 @given(st.text(st.characters(codec="utf-8", categories=("L", "N", "P", "S")), max_size=20))
 def test_decoding_gives_the_cleaned_text_back(text):
-    words = RULES["openai"](text)
+    words = RULES["openai"].words(RULES["openai"].clean(text))
     assert OURS.decode(OURS.encode(text)).split() == [word for word in words if isinstance(word, str)]
 
 
-@pytest.mark.parametrize("sign", ["x", "漢", "😀", "!", "é"])
+@pytest.mark.parametrize("sign", ["x", "漢", "😀", "!", "é", "x,", " x", "\x1cx "])
 def test_ten_times_the_junk_takes_about_ten_times_as_long(sign):
     def seconds(length):
         started = time.perf_counter()

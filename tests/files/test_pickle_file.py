@@ -58,6 +58,7 @@ def refusal(path) -> str:
     ({"w": torch.nn.Parameter(W), "v": V, "version": 3}, ["w", "v"]),
     ({"string_to_param": {"*": W}, "string_to_token": {"*": 265}, "v": V, "name": "x"}, ["string_to_param.*", "v"]),
     ([W, V], ["0", "1"]),
+    ([{"a": W}, {"a": V}], ["0.a", "1.a"]),
     ({"w": W.T.contiguous().T, "v": V.expand(2)}, ["w", "v"]),
 ])
 def test_the_tensors_are_found_in_every_usual_wrapper(save, document, names):
@@ -66,6 +67,45 @@ def test_the_tensors_are_found_in_every_usual_wrapper(save, document, names):
         assert set(file.shapes) == set(names)
     assert [read[name].tolist() for name in names] == [W.tolist(), V.tolist()]
     assert all(tensor.is_contiguous() and not tensor.requires_grad for tensor in read.values())
+
+
+def parameter_dict(old: bool) -> torch.nn.ParameterDict:
+    """As torch writes it today, or as torch 1.11 did, before it had `_keys`."""
+    made = torch.nn.ParameterDict({"*": torch.nn.Parameter(W)})
+    if old:
+        state = {name: made.__dict__[name] for name in ("training", "_parameters", "_buffers", "_modules")}
+        made.__dict__ = state | {"_backward_hooks": collections.OrderedDict()}
+    return made
+
+
+@pytest.mark.parametrize("old", [True, False])
+def test_a_parameter_dict_gives_its_tensors_through_an_inert_stub(tmp_path, old):
+    torch.save({"string_to_token": {"*": torch.tensor(265)}, "string_to_param": parameter_dict(old)}, tmp_path / "a.pt")
+    with open_tensors(tmp_path / "a.pt") as file:
+        assert file.read(["string_to_param.*"])["string_to_param.*"].equal(W)
+
+
+def test_a_parameter_dict_in_the_oldest_kind_of_file_is_refused_in_a_sentence(tmp_path):
+    torch.save({"string_to_param": parameter_dict(True)}, tmp_path / "a.pt", _use_new_zipfile_serialization=False)
+    assert "oldest kind" in refusal(tmp_path / "a.pt")
+
+
+def test_code_hidden_in_a_parameter_dict_is_not_run(tmp_path):
+    mark = tmp_path / "it-ran"
+    hidden = parameter_dict(True)
+    hidden.__dict__["_backward_hooks"] = {0: Code(mark)}
+    torch.save({"string_to_param": hidden}, tmp_path / "a.pt")
+    assert "mkdir" in refusal(tmp_path / "a.pt") and not mark.exists()
+
+
+@pytest.mark.parametrize("state", [None, {}, {"_parameters": 3}, {"_parameters": {"*": "text"}}, [1, 2]])
+def test_a_parameter_dict_with_a_made_up_state_has_no_tensors(tmp_path, state):
+    class Liar:
+        def __reduce__(self):
+            return torch.nn.ParameterDict, (), state
+
+    torch.save({"string_to_param": Liar()}, tmp_path / "a.pt")
+    assert "without one tensor" in refusal(tmp_path / "a.pt")
 
 
 def test_what_is_no_tensor_is_reported_and_texts_become_metadata(save):

@@ -29,6 +29,7 @@ def refusal(path) -> str:
     (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 4265146304\n", "Git LFS pointer"),
     (b"GGUF\x03\0\0\0" + bytes(99), "GGUF"),
     (b"\x89PNG\r\n\x1a\n" + bytes(99), "PNG picture"),
+    (b"\x89PNG\r\n\x1a\n" + bytes(25) + b"\0\0\1\0tEXtsd-ti-embedding\0e30=", "A1111's embeddings in a picture"),
     (b"\xff\xd8\xff\xe0" + bytes(99), "JPEG"),
     (b"\x93NUMPY\x01" + bytes(99), "NumPy"),
     (b"\x89HDF\r\n\x1a\n" + bytes(99), "HDF5"),

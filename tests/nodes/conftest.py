@@ -7,7 +7,7 @@ import pytest
 from clip_vae_lora.nodes import NODE_CLASS_MAPPINGS
 from clip_vae_lora.nodes.host import standalone
 
-FOLDERS = ("text_encoders", "checkpoints", "vae", "vae_approx", "loras", "clip_vision")
+FOLDERS = ("text_encoders", "checkpoints", "vae", "vae_approx", "loras", "clip_vision", "embeddings")
 
 
 @pytest.fixture
@@ -15,11 +15,17 @@ def place(tmp_path):
     """`.models`: a folder with ComfyUI's sub-folders; `.temp`; `.node(id)`: an instance of a node."""
     for folder in FOLDERS:
         (tmp_path / "models" / folder).mkdir(parents=True)
-    before = standalone._place.models, standalone._place.temp, standalone._place.on_step
-    standalone.set_place(models=tmp_path / "models", temp=tmp_path / "temp", on_step=lambda done, total: None)
+    before = standalone._place.models, standalone._place.temp, standalone._place.on_step, standalone._place.output
+    standalone.set_place(
+        models=tmp_path / "models",
+        temp=tmp_path / "temp",
+        on_step=lambda done, total: None,
+        output=tmp_path / "output",
+        inputs=[tmp_path / "input"],
+    )
 
     def node(name):
         return NODE_CLASS_MAPPINGS[name]()
 
-    yield SimpleNamespace(models=tmp_path / "models", temp=tmp_path / "temp", node=node)
-    standalone.set_place(models=before[0], temp=before[1], on_step=before[2])
+    yield SimpleNamespace(models=tmp_path / "models", temp=tmp_path / "temp", base=tmp_path, node=node)
+    standalone.set_place(models=before[0], temp=before[1], on_step=before[2], output=before[3])

@@ -92,7 +92,7 @@ def test_text_reaches_a_node_as_it_was_typed(name):
 def test_the_functions_parameters_are_the_inputs_and_their_defaults_the_widgets(name):
     node = NODE_CLASS_MAPPINGS[name]
     parameters = inspect.signature(getattr(node(), node.FUNCTION)).parameters
-    assert list(parameters) == list(specs(name))
+    assert list(parameters) == [*specs(name), *node.INPUT_TYPES().get("hidden", {})]
     for key, (_, _, group) in specs(name).items():
         expected = inspect.Parameter.empty if group == "required" else default(name, key)
         assert parameters[key].default == expected, key

@@ -28,7 +28,7 @@ def functions(*files: str) -> dict[str, list[str]]:
     return found
 
 
-COMFYUI = functions("comfyui.py", "comfyui_clip.py", "comfyui_vae.py", "comfyui_patches.py")
+COMFYUI = functions(*(path.name for path in FOLDER.glob("comfyui*.py")))
 STANDALONE = functions("standalone.py")
 
 

@@ -21,10 +21,11 @@ Face = dict[str, list]  # "inputs": [{"name", "type", "group", "options" of a me
 
 
 def faces() -> dict[str, Face]:
-    """Every registered node's face, by id; the menus as on a machine without any model files."""
+    """Every registered node's face, by id; the menus as on a machine without any model files or saved data."""
     from clip_vae_lora.nodes import NODE_CLASS_MAPPINGS, catalog
 
-    with patch.object(catalog.host, "folder_names", lambda folder: []):
+    nothing = {"folder_names": lambda folder: [], "data_names": lambda suffix: []}
+    with patch.multiple(catalog.host, **nothing):
         return {name: face(node) for name, node in NODE_CLASS_MAPPINGS.items()}
 
 

@@ -7,7 +7,8 @@ from PIL import Image
 from torch import nn
 
 from clip_vae_lora.vae_core.checkpoint import LayoutError, family_in_name, find_vae, join_pair
-from clip_vae_lora.vae_core.tiny import TinyAutoencoder, TinyConfig, fold, unfold
+from clip_vae_lora.vae_core.config import fold, unfold
+from clip_vae_lora.vae_core.tiny import TinyAutoencoder, TinyConfig
 
 PUBLISHED = {"taesd": (4, 0.18215, 0.0), "taesdxl": (4, 0.13025, 0.0),
              "taesd3": (16, 1.5305, 0.0609), "taef1": (16, 0.3611, 0.1159)}  # name: channels, scale, shift

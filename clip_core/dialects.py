@@ -1,0 +1,140 @@
+"""A prompt's text -> its parts, each a row of spans, in the dialect chosen; and notes on what is odd in it.
+
+`comfy` is ComfyUI's grammar (`prompt.py`), `a1111` that of AUTOMATIC1111's program (`a1111.py`). In both, and in
+neither program, the words CONCAT and AVERAGE can join parts that are encoded apart.
+"""
+
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from . import a1111, oddities, prompt
+from .prompt import CHUNK_END, Span, Stretch, cut_at_breaks, cut_at_embeddings
+
+DIALECTS = ("comfy", "a1111")
+_GRAMMARS = {"comfy": prompt.stretches, "a1111": a1111.stretches}
+_DEFAULT_WEIGHTS = {"CONCAT": 1.0, "AVERAGE": 0.5}
+_NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?|[+-]?(?:nan|inf(?:inity)?)"
+_JOIN = re.compile(  # escapes and brackets too: they tell whether the word stands inside brackets
+    rf"\\[()] | [()] | (?<!embedding:)\b(?P<join>CONCAT|AVERAGE)\b (?: \( \s* (?P<weight>(?i:{_NUMBER})) \s* \) )?",
+    re.VERBOSE,
+)
+
+
+class PromptError(ValueError):
+    """A prompt that cannot be encoded."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a prompt that is encoded by itself, and how it is joined to all before it."""
+
+    text: str  # as written, for encoders the host reads itself; BREAK is still in it
+    spans: tuple[Span, ...]
+    join: str = ""  # "" (the first), "CONCAT" (its encoding times weight follows) or "AVERAGE" (weight of this part)
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class Reading:
+    parts: tuple[Part, ...]  # at least one
+    notes: tuple[str, ...]  # sentences
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """A part's places [start, end) in the prompt, and the word before it."""
+
+    start: int
+    end: int
+    join: str = ""
+    weight: float = 1.0
+    place: int = 0  # of the word
+
+
+def read(text: str, dialect: str = "comfy", join_words: bool = False) -> Reading:
+    """Read a prompt.
+
+    `join_words`: the prompt is cut at CONCAT, CONCAT(w), AVERAGE and AVERAGE(w), and BREAK closes a chunk in `comfy`
+    too, also in brackets. CONCAT: the encoding of the part behind it, times w (1 if not given), follows along the
+    tokens. AVERAGE: (1 - w) times all before it plus w (0.5 if not given) times the part behind it.
+
+    Raises:
+        PromptError: the dialect is unknown, or an emphasis or a weight is infinite or no number.
+    """
+    if dialect not in DIALECTS:
+        raise PromptError(f'there is no dialect "{dialect}"; choose one of {", ".join(DIALECTS)}')
+    found: list[oddities.Found] = []
+    cuts = list(_cuts(text, found)) if join_words else [_Cut(0, len(text))]
+    parts = []
+    for cut in cuts:
+        written = text[cut.start : cut.end]
+        stretches, strays = _GRAMMARS[dialect](written)
+        spans = _spans(stretches, dialect, join_words)
+        _require_finite(spans)
+        elsewhere = _GRAMMARS[next(name for name in DIALECTS if name != dialect)](written)[0]
+        part = oddities.Read(written, cut.start, dialect, stretches, elsewhere, strays, spans)
+        found += oddities.find(part, join_words)
+        if len(cuts) > 1 and not written:
+            word = cut if cut.join else cuts[1]
+            found.append(("empty", f"{word.join} at character {word.place + 1}"))
+        parts.append(Part(written, tuple(spans), cut.join, cut.weight))
+    return Reading(tuple(parts), oddities.sentences(found))
+
+
+def _cuts(text: str, found: list[oddities.Found]) -> Iterator[_Cut]:
+    """The prompt cut at its joining words, blanks at the cuts left out; what is odd about the words is added to
+    `found`.
+    """
+    cut, depth = _Cut(0, len(text)), 0
+    for match in _JOIN.finditer(text):
+        if not match["join"]:
+            depth = max(0, depth + {"(": 1, ")": -1}.get(match.group(), 0))
+            continue
+        yield _trimmed(text, replace(cut, end=match.start()))
+        join = match["join"]
+        weight = float(match["weight"] or _DEFAULT_WEIGHTS[join])
+        cut = _Cut(match.end(), len(text), join, weight, match.start())
+        place = f'"{match.group()}" at character {match.start() + 1}'
+        if not math.isfinite(weight):
+            raise PromptError(f"{place} needs a finite number as its weight, such as {join}(0.5)")
+        if join == "AVERAGE" and not 0 <= weight <= 1:
+            found.append(("share", place))
+        if depth:
+            found.append(("enclosed", place))
+        depth = 0
+    yield _trimmed(text, cut) if cut.join else cut
+
+
+def _trimmed(text: str, cut: _Cut) -> _Cut:
+    written = text[cut.start : cut.end]
+    start = cut.start + len(written) - len(written.lstrip())
+    return replace(cut, start=start, end=start + len(written.strip()))
+
+
+def _spans(stretches: list[Stretch], dialect: str, join_words: bool) -> list[Span]:
+    """The spans that have text, each embedding with a blank before it at the start of its own."""
+    if dialect == "a1111":
+        whole = a1111.merged(stretches)
+    else:
+        whole = [Span(stretch.text, stretch.emphasis) for stretch in stretches]
+    spans = []
+    for span in whole:
+        if span.closes_chunk:
+            spans.append(span)
+        for number, piece in enumerate(cut_at_breaks(span.text) if join_words and dialect == "comfy" else [span.text]):
+            if number:
+                spans.append(CHUNK_END)
+            spans += [Span(text, span.emphasis) for text in cut_at_embeddings(piece)]
+    return spans
+
+
+def _require_finite(spans: list[Span]) -> None:
+    for span in spans:
+        if not math.isfinite(span.emphasis):
+            came = "infinite" if math.isinf(span.emphasis) else "not a number"
+            raise PromptError(
+                f"the emphasis of {oddities.shown(span.text)} is {came}: weights must be finite, such as 1.2; lower "
+                "the weights there, or take brackets away"
+            )

@@ -1,0 +1,132 @@
+"""A prompt's tokens as a picture: for each encoder and chunk a heat strip of all its places, then the tokens, coloured
+by their emphasis (white at 1, red above, blue below).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+MAX_CHUNKS = 12  # drawn for each encoder; a line says how many more there are
+_BACKGROUND, _TEXT, _FAINT = (250, 250, 250), (30, 30, 34), (120, 124, 134)
+_UNUSED, _BORDER, _EMBEDDING = (226, 228, 234), (170, 174, 184), (30, 120, 60)
+_WARM, _COLD = (226, 74, 51), (49, 104, 189)
+_FULL_COLOUR_AT = 1.0  # as far from an emphasis of 1 the colour is at its strongest
+_SIZE = 15  # px, of the letters
+_ROW, _GAP, _STRIP = 40, 12, 14
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A token as it is drawn."""
+
+    text: str
+    emphasis: float
+    embedding: bool = False
+
+
+@dataclass(frozen=True)
+class Strip:
+    """A chunk: its tokens without start, end and padding, and how many places it has."""
+
+    title: str
+    marks: Sequence[Mark]
+    places: int
+
+
+def token_sheet(
+    encoders: Sequence[tuple[str, Sequence[Strip]]], notes: Sequence[str], *, width_px: int = 1024
+) -> Tensor:
+    """One encoder under the other, the notes at the end. -> [1, H, width_px, 3] in 0..1"""
+    font, bold = ImageFont.load_default(_SIZE), ImageFont.load_default(_SIZE + 3)
+    rows: list[tuple[int, object]] = []  # height in px, and what draws it at (draw, y)
+    measure = ImageDraw.Draw(Image.new("RGB", (1, 1)))
+    for title, strips in encoders:
+        rows.append((_SIZE * 2, _line(title, bold, _TEXT)))
+        for strip in strips[:MAX_CHUNKS]:
+            rows.append((_SIZE + 6, _line(strip.title, font, _FAINT)))
+            rows.append((_STRIP + 8, _heat(strip, width_px)))
+            rows += [(_ROW, _tokens(line, font)) for line in _wrapped(measure, strip.marks, font, width_px)]
+        if len(strips) > MAX_CHUNKS:
+            rows.append((_SIZE + 6, _line(f"and {len(strips) - MAX_CHUNKS} more chunks", font, _FAINT)))
+    for note in notes:
+        rows += [(_SIZE + 6, _line(text, font, _WARM)) for text in _folded(measure, note, font, width_px - 2 * _GAP)]
+    canvas = Image.new("RGB", (width_px, sum(height for height, _ in rows) + 2 * _GAP), _BACKGROUND)
+    draw, y = ImageDraw.Draw(canvas), _GAP
+    for height, paint in rows:
+        paint(draw, y)
+        y += height
+    return torch.from_numpy(np.array(canvas).astype(np.float32) / 255.0)[None]
+
+
+def colour_of(emphasis: float) -> tuple[int, int, int]:
+    """White at 1; towards red above and blue below, full at a distance of 1."""
+    towards = _WARM if emphasis > 1 else _COLD
+    share = min(abs(emphasis - 1) / _FULL_COLOUR_AT, 1.0)
+    return tuple(round(255 + (end - 255) * share) for end in towards)
+
+
+def _line(text: str, font, colour):
+    return lambda draw, y: draw.text((_GAP, y), _drawable(text), colour, font)
+
+
+def _heat(strip: Strip, width_px: int):
+    """All places of a chunk side by side; those the prompt did not use are grey."""
+    cell = (width_px - 2 * _GAP) / strip.places
+
+    def paint(draw: ImageDraw.ImageDraw, y: int) -> None:
+        for place in range(strip.places):
+            used = 1 <= place <= len(strip.marks)  # the start token is at 0
+            fill = colour_of(strip.marks[place - 1].emphasis) if used else _UNUSED
+            left = _GAP + place * cell
+            draw.rectangle((left, y, left + cell - 1, y + _STRIP), fill, _BORDER if used else None)
+
+    return paint
+
+
+def _wrapped(
+    draw: ImageDraw.ImageDraw, marks: Sequence[Mark], font, width_px: int
+) -> list[list[tuple[int, int, Mark]]]:
+    """The tokens in lines: left, width, token."""
+    lines, line, left = [], [], _GAP
+    for mark in marks:
+        width = round(draw.textlength(_drawable(mark.text), font)) + 10
+        if line and left + width > width_px - _GAP:
+            lines.append(line)
+            line, left = [], _GAP
+        line.append((left, width, mark))
+        left += width + 3
+    return [*lines, line] if line else lines
+
+
+def _tokens(line: Sequence[tuple[int, int, Mark]], font):
+    small = ImageFont.load_default(_SIZE - 5)
+
+    def paint(draw: ImageDraw.ImageDraw, y: int) -> None:
+        for left, width, mark in line:
+            edge = _EMBEDDING if mark.embedding else _BORDER
+            draw.rectangle((left, y, left + width, y + _SIZE + 8), colour_of(mark.emphasis), edge)
+            draw.text((left + 5, y + 3), _drawable(mark.text), _TEXT, font)
+            if mark.emphasis != 1:
+                draw.text((left + 2, y + _SIZE + 9), f"{mark.emphasis:.3g}", _FAINT, small)
+
+    return paint
+
+
+def _folded(draw: ImageDraw.ImageDraw, text: str, font, width_px: int) -> list[str]:
+    lines, line = [], ""
+    for word in _drawable(text).split():
+        longer = f"{line} {word}".strip()
+        if line and draw.textlength(longer, font) > width_px:
+            lines.append(line)
+            longer = word
+        line = longer
+    return [*lines, line]
+
+
+def _drawable(text: str) -> str:
+    """The built-in font has Latin letters; others are shown by their number, so that nothing is an empty box."""
+    return "".join(letter if letter.isprintable() and letter < "\u0250" else f"<{ord(letter):x}>" for letter in text)

@@ -1,0 +1,285 @@
+"""Prompts: encode them as conditioning, and see what becomes of their words."""
+
+from __future__ import annotations
+
+from ..clip_core.chunks import SPLITS
+from ..clip_core.dialects import DIALECTS
+from ..clip_core.emphasis import NORMALISATIONS, STYLES
+from ..clip_core.encode import POOLED
+from ..files.token_sheet import token_sheet
+from . import token_report
+from .conditioning_entries import joined
+from .host import host
+from .prompts import AS_DIALECT, JOINING, Plan, Settings, plan
+from .reports import as_json, shown
+
+MAX_SIZE_PX = 16384
+
+PROMPT = {
+    "multiline": True,
+    "default": "",
+    "tooltip": "The prompt. An empty one is fine. (word:1.2) raises a word's weight, embedding:name puts in a textual "
+    "inversion.",
+}
+DIALECT = (
+    list(DIALECTS),
+    {
+        "tooltip": "How the text is read. comfy: as ComfyUI, an inner (word:1.2) replaces the weight around it. a1111: "
+        "as the AUTOMATIC1111 web UI, weights multiply, [word] lowers, BREAK starts a new chunk, embeddings by "
+        "their bare names."
+    },
+)
+SPLITTING = (
+    [AS_DIALECT, *SPLITS],
+    {
+        "tooltip": "Where a prompt longer than 75 tokens is cut. as the dialect: hard for comfy, comma for a1111. "
+        "hard: as ComfyUI, anywhere. word: between words. comma: as A1111, at a comma among the last 20 tokens. "
+        "sentence: at the end of a sentence."
+    },
+)
+JOIN_WORDS = (
+    [AS_DIALECT, JOINING],
+    {
+        "tooltip": "Words that divide the prompt. as the dialect: BREAK in a1111, none in comfy. Else all three: BREAK "
+        "starts a new chunk, CONCAT puts the next part behind, AVERAGE(0.3) mixes 30% of the next part in."
+    },
+)
+
+
+def reading_inputs() -> dict:
+    """The optional widgets of all nodes that encode a prompt, in the order in which workflows save them."""
+    return {
+        "dialect": DIALECT,
+        "weighting": (
+            [AS_DIALECT, *STYLES],
+            {
+                "tooltip": "What a weight does to a word's encoding. as the dialect: comfy (from the empty prompt "
+                "outwards), or a1111 (times the weight, mean restored in each chunk). compel, comfy++, "
+                "down_weight and perp are explained in the help."
+            },
+        ),
+        "normalisation": (
+            list(NORMALISATIONS),
+            {
+                "tooltip": "What is done to the weights first. mean: shifted to an average of 1. length: a word of n "
+                "tokens gets 1/sqrt(n) of its distance from 1."
+            },
+        ),
+        "splitting": SPLITTING,
+        "clip_skip": (
+            "INT",
+            {
+                "default": 0, "min": 0, "max": 24, "step": 1,
+                "tooltip": "Which layer is read. 0: the model's own, or that of CLIP Set Last Layer. 1: the last, "
+                "2: the one before it, and so on.",
+            },
+        ),
+        "pooled": (
+            list(POOLED),
+            {
+                "tooltip": "Which summary of a long prompt goes into the conditioning. first chunk: as ComfyUI and "
+                "A1111; the mean of all chunks; or the last chunk, at its end token."
+            },
+        ),
+        "joining": JOIN_WORDS,
+    }  # fmt: skip
+
+
+class TextEncode:
+    CATEGORY = "CVL/CLIP"
+    DESCRIPTION = (
+        "Turns a prompt into conditioning. As it stands it does exactly what CLIP Text Encode does, and shows how many "
+        "tokens it used; it can also read and weight prompts as A1111, compel and others do, split long ones well, and "
+        "says what it ignored."
+    )
+    SEARCH_ALIASES = ["CLIPTextEncode", "prompt", "positive", "negative", "conditioning", "A1111", "BREAK", "compel"]
+    RETURN_TYPES = ("CONDITIONING", "STRING")
+    RETURN_NAMES = ("conditioning", "report")
+    OUTPUT_TOOLTIPS = (
+        "The encoded prompt, for any sampler.",
+        "Tokens and chunks of each encoder, embeddings found and left out, and what was odd, as JSON.",
+    )
+    FUNCTION = "encode"
+    OUTPUT_NODE = True  # queued alone it runs, and shows its report
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {
+            "required": {
+                "clip": ("CLIP", {"tooltip": "The text encoder: from our loader or from a stock one."}),
+                "text": ("STRING", PROMPT),
+            },
+            "optional": reading_inputs(),
+        }
+
+    def encode(
+        self, clip, text, dialect="comfy", weighting=AS_DIALECT, normalisation="none", splitting=AS_DIALECT,
+        clip_skip=0, pooled="first chunk", joining=AS_DIALECT,
+    ):  # fmt: skip
+        settings = Settings(dialect, weighting, normalisation, splitting, clip_skip, pooled, joining)
+        return _encoded(clip, text, settings, {})
+
+
+class TextEncodeSDXL:
+    CATEGORY = "CVL/CLIP"
+    DESCRIPTION = (
+        "Turns two prompts, one for each of SDXL's text encoders, and the picture's sizes into conditioning. As it "
+        "stands it does exactly what CLIP Text Encode (SDXL) does; the rest is as in Text Encode (CVL)."
+    )
+    SEARCH_ALIASES = ["CLIPTextEncodeSDXL", "SDXL prompt", "text_g text_l", "crop conditioning"]
+    RETURN_TYPES = ("CONDITIONING", "STRING")
+    RETURN_NAMES = ("conditioning", "report")
+    OUTPUT_TOOLTIPS = TextEncode.OUTPUT_TOOLTIPS
+    FUNCTION = "encode"
+    OUTPUT_NODE = True  # queued alone it runs, and shows its report
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        def size(default: int, tooltip: str):
+            return ("INT", {"default": default, "min": 0, "max": MAX_SIZE_PX, "step": 1, "tooltip": tooltip})
+
+        return {
+            "required": {
+                "clip": ("CLIP", {"tooltip": "SDXL's text encoders (L and G): from our loader or a stock one."}),
+                "width": size(1024, "The width SDXL is to think of, in px: that of a picture before any crop."),
+                "height": size(1024, "The height SDXL is to think of, in px."),
+                "crop_w": size(0, "How many px were cut away on the left; 0 gives centred subjects."),
+                "crop_h": size(0, "How many px were cut away at the top; 0 gives centred subjects."),
+                "target_width": size(1024, "The width of the picture that is made, in px."),
+                "target_height": size(1024, "The height of the picture that is made, in px."),
+                "text_g": ("STRING", PROMPT | {"tooltip": "The prompt for the large encoder (bigG)."}),
+                "text_l": ("STRING", PROMPT | {"tooltip": "The prompt for the small one (CLIP-L), often the same."}),
+            },
+            "optional": reading_inputs(),
+        }
+
+    def encode(
+        self, clip, width, height, crop_w, crop_h, target_width, target_height, text_g, text_l, dialect="comfy",
+        weighting=AS_DIALECT, normalisation="none", splitting=AS_DIALECT, clip_skip=0, pooled="first chunk",
+        joining=AS_DIALECT,
+    ):  # fmt: skip
+        settings = Settings(dialect, weighting, normalisation, splitting, clip_skip, pooled, joining)
+        sizes = {
+            "width": width, "height": height, "crop_w": crop_w, "crop_h": crop_h,
+            "target_width": target_width, "target_height": target_height,
+        }  # fmt: skip
+        return _encoded(clip, {"g": text_g, "l": text_l}, settings, sizes)
+
+
+class InspectTokens:
+    CATEGORY = "CVL/CLIP"
+    DESCRIPTION = (
+        "Shows what a prompt becomes before it is encoded: tokens, their weights as colours, chunk borders, "
+        "embeddings, and everything that was ignored, for each text encoder."
+    )
+    SEARCH_ALIASES = ["token count", "tokenizer", "prompt debug", "77 tokens", "token weights"]
+    RETURN_TYPES = ("IMAGE", "STRING")
+    RETURN_NAMES = ("picture", "tokens")
+    OUTPUT_TOOLTIPS = (
+        "A heat strip and the coloured tokens of each chunk.",
+        "Ids, pieces, weights and word numbers of every chunk of each encoder, and all notes, as JSON.",
+    )
+    FUNCTION = "inspect"
+    OUTPUT_NODE = True  # queued alone it runs, and shows its report
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {
+            "required": {
+                "clip": ("CLIP", {"tooltip": "The text encoder whose tokens are wanted; nothing is encoded."}),
+                "text": ("STRING", PROMPT),
+            },
+            "optional": {"dialect": DIALECT, "splitting": SPLITTING, "joining": JOIN_WORDS},
+        }
+
+    def inspect(self, clip, text, dialect="comfy", splitting=AS_DIALECT, joining=AS_DIALECT):
+        ports, others = _encoders(clip)
+        if not ports:
+            raise ValueError(_no_clip(others))
+        planned = plan(text, ports, Settings(dialect=dialect, splitting=splitting, joining=joining))
+        notes = [*planned.notes, *_read_elsewhere(others)]
+        picture = token_sheet(token_report.strips(planned), notes)
+        data = token_report.whole(planned) | {"notes": notes}
+        lines = token_report.count_lines(planned) + notes
+        return shown(lines, data, (picture, as_json(data)), host.save_preview(picture, "cvl_tokens"))
+
+
+def _encoded(clip, texts, settings: Settings, extra: dict) -> dict:
+    ports, others = _encoders(clip)
+    if not ports:
+        return _passed_on(clip, texts, settings, extra, others)
+    if not isinstance(texts, str):
+        _check_both(ports, texts)
+    _check_skip(ports, settings.clip_skip)
+    planned = plan(texts, ports, settings)
+    conditioning, notes = _joined(clip, planned, settings, extra)
+    notes = [*planned.notes, *notes, *_read_elsewhere(others)]
+    data = token_report.summary(planned, settings) | {"notes": notes}
+    return shown(token_report.count_lines(planned) + notes, data, (conditioning, as_json(data)))
+
+
+def _joined(clip, planned: Plan, settings: Settings, extra: dict) -> tuple[list, list[str]]:
+    """The conditioning of all parts, joined from left to right."""
+    whole, notes = None, []
+    for part in planned.parts:
+        chunks = {key: packed.chunks for key, packed in part.packed.items()}
+        encoded, said = host.encode_prompt(clip, chunks, part.text, settings.how, extra)
+        notes += said
+        if whole is None:
+            whole = encoded
+            continue
+        whole, said = joined(whole, encoded, part.join, part.weight)
+        notes += said
+    return whole, notes
+
+
+def _encoders(clip) -> tuple:
+    if clip is None:
+        raise ValueError(
+            "a CLIP was expected, but the input is empty: the checkpoint it comes from has no text encoder; load one "
+            "with Load Text Encoder (CVL)"
+        )
+    found = host.text_encoders(clip)
+    return found.ports, found.others
+
+
+def _check_both(ports, texts) -> None:
+    keys = {port.key for port in ports}
+    if keys != set(texts):
+        names = ", ".join(port.name for port in ports)
+        raise ValueError(
+            f"SDXL's two text encoders (clip_l and clip_g) were expected, but this CLIP has {names}; use Text Encode "
+            "(CVL) for it, or load both encoders"
+        )
+
+
+def _check_skip(ports, clip_skip: int) -> None:
+    fewest = min(port.layers for port in ports)
+    if clip_skip > fewest:
+        raise ValueError(
+            f"a clip skip of at most {fewest} was expected, because this text encoder has {fewest} layers, but "
+            f"{clip_skip} came; choose a smaller one, or 0 for the model's own"
+        )
+
+
+def _passed_on(clip, texts, settings: Settings, extra: dict, others) -> dict:
+    """A CLIP object without a CLIP encoder (T5, LLaMA): the host encodes, if nothing else was asked for."""
+    if not isinstance(texts, str) or settings != Settings():
+        raise ValueError(_no_clip(others))
+    note = f"{', '.join(others) or 'this text encoder'} is no CLIP: encoded by ComfyUI as it stands, tokens not counted"
+    data = {"tokens": {}, "notes": [note]}
+    return shown([note], data, (host.encode_plainly(clip, texts, extra), as_json(data)))
+
+
+def _no_clip(others) -> str:
+    named = f" ({', '.join(others)})" if others else ""
+    return (
+        f"a CLIP text encoder was expected, but this one{named} is of another kind; dialects, weightings and splitting "
+        "are for CLIP: leave them as they stand in Text Encode (CVL), or connect another CLIP"
+    )
+
+
+def _read_elsewhere(others) -> list[str]:
+    if not others:
+        return []
+    return [f"{', '.join(others)}: the prompt is read by ComfyUI itself, in its own dialect"]

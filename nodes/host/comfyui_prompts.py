@@ -1,0 +1,141 @@
+"""Prompts through a ComfyUI CLIP object, stock or ours.
+
+All around the encoders stays ComfyUI's: loading, LoRA patches, hooks with their schedules, the layer chosen by CLIP
+Set Last Layer, how a family joins its encoders (`CLIP.encode_from_tokens_scheduled`).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Hashable, Mapping, Sequence
+
+import comfy.model_management as management
+import comfy.sd
+import comfy.sd1_clip
+import comfy.utils
+import torch
+from torch import nn
+
+from ...clip_core.chunks import Chunk
+from ...clip_core.rows import Row, Rows, Run
+from ...clip_core.tokenizer import END, START
+from .prompt_encoding import How, Port, StandIn, TextEncoders, as_pairs, stand_in, with_stand_ins
+from .text_encoders import Tower
+
+
+def text_encoders(clip: comfy.sd.CLIP) -> TextEncoders:
+    ports, others = [], []
+    for name, encoder in clip.cond_stage_model.named_children():
+        port = _port(name, encoder, clip.tokenizer)
+        if port is not None:
+            ports.append(port)
+        elif isinstance(encoder, comfy.sd1_clip.SDClipModel):
+            others.append(name)
+    return TextEncoders(tuple(ports), tuple(others))
+
+
+def _port(name: str, encoder: nn.Module, tokenizer: object) -> Port | None:
+    """An encoder of CLIP's kind: CLIP's start and end tokens, CLIP's tokenizer, hidden states given whole."""
+    if isinstance(encoder, Tower):
+        return encoder.port
+    words = getattr(tokenizer, name, None)
+    if (
+        not isinstance(encoder, comfy.sd1_clip.SDClipModel)
+        or not isinstance(words, comfy.sd1_clip.SDTokenizer)
+        or not name.startswith("clip_")
+        or (encoder.special_tokens.get("start"), encoder.special_tokens.get("end")) != (START, END)
+        or not hasattr(encoder.transformer, "text_model")
+        or encoder.layer == "all"
+        or encoder.return_attention_masks
+    ):
+        return None
+    width = encoder.transformer.get_input_embeddings().weight.shape[1]
+    return Port(name, name.removeprefix("clip_"), width, words.pad_token, words.max_length, encoder.num_layers)
+
+
+def encode_prompt(
+    clip: comfy.sd.CLIP, chunks: Mapping[str, Sequence[Chunk]], text: str, how: How, extra: Mapping[str, object]
+) -> tuple[list, list[str]]:
+    found = text_encoders(clip)
+    notes: list[str] = []
+    bar = comfy.utils.ProgressBar(1)
+
+    def on_step(done: int, total: int) -> None:
+        management.throw_exception_if_processing_interrupted()
+        bar.update_absolute(done, total)
+
+    def answer(port: Port) -> StandIn:
+        encoder = getattr(clip.cond_stage_model, port.name)
+        rows = chunks[port.key]
+        return stand_in(encoder, rows, how, port.pad, lambda: _run(clip, port.name, encoder), on_step, notes)
+
+    ours = copy.copy(clip)  # the same patcher, another layer and family
+    ours.cond_stage_model = with_stand_ins(clip.cond_stage_model, {port.name: answer(port) for port in found.ports})
+    if how.clip_skip:
+        ours.clip_layer(-how.clip_skip)
+    tokens = clip.tokenize(text if found.others else "")  # with the keys that this family looks for
+    tokens |= {port.key: as_pairs(chunks[port.key]) for port in found.ports}
+    return ours.encode_from_tokens_scheduled(tokens, add_dict=dict(extra)), notes
+
+
+def encode_plainly(clip: comfy.sd.CLIP, text: str, extra: Mapping[str, object]) -> list:
+    return clip.encode_from_tokens_scheduled(clip.tokenize(text), add_dict=dict(extra))
+
+
+def _run(clip: comfy.sd.CLIP, name: str, encoder: nn.Module) -> tuple[Run, Hashable | None]:
+    if isinstance(encoder, Tower):
+        one_pass, options = encoder.run(), (encoder.layer, encoder.projected)
+    else:
+        one_pass = _stock_run(encoder)
+        options = (encoder.layer, encoder.layer_idx, encoder.return_projected_pooled)
+    return _to_results(one_pass), _owner(clip, (name, *options))
+
+
+def _owner(clip: comfy.sd.CLIP, options: Hashable) -> Hashable | None:
+    """What stands for these weights: a patcher's uuid changes with every patch. Hooks and whatever else reaches into
+    the network while it runs change results without it, so then nothing is kept.
+    """
+    patcher = clip.patcher
+    settings = patcher.object_patches  # ComfyUI 0.33.0 keeps the type it computes in there
+    if patcher.injections or patcher.weight_wrapper_patches or patcher.forced_hooks:
+        return None
+    if not all(isinstance(value, torch.dtype) for value in settings.values()):
+        return None
+    return patcher.patches_uuid, tuple(settings.items()), options
+
+
+def _to_results(one_pass: Run) -> Run:
+    """The pass with its results where ComfyUI wants results to be."""
+    device = management.intermediate_device()
+
+    def run(rows: Sequence[Row]) -> Rows:
+        done = one_pass(rows)
+        return Rows(done.hidden.to(device), done.pooled.to(device))
+
+    return run
+
+
+def _stock_run(encoder: comfy.sd1_clip.SDClipModel) -> Run:
+    def run(rows: Sequence[Row]) -> Rows:
+        network = _masked(encoder, rows) if any(row.unseen for row in rows) else encoder
+        hidden, pooled = network.encode([[token.id for token in row.tokens] for row in rows])[:2]
+        return Rows(hidden, pooled)
+
+    return run
+
+
+def _masked(encoder: comfy.sd1_clip.SDClipModel, rows: Sequence[Row]) -> comfy.sd1_clip.SDClipModel:
+    """A shallow copy of the encoder whose rows do not see some of their places; it takes a mask when it is told to."""
+    masked = copy.copy(encoder)
+
+    def process_tokens(tokens, device):
+        embeds, seen, *others = encoder.process_tokens(tokens, device)
+        if not encoder.enable_attention_masks:
+            seen = torch.ones_like(seen)
+        for number, row in enumerate(rows):
+            seen[number, list(row.unseen)] = 0
+        return embeds, seen, *others
+
+    masked.process_tokens = process_tokens
+    masked.enable_attention_masks, masked.zero_out_masked = True, False
+    return masked

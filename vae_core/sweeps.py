@@ -1,0 +1,81 @@
+"""One picture in sweeps: tile by tile over everything, as often as the layers need the whole's statistics.
+
+What the next sweep reads waits on the host, in host memory; one tile at a time is on the device.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .layers import Device
+from .norms import Moments, merged, moments
+from .tiles import Size, Tile, at_level, cover
+
+OnStep = Callable[[int, int], None]  # tiles done, tiles in all; what it raises ends the work
+
+
+@dataclass(frozen=True)
+class Activations:
+    """One picture's values at one size, to be read by the rectangle: they wait somewhere or are computed then."""
+
+    size: Size
+    channels: int
+    read: Callable[[Tile], Tensor]  # -> [1, channels, height, width] on the device
+    waiting: Tensor | None = None   # [1, channels, *size] on the host
+
+
+class Sweeps:
+    """Runs sweeps over one picture and counts their tiles; on the device "meta" it counts only."""
+
+    def __init__(self, tile: Size, width: int, like: Tensor, device: Device, host: Device, on_step: OnStep | None):
+        if min(tile) < 1:
+            raise ValueError(f"a tile has at least one cell along each side, not {tile[0]} x {tile[1]} px")
+        self.tile, self.width, self.dtype = tile, width, like.dtype
+        self.device, self.host = torch.device(device), torch.device(host)
+        self.on_step, self.done, self.total = on_step, 0, 0
+
+    def sweep(self, size: Size, width: int, each: Callable[[Tile], Tensor], into: Tensor | None = None,
+              groups: int = 0, everything: bool = False) -> Moments | None:
+        """`each` of the tiles that cover `size`, kept `into` a tensor; with `groups` the moments of all of it.
+
+        With `everything` there is one tile.
+
+        A tile that holds `width` channels has as many values as one of the picture's size and the widest layer there.
+        """
+        parts = []
+        for tile in cover(size, size if everything else at_level(self.tile, size, self.width / width)):
+            if self.device.type != "meta":
+                result = each(tile)
+                if groups:
+                    parts.append(moments(result, groups))
+                if into is not None:
+                    part_of(into, tile).copy_(result)
+                del result  # before the next tile needs its memory
+            self.done += 1
+            if self.on_step:
+                self.on_step(self.done, self.total)
+        return merged(parts) if parts else None
+
+    def room(self, channels: int, size: Size) -> Activations:
+        """Memory for activations to wait in."""
+        last = torch.channels_last if self.device.type == "cpu" else torch.contiguous_format
+        return self.waiting(torch.empty((1, channels, *size), dtype=self.dtype, memory_format=last,
+                                        device="meta" if self.device.type == "meta" else self.host))
+
+    def waiting(self, values: Tensor) -> Activations:
+        """Activations that are all there. [1, C, H, W]"""
+        return Activations(tuple(values.shape[2:]), values.shape[1],
+                           lambda tile: part_of(values, tile).to(self.device), values)
+
+
+def part_of(values: Tensor, tile: Tile) -> Tensor:
+    """A view of one tile. [B, C, H, W] -> [B, C, height, width]"""
+    return values[:, :, tile.top:tile.bottom, tile.left:tile.right]
+
+
+def cut(values: Tensor, tile: Tile, wide: Tile) -> Tensor:
+    """The tile among values of the wider one round it; a view. [B, C, h, w] -> [B, C, height, width]"""
+    rows, columns = tile.inside(wide)
+    return values[:, :, rows, columns]
