@@ -13,6 +13,8 @@ from ..files.errors import FileFormatError
 from ..files.tensors import TensorFile, open_tensors
 from ..lora import formats as lora_files
 from ..lora.adapters import LoRAError
+from ..lora.families import refuse_other_family
+from ..lora.fusing import Change
 from ..lora.match import Match, match
 from ..vae_core import checkpoint as vae_files
 from . import embeddings
@@ -196,31 +198,37 @@ def lora(path: Path, targets: Mapping[str, tuple[object, float]]) -> tuple[dict,
         FileFormatError: the file is no LoRA, or fits none of the targets.
     """
     file = _lora_file(path)
-    matches = {name: match(file, host.weights(target)) for name, (target, _) in targets.items()}
+    shapes = {name: host.weights(target) for name, (target, _) in targets.items()}
+    try:
+        for of_target in shapes.values():
+            refuse_other_family(file, of_target)
+    except LoRAError as error:
+        raise FileFormatError(path, str(error)) from error
+    matches = {name: match(file, of_target) for name, of_target in shapes.items()}
     if not any(found.found for found in matches.values()):
         raise FileFormatError(path, _nothing_fits(file, matches))
-    changed = {
-        name: host.patched(target, matches[name].found, strength) if matches[name].found and strength else target
-        for name, (target, strength) in targets.items()
-    }
+    changed = {}
+    for name, (target, strength) in targets.items():
+        changes = {place: [Change(adapter, strength)] for place, adapter in matches[name].found.items() if strength}
+        changed[name] = host.patched(target, changes) if changes else target
     homeless = {
         module: _nearest(module, matches)
         for module in file.adapters
         if all(module in found.homeless for found in matches.values())
     }
     misfits = {module: why for found in matches.values() for module, why in found.misfit.items()}
-    applied = sum(len(found.found) for found in matches.values())
-    ranks = sorted({adapter.rank for adapter in file.adapters.values()})
+    taken = {name: len(set(found.modules.values())) for name, found in matches.items()}
+    applied = sum(taken.values())
+    ranks = sorted({adapter.rank for adapter in file.adapters.values() if adapter.rank})
     lines = [f"{path.name}: {file.dialect}, rank {', '.join(map(str, ranks))}"]
     lines += [
-        f"{name}: {len(found.found)} of {len(file.adapters)} modules, strength {targets[name][1]:g}"
-        for name, found in matches.items()
+        f"{name}: {taken[name]} of {len(file.adapters)} modules, strength {targets[name][1]:g}" for name in matches
     ]
     lines += _losses(homeless, misfits, file.unread) + list(file.notes)
     data = {
         "file": path.name, "dialect": file.dialect, "ranks": ranks, "modules": len(file.adapters), "applied": applied,
         "targets": {
-            name: {"modules": len(found.found), "strength": targets[name][1]} for name, found in matches.items()
+            name: {"modules": taken[name], "strength": targets[name][1]} for name in matches
         },
         "homeless": homeless, "misfits": misfits, "unread": file.unread, "notes": list(file.notes),
         "embeddings": list(file.embeddings),

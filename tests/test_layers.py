@@ -41,7 +41,7 @@ READING_ORDER = {  # inside a core a file imports only from files above it
     ).split(),
     "vae_core": "config layers autoencoder tiny quality refused checkpoint".split(),
     "lora": (
-        "adapters hadamard kronecker orthogonal magnitude low_rank mmdit names suffixes adapter_config building "
+        "adapters hadamard kronecker orthogonal magnitude low_rank fusing mmdit names suffixes adapter_config building "
         "writing formats match families blocks conversion inject"
     ).split(),
 }

@@ -21,7 +21,8 @@ from ...clip_core.families import Family
 from ...clip_core.model import CLIP
 from ...clip_core.rows import Run
 from ...files.images import next_path, write_png
-from ...lora.adapters import LoRA
+from ...lora.fusing import Change
+from ...lora.mmdit import Place
 from . import data_folders
 from .patching import with_patches
 from .prompt_encoding import How, StandIn, TextEncoders, as_pairs, inference, stand_in, with_stand_ins
@@ -247,8 +248,13 @@ def weights(target: StandaloneClip | StandaloneClipModel) -> dict[str, tuple[int
     return {name: tuple(weight.shape) for name, weight in _network(target).state_dict().items()}
 
 
-def patched(target: StandaloneClip | StandaloneClipModel, found: Mapping[str, LoRA], strength: float):
-    network = with_patches(_network(target), found, strength)
+def patched(
+    target: StandaloneClip | StandaloneClipModel,
+    changes: Mapping[Place, Sequence[Change]],
+    *,
+    match_comfyui: bool = False,
+):
+    network = with_patches(_network(target), changes, match_comfyui=match_comfyui)
     if isinstance(target, StandaloneClip):
         return replace(target, towers=network, identity=object())
     return replace(target, network=network)
