@@ -15,10 +15,17 @@ from ...lora.adapters import LoRA
 from ...lora.fusing import Change, apply_
 from ...lora.mmdit import Place
 from .comfyui_clip import ComfyClipModel
+from .patching import part_norms
 
 
 def weights(target: ModelPatcher | comfy.sd.CLIP | ComfyClipModel) -> dict[str, tuple[int, ...]]:
     return {name: tuple(weight.shape) for name, weight in _patcher(target).model_state_dict().items()}
+
+
+def norms(target, places: Sequence[Place]) -> dict[Place, float]:
+    patcher = _patcher(target)
+    originals = {key: kept.weight for key, kept in patcher.backup.items()}  # of weights that are patched at this moment
+    return part_norms(patcher.model, {**patcher.model_state_dict(), **originals}, places)
 
 
 def patched(target, changes: Mapping[Place, Sequence[Change]], *, match_comfyui: bool = False):

@@ -128,6 +128,9 @@ class Host(Protocol):
     def weights(self, target: Patchable) -> dict[str, tuple[int, ...]]:
         """The names and shapes of the weights that a LoRA can change."""
 
+    def norms(self, target: Patchable, places: Sequence[Place]) -> dict[Place, float]:
+        """The Frobenius norms of those weights, as they are without any LoRA of this target."""
+
     def patched(
         self, target: Patchable, changes: Mapping[Place, Sequence[Change]], *, match_comfyui: bool = False
     ) -> Patchable:

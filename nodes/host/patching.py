@@ -16,6 +16,18 @@ from ...lora.mmdit import Place
 Signature = tuple[bool, list[tuple[Place, tuple[Change, ...]]]]
 _merged: weakref.WeakKeyDictionary[nn.Module, dict[str, tuple[Signature, weakref.ref]]] = weakref.WeakKeyDictionary()
 
+_norms: weakref.WeakKeyDictionary[nn.Module, dict[Place, float]] = weakref.WeakKeyDictionary()
+
+
+def part_norms(owner: nn.Module, state: Mapping[str, torch.Tensor], places: Sequence[Place]) -> dict[Place, float]:
+    """The Frobenius norms of weights of a network and of rows of them, kept as long as the network lives."""
+    kept = _norms.setdefault(owner, {})
+    for place in places:
+        if place not in kept:
+            part = part_of(state[key_of(place)], place).detach()
+            kept[place] = float(torch.linalg.vector_norm(part.float()))
+    return {place: kept[place] for place in places}
+
 
 def with_patches(
     network: nn.Module, changes: Mapping[Place, Sequence[Change]], *, match_comfyui: bool = False

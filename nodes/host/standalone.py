@@ -24,7 +24,7 @@ from ...files.images import next_path, write_png
 from ...lora.fusing import Change
 from ...lora.mmdit import Place
 from . import data_folders
-from .patching import with_patches
+from .patching import part_norms, with_patches
 from .prompt_encoding import How, StandIn, TextEncoders, as_pairs, inference, stand_in, with_stand_ins
 from .text_encoders import FindEmbedding, PromptTokenizer, Tower, Towers, as_dtype
 from .vae_network import KLNetwork, VAENetwork, sampled
@@ -32,7 +32,7 @@ from .vae_network import KLNetwork, VAENetwork, sampled
 __all__ = [
     "absent", "clip_network", "data_names", "data_path", "decode_latent", "device_of", "encode_image",
     "encode_plainly", "encode_prompt", "folder_names", "folder_path", "latent_channels", "make_clip",
-    "make_clip_model", "make_vae", "output_entry", "output_path", "patched", "pixels_per_cell", "progress",
+    "make_clip_model", "make_vae", "norms", "output_entry", "output_path", "patched", "pixels_per_cell", "progress",
     "save_preview", "saves_workflow", "set_place", "text_encoders", "weights",
 ]  # fmt: skip
 
@@ -246,6 +246,11 @@ def _network(target: StandaloneClip | StandaloneClipModel) -> nn.Module:
 
 def weights(target: StandaloneClip | StandaloneClipModel) -> dict[str, tuple[int, ...]]:
     return {name: tuple(weight.shape) for name, weight in _network(target).state_dict().items()}
+
+
+def norms(target: StandaloneClip | StandaloneClipModel, places: Sequence[Place]) -> dict[Place, float]:
+    network = _network(target)
+    return part_norms(network, network.state_dict(), places)
 
 
 def patched(
