@@ -5,6 +5,7 @@ from .conditioning import CombineConditioning, CompareConditioning, LoadConditio
 from .encode import InspectTokens, TextEncode, TextEncodeSDXL
 from .image import CompareImages, ExampleImage
 from .lora import LoadLoRA
+from .lora_stack import LoRAStack
 from .text import LoadTextEncoder
 from .vae import LoadVAE, VAEDecode, VAEEncode
 
@@ -25,6 +26,7 @@ NODE_CLASS_MAPPINGS = {
     "CVL_CombineConditioning": CombineConditioning,
     "CVL_SaveConditioning": SaveConditioning,
     "CVL_LoadConditioning": LoadConditioning,
+    "CVL_LoRAStack": LoRAStack,
 }
 
 NODE_DISPLAY_NAME_MAPPINGS = {
@@ -44,4 +46,5 @@ NODE_DISPLAY_NAME_MAPPINGS = {
     "CVL_CombineConditioning": "Combine Conditioning (CVL)",
     "CVL_SaveConditioning": "Save Conditioning (CVL)",
     "CVL_LoadConditioning": "Load Conditioning (CVL)",
+    "CVL_LoRAStack": "LoRA Stack (CVL)",
 }

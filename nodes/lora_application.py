@@ -19,6 +19,8 @@ from .lora_files import ParsedFile, parsed
 Shapes = Mapping[str, Sequence[int]]
 _TEXT = ("lora_te", "text_encoder", "lycoris_text_encoder", "text_model", "clip_l.", "clip_g.", "t5xxl.", "te1", "te2")
 
+_VISION = ("lora_vision", "vision_model")
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -104,6 +106,8 @@ def _use(entry: Entry, shapes: Mapping[str, Shapes], strict: bool) -> Use:
 
 def _is_for(module: str, targets: Mapping[str, object]) -> bool:
     """Whether a module without a place is of a kind that is connected: of a text encoder, or of a diffusion model."""
+    if module.startswith(_VISION):
+        return "clip_model" in targets
     text = module.startswith(_TEXT) or "conditioner." in module[:40]
     return bool(targets.keys() & {"clip", "clip_model"}) if text else "model" in targets
 
