@@ -5,6 +5,7 @@ from .conditioning import CombineConditioning, CompareConditioning, LoadConditio
 from .encode import InspectTokens, TextEncode, TextEncodeSDXL
 from .image import CompareImages, ExampleImage
 from .lora import LoadLoRA
+from .lora_info import ConvertLoRA, LoRAInfo
 from .lora_stack import LoRAStack
 from .text import LoadTextEncoder
 from .vae import LoadVAE, VAEDecode, VAEEncode
@@ -27,6 +28,8 @@ NODE_CLASS_MAPPINGS = {
     "CVL_SaveConditioning": SaveConditioning,
     "CVL_LoadConditioning": LoadConditioning,
     "CVL_LoRAStack": LoRAStack,
+    "CVL_LoRAInfo": LoRAInfo,
+    "CVL_ConvertLoRA": ConvertLoRA,
 }
 
 NODE_DISPLAY_NAME_MAPPINGS = {
@@ -47,4 +50,6 @@ NODE_DISPLAY_NAME_MAPPINGS = {
     "CVL_SaveConditioning": "Save Conditioning (CVL)",
     "CVL_LoadConditioning": "Load Conditioning (CVL)",
     "CVL_LoRAStack": "LoRA Stack (CVL)",
+    "CVL_LoRAInfo": "LoRA Info (CVL)",
+    "CVL_ConvertLoRA": "Convert LoRA (CVL)",
 }
