@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 from .adapters import LoRA, LoRAError
+from .magnitude import DoRA
 
 _PREFIX = "base_model.model."
 _HEADER_KEYS = ("adapter_config", "lora_adapter_metadata")  # ours and diffusers'
@@ -33,19 +34,21 @@ def configurations(metadata: Mapping[str, str], given: Mapping[str, object] | No
     return found
 
 
-def alpha_of(configs: Mapping[str, Mapping[str, object]], module: str, rank: int) -> float | None:
+def alpha_of(configs: Mapping[str, Mapping[str, object]], module: str, rank: int, *,
+             dora: bool = False) -> float | None:
     """The alpha that gives a module PEFT's scale when divided by its rank; None where no configuration covers it.
+
+    `dora`: the module has a magnitude vector.
 
     Raises:
         LoRAError: the configuration contradicts the tensors, means another kind of adapter, or is malformed.
     """
-    component = next((c for c in configs if c and module.startswith(c + ".")), "")
-    config = configs.get(component)
+    component, config = _config_of(configs, module)
     if config is None:
         return None
     path = module.removeprefix(component + ".") if component else module
     path = path.rpartition(_PREFIX)[2]
-    if config.get("use_dora"):
+    if config.get("use_dora") and not dora:
         raise LoRAError("its configuration says DoRA (use_dora), but there is no magnitude vector")
     expected = _number(_pattern(config, "rank_pattern", path, config.get("r")), "r")
     if expected is not None and expected != rank:
@@ -56,7 +59,34 @@ def alpha_of(configs: Mapping[str, Mapping[str, object]], module: str, rank: int
     return alpha * math.sqrt(rank) if config.get("use_rslora") else alpha
 
 
-def describe(adapters: Mapping[str, LoRA]) -> dict[str, object]:
+def terms_of(configs: Mapping[str, Mapping[str, object]], module: str) -> int | None:
+    """How many terms PEFT's OFT takes of the Neumann series of a module's rotation; None for the exact Cayley form.
+
+    Raises:
+        LoRAError: the configuration is malformed.
+    """
+    config = _config_of(configs, module)[1] or {}
+    if not config.get("use_cayley_neumann", True):
+        return None
+    terms = _number(config.get("num_cayley_neumann_terms", 5), "num_cayley_neumann_terms")
+    return 5 if terms is None else int(terms)
+
+
+def scales_inputs(configs: Mapping[str, Mapping[str, object]], module: str) -> bool | None:
+    """Whether PEFT's (IA)^3 scales a module's inputs (feedforward_modules) or outputs; None where it is not told."""
+    config = _config_of(configs, module)[1] or {}
+    listed = config.get("feedforward_modules")
+    if config.get("peft_type") != "IA3" or not isinstance(listed, list | tuple | set):
+        return None
+    return any(module.endswith(str(ending)) for ending in listed)
+
+
+def _config_of(configs: Mapping[str, Mapping[str, object]], module: str) -> tuple[str, Mapping[str, object] | None]:
+    component = next((c for c in configs if c and module.startswith(c + ".")), "")
+    return component, configs.get(component)
+
+
+def describe(adapters: Mapping[str, LoRA | DoRA]) -> dict[str, object]:
     """The LoraConfig (adapter_config.json) of these adapters; names with or without `base_model.model.`"""
     paths = {name.rpartition(_PREFIX)[2]: adapter for name, adapter in adapters.items()}
     rank = Counter(adapter.rank for adapter in paths.values()).most_common(1)[0][0]
@@ -66,7 +96,9 @@ def describe(adapters: Mapping[str, LoRA]) -> dict[str, object]:
         "peft_type": "LORA", "r": rank, "lora_alpha": _plain(alpha), "target_modules": sorted(paths),
         "rank_pattern": {exact[p]: a.rank for p, a in paths.items() if a.rank != rank},
         "alpha_pattern": {exact[p]: _plain(a.alpha) for p, a in paths.items() if a.alpha != alpha},
-        "use_rslora": False, "use_dora": False, "bias": "none", "fan_in_fan_out": False, "lora_dropout": 0.0,
+        "use_rslora": False,
+        "use_dora": all(isinstance(a, DoRA) for a in paths.values()), "bias": "none", "fan_in_fan_out": False,
+        "lora_dropout": 0.0,
         "task_type": None, "base_model_name_or_path": None, "inference_mode": True,
     }
 

@@ -1,11 +1,13 @@
-"""One low-rank adapter: the change of one weight, kept as two thin factors (LoRA, Hu et al. 2021, arXiv:2106.09685).
+"""What every adapter can do, and the two simplest kinds: LoRA, and a difference that is stored whole.
 
-For convolutions this is LoCon; with a middle tensor it is LoCon's CP (Tucker) form (LyCORIS, arXiv:2309.14859).
+LoRA is two thin factors (Hu et al. 2021, arXiv:2106.09685); for convolutions it is LoCon, with a middle tensor LoCon's
+CP (Tucker) form (LyCORIS, arXiv:2309.14859).
 """
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -13,6 +15,63 @@ from torch import Tensor
 
 class LoRAError(ValueError):
     """A LoRA that cannot be read, written, applied or injected; the message is one sentence for the user."""
+
+
+class Adapter(Protocol):
+    """The change of one tensor of a model.
+
+    `rank` is 0 for what has none. `extent` is (out, in) of the weight it was made for, as far as it can tell.
+    """
+
+    kind: str
+    rank: int
+    needs_weight: bool  # the change depends on the weight: `delta` wants the tensor, and adapters do not commute
+
+    @property
+    def extent(self) -> tuple[int | None, int | None]: ...
+
+    def misfit(self, shape: Sequence[int]) -> str | None:
+        """Why it cannot change a weight of this shape, in words; None where it can."""
+
+    def delta(self, weight: Tensor | Sequence[int], strength: float = 1.0, *, match_comfyui: bool = False) -> Tensor:
+        """The change of this weight (or of a weight of this shape), in fp32 and computed in fp32.
+
+        By default it is the change the trainer made, 0 at strength 0; `match_comfyui` repeats what ComfyUI 0.3.64
+        makes of the file where that differs. [out, in, ...] or its shape -> [out, in, ...]
+
+        Raises:
+            LoRAError: another size than the adapter was made for, or a shape where the weight itself is needed.
+        """
+
+
+def fitting(adapter: Adapter, weight: Tensor | Sequence[int]) -> tuple[int, ...]:
+    """The weight's shape, once it is known that the adapter fits it; LoRAError with the reason where not."""
+    given = isinstance(weight, Tensor)
+    shape = tuple(weight.shape if given else weight)
+    if reason := adapter.misfit(shape):
+        raise LoRAError(reason)
+    if adapter.needs_weight and not given:
+        raise LoRAError(f"the change that {adapter.kind} makes depends on the weight itself, only its shape was given")
+    return shape
+
+
+def on_device(adapter: Adapter, device: torch.device | str) -> Adapter:
+    """The same adapter with its tensors on a device; itself where they are there already.
+
+    Kinds without need of the weight compute where their own tensors are, the others where the weight is.
+    """
+    moved = {}
+    for field in fields(adapter):
+        value = getattr(adapter, field.name)
+        if isinstance(value, Tensor):
+            moved[field.name] = value.to(device)
+        elif is_dataclass(value):
+            moved[field.name] = on_device(value, device)
+    return adapter if all(moved[name] is getattr(adapter, name) for name in moved) else replace(adapter, **moved)
+
+
+def unlike(own: Sequence[int], shape: Sequence[int]) -> str:
+    return f"the adapter is for a weight of shape {list(own)}, the model's weight has shape {list(shape)}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +89,7 @@ class LoRA:
     down: Tensor
     alpha: float
     mid: Tensor | None = None
+    needs_weight: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         up, down, mid = self.up, self.down, self.mid
@@ -46,6 +106,14 @@ class LoRA:
                             "their ranks differ")
         if not math.isfinite(self.alpha):
             raise LoRAError(f"alpha is {self.alpha}: expected a finite number")
+
+    @property
+    def kind(self) -> str:
+        return "LoRA" if self.mid is None and self.down.ndim == 2 else "LoCon"
+
+    @property
+    def extent(self) -> tuple[int, int]:
+        return self.up.shape[0], self.down.shape[1]
 
     @property
     def rank(self) -> int:
@@ -67,21 +135,75 @@ class LoRA:
             fits = shape == own
         elif fits and math.prod(kernel) != 1:
             fits = False  # a real kernel that would have to be guessed into another number of dimensions
-        return None if fits else f"the adapter is for a weight of shape {own}, the model's weight has shape {shape}"
+        return None if fits else unlike(own, shape)
 
-    def delta(self, shape: Sequence[int], strength: float = 1.0) -> Tensor:
-        """The change of a weight of this shape, in fp32, computed in fp32 whatever the factors are stored in.
-
-        shape (out, in, ...) -> [out, in, ...]
-
-        Raises:
-            LoRAError: the weight has another size than the adapter was made for.
-        """
-        if reason := self.misfit(shape):
-            raise LoRAError(reason)
+    def delta(self, weight: Tensor | Sequence[int], strength: float = 1.0, *, match_comfyui: bool = False) -> Tensor:
+        """See Adapter; ComfyUI does the same. [out, in, ...] or its shape -> [out, in, ...]"""
+        shape = fitting(self, weight)
         up, down = self.up.float().flatten(1), self.down.float().flatten(1)      # [out, r], [r, in * kh * kw]
         if self.mid is None:
             change = up @ down
         else:
             change = torch.einsum("mn...,om,ni->oi...", self.mid.float(), up, down)
-        return (change * (self.scale * strength)).reshape(tuple(shape))
+        return (change * (self.scale * strength)).reshape(shape)
+
+
+@dataclass(frozen=True, eq=False)
+class Difference:
+    """The tensor changes by `value`: LyCORIS' full (`diff`, `diff_b`) and norm (`w_norm`, `b_norm`), PEFT's lora_bias.
+
+    value: the shape of the weight or bias. There is no alpha.
+    """
+
+    value: Tensor
+    kind: str = "full difference"
+    rank: ClassVar[int] = 0
+    needs_weight: ClassVar[bool] = False
+
+    @property
+    def extent(self) -> tuple[int | None, int | None]:
+        return extent_of(self.value.shape)
+
+    def misfit(self, shape: Sequence[int]) -> str | None:
+        return None if same_layer(self.value.shape, shape) else unlike(self.value.shape, shape)
+
+    def delta(self, weight: Tensor | Sequence[int], strength: float = 1.0, *, match_comfyui: bool = False) -> Tensor:
+        """See Adapter; ComfyUI does the same."""
+        return self.value.float().reshape(fitting(self, weight)) * strength
+
+
+@dataclass(frozen=True, eq=False)
+class Replacement:
+    """The tensor becomes `value`, and at strength t lies t of the way to it: PEFT's modules_to_save, BFL's norm scales.
+
+    ComfyUI replaces it at any strength.
+    """
+
+    value: Tensor
+    kind: ClassVar[str] = "replacement"
+    rank: ClassVar[int] = 0
+    needs_weight: ClassVar[bool] = True
+
+    @property
+    def extent(self) -> tuple[int | None, int | None]:
+        return extent_of(self.value.shape)
+
+    def misfit(self, shape: Sequence[int]) -> str | None:
+        return None if same_layer(self.value.shape, shape) else unlike(self.value.shape, shape)
+
+    def delta(self, weight: Tensor | Sequence[int], strength: float = 1.0, *, match_comfyui: bool = False) -> Tensor:
+        """See Adapter."""
+        shape = fitting(self, weight)
+        value = self.value.float().to(weight.device).reshape(shape)
+        return (value - weight.float()) * (1.0 if match_comfyui else strength)
+
+
+def extent_of(shape: Sequence[int]) -> tuple[int | None, int | None]:
+    return (*shape[:2], None, None)[:2] if len(shape) > 1 else (shape[0] if shape else None, None)
+
+
+def same_layer(own: Sequence[int], shape: Sequence[int]) -> bool:
+    """Equal shapes, a 1x1 convolution and a Linear being the same thing."""
+    own, shape = list(own), list(shape)
+    return own == shape or (len(own) > 1 < len(shape) and own[:2] == shape[:2] and math.prod(own[2:]) == 1
+                            and math.prod(shape[2:]) == 1)

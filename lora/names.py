@@ -5,10 +5,15 @@ the file's names are looked up. Sources: kohya-ss/sd-scripts networks/lora.py, d
 OneTrainer, cloneofsimo/lora, and which spellings ComfyUI takes (comfy/lora.py). No torch here.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
-DIALECTS = ("kohya", "diffusers", "peft")
+from .mmdit import Place, Slice, Target, diffusers_targets, xlabs_targets
+
+DIALECTS = ("kohya", "diffusers", "peft", "lycoris", "onetrainer", "diffusers_0.2", "diffusers_0.1", "xlabs", "bfl",
+            "cloneofsimo")
 _UNET, _PEFT, _WEIGHT = "diffusion_model.", "base_model.model.", ".weight"
+_OWN_STACKS = ("double_blocks.", "single_blocks.", "img_in", "txt_in", "time_in.", "vector_in.", "guidance_in.",
+               "final_layer.")  # Flux, as BFL names it
 
 _WHOLE = {  # LDM: diffusers, for the modules outside the numbered blocks
     "input_blocks.0.0": ("conv_in",), "out.0": ("conv_norm_out",), "out.2": ("conv_out",),
@@ -31,7 +36,7 @@ def name_map(keys: Iterable[str]) -> dict[str, str]:
     """Module name in any dialect -> the model's key. A spelling that could mean two keys means none.
 
     `keys` are a model's state-dict keys: `diffusion_model.*`, `clip_l.transformer.*` and the like, our dual CLIP's
-    `text_model.*` / `vision_model.*`, or any module's.
+    `text_model.*` / `vision_model.*`, or any module's. Names of parts of a weight are in `target_map`.
     """
     keys = list(keys)
     names: dict[str, str] = {}
@@ -45,20 +50,37 @@ def name_map(keys: Iterable[str]) -> dict[str, str]:
     return names | _numbered(keys)
 
 
-def spellings(keys: Iterable[str], dialect: str) -> dict[str, str]:
-    """The model's key -> the module name to write for it in "kohya", "diffusers" or "peft"; read back by `name_map`.
+def target_map(shapes: Mapping[str, Sequence[int]]) -> dict[str, Target]:
+    """As `name_map`, with the names that mean rows of a weight (Flux', SD3's q, k, v) or a weight turned over."""
+    names = {name: Target(key) for name, key in name_map(shapes).items()}
+    for dialects, target in _spell_parts(shapes):
+        for spelled in dialects.values():
+            for name in spelled:
+                names[name] = target
+    return names
+
+
+def spellings(shapes: Iterable[str] | Mapping[str, Sequence[int]], dialect: str) -> dict[Place, str]:
+    """Where in the model -> the module name to write for it in a dialect; read back by `target_map`.
+
+    Places a dialect has no name for are missing. From keys without shapes there are only whole weights.
 
     Raises:
         ValueError: another dialect.
     """
     if dialect not in DIALECTS:
         raise ValueError(f"the dialect is {dialect!r}: expected one of {', '.join(DIALECTS)}")
-    keys = list(keys)
+    keys = list(shapes)
     clear = name_map(keys)
-    chosen = {}
+    if dialect == "cloneofsimo":
+        return {key: name for name, key in _numbered(keys).items()}
+    chosen: dict[Place, str] = {}
     for key, dialects in _spell(keys).items():
-        if name := next((name for name in dialects[dialect] if clear.get(name) == key), None):
+        if name := next((name for name in dialects.get(dialect, ()) if clear.get(name) == key), None):
             chosen[key] = name
+    for dialects, target in _spell_parts(shapes if isinstance(shapes, Mapping) else {}):
+        if dialect in dialects and not target.swapped:  # what is turned over has a name of its own in the model
+            chosen[target.place] = dialects[dialect][0]
     return chosen
 
 
@@ -121,7 +143,7 @@ def _spell(keys: list[str]) -> dict[str, dict[str, list[str]]]:
     for key in keys:
         if not key.endswith(_WEIGHT):
             if key.startswith(_UNET):
-                spelled[key] = {"kohya": [], "diffusers": [key], "peft": []}
+                spelled[key] = {"kohya": [], "diffusers": [key], "peft": [], "bfl": _bare(key[len(_UNET):])}
             continue
         module = key[:-len(_WEIGHT)]
         if module.startswith(_UNET):
@@ -132,6 +154,10 @@ def _spell(keys: list[str]) -> dict[str, dict[str, list[str]]]:
     return spelled
 
 
+def _bare(name: str) -> list[str]:
+    return [name] if name.startswith(_OWN_STACKS) else []
+
+
 def _spell_unet(module: str, diffusers: tuple[str, ...], ldm_first: bool) -> dict[str, list[str]]:
     plain = [f"lora_unet_{_flat(module)}"]
     theirs = [f"lora_unet_{_flat(name)}" for name in diffusers]
@@ -139,11 +165,40 @@ def _spell_unet(module: str, diffusers: tuple[str, ...], ldm_first: bool) -> dic
     processors = [name.removesuffix(".0") if name.endswith(".to_out.0") else name for name in processors]
     dotted = [*diffusers, *processors]
     return {
-        "kohya": (plain + theirs if ldm_first else theirs + plain) + [f"lycoris_{_flat(name)}" for name in diffusers],
+        "kohya": (plain + theirs if ldm_first else theirs + plain)
+        + [f"oft_unet_{_flat(name)}" for name in (module, *diffusers)] + [f"lora_prior_unet_{_flat(module)}"],
         "diffusers": [f"unet.{name}" for name in dotted] + [_UNET + module] + dotted,
         "peft": [f"{start}{name}" for start in (_PEFT, f"unet.{_PEFT}") for name in diffusers]
         + [_PEFT + _UNET + module, _PEFT + module],
+        "lycoris": [f"lycoris_{_flat(name)}" for name in (*diffusers, module)],
+        "onetrainer": theirs + plain,
+        "diffusers_0.2": [f"unet.{name}" for name in diffusers],
+        "diffusers_0.1": [f"unet.{name}" for name in processors if ".processor." in name],
+        "bfl": _bare(module),
     }
+
+
+def _spell_parts(shapes: Mapping[str, Sequence[int]]) -> list[tuple[dict[str, list[str]], Target]]:
+    """The names of diffusers' Flux and SD3, and of XLabs: dialect -> names, with where they lie."""
+    modules = {key[len(_UNET):-len(_WEIGHT)]: shape for key, shape in shapes.items()
+               if key.startswith(_UNET) and key.endswith(_WEIGHT)}
+    spelled = []
+    for name, target in diffusers_targets(modules).items():
+        spelled.append(({
+            "diffusers": [f"transformer.{name}", name], "diffusers_0.2": [f"transformer.{name}"],
+            "peft": [_PEFT + name, f"transformer.{_PEFT}{name}"],
+            "lycoris": [f"lycoris_{_flat(name)}"], "onetrainer": [f"lora_transformer_{_flat(name)}"],
+        }, _in_unet(target)))
+    for name, target in xlabs_targets(modules).items():
+        spelled.append(({"xlabs": [name, _UNET + name]}, _in_unet(target)))
+    return spelled
+
+
+def _in_unet(target: Target) -> Target:
+    """With the prefix and the ending of the model's own keys."""
+    if isinstance(target.place, Slice):
+        return Target(Slice(f"{_UNET}{target.place.key}{_WEIGHT}", target.place.rows), target.swapped)
+    return Target(f"{_UNET}{target.place}{_WEIGHT}", target.swapped)
 
 
 def _spell_other(module: str, present: set[str]) -> dict[str, list[str]]:
@@ -157,6 +212,9 @@ def _spell_other(module: str, present: set[str]) -> dict[str, list[str]]:
         "kohya": [f"{prefix}_{_flat(own)}" for prefix in kohya],
         "diffusers": [f"{prefix}.{name}" for prefix in dotted for name in [own, *short]] + [module, own],
         "peft": [_PEFT + own] + [f"{prefix}.{_PEFT}{own}" for prefix in dotted] + [_PEFT + module],
+        "onetrainer": [f"{prefix}_{_flat(own)}" for prefix in reversed(kohya)],
+        "lycoris": [f"lycoris_{_flat(own)}"] if not owner else [],
+        "diffusers_0.2": [f"{prefix}.{own}" for prefix in dotted],
     }
     generic = [f"text_encoders.{module}"]
     if inside and not owner.startswith("clip_"):

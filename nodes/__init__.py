@@ -7,6 +7,8 @@ from .image import CompareImages, ExampleImage
 from .inpaint import CompositeInpaint, VAEEncodeInpaint
 from .latents import LatentDistribution, LatentInterpolate, SamplePrior
 from .lora import LoadLoRA
+from .lora_info import ConvertLoRA, LoRAInfo
+from .lora_stack import LoRAStack
 from .text import LoadTextEncoder
 from .vae import LoadVAE, VAEDecode, VAEEncode
 
@@ -32,6 +34,9 @@ NODE_CLASS_MAPPINGS = {
     "CVL_LatentDistribution": LatentDistribution,
     "CVL_LatentInterpolate": LatentInterpolate,
     "CVL_SamplePrior": SamplePrior,
+    "CVL_LoRAStack": LoRAStack,
+    "CVL_LoRAInfo": LoRAInfo,
+    "CVL_ConvertLoRA": ConvertLoRA,
 }
 
 NODE_DISPLAY_NAME_MAPPINGS = {
@@ -56,4 +61,7 @@ NODE_DISPLAY_NAME_MAPPINGS = {
     "CVL_LatentDistribution": "Latent Distribution (CVL)",
     "CVL_LatentInterpolate": "Interpolate Latents (CVL)",
     "CVL_SamplePrior": "Sample Prior (CVL)",
+    "CVL_LoRAStack": "LoRA Stack (CVL)",
+    "CVL_LoRAInfo": "LoRA Info (CVL)",
+    "CVL_ConvertLoRA": "Convert LoRA (CVL)",
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from ..clip_core import checkpoint as clip_files
@@ -11,9 +11,6 @@ from ..clip_core.families import FAMILIES
 from ..files.documents import read_json
 from ..files.errors import FileFormatError
 from ..files.tensors import TensorFile, open_tensors
-from ..lora import formats as lora_files
-from ..lora.adapters import LoRAError
-from ..lora.match import Match, match
 from ..vae_core import checkpoint as vae_files
 from . import embeddings
 from .host import host
@@ -187,88 +184,3 @@ def _tiny_pair(file: TensorFile, twin: Path, family: str | None) -> tuple[vae_fi
         source = vae_files.find_vae(vae_files.join_pair(encoder.shapes, decoder.shapes), family)
         tensors = vae_files.join_pair(encoder.read(encoder.shapes), decoder.read(decoder.shapes))
     return source, source.translate(tensors)
-
-
-def lora(path: Path, targets: Mapping[str, tuple[object, float]]) -> tuple[dict, list[str], dict]:
-    """The LoRA on each target (name: object, strength); the lines and the data of its report.
-
-    Raises:
-        FileFormatError: the file is no LoRA, or fits none of the targets.
-    """
-    file = _lora_file(path)
-    matches = {name: match(file, host.weights(target)) for name, (target, _) in targets.items()}
-    if not any(found.found for found in matches.values()):
-        raise FileFormatError(path, _nothing_fits(file, matches))
-    changed = {
-        name: host.patched(target, matches[name].found, strength) if matches[name].found and strength else target
-        for name, (target, strength) in targets.items()
-    }
-    homeless = {
-        module: _nearest(module, matches)
-        for module in file.adapters
-        if all(module in found.homeless for found in matches.values())
-    }
-    misfits = {module: why for found in matches.values() for module, why in found.misfit.items()}
-    applied = sum(len(found.found) for found in matches.values())
-    ranks = sorted({adapter.rank for adapter in file.adapters.values()})
-    lines = [f"{path.name}: {file.dialect}, rank {', '.join(map(str, ranks))}"]
-    lines += [
-        f"{name}: {len(found.found)} of {len(file.adapters)} modules, strength {targets[name][1]:g}"
-        for name, found in matches.items()
-    ]
-    lines += _losses(homeless, misfits, file.unread) + list(file.notes)
-    data = {
-        "file": path.name, "dialect": file.dialect, "ranks": ranks, "modules": len(file.adapters), "applied": applied,
-        "targets": {
-            name: {"modules": len(found.found), "strength": targets[name][1]} for name, found in matches.items()
-        },
-        "homeless": homeless, "misfits": misfits, "unread": file.unread, "notes": list(file.notes),
-        "embeddings": list(file.embeddings),
-    }  # fmt: skip
-    return changed, lines, data
-
-
-def _lora_file(path: Path) -> lora_files.LoRAFile:
-    with open_tensors(path) as file:
-        tensors, metadata = file.read(file.shapes), file.metadata
-        beside = file.path.with_name("adapter_config.json")
-    try:
-        return lora_files.read(tensors, metadata, read_json(beside) if beside.is_file() else None)
-    except LoRAError as error:
-        raise FileFormatError(path, str(error)) from error
-
-
-def _nothing_fits(file: lora_files.LoRAFile, matches: Mapping[str, Match]) -> str:
-    whose = " or ".join(matches)
-    if not file.adapters:
-        first, why = next(iter(file.unread.items()), ("no module", "it holds only learned words"))
-        return (
-            f"a LoRA was expected, but none of its modules can be applied ({first}: {why}); the {whose} was not changed"
-        )
-    misfit = next((why for found in matches.values() for why in found.misfit.values()), None)
-    reason = misfit or f"it has no place for {next(iter(file.adapters))}"
-    return (
-        f"none of its {len(file.adapters)} modules fits the {whose} connected: {reason}; "
-        "it was made for another kind of model, nothing was changed"
-    )
-
-
-def _nearest(module: str, matches: Mapping[str, Match]) -> str:
-    return next((found.homeless[module] for found in matches.values() if found.homeless[module]), "")
-
-
-def _losses(homeless: Mapping[str, str], misfits: Mapping[str, str], unread: Mapping[str, str]) -> list[str]:
-    """One line for each way in which something of the file was not used."""
-    lines = []
-    if homeless:
-        module, nearest = next(iter(homeless.items()))
-        lines.append(
-            f"{len(homeless)} modules have no place in what is connected: {module} (nearest: {nearest or 'none'}) ..."
-        )
-    lines += [f"does not fit: {why}" for why in list(misfits.values())[:3]]
-    if len(misfits) > 3:
-        lines.append(f"and {len(misfits) - 3} more that do not fit")
-    if unread:
-        module, why = next(iter(unread.items()))
-        lines.append(f"{len(unread)} not read: {module}: {why}")
-    return lines

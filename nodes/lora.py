@@ -2,9 +2,26 @@
 
 from __future__ import annotations
 
-from . import catalog, loading
+from . import catalog
 from .host import host
+from .lora_application import Entry, put_on
+from .lora_report import chart, told
 from .reports import as_json, shown
+
+OPTIONS = {
+    "match_comfyui": (
+        "BOOLEAN",
+        {
+            "default": False,
+            "tooltip": "Off: the change that was trained. On: what ComfyUI's own loader makes of the file, where that "
+            "differs (DoRA, OFT).",
+        },
+    ),
+    "strict": (
+        "BOOLEAN",
+        {"default": False, "tooltip": "On: an error if any part of the file cannot be applied to what is connected."},
+    ),
+}
 
 
 class LoadLoRA:
@@ -13,7 +30,7 @@ class LoadLoRA:
         "Applies a LoRA to a MODEL, a CLIP, or a whole CLIP model, whichever are connected, and reports how much of "
         "the file was used. A file that fits nothing is an error, never a picture that silently did not change."
     )
-    SEARCH_ALIASES = ["LoraLoader", "load lora", "LoCon"]
+    SEARCH_ALIASES = ["LoraLoader", "load lora", "LoCon", "LoHa", "LoKr", "DoRA", "block weight"]
     RETURN_TYPES = ("MODEL", "CLIP", "STRING", "CVL_CLIP_MODEL")
     RETURN_NAMES = ("model", "clip", "report", "clip_model")
     OUTPUT_TOOLTIPS = (
@@ -31,7 +48,7 @@ class LoadLoRA:
             "required": {
                 "file": (
                     catalog.choices("lora"),
-                    {"tooltip": "A LoRA or LoCon file: kohya, diffusers, PEFT or cloneofsimo."},
+                    {"tooltip": "LoRA of any kind (LoCon, LoHa, LoKr, DoRA, OFT, ...), whatever tool wrote it."},
                 ),
                 "strength_model": (
                     "FLOAT",
@@ -49,6 +66,15 @@ class LoadLoRA:
                 "model": ("MODEL", {"tooltip": "The diffusion model to change, if any."}),
                 "clip": ("CLIP", {"tooltip": "The text encoder to change, if any."}),
                 "clip_model": ("CVL_CLIP_MODEL", {"tooltip": "The whole CLIP to change, if any."}),
+                "blocks": (
+                    "STRING",
+                    {
+                        "default": "",
+                        "tooltip": "Strengths by block, times the others: attn2: 0.5, IN07-IN08: 0, double.0-7: 0.3, "
+                        "text: 0. Or a preset of 12, 17, 20 or 26 numbers. Empty: 1 everywhere.",
+                    },
+                ),
+                **OPTIONS,
             },
         }
 
@@ -56,18 +82,29 @@ class LoadLoRA:
     def IS_CHANGED(cls, file, **_):
         return catalog.fingerprint("lora", file)
 
-    def load(self, file, strength_model, strength_clip, model=None, clip=None, clip_model=None):
-        targets = {
-            "model": (model, strength_model),
-            "clip": (clip, strength_clip),
-            "clip_model": (clip_model, strength_clip),
-        }
-        connected = {name: pair for name, pair in targets.items() if pair[0] is not None}
+    def load(
+        self,
+        file,
+        strength_model,
+        strength_clip,
+        model=None,
+        clip=None,
+        clip_model=None,
+        blocks="",
+        match_comfyui=False,
+        strict=False,
+    ):
+        targets = {"model": model, "clip": clip, "clip_model": clip_model}
+        connected = {name: target for name, target in targets.items() if target is not None}
         if not connected:
             raise ValueError("nothing is connected to put the LoRA on; connect a MODEL, a CLIP or a CLIP model")
-        changed, lines, data = loading.lora(catalog.path("lora", file), connected)
+        strengths = {"model": strength_model, "clip": strength_clip, "clip_model": strength_clip}
+        entry = Entry(catalog.path("lora", file), strengths, blocks)
+        changed, uses = put_on([entry], connected, match_comfyui=match_comfyui, strict=strict)
+        lines, data = told(uses[0], connected)
         model, clip, clip_model = (
             changed.get(name, host.absent(f"Load LoRA (CVL) has no {name} to pass on: none is connected to it"))
             for name in targets
         )
-        return shown(lines, data, (model, clip, as_json(data), clip_model))
+        images = host.save_preview(chart([data]), "cvl_lora")
+        return shown(lines, data, (model, clip, as_json(data), clip_model), images)

@@ -43,7 +43,10 @@ READING_ORDER = {  # inside a core a file imports only from files above it
         "config norms layers tiles sweeps autoencoder tiny tiled_kl tiled_tiny tiled memory quality latents inpaint "
         "refused layouts tiny_layouts checkpoint"
     ).split(),
-    "lora": "adapters names suffixes adapter_config formats match inject".split(),
+    "lora": (
+        "adapters hadamard kronecker orthogonal magnitude low_rank fusing mmdit names suffixes adapter_config building "
+        "writing formats match families blocks conversion inject"
+    ).split(),
 }
 MAX_LINES, MAX_FUNCTION = 300, 60
 

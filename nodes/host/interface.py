@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from ...clip_core.chunks import Chunk
     from ...clip_core.config import CLIPConfig
     from ...clip_core.families import Family
-    from ...lora.adapters import LoRA
+    from ...lora.fusing import Change
+    from ...lora.mmdit import Place
     from .prompt_encoding import How, TextEncoders
     from .text_encoders import FindEmbedding
     from .vae_network import VAENetwork
@@ -136,8 +137,13 @@ class Host(Protocol):
     def weights(self, target: Patchable) -> dict[str, tuple[int, ...]]:
         """The names and shapes of the weights that a LoRA can change."""
 
-    def patched(self, target: Patchable, found: Mapping[str, LoRA], strength: float) -> Patchable:
-        """A copy whose weights change by strength * delta; the original keeps its bits.
+    def norms(self, target: Patchable, places: Sequence[Place]) -> dict[Place, float]:
+        """The Frobenius norms of those weights, as they are without any LoRA of this target."""
+
+    def patched(
+        self, target: Patchable, changes: Mapping[Place, Sequence[Change]], *, match_comfyui: bool = False
+    ) -> Patchable:
+        """A copy whose weights are changed, all changes of one place as one patch; the original keeps its bits.
 
         Raises RuntimeError when the host did not take every patch.
         """

@@ -3,27 +3,66 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+import weakref
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import nn
 
-from ...lora.adapters import LoRA
+from ...lora.fusing import Change, apply_
+from ...lora.match import key_of, part_of
+from ...lora.mmdit import Place
+
+Signature = tuple[bool, list[tuple[Place, tuple[Change, ...]]]]
+_merged: weakref.WeakKeyDictionary[nn.Module, dict[str, tuple[Signature, weakref.ref]]] = weakref.WeakKeyDictionary()
+
+_norms: weakref.WeakKeyDictionary[nn.Module, dict[Place, float]] = weakref.WeakKeyDictionary()
 
 
-def with_patches(network: nn.Module, found: Mapping[str, LoRA], strength: float) -> nn.Module:
-    """A copy whose weight W is W + strength * delta for each name in `found`; what is not named stays the same tensor.
+def part_norms(owner: nn.Module, state: Mapping[str, torch.Tensor], places: Sequence[Place]) -> dict[Place, float]:
+    """The Frobenius norms of weights of a network and of rows of them, kept as long as the network lives."""
+    kept = _norms.setdefault(owner, {})
+    for place in places:
+        if place not in kept:
+            part = part_of(state[key_of(place)], place).detach()
+            kept[place] = float(torch.linalg.vector_norm(part.float()))
+    return {place: kept[place] for place in places}
 
-    The sum is made in float32 and rounded once to the weight's own type.
+
+def with_patches(
+    network: nn.Module, changes: Mapping[Place, Sequence[Change]], *, match_comfyui: bool = False
+) -> nn.Module:
+    """A copy whose weights are changed at the places named; what is not named stays the same tensor.
+
+    The sum is made in float32 and rounded once to the weight's own type. A weight that the last copy of this network
+    has with the very same changes, and that is still alive, is taken from there: changing one strength of five makes
+    only the weights that it touches again.
     """
+    by_key: dict[str, list[tuple[Place, tuple[Change, ...]]]] = {}
+    for place, several in changes.items():
+        by_key.setdefault(key_of(place), []).append((place, tuple(several)))
     tensors = [*network.parameters(), *network.buffers()]
     changed = copy.deepcopy(network, {id(tensor): tensor for tensor in tensors})  # new modules, old tensors
-    for name, lora in found.items():
-        owner_name, _, leaf = name.rpartition(".")
+    before, after = _merged.get(network, {}), {}
+    for key, parts in by_key.items():
+        signature = (match_comfyui, parts)
+        old, kept = before.get(key, (None, None))
+        value = kept() if kept is not None and old == signature else None
+        owner_name, _, leaf = key.rpartition(".")
         owner = changed.get_submodule(owner_name)
-        weight = getattr(owner, leaf)
-        with torch.no_grad():
-            delta = lora.delta(tuple(weight.shape), strength)
-            value = (weight.float() + delta.to(weight.device)).to(weight.dtype)
-        setattr(owner, leaf, nn.Parameter(value, requires_grad=False))
+        if value is None:
+            value = _merge(getattr(owner, leaf), parts, match_comfyui)
+        after[key] = signature, weakref.ref(value)
+        setattr(owner, leaf, value)
+    _merged[network] = after
     return changed
+
+
+def _merge(
+    weight: torch.Tensor, parts: Sequence[tuple[Place, tuple[Change, ...]]], match_comfyui: bool
+) -> nn.Parameter:
+    with torch.no_grad():
+        total = weight.to(torch.float32, copy=True)
+        for place, several in parts:
+            apply_(part_of(total, place), several, match_comfyui=match_comfyui)
+        return nn.Parameter(total.to(weight.dtype), requires_grad=False)

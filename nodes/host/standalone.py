@@ -22,9 +22,10 @@ from ...clip_core.families import Family
 from ...clip_core.model import CLIP
 from ...clip_core.rows import Run
 from ...files.images import next_path, write_png
-from ...lora.adapters import LoRA
+from ...lora.fusing import Change
+from ...lora.mmdit import Place
 from . import data_folders, vae_running
-from .patching import with_patches
+from .patching import part_norms, with_patches
 from .prompt_encoding import How, StandIn, TextEncoders, as_pairs, inference, stand_in, with_stand_ins
 from .text_encoders import FindEmbedding, PromptTokenizer, Tower, Towers, as_dtype
 from .vae_network import NO_DISTRIBUTION, KLNetwork, VAENetwork, latent_of
@@ -33,7 +34,8 @@ from .vae_running import Room, Tiling, Worked, free_memory_bytes
 __all__ = [
     "absent", "clip_network", "data_names", "data_path", "decode_latent", "device_of", "encode_image",
     "encode_plainly", "encode_prompt", "folder_names", "folder_path", "latent_channels", "make_clip",
-    "make_clip_model", "make_vae", "output_entry", "output_path", "patched", "pixels_per_cell", "posterior", "progress",
+    "make_clip_model", "make_vae", "norms", "output_entry", "output_path", "patched", "pixels_per_cell", "posterior",
+    "progress",
     "save_preview", "saves_workflow", "set_place", "text_encoders", "weights",
 ]  # fmt: skip
 
@@ -277,8 +279,18 @@ def weights(target: StandaloneClip | StandaloneClipModel) -> dict[str, tuple[int
     return {name: tuple(weight.shape) for name, weight in _network(target).state_dict().items()}
 
 
-def patched(target: StandaloneClip | StandaloneClipModel, found: Mapping[str, LoRA], strength: float):
-    network = with_patches(_network(target), found, strength)
+def norms(target: StandaloneClip | StandaloneClipModel, places: Sequence[Place]) -> dict[Place, float]:
+    network = _network(target)
+    return part_norms(network, network.state_dict(), places)
+
+
+def patched(
+    target: StandaloneClip | StandaloneClipModel,
+    changes: Mapping[Place, Sequence[Change]],
+    *,
+    match_comfyui: bool = False,
+):
+    network = with_patches(_network(target), changes, match_comfyui=match_comfyui)
     if isinstance(target, StandaloneClip):
         return replace(target, towers=network, identity=object())
     return replace(target, network=network)

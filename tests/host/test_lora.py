@@ -97,3 +97,18 @@ def test_the_stock_lora_loader_patches_our_clip_model_objects_text_side(comfyui,
     plain, changed = (comfyui.nodes["CLIPTextEncode"]().encode(clip=c, text=text)[0][0][0] for c in (clip, patched))
     again = comfyui.nodes["CLIPTextEncode"]().encode(clip=clip, text=text)[0][0][0]
     assert not torch.equal(plain, changed) and torch.equal(plain, again)
+
+
+def test_a_stack_of_three_equals_three_stock_loaders_in_a_row(comfyui, sd15, clip, lora_file):
+    name, modules = lora_file
+    strengths = [(0.8, 0.5), (-0.3, 0.0), (0.2, 1.0)]
+    stock = (sd15, clip)
+    for pair in strengths:
+        stock = comfyui.nodes["LoraLoader"]().load_lora(*stock, name, *pair)
+    text = "\n".join(f"{name} : {model} : {text}" for model, text in strengths)
+    our_model, our_clip, report = comfyui.nodes["CVL_LoRAStack"]().load(text, model=sd15, clip=clip)["result"]
+    for theirs, ours in ((stock[0], our_model), (stock[1].patcher, our_clip.patcher)):
+        theirs, ours = merged(theirs), merged(ours)
+        assert all((w - ours[k]).abs().max() <= RELATIVE * w.abs().max() for k, w in theirs.items())
+    assert all(len(patches) == 1 for patches in our_model.patches.values())
+    assert report.count(f'"applied": {modules}') == 3

@@ -93,4 +93,43 @@ def refiner():
     return (unet(384, (1, 2, 4, 4), (0, 4, 4, 0), 4, 1280, label=2560) | text("clip_g.transformer.", 1280, 32, 1280))
 
 
+def flux(width=3072, double=19, single=38, context=4096, mlp=4):
+    """Of black-forest-labs/flux model.py."""
+    out = {"img_in.weight": (width, 64), "txt_in.weight": (width, context), "final_layer.linear.weight": (64, width),
+           "final_layer.adaLN_modulation.1.weight": (2 * width, width)}
+    for name, inner in (("time_in", 256), ("vector_in", 768), ("guidance_in", 256)):
+        out |= {f"{name}.in_layer.weight": (width, inner), f"{name}.out_layer.weight": (width, width)}
+    for n in range(double):
+        for side in ("img", "txt"):
+            at = f"double_blocks.{n}.{side}"
+            out |= {f"{at}_mod.lin.weight": (6 * width, width), f"{at}_attn.qkv.weight": (3 * width, width),
+                    f"{at}_attn.proj.weight": (width, width), f"{at}_mlp.0.weight": (mlp * width, width),
+                    f"{at}_mlp.2.weight": (width, mlp * width)}
+            out |= {f"{at}_attn.norm.{k}_norm.scale": (128,) for k in ("query", "key")}
+    for n in range(single):
+        at = f"single_blocks.{n}"
+        out |= {f"{at}.linear1.weight": ((3 + mlp) * width, width), f"{at}.linear2.weight": (width, (1 + mlp) * width),
+                f"{at}.modulation.lin.weight": (3 * width, width)}
+        out |= {f"{at}.norm.{k}_norm.scale": (128,) for k in ("query", "key")}
+    biases = {key[:-6] + "bias": shape[:1] for key, shape in out.items() if key.endswith("weight")}
+    return {f"diffusion_model.{key}": shape for key, shape in (out | biases).items()}
+
+
+def sd3(width=1536, depth=24, context=4096):
+    """Of Stability's sd3-ref mmdit.py."""
+    out = {"x_embedder.proj.weight": (width, 16, 2, 2), "context_embedder.weight": (width, context),
+           "final_layer.linear.weight": (64, width), "final_layer.adaLN_modulation.1.weight": (2 * width, width)}
+    for name, inner in (("t_embedder", 256), ("y_embedder", 2048)):
+        out |= {f"{name}.mlp.0.weight": (width, inner), f"{name}.mlp.2.weight": (width, width)}
+    for n in range(depth):
+        for side in ("x", "context"):
+            at, last = f"joint_blocks.{n}.{side}_block", side == "context" and n == depth - 1
+            out |= {f"{at}.adaLN_modulation.1.weight": ((2 if last else 6) * width, width),
+                    f"{at}.attn.qkv.weight": (3 * width, width)}
+            more = {f"{at}.attn.proj.weight": (width, width), f"{at}.mlp.fc1.weight": (4 * width, width),
+                    f"{at}.mlp.fc2.weight": (width, 4 * width)}
+            out |= {} if last else more
+    return {f"diffusion_model.{key}": shape for key, shape in out.items()}
+
+
 LAYOUTS = {"SD15": sd15, "SD2": sd2, "SDXL": sdxl, "SDXL_refiner": refiner}

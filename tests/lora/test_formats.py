@@ -110,7 +110,7 @@ def test_kohya_headers_say_dynamic_where_ranks_differ():
 
 
 @pytest.mark.parametrize("adapters, dialect, metadata, message", [
-    (ADAPTERS, "lycoris", None, "expected one of kohya"), ({}, "kohya", None, "no adapters"),
+    (ADAPTERS, "a1111", None, "expected one of kohya"), ({}, "kohya", None, "no adapters"),
     (ADAPTERS, "kohya", {"steps": 3}, "steps is int"), ({"a": LoRA(*pair(), 1.0)}, "peft", None, "base_model.model"),
 ])
 def test_what_cannot_be_written_is_said(adapters, dialect, metadata, message):
@@ -170,14 +170,11 @@ def test_a_header_that_is_not_json_is_one_sentence(text):
 
 
 OTHERS = {
-    "LoHa": ["hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b", "alpha"],
-    "LoKr": ["lokr_w1", "lokr_w2_a", "lokr_w2_b"], "(IA)^3": ["weight", "on_input"],
-    "GLoRA": ["a1.weight", "a2.weight", "b1.weight", "b2.weight", "alpha"], "OFT": ["oft_blocks", "alpha"],
-    "BOFT": ["boft_R", "boft_s"], "AdaLoRA": ["lora_A", "lora_B", "lora_E"], "full difference": ["diff", "diff_b"],
-    "norm difference": ["w_norm", "b_norm"], "VeRA": ["vera_lambda_b", "vera_lambda_d"],
-    "DoRA": ["lora_up.weight", "lora_down.weight", "dora_scale"], "DyLoRA": ["lora_A.0.weight", "lora_B.0.weight"],
-    "LoRA with a bias": ["lora_A.weight", "lora_B.weight", "lora_B.bias"], "T-LoRA": ["lambda_layer", "lora_A.weight"],
-    "LoRA of an embedding table": ["lora_embedding_A", "lora_embedding_B"],
+    "BOFT as PEFT": ["boft_R", "boft_s"], "AdaLoRA": ["lora_A", "lora_B", "lora_E"],
+    "VeRA": ["vera_lambda_b", "vera_lambda_d"], "DyLoRA": ["lora_A.0.weight", "lora_B.0.weight"],
+    "bias inside": ["lora_A.weight", "lora_B.weight", "lora_A.bias"], "T-LoRA": ["lambda_layer", "lora_A.weight"],
+    "LoKr with a core": ["lokr_w1", "lokr_w2", "lokr_t1"], "enlarges": ["reshape_weight", "lora_A.weight"],
+    "middle tensor": ["a1.weight", "a2.weight", "b1.weight", "b2.weight", "bm.weight"],
 }
 
 
@@ -193,8 +190,10 @@ def test_another_kind_is_unread_as_a_whole_under_its_name(kind):
 @pytest.mark.parametrize("magnitude", ["lora_magnitude_vector", "lora_magnitude_vector.weight",
                                        "lora_magnitude_vector.default.weight"])
 def test_peft_dora_is_never_applied_as_plain_lora(magnitude):
-    file = read(peft_file() | {f"base_model.model.block.fc1.{magnitude}": torch.ones(6)}, {}, {"r": 2, "lora_alpha": 2})
-    assert not file.adapters and "DoRA" in file.unread["base_model.model.block.fc1"]
+    name = "base_model.model.block.fc1"
+    for config in ({"r": 2, "lora_alpha": 8, "use_dora": True}, {"r": 2, "lora_alpha": 8}):
+        dora = read(peft_file() | {f"{name}.{magnitude}": torch.ones(6)}, {}, config).adapters[name]
+        assert dora.kind == "DoRA of LoRA" and dora.inner.scale == 4.0
 
 
 @pytest.mark.parametrize("change, message", [
@@ -247,3 +246,51 @@ def test_learned_words_are_kept_apart_from_adapters():
     tensors = {"unet:0:up": up, "unet:0:down": down, "<s1>": torch.ones(8), "<s2>": torch.full((8,), torch.nan)}
     file = read(tensors, {"<s1>": "<embed>", "<s2>": "<embed>"})
     assert list(file.embeddings) == ["<s1>"] and "NaN" in file.unread["<s2>"]
+
+
+def test_an_alpha_that_no_trainer_writes_is_noted():
+    up, down = pair()
+    file = read({"a.lora_up.weight": up, "a.lora_down.weight": down, "a.alpha": torch.tensor(1e30)})
+    assert "damaged" in file.notes[0]
+
+
+@pytest.mark.parametrize("config", [{"r": 2, "lora_alpha": 8}, {"r": 2, "lora_alpha": 8, "use_rslora": True}])
+def test_peft_dora_and_bias_are_written_and_read_with_their_scale(config):
+    name = "base_model.model.block.fc1"
+    file = read(peft_file() | {f"{name}.lora_magnitude_vector": torch.rand(6) + 0.5}, {}, config | {"use_dora": True})
+    again = read(*write(file.adapters, "peft"))
+    weight = torch.randn(6, 5)
+    assert torch.equal(again.adapters[name].delta(weight), file.adapters[name].delta(weight)) and not again.notes
+    biased = read(peft_file() | {f"{name}.lora_B.bias": torch.ones(6)}, {}, config).adapters
+    assert torch.allclose(biased[f"{name}.bias"].delta((6,)), torch.full((6,), biased[name].scale))
+
+
+def test_cloneofsimo_is_written_with_the_scale_in_up_and_its_header():
+    adapters = {"unet:3": LoRA(*pair(), 2.0), "text_encoder:0": LoRA(*pair(rank=1), 3.0)}
+    tensors, header = write(adapters, "cloneofsimo")
+    assert set(tensors) == {"unet:3:up", "unet:3:down", "text_encoder:0:up", "text_encoder:0:down"}
+    assert header["unet:3:rank"] == "2" and "CLIPAttention" in header["text_encoder"]
+    again = read(tensors, header)
+    assert again.dialect == "cloneofsimo" and not again.unread
+    for name, adapter in adapters.items():
+        torch.testing.assert_close(again.adapters[name].delta((6, 5)), adapter.delta((6, 5)))
+
+
+def test_old_diffusers_names_have_no_dot_before_lora():
+    name = "unet.mid_block.attentions.0.transformer_blocks.0.attn1.processor.to_q"
+    tensors, _ = write({name: LoRA(*pair(), 2.0)}, "diffusers_0.1")
+    assert set(tensors) == {f"{name}_lora.down.weight", f"{name}_lora.up.weight"} and name in read(tensors).adapters
+
+
+def test_two_kinds_in_one_module_are_unread():
+    up, down = pair()
+    file = read({"a.lora_up.weight": up, "a.lora_down.weight": down, "a.diff": torch.ones(6, 5),
+                 "b.oft_blocks": torch.zeros(2, 3, 3), "b.dora_scale": torch.ones(6, 1)})
+    assert not file.adapters and "two kinds" in file.unread["a"] and "ignored" in file.unread["b"]
+
+
+def test_modules_to_save_replace_what_the_model_has():
+    value = torch.randn(6, 5)
+    file = read(peft_file() | {"base_model.model.head.modules_to_save.default.weight": value}, {}, {"lora_alpha": 2})
+    weight = torch.randn(6, 5)
+    torch.testing.assert_close(weight + file.adapters["base_model.model.head"].delta(weight), value)

@@ -4,8 +4,9 @@ import pytest
 import torch
 from lora_layouts import LAYOUTS
 
-from clip_vae_lora.lora.adapters import LoRA
+from clip_vae_lora.lora.adapters import Difference, LoRA
 from clip_vae_lora.lora.formats import LoRAFile, read
+from clip_vae_lora.lora.magnitude import IA3
 from clip_vae_lora.lora.match import match
 from clip_vae_lora.lora.names import spellings
 
@@ -82,3 +83,40 @@ def test_two_names_of_one_weight_are_both_refused():
 def test_a_linear_adapter_fits_a_1x1_convolution_of_the_model():
     result = match(holding({"lora_unet_input_blocks_1_1_proj_in": adapter((320, 320))}), LAYOUTS["SD15"]())
     assert len(result.found) == 1
+
+
+PROJ, BIASED = "diffusion_model.input_blocks.1.1.proj_in", {"diffusion_model.input_blocks.1.1.proj_in.bias": (320,)}
+NAME = "lora_unet_input_blocks_1_1_proj_in"
+
+
+def test_a_bias_lies_beside_its_weight():
+    file = holding({NAME: adapter((320, 320)), f"{NAME}.bias": Difference(torch.ones(320))})
+    result = match(file, LAYOUTS["SD15"]() | BIASED)
+    assert result.found.keys() == {f"{PROJ}.weight", f"{PROJ}.bias"} and not result.homeless and not result.misfit
+    assert result.modules == {f"{PROJ}.weight": NAME, f"{PROJ}.bias": f"{NAME}.bias"}
+
+
+@pytest.mark.parametrize("weight, bias, shapes", [
+    (adapter((320, 320)), Difference(torch.ones(319)), BIASED),
+    (adapter((320, 319)), Difference(torch.ones(320)), BIASED),
+    (adapter((320, 320)), Difference(torch.ones(320)), {}),
+])
+def test_a_weight_and_its_bias_are_taken_together_or_not_at_all(weight, bias, shapes):
+    result = match(holding({NAME: weight, f"{NAME}.bias": bias}), LAYOUTS["SD15"]() | shapes)
+    assert not result.found and not result.modules
+    assert {*result.homeless, *result.misfit} == {NAME, f"{NAME}.bias"}
+    assert "belongs to it" in " ".join(result.misfit.values())
+
+
+def test_pefts_ia3_scales_the_bias_where_there_is_one():
+    file = holding({NAME: IA3(torch.ones(320), False, with_bias=True)})
+    assert len(match(file, LAYOUTS["SD15"]()).found) == 1
+    found = match(file, LAYOUTS["SD15"]() | BIASED).found
+    assert torch.equal(found[f"{PROJ}.bias"].delta(torch.full((320,), 2.0), 0.5), torch.ones(320))
+
+
+@pytest.mark.parametrize("name", [
+    "oft_unet_input_blocks_1_1_proj_in", "lycoris_down_blocks_0_attentions_0_proj_in",
+    "oft_unet_down_blocks_0_attentions_0_proj_in", "lora_prior_unet_input_blocks_1_1_proj_in"])
+def test_the_prefixes_of_other_trainers_are_known(name):
+    assert f"{PROJ}.weight" in match(holding({name: adapter((320, 320))}), LAYOUTS["SD15"]()).found

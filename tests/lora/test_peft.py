@@ -61,12 +61,60 @@ def test_base_plus_delta_is_pefts_merged_weight(config, where, tmp_path):
         torch.testing.assert_close(weight, merged[key], rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", ["use_dora", "lora_bias"])
-def test_what_peft_would_do_and_we_would_not_is_unread(kind):
-    model = trained({"r": 4, "lora_alpha": 8, kind: True})
-    tensors = {name: value for name, value in model.state_dict().items() if "lora_" in name}
-    file = read(tensors, {}, model.peft_config["default"].to_dict())
-    assert not file.adapters and len(file.unread) == 4
+def all_merged(model, base, config):
+    """The base's state dict with the adapters of a PEFT model, as we apply what it would save."""
+    tensors = {name: value.detach().clone() for name, value in peft.get_peft_model_state_dict(model).items()}
+    file = read(tensors, {}, config)
+    assert not file.unread and not file.notes, (file.unread, file.notes)
+    weights = base.state_dict()
+    result = match(file, {key: value.shape for key, value in weights.items()})
+    assert result.found and not result.homeless and not result.misfit
+    return {key: value + result.found[key].delta(value) if key in result.found else value
+            for key, value in weights.items()}
+
+
+def randomized(model, *names):
+    for name, parameter in model.named_parameters():
+        if any(part in name for part in names):
+            nn.init.normal_(parameter, std=0.3)
+            if "magnitude" in name:
+                parameter.data.abs_().add_(0.5)
+    return model
+
+
+def with_bias():
+    torch.manual_seed(0)
+    return nn.ModuleDict({"conv": nn.Conv2d(4, 8, 3), "fc1": nn.Linear(12, 8), "fc2": nn.Linear(8, 12),
+                          "table": nn.Embedding(6, 4)})
+
+
+KINDS = {
+    "DoRA": lambda: peft.LoraConfig(r=4, lora_alpha=6, use_dora=True, target_modules=["conv", "fc1", "fc2"]),
+    "lora_bias": lambda: peft.LoraConfig(r=4, lora_alpha=6, lora_bias=True, target_modules=["conv", "fc1", "fc2"]),
+    "embedding": lambda: peft.LoraConfig(r=2, lora_alpha=6, target_modules=["table", "fc1"]),
+    "modules_to_save": lambda: peft.LoraConfig(r=2, lora_alpha=6, target_modules=["fc1"], modules_to_save=["fc2"]),
+    "OFT, Neumann": lambda: peft.OFTConfig(r=0, oft_block_size=4, target_modules=["conv", "fc1", "fc2"]),
+    "OFT, 7 terms": lambda: peft.OFTConfig(r=0, oft_block_size=4, num_cayley_neumann_terms=7,
+                                           target_modules=["conv", "fc1"]),
+    "OFT, 2 terms": lambda: peft.OFTConfig(r=0, oft_block_size=4, num_cayley_neumann_terms=2, target_modules=["fc1"]),
+    "OFT, exact": lambda: peft.OFTConfig(r=0, oft_block_size=4, use_cayley_neumann=False,
+                                         target_modules=["conv", "fc1"]),
+    "OFT, shared": lambda: peft.OFTConfig(r=0, oft_block_size=4, block_share=True, target_modules=["conv", "fc1"]),
+    "(IA)^3": lambda: peft.IA3Config(target_modules=["conv", "fc1", "fc2"], feedforward_modules=["fc2"]),
+    "(IA)^3, conv inputs": lambda: peft.IA3Config(target_modules=["conv", "fc1"], feedforward_modules=["conv"]),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_peft_changes_the_weights_as_peft_merges_them(kind):
+    model = peft.get_peft_model(with_bias(), KINDS[kind]())
+    model = randomized(model, "lora_", "oft_R", "ia3_l", "modules_to_save")
+    base = with_bias()
+    ours = all_merged(model, base, model.peft_config["default"].to_dict())
+    merged = model.merge_and_unload().state_dict()
+    for key, weight in ours.items():
+        torch.testing.assert_close(weight, merged[key], rtol=1e-5, atol=1e-5)
+    assert any(not torch.equal(ours[key], value) for key, value in base.state_dict().items())
 
 
 def test_a_magnitude_vector_that_was_lost_is_noticed_by_the_configuration():

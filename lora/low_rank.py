@@ -1,0 +1,58 @@
+"""Algebra on thin factors: changes are added, measured and looked into without their product ever being made."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from .adapters import LoRA, LoRAError
+
+
+def plain_factors(lora: LoRA, strength: float = 1.0) -> tuple[Tensor, Tensor]:
+    """up and down in fp32 whose product is the change at this strength; a middle tensor goes into down.
+
+    -> [out, r], [r, in * kh * kw]
+    """
+    up, down = lora.up.float().flatten(1), lora.down.float().flatten(1)
+    if lora.mid is not None:
+        down = torch.einsum("mn...,ni->mi...", lora.mid.float(), down).flatten(1)
+    return up * (lora.scale * strength), down
+
+
+def stack(loras: Sequence[LoRA], strengths: Sequence[float]) -> tuple[Tensor, Tensor]:
+    """One pair of factors for the sum of several changes of one weight: side by side, strengths in up.
+
+    -> [out, r1 + r2 + ...], [r1 + r2 + ..., in * kh * kw], fp32
+
+    Raises:
+        LoRAError: none at all, or changes of weights of different sizes.
+    """
+    if not loras or len(loras) != len(strengths):
+        raise LoRAError(f"{len(loras)} adapters come with {len(strengths)} strengths: expected one for each")
+    pairs = [plain_factors(lora, strength) for lora, strength in zip(loras, strengths)]
+    sizes = sorted({(up.shape[0], down.shape[1]) for up, down in pairs})
+    if len(sizes) > 1:
+        raise LoRAError(f"changes of different weights cannot be added: {' and '.join(str(list(s)) for s in sizes)}")
+    return torch.cat([up for up, _ in pairs], 1), torch.cat([down for _, down in pairs])
+
+
+def norm(up: Tensor, down: Tensor) -> float:
+    """The Frobenius norm of up @ down, from the two Gram matrices, in fp64. [out, r], [r, in] -> >= 0"""
+    up, down = up.double(), down.double()
+    return float(((up.mT @ up) * (down @ down.mT)).sum().clamp_min(0).sqrt())
+
+
+def relative_norm(up: Tensor, down: Tensor, weight: Tensor) -> float:
+    """The size of the change up @ down beside the weight's own, both Frobenius norms; inf for a weight of zeros."""
+    own = float(torch.linalg.vector_norm(weight.float()))
+    change = norm(up, down)
+    return change / own if own else (0.0 if change == 0 else float("inf"))
+
+
+def singular_values(up: Tensor, down: Tensor) -> Tensor:
+    """Of up @ down, largest first, by two QR decompositions and the SVD of their small product.
+
+    [out, r], [r, in] -> [min(out, r, in)], fp32
+    """
+    left, right = torch.linalg.qr(up.float(), mode="r").R, torch.linalg.qr(down.float().mT, mode="r").R
+    return torch.linalg.svdvals(left @ right.mT)

@@ -1,0 +1,178 @@
+"""Adapters to the tensors and the header of a file: each dialect's suffixes, and which kinds it can say."""
+
+import json
+import math
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .adapter_config import describe
+from .adapters import Adapter, Difference, LoRA, LoRAError, Replacement
+from .hadamard import LoHa
+from .kronecker import LoKr
+from .magnitude import IA3, DoRA, GLoRA
+from .orthogonal import OFT, InputOFT
+
+STORED, FOLDED, DESCRIBED = "an .alpha beside each", "multiplied into up", "in the header's adapter_config"
+
+
+class _Dialect(NamedTuple):
+    down: str
+    up: str
+    alpha: str
+
+
+_DIALECTS = {
+    "kohya": _Dialect(".lora_down.weight", ".lora_up.weight", STORED),
+    "lycoris": _Dialect(".lora_down.weight", ".lora_up.weight", STORED),          # stand-alone, and SimpleTuner's
+    "onetrainer": _Dialect(".lora_down.weight", ".lora_up.weight", STORED),
+    "diffusers": _Dialect(".lora_A.weight", ".lora_B.weight", FOLDED),            # and SimpleTuner's other one
+    "diffusers_0.2": _Dialect(".lora.down.weight", ".lora.up.weight", FOLDED),
+    "diffusers_0.1": _Dialect("_lora.down.weight", "_lora.up.weight", FOLDED),
+    "peft": _Dialect(".lora_A.weight", ".lora_B.weight", DESCRIBED),
+    "xlabs": _Dialect(".down.weight", ".up.weight", FOLDED),
+    "bfl": _Dialect(".lora_A.weight", ".lora_B.weight", FOLDED),
+    "cloneofsimo": _Dialect(":down", ":up", FOLDED),
+}
+_FIELDS = {  # where a kind's tensors go: field: suffix
+    LoHa: {"a1": ".hada_w1_a", "b1": ".hada_w1_b", "a2": ".hada_w2_a", "b2": ".hada_w2_b", "t1": ".hada_t1",
+           "t2": ".hada_t2"},
+    LoKr: {name: f".lokr_{name}" for name in ("w1", "w1_a", "w1_b", "w2", "w2_a", "w2_b", "t2")},
+    GLoRA: {name: f".{name}.weight" for name in ("a1", "a2", "b1", "b2")},
+    OFT: {"blocks": ".oft_blocks", "rescale": ".rescale"},
+    InputOFT: {"angles": ".oft_R.weight"},
+    IA3: {"factors": ".weight"},
+    Replacement: {"value": ".set_weight"},
+}
+_ALGORITHMS = {LoHa: "loha", LoKr: "lokr", GLoRA: "glora", OFT: "diag-oft", IA3: "ia3", Difference: "full"}
+
+
+def write(adapters: Mapping[str, Adapter], dialect: str,
+          metadata: Mapping[str, str] | None = None) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and header of a standard file. Names are written as given: take them from `names.spellings`.
+
+    kohya, lycoris and onetrainer have .alpha and hold every kind. diffusers, diffusers_0.2, diffusers_0.1, xlabs, bfl
+    and cloneofsimo hold plain LoRA and have no place for alpha, so the scale is multiplied into up. peft holds LoRA and
+    DoRA; its configuration is in the header's `adapter_config`, PEFT itself wants it as adapter_config.json.
+
+    Raises:
+        LoRAError: nothing to write, an unknown dialect, or what the dialect cannot say.
+    """
+    if dialect not in _DIALECTS:
+        raise LoRAError(f"the dialect is {dialect!r}: expected one of {', '.join(_DIALECTS)}")
+    header = {"format": "pt", **(metadata or {})}
+    if odd := next((key for key, value in header.items() if not isinstance(value, str)), None):
+        raise LoRAError(f"the metadata's {odd} is {type(header[odd]).__name__}: a file's header holds text only")
+    if not adapters:
+        raise LoRAError("there are no adapters to write")
+    tensors: dict[str, Tensor] = {}
+    for name, adapter in adapters.items():
+        put = _put_kohya(name, adapter) if _DIALECTS[dialect].alpha == STORED else _put_plain(name, adapter, dialect)
+        if twice := put.keys() & tensors.keys():
+            raise LoRAError(f"{sorted(twice)[0]} would be written twice")
+        tensors |= {key: tensor.contiguous() for key, tensor in put.items()}
+    if _DIALECTS[dialect].alpha == STORED:
+        header = _kohya_header(adapters) | header
+    if dialect == "peft":
+        if len({isinstance(adapter, DoRA) for adapter in adapters.values()}) > 1:
+            raise LoRAError("some adapters are DoRA and some are not, which a PEFT file cannot say: write it as kohya")
+        header["adapter_config"] = json.dumps(describe(adapters))
+    if dialect == "cloneofsimo":
+        header = _cloneofsimo_header(adapters) | header
+    return tensors, header
+
+
+def _put_plain(name: str, adapter: Adapter, dialect: str) -> dict[str, Tensor]:
+    """A dialect without .alpha: plain LoRA only, and DoRA in peft."""
+    style = _DIALECTS[dialect]
+    lora = adapter.inner if isinstance(adapter, DoRA) and dialect == "peft" else adapter
+    if isinstance(lora, LoRA) and lora.mid is not None:
+        raise LoRAError(f"{name} has a middle tensor, which {dialect} files cannot hold: write it as kohya")
+    if not isinstance(lora, LoRA):
+        raise LoRAError(f"{name} is {adapter.kind}, which {dialect} files cannot hold: write it as kohya")
+    if dialect == "peft" and "base_model.model." not in name:
+        raise LoRAError(f"{name} has no base_model.model. before it, so PEFT would not find it: "
+                        "take the names from spellings(keys, \"peft\")")
+    tensors = {name + style.down: lora.down, name + style.up: _scaled_up(lora) if style.alpha == FOLDED else lora.up}
+    if isinstance(adapter, DoRA):
+        if not adapter.always_rows:
+            raise LoRAError(f"{name} is a DoRA with {list(adapter.magnitude.shape)} magnitudes as kohya files have "
+                            "them, and PEFT knows rows only: write it as kohya")
+        tensors[name + ".lora_magnitude_vector"] = adapter.magnitude
+    return tensors
+
+
+def _put_kohya(name: str, adapter: Adapter) -> dict[str, Tensor]:
+    """LyCORIS' suffixes, which everyone with .alpha uses. A bias has its module's name."""
+    if isinstance(adapter, Difference):
+        module = name.removesuffix(".bias")
+        first = "norm" if adapter.kind == "norm difference" else "diff"
+        suffix = ({"norm": ".b_norm", "diff": ".diff_b"} if module != name else {"norm": ".w_norm", "diff": ".diff"})
+        return {module + suffix[first]: adapter.value}
+    if isinstance(adapter, DoRA):
+        end = ".lora_magnitude_vector" if adapter.always_rows else ".dora_scale"
+        return _put_kohya(name, adapter.inner) | {name + end: adapter.magnitude}
+    if isinstance(adapter, LoRA):
+        style, parts = _DIALECTS["kohya"], {}
+        parts = {name + style.down: adapter.down, name + style.up: adapter.up}
+        if adapter.mid is not None:
+            parts[name + ".lora_mid.weight"] = adapter.mid
+    else:
+        parts = {name + suffix: part for own, suffix in _FIELDS[type(adapter)].items()
+                 if (part := getattr(adapter, own)) is not None}
+    if adapter.rank or isinstance(adapter, OFT | LoKr):
+        parts[name + ".alpha"] = _alpha_tensor(adapter.alpha)
+    return parts | _marks(name, adapter)
+
+
+def _marks(name: str, adapter: Adapter) -> dict[str, Tensor]:
+    """What else tells a kind apart; LoRAError for what no suffix can tell."""
+    if isinstance(adapter, IA3):
+        if adapter.with_bias:
+            raise LoRAError(f"{name} is PEFT's (IA)^3, which scales the bias too: kohya files cannot say that")
+        return {name + ".on_input": torch.tensor(int(adapter.on_input))}
+    if isinstance(adapter, InputOFT):
+        scaled = adapter.size > 1 and adapter.divisor == 2 * math.sqrt(adapter.size - 1)
+        if adapter.terms != 5 or not adapter.reverse_convolutions or not (scaled or adapter.divisor == 1):
+            raise LoRAError(f"{name} is PEFT's OFT, whose way to turn a weight kohya files cannot say")
+        return {name + ".oft_R.scaled_oft": torch.tensor(1.0)} if scaled else {}
+    if isinstance(adapter, Replacement) and name.endswith(".bias"):
+        raise LoRAError(f"{name} replaces a bias, which kohya files cannot say")
+    return {}
+
+
+def _scaled_up(adapter: LoRA) -> Tensor:
+    """up times the scale, in its own dtype where that is exact and in fp32 where not."""
+    scaled = adapter.up.float() * adapter.scale
+    own = scaled.to(adapter.up.dtype)
+    return own if torch.equal(own.float(), scaled) else scaled
+
+
+def _alpha_tensor(alpha: float) -> Tensor:
+    single = torch.tensor(alpha, dtype=torch.float32)
+    return single if single.item() == alpha else torch.tensor(alpha, dtype=torch.float64)
+
+
+def _kohya_header(adapters: Mapping[str, Adapter]) -> dict[str, str]:
+    """What sd-scripts records about the adapters themselves; the trainer adds the rest."""
+    ranked = [adapter for adapter in adapters.values() if adapter.rank]
+    ranks, alphas = {a.rank for a in ranked}, {a.alpha for a in ranked}
+    kinds = {type(a.inner if isinstance(a, DoRA) else a) for a in adapters.values()}
+    lycoris = kinds != {LoRA} or any(isinstance(a, LoRA) and a.mid is not None for a in adapters.values())
+    header = {"ss_network_module": "lycoris.kohya" if lycoris else "networks.lora",
+              "ss_network_dim": str(ranks.pop()) if len(ranks) == 1 else "Dynamic",
+              "ss_network_alpha": str(alphas.pop()) if len(alphas) == 1 else "Dynamic"}
+    algorithm = next((_ALGORITHMS[kind] for kind in kinds if kind in _ALGORITHMS), "locon")
+    more = {"use_tucker": "True"} if algorithm == "locon" else {}
+    return header | ({"ss_network_args": json.dumps({"algo": algorithm, **more})} if lycoris else {})
+
+
+def _cloneofsimo_header(adapters: Mapping[str, Adapter]) -> dict[str, str]:
+    classes = {"unet": ["CrossAttention", "Attention", "GEGLU"], "text_encoder": ["CLIPAttention"]}
+    if odd := next((name for name in adapters if name.partition(":")[0] not in classes), None):
+        raise LoRAError(f"{odd} is not a number of cloneofsimo's: take the names from spellings(keys, \"cloneofsimo\")")
+    header = {part: json.dumps(names) for part, names in classes.items()
+              if any(name.startswith(part + ":") for name in adapters)}
+    return header | {f"{name}:rank": str(adapter.rank) for name, adapter in adapters.items()}

@@ -1,0 +1,80 @@
+"""LoRA files as they were read, kept while they are the same on disk."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..files.documents import read_json
+from ..files.errors import FileFormatError
+from ..files.tensors import open_tensors
+from ..lora import formats
+from ..lora.adapters import Adapter, LoRA, LoRAError
+from ..lora.low_rank import norm, plain_factors
+
+_KEPT_FILES, _KEPT_BYTES = 16, 2 * 2**30  # at most so many files, and so many bytes of them together
+_kept: OrderedDict[tuple, ParsedFile] = OrderedDict()
+_lock = threading.Lock()
+
+
+@dataclass(frozen=True, eq=False)
+class ParsedFile:
+    """What is in a file, and its header's texts, which are anybody's words."""
+
+    path: Path
+    size_bytes: int
+    file: formats.LoRAFile
+    metadata: Mapping[str, str]
+    _norms: dict[Adapter, float] = field(default_factory=dict)
+
+    def norm_of(self, adapter: Adapter) -> float | None:
+        """The Frobenius norm of a plain LoRA's change at strength 1; None for kinds whose change is not two factors."""
+        if not isinstance(adapter, LoRA):
+            return None
+        if adapter not in self._norms:
+            self._norms[adapter] = norm(*plain_factors(adapter))
+        return self._norms[adapter]
+
+
+def parsed(path: Path) -> ParsedFile:
+    """The file, read again when it or the adapter_config.json beside it has another time or size.
+
+    Raises:
+        FileFormatError: it cannot be read, or is no LoRA.
+    """
+    key = (path, *_mark(path), *_mark(path.with_name("adapter_config.json")))
+    with _lock:
+        if key in _kept:
+            _kept.move_to_end(key)
+            return _kept[key]
+    read = _read(path, key[2] or 0)
+    with _lock:
+        for old in [old for old in _kept if old[0] == path]:
+            del _kept[old]
+        if read.size_bytes <= _KEPT_BYTES:
+            _kept[key] = read
+        while len(_kept) > _KEPT_FILES or sum(kept.size_bytes for kept in _kept.values()) > _KEPT_BYTES:
+            _kept.popitem(last=False)
+    return read
+
+
+def _mark(path: Path) -> tuple[int | None, int | None]:
+    try:
+        status = path.stat()
+    except OSError:
+        return None, None
+    return status.st_mtime_ns, status.st_size
+
+
+def _read(path: Path, size_bytes: int) -> ParsedFile:
+    with open_tensors(path) as file:
+        tensors, metadata = file.read(file.shapes), file.metadata
+        beside = file.path.with_name("adapter_config.json")
+    try:
+        found = formats.read(tensors, metadata, read_json(beside) if beside.is_file() else None)
+    except LoRAError as error:
+        raise FileFormatError(path, str(error)) from error
+    return ParsedFile(path, size_bytes, found, metadata)

@@ -1,0 +1,53 @@
+"""What a LoRA file's header says of its training. Anybody wrote it: texts are cut and cleaned, nothing in it is run."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+
+_MOST_FACTS, _LONGEST, _LONGEST_NAME = 200, 500, 100
+_LONGEST_JSON, _MOST_WORDS = 4_000_000, 20
+_TOLD_FIRST = ("modelspec.", "ss_")
+_WORDS = ("modelspec.trigger_phrase", "modelspec.tags", "ss_tag_frequency")
+_EMPTY = ("", "None", "null", "{}", "[]")
+
+
+def clean(text: str, longest: int = _LONGEST) -> str:
+    """On one line, without control and direction characters, cut at so many characters."""
+    kept = "".join(letter if letter.isprintable() else " " for letter in text[: longest + 1])
+    return " ".join(kept[:longest].split()) + ("…" if len(text) > longest else "")
+
+
+def training_facts(metadata: Mapping[str, str]) -> dict[str, str]:
+    """The header's texts, the known trainers' first; what is only in them for a program to count is left out."""
+    names = [name for name in metadata if name not in _WORDS and not name.endswith(":rank")]
+    names.sort(key=lambda name: (not name.startswith(_TOLD_FIRST), name[:_LONGEST_NAME]))
+    facts = {}
+    for name in names[:_MOST_FACTS]:
+        value = clean(metadata[name])
+        if value not in _EMPTY and not metadata[name].startswith("data:"):
+            facts[clean(name, _LONGEST_NAME)] = value
+    return facts
+
+
+def trigger_words(metadata: Mapping[str, str]) -> list[str]:
+    """The phrase the author names, else the commonest tags of the training pictures, as far as the header has them."""
+    phrase = clean(metadata.get("modelspec.trigger_phrase", ""))
+    if phrase not in _EMPTY:
+        return [phrase]
+    return [tag for tag, _ in _tags(metadata.get("ss_tag_frequency", "")).most_common(_MOST_WORDS)]
+
+
+def _tags(text: str) -> Counter[str]:
+    """kohya's {data set: {tag: how often}} as one count."""
+    try:
+        sets = json.loads(text) if text and len(text) <= _LONGEST_JSON else {}
+    except (ValueError, RecursionError):
+        sets = {}
+    counts: Counter[str] = Counter()
+    for tags in sets.values() if isinstance(sets, dict) else ():
+        for tag, count in tags.items() if isinstance(tags, dict) else ():
+            if isinstance(count, int) and not isinstance(count, bool) and 0 < count < 10**9 and clean(tag):
+                counts[clean(tag, _LONGEST_NAME)] += count
+    return counts

@@ -1,0 +1,102 @@
+"""Every kind of adapter as a patch in ComfyUI: its own change, and the old bits when it is taken off."""
+
+import importlib
+
+import pytest
+import torch
+
+from . import models
+from .test_lora import merged
+
+RELATIVE = 1e-6  # ours adds the same change in the same fp32; a rounding of the last bit is left
+KEY = "diffusion_model.input_blocks.1.1.transformer_blocks.0.attn1.to_q.weight"
+
+
+@pytest.fixture(scope="module")
+def sd15(comfyui):
+    return models.sd15_model(context_dim=64)
+
+
+@pytest.fixture(scope="module")
+def ours(comfyui):
+    """A module of the pack as ComfyUI loaded it: its classes are others than those of the tests."""
+    return lambda name: importlib.import_module(f"{comfyui.ours.__name__}.{name}")
+
+
+def random(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)) * 0.1
+
+
+def kinds(ours, out: int, inner: int) -> dict:
+    a = ours("lora.adapters")
+    lora = a.LoRA(random(out, 2), random(2, inner, seed=1), 1.0)
+    half = (random(out, 2), random(2, inner, seed=1))
+    return {
+        "LoHa": ours("lora.hadamard").LoHa(*half, *half, 1.0),
+        "LoKr": ours("lora.kronecker").LoKr(w1=random(2, 2), w2=random(out // 2, inner // 2, seed=1), alpha=1.0),
+        "OFT": ours("lora.orthogonal").OFT(random(2, out // 2, out // 2)),
+        "OFT of inputs": ours("lora.orthogonal").InputOFT(random(inner // 4, 6)),
+        "DoRA": ours("lora.magnitude").DoRA(lora, random(out, 1).abs() + 1),
+        "(IA)^3": ours("lora.magnitude").IA3(random(out), False),
+        "difference": a.Difference(random(out, inner)),
+        "replacement": a.Replacement(random(out, inner)),
+        "halves the other way round": ours("lora.match").Swapped(ours("lora.magnitude").IA3(random(out), False)),
+    }
+
+
+NAMES = ["LoHa", "LoKr", "OFT", "OFT of inputs", "DoRA", "(IA)^3", "difference", "replacement",
+         "halves the other way round"]  # fmt: skip
+
+
+def patched(ours, target, changes, **options):
+    return ours("nodes.host").host.patched(target, changes, **options)
+
+
+@pytest.mark.parametrize("strength", [1.0, 0.4])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_patched_weight_is_the_weight_and_the_adapters_own_change(comfyui, ours, sd15, name, strength):
+    change = ours("lora.fusing").Change
+    before = sd15.model.state_dict()[KEY].clone()
+    adapter = kinds(ours, *before.shape)[name]
+    state = merged(patched(ours, sd15, {KEY: [change(adapter, strength)]}))
+    expected = before + adapter.delta(before, strength)
+    assert (state[KEY] - expected).abs().max() <= RELATIVE * expected.abs().max()
+    assert not torch.equal(state[KEY], before)
+    assert torch.equal(sd15.model.state_dict()[KEY], before)
+
+
+def test_rows_of_a_weight_are_changed_and_no_others(comfyui, ours, sd15):
+    change, rows = ours("lora.fusing").Change, ours("lora.mmdit").Slice
+    before = sd15.model.state_dict()[KEY].clone()
+    part = before.shape[0] // 2
+    loha = kinds(ours, part, before.shape[1])["LoHa"]
+    after = merged(patched(ours, sd15, {rows(KEY, (0, part, part)): [change(loha, 1.0)]}))[KEY]
+    assert torch.equal(after[:part], before[:part])
+    assert torch.allclose(after[part:], before[part:] + loha.delta((part, before.shape[1])), rtol=RELATIVE)
+
+
+def test_five_loras_are_one_patch_and_their_sum(comfyui, ours, sd15):
+    change, lora = ours("lora.fusing").Change, ours("lora.adapters").LoRA
+    before = sd15.model.state_dict()[KEY].clone()
+    out, inner = before.shape
+    changes = [change(lora(random(out, 4, seed=n), random(4, inner, seed=n + 9), 2.0), n / 3) for n in range(5)]
+    copy = patched(ours, sd15, {KEY: changes})
+    assert len(copy.patches[KEY]) == 1
+    expected = before + sum(adapter.delta(before, strength) for adapter, strength in changes)
+    assert (merged(copy)[KEY] - expected).abs().max() <= RELATIVE * expected.abs().max()
+    assert torch.equal(sd15.model.state_dict()[KEY], before)
+
+
+def test_a_patch_survives_the_copy_that_a_streaming_host_makes_of_it(comfyui, ours, sd15):
+    change, lora = ours("lora.fusing").Change, ours("lora.adapters").LoRA
+    patch = patched(ours, sd15, {KEY: [change(lora(random(8, 2), random(2, 8), 2.0), 1.0)] * 2}).patches[KEY][0][1]
+    changes, match_comfyui = patch.weights
+    again = type(patch)(patch.loaded_keys, (tuple(tuple(one) for one in changes), match_comfyui))
+    one, other = (p.calculate_weight(torch.zeros(8, 8), KEY, 1.0, 1.0, None, None) for p in (patch, again))
+    assert one.abs().max() > 0 and torch.equal(one, other)
+
+
+def test_a_place_that_the_model_does_not_have_is_an_error(comfyui, ours, sd15):
+    change, lora = ours("lora.fusing").Change, ours("lora.adapters").LoRA
+    with pytest.raises(RuntimeError, match="nowhere"):
+        patched(ours, sd15, {"nowhere": [change(lora(random(8, 2), random(2, 8), 2.0), 1.0)]})

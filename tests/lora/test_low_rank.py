@@ -1,0 +1,59 @@
+"""Algebra on thin factors, against the dense matrices that it never makes."""
+
+import pytest
+import torch
+
+from clip_vae_lora.lora.adapters import LoRA, LoRAError
+from clip_vae_lora.lora.low_rank import norm, plain_factors, relative_norm, singular_values, stack
+
+
+def lora(out=12, inner=9, rank=3, alpha=2.0, seed=0, kernel=()):
+    g = torch.Generator().manual_seed(seed)
+    return LoRA(torch.randn(out, rank, generator=g), torch.randn(rank, inner, *kernel, generator=g), alpha)
+
+
+def tucker():
+    g = torch.Generator().manual_seed(3)
+    return LoRA(torch.randn(12, 2, 1, 1, generator=g), torch.randn(2, 9, 1, 1, generator=g), 1.0,
+                torch.randn(2, 2, 3, 3, generator=g))
+
+
+def test_the_stack_of_several_is_their_sum_at_their_strengths():
+    several, strengths = [lora(seed=n, rank=n + 1, alpha=n + 0.5) for n in range(4)], [1.0, -0.3, 0.0, 2.0]
+    up, down = stack(several, strengths)
+    assert (up.shape, down.shape) == ((12, 10), (10, 9))
+    dense = sum(a.delta((12, 9), s) for a, s in zip(several, strengths))
+    torch.testing.assert_close(up @ down, dense, rtol=1e-5, atol=1e-5)
+
+
+def test_convolutions_and_middle_tensors_are_stacked_too():
+    one, two = lora(kernel=(3, 3)), tucker()
+    up, down = stack([one, two], [0.5, 2.0])
+    dense = one.delta((12, 9, 3, 3), 0.5) + two.delta((12, 9, 3, 3), 2.0)
+    torch.testing.assert_close((up @ down).reshape(12, 9, 3, 3), dense, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("loras, strengths, message", [
+    ([], [], "one for each"), ([lora()], [1.0, 2.0], "one for each"), ([lora(), lora(out=5)], [1.0, 1.0], "different"),
+])
+def test_what_cannot_be_stacked_is_said(loras, strengths, message):
+    with pytest.raises(LoRAError, match=message):
+        stack(loras, strengths)
+
+
+@pytest.mark.parametrize("adapter", [lora(), lora(rank=20), lora(kernel=(3, 3)), tucker()])
+def test_norm_and_singular_values_are_those_of_the_product(adapter):
+    up, down = plain_factors(adapter, 0.7)
+    dense = (up @ down).double()
+    assert norm(up, down) == pytest.approx(float(dense.norm()), rel=1e-5)
+    values, expected = singular_values(up, down), torch.linalg.svdvals(dense)
+    torch.testing.assert_close(values.double(), expected[:len(values)], rtol=1e-4, atol=1e-4)
+    assert len(values) == min(up.shape[0], up.shape[1], down.shape[1])
+    weight = torch.randn(up.shape[0], down.shape[1])
+    assert relative_norm(up, down, weight) == pytest.approx(float(dense.norm() / weight.double().norm()), rel=1e-5)
+
+
+def test_a_change_of_nothing_and_a_weight_of_nothing():
+    up, down = torch.zeros(4, 2), torch.ones(2, 3)
+    assert norm(up, down) == 0 and relative_norm(up, down, torch.zeros(4, 3)) == 0
+    assert relative_norm(up + 1, down, torch.zeros(4, 3)) == float("inf")

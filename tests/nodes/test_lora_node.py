@@ -1,0 +1,125 @@
+"""Load LoRA on a tiny CLIP without ComfyUI: blocks, strictness, families, and what its report tells."""
+
+import json
+import os
+
+import pytest
+import torch
+
+from clip_vae_lora.files.errors import FileFormatError
+from clip_vae_lora.files.tensors import write_tensors
+from clip_vae_lora.nodes import lora_application, lora_files
+
+from . import tiny
+
+FIRST, SECOND = (f"lora_te_text_model_encoder_layers_{n}_self_attn_q_proj" for n in (0, 1))
+
+
+@pytest.fixture
+def clip_model(place):
+    tiny.clip_file(place.models / "clip_vision" / "c.safetensors")
+    return place.node("CVL_LoadCLIPModel").load("c.safetensors")["result"][0]
+
+
+@pytest.fixture
+def load(place, clip_model):
+    def run(names=(FIRST, SECOND), **options):
+        path = place.models / "loras" / "l.safetensors"
+        if names is not None:
+            tiny.lora_file(path, list(names))
+        strength = options.pop("strength", 1.0)
+        answer = place.node("CVL_LoadLoRA").load("l.safetensors", 1.0, strength, clip_model=clip_model, **options)
+        return answer["result"][3].network.state_dict(), json.loads(answer["result"][2]), answer["ui"]
+
+    return run
+
+
+def changed(network, state) -> list[str]:
+    before = network.state_dict()
+    return sorted(name for name, tensor in state.items() if not torch.equal(tensor, before[name]))
+
+
+def test_blocks_multiply_the_strength_and_what_they_set_to_nothing_is_not_touched(load, clip_model):
+    plain = load()[0]
+    before, keys = clip_model.network.state_dict(), changed(clip_model.network, plain)
+    assert len(keys) == 2
+    layer = keys[1].split(".q")[0].removesuffix(".self_attn").removesuffix(".attention")
+    half, report, _ = load(blocks=f"{layer}: 0.5, {keys[0].removesuffix('.weight')}: 0")
+    assert changed(clip_model.network, half) == [keys[1]]
+    assert torch.allclose(half[keys[1]] - before[keys[1]], (plain[keys[1]] - before[keys[1]]) / 2, atol=1e-6)
+    assert report["blocks"]["text"]["strengths"] == [0.0, 0.5]
+
+
+def test_blocks_that_select_nothing_are_an_error_that_lists_what_there_is(load):
+    with pytest.raises(ValueError, match=r"l\.safetensors.*'IN07' selects nothing.*text"):
+        load(blocks="IN07: 0")
+
+
+def test_a_strength_that_is_no_number_is_an_error(load):
+    with pytest.raises(ValueError, match="not a number"):
+        load(blocks="text: much")
+
+
+def test_the_report_tells_kinds_ranks_alphas_blocks_and_the_size_of_the_change(load, clip_model):
+    state, report, ui = load(strength=0.5)
+    assert report["dialect"] == "kohya" and report["kinds"] == {"LoRA": 2}
+    assert report["ranks"] == [2] and report["alphas"] == [2.0]
+    assert report["applied"] == 2 and report["blocks"]["text"]["modules"] == 2
+    before, keys = clip_model.network.state_dict(), changed(clip_model.network, state)
+    size = sum(float((state[key] - before[key]).norm()) ** 2 for key in keys) ** 0.5
+    own = sum(float(before[key].norm()) ** 2 for key in keys) ** 0.5
+    assert report["change"] == pytest.approx(size / own, rel=1e-4)  # the report rounds to six places
+    assert "of the weights it touches" in ui["text"][0] and len(ui["images"]) == 1
+
+
+def test_strict_makes_any_loss_an_error_and_changes_nothing(load):
+    names = (FIRST, "lora_te_text_model_encoder_layers_9_self_attn_q_proj")
+    assert list(load(names)[1]["homeless"]) == [names[1]]
+    with pytest.raises(FileFormatError, match=r"strict is on.*layers_9.*nearest.*nothing was changed"):
+        load(names, strict=True)
+    assert load(strict=True)[1]["applied"] == 2
+
+
+def test_what_is_for_something_that_is_not_connected_is_no_loss(load):
+    report = load((FIRST, "lora_unet_mid_block_attentions_0_proj_in"), strict=True)[1]
+    assert report["not_connected"] == ["lora_unet_mid_block_attentions_0_proj_in"]
+
+
+def test_a_file_overwritten_under_its_name_is_read_again_and_otherwise_kept(place, load):
+    load()
+    path = place.models / "loras" / "l.safetensors"
+    kept = lora_files.parsed(path)
+    load(None)
+    assert lora_files.parsed(path) is kept
+    tiny.lora_file(path, [FIRST])
+    os.utime(path, ns=(1, 1))
+    assert load(None)[1]["applied"] == 1
+
+
+def test_the_scale_in_an_adapter_config_beside_the_file_is_read_again_too(place):
+    folder = place.models / "loras" / "peft"
+    folder.mkdir()
+    name = "base_model.model.text_model.encoder.layers.0.self_attn.q_proj"
+    pair = {f"{name}.lora_A.weight": torch.ones(2, 64), f"{name}.lora_B.weight": torch.ones(64, 2)}
+    write_tensors(folder / "adapter_model.safetensors", pair, {})
+    for alpha in (4, 16):
+        (folder / "adapter_config.json").write_text(json.dumps({"r": 2, "lora_alpha": alpha, "peft_type": "LORA"}))
+        os.utime(folder / "adapter_config.json", ns=(alpha, alpha))
+        adapters = lora_files.parsed(folder / "adapter_model.safetensors").file.adapters
+        assert [adapter.alpha for adapter in adapters.values()] == [alpha]
+
+
+def test_a_bounded_number_of_files_is_kept(place):
+    for number in range(lora_files._KEPT_FILES + 3):
+        lora_files.parsed(tiny.lora_file(place.models / "loras" / f"{number}.safetensors", [FIRST]))
+    assert len(lora_files._kept) == lora_files._KEPT_FILES
+
+
+def test_a_lora_for_another_family_of_models_is_refused_with_both_names(place, monkeypatch):
+    key = "diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"
+    monkeypatch.setattr(lora_application.host, "weights", lambda target: {key: (320, 768)})
+    name = "lora_unet_input_blocks_4_1_transformer_blocks_0_attn2_to_k"
+    pair = {f"{name}.lora_down.weight": torch.ones(1, 2048), f"{name}.lora_up.weight": torch.ones(640, 1)}
+    write_tensors(place.models / "loras" / "xl.safetensors", pair, {})
+    with pytest.raises(FileFormatError, match=r"xl.safetensors.*SDXL.*SD 1"):
+        place.node("CVL_LoadLoRA").load("xl.safetensors", 1.0, 1.0, model=object())
