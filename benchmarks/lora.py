@@ -40,7 +40,7 @@ def network(scale: float) -> nn.Module:
     for width in (int(width * scale) for width in WIDTHS):
         own = {f"attn1_{name}": (width, width) for name in ("q", "k", "v", "out")}
         cross = {"attn2_q": (width, width), "attn2_k": (width, text), "attn2_v": (width, text)}
-        rest = {name: (width, width) for name in ("attn2_out", "proj_in", "proj_out")}
+        rest = dict.fromkeys(("attn2_out", "proj_in", "proj_out"), (width, width))
         rest |= {"ff_1": (8 * width, width), "ff_2": (width, 4 * width)}
         sizes = own | cross | rest
         blocks.append(nn.ModuleDict({k: nn.Linear(i, o, bias=False) for k, (o, i) in sizes.items()}))
