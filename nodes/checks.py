@@ -17,9 +17,7 @@ def check_image(image) -> None:
 
 def check_latent(latent, wanted_channels: int | None):
     """The samples of a LATENT, [B, C, h, w], with the channels this VAE wants."""
-    if not isinstance(latent, dict) or "samples" not in latent:
-        raise ValueError(f"a LATENT was expected, but a {type(latent).__name__} came; connect a sampler or VAE Encode")
-    samples = latent["samples"]
+    samples = _samples(latent)
     shape = list(samples.shape)
     if wanted_channels is None:
         return samples  # a video or audio VAE: its own decode knows its latents
@@ -37,6 +35,12 @@ def check_latent(latent, wanted_channels: int | None):
             "load the VAE that belongs to the model the latent came from"
         )
     return samples
+
+
+def _samples(latent):
+    if not isinstance(latent, dict) or "samples" not in latent:
+        raise ValueError(f"a LATENT was expected, but a {type(latent).__name__} came; connect a sampler or VAE Encode")
+    return latent["samples"]
 
 
 def check_finite(image, latent) -> None:
@@ -89,9 +93,7 @@ def check_batches(**counts: int) -> int:
 
 def check_samples(latent, which: str):
     """The samples of a LATENT of a picture or a video, [B, C, h, w] or [B, C, T, h, w], with numbers in them."""
-    if not isinstance(latent, dict) or "samples" not in latent:
-        raise ValueError(f"a LATENT was expected, but a {type(latent).__name__} came; connect a sampler or VAE Encode")
-    samples = latent["samples"]
+    samples = _samples(latent)
     shape = list(samples.shape)
     if getattr(samples, "is_nested", False) or len(shape) not in (4, 5) or 0 in shape:
         raise ValueError(

@@ -6,11 +6,9 @@ import json
 
 from ..files.plot import TokenCurves, token_plots
 from . import conditioning_compare, conditioning_file
-from .conditioning_entries import MODES, combined, combined_lines, joined, shares
+from .conditioning_entries import MODES, combined, combined_lines, shares
 from .host import host
 from .reports import as_json, shown
-
-__all__ = ["CombineConditioning", "CompareConditioning", "LoadConditioning", "SaveConditioning", "joined"]
 
 MAX_PLOTS = 8
 

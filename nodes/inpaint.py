@@ -73,6 +73,7 @@ class VAEEncodeInpaint:
             "mask_scaled": list(mask.shape[1:]) != size, "mask_rounded": hole.was_soft, "grow_mask_by": grow_mask_by,
             "padded_px": padded, "masked": round(float(hole.mask.mean()), 6),
             "noise_masked": round(float(inpaint.cut_to(hole.noise_mask[:, 0], size).mean()), 6),
+            "plan": worked.plan, "notes": list(worked.notes),
         }  # fmt: skip
         return shown(_encode_lines(data, factor), data, (latent, as_json(data)))
 
@@ -95,7 +96,7 @@ def _encode_lines(data: dict, factor: int) -> list[str]:
     if any(data["padded_px"]):
         down, right = data["padded_px"]
         lines.append(f"mirrored {down} rows at the bottom and {right} columns at the right: cells are {factor} px")
-    return lines
+    return lines + data["notes"]
 
 
 class CompositeInpaint:

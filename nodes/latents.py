@@ -50,11 +50,13 @@ class LatentDistribution:
         factor = picture_cell(host.pixels_per_cell(vae))
         size = list(pixels.shape[1:3])
         image = inpaint.padded_to_cells(pixels[..., :3], factor)
-        mean, logvar = host.posterior(vae, image)
+        worked = host.posterior(vae, image)
+        mean, logvar = worked.result.mean, worked.result.logvar
         check_numbers(mean, "the latent that the VAE made of a sound picture")
         found = latents.channel_statistics(mean, logvar)
         padded = [now - before for now, before in zip(image.shape[1:3], size)]
         data = _distribution_data(found, list(mean.shape), padded)
+        data |= {"plan": worked.plan, "notes": list(worked.notes)}
         data["bits_per_px"] = round(latents.bits_per_pixel(found.kl, *image.shape[1:3]), 4)
         numbers = [values.tolist() for values in (found.kl, found.mean, found.std, found.noise)]
         title = f"KL {data['kl_nats']:,.0f} nats a picture, {data['bits_per_px']} bits per pixel"
@@ -89,7 +91,7 @@ def _distribution_lines(data: dict) -> list[str]:
     if any(data["padded_px"]):
         down, right = data["padded_px"]
         lines.append(f"mirrored {down} rows at the bottom and {right} columns at the right to fill whole cells")
-    return lines
+    return lines + data["notes"]
 
 
 class LatentInterpolate:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 
 from ..clip_core import dialects
-from ..clip_core.chunks import Packed, pack, padded
+from ..clip_core.chunks import BareName, Packed, pack, padded
 from ..clip_core.prompt import cut_at_breaks
 from ..clip_core.tokenizer import END, Tokenizer
 from . import embeddings
@@ -109,16 +109,17 @@ def plan(texts: str | Mapping[str, str], ports: Sequence[Port], settings: Settin
             "the prompts of the two encoders are joined of different parts; write the same CONCAT and AVERAGE words, "
             "with the same weights, in both"
         )
-    find = _finder(embeddings.library())
+    library = embeddings.library()
+    find, bare_name = _finder(library), library.bare_name(tokenizer()) if settings.dialect == "a1111" else None
     parts = [
-        _part({port: readings[by_key[port.key]].parts[number] for port in ports}, settings, find)
+        _part({port: readings[by_key[port.key]].parts[number] for port in ports}, settings, find, bare_name)
         for number in range(len(joins.pop()))
     ]
     notes = [note for reading in readings.values() for note in reading.notes]
     notes += [note for part in parts for packed in part.packed.values() for note in packed.notes]
     planned = Plan(tuple(ports), tuple(parts), ())
     notes += _left_out(planned.lost())
-    notes += [f"embedding {name}: {note}" for name in planned.found() for note in embeddings.library().notes(name)]
+    notes += [f"embedding {name}: {note}" for name in planned.found() for note in library.notes(name)]
     notes += _uneven(parts, ports)
     level = [_filled(part, ports) for part in _same_length(parts, ports)]
     if added := sum(map(_length, level)) - sum(map(_length, parts)):
@@ -141,10 +142,11 @@ def _finder(library: embeddings.Library) -> Callable[[str, str, int], embeddings
 
 
 def _part(
-    read: Mapping[Port, dialects.Part], settings: Settings, find: Callable[[str, str, int], embeddings.Answer]
+    read: Mapping[Port, dialects.Part],
+    settings: Settings,
+    find: Callable[[str, str, int], embeddings.Answer],
+    bare_name: BareName | None,
 ) -> PlannedPart:
-    library = embeddings.library()
-    bare_name = library.bare_name(tokenizer()) if settings.dialect == "a1111" else None
     packed = {
         port.key: pack(
             part.spans, tokenizer(), port.pad, partial(find, key=port.key, width=port.width), port.context,

@@ -12,36 +12,39 @@ EMBEDDING = "[embedding]"
 
 def count_lines(plan: Plan) -> list[str]:
     """For each encoder how many tokens in how many chunks; then the embeddings found."""
-    lines = [_count(port.name, plan.tokens()[port.key]) for port in plan.ports]
-    return lines + ([f"embeddings: {', '.join(plan.found())}"] if plan.found() else [])
+    tokens, found = plan.tokens(), plan.found()
+    lines = [_count(port.name, tokens[port.key]) for port in plan.ports]
+    return lines + ([f"embeddings: {', '.join(found)}"] if found else [])
 
 
 def summary(plan: Plan, settings: Settings) -> dict:
     """The report of an encoding, without the tokens themselves."""
     how = settings.how
-    return {
-        "tokens": plan.tokens(), "dialect": settings.dialect, "weighting": how.style,
-        "normalisation": how.normalisation, "splitting": settings.split, "clip_skip": how.clip_skip,
-        "pooled": how.pooled, "parts": [_part_facts(part) for part in plan.parts],
-        "embeddings_found": plan.found(), "embeddings_lost": plan.lost(),
+    return _facts(plan) | {
+        "dialect": settings.dialect, "weighting": how.style, "normalisation": how.normalisation,
+        "splitting": settings.split, "clip_skip": how.clip_skip, "pooled": how.pooled,
     }  # fmt: skip
 
 
 def whole(plan: Plan) -> dict:
     """Every token of every chunk."""
+    encoders = {port.name: [_chunk(chunk) for chunk in _chunks(plan, port)] for port in plan.ports}
+    return _facts(plan) | {"encoders": encoders}
+
+
+def _facts(plan: Plan) -> dict:
     return {
-        "tokens": plan.tokens(),
-        "encoders": {port.name: [_chunk(chunk) for chunk in _chunks(plan, port)] for port in plan.ports},
-        "parts": [_part_facts(part) for part in plan.parts],
+        "tokens": plan.tokens(), "parts": [_part_facts(part) for part in plan.parts],
         "embeddings_found": plan.found(), "embeddings_lost": plan.lost(),
     }  # fmt: skip
 
 
 def strips(plan: Plan) -> list[tuple[str, list[Strip]]]:
     """What `files.token_sheet` draws."""
+    tokens = plan.tokens()
     return [
         (
-            f"{port.name}: {sum(plan.tokens()[port.key])} tokens",
+            f"{port.name}: {sum(tokens[port.key])} tokens",
             [_strip(number, chunk) for number, chunk in enumerate(_chunks(plan, port), 1)],
         )
         for port in plan.ports

@@ -50,7 +50,14 @@ class Posterior:
     def kl(self) -> Tensor:
         """Divergence from the standard normal, in nats, summed over each item's latent (in float32 at least). [B]"""
         mean, logvar = (t if t.dtype == torch.float64 else t.float() for t in (self.mean, self.logvar))
-        return 0.5 * (mean.square() + logvar.exp() - 1.0 - logvar).sum(dim=(1, 2, 3))
+        return 0.5 * doubled_divergence(mean, logvar).sum(dim=(1, 2, 3))
+
+
+def doubled_divergence(mean: Tensor, logvar: Tensor) -> Tensor:
+    """Twice the divergence of each value's normal distribution from the standard one, in nats (Kingma and Welling 2013,
+    arXiv 1312.6114, appendix B). Any shape.
+    """
+    return mean.square() + logvar.exp() - 1.0 - logvar
 
 
 class Encoder(nn.Module):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .autoencoder import doubled_divergence
 from .config import prior_sample
 
 _PX_PER_CELL = {"upscaler": 4, "flux2": 16, "sana": 32}  # of the published networks; 8 in all others
@@ -86,9 +87,9 @@ class ChannelStatistics:
 
 
 def channel_statistics(mean: Tensor, logvar: Tensor) -> ChannelStatistics:
-    """Two of [B, C, h, w] -> ChannelStatistics. KL = 1/2 (mean^2 + var - 1 - log var) (Kingma and Welling 2013)."""
+    """Two of [B, C, h, w] -> ChannelStatistics."""
     mean, logvar = mean.double(), logvar.double()
-    kl = 0.5 * (mean.square() + logvar.exp() - 1.0 - logvar)
+    kl = 0.5 * doubled_divergence(mean, logvar)
     cells = (0, 2, 3)
     return ChannelStatistics(
         kl.sum((2, 3)).mean(0), mean.mean(cells), mean.std(cells, correction=0), logvar.exp().mean(cells).sqrt()

@@ -45,6 +45,12 @@ class Plan:
         return f"{self.how}, about {self.needs_bytes / 1e6:,.0f} MB beside the weights"
 
 
+def untiled_plan(config: VAEConfig | TinyConfig, shape: tuple[int, int, int, int], dtype_bytes: int, *,
+                 way: str = "decode") -> Plan:
+    """All cells at once, whatever it needs; the arguments are those of `largest_plan`."""
+    return next(_plans(config, shape, dtype_bytes, way))
+
+
 def largest_plan(config: VAEConfig | TinyConfig, shape: tuple[int, int, int, int], budget_bytes: int | None,
                  dtype_bytes: int, *, way: str = "decode", apart: bool = False) -> Plan:
     """The plan with the largest tiles that fits `budget_bytes`; with None the lean one: the largest worth having.
@@ -60,6 +66,7 @@ def largest_plan(config: VAEConfig | TinyConfig, shape: tuple[int, int, int, int
                 if plan.needs_bytes - plan.host_bytes - _LIBRARY_BYTES
                 <= plan.host_bytes * _LEAN_SHARE)
         return next(lean, plans[-1])
+
     def needs(plan: Plan) -> int:
         return plan.device_bytes if apart else plan.needs_bytes
 

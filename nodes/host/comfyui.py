@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import comfy.model_management as management
-import comfy.utils
 import folder_paths
 from torch import Tensor
 
@@ -15,6 +13,7 @@ from . import comfyui_routes  # noqa: F401  registers the route for the live tok
 from .comfyui_clip import clip_network, device_of, make_clip, make_clip_model
 from .comfyui_files import data_names, data_path, output_entry, output_path, saves_workflow
 from .comfyui_patches import norms, patched, weights
+from .comfyui_progress import progress
 from .comfyui_prompts import encode_plainly, encode_prompt, text_encoders
 from .comfyui_vae import decode_latent, encode_image, latent_channels, make_vae, pixels_per_cell, posterior
 
@@ -57,16 +56,6 @@ def save_preview(image: Tensor, prefix: str) -> list[dict[str, str]]:
         write_png(Path(folder) / filename, picture, {})
         entries.append({"filename": filename, "subfolder": subfolder, "type": "temp"})
     return entries
-
-
-def progress(total: int):
-    bar = comfy.utils.ProgressBar(total)
-
-    def on_step(done: int, total: int) -> None:
-        management.throw_exception_if_processing_interrupted()  # the newer host's bar does not look each time
-        bar.update_absolute(done, total)
-
-    return on_step
 
 
 def absent(why: str) -> object:

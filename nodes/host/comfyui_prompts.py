@@ -12,13 +12,13 @@ from collections.abc import Hashable, Mapping, Sequence
 import comfy.model_management as management
 import comfy.sd
 import comfy.sd1_clip
-import comfy.utils
 import torch
 from torch import nn
 
 from ...clip_core.chunks import Chunk
 from ...clip_core.rows import Row, Rows, Run
 from ...clip_core.tokenizer import END, START
+from .comfyui_progress import progress
 from .prompt_encoding import How, Port, StandIn, TextEncoders, as_pairs, stand_in, with_stand_ins
 from .text_encoders import Tower
 
@@ -58,11 +58,7 @@ def encode_prompt(
 ) -> tuple[list, list[str]]:
     found = text_encoders(clip)
     notes: list[str] = []
-    bar = comfy.utils.ProgressBar(1)
-
-    def on_step(done: int, total: int) -> None:
-        management.throw_exception_if_processing_interrupted()
-        bar.update_absolute(done, total)
+    on_step = progress(1)
 
     def answer(port: Port) -> StandIn:
         encoder = getattr(clip.cond_stage_model, port.name)

@@ -15,14 +15,15 @@ import comfy.model_management as management
 import comfy.model_patcher
 import comfy.ops
 import comfy.sd
-import comfy.utils
 import torch
 from comfy.ldm.models.autoencoder import AutoencodingEngine
 from torch import Tensor
 
 from ...vae_core import tiled
+from ...vae_core.autoencoder import Posterior
 from ...vae_core.checkpoint import LayoutError, find_vae
 from . import vae_running
+from .comfyui_progress import progress
 from .text_encoders import as_dtype
 from .vae_network import NO_DISTRIBUTION, KLNetwork, VAENetwork, activation_bytes, builder, latent_of
 from .vae_running import Room, Tiling, Worked
@@ -38,7 +39,7 @@ class ExactVAE(comfy.sd.VAE):
     def decode_tiled_(self, samples, tile_x=64, tile_y=64, overlap=16):
         pixels = tiled.decode(
             self.first_stage_model, samples.to(self.vae_dtype).to(self.output_device), (tile_y, tile_x),
-            device=self.device, host=self.output_device, on_step=_on_step(),
+            device=self.device, host=self.output_device, on_step=progress(1),
         )  # fmt: skip
         return self.process_output(pixels.float())
 
@@ -47,19 +48,9 @@ class ExactVAE(comfy.sd.VAE):
         found = tiled.encode(
             self.first_stage_model, self.process_input(pixel_samples).to(self.vae_dtype).to(self.output_device),
             (max(1, tile_y // factor), max(1, tile_x // factor)),
-            device=self.device, host=self.output_device, on_step=_on_step(),
+            device=self.device, host=self.output_device, on_step=progress(1),
         )  # fmt: skip
         return latent_of(found, None).float()
-
-
-def _on_step() -> Callable[[int, int], None]:
-    bar = comfy.utils.ProgressBar(1)
-
-    def on_step(done: int, total: int) -> None:
-        management.throw_exception_if_processing_interrupted()
-        bar.update_absolute(done, total)
-
-    return on_step
 
 
 def make_vae(network: Callable[..., VAENetwork], state: Mapping[str, Tensor], dtype: str) -> comfy.sd.VAE:
@@ -100,20 +91,21 @@ def pixels_per_cell(vae: comfy.sd.VAE) -> int | None:
 
 
 def encode_image(vae: comfy.sd.VAE, image: Tensor, seed: int | None, tiling: Tiling) -> Worked:
-    network = _network(vae)
+    pixels, network = _to_encode(vae, image)
     if seed is not None:
         _check_distribution(vae, network)
     if network is None:
         return Worked(vae.encode(image[..., :3]), _ITSELF)
-    worked = _encoded(vae, network, image, tiling)
+    worked = _encoded(vae, network, pixels, tiling)
     return replace(worked, result=latent_of(worked.result, seed).to(vae.output_device).float())
 
 
-def posterior(vae: comfy.sd.VAE, image: Tensor) -> tuple[Tensor, Tensor]:
-    network = _network(vae)
+def posterior(vae: comfy.sd.VAE, image: Tensor) -> Worked:
+    pixels, network = _to_encode(vae, image)
     _check_distribution(vae, network)
-    found = _encoded(vae, network, image, Tiling()).result
-    return found.mean.to(vae.output_device).float(), found.logvar.to(vae.output_device).float()
+    worked = _encoded(vae, network, pixels, Tiling())
+    found = [values.to(vae.output_device).float() for values in (worked.result.mean, worked.result.logvar)]
+    return replace(worked, result=Posterior(*found))
 
 
 def _check_distribution(vae: comfy.sd.VAE, network: VAENetwork | None) -> None:
@@ -121,23 +113,27 @@ def _check_distribution(vae: comfy.sd.VAE, network: VAENetwork | None) -> None:
         raise ValueError(f"{NO_DISTRIBUTION} ({type(vae.first_stage_model).__name__})")
 
 
-def _encoded(vae: comfy.sd.VAE, network: VAENetwork, image: Tensor, tiling: Tiling) -> Worked:
-    pixels = vae.process_input(vae.vae_encode_crop_pixels(image[..., :3]).movedim(-1, 1)).to(vae.vae_dtype)
+def _to_encode(vae: comfy.sd.VAE, image: Tensor) -> tuple[Tensor, VAENetwork | None]:
+    """[B, H, W, C] -> the colours as [B, 3, H, W] in whole cells, and the network, loaded."""
+    pixels = vae.vae_encode_crop_pixels(image[..., :3]).movedim(-1, 1)
+    return pixels, _network(vae, lambda: vae.memory_used_encode(pixels.shape, vae.vae_dtype))
+
+
+def _encoded(vae: comfy.sd.VAE, network: VAENetwork, pixels: Tensor, tiling: Tiling) -> Worked:
+    pixels = vae.process_input(pixels).to(vae.vae_dtype)
     with _on_device(vae):
-        _load(vae, vae.memory_used_encode(pixels.shape, vae.vae_dtype))
-        return vae_running.encode(network, pixels, tiling, _room(vae), _on_step(), lambda: _in_float32(network))
+        return vae_running.encode(network, pixels, tiling, _room(vae), progress(1), lambda: _in_float32(network))
 
 
 def decode_latent(vae: comfy.sd.VAE, latent: Tensor, tiling: Tiling) -> Worked:
-    network = _network(vae)
+    network = _network(vae, lambda: vae.memory_used_decode(latent.shape, vae.vae_dtype))
     if network is None:
         image = vae.decode(latent)
         # video VAEs give [B, T, H, W, 3]; stock VAEDecode does the same
         return Worked(image.reshape(-1, *image.shape[-3:]), _ITSELF)
     with _on_device(vae):
-        _load(vae, vae.memory_used_decode(latent.shape, vae.vae_dtype))
         worked = vae_running.decode(
-            network, latent.to(vae.vae_dtype), tiling, _room(vae), _on_step(), lambda: _in_float32(network)
+            network, latent.to(vae.vae_dtype), tiling, _room(vae), progress(1), lambda: _in_float32(network)
         )
     return replace(worked, result=vae.process_output(worked.result.float()).to(vae.output_device).movedim(1, -1))
 
@@ -145,15 +141,18 @@ def decode_latent(vae: comfy.sd.VAE, latent: Tensor, tiling: Tiling) -> Worked:
 _ITSELF = "by ComfyUI itself: this kind of VAE has no tiling of ours"
 
 
-def _network(vae: comfy.sd.VAE) -> VAENetwork | None:
-    """Our network: the VAE's own, or one that shares the weights of a stock AutoencoderKL. None for other kinds."""
+def _network(vae: comfy.sd.VAE, memory: Callable[[], int]) -> VAENetwork | None:
+    """Our network, loaded with its patches: the VAE's own, or one that shares the weights of a stock AutoencoderKL.
+    None for other kinds, which load themselves and count `memory` by other shapes.
+    """
     network = vae.first_stage_model
     if isinstance(network, VAENetwork):
+        _load(vae, memory())
         return network
     is_dynamic = getattr(vae.patcher, "is_dynamic", None)
     if not isinstance(network, AutoencodingEngine) or (is_dynamic is not None and is_dynamic()):
         return None  # a dynamic patcher's weights are not where its modules say
-    _load(vae, 0)  # patches are in the weights after this
+    _load(vae, memory())
     state = network.state_dict()
     try:
         source = find_vae({name: tuple(tensor.shape) for name, tensor in state.items()})

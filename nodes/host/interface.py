@@ -125,8 +125,8 @@ class Host(Protocol):
         sample of it.
         """
 
-    def posterior(self, vae: VAE, image: Tensor) -> tuple[Tensor, Tensor]:
-        """The distribution of the raw latent of [B, H, W, 3] in 0..1: mean and log-variance, [B, C, h, w] each.
+    def posterior(self, vae: VAE, image: Tensor) -> Worked:
+        """The distribution of the raw latent of [B, H, W, 3] in 0..1, a `vae_core.autoencoder.Posterior`.
 
         Raises ValueError for a VAE that encodes to one latent.
         """

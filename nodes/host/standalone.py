@@ -24,6 +24,7 @@ from ...clip_core.rows import Run
 from ...files.images import next_path, write_png
 from ...lora.fusing import Change
 from ...lora.mmdit import Place
+from ...vae_core.autoencoder import Posterior
 from . import data_folders, vae_running
 from .patching import part_norms, with_patches
 from .prompt_encoding import How, StandIn, TextEncoders, as_pairs, inference, stand_in, with_stand_ins
@@ -225,10 +226,10 @@ def encode_image(vae: StandaloneVAE, image: Tensor, seed: int | None, tiling: Ti
     return replace(worked, result=latent_of(worked.result, seed).float())
 
 
-def posterior(vae: StandaloneVAE, image: Tensor) -> tuple[Tensor, Tensor]:
+def posterior(vae: StandaloneVAE, image: Tensor) -> Worked:
     _check_distribution(vae)
-    found = _encoded(vae, image, Tiling()).result
-    return found.mean.float(), found.logvar.float()
+    worked = _encoded(vae, image, Tiling())
+    return replace(worked, result=Posterior(worked.result.mean.float(), worked.result.logvar.float()))
 
 
 def _check_distribution(vae: StandaloneVAE) -> None:

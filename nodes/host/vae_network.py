@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from functools import partial
 
@@ -12,7 +11,7 @@ from torch import Tensor
 from ...vae_core.autoencoder import AutoencoderKL, Posterior
 from ...vae_core.checkpoint import VAESource
 from ...vae_core.config import VAEConfig
-from ...vae_core.memory import largest_plan
+from ...vae_core.memory import untiled_plan
 from ...vae_core.tiny import TinyAutoencoder, TinyConfig
 
 NO_DISTRIBUTION = (
@@ -55,4 +54,4 @@ def builder(source: VAESource) -> Callable[..., VAENetwork]:
 
 def activation_bytes(config: VAEConfig | TinyConfig, way: str, cells: tuple[int, int], dtype_bytes: int) -> int:
     """What "decode" or "encode" of one picture of so many latent cells (height, width) needs, untiled."""
-    return largest_plan(config, (1, config.latent, *cells), sys.maxsize, dtype_bytes, way=way).needs_bytes
+    return untiled_plan(config, (1, config.latent, *cells), dtype_bytes, way=way).needs_bytes

@@ -5,7 +5,6 @@ again in float32 when numbers overflow; and what of that happened, in sentences.
 from __future__ import annotations
 
 import gc
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from torch import Tensor
 
 from ...vae_core import tiled
 from ...vae_core.autoencoder import Posterior
-from ...vae_core.memory import BudgetError, Plan, largest_plan, smaller_plans
+from ...vae_core.memory import BudgetError, Plan, largest_plan, smaller_plans, untiled_plan
 from .vae_network import KLNetwork, VAENetwork
 
 _SPARE = 0.9  # of the free memory; the rest is for what the host does meanwhile
@@ -141,7 +140,7 @@ def _first_plan(way: str, network, cells, width: int, tiling: Tiling, room: Room
         return largest_plan(network.config, cells, budget_bytes, width, way=way, apart=room.apart)
 
     if tiling.mode == "off":
-        return fitting(sys.maxsize)
+        return untiled_plan(network.config, cells, width, way=way)
     if tiling.mode == "budget":
         return fitting(tiling.budget_mb * 1_000_000)
     lean = fitting(None)

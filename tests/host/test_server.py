@@ -2,47 +2,21 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
-import time
-import urllib.error
 import urllib.request
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-START_S = 240
+from .serving import ROOT, served
 
 
 @pytest.fixture(scope="module")
 def server(comfyui_path, tmp_path_factory):
     """A ComfyUI on a free port, the pack in its custom_nodes under a folder name of its own; its address."""
-    base = tmp_path_factory.mktemp("server")
-    (base / "custom_nodes").mkdir()
-    (base / "custom_nodes" / "some_other-name.v2").symlink_to(ROOT)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    log = open(base / "log.txt", "w")
-    command = [sys.executable, "main.py", "--cpu", "--listen", "127.0.0.1", "--port", str(port)]
-    process = subprocess.Popen(
-        [*command, "--base-directory", str(base), "--disable-api-nodes"], cwd=comfyui_path, stdout=log, stderr=log
-    )
-    address = f"http://127.0.0.1:{port}"
-    deadline = time.monotonic() + START_S
-    while time.monotonic() < deadline:
-        try:
-            urllib.request.urlopen(f"{address}/system_stats", timeout=2).read()
-            break
-        except (urllib.error.URLError, OSError):
-            assert process.poll() is None, (base / "log.txt").read_text()[-2000:]
-            time.sleep(1)
-    yield address
-    process.terminate()
-    process.wait(30)
-    log.close()
+    with served(comfyui_path, tmp_path_factory.mktemp("server")) as address:
+        yield address
 
 
 def run(workflow: str, output: Path, *more: str) -> dict:

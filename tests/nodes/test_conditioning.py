@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from clip_vae_lora.clip_core.conditioning import same
-from clip_vae_lora.nodes.conditioning import CombineConditioning, CompareConditioning, joined
+from clip_vae_lora.nodes.conditioning import CombineConditioning, CompareConditioning
+from clip_vae_lora.nodes.conditioning_entries import joined
 
 from .conditionings import copied, entry
 
