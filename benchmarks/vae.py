@@ -4,7 +4,8 @@
 
 Every run is a process of its own with the same seeded random weights in the SD1 layout (84 million), decoding the same
 latent once after a small warm-up; rounds alternate between the contenders. Peak is resident memory above what the
-process held before. The difference is the largest from our untiled float32 result, as a share of that one's range.
+process held before; of "ours apart" it is what the device alone would hold (vae_apart.py). The difference is the
+largest from our untiled float32 result, as a share of that one's range.
 """
 
 import argparse
@@ -25,6 +26,7 @@ _checkout = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(_checkout)
 _checkout.bind()
 
+from clip_vae_lora.benchmarks.vae_apart import ApartSweeps, OwnMemoryPeak  # noqa: E402
 from clip_vae_lora.vae_core import memory, tiled  # noqa: E402
 from clip_vae_lora.vae_core.autoencoder import AutoencoderKL  # noqa: E402
 from clip_vae_lora.vae_core.checkpoint import find_vae  # noqa: E402
@@ -33,6 +35,7 @@ from clip_vae_lora.vae_core.quality import amplified_difference  # noqa: E402
 
 CONFIG = VAEConfig(128, (1, 2, 4, 4), 2, 4, True)
 CONTENDERS = ["ours untiled", "ours auto", "diffusers untiled", "diffusers tiled", "comfyui untiled", "comfyui tiled"]
+BUDGETED = ["ours budget", "ours apart"]  # with --budget-mb; apart: the budget is the device's alone
 TILE_CELLS, OVERLAP_CELLS, GAIN = 64, 16, 20
 
 
@@ -45,19 +48,22 @@ def latent(px, dtype):
     return torch.randn(1, CONFIG.latent, px // 8, px // 8, generator=torch.Generator().manual_seed(1)).to(dtype)
 
 
-def ours(how, px, dtype, tile):
+def ours(how, px, dtype, options):
     vae = AutoencoderKL(CONFIG).eval()
     vae.load_state_dict(weights())
     vae.to(dtype)
     if how == "untiled":
         return vae.decode
-    shape = (1, CONFIG.latent, px // 8, px // 8)
-    plan = memory.largest_plan(CONFIG, shape, None, dtype.itemsize)
-    tile = tile or plan.tile
+    apart = how == "apart"
+    if apart:
+        tiled.Sweeps = ApartSweeps
+    budget = options.budget_mb * 1_000_000 if how in ("budget", "apart") else None
+    plan = memory.largest_plan(CONFIG, (1, CONFIG.latent, px // 8, px // 8), budget, dtype.itemsize, apart=apart)
+    tile = options.tile or plan.tile
     return (lambda z: tiled.decode(vae, z, tile)) if tile else vae.decode
 
 
-def diffusers(how, px, dtype, tile):
+def diffusers(how, px, dtype, options):
     from diffusers import AutoencoderKL as Theirs
 
     model = Theirs(down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
@@ -72,7 +78,7 @@ def diffusers(how, px, dtype, tile):
     return lambda z: model.decode(z).sample
 
 
-def comfyui(how, px, dtype, tile):
+def comfyui(how, px, dtype, options):
     sys.path.insert(0, os.environ["COMFYUI_PATH"])
     sys.argv = sys.argv[:1] + ["--cpu"]
     import comfy.options
@@ -96,17 +102,19 @@ def comfyui(how, px, dtype, tile):
     return averaged
 
 
-def one(name, px, dtype, out, tile):
-    """In a process of its own: decodes once, writes pixels to `out`, prints seconds and bytes."""
+def one(name, px, dtype, options):
+    """In a process of its own: decodes once, writes pixels to --out, prints seconds and bytes."""
     who, how = name.split()
-    decode = {"ours": ours, "diffusers": diffusers, "comfyui": comfyui}[who](how, px, dtype, tile)
+    decode = {"ours": ours, "diffusers": diffusers, "comfyui": comfyui}[who](how, px, dtype, options)
     z = latent(px, dtype)
     decode(latent(64, dtype))
     reset_peak()
-    before, started = status("VmRSS"), time.perf_counter()
+    kind = "RssAnon" if how == "apart" else "VmRSS"
+    before, watched, started = status(kind), OwnMemoryPeak() if how == "apart" else None, time.perf_counter()
     pixels = decode(z)
-    seconds, peak = time.perf_counter() - started, status("VmHWM") - before
-    torch.save(pixels.float(), out)
+    seconds = time.perf_counter() - started
+    peak = (watched.stop() if watched else status("VmHWM")) - before
+    torch.save(pixels.float(), options.out)
     print(json.dumps({"seconds": seconds, "peak": peak}))
 
 
@@ -121,16 +129,18 @@ def reset_peak():
 
 def run(name, px, dtype, out, options):
     python = options.comfyui_python if name.startswith("comfyui") else sys.executable
-    tile = ["--tile", *map(str, options.tile)] if options.tile else []
+    more = ["--tile", *map(str, options.tile)] if options.tile else []
+    more += ["--budget-mb", str(options.budget_mb)] if options.budget_mb else []
     done = subprocess.run([python, __file__, "--one", name, "--px", str(px), "--dtype", dtype, "--out", str(out),
-                           "--threads", str(options.threads), *tile], capture_output=True, text=True)
+                           "--threads", str(options.threads), *more], capture_output=True, text=True)
     if done.returncode:
         sys.exit(f"{name}: {done.stderr[-2000:]}")
     return json.loads(done.stdout.splitlines()[-1])
 
 
 def compare(px, dtype, options, folder):
-    names = [name for name in options.only or CONTENDERS if "comfyui" not in name or os.environ.get("COMFYUI_PATH")]
+    names = options.only or CONTENDERS + (BUDGETED if options.budget_mb else [])
+    names = [name for name in names if "comfyui" not in name or os.environ.get("COMFYUI_PATH")]
     found, exact = {name: [] for name in names}, folder / "exact.pt"
     run("ours untiled", px, "float32", exact, options)
     for _ in range(options.rounds):
@@ -170,7 +180,8 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--tile", type=int, nargs=2, help="height and width in latent cells instead of auto's")
-    parser.add_argument("--only", nargs="+", choices=CONTENDERS)
+    parser.add_argument("--budget-mb", type=int, help="adds our decode under this budget, and with it for the device")
+    parser.add_argument("--only", nargs="+", choices=CONTENDERS + BUDGETED)
     parser.add_argument("--comfyui-python", default=sys.executable, help="the interpreter ComfyUI is installed for")
     parser.add_argument("--picture", help="write the seams here, as PNG")
     parser.add_argument("--one", help=argparse.SUPPRESS)
@@ -179,7 +190,7 @@ def main():
     torch.set_num_threads(options.threads)
     torch.set_grad_enabled(False)
     if options.one:
-        return one(options.one, options.px[0], getattr(torch, options.dtype[0]), options.out, options.tile)
+        return one(options.one, options.px[0], getattr(torch, options.dtype[0]), options)
     with tempfile.TemporaryDirectory() as folder:
         for px in options.px:
             for dtype in options.dtype:

@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from clip_vae_lora.vae_core import tiled
 from clip_vae_lora.vae_core.checkpoint import LayoutError, family_in_name, find_vae, join_pair
 from clip_vae_lora.vae_core.config import fold, unfold
 from clip_vae_lora.vae_core.tiny import TinyAutoencoder, TinyConfig
@@ -180,18 +181,25 @@ def psnr(a, b):
     return -10 * torch.log10((a - b).square().mean()).item()
 
 
-@pytest.mark.parametrize("photo", ["astronaut", "chelsea", "coffee", "rocket"])
-@torch.no_grad()
-def test_taef2_real_weights_round_trip_as_the_published_description(taef2, shared_data, photo):
-    (encoder, decoder), network = taef2
-    with Image.open(shared_data / "photos" / f"{photo}.png") as file:
+def photograph(shared_data, name):
+    """[1, 3, H, W] in 0..1, in whole cells of 16 px."""
+    with Image.open(shared_data / "photos" / f"{name}.png") as file:
         image = torch.from_numpy(np.array(file.convert("RGB"))).permute(2, 0, 1)[None] / 255.0
     height, width = (side // 16 * 16 for side in image.shape[2:])
-    image = image[..., :height, :width]
+    return image[..., :height, :width]
+
+
+@pytest.mark.parametrize("photo", ["astronaut", "chelsea", "coffee", "rocket"])
+@torch.no_grad()
+def test_taef2_real_weights_round_trip_as_the_published_description_untiled_and_by_tiles(taef2, shared_data, photo):
+    (encoder, decoder), network = taef2
+    image = photograph(shared_data, photo)
     wanted = decoder(encoder(image)).clamp(0, 1)
     latent = network.encode(image * 2 - 1)
-    got = (network.decode(latent) / 2 + 0.5).clamp(0, 1)
-    assert latent.shape == (1, 128, height // 16, width // 16)
-    assert abs(psnr(got, image) - psnr(wanted, image)) < 0.01
-    assert psnr(got, image) > 25                         # a picture, not noise: the reference's own are near 30 dB
-    torch.testing.assert_close(got, wanted, rtol=0, atol=1e-4)
+    assert latent.shape == (1, 128, image.shape[2] // 16, image.shape[3] // 16)
+    by_tiles = tiled.decode(network, tiled.encode(network, image * 2 - 1, (7, 11)), (7, 11))
+    for pixels in (network.decode(latent), by_tiles):
+        got = (pixels / 2 + 0.5).clamp(0, 1)
+        assert abs(psnr(got, image) - psnr(wanted, image)) < 0.01
+        assert psnr(got, image) > 25                     # a picture, not noise: the reference's own are near 30 dB
+        torch.testing.assert_close(got, wanted, rtol=0, atol=1e-4)
