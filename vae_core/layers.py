@@ -16,7 +16,7 @@ from .config import NORM_EPS, NORM_GROUPS
 from .norms import exactly_normed
 
 Device = torch.device | str | None
-_SCORES = 1 << 26  # attention scores held at once, where a device computes them at all
+SCORES = 1 << 26  # attention scores made at once: memory on some devices, and on all of them time without a pause
 
 
 def activated(x: Tensor) -> Tensor:
@@ -162,7 +162,7 @@ class Attention(nn.Module):
         A part of the queries at a time: the memory of a score for each pair of cells is never needed.
         """
         queries = _in_rows(self.q(normed))
-        parts = queries.split(max(1, _SCORES // keys.shape[2]), dim=2)
+        parts = queries.split(max(1, SCORES // keys.shape[2]), dim=2)
         found = [functional.scaled_dot_product_attention(part, keys, values) for part in parts]
         found = found[0] if len(found) == 1 else torch.cat(found, 2)
         found = found.squeeze(1).unflatten(1, normed.shape[2:]).permute(0, 3, 1, 2)   # channels last in memory

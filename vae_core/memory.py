@@ -13,6 +13,7 @@ from .tiles import Size
 from .tiny import TinyConfig
 
 SMALLEST_CELLS = 256      # 16 x 16: below this the rows round a tile cost more than the tile
+LARGEST_CELLS = 4096      # 64 x 64: above it tiles are no faster, and between two of them the work can be stopped
 _LEAN_SHARE = 1 / 8       # a tile may need this share of what waits: larger ones are hardly faster
 _SMALL_BYTES = 256 << 20  # untiled pictures below this are not worth tiles
 _LIBRARY_BYTES = 64 << 20  # measured: what torch and its convolutions take for themselves
@@ -117,7 +118,7 @@ def _plans(config: VAEConfig | TinyConfig, shape: tuple[int, int, int, int], dty
 
 
 def _tiles(height: int, width: int) -> Iterator[Size]:
-    rows, columns = height, width
+    rows, columns = max(1, min(height, LARGEST_CELLS // width)), width
     yield rows, columns
     while rows * width > SMALLEST_CELLS and rows > 1:
         rows = max(1, math.ceil(SMALLEST_CELLS / width), int(rows * 0.8))

@@ -37,16 +37,21 @@ class Sweeps:
         self.on_step, self.done, self.total = on_step, 0, 0
 
     def sweep(self, size: Size, width: int, each: Callable[[Tile], Tensor], into: Tensor | None = None,
-              groups: int = 0, trailing: bool = False, everything: bool = False) -> Moments | None:
+              groups: int = 0, trailing: bool = False, most_cells: int | None = None,
+              everything: bool = False) -> Moments | None:
         """`each` of the tiles that cover `size`, kept `into` a tensor; with `groups` the moments of all of it.
 
         With `everything` there is one tile; with `trailing` a result waits until no later tile, with the row above it
         that a kernel reaches, can still want what it takes the place of.
 
-        A tile that holds `width` channels has as many values as one of the picture's size and the widest layer there.
+        A tile that holds `width` channels has as many values as one of the picture's size and the widest layer there,
+        and at most `most_cells` cells.
         """
         parts, held = [], []
-        for tile in cover(size, size if everything else at_level(self.tile, size, self.width / width)):
+        share = self.width / width
+        if most_cells:
+            share = min(share, most_cells / (self.tile[0] * self.tile[1]))
+        for tile in cover(size, size if everything else at_level(self.tile, size, share)):
             if self.device.type != "meta":
                 held = _written(held, into, tile.top - 1)
                 result = each(tile)

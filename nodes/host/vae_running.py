@@ -5,8 +5,10 @@ again in float32 when numbers overflow; and what of that happened, in sentences.
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 import torch
@@ -14,10 +16,13 @@ from torch import Tensor
 
 from ...vae_core import tiled
 from ...vae_core.autoencoder import Posterior
+from ...vae_core.layers import Attention, Down, ResidualBlock, Up
 from ...vae_core.memory import BudgetError, Plan, largest_plan, smaller_plans, untiled_plan
+from ...vae_core.tiny import Block
 from .vae_network import KLNetwork, VAENetwork
 
 _SPARE = 0.9  # of the free memory; the rest is for what the host does meanwhile
+_BLOCKS = (ResidualBlock, Attention, Up, Down, Block)  # each is called once a picture
 _OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
 
 
@@ -65,7 +70,8 @@ def decode(
 
     def run(net: VAENetwork, z: Tensor, plan: Plan) -> Tensor:
         if plan.untiled:
-            return torch.cat(_one_by_one(lambda one: net.decode(one.to(room.device)).to(room.host), z, on_step))
+            with _told(net, "decode", len(z), on_step):
+                return torch.cat([net.decode(one.to(room.device)).to(room.host) for one in z.split(1)])
         return tiled.decode(net, z.to(room.host), plan.tile, device=room.device, host=room.host, on_step=on_step)
 
     return _worked("decode", network, latent, (1, *latent.shape[1:]), run, tiling, room, in_float32)
@@ -81,20 +87,29 @@ def encode(
         if not plan.untiled:
             return tiled.encode(net, x.to(room.host), plan.tile, device=room.device, host=room.host, on_step=on_step)
         network_encode = net.posterior if isinstance(net, KLNetwork) else net.encode
-        return _joined(_one_by_one(lambda one: _moved(network_encode(one.to(room.device)), room.host), x, on_step))
+        with _told(net, "encode", len(x), on_step):
+            return _joined([_moved(network_encode(one.to(room.device)), room.host) for one in x.split(1)])
 
     factor = network.config.factor
     cells = (1, network.config.latent, pixels.shape[2] // factor, pixels.shape[3] // factor)
     return _worked("encode", network, pixels, cells, run, tiling, room, in_float32)
 
 
-def _one_by_one(each: Callable, batch: Tensor, on_step: Callable[[int, int], None]) -> list:
-    """Picture by picture: a plan is made for one, and between two of them the work can be stopped."""
-    found = []
-    for number in range(len(batch)):
-        found.append(each(batch[number : number + 1]))
-        on_step(number + 1, len(batch))
-    return found
+@contextmanager
+def _told(net: VAENetwork, way: str, pictures: int, on_step: Callable[[int, int], None]) -> Iterator[None]:
+    """While this lasts, `on_step` hears of each block that is through, and can stop the work there."""
+    halves = {"decode": ("decoder", "taesd_decoder"), "encode": ("encoder", "taesd_encoder")}[way]
+    there = [half for name in halves if (half := getattr(net, name, None)) is not None]
+    blocks = [part for half in there for part in half.modules() if isinstance(part, _BLOCKS)]
+    done = count(1)
+    hooks = [
+        block.register_forward_hook(lambda *_: on_step(next(done), pictures * len(blocks))) for block in blocks
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def _joined(found: list[Tensor | Posterior]) -> Tensor | Posterior:

@@ -120,7 +120,8 @@ def test_a_latent_with_nan_is_named_as_the_one_at_fault(place, vae, latent):
         place.node("CVL_VAEDecode").decode(latent, vae)
 
 
-def test_progress_is_told_and_can_stop_the_work(place, vae, latent):
+@pytest.mark.parametrize("tiling", ["off", "budget"])
+def test_progress_is_told_and_can_stop_the_work(place, vae, latent, tiling):
     class Cancelled(Exception):
         pass
 
@@ -133,8 +134,20 @@ def test_progress_is_told_and_can_stop_the_work(place, vae, latent):
 
     standalone.set_place(models=place.models, temp=place.temp, on_step=on_step)
     with pytest.raises(Cancelled):
-        place.node("CVL_VAEDecode").decode(latent, vae, "budget", 8)
+        place.node("CVL_VAEDecode").decode(latent, vae, tiling, 8)
     assert [done for done, _ in steps] == [1, 2, 3] and steps[0][1] > 3
+
+
+@pytest.mark.parametrize("way", ["decode", "encode"])
+def test_a_picture_at_once_tells_of_each_of_its_blocks_and_leaves_no_hook(place, vae, latent, way):
+    steps = []
+    standalone.set_place(models=place.models, temp=place.temp, on_step=lambda *step: steps.append(step))
+    if way == "decode":
+        place.node("CVL_VAEDecode").decode(latent, vae, "off")
+    else:
+        place.node("CVL_VAEEncode").encode(torch.rand(2, 40, 40, 3), vae, tiling="off")
+    assert [done for done, _ in steps] == list(range(1, steps[0][1] + 1)) and len(steps) > 10
+    assert not any(part._forward_hooks for part in vae.network.modules())
 
 
 def test_auto_fits_what_is_free(place, vae, latent, monkeypatch):

@@ -50,7 +50,7 @@ def test_the_weight_is_taken_as_the_hosts_layer_casts_it():
 def test_attention_in_parts_is_attention(monkeypatch):
     attention, x = Attention(32, Layers(torch.nn, None, None)), torch.randn(2, 32, 5, 7)
     wanted = attention(x)
-    monkeypatch.setattr(layers, "_SCORES", 35 * 4)  # four queries at a time
+    monkeypatch.setattr(layers, "SCORES", 35 * 4)  # four queries at a time
     torch.testing.assert_close(attention(x), wanted, rtol=1e-5, atol=1e-5)
 
 
