@@ -17,6 +17,7 @@ import comfy.ops
 import comfy.sd
 import torch
 from comfy.ldm.models.autoencoder import AutoencodingEngine
+from comfy.taesd.taesd import TAESD
 from torch import Tensor
 
 from ...vae_core import tiled
@@ -142,15 +143,15 @@ _ITSELF = "by ComfyUI itself: this kind of VAE has no tiling of ours"
 
 
 def _network(vae: comfy.sd.VAE, memory: Callable[[], int]) -> VAENetwork | None:
-    """Our network, loaded with its patches: the VAE's own, or one that shares the weights of a stock AutoencoderKL.
-    None for other kinds, which load themselves and count `memory` by other shapes.
+    """Our network, loaded with its patches: the VAE's own, or one that shares the weights of a stock AutoencoderKL or
+    TAESD. None for other kinds, which load themselves and count `memory` by other shapes.
     """
     network = vae.first_stage_model
     if isinstance(network, VAENetwork):
         _load(vae, memory())
         return network
     is_dynamic = getattr(vae.patcher, "is_dynamic", None)
-    if not isinstance(network, AutoencodingEngine) or (is_dynamic is not None and is_dynamic()):
+    if not isinstance(network, AutoencodingEngine | TAESD) or (is_dynamic is not None and is_dynamic()):
         return None  # a dynamic patcher's weights are not where its modules say
     _load(vae, memory())
     state = network.state_dict()

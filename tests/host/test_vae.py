@@ -5,6 +5,8 @@ import json
 import pytest
 import torch
 
+from clip_vae_lora.vae_core.tiny import TinyAutoencoder, TinyConfig
+
 from . import models
 
 # both compute in fp32; ours takes the moments of a GroupNorm more exactly than torch does, which shows on flat grey
@@ -134,3 +136,19 @@ def test_the_stock_save_node_writes_a_file_that_both_load_again(comfyui, vaes):
 def test_a_latent_of_another_vae_is_refused_in_words(comfyui, vaes):
     with pytest.raises(ValueError, match="this latent has 16 channels, this VAE wants 4"):
         comfyui.nodes["CVL_VAEDecode"]().decode({"samples": torch.zeros(1, 16, 8, 8)}, vaes[0])
+
+
+@pytest.mark.parametrize("channels", [4, 16])
+def test_a_stock_taesd_goes_through_our_tiles_too(comfyui, channels):
+    import comfy.sd
+
+    torch.manual_seed(0)
+    tensors = {name: t.clone() for name, t in TinyAutoencoder(TinyConfig(channels, scale=0.5)).state_dict().items()}
+    stock = comfy.sd.VAE(sd=tensors, dtype=torch.float32)
+    picture = torch.rand(1, 264, 200, 3, generator=torch.Generator().manual_seed(2))
+    cells = {"samples": stock.encode(picture)}
+    encoded = comfyui.nodes["CVL_VAEEncode"]().encode(picture, stock, tiling="budget", budget_mb=96)["result"]
+    decoded = comfyui.nodes["CVL_VAEDecode"]().decode(cells, stock, "budget", 96)["result"]
+    assert all("tiles of" in report for _, report in (encoded, decoded))
+    assert (encoded[0]["samples"] - cells["samples"]).abs().max() <= ROUNDING
+    assert (decoded[0] - stock.decode(cells["samples"])).abs().max() <= ROUNDING
