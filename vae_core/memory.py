@@ -164,4 +164,4 @@ def _middle_values(width: int, cells: float) -> float:
 
 def _tiny_values(px: int) -> tuple[float, float, float]:
     width = 64
-    return 4 * width * px, 2 * width * px / 4, 5 * 4 * width * px / 64
+    return 3 * width * px, 2 * width * px / 4, 5 * 4 * width * px / 64

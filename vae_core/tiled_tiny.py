@@ -36,8 +36,8 @@ def _parts(stack: nn.Sequential) -> list[Stack]:
 def _swept(sweeps: Sweeps, part: Stack, x: Activations, into: Tensor | None) -> Activations:
     up, down = _doubles(part[0]), _halves(part[-1])
     size = tuple(2 * side if up else side // 2 if down else side for side in x.size)
-    channels = [layer.out_channels for layer in part if isinstance(layer, nn.Conv2d)]
-    channels = channels[-1] if channels else x.channels
+    made = [layer.out_channels for layer in part if isinstance(layer, nn.Conv2d)]
+    channels, widest = made[-1] if made else x.channels, max(x.channels, *made)
     out = sweeps.waiting(into) if into is not None else sweeps.room(channels, size)
     everything = any(isinstance(layer, Block) and layer.pool is not None for layer in part)
 
@@ -52,7 +52,7 @@ def _swept(sweeps: Sweeps, part: Stack, x: Activations, into: Tensor | None) -> 
             reached = Tile(reached.top // 2, reached.left // 2, -(-reached.bottom // 2), -(-reached.right // 2))
         return cut(h, tile, reached)
 
-    sweeps.sweep(size, channels * (4 if down else 1), each, out.waiting, everything=everything)
+    sweeps.sweep(size, widest * (4 if down else 1), each, out.waiting, everything=everything)
     return out
 
 
