@@ -44,13 +44,13 @@ def _samples(latent):
 
 
 def check_finite(image, latent) -> None:
-    """A decoded picture without NaN; NaN is the one value that differs from itself."""
-    if (latent != latent).any():
+    """A decoded picture without NaN, and if not, whose fault it is."""
+    if not latent.isfinite().all():
         raise ValueError(
-            "this latent has NaN (not a number) values, so no picture can come of it: the sampler or the model "
-            "before it overflowed; run that in higher precision"
+            "this latent has NaN (not a number) or infinite values, so no picture can come of it: the sampler or the "
+            "model before it overflowed; run that in higher precision"
         )
-    if (image != image).any():
+    if not image.isfinite().all():
         raise ValueError(
             "the VAE made NaN (not a number) values of a sound latent: it overflowed; load it with dtype fp32 or bf16"
         )

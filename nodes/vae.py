@@ -6,7 +6,7 @@ import math
 
 from ..vae_core.inpaint import cut_to, padded_to_cells
 from . import catalog, loading
-from .checks import check_finite, check_image, check_latent
+from .checks import check_finite, check_image, check_latent, check_numbers
 from .host import host
 from .host.vae_running import Tiling
 from .reports import as_json, shown
@@ -139,6 +139,7 @@ class VAEEncode:
 
     def encode(self, pixels, vae, posterior="mean", seed=0, border="pad", tiling="auto", budget_mb=4096):
         check_image(pixels)
+        check_numbers(pixels, "this IMAGE")
         factor = host.pixels_per_cell(vae)
         height, width = pixels.shape[1:3]
         loose = [height % factor, width % factor] if factor else [0, 0]
@@ -149,8 +150,11 @@ class VAEEncode:
             )
         image = padded_to_cells(pixels, factor) if any(loose) and border == "pad" else pixels
         worked = host.encode_image(vae, image, seed if posterior == "sample" else None, Tiling(tiling, budget_mb))
+        check_numbers(worked.result, "the latent that the VAE made of a sound picture")
         latent = {"samples": worked.result}
         notes = list(worked.notes)
+        if pixels.shape[-1] == 4:
+            notes.append("the alpha channel is not encoded")
         if any(loose) and border == "pad":
             latent[TRUE_SIZE] = [height, width]
             notes.append(f"padded to {_size(image)} px; VAE Decode (CVL) cuts it back")

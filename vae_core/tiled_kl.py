@@ -27,10 +27,7 @@ def decode_one(sweeps: Sweeps, decoder: Decoder, z: Activations, pixels: Tensor)
             after = level.block[i + 1].norm1 if i + 1 < len(level.block) else following
             x, of_x = _residual(sweeps, block, x, of_x, after)
         if number:
-            x = _doubled(x, level.upsample)
-            kept = sweeps.room(x.channels, x.size) if number > 1 else None
-            of_x = sweeps.sweep(x.size, x.channels, x.read, kept and kept.waiting, _groups(following))
-            x = kept or x
+            x, of_x = _upsampled(sweeps, _doubled(x, level.upsample), following, waits=number > 1)
     _out(sweeps, decoder, x, of_x, pixels)
 
 
@@ -90,6 +87,13 @@ def _residual(sweeps: Sweeps, block: ResidualBlock, x: Activations, of_x: Moment
     half = sweeps.room(first.channels, (x.size[0] // 2, x.size[1] // 2))
     return half, sweeps.sweep(half.size, 4 * half.channels, lambda tile: down(to_sum(tile.reached_by_down(x.size))),
                               half.waiting, _groups(following))
+
+
+def _upsampled(sweeps: Sweeps, x: Activations, following: nn.Module, *,
+               waits: bool) -> tuple[Activations, Moments | None]:
+    """What is twice as large, and `following`'s moments; it waits, or is computed again when it is read."""
+    kept = sweeps.room(x.channels, x.size) if waits else x
+    return kept, sweeps.sweep(x.size, x.channels, x.read, kept.waiting, _groups(following))
 
 
 def _attended(sweeps: Sweeps, attention: Attention, x: Activations, of_x: Moments | None,

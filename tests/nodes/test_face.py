@@ -119,10 +119,12 @@ def test_there_is_a_help_page_for_every_node_and_for_nothing_else():
 
 
 @every_node
-def test_a_help_page_begins_with_the_nodes_name_and_has_neither_html_nor_links(name):
+def test_a_help_page_begins_with_the_nodes_name_and_has_neither_html_nor_links_but_pictures_that_are_there(name):
     text = (HELP / f"{name}.md").read_text(encoding="utf-8")
     assert text.startswith(f"# {NODE_DISPLAY_NAME_MAPPINGS[name]}\n")
-    assert not re.search(r"<[A-Za-z/!]|https?:|\]\(", text)
+    picture = re.compile(r"!\[[^\]]+\]\(([a-z0-9_]+\.png)\)")
+    assert all((HELP / file).is_file() for file in picture.findall(text))
+    assert not re.search(r"<[A-Za-z/!]|https?:|\]\(", picture.sub("", text))
 
 
 @every_node
