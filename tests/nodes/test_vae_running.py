@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from clip_vae_lora.nodes.host import standalone, vae_running
+from clip_vae_lora.nodes.host import standalone, standalone_vae, vae_running
 from clip_vae_lora.vae_core import memory
 from clip_vae_lora.vae_core.memory import BudgetError
 
