@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ...clip_core.chunks import Chunk
     from ...clip_core.config import CLIPConfig
     from ...clip_core.families import Family
+    from ...clip_core.image_features import ImageEncoder
     from ...lora.fusing import Change
     from ...lora.mmdit import Place
     from .prompt_encoding import How, TextEncoders
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 CLIP = object
 ClipModel = object
+Looking = object  # a ClipModel, a stock CLIP_VISION, or ours
+ClipVisionOutput = object
 VAE = object
 Patchable = object  # a MODEL, a CLIP or a ClipModel
 Conditioning = list
@@ -110,6 +113,30 @@ class Host(Protocol):
 
     def device_of(self, network: nn.Module) -> object:
         """The device that inputs of this network belong on."""
+
+    def image_encoder(self, model: Looking) -> ImageEncoder:
+        """What makes features of pictures, ready to run; of our CLIP, or of a stock CLIP_VISION.
+
+        Raises ValueError for a CLIP_VISION that is no CLIP or has no projection.
+        """
+
+    def image_features(self, model: Looking, image: Tensor, on_step: Callable[[int, int], None]) -> Tensor:
+        """[B, H, W, 3 or 4] in 0..1 -> float32 [B, E] on the CPU, rows of length 1. Raises as `image_encoder`."""
+
+    def vision_output(
+        self, model: Looking, image: Tensor, resize: str, on_step: Callable[[int, int], None]
+    ) -> ClipVisionOutput:
+        """What stock nodes take for a picture that was encoded; `resize` "auto" (as the model wants it), "crop" or
+        "squash". Raises as `image_encoder`.
+        """
+
+    def clip_vision(self, model: ClipModel) -> Looking:
+        """Our CLIP's image half for stock nodes."""
+
+    def model_key(self, model: Looking) -> str:
+        """The model's name by its content, the same in every run; another for another preprocessing or a LoRA on it.
+        Reads some values of each weight only.
+        """
 
     def make_vae(self, network: Callable[..., VAENetwork], state: Mapping[str, Tensor], dtype: str) -> VAE:
         """A VAE object round `network(operations=..., device=..., dtype=...)` with these weights."""
