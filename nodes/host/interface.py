@@ -6,7 +6,7 @@ inside.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ...clip_core.chunks import Chunk
     from ...clip_core.config import CLIPConfig
     from ...clip_core.families import Family
+    from ...clip_core.text_features import TextFeatures
     from ...lora.fusing import Change
     from ...lora.mmdit import Place
     from .prompt_encoding import How, TextEncoders
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 CLIP = object
 ClipModel = object
+ClipVision = object  # the host's own image encoder
 VAE = object
 Patchable = object  # a MODEL, a CLIP or a ClipModel
 Conditioning = list
@@ -110,6 +112,26 @@ class Host(Protocol):
 
     def device_of(self, network: nn.Module) -> object:
         """The device that inputs of this network belong on."""
+
+    def text_features(
+        self,
+        model: ClipModel | ClipVision,
+        clip: CLIP | None,
+        texts: Sequence[str],
+        on_step: Callable[[int, int], None] | None,
+    ) -> TextFeatures:
+        """The features of texts in the space of this model's pictures; those of a ClipVision come from `clip`.
+
+        Raises ValueError where `clip` is wanted and absent, has no projected encoder, or one of another width.
+        """
+
+    def text_owner(self, model: ClipModel | ClipVision, clip: CLIP | None) -> Hashable | None:
+        """What stands for the weights that texts go through, patches and all: equal only where the features would be.
+        None: they may change unseen, so nothing may be kept.
+        """
+
+    def logit_scale(self, model: ClipModel | ClipVision) -> float | None:
+        """The learned factor on cosines; None where the model has none."""
 
     def make_vae(self, network: Callable[..., VAENetwork], state: Mapping[str, Tensor], dtype: str) -> VAE:
         """A VAE object round `network(operations=..., device=..., dtype=...)` with these weights."""

@@ -28,16 +28,17 @@ from ...vae_core.autoencoder import Posterior
 from . import data_folders, vae_running
 from .patching import part_norms, with_patches
 from .prompt_encoding import How, StandIn, TextEncoders, as_pairs, inference, stand_in, with_stand_ins
+from .standalone_text import logit_scale, text_features, text_owner
 from .text_encoders import FindEmbedding, PromptTokenizer, Tower, Towers, as_dtype
 from .vae_network import NO_DISTRIBUTION, KLNetwork, VAENetwork, latent_of
 from .vae_running import Room, Tiling, Worked, free_memory_bytes
 
 __all__ = [
     "absent", "clip_network", "data_names", "data_path", "decode_latent", "device_of", "encode_image",
-    "encode_plainly", "encode_prompt", "folder_names", "folder_path", "latent_channels", "make_clip",
-    "make_clip_model", "make_vae", "norms", "output_entry", "output_path", "patched", "pixels_per_cell", "posterior",
-    "progress",
-    "save_preview", "saves_workflow", "set_place", "text_encoders", "weights",
+    "encode_plainly", "encode_prompt", "folder_names", "folder_path", "latent_channels", "logit_scale",
+    "make_clip", "make_clip_model", "make_vae", "norms", "output_entry", "output_path", "patched", "pixels_per_cell",
+    "posterior", "progress", "save_preview", "saves_workflow", "set_place", "text_encoders", "text_features",
+    "text_owner", "weights",
 ]  # fmt: skip
 
 MODEL_FILES = {".safetensors", ".sft", ".ckpt", ".pt", ".pth", ".bin"}
@@ -140,6 +141,7 @@ class StandaloneClip:
 class StandaloneClipModel:
     network: CLIP
     config: CLIPConfig
+    identity: object = field(default_factory=object)  # as above
 
 
 @dataclass(frozen=True)
@@ -294,4 +296,4 @@ def patched(
     network = with_patches(_network(target), changes, match_comfyui=match_comfyui)
     if isinstance(target, StandaloneClip):
         return replace(target, towers=network, identity=object())
-    return replace(target, network=network)
+    return replace(target, network=network, identity=object())
