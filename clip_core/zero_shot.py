@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .model import CLIP, similarity
@@ -61,6 +62,24 @@ def fill(template: str, label: str) -> str:
     if not _PLACE.search(template):
         raise ValueError(f"the template {template!r} has no place for the label; put {{label}} where it goes")
     return _PLACE.sub(lambda _: label, template)
+
+
+def picture_features(
+    model: CLIP,
+    image: Tensor,
+    *,
+    device: torch.device | str | None = None,
+    on_step: Callable[[int, int], None] | None = None,
+) -> Tensor:
+    """[B, H, W, 3] in 0..1, of any size -> [B, E] float32 on the CPU, rows of length 1"""
+    vision, rows = model.config.vision, []
+    with torch.no_grad():
+        for done, picture in enumerate(image.split(1), 1):
+            pixels = preprocess(picture, vision.image_px, model.config.mean, model.config.std)
+            rows.append(model.image_features(pixels.to(device, model.activation_dtype)).float().cpu())
+            if on_step is not None:
+                on_step(done, len(image))
+    return F.normalize(torch.cat(rows), dim=-1)
 
 
 def classify(

@@ -6,7 +6,7 @@ inside.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ...clip_core.config import CLIPConfig
     from ...clip_core.families import Family
     from ...clip_core.image_features import ImageEncoder
+    from ...clip_core.text_features import TextFeatures
     from ...lora.fusing import Change
     from ...lora.mmdit import Place
     from .prompt_encoding import How, TextEncoders
@@ -29,6 +30,7 @@ CLIP = object
 ClipModel = object
 Looking = object  # a ClipModel, a stock CLIP_VISION, or ours
 ClipVisionOutput = object
+ClipVision = object  # the host's own image encoder
 VAE = object
 Patchable = object  # a MODEL, a CLIP or a ClipModel
 Conditioning = list
@@ -137,6 +139,26 @@ class Host(Protocol):
         """The model's name by its content, the same in every run; another for another preprocessing or a LoRA on it.
         Reads some values of each weight only.
         """
+
+    def text_features(
+        self,
+        model: ClipModel | ClipVision,
+        clip: CLIP | None,
+        texts: Sequence[str],
+        on_step: Callable[[int, int], None] | None,
+    ) -> TextFeatures:
+        """The features of texts in the space of this model's pictures; those of a ClipVision come from `clip`.
+
+        Raises ValueError where `clip` is wanted and absent, has no projected encoder, or one of another width.
+        """
+
+    def text_owner(self, model: ClipModel | ClipVision, clip: CLIP | None) -> Hashable | None:
+        """What stands for the weights that texts go through, patches and all: equal only where the features would be.
+        None: they may change unseen, so nothing may be kept.
+        """
+
+    def logit_scale(self, model: ClipModel | ClipVision) -> float | None:
+        """The learned factor on cosines; None where the model has none."""
 
     def make_vae(self, network: Callable[..., VAENetwork], state: Mapping[str, Tensor], dtype: str) -> VAE:
         """A VAE object round `network(operations=..., device=..., dtype=...)` with these weights."""

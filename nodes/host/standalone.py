@@ -27,6 +27,7 @@ from . import data_folders
 from .patching import part_norms, with_patches
 from .prompt_encoding import How, StandIn, TextEncoders, as_pairs, inference, stand_in, with_stand_ins
 from .standalone_place import _place, device, progress, set_place
+from .standalone_text import logit_scale, text_features, text_owner
 from .standalone_vae import (
     decode_latent,
     device_of,
@@ -42,9 +43,9 @@ from .text_encoders import FindEmbedding, PromptTokenizer, Tower, Towers, as_dty
 __all__ = [
     "absent", "clip_network", "clip_vision", "data_names", "data_path", "decode_latent", "device_of", "encode_image",
     "encode_plainly", "encode_prompt", "folder_names", "folder_path", "image_encoder", "image_features",
-    "latent_channels", "make_clip", "make_clip_model", "make_vae", "model_key", "norms", "output_entry", "output_path",
-    "patched", "pixels_per_cell", "posterior", "progress", "save_preview", "saves_workflow", "set_place",
-    "text_encoders", "vision_output", "weights",
+    "latent_channels", "logit_scale", "make_clip", "make_clip_model", "make_vae", "model_key", "norms",
+    "output_entry", "output_path", "patched", "pixels_per_cell", "posterior", "progress", "save_preview",
+    "saves_workflow", "set_place", "text_encoders", "text_features", "text_owner", "vision_output", "weights",
 ]  # fmt: skip
 
 MODEL_FILES = {".safetensors", ".sft", ".ckpt", ".pt", ".pth", ".bin"}
@@ -113,6 +114,7 @@ class StandaloneClip:
 class StandaloneClipModel:
     network: CLIP
     config: CLIPConfig
+    identity: object = field(default_factory=object)  # as above
 
 
 def make_clip(
@@ -191,4 +193,4 @@ def patched(
     network = with_patches(_network(target), changes, match_comfyui=match_comfyui)
     if isinstance(target, StandaloneClip):
         return replace(target, towers=network, identity=object())
-    return replace(target, network=network)
+    return replace(target, network=network, identity=object())
