@@ -10,6 +10,7 @@ from .latents import LatentDistribution, LatentInterpolate, SamplePrior
 from .lora import LoadLoRA
 from .lora_info import ConvertLoRA, LoRAInfo
 from .lora_stack import LoRAStack
+from .search import FindDuplicates, IndexFolder, SearchImages
 from .text import LoadTextEncoder
 from .vae import LoadVAE, VAEDecode, VAEEncode
 
@@ -39,6 +40,9 @@ NODE_CLASS_MAPPINGS = {
     "CVL_LoRAInfo": LoRAInfo,
     "CVL_ConvertLoRA": ConvertLoRA,
     "CVL_EncodeImage": EncodeImage,
+    "CVL_IndexFolder": IndexFolder,
+    "CVL_SearchImages": SearchImages,
+    "CVL_FindDuplicates": FindDuplicates,
 }
 
 NODE_DISPLAY_NAME_MAPPINGS = {
@@ -67,4 +71,7 @@ NODE_DISPLAY_NAME_MAPPINGS = {
     "CVL_LoRAInfo": "LoRA Info (CVL)",
     "CVL_ConvertLoRA": "Convert LoRA (CVL)",
     "CVL_EncodeImage": "Image Encode (CVL)",
+    "CVL_IndexFolder": "Index Folder (CVL)",
+    "CVL_SearchImages": "Search Images (CVL)",
+    "CVL_FindDuplicates": "Find Duplicates (CVL)",
 }

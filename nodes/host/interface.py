@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ...clip_core.text_features import TextFeatures
     from ...lora.fusing import Change
     from ...lora.mmdit import Place
+    from .data_folders import Places
     from .prompt_encoding import How, TextEncoders
     from .text_encoders import FindEmbedding
     from .vae_network import VAENetwork
@@ -72,6 +73,9 @@ class Host(Protocol):
 
     def data_path(self, name: str) -> Path:
         """Where a file of that name is. Raises FileNotFoundError."""
+
+    def data_places(self) -> Places:
+        """Where pictures may be searched, and where their indexes lie."""
 
     def saves_workflow(self) -> bool:
         """Whether what is saved may hold the workflow it comes from."""

@@ -41,10 +41,10 @@ from .standalone_vision import clip_vision, image_encoder, image_features, model
 from .text_encoders import FindEmbedding, PromptTokenizer, Tower, Towers, as_dtype
 
 __all__ = [
-    "absent", "clip_network", "clip_vision", "data_names", "data_path", "decode_latent", "device_of", "encode_image",
-    "encode_plainly", "encode_prompt", "folder_names", "folder_path", "image_encoder", "image_features",
-    "latent_channels", "logit_scale", "make_clip", "make_clip_model", "make_vae", "model_key", "norms",
-    "output_entry", "output_path", "patched", "pixels_per_cell", "posterior", "progress", "save_preview",
+    "absent", "clip_network", "clip_vision", "data_names", "data_path", "data_places", "decode_latent", "device_of",
+    "encode_image", "encode_plainly", "encode_prompt", "folder_names", "folder_path", "image_encoder",
+    "image_features", "latent_channels", "logit_scale", "make_clip", "make_clip_model", "make_vae", "model_key",
+    "norms", "output_entry", "output_path", "patched", "pixels_per_cell", "posterior", "progress", "save_preview",
     "saves_workflow", "set_place", "text_encoders", "text_features", "text_owner", "vision_output", "weights",
 ]  # fmt: skip
 
@@ -91,6 +91,10 @@ def data_names(suffix: str) -> list[str]:
 
 def data_path(name: str) -> Path:
     return data_folders.path(_place.output, _place.inputs, name)
+
+
+def data_places() -> data_folders.Places:
+    return data_folders.Places(_place.output, tuple(_place.inputs), _place.temp)
 
 
 def saves_workflow() -> bool:
