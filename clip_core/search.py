@@ -122,17 +122,19 @@ def duplicate_groups(
 
 
 def _join(forest: Forest, near: Tensor, first: int, second: int) -> None:
-    """Boruvka's steps: each row joins its first partner in another tree, until none has one; a block of equal
-    pictures has millions of pairs and needs a few steps."""
+    """Boruvka's steps: each row and each column joins its first partner in another tree, until none has one. A block
+    of equal pictures has millions of pairs and needs a few steps.
+    """
     while True:
         left = torch.tensor([forest.root(first + n) for n in range(near.shape[0])])
         right = torch.tensor([forest.root(second + n) for n in range(near.shape[1])])
         near = near & (left[:, None] != right)
-        rows = near.any(1).nonzero()[:, 0]
-        if not len(rows):
+        if not near.any():
             return
-        for row, column in zip(rows.tolist(), near[rows].int().argmax(1).tolist()):
-            forest.join(first + row, second + column)
+        for pairs, own, other in ((near, first, second), (near.T, second, first)):
+            asking = pairs.any(1).nonzero()[:, 0]
+            for place, partner in zip(asking.tolist(), pairs[asking].byte().argmax(1).tolist()):
+                forest.join(own + place, other + partner)
 
 
 class Forest:

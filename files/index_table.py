@@ -21,10 +21,16 @@ _APPLICATION = 0x43564C49  # "CVLI"
 _WAIT_S = 60.0  # for a reader or a writer that is in the middle of a transaction
 _SCHEMA = (
     "CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
-    "CREATE TABLE shards (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, rows INTEGER NOT NULL)",
+    "CREATE TABLE shards (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, rows INTEGER NOT NULL, "
+    "live INTEGER NOT NULL DEFAULT 0)",
     "CREATE TABLE pictures (path TEXT PRIMARY KEY, size_bytes INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, "
     "shard INTEGER REFERENCES shards (id), row INTEGER, skipped TEXT NOT NULL) WITHOUT ROWID",
     "CREATE UNIQUE INDEX places ON pictures (shard, row) WHERE shard IS NOT NULL",
+    "CREATE INDEX skips ON pictures (path) WHERE shard IS NULL",
+    "CREATE TRIGGER one_more AFTER INSERT ON pictures WHEN new.shard IS NOT NULL "
+    "BEGIN UPDATE shards SET live = live + 1 WHERE id = new.shard; END",
+    "CREATE TRIGGER one_less AFTER DELETE ON pictures WHEN old.shard IS NOT NULL "
+    "BEGIN UPDATE shards SET live = live - 1 WHERE id = old.shard; END",
     f"PRAGMA application_id = {_APPLICATION}",
     f"PRAGMA user_version = {VERSION}",
 )
@@ -66,6 +72,7 @@ class Table:
         try:
             with self.telling():
                 self._db.execute("PRAGMA synchronous = FULL")
+                self._db.execute("PRAGMA recursive_triggers = ON")  # so that a row replaced counts as one less
                 self._check(create)
         except FileFormatError:
             self.close()
@@ -168,13 +175,16 @@ class Table:
         return {row[0]: Picture(*row)
                 for row in self._db.execute("SELECT path, size_bytes, mtime_ns FROM pictures")}
 
+    def skipped_count(self) -> int:
+        return self._db.execute("SELECT count(*) FROM pictures WHERE shard IS NULL").fetchone()[0]
+
     def skipped(self) -> list[tuple[str, str]]:
         """Path and reason of each picture without a row."""
         return self._db.execute("SELECT path, skipped FROM pictures WHERE shard IS NULL ORDER BY path").fetchall()
 
     def live(self) -> dict[int, int]:
         """How many rows of each shard are a picture's, by the shard's number."""
-        return dict(self._db.execute("SELECT shard, count(*) FROM pictures WHERE shard IS NOT NULL GROUP BY shard"))
+        return dict(self._db.execute("SELECT id, live FROM shards"))
 
     def entries_of(self, shard: int) -> list[Entry]:
         found = self._db.execute(

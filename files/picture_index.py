@@ -79,7 +79,7 @@ def _opened(folder: Path) -> PictureIndex:
     try:
         with table.reading():
             facts, shards, live = table.facts(), table.shards(), table.live()
-            skipped = len(table.skipped())
+            skipped = table.skipped_count()
             taken = {s.number: table.rows_of(s.number) for s in shards if live.get(s.number, 0) != s.rows}
     finally:
         table.close()

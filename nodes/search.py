@@ -58,7 +58,7 @@ class IndexFolder:
                 "image": (
                     "IMAGE",
                     {
-                        "tooltip": "Pictures to put into the folder first (output only, made if it is not there), under "
+                        "tooltip": "Pictures to put into the folder first (output only; it is made if need be), under "
                         "names made from their pixels: none is there twice."
                     },
                 ),
