@@ -13,6 +13,7 @@ from torch import Tensor
 from .picture_batch import batch_size_px, fitted
 
 THUMB_PX = 160
+_MIN_COLUMNS = 3
 _GAP, _SIZE = 10, 13  # px; of the letters
 _BACKGROUND, _TEXT, _FAINT, _MAT = (250, 250, 250), (30, 30, 34), (120, 124, 134), (232, 234, 240)
 
@@ -34,6 +35,8 @@ def thumbnail(picture: Tensor) -> Tensor:
 def contact_sheet(rows: Iterable[tuple[str, Sequence[Cell]]], *, columns: int = 6) -> Tensor:
     """Titled rows of cells, each row over as many lines as it needs. -> [1, H, W, 3] in 0..1"""
     font, lines, total = ImageFont.load_default(_SIZE), [], _GAP
+    rows = list(rows)
+    columns = max(_MIN_COLUMNS, min(columns, max((len(cells) for _, cells in rows), default=0)))
     width = columns * (THUMB_PX + _GAP) + _GAP
     for title, cells in rows:
         words = max((len(cell.lines) for cell in cells), default=0)

@@ -1,5 +1,6 @@
 """Index and search inside ComfyUI: its folders, its types, its order of execution."""
 
+import asyncio
 import json
 import shutil
 from pathlib import Path
@@ -35,3 +36,16 @@ def test_anything_may_come_before_and_a_wrong_model_may_not(comfyui, kind, taken
     ask = comfyui.nodes["CVL_IndexFolder"].VALIDATE_INPUTS
     assert ask({"clip_model": "CVL_CLIP_MODEL", "after": kind}) is taken
     assert isinstance(ask({"clip_model": kind}), str)
+
+
+def test_the_host_accepts_the_example_and_a_link_of_any_kind_before_it(comfyui):
+    import execution
+
+    prompt = json.loads((EXAMPLES.parent / "api" / "search.json").read_text(encoding="utf-8"))
+    prompt["20"] = {"class_type": "EmptyLatentImage", "inputs": {"width": 64, "height": 64, "batch_size": 1}}
+    prompt["7"]["inputs"]["after"] = ["20", 0]
+    valid, error, outputs, problems = asyncio.run(execution.validate_prompt("1", prompt, None))
+    assert valid and not problems and {"7", "8", "9", "10", "11"} <= set(outputs)
+    prompt["7"]["inputs"]["clip_model"] = ["20", 0]
+    valid, error, outputs, problems = asyncio.run(execution.validate_prompt("1", prompt, None))
+    assert "LATENT is linked" in json.dumps(problems["7"])
