@@ -18,36 +18,47 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+RESIZES = ("crop", "squash")
+
 _BITS = 22  # of a coefficient behind the point
 _REACH = 2.0  # pixels to either side that the cubic looks at
 _SHARPNESS = -0.5  # Catmull-Rom
 
 
-def preprocess(image: Tensor, size_px: int, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """Scale the shorter side to `size_px`, cut out the centre square, normalise each colour.
+def preprocess(
+    image: Tensor, size_px: int, mean: Sequence[float], std: Sequence[float], *, resize: str = "crop"
+) -> Tensor:
+    """Make squares of pictures, and normalise each colour. `resize` "crop": scale the shorter side to `size_px` and cut
+    out the centre; "squash": scale both sides to it, each by itself (open_clip's `resize_mode`).
 
     `image` is rounded to 8 bits first, as it was in its file; alpha, if any, is left out.
     [B, H, W, 3 or 4] in 0..1 -> float32 [B, 3, size_px, size_px]
 
     Raises:
-        ValueError: there are no pixels, or no colours.
+        ValueError: there are no pixels, or no colours, or no such `resize`.
     """
     if image.ndim != 4 or image.shape[-1] not in (3, 4) or 0 in image.shape:
         raise ValueError(
             f"pictures of shape [batch, height, width, 3] were expected and {list(image.shape)} came; "
             "give RGB pictures that have pixels"
         )
+    if resize not in RESIZES:
+        raise ValueError(f"resize is {resize!r}; it must be one of {', '.join(RESIZES)}")
     height, width = image.shape[1:3]
-    tall, wide = resized(height, width, size_px)
+    tall, wide = resized(height, width, size_px) if resize == "crop" else (size_px, size_px)
     top, left = _crop_offset(tall, size_px), _crop_offset(wide, size_px)
     exact = image.cpu() if image.device.type == "mps" else image  # it has no float64
     eight_bit = (exact[..., :3].double().clamp(0, 1) * 255).round().permute(0, 3, 1, 2)  # [B, 3, H, W]
     across = _coefficients(width, wide, left, size_px).to(eight_bit.device)         # [S, W]
     down = _coefficients(height, tall, top, size_px).to(eight_bit.device)           # [S, H]
     square = _rounded(down @ _rounded(eight_bit @ across.T))                        # [B, 3, S, S]
-    unit = (square.float() / 255).to(image.device)
-    shift, scale = (torch.tensor(values, device=image.device)[:, None, None] for values in (mean, std))
-    return (unit - shift) / scale
+    return normalise(square.to(image.device), mean, std)
+
+
+def normalise(square: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """[B, 3, S, S] in 0..255, of any type -> float32 [B, 3, S, S], as ToTensor and Normalize make it"""
+    shift, scale = (torch.tensor(values, device=square.device)[:, None, None] for values in (mean, std))
+    return (square.float() / 255 - shift) / scale
 
 
 def resized(height: int, width: int, size_px: int) -> tuple[int, int]:

@@ -13,8 +13,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .model import CLIP
-from .preprocess import preprocess
 from .templates import check_template, fill, template_list
 
 NONE = "none of these"
@@ -159,20 +157,6 @@ def classify(
     best = measure.gather(1, probabilities.argmax(1, keepdim=True))[:, 0]
     none = (best < none_below).tolist() if none_below else [False] * len(pictures)
     return Classification(tuple(labels), probabilities, cosine, tuple(none))
-
-
-def picture_features(
-    model: CLIP, image: Tensor, *, device: torch.device | str | None = None, on_step: OnStep | None = None
-) -> Tensor:
-    """[B, H, W, 3] in 0..1, of any size -> [B, E] float32 on the CPU, rows of length 1"""
-    vision, rows = model.config.vision, []
-    with torch.no_grad():
-        for done, picture in enumerate(image.split(1), 1):
-            pixels = preprocess(picture, vision.image_px, model.config.mean, model.config.std)
-            rows.append(model.image_features(pixels.to(device, model.activation_dtype)).float().cpu())
-            if on_step is not None:
-                on_step(done, len(image))
-    return F.normalize(torch.cat(rows), dim=-1)
 
 
 def some_of(notes: Sequence[str], most: int = 20) -> list[str]:

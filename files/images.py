@@ -25,7 +25,7 @@ from .writing import write_whole
 MAX_PIXELS = 178_956_970  # all frames together; where Pillow, too, refuses a single picture
 _COMPRESS_LEVEL = 4  # ComfyUI's
 _FIRST_FRAME_ONLY = ("MPO",)  # a camera's photograph with previews of itself
-_BROKEN = (OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError, OverflowError, MemoryError,
+BROKEN = (OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError, OverflowError, MemoryError,
            struct.error)  # what Pillow's readers raise for damaged files
 
 
@@ -65,7 +65,7 @@ def read_image(path: str | PathLike) -> tuple[Tensor, Tensor]:
     except Image.DecompressionBombError as error:
         raise FileFormatError(path, f"it has more than {MAX_PIXELS // 10**6} million pixels in {size_text(size)}: "
                                     "too many to open") from error
-    except _BROKEN as error:
+    except BROKEN as error:
         raise FileFormatError(path, "this picture is damaged or was cut short, and cannot be read to its "
                                     "end") from error
     if not images:

@@ -4,6 +4,7 @@ from .clip import LoadCLIPModel
 from .conditioning import CombineConditioning, CompareConditioning, LoadConditioning, SaveConditioning
 from .encode import InspectTokens, TextEncode, TextEncodeSDXL
 from .image import CompareImages, ExampleImage
+from .image_encode import EncodeImage
 from .inpaint import CompositeInpaint, VAEEncodeInpaint
 from .latents import LatentDistribution, LatentInterpolate, SamplePrior
 from .lora import LoadLoRA
@@ -38,6 +39,7 @@ NODE_CLASS_MAPPINGS = {
     "CVL_LoRAStack": LoRAStack,
     "CVL_LoRAInfo": LoRAInfo,
     "CVL_ConvertLoRA": ConvertLoRA,
+    "CVL_EncodeImage": EncodeImage,
 }
 
 NODE_DISPLAY_NAME_MAPPINGS = {
@@ -65,4 +67,5 @@ NODE_DISPLAY_NAME_MAPPINGS = {
     "CVL_LoRAStack": "LoRA Stack (CVL)",
     "CVL_LoRAInfo": "LoRA Info (CVL)",
     "CVL_ConvertLoRA": "Convert LoRA (CVL)",
+    "CVL_EncodeImage": "Image Encode (CVL)",
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from . import catalog, loading
+from .host import host
 from .reports import as_json, shown
 from .text import DTYPES
 
@@ -14,11 +15,12 @@ class LoadCLIPModel:
         "classification and similarity. For prompts alone use Load Text Encoder."
     )
     SEARCH_ALIASES = ["CLIP model", "ViT", "open_clip", "load clip vision"]
-    RETURN_TYPES = ("CVL_CLIP_MODEL", "STRING")
-    RETURN_NAMES = ("clip_model", "report")
+    RETURN_TYPES = ("CVL_CLIP_MODEL", "STRING", "CLIP_VISION")
+    RETURN_NAMES = ("clip_model", "report", "clip_vision")
     OUTPUT_TOOLTIPS = (
         "Both encoders, for the CVL nodes that compare pictures with words.",
         "What was read, as JSON: sizes, layout, activation, tensors left unread.",
+        "Its image encoder, for stock nodes that take a CLIP_VISION.",
     )
     FUNCTION = "load"
     OUTPUT_NODE = True  # queued alone it runs, and shows its report
@@ -50,4 +52,4 @@ class LoadCLIPModel:
 
     def load(self, file, activation="auto", dtype="auto"):
         model, lines, data = loading.clip_model(catalog.path("clip_model", file), activation, dtype)
-        return shown(lines, data, (model, as_json(data)))
+        return shown(lines, data, (model, as_json(data), host.clip_vision(model)))

@@ -35,8 +35,7 @@ def pictures(clip_model, image, on_step: OnStep | None = None):
     """
     check_image(image)
     check_numbers(image, "this IMAGE")
-    network = host.clip_network(clip_model)
-    return zero_shot.picture_features(network, image[..., :3], device=host.device_of(network), on_step=on_step)
+    return host.image_features(clip_model, image, on_step or host.progress(len(image)))
 
 
 def texts(clip_model, clip, texts: Sequence[str], on_step: OnStep | None = None) -> Texts:

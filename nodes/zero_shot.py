@@ -17,7 +17,7 @@ LABELS = "\n".join(
     for colour in ("red", "green", "blue", "yellow", "purple")
     for shape in ("circle", "square", "triangle", "star")
 )
-LISTED = 20_000  # labels of all pictures together that the JSON lists
+LISTED, LISTED_OF_ONE = 20_000, 1000  # labels that the JSON lists: of all pictures together, of each
 MOST_TEMPLATES_SHOWN = 100
 
 
@@ -72,49 +72,8 @@ class ZeroShotClassify:
                     },
                 ),
             },
-            "optional": {
-                "template_set": (
-                    list(SETS),
-                    {
-                        "default": "none",
-                        "tooltip": "Sentences to be used besides the template, their features averaged: those that "
-                        "OpenAI chose for photographs. More of them are surer and take longer.",
-                    },
-                ),
-                "more_templates": (
-                    "STRING",
-                    {"multiline": True, "default": "", "tooltip": "Your own sentences besides, one a line."},
-                ),
-                "top_k": (
-                    "INT",
-                    {"default": 5, "min": 1, "max": 100, "tooltip": "How many of the best labels to name."},
-                ),
-                "scale": (
-                    "FLOAT",
-                    {
-                        "default": 0.0, "min": 0.0, "max": 10_000.0, "step": 0.1,
-                        "tooltip": "What cosines are multiplied with before the softmax (1 / temperature): more is "
-                        "more decided. 0: what the model learned, about 100.",
-                    },
-                ),
-                "none_below": (
-                    "FLOAT",
-                    {
-                        "default": 0.0, "min": 0.0, "max": 1.0, "step": 0.01,
-                        "tooltip": "A picture whose best label stays under this is none of these. 0: off. Published "
-                        "CLIPs have cosines of about 0.2 to 0.35 where a label fits.",
-                    },
-                ),
-                "none_by": (
-                    ["cosine", "probability"],
-                    {
-                        "tooltip": "What that threshold is held against. The cosine does not know of the other labels; "
-                        "probabilities share 100 % even where no label fits."
-                    },
-                ),
-                "clip": ("CLIP", {"tooltip": "The text encoder that belongs to a CLIP_VISION. Not needed otherwise."}),
-            },
-        }  # fmt: skip
+            "optional": _optional_inputs(),
+        }
 
     def classify(
         self, clip_model, image, labels, template, template_set="none", more_templates="", top_k=5, scale=0.0,
@@ -137,6 +96,51 @@ class ZeroShotClassify:
         return _shown(data, answer, image, top_k)
 
 
+def _optional_inputs() -> dict[str, tuple]:
+    return {
+        "template_set": (
+            list(SETS),
+            {
+                "default": "none",
+                "tooltip": "Sentences to be used besides the template, their features averaged: those that "
+                "OpenAI chose for photographs. More of them are surer and take longer.",
+            },
+        ),
+        "more_templates": (
+            "STRING",
+            {"multiline": True, "default": "", "tooltip": "Your own sentences besides, one a line."},
+        ),
+        "top_k": (
+            "INT",
+            {"default": 5, "min": 1, "max": 100, "tooltip": "How many of the best labels to name."},
+        ),
+        "scale": (
+            "FLOAT",
+            {
+                "default": 0.0, "min": 0.0, "max": 10_000.0, "step": 0.1,
+                "tooltip": "What cosines are multiplied with before the softmax (1 / temperature): more is "
+                "more decided. 0: what the model learned, about 100.",
+            },
+        ),
+        "none_below": (
+            "FLOAT",
+            {
+                "default": 0.0, "min": 0.0, "max": 1.0, "step": 0.01,
+                "tooltip": "A picture whose best label stays under this is none of these. 0: off. Published "
+                "CLIPs have cosines of about 0.2 to 0.35 where a label fits.",
+            },
+        ),
+        "none_by": (
+            ["cosine", "probability"],
+            {
+                "tooltip": "What that threshold is held against. The cosine does not know of the other labels; "
+                "probabilities share 100 % even where no label fits."
+            },
+        ),
+        "clip": ("CLIP", {"tooltip": "The text encoder that belongs to a CLIP_VISION. Not needed otherwise."}),
+    }  # fmt: skip
+
+
 def _labels(labels: Sequence[zero_shot.Label], pictures: int, top_k: int, notes: list[str]) -> dict:
     """The labels for the report, all of them or the first; with a note where not all fit in."""
     most = _listed(len(labels), pictures, top_k)
@@ -150,7 +154,7 @@ def _labels(labels: Sequence[zero_shot.Label], pictures: int, top_k: int, notes:
 
 def _listed(labels: int, pictures: int, top_k: int) -> int:
     """How many labels of each picture the JSON lists."""
-    return min(labels, max(top_k, LISTED // pictures))
+    return min(labels, LISTED_OF_ONE, max(top_k, LISTED // pictures))
 
 
 def _pictures(answer: zero_shot.Classification, top_k: int) -> list[dict]:
@@ -186,6 +190,9 @@ def _shown(data: dict, answer: zero_shot.Classification, image, top_k: int) -> d
     best = "\n".join(picture["best"] for picture in pictures)
     named = "\n".join(", ".join(label for label, _ in top) for top in tops)
     margin = min(picture["margin"] for picture in pictures)
-    lines = [_title(picture) for picture in pictures] + data["notes"]
+    lines = [_title(picture) for picture in pictures]
+    if len(pictures) == 1:
+        lines += [f"{place}. {label}: {share:.1%}" for place, (label, share) in enumerate(tops[0], 1)]
+    lines += data["notes"]
     previews = host.save_preview(charts, "cvl_classify")
     return shown(lines, data, (best, as_json(data), charts, table, named, margin), previews)
