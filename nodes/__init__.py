@@ -1,6 +1,6 @@
 """The nodes and the names they are saved under. An id is for ever; inputs are only ever appended."""
 
-from .clip import LoadCLIPModel, ZeroShotClassify
+from .clip import LoadCLIPModel
 from .conditioning import CombineConditioning, CompareConditioning, LoadConditioning, SaveConditioning
 from .encode import InspectTokens, TextEncode, TextEncodeSDXL
 from .image import CompareImages, ExampleImage
@@ -13,6 +13,7 @@ from .lora_stack import LoRAStack
 from .search import FindDuplicates, IndexFolder, SearchImages
 from .text import LoadTextEncoder
 from .vae import LoadVAE, VAEDecode, VAEEncode
+from .zero_shot import ZeroShotClassify
 
 NODE_CLASS_MAPPINGS = {
     "CVL_LoadTextEncoder": LoadTextEncoder,

@@ -12,12 +12,14 @@ from ...clip_core.text_features import text_features as features_of
 from ...clip_core.tokenizer import Tokenizer
 from .comfyui_clip import ComfyClipModel, clip_network, device_of
 from .comfyui_prompts import owner_of, text_encoders
+from .comfyui_vision import Looking, checked
 from .text_side import NO_TEXTS, fitting_encoder
 
 
 def text_features(
-    model: object, clip: comfy.sd.CLIP | None, texts: Sequence[str], on_step: Callable[[int, int], None] | None
+    model: Looking, clip: comfy.sd.CLIP | None, texts: Sequence[str], on_step: Callable[[int, int], None] | None
 ) -> TextFeatures:
+    model = checked(model)
     if isinstance(model, ComfyClipModel):
         network = clip_network(model)
         return features_of(network, Tokenizer(), texts, device=device_of(network), on_step=on_step)
@@ -34,13 +36,16 @@ def _encoders(clip: comfy.sd.CLIP) -> dict[str, nn.Module]:
     return {port.name: getattr(family, port.name).transformer for port in text_encoders(clip).ports}
 
 
-def text_owner(model: object, clip: comfy.sd.CLIP | None) -> Hashable | None:
+def text_owner(model: Looking, clip: comfy.sd.CLIP | None) -> Hashable | None:
+    model = checked(model)
     if isinstance(model, ComfyClipModel):
         return owner_of(model.patcher)
-    return None if clip is None else (owner_of(clip.patcher), model.model.visual_projection.weight.shape[0])
+    owner = None if clip is None else owner_of(clip.patcher)
+    return None if owner is None else (owner, model.model.visual_projection.weight.shape[0])  # which encoder it is
 
 
-def logit_scale(model: object) -> float | None:
+def logit_scale(model: Looking) -> float | None:
+    model = checked(model)
     if isinstance(model, ComfyClipModel):
         return float(model.patcher.model.logit_scale.float().exp())
     return None

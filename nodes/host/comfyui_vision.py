@@ -23,7 +23,7 @@ Looking = ComfyClipModel | ClipVision | Stock
 
 
 def image_encoder(model: Looking) -> ImageEncoder:
-    model = _checked(model)
+    model = checked(model)
     if isinstance(model, ComfyClipModel):
         return core.image_encoder(clip_network(model))
     management.load_models_gpu([model.patcher])
@@ -43,7 +43,7 @@ def image_features(model: Looking, image: Tensor, on_step: Callable[[int, int], 
 def vision_output(
     model: Looking, image: Tensor, resize: str, on_step: Callable[[int, int], None]
 ) -> comfy.clip_vision.Output:
-    model, encoder = _checked(model), image_encoder(model)
+    model, encoder = checked(model), image_encoder(model)
     encoder = encoder if resize == "auto" else replace(encoder, resize=resize)
     tower = Tower(clip_network(model)) if isinstance(model, ComfyClipModel) else model.model
     return look(tower, encoder, image, comfy.clip_vision.Output(), on_step)
@@ -57,14 +57,14 @@ def clip_vision(model: ComfyClipModel) -> ClipVision:
 
 
 def model_key(model: Looking) -> str:
-    model = _checked(model)
+    model = checked(model)
     if isinstance(model, ComfyClipModel):
         return clip_key(clip_network(model), model.config)
     facts = f"CLIP_VISION {model.image_size} {list(model.image_mean)} {list(model.image_std)}"
     return content_key(model.model.state_dict(), facts)
 
 
-def _checked(model: Looking) -> ComfyClipModel | Stock:
+def checked(model: Looking) -> ComfyClipModel | Stock:
     """Ours without its CLIP_VISION wrapping, or a stock CLIP with a projection."""
     model = model.clip_model if isinstance(model, ClipVision) else model
     if isinstance(model, ComfyClipModel):

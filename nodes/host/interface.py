@@ -31,7 +31,6 @@ CLIP = object
 ClipModel = object
 Looking = object  # a ClipModel, a stock CLIP_VISION, or ours
 ClipVisionOutput = object
-ClipVision = object  # the host's own image encoder
 VAE = object
 Patchable = object  # a MODEL, a CLIP or a ClipModel
 Conditioning = list
@@ -146,22 +145,22 @@ class Host(Protocol):
 
     def text_features(
         self,
-        model: ClipModel | ClipVision,
+        model: Looking,
         clip: CLIP | None,
         texts: Sequence[str],
         on_step: Callable[[int, int], None] | None,
     ) -> TextFeatures:
-        """The features of texts in the space of this model's pictures; those of a ClipVision come from `clip`.
+        """The features of texts in the space of this model's pictures; those of a stock CLIP_VISION come from `clip`.
 
         Raises ValueError where `clip` is wanted and absent, has no projected encoder, or one of another width.
         """
 
-    def text_owner(self, model: ClipModel | ClipVision, clip: CLIP | None) -> Hashable | None:
+    def text_owner(self, model: Looking, clip: CLIP | None) -> Hashable | None:
         """What stands for the weights that texts go through, patches and all: equal only where the features would be.
         None: they may change unseen, so nothing may be kept.
         """
 
-    def logit_scale(self, model: ClipModel | ClipVision) -> float | None:
+    def logit_scale(self, model: Looking) -> float | None:
         """The learned factor on cosines; None where the model has none."""
 
     def make_vae(self, network: Callable[..., VAENetwork], state: Mapping[str, Tensor], dtype: str) -> VAE:

@@ -8,37 +8,28 @@ from typing import TYPE_CHECKING
 from ...clip_core.text_features import TextFeatures
 from ...clip_core.text_features import text_features as features_of
 from ...clip_core.tokenizer import Tokenizer
-from .text_side import NO_TEXTS, fitting_encoder
+from .image_encoding import ClipVision
 
 if TYPE_CHECKING:
     from .standalone import StandaloneClip, StandaloneClipModel
 
+    Looking = StandaloneClipModel | ClipVision
+
 
 def text_features(
-    model: StandaloneClipModel,
-    clip: StandaloneClip | None,
-    texts: Sequence[str],
-    on_step: Callable[[int, int], None] | None,
+    model: Looking, clip: StandaloneClip | None, texts: Sequence[str], on_step: Callable[[int, int], None] | None
 ) -> TextFeatures:
-    if _is_whole(model):
-        return features_of(model.network, Tokenizer(), texts, on_step=on_step)
-    if clip is None:
-        raise ValueError(NO_TEXTS)
-    encoders = {tower.use.encoder: tower.transformer for tower in clip.towers.towers()}
-    network = fitting_encoder(encoders, model.model.visual_projection.weight.shape[0])
-    return features_of(network, Tokenizer(), texts, on_step=on_step)
+    return features_of(_whole(model).network, Tokenizer(), texts, on_step=on_step)
 
 
-def text_owner(model: StandaloneClipModel, clip: StandaloneClip | None) -> Hashable | None:
-    if _is_whole(model):
-        return model.identity
-    return None if clip is None else (clip.identity, model.model.visual_projection.weight.shape[0])
+def text_owner(model: Looking, clip: StandaloneClip | None) -> Hashable | None:
+    return _whole(model).identity
 
 
-def logit_scale(model: StandaloneClipModel) -> float | None:
-    return float(model.network.logit_scale.float().exp()) if _is_whole(model) else None
+def logit_scale(model: Looking) -> float | None:
+    return float(_whole(model).network.logit_scale.float().exp())
 
 
-def _is_whole(model: object) -> bool:
-    """Whether both encoders are in there; a CLIP_VISION has the one for pictures, as `model`."""
-    return hasattr(model, "network")
+def _whole(model: Looking) -> StandaloneClipModel:
+    """Both encoders: without ComfyUI there is no CLIP_VISION but ours, which is the image half of a whole CLIP."""
+    return model.clip_model if isinstance(model, ClipVision) else model
