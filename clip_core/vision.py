@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from .class_token import class_token
 from .config import NORM_EPS, VisionConfig
 from .layers import Operations, Stack, activation_dtype
 
@@ -59,14 +60,25 @@ class VisionTransformer(nn.Module):
 
     def states(self, pixels: Tensor, layer: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """[B, 3, S, S] -> the last block's [B, 1 + P, C], that of `layer` [B, 1 + P, C], pooled [B, C]"""
+        self._check(pixels)
+        last, hidden = self.encoder(self.pre_layrnorm(self.embeddings(pixels)), layer)
+        return last, hidden, self.post_layernorm(last[:, 0])
+
+    def pooled(self, pixels: Tensor) -> Tensor:
+        """What `forward` gives as pooled, with less work: the last block is done for the class token alone. See
+        `class_token`. [B, 3, S, S] -> [B, C]
+        """
+        self._check(pixels)
+        first = class_token(self.embeddings, self.pre_layrnorm, self.encoder.layers, pixels)
+        return self.post_layernorm(first)
+
+    def _check(self, pixels: Tensor) -> None:
         side = self.config.image_px
         if pixels.ndim != 4 or tuple(pixels.shape[1:]) != (3, side, side):
             raise ValueError(
                 f"this image encoder takes pixels of shape [B, 3, {side}, {side}] and got {list(pixels.shape)}; "
                 "use preprocess() to bring pictures to its size"
             )
-        last, hidden = self.encoder(self.pre_layrnorm(self.embeddings(pixels)), layer)
-        return last, hidden, self.post_layernorm(last[:, 0])
 
 
 def vision_output(
@@ -78,8 +90,9 @@ def vision_output(
 
 
 def vision_features(transformer: nn.Module, projection: nn.Module, pixels: Tensor) -> Tensor:
-    """The projected class token alone. [B, 3, S, S] -> [B, E]"""
-    return projection(transformer(pixels)[1])
+    """What `vision_output` gives as projected, where nothing else of it is wanted. [B, 3, S, S] -> [B, E]"""
+    quick = isinstance(transformer, VisionTransformer)
+    return projection(transformer.pooled(pixels) if quick else transformer(pixels)[1])
 
 
 class CLIPVision(nn.Module):

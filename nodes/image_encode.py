@@ -58,7 +58,7 @@ class EncodeImage:
 def _report(encoder, seen, image, resize) -> dict:
     height, width = image.shape[1:3]
     kept = min(height, width)
-    data = {
+    return {
         "pictures": len(image),
         "picture_px": [width, height],
         "encoder_px": encoder.size_px,
@@ -66,13 +66,8 @@ def _report(encoder, seen, image, resize) -> dict:
         "seen_px": [kept, kept] if resize == "crop" else [width, height],
         "image_embeds": list(seen.image_embeds.shape),
         "lengths": [round(float(row.norm()), 4) for row in seen.image_embeds],
-        "notes": [],
+        "hidden_states": list(seen.last_hidden_state.shape),
     }
-    if seen.last_hidden_state is None:
-        data["notes"].append("this image encoder has no hidden states: nodes that use them cannot take its output")
-    else:
-        data["hidden_states"] = list(seen.last_hidden_state.shape)
-    return data
 
 
 def _lines(data) -> list[str]:
@@ -85,7 +80,5 @@ def _lines(data) -> list[str]:
     lengths = data["lengths"]
     among = f"{lengths[0]:.2f}" if len(lengths) == 1 else f"{min(lengths):.2f} to {max(lengths):.2f}"
     lines.append(f"embeddings of {data['image_embeds'][1]} dimensions, length {among}")
-    if "hidden_states" in data:
-        _, tokens, width = data["hidden_states"]
-        lines.append(f"hidden states of {tokens} tokens, width {width}")
-    return lines + data["notes"]
+    lines.append("hidden states of {1} tokens, width {2}".format(*data["hidden_states"]))
+    return lines
