@@ -75,12 +75,13 @@ class VisionConfig:
 
 @dataclass(frozen=True)
 class CLIPConfig:
-    """Both encoders, into one space, and how pictures are normalised for it."""
+    """Both encoders, into one space, and how pictures are made square and normalised for it."""
 
     text: TextConfig
     vision: VisionConfig
     mean: tuple[float, float, float] = OPENAI_MEAN
     std: tuple[float, float, float] = OPENAI_STD
+    resize: str = "crop"  # see preprocess.RESIZES
 
     def __post_init__(self):
         if self.text.embed != self.vision.embed:
@@ -173,7 +174,7 @@ def from_metadata(metadata: Mapping[str, str]) -> CLIPConfig | None:
     try:
         fields = json.loads(metadata[_METADATA_KEY])
         text, vision = TextConfig(**fields["text"]), VisionConfig(**fields["vision"])
-        return CLIPConfig(text, vision, tuple(fields["mean"]), tuple(fields["std"]))
+        return CLIPConfig(text, vision, tuple(fields["mean"]), tuple(fields["std"]), fields.get("resize", "crop"))
     except (KeyError, TypeError, json.JSONDecodeError) as error:
         raise ValueError(
             f"the header's {_METADATA_KEY} cannot be read ({error}); save the model again, or remove the entry"

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 from .config import NORM_EPS
 
+QUICK = 1.702  # of quick_gelu
+
 Operations = ModuleType | SimpleNamespace | type
 
 
@@ -37,7 +39,10 @@ class Unfilled:
 
 def activate(x: Tensor, activation: str) -> Tensor:
     """`gelu` (the exact one, with erf) or `quick_gelu`, OpenAI's x * sigmoid(1.702 x)."""
-    return x * torch.sigmoid(1.702 * x) if activation == "quick_gelu" else F.gelu(x)
+    if activation != "quick_gelu":
+        return F.gelu(x)
+    gate = (QUICK * x).sigmoid_()
+    return x * gate if torch.is_grad_enabled() else gate.mul_(x)
 
 
 def activation_dtype(norm: nn.Module) -> torch.dtype:
@@ -74,9 +79,10 @@ class Attention(nn.Module):
         for name in ("k_proj", "v_proj", "q_proj", "out_proj"):
             setattr(self, name, operations.Linear(width, width, device=device, dtype=dtype))
 
-    def forward(self, x: Tensor, seen: Tensor | None = None) -> Tensor:
-        """[B, T, C], [B, T] bool -> [B, T, C]"""
-        q, k, v = (self._by_head(project(x)) for project in (self.q_proj, self.k_proj, self.v_proj))  # [B, H, T, C/H]
+    def forward(self, x: Tensor, seen: Tensor | None = None, first: int | None = None) -> Tensor:
+        """[B, T, C], [B, T] bool -> [B, T, C], or of the `first` tokens alone, where it is not causal"""
+        q = self._by_head(self.q_proj(x[:, :first]))  # [B, H, T or first, C/H]
+        k, v = (self._by_head(project(x)) for project in (self.k_proj, self.v_proj))  # [B, H, T, C/H]
         if self.causal and x.device.type == "cpu":
             mixed = causal_attention(q, k, v, seen)
         elif seen is None:
@@ -120,9 +126,9 @@ class Block(nn.Module):
         self.mlp = MLP(width, mlp, activation, **placed)
         self.layer_norm2 = operations.LayerNorm(width, eps=NORM_EPS, device=device, dtype=dtype)
 
-    def forward(self, x: Tensor, seen: Tensor | None = None) -> Tensor:
-        """[B, T, C], [B, T] bool -> [B, T, C]"""
-        x = x + self.self_attn(self.layer_norm1(x), seen)
+    def forward(self, x: Tensor, seen: Tensor | None = None, first: int | None = None) -> Tensor:
+        """[B, T, C], [B, T] bool -> [B, T, C], or of the `first` tokens alone, where it is not causal"""
+        x = x[:, :first] + self.self_attn(self.layer_norm1(x), seen, first)
         return x + self.mlp(self.layer_norm2(x))
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from .config import CLIPConfig
 from .layers import Operations, activation_dtype
 from .text import TextOutput, TextTransformer, first_end, text_output
-from .vision import VisionOutput, VisionTransformer, vision_output
+from .vision import VisionOutput, VisionTransformer, vision_features, vision_output
 
 START_LOGIT_SCALE = math.log(1 / 0.07)  # ln of the factor, before training; trained models stand at ln(100)
 
@@ -52,7 +52,7 @@ class CLIP(nn.Module):
 
     def image_features(self, pixels: Tensor) -> Tensor:
         """Projected, not normalised. [B, 3, S, S] -> [B, E]"""
-        return self.encode_image(pixels).projected
+        return vision_features(self.vision_model, self.visual_projection, pixels)
 
     def logits(self, image_features: Tensor, text_features: Tensor) -> Tensor:
         """Cosines times the learned scale. [I, E], [T, E] -> [I, T]"""

@@ -18,36 +18,83 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+RESIZES = ("crop", "squash")
+
 _BITS = 22  # of a coefficient behind the point
 _REACH = 2.0  # pixels to either side that the cubic looks at
 _SHARPNESS = -0.5  # Catmull-Rom
+_BAND = 32  # pixels made in one matrix product, of the part of the line that they are made of
 
 
-def preprocess(image: Tensor, size_px: int, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """Scale the shorter side to `size_px`, cut out the centre square, normalise each colour.
+def _pixels_at_once(image: Tensor) -> int:
+    """Of those that become float64: on a CPU so many as stay in its cache."""
+    return 1 << 16 if image.device.type == "cpu" else 1 << 24
+
+
+def preprocess(
+    image: Tensor, size_px: int, mean: Sequence[float], std: Sequence[float], *, resize: str = "crop"
+) -> Tensor:
+    """Make squares of pictures, and normalise each colour. `resize` "crop": scale the shorter side to `size_px` and cut
+    out the centre; "squash": scale both sides to it, each by itself (open_clip's `resize_mode`).
 
     `image` is rounded to 8 bits first, as it was in its file; alpha, if any, is left out.
     [B, H, W, 3 or 4] in 0..1 -> float32 [B, 3, size_px, size_px]
 
     Raises:
-        ValueError: there are no pixels, or no colours.
+        ValueError: there are no pixels, or no colours, or no such `resize`.
     """
     if image.ndim != 4 or image.shape[-1] not in (3, 4) or 0 in image.shape:
         raise ValueError(
             f"pictures of shape [batch, height, width, 3] were expected and {list(image.shape)} came; "
             "give RGB pictures that have pixels"
         )
-    height, width = image.shape[1:3]
-    tall, wide = resized(height, width, size_px)
-    top, left = _crop_offset(tall, size_px), _crop_offset(wide, size_px)
-    exact = image.cpu() if image.device.type == "mps" else image  # it has no float64
-    eight_bit = (exact[..., :3].double().clamp(0, 1) * 255).round().permute(0, 3, 1, 2)  # [B, 3, H, W]
-    across = _coefficients(width, wide, left, size_px).to(eight_bit.device)         # [S, W]
-    down = _coefficients(height, tall, top, size_px).to(eight_bit.device)           # [S, H]
-    square = _rounded(down @ _rounded(eight_bit @ across.T))                        # [B, 3, S, S]
-    unit = (square.float() / 255).to(image.device)
-    shift, scale = (torch.tensor(values, device=image.device)[:, None, None] for values in (mean, std))
-    return (unit - shift) / scale
+    if resize not in RESIZES:
+        raise ValueError(f"resize is {resize!r}; it must be one of {', '.join(RESIZES)}")
+    at_once = max(1, _pixels_at_once(image) // (image.shape[1] * image.shape[2]))
+    squares = torch.cat([square_of(eight_bit(some), size_px, resize) for some in image.split(at_once)])
+    return normalise(squares.to(image.device), mean, std)
+
+
+def eight_bit(image: Tensor) -> Tensor:
+    """[B, H, W, 3 or 4] in 0..1, clipped -> uint8 [B, 3, H, W]; on the CPU where the device has no float64"""
+    exact = (image.cpu() if image.device.type == "mps" else image)[..., :3]
+    found = torch.empty(exact.shape, dtype=torch.uint8, device=exact.device)
+    rows = max(1, _pixels_at_once(exact) // (len(image) * image.shape[2]))
+    for some, place in zip(exact.split(rows, 1), found.split(rows, 1)):
+        place.copy_(some.double().clamp_(0, 1).mul_(255).round_())
+    return found.permute(0, 3, 1, 2)
+
+
+def square_of(picture: Tensor, size_px: int, resize: str = "crop") -> Tensor:
+    """The pixels of Pillow's resize and the crop out of it, computed for that square alone: what it takes grows with
+    the source, not with what is cut away.
+
+    uint8 [..., 3, H, W] -> uint8 [..., 3, size_px, size_px]
+    """
+    height, width = picture.shape[-2:]
+    tall, wide = resized(height, width, size_px) if resize == "crop" else (size_px, size_px)
+    across = _bands(width, wide, crop_offset(wide, size_px), size_px)
+    down = _bands(height, tall, crop_offset(tall, size_px), size_px)
+    top, bottom = down[0][0], down[-1][1]
+    wide_lines = [  # [..., 3, h, n] each
+        _rounded(_doubles(picture[..., top:bottom, first:last]) @ rows.T.to(picture.device))
+        for first, last, rows in across
+    ]
+    lines = torch.cat(wide_lines, -1)  # [..., 3, h, S]
+    return torch.cat([
+        _rounded(rows.to(picture.device) @ _doubles(lines[..., first - top : last - top, :]))
+        for first, last, rows in down
+    ], -2)  # fmt: skip
+
+
+def _doubles(x: Tensor) -> Tensor:
+    return x.to(torch.float64, memory_format=torch.contiguous_format)
+
+
+def normalise(square: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """[B, 3, S, S] in 0..255, of any type -> float32 [B, 3, S, S], as ToTensor and Normalize make it"""
+    shift, scale = (torch.tensor(values, device=square.device)[:, None, None] for values in (mean, std))
+    return (square.float() / 255 - shift) / scale
 
 
 def resized(height: int, width: int, size_px: int) -> tuple[int, int]:
@@ -57,37 +104,47 @@ def resized(height: int, width: int, size_px: int) -> tuple[int, int]:
     return size_px, int(size_px * width / height)
 
 
-def _crop_offset(length: int, size_px: int) -> int:
+def crop_offset(length: int, size_px: int) -> int:
+    """Where the centre of a side begins."""
     return int(round((length - size_px) / 2.0))  # half to even, as torchvision does
 
 
 def _rounded(sums: Tensor) -> Tensor:
-    """Fixed point to 8 bits: half is rounded up, then clipped."""
-    return torch.floor((sums + 2.0 ** (_BITS - 1)) / 2.0**_BITS).clamp(0, 255)
+    """Fixed point to 8 bits: half is rounded up, then clipped. float64, which it overwrites -> uint8"""
+    return sums.add_(2.0 ** (_BITS - 1)).mul_(2.0**-_BITS).floor_().clamp_(0, 255).byte()
 
 
-@lru_cache(maxsize=8)
-def _coefficients(length: int, new: int, start: int, count: int) -> Tensor:
-    """Pillow's coefficients, times 2**22, for `count` pixels from `start` of a line of `length` pixels made `new` long.
-
-    -> float64 [count, length]
+@lru_cache(maxsize=16)
+def _bands(length: int, new: int, start: int, count: int) -> list[tuple[int, int, Tensor]]:
+    """Pillow's coefficients, times 2**22, for `count` pixels from `start` of a line of `length` pixels made `new` long:
+    for each _BAND of these in turn the stretch first..last of the line that they are made of, and float64
+    [band, last - first].
     """
-    rows = torch.zeros(count, length, dtype=torch.float64)
+    rows = [_coefficients(length, new, place) for place in range(start, start + count)]
+    bands = []
+    for begin in range(0, count, _BAND):
+        some = rows[begin : begin + _BAND]
+        first, last = min(row[0] for row in some), max(row[0] + len(row[1]) for row in some)
+        band = torch.zeros(len(some), last - first, dtype=torch.float64)
+        for number, (where, weights) in enumerate(some):
+            band[number, where - first : where - first + len(weights)] = torch.tensor(weights, dtype=torch.float64)
+        bands.append((first, last, band))
+    return bands
+
+
+def _coefficients(length: int, new: int, place: int) -> tuple[int, list[float]]:
+    """For one pixel: where its stretch of the line begins, and whole numbers."""
     if length == new:  # Pillow leaves such a direction out; one whole coefficient does the same
-        rows[torch.arange(count), torch.arange(start, start + count)] = 2.0**_BITS
-        return rows
+        return place, [2.0**_BITS]
     scale = length / new
     stretch = max(scale, 1.0)
-    for row in range(count):
-        centre = (start + row + 0.5) * scale
-        first = max(0, int(centre - _REACH * stretch + 0.5))
-        last = min(length, int(centre + _REACH * stretch + 0.5))
-        weights = [_cubic((place - centre + 0.5) * (1.0 / stretch)) for place in range(first, last)]
-        total = sum(weights)
-        fixed = [weight / total * 2.0**_BITS for weight in weights]
-        fixed = [math.trunc(weight + math.copysign(0.5, weight)) for weight in fixed]
-        rows[row, first:last] = torch.tensor(fixed, dtype=torch.float64)
-    return rows
+    centre = (place + 0.5) * scale
+    first = max(0, int(centre - _REACH * stretch + 0.5))
+    last = min(length, int(centre + _REACH * stretch + 0.5))
+    weights = [_cubic((at - centre + 0.5) * (1.0 / stretch)) for at in range(first, last)]
+    total = sum(weights)
+    fixed = [weight / total * 2.0**_BITS for weight in weights]
+    return first, [math.trunc(weight + math.copysign(0.5, weight)) for weight in fixed]
 
 
 def _cubic(x: float) -> float:

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from .class_token import class_token
 from .config import NORM_EPS, VisionConfig
-from .layers import Operations, Stack
+from .layers import Operations, Stack, activation_dtype
 
 
 @dataclass(frozen=True)
@@ -54,14 +55,30 @@ class VisionTransformer(nn.Module):
 
     def forward(self, pixels: Tensor, layer: int | None = None) -> tuple[Tensor, Tensor]:
         """[B, 3, S, S] -> hidden [B, 1 + P, C], pooled [B, C]"""
+        _, hidden, pooled = self.states(pixels, layer)
+        return hidden, pooled
+
+    def states(self, pixels: Tensor, layer: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """[B, 3, S, S] -> the last block's [B, 1 + P, C], that of `layer` [B, 1 + P, C], pooled [B, C]"""
+        self._check(pixels)
+        last, hidden = self.encoder(self.pre_layrnorm(self.embeddings(pixels)), layer)
+        return last, hidden, self.post_layernorm(last[:, 0])
+
+    def pooled(self, pixels: Tensor) -> Tensor:
+        """What `forward` gives as pooled, with less work: the last block is done for the class token alone. See
+        `class_token`. [B, 3, S, S] -> [B, C]
+        """
+        self._check(pixels)
+        first = class_token(self.embeddings, self.pre_layrnorm, self.encoder.layers, pixels)
+        return self.post_layernorm(first)
+
+    def _check(self, pixels: Tensor) -> None:
         side = self.config.image_px
         if pixels.ndim != 4 or tuple(pixels.shape[1:]) != (3, side, side):
             raise ValueError(
                 f"this image encoder takes pixels of shape [B, 3, {side}, {side}] and got {list(pixels.shape)}; "
                 "use preprocess() to bring pictures to its size"
             )
-        last, hidden = self.encoder(self.pre_layrnorm(self.embeddings(pixels)), layer)
-        return hidden, self.post_layernorm(last[:, 0])
 
 
 def vision_output(
@@ -70,6 +87,12 @@ def vision_output(
     """One pass through the parts of an image encoder. `projection` None: there is no projected embedding."""
     hidden, pooled = transformer(pixels, layer)
     return VisionOutput(hidden, pooled, None if projection is None else projection(pooled))
+
+
+def vision_features(transformer: nn.Module, projection: nn.Module, pixels: Tensor) -> Tensor:
+    """What `vision_output` gives as projected, where nothing else of it is wanted. [B, 3, S, S] -> [B, E]"""
+    quick = isinstance(transformer, VisionTransformer)
+    return projection(transformer.pooled(pixels) if quick else transformer(pixels)[1])
 
 
 class CLIPVision(nn.Module):
@@ -90,6 +113,15 @@ class CLIPVision(nn.Module):
         self.config, self.has_projection = config, has_projection
         self.vision_model = VisionTransformer(config, operations, device, dtype)
         self.visual_projection = operations.Linear(config.width, config.embed, bias=False, device=device, dtype=dtype)
+
+    @property
+    def activation_dtype(self) -> torch.dtype:
+        """The type that pixels are to have, and that features will have."""
+        return activation_dtype(self.vision_model.post_layernorm)
+
+    def image_features(self, pixels: Tensor) -> Tensor:
+        """Projected, not normalised. [B, 3, S, S] -> [B, E]"""
+        return vision_features(self.vision_model, self.visual_projection, pixels)
 
     def forward(self, pixels: Tensor, layer: int | None = None) -> VisionOutput:
         """Encode pictures from `preprocess`; all arithmetic is of their type. `layer` chooses `hidden` as HF's

@@ -16,8 +16,9 @@ _MAX_LABEL = 400  # characters looked at; more can never be drawn
 
 
 def bar_chart(labels: Sequence[str], values: Sequence[float], title: str, *, width_px: int = 640,
-              thumbnail: Tensor | None = None) -> Tensor:
-    """Bars for values in 0..1, largest first; at most MAX_BARS of them, and a line that says how many more there are.
+              thumbnail: Tensor | None = None, more: int = 0) -> Tensor:
+    """Bars for values in 0..1, largest first; at most MAX_BARS of them, and a line that says how many more there are:
+    those left out, and `more` that are not among the values.
 
     The thumbnail, a picture [1, H, W, 3] or [H, W, 3] in 0..1, is put to the left of the bars.
 
@@ -33,11 +34,11 @@ def bar_chart(labels: Sequence[str], values: Sequence[float], title: str, *, wid
     if width_px < _MIN_WIDTH_PX:
         raise ValueError(f"a chart needs a width of {_MIN_WIDTH_PX} pixels or more; got {width_px}")
     ranked = sorted(zip(labels, values), key=lambda pair: -pair[1])
-    shown, more = ranked[:MAX_BARS], len(ranked) - MAX_BARS
+    shown, more = ranked[:MAX_BARS], more + max(0, len(ranked) - MAX_BARS)
     size = max(12, min(22, round(width_px / 36)))
     row, gap = round(size * 1.7), round(size * 0.8)
     font, large = ImageFont.load_default(size), ImageFont.load_default(round(size * 1.2))
-    picture = _thumbnail(thumbnail, min(width_px // 4, 12 * row)) if thumbnail is not None else None
+    picture = within_square(thumbnail, min(width_px // 4, 12 * row)) if thumbnail is not None else None
     top = gap + round(size * 2.0)
     height = top + row * (len(shown) + (more > 0)) + gap
     if picture is not None:
@@ -45,7 +46,7 @@ def bar_chart(labels: Sequence[str], values: Sequence[float], title: str, *, wid
     canvas = Image.new("RGB", (width_px, height), _BACKGROUND)
     draw = ImageDraw.Draw(canvas)
     left = gap
-    draw.text((left, gap), _fitted(draw, title, large, width_px - 2 * gap), _TEXT, large)
+    draw.text((left, gap), fitted(draw, title, large, width_px - 2 * gap), _TEXT, large)
     if picture is not None:
         canvas.paste(picture, (left, top))
         left += picture.width + gap
@@ -55,7 +56,8 @@ def bar_chart(labels: Sequence[str], values: Sequence[float], title: str, *, wid
     return torch.from_numpy(np.array(canvas).astype(np.float32) / 255.0)[None]
 
 
-def bar_charts(charts: Sequence[tuple[str, Mapping[str, float]]], images: Tensor, *, width_px: int = 640) -> Tensor:
+def bar_charts(charts: Sequence[tuple[str, Mapping[str, float]]], images: Tensor, *, width_px: int = 640,
+               more: int = 0) -> Tensor:
     """One chart for each picture of a batch: its title, its values in 0..1 by label, the picture as thumbnail.
 
     N charts of as many bars each, and images [N, H, W, 3] in 0..1 -> [N, H', width_px, 3] in 0..1
@@ -63,7 +65,8 @@ def bar_charts(charts: Sequence[tuple[str, Mapping[str, float]]], images: Tensor
     if len(charts) != len(images) or len({len(values) for _, values in charts}) != 1:
         raise ValueError(f"one chart for each picture was expected, all with as many bars; got {len(charts)} charts of "
                          f"{[len(values) for _, values in charts][:5]} bars for {len(images)} pictures")
-    drawn = [bar_chart(list(values), list(values.values()), title, width_px=width_px, thumbnail=image)
+    drawn = [bar_chart(list(values), list(values.values()), title, width_px=width_px, thumbnail=image,
+                       more=more)
              for (title, values), image in zip(charts, images)]
     return torch.cat(drawn)
 
@@ -72,7 +75,7 @@ def _bars(draw: ImageDraw.ImageDraw, rows: list[tuple[str, float]], font, place:
     """Draw the rows; place = left, top, right and height of a row, in pixels."""
     left, top, right, row = place
     percent_px = math.ceil(draw.textlength("100.0 %", font))
-    names = [_fitted(draw, label, font, (right - left) * 45 // 100) for label, _ in rows]
+    names = [fitted(draw, label, font, (right - left) * 45 // 100) for label, _ in rows]
     name_px = math.ceil(max(draw.textlength(name, font) for name in names))
     begin, end = left + name_px + row // 3, right - percent_px - row // 3
     for index, (name, (_, value)) in enumerate(zip(names, rows)):
@@ -85,7 +88,7 @@ def _bars(draw: ImageDraw.ImageDraw, rows: list[tuple[str, float]], font, place:
         draw.text((right, y + row // 2), f"{100 * value:.1f} %", _TEXT, font, anchor="rm")
 
 
-def _fitted(draw: ImageDraw.ImageDraw, text: str, font, width_px: float) -> str:
+def fitted(draw: ImageDraw.ImageDraw, text: str, font, width_px: float) -> str:
     """The text on one line, cut with an ellipsis where it is too long."""
     text = " ".join(text[:_MAX_LABEL].split())
     if draw.textlength(text, font) <= width_px:
@@ -95,7 +98,7 @@ def _fitted(draw: ImageDraw.ImageDraw, text: str, font, width_px: float) -> str:
     return text.rstrip() + "…"
 
 
-def _thumbnail(image: Tensor, side_px: int) -> Image.Image:
+def within_square(image: Tensor, side_px: int) -> Image.Image:
     """The picture within a square of side_px."""
     image = image[0] if image.ndim == 4 else image
     if image.ndim != 3 or image.shape[-1] < 3 or not image.numel():

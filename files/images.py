@@ -9,6 +9,8 @@ import re
 import struct
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 
@@ -40,23 +42,36 @@ def read_image(path: str | PathLike) -> tuple[Tensor, Tensor]:
         FileFormatError: missing, empty, no picture, cut short, or more than MAX_PIXELS pixels.
     """
     path = Path(path)
-    size = regular_file_size(path)
     images, masks, pixels = [], [], 0
+    with _quiet(), opened(path) as picture:
+        for frame in ImageSequence.Iterator(picture):
+            pixels += frame.width * frame.height
+            check_pixels(path, pixels)
+            image, mask = _frame(frame)
+            if not images or image.shape == images[0].shape:
+                images.append(image)
+                masks.append(mask)
+            if picture.format in _FIRST_FRAME_ONLY:
+                break
+    if not images:
+        raise FileFormatError(path, "this picture has no frames")
+    return torch.cat(images), torch.cat(masks)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        yield
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Image.Image]:
+    """A picture of Pillow's; whatever Pillow makes of a bad file, then or while it is read, is a FileFormatError."""
+    size = regular_file_size(path)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as picture:
-                for frame in ImageSequence.Iterator(picture):
-                    pixels += frame.width * frame.height
-                    if pixels > MAX_PIXELS:
-                        raise FileFormatError(path, f"it has more than {MAX_PIXELS // 10**6} million pixels in "
-                                                    f"{size_text(size)}: too many to open")
-                    image, mask = _frame(frame)
-                    if not images or image.shape == images[0].shape:
-                        images.append(image)
-                        masks.append(mask)
-                    if picture.format in _FIRST_FRAME_ONLY:
-                        break
+        with Image.open(path) as picture:
+            yield picture
     except FileFormatError:
         raise
     except UnidentifiedImageError as error:
@@ -68,9 +83,12 @@ def read_image(path: str | PathLike) -> tuple[Tensor, Tensor]:
     except _BROKEN as error:
         raise FileFormatError(path, "this picture is damaged or was cut short, and cannot be read to its "
                                     "end") from error
-    if not images:
-        raise FileFormatError(path, "this picture has no frames")
-    return torch.cat(images), torch.cat(masks)
+
+
+def check_pixels(path: Path, pixels: int) -> None:
+    if pixels > MAX_PIXELS:
+        raise FileFormatError(path, f"it has more than {MAX_PIXELS // 10**6} million pixels in "
+                                    f"{size_text(regular_file_size(path))}: too many to open")
 
 
 def write_png(path: str | PathLike, image: Tensor, text: dict[str, str]) -> None:

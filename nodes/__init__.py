@@ -1,16 +1,19 @@
 """The nodes and the names they are saved under. An id is for ever; inputs are only ever appended."""
 
-from .clip import LoadCLIPModel, ZeroShotClassify
+from .clip import LoadCLIPModel
 from .conditioning import CombineConditioning, CompareConditioning, LoadConditioning, SaveConditioning
 from .encode import InspectTokens, TextEncode, TextEncodeSDXL
 from .image import CompareImages, ExampleImage
+from .image_encode import EncodeImage
 from .inpaint import CompositeInpaint, VAEEncodeInpaint
 from .latents import LatentDistribution, LatentInterpolate, SamplePrior
 from .lora import LoadLoRA
 from .lora_info import ConvertLoRA, LoRAInfo
 from .lora_stack import LoRAStack
+from .search import FindDuplicates, IndexFolder, SearchImages
 from .text import LoadTextEncoder
 from .vae import LoadVAE, VAEDecode, VAEEncode
+from .zero_shot import ZeroShotClassify
 
 NODE_CLASS_MAPPINGS = {
     "CVL_LoadTextEncoder": LoadTextEncoder,
@@ -37,6 +40,10 @@ NODE_CLASS_MAPPINGS = {
     "CVL_LoRAStack": LoRAStack,
     "CVL_LoRAInfo": LoRAInfo,
     "CVL_ConvertLoRA": ConvertLoRA,
+    "CVL_EncodeImage": EncodeImage,
+    "CVL_IndexFolder": IndexFolder,
+    "CVL_SearchImages": SearchImages,
+    "CVL_FindDuplicates": FindDuplicates,
 }
 
 NODE_DISPLAY_NAME_MAPPINGS = {
@@ -64,4 +71,8 @@ NODE_DISPLAY_NAME_MAPPINGS = {
     "CVL_LoRAStack": "LoRA Stack (CVL)",
     "CVL_LoRAInfo": "LoRA Info (CVL)",
     "CVL_ConvertLoRA": "Convert LoRA (CVL)",
+    "CVL_EncodeImage": "Image Encode (CVL)",
+    "CVL_IndexFolder": "Index Folder (CVL)",
+    "CVL_SearchImages": "Search Images (CVL)",
+    "CVL_FindDuplicates": "Find Duplicates (CVL)",
 }

@@ -52,6 +52,17 @@ def write_captions(
     return Captions(tuple(texts), table)
 
 
+def describe(scenes: Scenes) -> tuple[str, ...]:
+    """One caption for each scene that names all there is but the texture; the place of single things only."""
+    texts = []
+    for facts in scenes.table().tolist():
+        fact = dict(zip(FACTS, facts))
+        single = fact["count"] == 0
+        says = {name: name != "texture" and (single or name not in ("column", "row")) for name in FACTS}
+        texts.append(_text(fact, says, (0, 1)))
+    return tuple(texts)
+
+
 def fits(captions: Captions, facts: Tensor, shown: Tensor) -> Tensor:
     """Which captions are true of which pictures: all that caption j names is shown, and the same, in picture i.
 

@@ -6,7 +6,9 @@ import torch
 from torch import Generator, Tensor
 
 from ..clip_core.model import CLIP, similarity
+from ..clip_core.text_features import text_features
 from ..clip_core.tokenizer import Tokenizer
+from .captions import describe
 from .drawing import draw
 from .scene import (
     BACKGROUNDS,
@@ -96,6 +98,21 @@ def clip_scores(model: CLIP, tokenizer: Tokenizer, seed: int, count: int = 1000)
         scores[f"{fact}, never trained pairs"] = accuracy(
             model, tokenizer, unseen_pictures, texts[fact], getattr(unseen, fact))
     return scores
+
+
+def recall_scores(model: CLIP, tokenizer: Tokenizer, seed: int, count: int = 200) -> dict[str, float]:
+    """Recall@1 both ways among `count` fresh pictures and their captions, which name all there is: the share that finds
+    its own among all, 0..1. Two scenes may be described alike; whichever of them comes second is counted as missed.
+    """
+    generator = Generator().manual_seed(seed)
+    scenes = random_scenes(count, generator)
+    pictures, texts = draw(scenes, model.config.vision.image_px, generator), describe(scenes)
+    with torch.inference_mode():
+        images = torch.cat([model.image_features(normalise(part, model)) for part in pictures.split(_BATCH)])
+        cosine = similarity(images, text_features(model, tokenizer, texts).features)  # [pictures, captions]
+    own = torch.arange(count)
+    found = {"picture to text": cosine.argmax(1) == own, "text to picture": cosine.argmax(0) == own}
+    return {way: float(hits.double().mean()) for way, hits in found.items()}
 
 
 def texture_score(model: CLIP, tokenizer: Tokenizer, seed: int, count: int = 1000) -> float:

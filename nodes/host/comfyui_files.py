@@ -27,6 +27,10 @@ def data_path(name: str) -> Path:
     return data_folders.path(*_folders(), name)
 
 
+def data_places() -> data_folders.Places:
+    return data_folders.Places(*_folders(), Path(folder_paths.get_temp_directory()))
+
+
 def saves_workflow() -> bool:
     return not args.disable_metadata
 

@@ -13,6 +13,7 @@ import comfy.model_management as management
 import comfy.sd
 import comfy.sd1_clip
 import torch
+from comfy.model_patcher import ModelPatcher
 from torch import nn
 
 from ...clip_core.chunks import Chunk
@@ -100,14 +101,13 @@ def _run(clip: comfy.sd.CLIP, name: str, encoder: nn.Module) -> tuple[Run, Hasha
     else:
         one_pass = _stock_run(encoder)
         options = (encoder.layer, encoder.layer_idx, encoder.return_projected_pooled)
-    return _to_results(one_pass), _owner(clip, (name, *options))
+    return _to_results(one_pass), owner_of(clip.patcher, (name, *options))
 
 
-def _owner(clip: comfy.sd.CLIP, options: Hashable) -> Hashable | None:
+def owner_of(patcher: ModelPatcher, options: Hashable = ()) -> Hashable | None:
     """What stands for these weights: a patcher's uuid changes with every patch. Hooks and whatever else reaches into
     the network while it runs change results without it, so then nothing is kept.
     """
-    patcher = clip.patcher
     settings = patcher.object_patches  # ComfyUI 0.33.0 keeps the type it computes in there
     if patcher.injections or patcher.weight_wrapper_patches or patcher.forced_hooks:
         return None

@@ -7,9 +7,76 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 _OUTPUT, _INPUT = " [output]", " [input]"
+INDEXES = "cvl_index"  # below the output folder
+_INDEX_NAME = re.compile(r"\w[\w .-]{0,99}(?<![ .])")
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where pictures are searched, and the only places where: `inputs` in order, the first that has something wins."""
+
+    output: Path
+    inputs: tuple[Path, ...]
+    temp: Path
+
+    def pictures_folder(self, which: str, below: str, *, make: bool = False) -> Path:
+        """The folder `below` the "output" or the "input" folder, links followed; "" is that folder itself.
+
+        Raises:
+            ValueError: it leads out. FileNotFoundError: it is not there.
+        """
+        plain = below.strip().replace("\\", "/").strip("/") if not os.path.isabs(below.strip()) else below
+        roots = (self.output,) if which == "output" else self.inputs
+        for root in roots if not re.search("[\0\ud800-\udfff]", below) else ():
+            try:
+                found, top = (root / plain).resolve(), root.resolve()
+            except (OSError, RuntimeError):  # a link in a circle
+                continue
+            if not found.is_relative_to(top):
+                raise ValueError(
+                    f"the subfolder {below!r} leads out of the {which} folder: only folders below it are indexed; "
+                    "give one of those, without .. and without links that lead elsewhere"
+                )
+            if make:
+                found.mkdir(parents=True, exist_ok=True)
+            if found.is_dir():
+                return found
+        raise FileNotFoundError(f"there is no folder {below!r} in the {which} folder; make it, or give another")
+
+    def index_folder(self, name: str) -> Path:
+        """Where the index of this name lies, or will.
+
+        Raises:
+            ValueError: that is no name.
+        """
+        if not _INDEX_NAME.fullmatch(name):
+            raise ValueError(
+                f"{name!r} cannot be the name of an index: letters, digits, spaces, _ - and . were expected, 100 at "
+                "most; give another name"
+            )
+        folder = Path(os.path.abspath(self.output)) / INDEXES / name
+        if not folder.resolve().is_relative_to(self.output.resolve()):
+            raise ValueError(f"the index {name!r} is a link that leads out of the output folder; remove the link")
+        return folder
+
+    def index_names(self) -> list[str]:
+        """The indexes there are."""
+        return sorted(found.parent.name for found in (self.output / INDEXES).glob("*/index.sqlite"))
+
+    def without_pictures(self) -> list[Path]:
+        """Folders below these that hold nothing to index: the indexes themselves, and previews."""
+        return [self.output / INDEXES, self.temp]
+
+    def name_of(self, path: Path) -> str | None:
+        """A picture as Load Image names it ("sub/a.png [output]", "a.png"); None where it lies elsewhere."""
+        for root, mark in ((self.output, _OUTPUT), *((root, "") for root in self.inputs)):
+            if path.is_relative_to(root.resolve()):
+                return path.relative_to(root.resolve()).as_posix() + mark
+        return None
 
 
 def names(output: Path, inputs: Sequence[Path], suffix: str) -> list[str]:

@@ -6,7 +6,7 @@ inside.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -17,8 +17,11 @@ if TYPE_CHECKING:
     from ...clip_core.chunks import Chunk
     from ...clip_core.config import CLIPConfig
     from ...clip_core.families import Family
+    from ...clip_core.image_features import ImageEncoder
+    from ...clip_core.text_features import TextFeatures
     from ...lora.fusing import Change
     from ...lora.mmdit import Place
+    from .data_folders import Places
     from .prompt_encoding import How, TextEncoders
     from .text_encoders import FindEmbedding
     from .vae_network import VAENetwork
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
 
 CLIP = object
 ClipModel = object
+Looking = object  # a ClipModel, a stock CLIP_VISION, or ours
+ClipVisionOutput = object
 VAE = object
 Patchable = object  # a MODEL, a CLIP or a ClipModel
 Conditioning = list
@@ -67,6 +72,9 @@ class Host(Protocol):
 
     def data_path(self, name: str) -> Path:
         """Where a file of that name is. Raises FileNotFoundError."""
+
+    def data_places(self) -> Places:
+        """Where pictures may be searched, and where their indexes lie."""
 
     def saves_workflow(self) -> bool:
         """Whether what is saved may hold the workflow it comes from."""
@@ -110,6 +118,50 @@ class Host(Protocol):
 
     def device_of(self, network: nn.Module) -> object:
         """The device that inputs of this network belong on."""
+
+    def image_encoder(self, model: Looking) -> ImageEncoder:
+        """What makes features of pictures, ready to run; of our CLIP, or of a stock CLIP_VISION.
+
+        Raises ValueError for a CLIP_VISION that is no CLIP or has no projection.
+        """
+
+    def image_features(self, model: Looking, image: Tensor, on_step: Callable[[int, int], None]) -> Tensor:
+        """[B, H, W, 3 or 4] in 0..1 -> float32 [B, E] on the CPU, rows of length 1. Raises as `image_encoder`."""
+
+    def vision_output(
+        self, model: Looking, image: Tensor, resize: str, on_step: Callable[[int, int], None]
+    ) -> ClipVisionOutput:
+        """What stock nodes take for a picture that was encoded; `resize` "auto" (as the model wants it), "crop" or
+        "squash". Raises as `image_encoder`.
+        """
+
+    def clip_vision(self, model: ClipModel) -> Looking:
+        """Our CLIP's image half for stock nodes."""
+
+    def model_key(self, model: Looking) -> str:
+        """The model's name by its content, the same in every run; another for another preprocessing or a LoRA on it.
+        Reads some values of each weight only.
+        """
+
+    def text_features(
+        self,
+        model: Looking,
+        clip: CLIP | None,
+        texts: Sequence[str],
+        on_step: Callable[[int, int], None] | None,
+    ) -> TextFeatures:
+        """The features of texts in the space of this model's pictures; those of a stock CLIP_VISION come from `clip`.
+
+        Raises ValueError where `clip` is wanted and absent, has no projected encoder, or one of another width.
+        """
+
+    def text_owner(self, model: Looking, clip: CLIP | None) -> Hashable | None:
+        """What stands for the weights that texts go through, patches and all: equal only where the features would be.
+        None: they may change unseen, so nothing may be kept.
+        """
+
+    def logit_scale(self, model: Looking) -> float | None:
+        """The learned factor on cosines; None where the model has none."""
 
     def make_vae(self, network: Callable[..., VAENetwork], state: Mapping[str, Tensor], dtype: str) -> VAE:
         """A VAE object round `network(operations=..., device=..., dtype=...)` with these weights."""

@@ -7,8 +7,7 @@ Networks compute on the GPU where torch has one, in float32 unless the node says
 from __future__ import annotations
 
 import copy
-import tempfile
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -24,49 +23,32 @@ from ...clip_core.rows import Run
 from ...files.images import next_path, write_png
 from ...lora.fusing import Change
 from ...lora.mmdit import Place
-from ...vae_core.autoencoder import Posterior
-from . import data_folders, vae_running
+from . import data_folders
 from .patching import part_norms, with_patches
 from .prompt_encoding import How, StandIn, TextEncoders, as_pairs, inference, stand_in, with_stand_ins
+from .standalone_place import _place, device, progress, set_place
+from .standalone_text import logit_scale, text_features, text_owner
+from .standalone_vae import (
+    decode_latent,
+    device_of,
+    encode_image,
+    latent_channels,
+    make_vae,
+    pixels_per_cell,
+    posterior,
+)
+from .standalone_vision import clip_vision, image_encoder, image_features, model_key, vision_output
 from .text_encoders import FindEmbedding, PromptTokenizer, Tower, Towers, as_dtype
-from .vae_network import NO_DISTRIBUTION, KLNetwork, VAENetwork, latent_of
-from .vae_running import Room, Tiling, Worked, free_memory_bytes
 
 __all__ = [
-    "absent", "clip_network", "data_names", "data_path", "decode_latent", "device_of", "encode_image",
-    "encode_plainly", "encode_prompt", "folder_names", "folder_path", "latent_channels", "make_clip",
-    "make_clip_model", "make_vae", "norms", "output_entry", "output_path", "patched", "pixels_per_cell", "posterior",
-    "progress",
-    "save_preview", "saves_workflow", "set_place", "text_encoders", "weights",
+    "absent", "clip_network", "clip_vision", "data_names", "data_path", "data_places", "decode_latent", "device_of",
+    "encode_image", "encode_plainly", "encode_prompt", "folder_names", "folder_path", "image_encoder",
+    "image_features", "latent_channels", "logit_scale", "make_clip", "make_clip_model", "make_vae", "model_key",
+    "norms", "output_entry", "output_path", "patched", "pixels_per_cell", "posterior", "progress", "save_preview",
+    "saves_workflow", "set_place", "text_encoders", "text_features", "text_owner", "vision_output", "weights",
 ]  # fmt: skip
 
 MODEL_FILES = {".safetensors", ".sft", ".ckpt", ".pt", ".pth", ".bin"}
-
-
-@dataclass
-class _Place:
-    """What a ComfyUI server would know: where things lie, and who is told of progress."""
-
-    models: Path = Path(__file__).resolve().parents[2] / "models"
-    temp: Path = field(default_factory=lambda: Path(tempfile.gettempdir()) / "clip_vae_lora")
-    on_step: Callable[[int, int], None] = lambda done, total: None
-    output: Path = field(default_factory=lambda: Path(tempfile.gettempdir()) / "clip_vae_lora" / "output")
-    inputs: Sequence[Path] = ()
-
-
-_place = _Place()
-
-
-def set_place(
-    *,
-    models: Path | None,
-    temp: Path,
-    on_step: Callable[[int, int], None],
-    output: Path | None = None,
-    inputs: Sequence[Path] = (),
-) -> None:
-    _place.models, _place.temp, _place.on_step = models or _place.models, temp, on_step
-    _place.output, _place.inputs = output or _place.output, inputs
 
 
 def folder_names(folder: str) -> list[str]:
@@ -111,20 +93,16 @@ def data_path(name: str) -> Path:
     return data_folders.path(_place.output, _place.inputs, name)
 
 
+def data_places() -> data_folders.Places:
+    return data_folders.Places(_place.output, tuple(_place.inputs), _place.temp)
+
+
 def saves_workflow() -> bool:
     return True
 
 
-def progress(total: int) -> Callable[[int, int], None]:
-    return _place.on_step
-
-
 def absent(why: str) -> object:
     return None
-
-
-def _device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 @dataclass(frozen=True)
@@ -140,11 +118,7 @@ class StandaloneClip:
 class StandaloneClipModel:
     network: CLIP
     config: CLIPConfig
-
-
-@dataclass(frozen=True)
-class StandaloneVAE:
-    network: VAENetwork
+    identity: object = field(default_factory=object)  # as above
 
 
 def make_clip(
@@ -156,7 +130,7 @@ def make_clip(
     sources = [source for source, _ in parts]
     towers = Towers(family, sources, nn, dtype=as_dtype(dtype) or torch.float32)
     towers.load_parts([state for _, state in parts])
-    return StandaloneClip(towers.to(_device()), PromptTokenizer(family, sources, find_embedding))
+    return StandaloneClip(towers.to(device()), PromptTokenizer(family, sources, find_embedding))
 
 
 def text_encoders(clip: StandaloneClip) -> TextEncoders:
@@ -194,82 +168,11 @@ def encode_plainly(clip: StandaloneClip, text: str, extra: Mapping[str, object])
 def make_clip_model(config: CLIPConfig, state: Mapping[str, Tensor], dtype: str) -> StandaloneClipModel:
     network = CLIP(config, dtype=as_dtype(dtype) or torch.float32)
     network.load_state_dict(state)
-    return StandaloneClipModel(network.requires_grad_(False).eval().to(_device()), config)
+    return StandaloneClipModel(network.requires_grad_(False).eval().to(device()), config)
 
 
 def clip_network(model: StandaloneClipModel) -> nn.Module:
     return model.network
-
-
-def device_of(network: nn.Module) -> torch.device:
-    return next(network.parameters()).device
-
-
-def make_vae(network: Callable[..., VAENetwork], state: Mapping[str, Tensor], dtype: str) -> StandaloneVAE:
-    net = network(dtype=as_dtype(dtype) or torch.float32)
-    net.load_state_dict(state)
-    return StandaloneVAE(net.requires_grad_(False).eval().to(_device()))
-
-
-def latent_channels(vae: StandaloneVAE) -> int:
-    return vae.network.config.latent
-
-
-def pixels_per_cell(vae: StandaloneVAE) -> int:
-    return vae.network.config.factor
-
-
-def encode_image(vae: StandaloneVAE, image: Tensor, seed: int | None, tiling: Tiling) -> Worked:
-    if seed is not None:
-        _check_distribution(vae)
-    worked = _encoded(vae, image, tiling)
-    return replace(worked, result=latent_of(worked.result, seed).float())
-
-
-def posterior(vae: StandaloneVAE, image: Tensor) -> Worked:
-    _check_distribution(vae)
-    worked = _encoded(vae, image, Tiling())
-    return replace(worked, result=Posterior(worked.result.mean.float(), worked.result.logvar.float()))
-
-
-def _check_distribution(vae: StandaloneVAE) -> None:
-    if not isinstance(vae.network, KLNetwork):
-        raise ValueError(f"{NO_DISTRIBUTION} (a tiny autoencoder)")
-
-
-def _encoded(vae: StandaloneVAE, image: Tensor, tiling: Tiling) -> Worked:
-    pixels = _to_whole_cells(image, vae.network.config.factor).movedim(-1, 1) * 2 - 1
-    return vae_running.encode(
-        vae.network, pixels.to(_dtype_of(vae)), tiling, _room(vae), progress(1), lambda: _in_float32(vae)
-    )
-
-
-def _to_whole_cells(image: Tensor, factor: int) -> Tensor:
-    """[B, H, W, C] -> its first three channels, cut at the centre to whole cells, as ComfyUI does."""
-    height, width = (side // factor * factor for side in image.shape[1:3])
-    top, left = (image.shape[1] - height) // 2, (image.shape[2] - width) // 2
-    return image[:, top : top + height, left : left + width, :3]
-
-
-def decode_latent(vae: StandaloneVAE, latent: Tensor, tiling: Tiling) -> Worked:
-    worked = vae_running.decode(
-        vae.network, latent.to(_dtype_of(vae)), tiling, _room(vae), progress(1), lambda: _in_float32(vae)
-    )
-    return replace(worked, result=(worked.result.float() + 1).div(2).clamp(0, 1).movedim(1, -1))
-
-
-def _dtype_of(vae: StandaloneVAE) -> torch.dtype:
-    return next(vae.network.parameters()).dtype
-
-
-def _in_float32(vae: StandaloneVAE) -> VAENetwork:
-    return copy.deepcopy(vae.network).float()
-
-
-def _room(vae: StandaloneVAE) -> Room:
-    device = device_of(vae.network)
-    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else free_memory_bytes()
-    return Room(device, torch.device("cpu"), free)
 
 
 def _network(target: StandaloneClip | StandaloneClipModel) -> nn.Module:
@@ -294,4 +197,4 @@ def patched(
     network = with_patches(_network(target), changes, match_comfyui=match_comfyui)
     if isinstance(target, StandaloneClip):
         return replace(target, towers=network, identity=object())
-    return replace(target, network=network)
+    return replace(target, network=network, identity=object())

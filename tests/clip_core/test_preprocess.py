@@ -55,6 +55,23 @@ def test_pixels_are_those_of_the_installed_pillow_for_pictures_up_to_twice_as_ta
     assert torch.equal(ours[0], openai_transform(picture, 32, pillow_12=False))
 
 
+@settings(max_examples=20, deadline=None)
+@given(height=SIDES, width=SIDES, size=st.sampled_from([32, 378]))
+def test_squashed_pixels_are_those_of_open_clip(height, width, size):
+    from open_clip.transform import PreprocessCfg, image_transform_v2
+
+    transform = image_transform_v2(PreprocessCfg(size=size, resize_mode="squash"), is_train=False)
+    picture = torch.randint(0, 256, (height, width, 3), dtype=torch.uint8)
+    ours = preprocess(picture[None] / 255, size, OPENAI_MEAN, OPENAI_STD, resize="squash")
+    across = Image.fromarray(picture.numpy()).resize((size, height), Image.BICUBIC)  # first, as before Pillow 13
+    assert torch.equal(ours[0], transform(across))
+
+
+def test_another_way_of_resizing_is_refused():
+    with pytest.raises(ValueError, match="must be one of crop, squash"):
+        preprocess(torch.rand(1, 8, 8, 3), 32, OPENAI_MEAN, OPENAI_STD, resize="longest")
+
+
 def test_photographs_are_those_of_openai(shared_data):
     for path in sorted((shared_data / "photos").iterdir()):
         picture = torch.frombuffer(bytearray(Image.open(path).convert("RGB").tobytes()), dtype=torch.uint8)

@@ -74,3 +74,13 @@ def test_the_quickstart_brings_the_photograph_back(quickstart):
 def test_both_forms_give_the_same_numbers(quickstart):
     for node in ("3", "5", "6", "7", "10", "12"):
         assert report(quickstart[0], node) == report(quickstart[1], node)
+
+
+def test_the_zero_shot_example_finds_one_label_of_a_hundred(tmp_path):
+    with redirect_stdout(StringIO()) as printed:
+        assert command.main([str(EXAMPLES / "api" / "zero_shot.json"), "--output", str(tmp_path), "--json"]) == 0
+    found = report(json.loads(printed.getvalue()), "3")
+    (picture,) = found["pictures"]
+    assert found["label_count"] == 100 and len(picture["top"]) == 5
+    assert picture["best"] == "blue star" and picture["probabilities"]["blue star"] > 0.9
+    assert len(list(tmp_path.glob("cvl/zero_shot_table*.png"))) == 1

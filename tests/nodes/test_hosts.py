@@ -29,7 +29,7 @@ def functions(*files: str) -> dict[str, list[str]]:
 
 
 COMFYUI = functions(*(path.name for path in FOLDER.glob("comfyui*.py")))
-STANDALONE = functions("standalone.py")
+STANDALONE = functions(*(path.name for path in FOLDER.glob("standalone*.py")))
 
 
 def exported(file: str) -> set[str]:

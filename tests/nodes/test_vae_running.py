@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from clip_vae_lora.nodes.host import standalone, vae_running
+from clip_vae_lora.nodes.host import standalone, standalone_vae, vae_running
 from clip_vae_lora.vae_core import memory
 from clip_vae_lora.vae_core.memory import BudgetError
 
@@ -151,7 +151,7 @@ def test_a_picture_at_once_tells_of_each_of_its_blocks_and_leaves_no_hook(place,
 
 
 def test_auto_fits_what_is_free(place, vae, latent, monkeypatch):
-    monkeypatch.setattr(standalone, "free_memory_bytes", lambda: 8_800_000)
+    monkeypatch.setattr(standalone_vae, "free_memory_bytes", lambda: 8_800_000)
     whole = place.node("CVL_VAEDecode").decode(latent, vae, "off")["result"][0]
     image, report = place.node("CVL_VAEDecode").decode(latent, vae)["result"]
     assert "tiles of" in json.loads(report)["plan"] and (image - whole).abs().max() <= ROUNDING

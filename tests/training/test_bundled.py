@@ -12,7 +12,7 @@ from clip_vae_lora.training.fidelity import vae_scores
 from clip_vae_lora.training.recipes.adapter import with_adapter
 from clip_vae_lora.training.recipes.clip import TABLE, TABLE_DTYPE, read_clip
 from clip_vae_lora.training.recipes.vae import read_vae
-from clip_vae_lora.training.scores import clip_scores, texture_score
+from clip_vae_lora.training.scores import clip_scores, recall_scores, texture_score
 
 MODELS = Path(__file__).resolve().parents[2] / "models"
 PATHS = {kind: MODELS / name for kind, name in FILES.items()}
@@ -53,6 +53,10 @@ def test_the_token_table_has_every_token_in_eight_bits():
 
 def test_the_clip_names_held_out_pictures(base_scores: dict[str, float]):
     assert base_scores["trained pairs"] >= 0.95  # 1 of 90
+
+
+def test_a_held_out_picture_finds_its_caption_among_two_hundred_and_the_other_way_round(base):
+    assert min(recall_scores(base, Tokenizer(), TEST_SEED).values()) >= 0.9
 
 
 def test_the_vae_gives_held_out_pictures_back():

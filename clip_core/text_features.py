@@ -1,0 +1,193 @@
+"""Texts -> points of the space that texts and pictures share, of length 1; and a store for them.
+
+The same numbers as the encoder's forward gives, with less work: nothing behind a text's end token, beginnings that
+texts share once (`shared_prefixes`), and of the last block the end tokens only.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .layers import activation_dtype
+from .model import CLIP
+from .shared_prefixes import Group, Tree, batches, plan
+from .text import CLIPText
+from .tokenizer import END, START, Tokenizer
+
+OnStep = Callable[[int, int], None]  # texts done, texts in all; may raise to stop
+NODES_AT_ONCE = 4096  # bounds the memory of a pass, and how long it is until the next can be called off
+ROWS_AT_ONCE = 1024  # of the perceptron, whose inner width is four times as large
+
+
+@dataclass(frozen=True)
+class TextFeatures:
+    features: Tensor  # [N, E] float32 on the CPU, rows of length 1
+    cut: tuple[int, ...]  # N, tokens that each text had too many
+
+
+def text_features(
+    model: CLIP | CLIPText,
+    tokenizer: Tokenizer,
+    texts: Sequence[str],
+    *,
+    device: torch.device | str | None = None,
+    on_step: OnStep | None = None,
+) -> TextFeatures:
+    """The features of N texts, in their order. Equal texts, and equal beginnings of texts, are encoded once.
+
+    Raises:
+        ValueError: there are no texts.
+    """
+    if not texts:
+        raise ValueError("there are no texts to encode; give at least one")
+    device = device or next(model.text_projection.parameters()).device
+    rows, cut = token_rows(tokenizer, texts, model.text_model.embeddings.position_embedding.weight.shape[0])
+    different = sorted(set(rows))
+    found, place = [], {row: number for number, row in enumerate(different)}
+    with torch.no_grad():
+        for first, last in batches(different, NODES_AT_ONCE):
+            found.append(_encoded(model, plan(different[first:last]), device))
+            if on_step is not None:
+                on_step(last * len(texts) // len(different), len(texts))
+        features = F.normalize(torch.cat(found), dim=-1)[[place[row] for row in rows]]
+    return TextFeatures(features, cut)
+
+
+def token_rows(
+    tokenizer: Tokenizer, texts: Sequence[str], context: int
+) -> tuple[list[tuple[int, ...]], tuple[int, ...]]:
+    """Start to end of each text, and how many tokens each had too many. An end token written in a text ends it there,
+    for that is where the encoder looks.
+    """
+    rows, cut = [], []
+    for text in texts:
+        ids = tokenizer.encode(text)
+        kept = ids[: context - 2]
+        rows.append((START, *(kept[: kept.index(END)] if END in kept else kept), END))
+        cut.append(len(ids) - len(kept))
+    return rows, tuple(cut)
+
+
+def _encoded(model: CLIP | CLIPText, tree: Tree, device: torch.device | str) -> Tensor:
+    """-> [texts, E] float32 on the CPU"""
+    network = model.text_model
+    *blocks, last = network.encoder.layers
+    tokens, places, ends = (torch.tensor(numbers, device=device) for numbers in (tree.tokens, tree.places, tree.ends))
+    looks = [_look(group.first, group.texts, group.new, group, device) for group in tree.groups]
+    dtype = activation_dtype(network.final_layer_norm)
+    x = network.embeddings.token_embedding(tokens).to(dtype)
+    x = x + network.embeddings.position_embedding(places).to(dtype)  # [nodes, C]
+    for block in blocks:
+        x = x + _attention(block.self_attn, block.layer_norm1(x), looks)
+        x = x + _perceptron(block.mlp, block.layer_norm2(x))
+    x = x[ends] + _attention(last.self_attn, last.layer_norm1(x), _looks_of_ends(tree, device), ends)  # [texts, C]
+    x = x + _perceptron(last.mlp, last.layer_norm2(x))
+    features = model.text_projection(network.final_layer_norm(x)).float().cpu()
+    return features[torch.tensor(tree.order).argsort()]
+
+
+@dataclass(frozen=True)
+class _Look:
+    """Which rows of a matrix ask, `new` of each text, and which nodes of the text they may look at."""
+
+    rows: slice
+    texts: int
+    new: int
+    keys: Tensor  # [texts * length]
+    allowed: Tensor | None  # [new, length] bool; None: all
+
+
+def _look(first: int, texts: int, new: int, group: Group, device: torch.device | str) -> _Look:
+    allowed = None
+    if new > 1:
+        allowed = torch.ones(new, group.length, dtype=torch.bool, device=device).tril_(group.length - new)
+    return _Look(slice(first, first + texts * new), texts, new, torch.tensor(group.paths, device=device), allowed)
+
+
+def _looks_of_ends(tree: Tree, device: torch.device | str) -> list[_Look]:
+    """Only what the ends of the texts look at: of the last block nothing else is wanted."""
+    firsts = accumulate((group.texts for group in tree.groups), initial=0)
+    return [_look(first, group.texts, 1, group, device) for first, group in zip(firsts, tree.groups)]
+
+
+def _attention(layer: nn.Module, x: Tensor, looks: Sequence[_Look], asking: Tensor | None = None) -> Tensor:
+    """[nodes, C] -> [nodes, C], or of the nodes in `asking` alone"""
+    q, k, v = layer.q_proj(x if asking is None else x[asking]), layer.k_proj(x), layer.v_proj(x)
+    mixed = torch.empty_like(q)
+    for look in looks:
+        own = q[look.rows].view(look.texts, look.new, layer.heads, -1).transpose(1, 2)          # [n, H, s, D]
+        near, far = (t.index_select(0, look.keys).view(look.texts, -1, layer.heads, own.shape[-1]).transpose(1, 2)
+                     for t in (k, v))                                                           # [n, H, T, D]
+        found = F.scaled_dot_product_attention(own, near, far, attn_mask=look.allowed)
+        mixed[look.rows] = found.transpose(1, 2).reshape(-1, q.shape[-1])
+    return layer.out_proj(mixed)
+
+
+def _perceptron(layer: nn.Module, x: Tensor) -> Tensor:
+    return torch.cat([layer(part) for part in x.split(ROWS_AT_ONCE)])
+
+
+class TextCache:
+    """Features of texts, kept by owner and text; the least recently used go when there are more than `limit_bytes`.
+
+    `owner` stands for the weights, as they are patched; None: nothing is kept. Threads may share one cache; two that
+    want the same text at the same time may both encode it.
+    """
+
+    def __init__(self, limit_bytes: int):
+        self.limit_bytes = limit_bytes
+        self._kept: OrderedDict[Hashable, tuple[Tensor, int]] = OrderedDict()  # (owner, text) -> [E], cut
+        self._bytes = 0
+        self._lock = threading.Lock()
+
+    @property
+    def bytes(self) -> int:
+        """Of the features kept."""
+        return self._bytes
+
+    def clear(self) -> None:
+        with self._lock:
+            self._kept.clear()
+            self._bytes = 0
+
+    def features(
+        self, owner: Hashable | None, texts: Sequence[str], encode: Callable[[list[str]], TextFeatures]
+    ) -> TextFeatures:
+        """The features of the texts in their order; `encode` is asked for those that are not kept, each once."""
+        with self._lock:
+            found = {text: self._kept[owner, text] for text in texts if (owner, text) in self._kept}
+            for text in found:
+                self._kept.move_to_end((owner, text))
+        missing = [text for text in dict.fromkeys(texts) if text not in found]
+        if missing or not texts:
+            made = encode(missing)
+            new = dict(zip(missing, zip(made.features, made.cut)))
+            if owner is not None:
+                self._keep(owner, new)
+            found |= new
+        rows, cut = zip(*(found[text] for text in texts))
+        return TextFeatures(torch.stack(rows), cut)
+
+    def _keep(self, owner: Hashable, new: Mapping[str, tuple[Tensor, int]]) -> None:
+        with torch.inference_mode(False), torch.no_grad():  # ordinary tensors, and no views of the whole batch
+            copies = {text: (row.detach().clone(), cut) for text, (row, cut) in new.items()}
+        with self._lock:
+            for text, (row, cut) in copies.items():
+                if (owner, text) not in self._kept:
+                    self._kept[owner, text] = row, cut
+                    self._bytes += _bytes(text, row)
+            while self._bytes > self.limit_bytes:
+                (_, text), (row, _) = self._kept.popitem(last=False)
+                self._bytes -= _bytes(text, row)
+
+
+def _bytes(text: str, row: Tensor) -> int:
+    return row.numel() * row.element_size() + len(text)

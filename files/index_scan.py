@@ -1,0 +1,88 @@
+"""Which pictures a folder holds now, and what has changed since an index last saw it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .errors import FileFormatError
+from .index_shards import Picture
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+
+
+@dataclass(frozen=True)
+class Scan:
+    """`refused` are not looked into: a path below the folder, and why."""
+
+    pictures: dict[str, Picture] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Changes:
+    new: tuple[Picture, ...]
+    changed: tuple[Picture, ...]
+    gone: tuple[str, ...]
+    unchanged: int
+
+
+def scan(folder: Path, *, recursive: bool, left_out: Sequence[Path] = ()) -> Scan:
+    """The pictures in a folder by their endings, not in hidden folders nor in those left out; links to folders are not
+    followed, nor links to files that lie elsewhere.
+
+    Raises:
+        FileFormatError: the folder cannot be listed.
+    """
+    found, root = Scan(), Path(os.path.realpath(folder))
+    waiting, excluded = [""], {os.path.realpath(path) for path in left_out}
+    while waiting:
+        below = waiting.pop()
+        try:
+            with os.scandir(root / below) as entries:
+                for entry in entries:
+                    _look(root, below, entry, found, waiting if recursive else None, excluded)
+        except OSError as error:
+            if not below:
+                raise FileFormatError(folder, f"this folder cannot be listed: {error.strerror or error}") from error
+            found.refused[below] = f"this folder cannot be listed: {error.strerror or error}"
+    return found
+
+
+def _look(
+    root: Path, below: str, entry: os.DirEntry, found: Scan, waiting: list[str] | None, excluded: set[str]
+) -> None:
+    path = below + entry.name
+    if entry.is_dir(follow_symlinks=False):
+        if waiting is not None and not entry.name.startswith(".") and os.path.join(root, path) not in excluded:
+            waiting.append(path + "/")
+    elif entry.name.lower().endswith(SUFFIXES) and not entry.name.startswith("."):
+        try:
+            path.encode("utf-8")
+            if entry.is_symlink() and not Path(os.path.realpath(entry.path)).is_relative_to(root):
+                found.refused[path] = "a link that leads out of the folder"
+                return
+            status = entry.stat()
+            if entry.is_file():
+                found.pictures[path] = Picture(path, status.st_size, status.st_mtime_ns)
+        except UnicodeEncodeError:
+            found.refused[path.encode("utf-8", "replace").decode()] = "its name is no text; rename it"
+        except OSError as error:
+            found.refused[path] = f"cannot be read: {error.strerror or error}"
+
+
+def changes(scan: Scan, known: Mapping[str, Picture]) -> Changes:
+    """By size and time. What lies in a folder that could not be listed just now is not taken for deleted."""
+    hidden = tuple(path for path in scan.refused if path.endswith("/"))
+    new, changed, unchanged = [], [], 0
+    for path, picture in sorted(scan.pictures.items()):
+        if path not in known:
+            new.append(picture)
+        elif known[path] != picture:
+            changed.append(picture)
+        else:
+            unchanged += 1
+    gone = [path for path in known if path not in scan.pictures and not (hidden and path.startswith(hidden))]
+    return Changes(tuple(new), tuple(changed), tuple(gone), unchanged)

@@ -1,0 +1,131 @@
+"""Bringing a picture index up to date with its folder: what is new or has changed is embedded, what is gone forgotten.
+
+How pictures become features is a function handed in. What was done is kept every so many pictures, and whatever ends
+the work.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from .index_scan import Changes, Scan, changes, scan
+from .index_shards import Entry, Picture
+from .index_writing import IndexWriter
+
+COMMIT_PICTURES, COMMIT_S = 512, 20.0
+_NO_NUMBERS = "the model gives no numbers (NaN) for it"
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """The next pictures, numbered as they were asked for: [n, E] for `places`, and why others have none."""
+
+    places: Sequence[int]
+    features: Tensor
+    skipped: Mapping[int, str] = field(default_factory=dict)
+
+
+Embed = Callable[[Sequence[Path]], Iterator[Embedded]]
+
+
+@dataclass(frozen=True)
+class Update:
+    """What a run did. `skipped` and `refused` are all that have no row now: path and reason."""
+
+    new: int
+    changed: int
+    deleted: int
+    unchanged: int
+    rows: int
+    embedded: int
+    skipped: tuple[tuple[str, str], ...]
+    refused: tuple[tuple[str, str], ...]
+    notes: tuple[str, ...]
+
+
+def update(
+    writer: IndexWriter,
+    pictures: Path,
+    embed: Embed,
+    *,
+    recursive: bool = True,
+    left_out: Sequence[Path] = (),
+    every: int = COMMIT_PICTURES,
+    on_step: Callable[[int, int], None] | None = None,
+) -> Update:
+    """Embed what is new or changed in the folder `pictures`. `on_step(done, total)` may raise to stop: what was done
+    until then is kept, and the index knows how many pictures remain.
+
+    Raises:
+        FileFormatError: the folder cannot be listed, or the disk refused.
+    """
+    found = scan(pictures, recursive=recursive, left_out=left_out)
+    differ = prepare(writer, found)
+    embedded = _embed_all(writer, pictures, [*differ.new, *differ.changed], embed, every, on_step)
+    return finish(writer, found, differ, embedded)
+
+
+def prepare(writer: IndexWriter, found: Scan) -> Changes:
+    """Forget what is gone, and note how many pictures are to do."""
+    differ = changes(found, writer.table.pictures())
+    writer.forget(differ.gone)
+    writer.set_remaining(len(differ.new) + len(differ.changed))
+    return differ
+
+
+def finish(writer: IndexWriter, found: Scan, differ: Changes, embedded: int) -> Update:
+    """Tidy up after all pictures were done, and say what the index holds now."""
+    writer.set_remaining(0)
+    writer.tidy()
+    return Update(
+        new=len(differ.new), changed=len(differ.changed), deleted=len(differ.gone), unchanged=differ.unchanged,
+        rows=sum(writer.table.live().values()), embedded=embedded, skipped=tuple(writer.table.skipped()),
+        refused=tuple(sorted(found.refused.items())), notes=tuple(writer.notes),
+    )
+
+
+def entries_of(pictures: Sequence[Picture], embedded: Embedded, start: int) -> tuple[list[Entry], Tensor]:
+    """What became of each picture, rows numbered from `start`, and the rows: those without numbers are skipped."""
+    sound = embedded.features.isfinite().all(1)
+    entries = [Entry(pictures[place], None, why) for place, why in embedded.skipped.items()]
+    for place, good in zip(embedded.places, sound.tolist()):
+        entries.append(Entry(pictures[place], start if good else None, "" if good else _NO_NUMBERS))
+        start += good
+    return entries, embedded.features[sound]
+
+
+def _embed_all(
+    writer: IndexWriter,
+    folder: Path,
+    todo: Sequence[Picture],
+    embed: Embed,
+    every: int,
+    on_step: Callable[[int, int], None] | None,
+) -> int:
+    done, rows, entries, features, saved = 0, 0, [], [], time.monotonic()
+
+    def keep() -> None:
+        nonlocal entries, features, rows, saved
+        if entries:
+            writer.commit(entries, torch.cat(features), len(todo) - done)
+        entries, features, rows, saved = [], [], 0, time.monotonic()
+
+    try:
+        for batch in embed([folder / picture.path for picture in todo]) if todo else ():
+            new, kept = entries_of(todo, batch, rows)
+            entries += new
+            features.append(kept)
+            rows, done = rows + len(kept), done + len(new)
+            if len(entries) >= every or time.monotonic() - saved > COMMIT_S:
+                keep()
+            if on_step is not None:
+                on_step(done, len(todo))
+    finally:
+        keep()
+    return done

@@ -1,0 +1,107 @@
+"""A picture index opened for searching: rows that stay on the disk, and the pictures they belong to.
+
+An index is a folder: `index.sqlite` (index_table.py), shards of rows (index_shards.py) and the writers' lock. Readers
+and one writer can work at the same time: shards never change, and the table is read at one moment.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from .errors import FileFormatError
+from .index_shards import Picture, map_rows
+from .index_table import TABLE, Facts, Shard, Table
+
+_TRIES = 3  # a writer that puts shards together removes files between two of our steps
+
+
+@dataclass(frozen=True)
+class PictureIndex:
+    """Rows are counted through all blocks. `dead[n]` are rows of block n that no picture has any more."""
+
+    folder: Path
+    facts: Facts
+    blocks: tuple[Tensor, ...]  # fp32 [n, E] each, rows of length 1
+    dead: tuple[Tensor, ...]
+    rows: int  # that are a picture's
+    skipped: int
+    _shards: tuple[Shard, ...]
+
+    @property
+    def pictures_folder(self) -> Path:
+        """Where the pictures lie."""
+        return Path(os.path.realpath(self.folder / self.facts.folder))
+
+    def pictures(self, rows: Sequence[int]) -> list[Picture | None]:
+        """The picture of each row; None where the index has changed since it was opened."""
+        table = Table(self.folder / TABLE)
+        try:
+            with table.reading():
+                return table.at([self._place(row) for row in rows])
+        finally:
+            table.close()
+
+    def _place(self, row: int) -> tuple[int, int]:
+        for shard in self._shards:
+            if row < shard.rows:
+                return shard.number, row
+            row -= shard.rows
+        raise IndexError(row)
+
+
+def open_index(folder: Path) -> PictureIndex:
+    """Open an index for reading.
+
+    Raises:
+        FileFormatError: there is none, it is empty, damaged, or of a later version.
+    """
+    for last in (False,) * (_TRIES - 1) + (True,):
+        try:
+            return _opened(folder)
+        except FileFormatError as error:
+            if last or error.path.parent != folder or error.path.name == TABLE:
+                if error.path.name == TABLE:
+                    raise
+                raise FileFormatError(
+                    folder, f"this index is damaged ({error}); run Index Folder, which makes the lost part anew"
+                ) from error
+    raise AssertionError
+
+
+def _opened(folder: Path) -> PictureIndex:
+    table = Table(folder / TABLE)
+    try:
+        with table.reading():
+            facts, shards, live = table.facts(), table.shards(), table.live()
+            skipped = table.skipped_count()
+            taken = {s.number: table.rows_of(s.number) for s in shards if live.get(s.number, 0) != s.rows}
+    finally:
+        table.close()
+    if facts is None:
+        raise FileFormatError(folder / TABLE, "the index is empty: nothing was ever written to it; index a folder")
+    blocks, dead = [], []
+    for shard in shards:
+        rows = map_rows(folder / shard.name)
+        if rows.shape != (shard.rows, facts.width):
+            raise FileFormatError(folder / shard.name, f"it is {list(rows.shape)} where "
+                                                       f"{[shard.rows, facts.width]} was written")
+        blocks.append(rows)
+        missing = torch.ones(shard.rows, dtype=torch.bool)
+        missing[taken.get(shard.number, slice(None))] = False
+        dead.append(missing.nonzero()[:, 0])
+    return PictureIndex(folder, facts, tuple(blocks), tuple(dead), sum(live.values()), skipped, tuple(shards))
+
+
+def state(folder: Path) -> str:
+    """Changes when the index does; "none" where there is none."""
+    try:
+        found = os.stat(folder / TABLE)
+    except OSError:
+        return "none"
+    return f"{found.st_mtime_ns}:{found.st_size}"

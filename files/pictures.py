@@ -1,0 +1,102 @@
+"""Picture files as an image encoder wants them: 8-bit colours, and the square cut out of them.
+
+Colours are those of ComfyUI's LoadImage (see `images.py`): the first frame, turned upright by its EXIF mark, alpha left
+out. JPEGs are decoded whole: libjpeg's quicker scaled decoding gives other pixels.
+
+The square has the pixels of openai/CLIP's `_transform` (torchvision's Resize and CenterCrop on a Pillow picture) as
+every Pillow before 13 makes them, horizontal pass first; `clip_core/preprocess.py` makes the same of tensors.
+"""
+
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from .images import check_pixels, opened
+
+_BICUBIC = Image.Resampling.BICUBIC
+_STRIP = 16  # times as long as wide: what Pillow would make of the whole is far more than the square
+
+
+def read_rgb(path: str | PathLike) -> Tensor:
+    """-> uint8 [H, W, 3]
+
+    Raises:
+        FileFormatError: missing, empty, no picture, cut short, or more than images.MAX_PIXELS pixels.
+    """
+    return torch.from_numpy(np.array(_read(Path(path))))
+
+
+def read_square(path: str | PathLike, size_px: int, resize: str = "crop") -> Tensor:
+    """`resize` "crop": the shorter side is scaled to `size_px` and the centre cut out; "squash": both sides are.
+
+    -> uint8 [3, size_px, size_px]; raises as `read_rgb`
+    """
+    picture = _read(Path(path))
+    width, height = picture.size
+    if resize == "squash":
+        wide = tall = size_px
+    elif width <= height:
+        wide, tall = size_px, int(size_px * height / width)
+    else:
+        wide, tall = int(size_px * width / height), size_px
+    if max(wide, tall) > _STRIP * size_px:
+        return torch.from_numpy(_strip(picture, wide, tall, size_px))
+    left, top = _centre(wide, size_px), _centre(tall, size_px)
+    lines = picture.resize((wide, height), _BICUBIC)  # by itself, so that Pillow 13 has no order to choose
+    lines = lines.crop((left, 0, left + size_px, height)) if wide > size_px else lines
+    square = lines.resize((size_px, tall), _BICUBIC)
+    square = square.crop((0, top, size_px, top + size_px)) if tall > size_px else square
+    return torch.from_numpy(np.array(square)).permute(2, 0, 1).contiguous()
+
+
+def _read(path: Path) -> Image.Image:
+    with opened(path) as picture:
+        check_pixels(path, picture.width * picture.height)
+        ImageOps.exif_transpose(picture, in_place=True)
+        return _rgb(picture)
+
+
+def _rgb(picture: Image.Image) -> Image.Image:
+    if not (picture.mode.startswith("I") or picture.mode == "F"):
+        return picture.convert("RGB")
+    grey = np.array(picture).astype(np.float32) / (1.0 if picture.mode == "F" else 65535.0)
+    return Image.fromarray(np.rint(np.clip(np.nan_to_num(grey), 0, 1) * 255).astype(np.uint8)).convert("RGB")
+
+
+def _centre(length: int, size_px: int) -> int:
+    return int(round((length - size_px) / 2.0))  # half to even, as torchvision does
+
+
+def _strip(picture: Image.Image, wide: int, tall: int, size_px: int) -> np.ndarray:
+    """Both passes for the square alone, from the part of the picture that it is made of. -> uint8 [3, S, S]"""
+    left, across = _weights(picture.width, wide, size_px)
+    top, down = _weights(picture.height, tall, size_px)
+    part = picture.crop((left, top, left + across.shape[1], top + down.shape[1]))
+    return np.stack([_fixed(down @ _fixed(np.array(colour, np.float64) @ across.T)) for colour in part.split()]) \
+        .astype(np.uint8)
+
+
+def _weights(length: int, new: int, size_px: int) -> tuple[int, np.ndarray]:
+    """Pillow's coefficients (src/libImaging/Resample.c; cubic, a = -0.5), times 2**22, for the centre `size_px` pixels
+    of a line of `length` pixels made `new` long: where the stretch that they use begins, and [size_px, its length].
+    """
+    scale = length / new
+    stretch = max(scale, 1.0)
+    centres = (_centre(new, size_px) + np.arange(size_px) + 0.5) * scale
+    firsts = np.maximum(0, (centres - 2.0 * stretch + 0.5).astype(int))
+    lasts = np.minimum(length, (centres + 2.0 * stretch + 0.5).astype(int))
+    places = np.arange(firsts[0], lasts[-1])
+    x = np.abs((places - centres[:, None] + 0.5) * (1.0 / stretch))
+    near, far = (1.5 * x - 2.5) * x * x + 1, (((x - 5) * x + 8) * x - 4) * -0.5
+    weights = np.where(x < 1, near, np.where(x < 2, far, 0.0))
+    weights *= (places >= firsts[:, None]) & (places < lasts[:, None])
+    weights /= np.cumsum(weights, 1)[:, -1:]  # summed in Pillow's order
+    return int(firsts[0]), np.trunc(weights * 2.0**22 + np.copysign(0.5, weights))
+
+
+def _fixed(sums: np.ndarray) -> np.ndarray:
+    return np.clip(np.floor((sums + 2.0**21) * 2.0**-22), 0, 255)

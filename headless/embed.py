@@ -1,0 +1,143 @@
+"""Embeds a folder of pictures into an index, alone or on many processes and machines, as Index Folder (CVL) does:
+
+    python headless/embed.py FOLDER --model FILE --index output/cvl_index/NAME
+    torchrun --nproc-per-node 8 headless/embed.py FOLDER --model FILE --index output/cvl_index/NAME
+
+Under torchrun every process encodes parts of what is new and writes shards of its own; the first one joins them into
+the index. On several machines (torchrun --nnodes ...) FOLDER and the index must be folders that all of them share.
+Interrupted at any moment, the same command goes on: a finished shard is never done again. Search Images (CVL) finds
+the index by its NAME, if FOLDER lies below ComfyUI's output or input folder.
+"""
+
+import argparse
+import importlib.util
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+if "clip_vae_lora" not in sys.modules:
+    _spec = importlib.util.spec_from_file_location("_cvl_checkout", Path(__file__).with_name("checkout.py"))
+    _checkout = importlib.util.module_from_spec(_spec)
+    _spec.loader.exec_module(_checkout)
+    _checkout.bind()
+
+from clip_vae_lora.files.index_scan import scan
+from clip_vae_lora.files.index_shards import Picture, write_shard
+from clip_vae_lora.files.index_table import Facts
+from clip_vae_lora.files.index_update import Embed, entries_of, finish, prepare
+from clip_vae_lora.files.index_writing import writing
+from clip_vae_lora.headless.progress import Progress
+from clip_vae_lora.nodes import indexing, loading
+from clip_vae_lora.nodes.host import host
+from clip_vae_lora.training.distributed import Group, joined
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """0 when the index is up to date, 1 when it could not be made, 130 when interrupted."""
+    options = _options(arguments)
+    progress = Progress(sys.stderr)
+    try:
+        with joined() as group:
+            return _run(options, group, progress)
+    except (ValueError, FileNotFoundError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+    finally:
+        progress.close()
+
+
+def _options(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Embed a folder of pictures into an index, also under torchrun.")
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="the pictures")
+    parser.add_argument("--model", type=Path, required=True, metavar="FILE", help="a file with both halves of a CLIP")
+    parser.add_argument("--index", type=Path, required=True, metavar="DIR",
+                        help="the index's folder; ComfyUI's are output/cvl_index/NAME")
+    parser.add_argument("--flat", action="store_true", help="leave out the folders below it")
+    parser.add_argument("--batch", type=int, default=32, help="pictures encoded at a time (default 32)")
+    parser.add_argument("--every", type=int, default=512, help="pictures in a shard (default 512)")
+    parser.add_argument("--workers", type=int, help="threads that read pictures (default: one for each core)")
+    parser.add_argument("--activation", choices=["auto", "quick_gelu", "gelu"], default="auto")
+    parser.add_argument("--dtype", choices=["auto", "fp32", "fp16", "bf16"], default="auto")
+    return parser.parse_args(arguments)
+
+
+def _run(options: argparse.Namespace, group: Group, progress: Progress) -> int:
+    if min(options.batch, options.every, options.workers or 1) < 1:
+        raise ValueError("--batch, --every and --workers must be 1 or more")
+    if not options.folder.is_dir():
+        raise ValueError(f"there is no folder {options.folder}; give the folder with the pictures")
+    model, _, _ = loading.clip_model(options.model, options.activation, options.dtype)
+    encoder = host.image_encoder(model)
+    facts = indexing.facts_of(model, encoder, options.index, options.folder)
+    embed = indexing.embed_with(encoder, options.batch, options.workers)
+    if group.first:
+        progress.node(f"{options.folder} with {facts.model_name}, {group.size} processes")
+        return _lead(options, group, facts, embed, progress)
+    return _follow(options, group, facts.model_key, embed)
+
+
+def _lead(options: argparse.Namespace, group: Group, facts: Facts, embed: Embed, progress: Progress) -> int:
+    """The first process: it alone changes the table. The others are told None where it cannot begin."""
+    begin, shared = time.perf_counter(), False
+    try:
+        with writing(options.index, facts) as writer:
+            found = scan(options.folder, recursive=not options.flat, left_out=_left_out(options.index))
+            differ = prepare(writer, found)
+            todo = group.share([*differ.new, *differ.changed])
+            shared = True
+            problems = group.gather(_embed_share(options, group, facts.model_key, todo, embed, progress))
+            embedded = writer.adopt()
+            if any(problems):
+                raise ValueError(f"{next(filter(None, problems))}; {len(todo) - embedded} pictures remain to be done")
+            lines, _ = indexing.told(finish(writer, found, differ, embedded), time.perf_counter() - begin)
+    finally:
+        if not shared:
+            group.share(None)
+    print("\n".join(lines))
+    return 0
+
+
+def _follow(options: argparse.Namespace, group: Group, model_key: str, embed: Embed) -> int:
+    todo = group.share(None)
+    if todo is None:
+        return 1  # the first process has said why
+    problem = _embed_share(options, group, model_key, todo, embed, Progress(sys.stderr, quiet=True))
+    group.gather(problem)
+    return 1 if problem else 0
+
+
+def _embed_share(
+    options: argparse.Namespace, group: Group, model_key: str, todo: list[Picture], embed: Embed, progress: Progress
+) -> str:
+    """Every group.size-th stretch of the pictures, a shard for each; why it could not be finished, or ""."""
+    mine = range(group.rank * options.every, len(todo), group.size * options.every)
+    try:
+        for number, start in enumerate(mine, 1):
+            _embed_shard(options, model_key, todo[start : start + options.every], embed)
+            progress.step(number, len(mine))
+    except (ValueError, OSError) as error:
+        return f"process {group.rank}: {error}"
+    return ""
+
+
+def _embed_shard(options: argparse.Namespace, model_key: str, pictures: list[Picture], embed: Embed) -> None:
+    entries, parts, rows = [], [], 0
+    for batch in embed([options.folder / picture.path for picture in pictures]):
+        new, features = entries_of(pictures, batch, rows)
+        entries += new
+        parts.append(features)
+        rows += len(features)
+    write_shard(options.index, entries, torch.cat(parts), model_key)
+
+
+def _left_out(index: Path) -> list[Path]:
+    return [index, *([index.parent] if index.absolute().parent.name == "cvl_index" else [])]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,51 @@
+"""Texts as points of the space that they share with pictures, with ComfyUI's objects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+
+import comfy.sd
+from torch import nn
+
+from ...clip_core.text_features import TextFeatures
+from ...clip_core.text_features import text_features as features_of
+from ...clip_core.tokenizer import Tokenizer
+from .comfyui_clip import ComfyClipModel, clip_network, device_of
+from .comfyui_prompts import owner_of, text_encoders
+from .comfyui_vision import Looking, checked
+from .text_side import NO_TEXTS, fitting_encoder
+
+
+def text_features(
+    model: Looking, clip: comfy.sd.CLIP | None, texts: Sequence[str], on_step: Callable[[int, int], None] | None
+) -> TextFeatures:
+    model = checked(model)
+    if isinstance(model, ComfyClipModel):
+        network = clip_network(model)
+        return features_of(network, Tokenizer(), texts, device=device_of(network), on_step=on_step)
+    if clip is None:
+        raise ValueError(NO_TEXTS)
+    network = fitting_encoder(_encoders(clip), model.model.visual_projection.weight.shape[0])
+    clip.load_model()
+    return features_of(network, Tokenizer(), texts, device=clip.patcher.load_device, on_step=on_step)
+
+
+def _encoders(clip: comfy.sd.CLIP) -> dict[str, nn.Module]:
+    """The CLIP encoders of a CLIP object by name: stock ones and ours have the same parts under the same names."""
+    family = clip.cond_stage_model
+    return {port.name: getattr(family, port.name).transformer for port in text_encoders(clip).ports}
+
+
+def text_owner(model: Looking, clip: comfy.sd.CLIP | None) -> Hashable | None:
+    model = checked(model)
+    if isinstance(model, ComfyClipModel):
+        return owner_of(model.patcher)
+    owner = None if clip is None else owner_of(clip.patcher)
+    return None if owner is None else (owner, model.model.visual_projection.weight.shape[0])  # which encoder it is
+
+
+def logit_scale(model: Looking) -> float | None:
+    model = checked(model)
+    if isinstance(model, ComfyClipModel):
+        return float(model.patcher.model.logit_scale.float().exp())
+    return None

@@ -1,0 +1,132 @@
+"""What both hosts do alike when a CLIP looks at pictures: our CLIP as stock nodes' CLIP_VISION, what such an encoder
+gives, and a model's name by its content.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from ...clip_core.config import CLIPConfig
+from ...clip_core.image_features import ImageEncoder, image_encoder
+from ...clip_core.model import CLIP
+
+BATCH = 32  # pictures at once
+_SAMPLES = 64  # of each tensor, for its part in the key
+
+# last hidden states, those of the last block but one (both [B, 1 + P, C], not normed), embeddings [B, E], and what a
+# Llava projector makes, of which CLIP has none
+States = tuple[Tensor, Tensor, Tensor, None]
+
+
+class Seen:
+    """A CLIP_VISION_OUTPUT: attributes that stock nodes also reach as items, as in `comfy.clip_vision.Output`."""
+
+    def __getitem__(self, key: str) -> object:
+        return getattr(self, key)
+
+    def __setitem__(self, key: str, item: object) -> None:
+        setattr(self, key, item)
+
+
+class Tower:
+    """The image half of a CLIP, called as ComfyUI's CLIPVisionModelProjection is."""
+
+    def __init__(self, network: CLIP):
+        self.vision_model, self.visual_projection = network.vision_model, network.visual_projection
+        self._dtype = network.activation_dtype
+
+    def __call__(self, pixel_values: Tensor, intermediate_output: int | None = None) -> States:
+        """[B, 3, S, S] -> States, float32; the middle ones are of the layer asked for"""
+        with torch.no_grad():
+            last, middle, pooled = self.vision_model.states(pixel_values.to(self._dtype), intermediate_output)
+            embeds = self.visual_projection(pooled)
+        return last.float(), middle.float(), embeds.float(), None
+
+
+@dataclass(frozen=True)
+class ClipVision:
+    """Our CLIP as CLIP_VISION: stock nodes call `encode_image`, other packs reach for `model`, `patcher` and
+    `load_device`. `network` gives the CLIP, ready to run.
+    """
+
+    clip_model: object  # what CVL nodes call a CVL_CLIP_MODEL
+    config: CLIPConfig
+    network: Callable[[], CLIP]
+    patcher: object
+    load_device: torch.device
+    output: Callable[[], object] = Seen
+
+    @property
+    def model(self) -> Tower:
+        return Tower(self.network())
+
+    @property
+    def image_size(self) -> int:
+        return self.config.vision.image_px
+
+    @property
+    def image_mean(self) -> list[float]:
+        return list(self.config.mean)
+
+    @property
+    def image_std(self) -> list[float]:
+        return list(self.config.std)
+
+    def get_sd(self) -> dict[str, Tensor]:
+        """The image half's weights under Hugging Face's names, as stock nodes save them."""
+        return {name: weight for name, weight in self.network().state_dict().items() if name.startswith("vis")}
+
+    def encode_image(self, image: Tensor, crop: bool = True) -> object:
+        """[B, H, W, 3 or 4] in 0..1 -> CLIP_VISION_OUTPUT; `crop` False squashes the picture instead"""
+        network = self.network()
+        encoder = replace(image_encoder(network), resize="crop" if crop else "squash")
+        return look(Tower(network), encoder, image, self.output(), lambda done, total: None)
+
+
+def look(
+    tower: Callable[..., States],
+    encoder: ImageEncoder,
+    image: Tensor,
+    seen: object,
+    on_step: Callable[[int, int], None],
+) -> object:
+    """Fill `seen` with what ComfyUI's ClipVisionModel.encode_image gives, float32 on the CPU; embeddings are not
+    normalised.
+
+    [B, H, W, 3 or 4] in 0..1 -> last_hidden_state, penultimate_hidden_states [B, 1 + P, C], image_embeds [B, E]
+    """
+    parts, done = [], 0
+    for pictures in image.split(BATCH):
+        out = tower(pixel_values=encoder.pixels(pictures), intermediate_output=-2)
+        parts.append([tensor.float().cpu() for tensor in out[:3]])
+        done += len(pictures)
+        on_step(done, len(image))
+    last, penultimate, embeds = (torch.cat(rows) for rows in zip(*parts))
+    seen.last_hidden_state, seen.penultimate_hidden_states, seen.image_embeds = last, penultimate, embeds
+    seen.image_sizes = [torch.Size((3, encoder.size_px, encoder.size_px))] * len(image)
+    seen.mm_projected = None
+    return seen
+
+
+def clip_key(network: nn.Module, config: CLIPConfig) -> str:
+    """The key of one of our CLIPs, patches and all."""
+    return content_key(network.state_dict(), repr(sorted(asdict(config).items())))
+
+
+def content_key(state: Mapping[str, Tensor], facts: str) -> str:
+    """A model's name by its content: `facts`, and every tensor's name, shape and some of its values as float32. The
+    same file gives the same key in every run and on every machine; 32 hexadecimal digits.
+    """
+    digest, values = hashlib.sha256(facts.encode()), []
+    for name in sorted(state):
+        tensor = state[name].detach()
+        digest.update(f"{name}{list(tensor.shape)}".encode())
+        flat = tensor.reshape(-1)
+        values.append(flat[:: max(1, flat.numel() // _SAMPLES)][:_SAMPLES].float())
+    digest.update(torch.cat(values).cpu().numpy().tobytes())
+    return digest.hexdigest()[:32]

@@ -1,0 +1,93 @@
+"""VAEs without ComfyUI: encode and decode, whole or in tiles."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from ...vae_core.autoencoder import Posterior
+from . import vae_running
+from .standalone_place import device, progress
+from .text_encoders import as_dtype
+from .vae_network import NO_DISTRIBUTION, KLNetwork, VAENetwork, latent_of
+from .vae_running import Room, Tiling, Worked, free_memory_bytes
+
+
+@dataclass(frozen=True)
+class StandaloneVAE:
+    network: VAENetwork
+
+
+def device_of(network: nn.Module) -> torch.device:
+    return next(network.parameters()).device
+
+
+def make_vae(network: Callable[..., VAENetwork], state: Mapping[str, Tensor], dtype: str) -> StandaloneVAE:
+    net = network(dtype=as_dtype(dtype) or torch.float32)
+    net.load_state_dict(state)
+    return StandaloneVAE(net.requires_grad_(False).eval().to(device()))
+
+
+def latent_channels(vae: StandaloneVAE) -> int:
+    return vae.network.config.latent
+
+
+def pixels_per_cell(vae: StandaloneVAE) -> int:
+    return vae.network.config.factor
+
+
+def encode_image(vae: StandaloneVAE, image: Tensor, seed: int | None, tiling: Tiling) -> Worked:
+    if seed is not None:
+        _check_distribution(vae)
+    worked = _encoded(vae, image, tiling)
+    return replace(worked, result=latent_of(worked.result, seed).float())
+
+
+def posterior(vae: StandaloneVAE, image: Tensor) -> Worked:
+    _check_distribution(vae)
+    worked = _encoded(vae, image, Tiling())
+    return replace(worked, result=Posterior(worked.result.mean.float(), worked.result.logvar.float()))
+
+
+def _check_distribution(vae: StandaloneVAE) -> None:
+    if not isinstance(vae.network, KLNetwork):
+        raise ValueError(f"{NO_DISTRIBUTION} (a tiny autoencoder)")
+
+
+def _encoded(vae: StandaloneVAE, image: Tensor, tiling: Tiling) -> Worked:
+    pixels = _to_whole_cells(image, vae.network.config.factor).movedim(-1, 1) * 2 - 1
+    return vae_running.encode(
+        vae.network, pixels.to(_dtype_of(vae)), tiling, _room(vae), progress(1), lambda: _in_float32(vae)
+    )
+
+
+def _to_whole_cells(image: Tensor, factor: int) -> Tensor:
+    """[B, H, W, C] -> its first three channels, cut at the centre to whole cells, as ComfyUI does."""
+    height, width = (side // factor * factor for side in image.shape[1:3])
+    top, left = (image.shape[1] - height) // 2, (image.shape[2] - width) // 2
+    return image[:, top : top + height, left : left + width, :3]
+
+
+def decode_latent(vae: StandaloneVAE, latent: Tensor, tiling: Tiling) -> Worked:
+    worked = vae_running.decode(
+        vae.network, latent.to(_dtype_of(vae)), tiling, _room(vae), progress(1), lambda: _in_float32(vae)
+    )
+    return replace(worked, result=(worked.result.float() + 1).div(2).clamp(0, 1).movedim(1, -1))
+
+
+def _dtype_of(vae: StandaloneVAE) -> torch.dtype:
+    return next(vae.network.parameters()).dtype
+
+
+def _in_float32(vae: StandaloneVAE) -> VAENetwork:
+    return copy.deepcopy(vae.network).float()
+
+
+def _room(vae: StandaloneVAE) -> Room:
+    place = device_of(vae.network)
+    free = torch.cuda.mem_get_info(place)[0] if place.type == "cuda" else free_memory_bytes()
+    return Room(place, torch.device("cpu"), free)

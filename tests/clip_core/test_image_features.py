@@ -1,0 +1,217 @@
+"""Features of pictures and files: the class token alone beside the whole pass and the references, batches, threads."""
+
+import threading
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from clip_vae_lora.clip_core.config import OPENAI_MEAN, OPENAI_STD, PUBLISHED
+from clip_vae_lora.clip_core.image_features import file_features, image_encoder, image_features
+from clip_vae_lora.clip_core.model import CLIP
+from clip_vae_lora.clip_core.preprocess import preprocess
+from clip_vae_lora.clip_core.vision import CLIPVision
+
+ROUNDING = 1e-5  # fp32 with sums in another order; rows of length 1
+SIZES = ["ViT-B-32", "ViT-L-14", "ViT-H-14"]  # quick_gelu and gelu
+
+
+@pytest.fixture(scope="module")
+def clip(networks):
+    return networks.randomise_(CLIP(networks.tiny("ViT-B-32"))).requires_grad_(False)
+
+
+def read_grey(path: int, size_px: int, resize: str) -> torch.Tensor:
+    """Reads "files" that are numbers: a grey square, or an error for negative ones."""
+    if path < 0:
+        raise ValueError(f"{path} is broken")
+    return torch.full((3, size_px, size_px), path, dtype=torch.uint8)
+
+
+def close(first, second):
+    return (F.normalize(first, dim=-1) - F.normalize(second, dim=-1)).abs().max() <= ROUNDING
+
+
+# the class token alone
+
+@pytest.mark.parametrize("name", SIZES)
+def test_the_class_token_alone_is_that_of_transformers(networks, name):
+    from transformers import CLIPVisionModelWithProjection
+
+    config = networks.tiny(name)
+    theirs = networks.randomise_(CLIPVisionModelWithProjection(networks.hf_vision_config(config)))
+    ours = CLIPVision(config.vision).eval()
+    ours.load_state_dict({k: v for k, v in theirs.state_dict().items() if "position_ids" not in k})
+    pixels = networks.pixels(config)
+    with torch.no_grad():
+        reference = theirs(pixels).image_embeds
+        assert close(ours.image_features(pixels), reference)
+        assert close(ours(pixels).projected, reference)
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_the_class_token_alone_is_that_of_open_clip(networks, name):
+    config = networks.tiny(name)
+    theirs = networks.open_clip_model(config)
+    from clip_vae_lora.clip_core.checkpoint import find_clip
+
+    source = find_clip(networks.shapes(theirs.state_dict()), networks.metadata(config), None)
+    ours = CLIP(config).eval()
+    ours.load_state_dict(source.translate(theirs.state_dict()))
+    with torch.no_grad():
+        pixels = networks.pixels(config)
+        assert close(ours.image_features(pixels), theirs.encode_image(pixels))
+
+
+def test_vit_b_32_in_full_size_is_that_of_transformers_and_open_clip():
+    import open_clip
+    from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+    from clip_vae_lora.clip_core.checkpoint import find_clip
+
+    torch.manual_seed(0)
+    theirs = open_clip.create_model("ViT-B-32-quickgelu", pretrained=None).eval()
+    state = theirs.state_dict()
+    source = find_clip({name: tuple(tensor.shape) for name, tensor in state.items()}, {}, "quick_gelu")
+    mine = {k: v for k, v in source.translate(state).items() if k.startswith("vis")}
+    ours, hf = CLIPVision(PUBLISHED["ViT-B-32"].vision).eval(), CLIPVisionModelWithProjection(CLIPVisionConfig()).eval()
+    ours.load_state_dict(mine)
+    hf.load_state_dict(mine, strict=False)
+    pixels = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        found = ours.image_features(pixels)
+        assert close(found, theirs.encode_image(pixels)) and close(found, hf(pixels).image_embeds)
+
+
+@pytest.mark.parametrize("grad", [False, True])
+def test_layers_that_are_not_plain_are_called(networks, grad):
+    config = networks.tiny("ViT-B-32")
+    model = networks.randomise_(CLIP(config))
+    layer, seen = model.vision_model.encoder.layers[-1].self_attn.k_proj, []
+    layer.register_forward_hook(lambda module, given, result: seen.append(result.shape) or result * 1)
+    pixels = networks.pixels(config)
+    with torch.set_grad_enabled(grad):
+        assert close(model.image_features(pixels), model.encode_image(pixels).projected)
+    assert len(seen) == 2
+
+
+def test_another_kind_of_layer_is_called(networks):
+    class Doubled(nn.Linear):
+        def forward(self, x):
+            return 2 * super().forward(x)
+
+    config = networks.tiny("ViT-B-32")
+    model = networks.randomise_(CLIPVision(config.vision))
+    layer = model.vision_model.encoder.layers[0].mlp.fc1
+    other = Doubled(layer.in_features, layer.out_features)
+    other.load_state_dict(layer.state_dict())
+    model.vision_model.encoder.layers[0].mlp.fc1 = other
+    with torch.no_grad():
+        pixels = networks.pixels(config)
+        assert close(model.image_features(pixels), model(pixels).projected)
+
+
+def test_features_can_be_trained_through(networks):
+    config = networks.tiny("ViT-B-32")
+    model = networks.randomise_(CLIP(config))
+    model.image_features(networks.pixels(config)).sum().backward()
+    assert model.vision_model.embeddings.patch_embedding.weight.grad.abs().sum() > 0
+
+
+def test_the_pixels_given_are_not_changed(clip, networks):
+    pixels = networks.pixels(clip.config)
+    before = pixels.clone()
+    with torch.no_grad():
+        clip.image_features(pixels)
+    assert torch.equal(pixels, before)
+
+
+# pictures
+
+def test_rows_have_length_1_and_batches_are_their_pictures(clip):
+    image = torch.rand(5, 40, 50, 3)
+    whole = image_features(clip, image)
+    assert torch.allclose(whole.norm(dim=1), torch.ones(5))
+    assert torch.allclose(whole, torch.cat([image_features(clip, one) for one in image.split(1)]), atol=ROUNDING)
+    assert torch.allclose(whole, image_features(clip, image, batch=2), atol=ROUNDING)
+
+
+def test_pixels_are_normalised_and_squared_as_the_model_says(clip):
+    odd = CLIP(replace(clip.config, mean=(0.5, 0.5, 0.5), std=(0.2, 0.3, 0.4), resize="squash")).eval()
+    odd.load_state_dict(clip.state_dict())
+    image = torch.rand(1, 60, 99, 3)
+    pixels = preprocess(image, clip.config.vision.image_px, (0.5, 0.5, 0.5), (0.2, 0.3, 0.4), resize="squash")
+    with torch.no_grad():
+        assert close(image_features(odd, image), clip.image_features(pixels))
+
+
+def test_every_batch_is_told_and_can_stop(clip):
+    told = []
+    image_features(clip, torch.rand(5, 8, 8, 3), batch=2, on_step=lambda done, total: told.append((done, total)))
+    assert told == [(2, 5), (4, 5), (5, 5)]
+
+    def stop(done, total):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        image_features(clip, torch.rand(5, 8, 8, 3), batch=2, on_step=stop)
+
+
+def test_an_image_encoder_without_projection_is_refused(networks):
+    bare = CLIPVision(networks.tiny("ViT-B-32").vision, has_projection=False)
+    with pytest.raises(ValueError, match="came without a visual_projection"):
+        image_encoder(bare)
+
+
+# files
+
+def test_files_come_in_their_order_whatever_the_threads(clip):
+    paths = list(range(0, 250, 11))
+    found = list(file_features(clip, paths, read_grey, batch=4, workers=3))
+    assert [place for part in found for place in part.places] == list(range(len(paths)))
+    side = clip.config.vision.image_px
+    grey = torch.tensor(paths).float().div(255)[:, None, None, None].expand(-1, side, side, 3)
+    assert torch.allclose(torch.cat([part.features for part in found]), image_features(clip, grey), atol=ROUNDING)
+
+
+def test_a_broken_file_is_named_and_the_others_are_encoded(clip):
+    paths = [1, -2, 3, -4, -5]
+    first, second, third = file_features(clip, paths, read_grey, batch=2)
+    assert first.unread == {1: "-2 is broken"} and first.read == [0] and first.features.shape == (1, 64)
+    assert second.read == [2] and list(second.unread) == [3]
+    assert third.read == [] and third.features.shape == (0, 64)
+
+
+def test_no_files_give_nothing(clip):
+    assert list(file_features(clip, [], read_grey)) == []
+
+
+def test_files_are_read_ahead_but_not_all_at_once(clip):
+    read, lock = [], threading.Lock()
+
+    def slow(path, size_px, resize):
+        with lock:
+            read.append(path)
+        return read_grey(path, size_px, resize)
+
+    parts = file_features(clip, list(range(100)), slow, batch=4, workers=2)
+    next(parts)
+    assert 4 <= len(read) <= 12
+    parts.close()
+    assert len(read) <= 12 and not [thread for thread in threading.enumerate() if "read pictures" in thread.name]
+
+
+def test_cancelling_ends_the_threads(clip):
+    def stop(done, total):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        list(file_features(clip, list(range(40)), read_grey, batch=4, on_step=stop))
+    assert not [thread for thread in threading.enumerate() if "read pictures" in thread.name]
+
+
+def test_mean_and_deviation_of_an_image_encoder_alone_are_openais(networks):
+    encoder = image_encoder(CLIPVision(networks.tiny("ViT-B-32").vision))
+    assert (encoder.mean, encoder.std) == (OPENAI_MEAN, OPENAI_STD)

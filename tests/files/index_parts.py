@@ -1,0 +1,63 @@
+"""A folder of pretended pictures and a pretended encoder, for the tests of the picture index; run as a script it
+updates an index until it is killed:
+
+    python index_parts.py PICTURES INDEX
+"""
+
+import importlib.util
+import sys
+import time
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+
+if "clip_vae_lora" not in sys.modules:
+    _spec = importlib.util.spec_from_file_location(
+        "_cvl_checkout", Path(__file__).resolve().parents[2] / "headless" / "checkout.py"
+    )
+    _checkout = importlib.util.module_from_spec(_spec)
+    _spec.loader.exec_module(_checkout)
+    _checkout.bind()
+
+from clip_vae_lora.files.index_table import Facts
+from clip_vae_lora.files.index_update import Embedded, update
+from clip_vae_lora.files.index_writing import writing
+
+WIDTH = 16
+FACTS = Facts("key-of-the-model", "a pretended model", WIDTH, "../../pictures")
+
+
+def feature(content: bytes) -> torch.Tensor:
+    """A row of length 1 that the content alone decides."""
+    seed = int.from_bytes(content, "little") % 2**31
+    return F.normalize(torch.randn(WIDTH, generator=torch.Generator().manual_seed(seed)), dim=0)
+
+
+def embed(paths, batch=8, pause_s=0.0):
+    """Contents that begin with "no" are no pictures; those with "nan" have features that are none."""
+    for start in range(0, len(paths), batch):
+        contents = [path.read_bytes() for path in paths[start : start + batch]]
+        kept = [n for n, content in enumerate(contents) if not content.startswith(b"no")]
+        rows = [feature(contents[n]) * (float("nan") if contents[n].startswith(b"nan") else 1) for n in kept]
+        time.sleep(pause_s)
+        yield Embedded(
+            [start + n for n in kept],
+            torch.stack(rows) if rows else torch.empty(0, WIDTH),
+            {start + n: "this is no picture" for n in set(range(len(contents))) - set(kept)},
+        )
+
+
+def run(index: Path, pictures: Path, facts: Facts = FACTS, **options):
+    with writing(index, facts) as writer:
+        return update(writer, pictures, options.pop("embed", embed), **options)
+
+
+def make(pictures: Path, count: int, first: int = 0) -> None:
+    pictures.mkdir(parents=True, exist_ok=True)
+    for number in range(first, first + count):
+        (pictures / f"{number:04}.png").write_bytes(b"picture %d" % number)
+
+
+if __name__ == "__main__":
+    run(Path(sys.argv[2]), Path(sys.argv[1]), embed=lambda paths: embed(paths, 4, 0.002), every=8)
