@@ -3,16 +3,17 @@
 import math
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
+
+from .thumbnails import as_image, fitted
+from .thumbnails import thumbnail as small
 
 MAX_BARS = 20
 _BACKGROUND, _TEXT, _FAINT = (250, 250, 250), (30, 30, 34), (226, 228, 234)
 _FIRST, _OTHERS = (37, 99, 170), (142, 172, 208)
 _MIN_WIDTH_PX = 240
-_MAX_LABEL = 400  # characters looked at; more can never be drawn
 
 
 def bar_chart(labels: Sequence[str], values: Sequence[float], title: str, *, width_px: int = 640,
@@ -37,7 +38,7 @@ def bar_chart(labels: Sequence[str], values: Sequence[float], title: str, *, wid
     size = max(12, min(22, round(width_px / 36)))
     row, gap = round(size * 1.7), round(size * 0.8)
     font, large = ImageFont.load_default(size), ImageFont.load_default(round(size * 1.2))
-    picture = _thumbnail(thumbnail, min(width_px // 4, 12 * row)) if thumbnail is not None else None
+    picture = small(thumbnail, min(width_px // 4, 12 * row)) if thumbnail is not None else None
     top = gap + round(size * 2.0)
     height = top + row * (len(shown) + (more > 0)) + gap
     if picture is not None:
@@ -45,14 +46,14 @@ def bar_chart(labels: Sequence[str], values: Sequence[float], title: str, *, wid
     canvas = Image.new("RGB", (width_px, height), _BACKGROUND)
     draw = ImageDraw.Draw(canvas)
     left = gap
-    draw.text((left, gap), _fitted(draw, title, large, width_px - 2 * gap), _TEXT, large)
+    draw.text((left, gap), fitted(draw, title, large, width_px - 2 * gap), _TEXT, large)
     if picture is not None:
         canvas.paste(picture, (left, top))
         left += picture.width + gap
     _bars(draw, shown, font, (left, top, width_px - gap, row))
     if more > 0:
         draw.text((left, top + row * len(shown) + row // 2), f"and {more} more", _TEXT, font, anchor="lm")
-    return torch.from_numpy(np.array(canvas).astype(np.float32) / 255.0)[None]
+    return as_image(canvas)
 
 
 def bar_charts(charts: Sequence[tuple[str, Mapping[str, float]]], images: Tensor, *, width_px: int = 640) -> Tensor:
@@ -72,7 +73,7 @@ def _bars(draw: ImageDraw.ImageDraw, rows: list[tuple[str, float]], font, place:
     """Draw the rows; place = left, top, right and height of a row, in pixels."""
     left, top, right, row = place
     percent_px = math.ceil(draw.textlength("100.0 %", font))
-    names = [_fitted(draw, label, font, (right - left) * 45 // 100) for label, _ in rows]
+    names = [fitted(draw, label, font, (right - left) * 45 // 100) for label, _ in rows]
     name_px = math.ceil(max(draw.textlength(name, font) for name in names))
     begin, end = left + name_px + row // 3, right - percent_px - row // 3
     for index, (name, (_, value)) in enumerate(zip(names, rows)):
@@ -83,25 +84,3 @@ def _bars(draw: ImageDraw.ImageDraw, rows: list[tuple[str, float]], font, place:
         if filled:
             draw.rectangle((begin, y + row // 6, begin + filled, y + row - row // 6), _OTHERS if index else _FIRST)
         draw.text((right, y + row // 2), f"{100 * value:.1f} %", _TEXT, font, anchor="rm")
-
-
-def _fitted(draw: ImageDraw.ImageDraw, text: str, font, width_px: float) -> str:
-    """The text on one line, cut with an ellipsis where it is too long."""
-    text = " ".join(text[:_MAX_LABEL].split())
-    if draw.textlength(text, font) <= width_px:
-        return text
-    while text and draw.textlength(text.rstrip() + "…", font) > width_px:
-        text = text[:-1]
-    return text.rstrip() + "…"
-
-
-def _thumbnail(image: Tensor, side_px: int) -> Image.Image:
-    """The picture within a square of side_px."""
-    image = image[0] if image.ndim == 4 else image
-    if image.ndim != 3 or image.shape[-1] < 3 or not image.numel():
-        raise ValueError(f"a thumbnail is a picture [height, width, 3]; got {list(image.shape)}")
-    values = np.nan_to_num(image[..., :3].detach().float().cpu().numpy()).clip(0, 1)
-    picture = Image.fromarray((values * 255).round().astype(np.uint8))
-    scale = side_px / max(picture.size)
-    size = tuple(max(1, round(side * scale)) for side in picture.size)
-    return picture.resize(size, Image.Resampling.LANCZOS if scale < 1 else Image.Resampling.BICUBIC)

@@ -5,10 +5,13 @@ from .conditioning import CombineConditioning, CompareConditioning, LoadConditio
 from .encode import InspectTokens, TextEncode, TextEncodeSDXL
 from .image import CompareImages, ExampleImage
 from .inpaint import CompositeInpaint, VAEEncodeInpaint
+from .judge import ImageGate, RankImages, SelectLatents
 from .latents import LatentDistribution, LatentInterpolate, SamplePrior
 from .lora import LoadLoRA
 from .lora_info import ConvertLoRA, LoRAInfo
 from .lora_stack import LoRAStack
+from .questions import RankTags, VisualQuestion
+from .similarity import ImageTextSimilarity
 from .text import LoadTextEncoder
 from .vae import LoadVAE, VAEDecode, VAEEncode
 
@@ -37,6 +40,12 @@ NODE_CLASS_MAPPINGS = {
     "CVL_LoRAStack": LoRAStack,
     "CVL_LoRAInfo": LoRAInfo,
     "CVL_ConvertLoRA": ConvertLoRA,
+    "CVL_ImageTextSimilarity": ImageTextSimilarity,
+    "CVL_RankImages": RankImages,
+    "CVL_SelectLatents": SelectLatents,
+    "CVL_ImageGate": ImageGate,
+    "CVL_VisualQuestion": VisualQuestion,
+    "CVL_RankTags": RankTags,
 }
 
 NODE_DISPLAY_NAME_MAPPINGS = {
@@ -64,4 +73,10 @@ NODE_DISPLAY_NAME_MAPPINGS = {
     "CVL_LoRAStack": "LoRA Stack (CVL)",
     "CVL_LoRAInfo": "LoRA Info (CVL)",
     "CVL_ConvertLoRA": "Convert LoRA (CVL)",
+    "CVL_ImageTextSimilarity": "Image-Text Similarity (CVL)",
+    "CVL_RankImages": "Rank Images (CVL)",
+    "CVL_SelectLatents": "Select Latents (CVL)",
+    "CVL_ImageGate": "Image Gate (CVL)",
+    "CVL_VisualQuestion": "Visual Question (CVL)",
+    "CVL_RankTags": "Rank Tags (CVL)",
 }

@@ -26,6 +26,7 @@ from ...lora.fusing import Change
 from ...lora.mmdit import Place
 from ...vae_core.autoencoder import Posterior
 from . import data_folders, vae_running
+from .absence import Absent
 from .patching import part_norms, with_patches
 from .prompt_encoding import How, StandIn, TextEncoders, as_pairs, inference, stand_in, with_stand_ins
 from .standalone_text import logit_scale, text_features, text_owner
@@ -120,8 +121,8 @@ def progress(total: int) -> Callable[[int, int], None]:
     return _place.on_step
 
 
-def absent(why: str) -> object:
-    return None
+def absent(why: str | None) -> object:
+    return Absent(why)
 
 
 def _device() -> torch.device:
