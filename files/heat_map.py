@@ -57,7 +57,9 @@ def heat_map(values: Tensor, rows: Axis, columns: Axis, title: str, *, diagonal:
     counts = [(len(places), len(axis.names), what)
               for places, axis, what in zip(shown, (rows, columns), ("rows", "columns"))]  # fmt: skip
     left_out = [f"{drawn} of {there} {what}" for drawn, there, what in counts if drawn < there]
-    return _drawn(values, axes, best, title + (f" ({', '.join(left_out)}: the highest)" if left_out else ""))
+    finite = judged[judged.isfinite()].tolist() or values[values.isfinite()].tolist() or [0.0]
+    title += f" ({', '.join(left_out)}: the highest)" if left_out else ""
+    return _drawn(values, axes, best, (min(finite), max(finite)), title)
 
 
 def stacked(pictures: Sequence[Tensor]) -> Tensor:
@@ -79,20 +81,19 @@ def _bests(judged: Tensor) -> list[int | None]:
     return [at if math.isfinite(value) else None for value, at in zip(most.tolist(), place.tolist())]
 
 
-def _drawn(values: Tensor, axes: list[Axis], best: list[list[int | None]], title: str) -> Tensor:
+def _drawn(
+    values: Tensor, axes: list[Axis], best: list[list[int | None]], span: tuple[float, float], title: str
+) -> Tensor:
     layout = _planned(axes)
     canvas = Image.new("RGB", layout.size, _BACKGROUND)
     draw = ImageDraw.Draw(canvas)
     font = ImageFont.load_default(16)
     draw.text((_MARGIN_PX, _MARGIN_PX), fitted(draw, title, font, layout.size[0] - 2 * _MARGIN_PX), _TEXT, font)
-    numbers = values.double().tolist()
-    finite = [value for row in numbers for value in row if math.isfinite(value)]
-    low, high = (min(finite), max(finite)) if finite else (0.0, 0.0)
-    _draw_cells(draw, layout, numbers, (low, high))
+    _draw_cells(draw, layout, values.tolist(), span)
     _draw_marks(draw, layout, best)
     _draw_rows(canvas, draw, layout, axes[0])
     _draw_columns(canvas, draw, layout, axes[1])
-    _draw_legend(canvas, draw, layout, (low, high))
+    _draw_legend(draw, layout, span)
     return as_image(canvas)
 
 
@@ -104,9 +105,16 @@ def _planned(axes: list[Axis]) -> _Layout:
     for axis in axes:
         widest = max(font.getlength(" ".join(name[:200].split())) for name in axis.names)
         rooms.append(min(_NAMES_PX, round(widest)) + 10 + (cell if axis.pictures is not None else 0))
+    if _are_short(axes[1], cell, font):
+        rooms[1] = 24 + (cell if axes[1].pictures is not None else 0)
     left, top = _MARGIN_PX + rooms[0], _MARGIN_PX + 34 + rooms[1]
     width = max(_NARROWEST_PX, left + counts[1] * cell + _MARGIN_PX)
     return _Layout(cell, left, top, (width, top + counts[0] * cell + 70))
+
+
+def _are_short(axis: Axis, cell: int, font) -> bool:
+    """Whether every name can stand upright over its column."""
+    return max(font.getlength(name) for name in axis.names) <= cell - 4
 
 
 def _name_px(cell: int) -> int:
@@ -135,7 +143,8 @@ def _short(value: float, cell: int) -> str:
 
 def _colour(value: float, span: tuple[float, float]) -> tuple[int, int, int]:
     low, high = span
-    place = (value - low) / (high - low) * (len(_COLOURS) - 1) if high > low else 1.0
+    share = min(max((value - low) / (high - low), 0.0), 1.0) if high > low else 0.5
+    place = share * (len(_COLOURS) - 1)
     index = min(int(place), len(_COLOURS) - 2)
     return tuple(round(a + (b - a) * (place - index)) for a, b in zip(_COLOURS[index], _COLOURS[index + 1]))
 
@@ -168,13 +177,17 @@ def _draw_rows(canvas: Image.Image, draw: ImageDraw.ImageDraw, layout: _Layout, 
 
 
 def _draw_columns(canvas: Image.Image, draw: ImageDraw.ImageDraw, layout: _Layout, axis: Axis) -> None:
-    """Names are turned, to be read from below."""
+    """Names longer than a cell are turned, to be read from below."""
     font = ImageFont.load_default(_name_px(layout.cell))
+    short = _are_short(axis, layout.cell, font)
     for column, name in enumerate(axis.names):
         x, y = layout.left + column * layout.cell, layout.top - 4
         if axis.pictures is not None:
             _paste(canvas, axis.pictures[column], (x, layout.top - layout.cell - 2), layout.cell)
             y -= layout.cell
+        if short:
+            draw.text((x + layout.cell / 2, y - 2), name, _TEXT, font, anchor="mb")
+            continue
         text = fitted(draw, name, font, _NAMES_PX)
         label = Image.new("RGB", (max(1, round(draw.textlength(text, font))), layout.cell), _BACKGROUND)
         ImageDraw.Draw(label).text((0, layout.cell / 2), text, _TEXT, font, anchor="lm")
@@ -187,7 +200,7 @@ def _paste(canvas: Image.Image, picture: Tensor, place: tuple[int, int], side: i
     canvas.paste(small, (place[0] + (side - small.width) // 2, place[1] + (side - small.height) // 2))
 
 
-def _draw_legend(canvas: Image.Image, draw: ImageDraw.ImageDraw, layout: _Layout, span: tuple[float, float]) -> None:
+def _draw_legend(draw: ImageDraw.ImageDraw, layout: _Layout, span: tuple[float, float]) -> None:
     font = ImageFont.load_default(13)
     x, y = _MARGIN_PX, layout.size[1] - 56
     for place in range(120):

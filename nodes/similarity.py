@@ -109,7 +109,8 @@ def _axis(image) -> Axis:
 def _told_lines(data: dict) -> list[str]:
     lines = []
     if "texts" in data:
-        lines += [f"#{place}: {'none' if best is None else best}" for place, best in enumerate(data["texts"]["best_for_images"][:16])]
+        lines += [f"#{place}: {'none' if best is None else best}"
+                  for place, best in enumerate(data["texts"]["best_for_images"][:16])]  # fmt: skip
     if "images" in data:
         of = "" if data["images"]["of"] == "the same batch" else " of image_b"
         lines += [f"#{place}: nearest is {'none' if best is None else f'#{best}{of}'}"
