@@ -3,22 +3,22 @@
 import math
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
-
-from .thumbnails import as_image, fitted
-from .thumbnails import thumbnail as small
 
 MAX_BARS = 20
 _BACKGROUND, _TEXT, _FAINT = (250, 250, 250), (30, 30, 34), (226, 228, 234)
 _FIRST, _OTHERS = (37, 99, 170), (142, 172, 208)
 _MIN_WIDTH_PX = 240
+_MAX_LABEL = 400  # characters looked at; more can never be drawn
 
 
 def bar_chart(labels: Sequence[str], values: Sequence[float], title: str, *, width_px: int = 640,
-              thumbnail: Tensor | None = None) -> Tensor:
-    """Bars for values in 0..1, largest first; at most MAX_BARS of them, and a line that says how many more there are.
+              thumbnail: Tensor | None = None, more: int = 0) -> Tensor:
+    """Bars for values in 0..1, largest first; at most MAX_BARS of them, and a line that says how many more there are:
+    those left out, and `more` that are not among the values.
 
     The thumbnail, a picture [1, H, W, 3] or [H, W, 3] in 0..1, is put to the left of the bars.
 
@@ -34,11 +34,11 @@ def bar_chart(labels: Sequence[str], values: Sequence[float], title: str, *, wid
     if width_px < _MIN_WIDTH_PX:
         raise ValueError(f"a chart needs a width of {_MIN_WIDTH_PX} pixels or more; got {width_px}")
     ranked = sorted(zip(labels, values), key=lambda pair: -pair[1])
-    shown, more = ranked[:MAX_BARS], len(ranked) - MAX_BARS
+    shown, more = ranked[:MAX_BARS], more + max(0, len(ranked) - MAX_BARS)
     size = max(12, min(22, round(width_px / 36)))
     row, gap = round(size * 1.7), round(size * 0.8)
     font, large = ImageFont.load_default(size), ImageFont.load_default(round(size * 1.2))
-    picture = small(thumbnail, min(width_px // 4, 12 * row)) if thumbnail is not None else None
+    picture = within_square(thumbnail, min(width_px // 4, 12 * row)) if thumbnail is not None else None
     top = gap + round(size * 2.0)
     height = top + row * (len(shown) + (more > 0)) + gap
     if picture is not None:
@@ -53,10 +53,11 @@ def bar_chart(labels: Sequence[str], values: Sequence[float], title: str, *, wid
     _bars(draw, shown, font, (left, top, width_px - gap, row))
     if more > 0:
         draw.text((left, top + row * len(shown) + row // 2), f"and {more} more", _TEXT, font, anchor="lm")
-    return as_image(canvas)
+    return torch.from_numpy(np.array(canvas).astype(np.float32) / 255.0)[None]
 
 
-def bar_charts(charts: Sequence[tuple[str, Mapping[str, float]]], images: Tensor, *, width_px: int = 640) -> Tensor:
+def bar_charts(charts: Sequence[tuple[str, Mapping[str, float]]], images: Tensor, *, width_px: int = 640,
+               more: int = 0) -> Tensor:
     """One chart for each picture of a batch: its title, its values in 0..1 by label, the picture as thumbnail.
 
     N charts of as many bars each, and images [N, H, W, 3] in 0..1 -> [N, H', width_px, 3] in 0..1
@@ -64,7 +65,8 @@ def bar_charts(charts: Sequence[tuple[str, Mapping[str, float]]], images: Tensor
     if len(charts) != len(images) or len({len(values) for _, values in charts}) != 1:
         raise ValueError(f"one chart for each picture was expected, all with as many bars; got {len(charts)} charts of "
                          f"{[len(values) for _, values in charts][:5]} bars for {len(images)} pictures")
-    drawn = [bar_chart(list(values), list(values.values()), title, width_px=width_px, thumbnail=image)
+    drawn = [bar_chart(list(values), list(values.values()), title, width_px=width_px, thumbnail=image,
+                       more=more)
              for (title, values), image in zip(charts, images)]
     return torch.cat(drawn)
 
@@ -84,3 +86,25 @@ def _bars(draw: ImageDraw.ImageDraw, rows: list[tuple[str, float]], font, place:
         if filled:
             draw.rectangle((begin, y + row // 6, begin + filled, y + row - row // 6), _OTHERS if index else _FIRST)
         draw.text((right, y + row // 2), f"{100 * value:.1f} %", _TEXT, font, anchor="rm")
+
+
+def fitted(draw: ImageDraw.ImageDraw, text: str, font, width_px: float) -> str:
+    """The text on one line, cut with an ellipsis where it is too long."""
+    text = " ".join(text[:_MAX_LABEL].split())
+    if draw.textlength(text, font) <= width_px:
+        return text
+    while text and draw.textlength(text.rstrip() + "…", font) > width_px:
+        text = text[:-1]
+    return text.rstrip() + "…"
+
+
+def within_square(image: Tensor, side_px: int) -> Image.Image:
+    """The picture within a square of side_px."""
+    image = image[0] if image.ndim == 4 else image
+    if image.ndim != 3 or image.shape[-1] < 3 or not image.numel():
+        raise ValueError(f"a thumbnail is a picture [height, width, 3]; got {list(image.shape)}")
+    values = np.nan_to_num(image[..., :3].detach().float().cpu().numpy()).clip(0, 1)
+    picture = Image.fromarray((values * 255).round().astype(np.uint8))
+    scale = side_px / max(picture.size)
+    size = tuple(max(1, round(side * scale)) for side in picture.size)
+    return picture.resize(size, Image.Resampling.LANCZOS if scale < 1 else Image.Resampling.BICUBIC)

@@ -4,11 +4,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from .thumbnails import as_image, fitted, thumbnail
+from .chart import fitted, within_square
 
 MOST = 64  # rows, and columns; the best of more are drawn
 _BACKGROUND, _TEXT, _FAINT, _MISSING = (250, 250, 250), (30, 30, 34), (120, 124, 134), (214, 214, 214)
@@ -94,7 +95,7 @@ def _drawn(
     _draw_rows(canvas, draw, layout, axes[0])
     _draw_columns(canvas, draw, layout, axes[1])
     _draw_legend(draw, layout, span)
-    return as_image(canvas)
+    return torch.from_numpy(np.array(canvas).astype(np.float32) / 255.0)[None]
 
 
 def _planned(axes: list[Axis]) -> _Layout:
@@ -196,7 +197,7 @@ def _draw_columns(canvas: Image.Image, draw: ImageDraw.ImageDraw, layout: _Layou
 
 
 def _paste(canvas: Image.Image, picture: Tensor, place: tuple[int, int], side: int) -> None:
-    small = thumbnail(picture, side - 4)
+    small = within_square(picture, side - 4)
     canvas.paste(small, (place[0] + (side - small.width) // 2, place[1] + (side - small.height) // 2))
 
 

@@ -3,10 +3,12 @@
 import math
 from collections.abc import Sequence
 
+import numpy as np
+import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from .thumbnails import as_image, fitted, thumbnail
+from .chart import fitted, within_square
 
 MOST = 64
 _BACKGROUND, _TEXT, _FAINT = (250, 250, 250), (30, 30, 34), (120, 124, 134)
@@ -44,14 +46,14 @@ def rank_sheet(
         text = fitted(draw, f"{rank + 1}.  {score}", font, _TILE_PX - 40)
         draw.text((x, y + _TILE_PX + _LINE_PX / 2), text, _TEXT if place in kept else _FAINT, font, anchor="lm")
         draw.text((x + _TILE_PX, y + _TILE_PX + _LINE_PX / 2), f"#{place}", _FAINT, font, anchor="rm")
-    return as_image(canvas)
+    return torch.from_numpy(np.array(canvas).astype(np.float32) / 255.0)[None]
 
 
 def _draw_tile(
     canvas: Image.Image, draw: ImageDraw.ImageDraw, image: Tensor, corner: tuple[int, int], kept: bool
 ) -> None:
     x, y = corner
-    small = thumbnail(image, _TILE_PX - 10)
+    small = within_square(image, _TILE_PX - 10)
     if not kept:
         small = Image.blend(small, Image.new("RGB", small.size, _BACKGROUND), 0.45)
     canvas.paste(small, (x + (_TILE_PX - small.width) // 2, y + (_TILE_PX - small.height) // 2))

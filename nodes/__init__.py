@@ -1,6 +1,6 @@
 """The nodes and the names they are saved under. An id is for ever; inputs are only ever appended."""
 
-from .clip import LoadCLIPModel, ZeroShotClassify
+from .clip import LoadCLIPModel
 from .conditioning import CombineConditioning, CompareConditioning, LoadConditioning, SaveConditioning
 from .encode import InspectTokens, TextEncode, TextEncodeSDXL
 from .image import CompareImages, ExampleImage
@@ -14,6 +14,7 @@ from .questions import RankTags, VisualQuestion
 from .similarity import ImageTextSimilarity
 from .text import LoadTextEncoder
 from .vae import LoadVAE, VAEDecode, VAEEncode
+from .zero_shot import ZeroShotClassify
 
 NODE_CLASS_MAPPINGS = {
     "CVL_LoadTextEncoder": LoadTextEncoder,

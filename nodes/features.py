@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ..clip_core import zero_shot
 from ..clip_core.text_features import TextCache
-from .checks import check_image
+from .checks import check_image, check_numbers
 from .host import host
 
 MODEL_TYPES = "CVL_CLIP_MODEL,CLIP_VISION"  # of an input `clip_model`; a CLIP_VISION wants an input `clip` beside it
@@ -31,9 +31,10 @@ def pictures(clip_model, image, on_step: OnStep | None = None):
     """Features of a batch [B, H, W, 3 or 4] in 0..1 -> [B, E] float32 on the CPU, rows of length 1.
 
     Raises:
-        ValueError: that is no batch of pictures.
+        ValueError: that is no batch of pictures, or has values that are no numbers.
     """
     check_image(image)
+    check_numbers(image, "this IMAGE")
     network = host.clip_network(clip_model)
     return zero_shot.picture_features(network, image[..., :3], device=host.device_of(network), on_step=on_step)
 
@@ -48,6 +49,28 @@ def texts(clip_model, clip, texts: Sequence[str], on_step: OnStep | None = None)
     found = TEXTS.features(owner, texts, lambda missing: host.text_features(clip_model, clip, missing, on_step))
     notes = tuple(f"{_short(text)!r}: {n} tokens too long, the end was cut" for text, n in zip(texts, found.cut) if n)
     return Texts(found.features, notes, found.cut)
+
+
+def points(clip_model, clip, labels: Sequence[zero_shot.Label], templates: Sequence[str]):
+    """The points of labels in templates [N, E], and notes on what was cut."""
+    notes: list[str] = []
+
+    def encode(sentences, on_step):
+        found = texts(clip_model, clip, sentences, on_step)
+        notes.extend(found.notes)
+        return found.features
+
+    on_step = host.progress(1)
+    return zero_shot.class_features(labels, templates, encode, on_step), zero_shot.some_of(notes)
+
+
+def scale_and_note(clip_model, wanted: float = 0.0) -> tuple[float, list[str]]:
+    """`wanted`, or for 0 the model's own scale; and a note where it has none."""
+    if wanted:
+        return wanted, []
+    learned = host.logit_scale(clip_model)
+    note = f"a CLIP_VISION has no logit scale of its own: {PUBLISHED_SCALE:g} was taken, where published CLIPs stand"
+    return scale(clip_model), [note] if learned is None else []
 
 
 def scale(clip_model) -> float:

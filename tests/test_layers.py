@@ -37,7 +37,7 @@ STANDARD = set(__import__("sys").stdlib_module_names)
 READING_ORDER = {  # inside a core a file imports only from files above it
     "clip_core": (
         "config tokenizer families prompt a1111 oddities dialects splits chunks conditioning embeddings layers text "
-        "vision model shared_prefixes text_features rows cache masked emphasis encode preprocess zero_shot "
+        "vision model shared_prefixes text_features rows cache masked emphasis encode preprocess templates zero_shot "
         "word_list english questions ranking foreign layouts sizes recipe checkpoint"
     ).split(),
     "vae_core": (

@@ -45,7 +45,8 @@ def _input(name: str, kind: str | list[str], group: str) -> dict:
 def breaks(saved: Face, now: Face) -> list[str]:
     """What of a face has changed so that a workflow saved with it would break; empty: only allowed things were added.
 
-    Allowed are new optional inputs behind all others, new outputs behind all others, and new menu entries.
+    Allowed are new optional inputs behind all others, new outputs behind all others, new menu entries, and
+    further types that an input takes.
     """
     found = []
     there = {entry["name"] for entry in now["inputs"]}
@@ -55,9 +56,10 @@ def breaks(saved: Face, now: Face) -> list[str]:
             what = "has moved" if old["name"] in there else "is gone"
             found.append(f"input {old['name']} was number {place + 1} and {what}")
             continue
-        found += [
-            f"input {old['name']} was {old[key]} and is {new[key]}" for key in ("type", "group") if new[key] != old[key]
-        ]
+        if not set(old["type"].split(",")) <= set(new["type"].split(",")):  # "A,B" takes both
+            found.append(f"input {old['name']} was {old['type']} and is {new['type']}")
+        if new["group"] != old["group"]:
+            found.append(f"input {old['name']} was {old['group']} and is {new['group']}")
         lost = [option for option in old.get("options", []) if option not in new.get("options", [])]
         found += [f"input {old['name']} has lost its option {option!r}" for option in lost if new["type"] == "COMBO"]
     before = {entry["name"] for entry in saved["inputs"]}

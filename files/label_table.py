@@ -1,0 +1,71 @@
+"""A batch of pictures with their best labels, as one picture: a row for each, its thumbnail first."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from .chart import fitted, within_square
+
+MAX_ROWS, MAX_COLUMNS = 50, 10
+_BACKGROUND, _TEXT, _FAINT, _LINE = (250, 250, 250), (30, 30, 34), (226, 228, 234), (214, 216, 222)
+_FIRST, _OTHERS = (37, 99, 170), (142, 172, 208)
+_THUMBNAIL_PX, _CELL_PX, _GAP_PX, _FONT_PX = 96, 148, 12, 14
+
+
+def label_table(images: Tensor, ranked: Sequence[Sequence[tuple[str, float]]], titles: Sequence[str]) -> Tensor:
+    """The k best labels of each picture with their shares in 0..1, best first, and a title over each row.
+
+    Of more than MAX_ROWS pictures or MAX_COLUMNS labels the first are drawn, and a line says how many more there are.
+
+    images [B, H, W, 3 or 4] in 0..1 and B rows of labels -> [1, H', W', 3] in 0..1
+
+    Raises:
+        ValueError: as many rows as pictures are not there, or a row without labels.
+    """
+    if not len(images) or not len(images) == len(ranked) == len(titles) or not all(ranked):
+        raise ValueError(
+            f"a table needs a row of labels for each picture; got {len(images)} pictures and {len(ranked)} rows"
+        )
+    columns = min(MAX_COLUMNS, max(map(len, ranked)))
+    rows = min(MAX_ROWS, len(images))
+    more = _more(len(images) - rows, max(map(len, ranked)) - columns)
+    height = _THUMBNAIL_PX + 2 * _GAP_PX
+    width = _THUMBNAIL_PX + 2 * _GAP_PX + columns * (_CELL_PX + _GAP_PX)
+    canvas = Image.new("RGB", (width, rows * height + (2 * _FONT_PX if more else 0)), _BACKGROUND)
+    draw = ImageDraw.Draw(canvas)
+    font = ImageFont.load_default(_FONT_PX)
+    for number in range(rows):
+        top = number * height
+        if number:
+            draw.line((0, top, width, top), _LINE)
+        picture = within_square(images[number], _THUMBNAIL_PX)
+        canvas.paste(picture, (_GAP_PX + (_THUMBNAIL_PX - picture.width) // 2,
+                               top + _GAP_PX + (_THUMBNAIL_PX - picture.height) // 2))
+        left = _THUMBNAIL_PX + 2 * _GAP_PX
+        draw.text((left, top + _GAP_PX), fitted(draw, titles[number], font, width - left - _GAP_PX), _TEXT, font)
+        for place, (label, share) in enumerate(ranked[number][:columns]):
+            corner = left + place * (_CELL_PX + _GAP_PX), top + _GAP_PX + 2 * _FONT_PX
+            _cell(draw, font, corner, label, share, first=not place)
+    if more:
+        draw.text((_GAP_PX, rows * height + _FONT_PX), more, _TEXT, font, anchor="lm")
+    return torch.from_numpy(np.array(canvas).astype(np.float32) / 255.0)[None]
+
+
+def _cell(draw: ImageDraw.ImageDraw, font, place: tuple[int, int], label: str, share: float, *, first: bool) -> None:
+    """A label, its share as a number, and as a bar."""
+    left, top = place
+    draw.text((left, top), fitted(draw, label, font, _CELL_PX), _TEXT, font)
+    draw.text((left, top + 2 * _FONT_PX - 6), f"{100 * share:.1f} %", _TEXT, font)
+    bar = top + 4 * _FONT_PX - 10
+    draw.rectangle((left, bar, left + _CELL_PX, bar + 8), _FAINT)
+    filled = round(_CELL_PX * min(max(share, 0.0), 1.0))
+    if filled:
+        draw.rectangle((left, bar, left + filled, bar + 8), _FIRST if first else _OTHERS)
+
+
+def _more(pictures: int, labels: int) -> str:
+    said = [f"{pictures} more pictures"] * (pictures > 0) + [f"{labels} more labels each"] * (labels > 0)
+    return f"and {' and '.join(said)}" if said else ""
