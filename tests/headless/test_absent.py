@@ -1,4 +1,4 @@
-"""A wire with nothing on it: the node after it does not run and says why, those after that are silent, the rest runs."""
+"""A wire with nothing on it: the node after it does not run and says why, the next are silent, the rest runs."""
 
 import json
 
@@ -29,8 +29,8 @@ class Nothing:
 PROMPT = {
     "1": {"class_type": "Nothing", "inputs": {"why": True}},
     "2": {"class_type": "ImageInvert", "inputs": {"image": ["1", 0]}},
-    "3": {"class_type": "SaveImage", "inputs": {"images": ["2", 0]}},
-    "4": {"class_type": "SaveImage", "inputs": {"images": ["1", 0]}},
+    "3": {"class_type": "SaveImage", "inputs": {"images": ["2", 0], "filename_prefix": "x"}},
+    "4": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "x"}},
     "5": {"class_type": "PreviewAny", "inputs": {"source": ["1", 2]}},
     "6": {"class_type": "Join", "inputs": {"words": ["1", 1], "glue": "-"}},
     "7": {"class_type": "Split", "inputs": {"text": ["1", 1]}},
