@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import torch
 
+from ..nodes.host.absence import Absent
 from .graph import NodeFailure, Prompt, label, link_of
 
 Outputs = list[list]  # for each output of a node, the list of its values
@@ -77,6 +78,11 @@ def _run(node_class: type, inputs: dict[str, list], hidden: dict[str, object]) -
                  for index in range(count)]
     results, uis = [], []
     for arguments in calls:
+        absent = _absent(arguments)
+        if absent is not None:
+            results.append((Absent(None),) * len(node_class.RETURN_TYPES))
+            uis.append({} if absent.why is None else {"text": [f"did not run: {absent.why}"]})
+            continue
         answer = function(**arguments)
         if inspect.isawaitable(answer):
             answer = asyncio.run(_wait(answer))
@@ -84,6 +90,12 @@ def _run(node_class: type, inputs: dict[str, list], hidden: dict[str, object]) -
         results.append(result)
         uis.append(ui)
     return _merged(node_class, results), _merged_ui(uis)
+
+
+def _absent(arguments: Mapping[str, object]) -> Absent | None:
+    """The first input that has nothing to carry, if any (ComfyUI: execution.py, ExecutionBlocker)."""
+    values = [one for value in arguments.values() for one in (value if isinstance(value, list) else [value])]
+    return next((value for value in values if isinstance(value, Absent)), None)
 
 
 async def _wait(answer) -> object:
@@ -110,7 +122,8 @@ def _merged(node_class: type, results: list[tuple]) -> Outputs:
     merged: Outputs = []
     for slot in range(len(node_class.RETURN_TYPES)):
         if is_list[slot]:
-            merged.append([value for result in results for value in result[slot]])
+            lists = [[found] if isinstance(found, Absent) else found for found in (result[slot] for result in results)]
+            merged.append([value for found in lists for value in found])
         else:
             merged.append([result[slot] for result in results])
     return merged

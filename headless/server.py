@@ -141,6 +141,9 @@ class Client:
                 progress.step(data.get("value") or 0, data.get("max") or 0)
             elif kind == "executed" and data.get("output"):
                 outputs[node] = data["output"]
+            elif kind == "execution_error" and data.get("exception_type") == "ExecutionBlocked":  # it goes on
+                why = str(data.get("exception_message")).removeprefix("Execution Blocked: ")
+                outputs[node] = {"text": [f"did not run: {why}"]}
             elif kind == "execution_error":
                 raise NodeFailure(f"{_name(prompt, node)} failed: {data.get('exception_type')}: "
                                   f"{data.get('exception_message')}")

@@ -6,11 +6,14 @@ from .encode import InspectTokens, TextEncode, TextEncodeSDXL
 from .image import CompareImages, ExampleImage
 from .image_encode import EncodeImage
 from .inpaint import CompositeInpaint, VAEEncodeInpaint
+from .judge import ImageGate, RankImages, SelectLatents
 from .latents import LatentDistribution, LatentInterpolate, SamplePrior
 from .lora import LoadLoRA
 from .lora_info import ConvertLoRA, LoRAInfo
 from .lora_stack import LoRAStack
 from .search import FindDuplicates, IndexFolder, SearchImages
+from .questions import RankTags, VisualQuestion
+from .similarity import ImageTextSimilarity
 from .text import LoadTextEncoder
 from .vae import LoadVAE, VAEDecode, VAEEncode
 from .zero_shot import ZeroShotClassify
@@ -44,6 +47,12 @@ NODE_CLASS_MAPPINGS = {
     "CVL_IndexFolder": IndexFolder,
     "CVL_SearchImages": SearchImages,
     "CVL_FindDuplicates": FindDuplicates,
+    "CVL_ImageTextSimilarity": ImageTextSimilarity,
+    "CVL_RankImages": RankImages,
+    "CVL_SelectLatents": SelectLatents,
+    "CVL_ImageGate": ImageGate,
+    "CVL_VisualQuestion": VisualQuestion,
+    "CVL_RankTags": RankTags,
 }
 
 NODE_DISPLAY_NAME_MAPPINGS = {
@@ -75,4 +84,10 @@ NODE_DISPLAY_NAME_MAPPINGS = {
     "CVL_IndexFolder": "Index Folder (CVL)",
     "CVL_SearchImages": "Search Images (CVL)",
     "CVL_FindDuplicates": "Find Duplicates (CVL)",
+    "CVL_ImageTextSimilarity": "Image-Text Similarity (CVL)",
+    "CVL_RankImages": "Rank Images (CVL)",
+    "CVL_SelectLatents": "Select Latents (CVL)",
+    "CVL_ImageGate": "Image Gate (CVL)",
+    "CVL_VisualQuestion": "Visual Question (CVL)",
+    "CVL_RankTags": "Rank Tags (CVL)",
 }

@@ -38,11 +38,12 @@ READING_ORDER = {  # inside a core a file imports only from files above it
     "clip_core": (
         "config tokenizer families prompt a1111 oddities dialects splits chunks conditioning embeddings layers text "
         "class_token vision model shared_prefixes text_features rows cache masked emphasis encode preprocess "
-        "image_features search templates zero_shot foreign layouts sizes recipe checkpoint"
+        "image_features search templates zero_shot word_list english questions ranking foreign layouts sizes recipe "
+        "checkpoint"
     ).split(),
     "vae_core": (
-        "config norms layers tiles sweeps autoencoder tiny tiled_kl tiled_tiny tiled memory quality latents inpaint "
-        "refused layouts tiny_layouts checkpoint"
+        "config norms layers tiles sweeps autoencoder tiny tiled_kl tiled_tiny tiled memory quality latents batches "
+        "inpaint refused layouts tiny_layouts checkpoint"
     ).split(),
     "lora": (
         "adapters hadamard kronecker orthogonal magnitude low_rank fusing mmdit names suffixes adapter_config building "

@@ -60,7 +60,7 @@ def save_preview(image: Tensor, prefix: str) -> list[dict[str, str]]:
     return entries
 
 
-def absent(why: str) -> object:
+def absent(why: str | None) -> object:
     from comfy_execution.graph_utils import ExecutionBlocker
 
     return ExecutionBlocker(why)

@@ -82,8 +82,8 @@ class Host(Protocol):
     def progress(self, total: int) -> Callable[[int, int], None]:
         """`on_step(done, total)`: moves the bar, and raises when the user has cancelled."""
 
-    def absent(self, why: str) -> object:
-        """What an output carries that nothing was connected for: its consumer is told `why`."""
+    def absent(self, why: str | None) -> object:
+        """What an output carries that has nothing to carry: its consumers do not run, and say `why` if given."""
 
     def make_clip(
         self,

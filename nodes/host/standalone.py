@@ -24,6 +24,7 @@ from ...files.images import next_path, write_png
 from ...lora.fusing import Change
 from ...lora.mmdit import Place
 from . import data_folders
+from .absence import Absent
 from .patching import part_norms, with_patches
 from .prompt_encoding import How, StandIn, TextEncoders, as_pairs, inference, stand_in, with_stand_ins
 from .standalone_place import _place, device, progress, set_place
@@ -101,8 +102,8 @@ def saves_workflow() -> bool:
     return True
 
 
-def absent(why: str) -> object:
-    return None
+def absent(why: str | None) -> object:
+    return Absent(why)
 
 
 @dataclass(frozen=True)

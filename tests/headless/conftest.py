@@ -206,6 +206,10 @@ class Fake:
         if self.ending == "error":
             await say("execution_error", node_id="2", node_type="Sampler", exception_type="RuntimeError",
                       exception_message="out of memory\ntry less", traceback=[])
+        elif self.ending == "blocked":
+            await say("execution_error", node_id="2", node_type="Sampler", exception_type="ExecutionBlocked",
+                      exception_message="Execution Blocked: Nothing has no pictures", traceback=[])
+            self.tasks.add(asyncio.ensure_future(self.finish(number, say)))
         elif self.ending == "stopped":
             await say("execution_interrupted", node_id="2")
         elif self.ending == "lost":

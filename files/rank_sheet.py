@@ -1,0 +1,60 @@
+"""Ranked pictures side by side: the best first, each with its rank, its place in the batch and its score."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from .chart import fitted, within_square
+
+MOST = 64
+_BACKGROUND, _TEXT, _FAINT = (250, 250, 250), (30, 30, 34), (120, 124, 134)
+_KEPT, _LEFT = (30, 140, 60), (190, 194, 202)
+_TILE_PX, _GAP_PX, _LINE_PX = 176, 12, 22
+
+
+def rank_sheet(
+    images: Tensor, order: Sequence[int], scores: Sequence[float], kept: Sequence[int], title: str
+) -> Tensor:
+    """The first MOST pictures of `order`; those kept are framed in green, the others pale. A NaN score is "no score".
+
+    images [B, H, W, 3] in 0..1, order and kept places in it, a score for each picture -> [1, H', W', 3] in 0..1
+
+    Raises:
+        ValueError: nothing to show, or not a score for each picture.
+    """
+    if not len(order) or len(scores) != len(images):
+        raise ValueError(f"a sheet needs pictures, and a score for each; got {len(order)} of {len(images)} pictures "
+                         f"and {len(scores)} scores")
+    shown, more = list(order[:MOST]), len(order) - MOST
+    columns = max(2, min(8, math.ceil(math.sqrt(len(shown) * 1.6))))
+    rows = math.ceil(len(shown) / columns)
+    head = _GAP_PX * 2 + _LINE_PX
+    step_x, step_y = _TILE_PX + _GAP_PX, _TILE_PX + _LINE_PX + _GAP_PX
+    canvas = Image.new("RGB", (_GAP_PX + columns * step_x, head + rows * step_y), _BACKGROUND)
+    draw = ImageDraw.Draw(canvas)
+    font, large = ImageFont.load_default(14), ImageFont.load_default(17)
+    title += f"; {more} more" if more > 0 else ""
+    draw.text((_GAP_PX, _GAP_PX), fitted(draw, title, large, canvas.width - 2 * _GAP_PX), _TEXT, large)
+    for rank, place in enumerate(shown):
+        x, y = _GAP_PX + rank % columns * step_x, head + rank // columns * step_y
+        _draw_tile(canvas, draw, images[place], (x, y), place in kept)
+        score = "no score" if math.isnan(scores[place]) else f"{scores[place]:.4f}"
+        text = fitted(draw, f"{rank + 1}.  {score}", font, _TILE_PX - 40)
+        draw.text((x, y + _TILE_PX + _LINE_PX / 2), text, _TEXT if place in kept else _FAINT, font, anchor="lm")
+        draw.text((x + _TILE_PX, y + _TILE_PX + _LINE_PX / 2), f"#{place}", _FAINT, font, anchor="rm")
+    return torch.from_numpy(np.array(canvas).astype(np.float32) / 255.0)[None]
+
+
+def _draw_tile(
+    canvas: Image.Image, draw: ImageDraw.ImageDraw, image: Tensor, corner: tuple[int, int], kept: bool
+) -> None:
+    x, y = corner
+    small = within_square(image, _TILE_PX - 10)
+    if not kept:
+        small = Image.blend(small, Image.new("RGB", small.size, _BACKGROUND), 0.45)
+    canvas.paste(small, (x + (_TILE_PX - small.width) // 2, y + (_TILE_PX - small.height) // 2))
+    draw.rectangle((x, y, x + _TILE_PX - 1, y + _TILE_PX - 1), outline=_KEPT if kept else _LEFT, width=4 if kept else 1)
