@@ -11,8 +11,8 @@ from .latents import LatentDistribution, LatentInterpolate, SamplePrior
 from .lora import LoadLoRA
 from .lora_info import ConvertLoRA, LoRAInfo
 from .lora_stack import LoRAStack
-from .search import FindDuplicates, IndexFolder, SearchImages
 from .questions import RankTags, VisualQuestion
+from .search import FindDuplicates, IndexFolder, SearchImages
 from .similarity import ImageTextSimilarity
 from .text import LoadTextEncoder
 from .vae import LoadVAE, VAEDecode, VAEEncode
