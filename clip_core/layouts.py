@@ -2,7 +2,8 @@
 
 Two ways of naming are read, under any prefix:
 - "hf": Hugging Face's, which are ours, with or without `text_model.` or `vision_model.` in front;
-- "openai": OpenAI's and open_clip's flat names (`transformer.resblocks.0.attn.in_proj_weight`).
+- "openai": OpenAI's and open_clip's flat names (`transformer.resblocks.0.attn.in_proj_weight`). Those of its ResNets
+  are ours, as nobody has others.
 """
 
 from __future__ import annotations
@@ -55,6 +56,13 @@ _OURS = {
     "text": rf"embeddings\.\w+\.weight|{_OUR_BLOCK}|final_layer_norm\.(weight|bias)",
     "vision": rf"embeddings\.(class_embedding|\w+\.weight)|{_OUR_BLOCK}|(pre_|post_)lay\w+\.(weight|bias)",
 }
+_NORM = r"(weight|bias|running_mean|running_var)"
+_RESNET = (
+    rf"(layer[1-4]\.\d+\.)?(conv[123]\.weight|bn[123]\.{_NORM})"
+    rf"|layer[1-4]\.\d+\.downsample\.(0\.weight|1\.{_NORM})"
+    r"|attnpool\.(positional_embedding|[kqvc]_proj\.(weight|bias))"
+)
+_RESNET_ANCHOR = "attnpool.positional_embedding"
 _ANCHOR = {"text": "token_embedding.weight", "vision": "class_embedding"}  # each encoder has one
 _THIRDS = ("q_proj", "k_proj", "v_proj")  # the order in which in_proj holds them
 _LEFTOVERS = {
@@ -93,6 +101,7 @@ class Root:
 
     layout: str  # "hf" or "openai"
     prefix: str
+    resnet: bool = False
 
 
 def roots(names: Collection[str], half: str) -> list[Root]:
@@ -106,6 +115,9 @@ def roots(names: Collection[str], half: str) -> list[Root]:
             found.add(Root("hf", before.removesuffix("embeddings.").removesuffix(f"{half}_model.")))
         elif f"{before}transformer.resblocks.0.attn.in_proj_weight" in known:
             found.add(Root("openai", before))
+    if half == "vision":
+        places = (name.removesuffix(_RESNET_ANCHOR) for name in known if name.endswith(_RESNET_ANCHOR))
+        found |= {Root("openai", place, True) for place in places if f"{place}layer1.0.conv1.weight" in known}
     return sorted(found, key=lambda root: root.prefix)
 
 
@@ -116,7 +128,7 @@ def base(root: Root) -> str:
 
 def belong_together(text: Root, vision: Root) -> bool:
     """Whether two encoders are the halves of one CLIP."""
-    return text.layout == vision.layout and base(text) == base(vision)
+    return (text.layout == vision.layout or vision.resnet) and base(text) == base(vision)
 
 
 def origins(names: Iterable[str], root: Root, half: str) -> Origins:
@@ -134,12 +146,14 @@ def is_leftover(name: str) -> bool:
 
 
 def _read(name: str, root: Root, half: str) -> list[tuple[str, Origin]]:
-    projection = _projection(name, root, half)
+    projection = None if root.resnet else _projection(name, root, half)
     if projection:
         return [projection]
     if not name.startswith(root.prefix):
         return []
     own = name[len(root.prefix) :]
+    if root.resnet:
+        return [(f"visual.{own}", Origin(name))] if re.fullmatch(_RESNET, own) else []
     if root.layout == "hf":
         own = own.removeprefix(f"{half}_model.")
         return [(f"{half}_model.{own}", Origin(name))] if re.fullmatch(_OURS[half], own) else []

@@ -37,7 +37,8 @@ STANDARD = set(__import__("sys").stdlib_module_names)
 READING_ORDER = {  # inside a core a file imports only from files above it
     "clip_core": (
         "config tokenizer families prompt a1111 oddities dialects splits chunks conditioning embeddings layers text "
-        "vision model rows cache masked emphasis encode preprocess zero_shot foreign layouts sizes recipe checkpoint"
+        "vision resnet model rows cache masked emphasis encode preprocess zero_shot foreign layouts sizes recipe "
+        "checkpoint"
     ).split(),
     "vae_core": (
         "config norms layers tiles sweeps autoencoder tiny tiled_kl tiled_tiny tiled memory quality latents inpaint "
