@@ -208,12 +208,12 @@ def with_activation(config: CLIPConfig, activation: str) -> CLIPConfig:
     return replace(config, text=replace(config.text, activation=activation), vision=vision)
 
 
-_METADATA_KEY = "clip_config"
+METADATA_KEY = "clip_config"
 
 
 def to_metadata(config: CLIPConfig) -> dict[str, str]:
     """The config as an entry for a safetensors header: shapes do not tell activation, heads, mean and std."""
-    return {_METADATA_KEY: json.dumps(asdict(config), sort_keys=True)}
+    return {METADATA_KEY: json.dumps(asdict(config), sort_keys=True)}
 
 
 def from_metadata(metadata: Mapping[str, str]) -> CLIPConfig | None:
@@ -222,15 +222,15 @@ def from_metadata(metadata: Mapping[str, str]) -> CLIPConfig | None:
     Raises:
         ValueError: there is one, but it cannot be read.
     """
-    if _METADATA_KEY not in metadata:
+    if METADATA_KEY not in metadata:
         return None
     try:
-        fields = json.loads(metadata[_METADATA_KEY])
+        fields = json.loads(metadata[METADATA_KEY])
         text, vision = TextConfig(**fields["text"]), _vision_of(fields["vision"])
         return CLIPConfig(text, vision, tuple(fields["mean"]), tuple(fields["std"]), fields.get("resize", "crop"))
     except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
         raise ValueError(
-            f"the header's {_METADATA_KEY} cannot be read ({error}); save the model again, or remove the entry"
+            f"the header's {METADATA_KEY} cannot be read ({error}); save the model again, or remove the entry"
         ) from error
 
 

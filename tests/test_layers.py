@@ -38,7 +38,7 @@ READING_ORDER = {  # inside a core a file imports only from files above it
     "clip_core": (
         "config tokenizer families prompt a1111 oddities dialects splits chunks conditioning embeddings layers text "
         "vision resnet model rows cache masked emphasis encode preprocess zero_shot foreign layouts sizes recipe "
-        "checkpoint"
+        "checkpoint told"
     ).split(),
     "vae_core": (
         "config norms layers tiles sweeps autoencoder tiny tiled_kl tiled_tiny tiled memory quality latents inpaint "
