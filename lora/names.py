@@ -239,7 +239,7 @@ def _prefixes(owner: str, own: str, present: set[str]) -> tuple[list[str], list[
         return [f"lora_te{n}" for n in ([3, 2] if two_names else [place])], [f"text_encoder_{place}"]
     if own.startswith(("text_model.", "text_projection")):
         return ["lora_te"], ["text_encoder"]
-    if own.startswith(("vision_model.", "visual_projection")):
+    if own.startswith(("vision_model.", "visual_projection", "visual.")):
         return ["lora_vision"], ["image_encoder"]
     return ["lora"], []
 

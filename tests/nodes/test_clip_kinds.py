@@ -61,6 +61,26 @@ def test_a_resnet_is_loaded_and_classifies(place):
     assert best in ("a", "b") and json.loads(probabilities)["labels"] == ["a", "b"]
 
 
+def test_a_lora_reaches_a_resnet(place):
+    """Convolutions and the pooling by OpenAI's names; "vision" selects them."""
+    write_tensors(place.models / "clip_vision" / "rn.safetensors", resnet_state(), to_metadata(RESNET))
+    names = {"visual.layer4.0.conv3": (256, 64, 1, 1), "visual.attnpool.v_proj": (256, 256)}
+    tensors = {}
+    for name, (out, inside, *kernel) in names.items():
+        tensors[f"{name}.lora_A.weight"] = torch.full((2, inside, *kernel), 0.1)
+        tensors[f"{name}.lora_B.weight"] = torch.full((out, 2, *kernel), 0.1)
+    write_tensors(place.models / "loras" / "l.safetensors", tensors, {})
+    model = load(place, "rn.safetensors")[0]
+    node = place.node("CVL_LoadLoRA")
+    changed, report = (node.load("l.safetensors", 1.0, 1.0, clip_model=model)["result"][place] for place in (3, 2))
+    assert list(json.loads(report)["blocks"]) == ["vision"]
+    before, after = (host.clip_network(found).state_dict() for found in (model, changed))
+    assert {name for name in before if not before[name].equal(after[name])} == {f"{name}.weight" for name in names}
+    assert not torch.allclose(features(model), features(changed))
+    off = node.load("l.safetensors", 1.0, 1.0, clip_model=model, blocks="vision: 0")["result"][3]
+    assert features(off).equal(features(model))
+
+
 @pytest.mark.parametrize("kind", ["transformer", "resnet"])
 def test_an_archive_gives_the_features_of_the_same_tensors_in_a_plain_file(place, kind):
     state = tiny.seeded(CLIP(tiny.CLIP_CONFIG)) if kind == "transformer" else resnet_state()
