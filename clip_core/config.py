@@ -85,9 +85,9 @@ class ResNetConfig:
     embed: int
 
     def __post_init__(self):
-        if self.heads < 1 or (32 * self.width) % self.heads:
+        if self.heads < 1 or self.pooled_width % self.heads:
             raise ValueError(
-                f"image encoder: {self.heads} heads cannot share a width of {32 * self.width}; choose heads that "
+                f"image encoder: {self.heads} heads cannot share a width of {self.pooled_width}; choose heads that "
                 "divide it"
             )
         if self.width < 2 or self.width % 2 or len(self.blocks) != 4 or min(self.blocks) < 1:
@@ -97,6 +97,11 @@ class ResNetConfig:
             )
         if self.image_px < 32 or self.image_px % 32:
             raise ValueError(f"image encoder: a ResNet's pictures are a multiple of 32 px wide, not {self.image_px} px")
+
+    @property
+    def pooled_width(self) -> int:
+        """Channels after the last stage, which the pooling keeps."""
+        return 32 * self.width
 
     @property
     def grid(self) -> int:

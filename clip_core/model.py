@@ -1,7 +1,7 @@
 """CLIP: a text encoder and an image encoder into one space, and the scale that turns their cosines into logits.
 
-Tensor names are those of Hugging Face's CLIPModel; a ResNet, which that has not, is `visual`, with OpenAI's names.
-Source: Radford et al. 2021 (arXiv 2103.00020), figure 3; openai/CLIP clip/model.py `CLIP`.
+Tensor names are those of Hugging Face's CLIPModel, which has no ResNets; for theirs see `resnet`. Source: Radford et
+al. 2021 (arXiv 2103.00020), figure 3; openai/CLIP clip/model.py `CLIP`.
 """
 
 import math
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from .config import CLIPConfig, ResNetConfig
 from .layers import Operations, activation_dtype
-from .resnet import ResNet
+from .resnet import ResNet, resnet_projection
 from .text import TextOutput, TextTransformer, first_end, text_output
 from .vision import VisionOutput, VisionTransformer, vision_output
 
@@ -28,7 +28,8 @@ class CLIP(nn.Module):
         self.text_model = TextTransformer(text, operations, **placed)
         self.text_projection = operations.Linear(text.width, text.embed, bias=False, **placed)
         if isinstance(vision, ResNetConfig):
-            self.visual = ResNet(vision, operations, **placed)
+            self.vision_model = ResNet(vision, operations, **placed)
+            self.visual_projection = resnet_projection(vision, operations, **placed)
         else:
             self.vision_model = VisionTransformer(vision, operations, **placed)
             self.visual_projection = operations.Linear(vision.width, vision.embed, bias=False, **placed)
@@ -47,9 +48,7 @@ class CLIP(nn.Module):
         )
 
     def encode_image(self, pixels: Tensor, layer: int | None = None) -> VisionOutput:
-        """[B, 3, S, S] -> hidden states, pooled, projected; see CLIPVision.forward, or ResNet.forward"""
-        if isinstance(self.config.vision, ResNetConfig):
-            return self.visual(pixels, layer)
+        """[B, 3, S, S] -> hidden states, pooled, projected; see CLIPVision.forward, or ResNet.states"""
         return vision_output(self.vision_model, self.visual_projection, pixels, layer)
 
     def text_features(self, ids: Tensor) -> Tensor:
@@ -58,8 +57,6 @@ class CLIP(nn.Module):
 
     def image_features(self, pixels: Tensor) -> Tensor:
         """Projected, not normalised. [B, 3, S, S] -> [B, E]"""
-        if isinstance(self.config.vision, ResNetConfig):
-            return self.visual(pixels).projected
         return self.encode_image(pixels).projected
 
     def logits(self, image_features: Tensor, text_features: Tensor) -> Tensor:
@@ -89,8 +86,10 @@ def initialise_(model: CLIP, seed: int) -> CLIP:
         ValueError: the image encoder is a ResNet, whose statistics are read from files and not trained here.
     """
     if isinstance(model.config.vision, ResNetConfig):
-        raise ValueError("fresh weights are made for vision transformers, and this image encoder is a ResNet; "
-                         "load one, or train a vision transformer")
+        raise ValueError(
+            "fresh weights are made for vision transformers, and this image encoder is a ResNet; load its weights, or "
+            "train a vision transformer"
+        )
     draw = torch.Generator().manual_seed(seed)
 
     def normal_(tensor: Tensor, std: float) -> None:

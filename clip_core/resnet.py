@@ -1,7 +1,10 @@
 """The image encoder of CLIP's ResNets (RN50 to RN50x64): normalised pixels -> a map of features, pooled by attention.
 
 Unlike torchvision's ResNet it begins with three convolutions, halves pictures by averaging before the convolution that
-is to see less of them, and ends with attention from the mean of all places. Tensor names are OpenAI's, under `visual.`.
+is to see less of them, and ends with attention from the mean of all places. Tensor names are OpenAI's, but for
+`vision_model` where they have `visual`, and `visual_projection` where they have `visual.attnpool.c_proj`, so that both
+kinds of image encoder are used alike.
+
 Source: Radford et al. 2021 (arXiv 2103.00020), section 2.4; openai/CLIP clip/model.py `ModifiedResNet`.
 """
 
@@ -11,7 +14,7 @@ from torch import Tensor, nn
 
 from .config import ResNetConfig
 from .layers import Operations, activation_dtype, block_number
-from .vision import VisionOutput
+from .vision import VisionOutput, vision_output
 
 _STAGES = 4
 _GROWTH = 4  # a block's output is this many times as wide as its inside
@@ -74,28 +77,26 @@ class AttentionPool(nn.Module):
 
     def __init__(self, config: ResNetConfig, *, operations: Operations, device, dtype):
         super().__init__()
-        self.heads, width = config.heads, 32 * config.width
+        self.heads, width = config.heads, config.pooled_width
         placed = {"device": device, "dtype": dtype}
         self.positional_embedding = nn.Parameter(torch.zeros(config.grid**2 + 1, width, **placed))
         for name in ("k_proj", "q_proj", "v_proj"):
             setattr(self, name, operations.Linear(width, width, **placed))
-        self.c_proj = operations.Linear(width, config.embed, **placed)
 
-    def forward(self, places: Tensor) -> tuple[Tensor, Tensor]:
-        """[B, P, C] -> pooled [B, C], projected [B, E]"""
+    def forward(self, places: Tensor) -> Tensor:
+        """[B, P, C] -> [B, C]"""
         tokens = torch.cat([places.mean(1, keepdim=True), places], 1)                      # [B, 1 + P, C]
         tokens = tokens + self.positional_embedding.to(tokens)
         q = self._by_head(self.q_proj(tokens[:, :1]))                                      # [B, H, 1, C/H]
         k, v = (self._by_head(project(tokens)) for project in (self.k_proj, self.v_proj))  # [B, H, 1 + P, C/H]
-        pooled = F.scaled_dot_product_attention(q, k, v).flatten(1)                        # [B, C]
-        return pooled, self.c_proj(pooled)
+        return F.scaled_dot_product_attention(q, k, v).flatten(1)                          # [B, C]
 
     def _by_head(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
 
 class ResNet(nn.Module):
-    """Everything, the projection included (`visual` in OpenAI's names)."""
+    """Everything but the projection."""
 
     def __init__(self, config: ResNetConfig, operations: Operations = nn, device=None, dtype=None):
         super().__init__()
@@ -117,11 +118,15 @@ class ResNet(nn.Module):
             setattr(self, f"layer{number + 1}", stage)
         self.attnpool = AttentionPool(config, **placed)
 
-    def forward(self, pixels: Tensor, layer: int | None = None) -> VisionOutput:
-        """`layer` chooses `hidden`: 0 after the stem, 1 to 4 after a stage, -2 after the third, None or -1 after the
-        last. Its places are in rows, and there is no class token.
+    def forward(self, pixels: Tensor, layer: int | None = None) -> tuple[Tensor, Tensor]:
+        """[B, 3, S, S] -> hidden [B, P, C], pooled [B, 32 width]; see `states`"""
+        return self.states(pixels, layer)[1:]
 
-        [B, 3, S, S] -> hidden [B, P, C], pooled [B, 32 width], projected [B, E]
+    def states(self, pixels: Tensor, layer: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """What the last stage gives, the same of `layer`, and what is pooled of the last. `layer` is 0 after the stem,
+        1 to 4 after a stage, -2 after the third, None or -1 after the last. Places are in rows, without a class token.
+
+        [B, 3, S, S] -> [B, P, 32 width], [B, P, C], [B, 32 width]
         """
         side = self.config.image_px
         if pixels.ndim != 4 or tuple(pixels.shape[1:]) != (3, side, side):
@@ -138,13 +143,18 @@ class ResNet(nn.Module):
             for block in getattr(self, f"layer{number}"):
                 x = block(x)
             chosen = x if number == wanted else chosen
-        pooled, projected = self.attnpool(_in_rows(x))
-        return VisionOutput(_in_rows(chosen), pooled, projected)
+        last = _in_rows(x)
+        return last, _in_rows(chosen), self.attnpool(last)
 
 
 def _in_rows(x: Tensor) -> Tensor:
     """[B, C, H, W] -> [B, H * W, C]"""
     return x.flatten(2).transpose(1, 2)
+
+
+def resnet_projection(config: ResNetConfig, operations: Operations = nn, device=None, dtype=None) -> nn.Module:
+    """The last layer of the pooling, which leads into the space shared with texts. [B, 32 width] -> [B, E]"""
+    return operations.Linear(config.pooled_width, config.embed, device=device, dtype=dtype)
 
 
 class CLIPResNet(nn.Module):
@@ -155,17 +165,18 @@ class CLIPResNet(nn.Module):
     def __init__(self, config: ResNetConfig, operations: Operations = nn, device=None, dtype=None):
         super().__init__()
         self.config = config
-        self.visual = ResNet(config, operations, device, dtype)
+        self.vision_model = ResNet(config, operations, device, dtype)
+        self.visual_projection = resnet_projection(config, operations, device, dtype)
 
     @property
     def activation_dtype(self) -> torch.dtype:
         """The type that pixels are to have, and that features will have."""
-        return activation_dtype(self.visual.conv1)
+        return activation_dtype(self.vision_model.conv1)
 
     def image_features(self, pixels: Tensor) -> Tensor:
         """Projected, not normalised. [B, 3, S, S] -> [B, E]"""
-        return self.visual(pixels).projected
+        return self(pixels).projected
 
     def forward(self, pixels: Tensor, layer: int | None = None) -> VisionOutput:
-        """Encode pictures from `preprocess`; see `ResNet.forward`. [B, 3, S, S] -> VisionOutput"""
-        return self.visual(pixels, layer)
+        """Encode pictures from `preprocess`; `layer` as in `ResNet.states`. [B, 3, S, S] -> VisionOutput"""
+        return vision_output(self.vision_model, self.visual_projection, pixels, layer)

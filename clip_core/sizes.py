@@ -82,7 +82,7 @@ def infer_vision(shapes: Shapes, activation: str | None = None, heads: int | Non
     Raises:
         LayoutError: a tensor that tells a size is not there, or the patches do not make a square.
     """
-    if "visual.attnpool.positional_embedding" in shapes:
+    if "vision_model.attnpool.positional_embedding" in shapes:
         return Inferred(_infer_resnet(shapes, heads))
     grid = _grid(shapes, "vision_model.embeddings.position_embedding.weight", "patches")
     width = _dimension(shapes, "vision_model.embeddings.class_embedding", 0)
@@ -101,10 +101,10 @@ def infer_vision(shapes: Shapes, activation: str | None = None, heads: int | Non
 
 
 def _infer_resnet(shapes: Shapes, heads: int | None) -> ResNetConfig:
-    grid = _grid(shapes, "visual.attnpool.positional_embedding", "places")
-    width = _dimension(shapes, "visual.layer1.0.conv1.weight", 0)
-    embed = _dimension(shapes, "visual.attnpool.c_proj.weight", 0)
-    blocks = tuple(_count(shapes, rf"visual\.layer{stage}\.(\d{{1,9}})\.") for stage in (1, 2, 3, 4))
+    grid = _grid(shapes, "vision_model.attnpool.positional_embedding", "places")
+    width = _dimension(shapes, "vision_model.layer1.0.conv1.weight", 0)
+    embed = _dimension(shapes, "visual_projection.weight", 0)
+    blocks = tuple(_count(shapes, rf"vision_model\.layer{stage}\.(\d{{1,9}})\.") for stage in (1, 2, 3, 4))
     try:
         return ResNetConfig(width, blocks, heads or resnet_heads(width), 32 * grid, embed)
     except ValueError as error:

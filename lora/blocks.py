@@ -46,7 +46,7 @@ def block_of(place: Place) -> str:
         if owner in _TEXT:
             return owner
         return {"text_model": "text", "text_projection": "text", "vision_model": "vision",
-                "visual_projection": "vision", "visual": "vision"}.get(owner, "other")
+                "visual_projection": "vision"}.get(owner, "other")
     parts = key[len(_UNET):].split(".")
     number = parts[1] if len(parts) > 1 and parts[1].isdecimal() else ""
     if parts[0] == "middle_block":

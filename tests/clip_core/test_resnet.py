@@ -42,6 +42,13 @@ def pictures(config: ResNetConfig) -> torch.Tensor:
     return torch.randn(2, 3, config.image_px, config.image_px, generator=torch.Generator().manual_seed(1))
 
 
+def openai_names(network: CLIPResNet) -> dict[str, torch.Tensor]:
+    return {
+        name.replace("visual_projection", "visual.attnpool.c_proj").replace("vision_model", "visual"): tensor
+        for name, tensor in network.state_dict().items()
+    }
+
+
 def reference(tensors: dict[str, torch.Tensor], x: torch.Tensor, heads: int) -> torch.Tensor:
     """The formula of openai/CLIP clip/model.py in plain functions, written against its tensor names."""
     def norm(x, at):
@@ -81,7 +88,7 @@ def test_it_is_the_published_formula(blocks):
     network = seeded(config)
     with torch.no_grad():
         ours = network.image_features(pictures(config))
-        theirs = reference(network.state_dict(), pictures(config), config.heads)
+        theirs = reference(openai_names(network), pictures(config), config.heads)
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)  # float32 sums in another order
 
 
@@ -104,13 +111,14 @@ def test_a_picture_of_another_size_is_refused():
 def test_norms_keep_their_precision_in_a_half_precision_network():
     """A variance of 1e-9 is nothing in half precision."""
     network = CLIPResNet(SMALL, dtype=torch.float16)
-    assert network.visual.conv1.weight.dtype == torch.float16
-    assert network.visual.bn1.running_var.dtype == network.visual.bn1.weight.dtype == torch.float32
+    norm = network.vision_model.bn1
+    assert network.vision_model.conv1.weight.dtype == torch.float16
+    assert norm.running_var.dtype == norm.weight.dtype == torch.float32
 
 
 def test_an_encoder_alone_is_read_under_any_prefix():
     network = seeded(SMALL)
-    file = {"model." + name: tensor for name, tensor in network.state_dict().items()}
+    file = {"model." + name: tensor for name, tensor in openai_names(network).items()}
     file["model.visual.bn1.num_batches_tracked"] = torch.tensor(3)
     shapes = {name: tuple(tensor.shape) for name, tensor in file.items()}
     (source,) = find_vision_encoders(shapes, heads=4)
@@ -158,7 +166,7 @@ def test_the_heads_are_what_the_caller_says():
     ("change", "says"),
     [
         (("visual.attnpool.positional_embedding", (6, 256)), "has 5 places, which make no square"),
-        (("visual.layer2.1.bn1.running_var", None), "1 of 119 tensors are missing: visual.layer2.1.bn1.running_var"),
+        (("visual.layer2.1.bn1.running_var", None), "1 of 119 tensors are missing: vision_model.layer2.1.bn1"),
         (("visual.layer2.1.conv1.weight", (4, 64, 1, 1)), "has the shape"),
         (("visual.layer4.0.conv1.weight", None), "tensors are missing"),
         (("visual.layer3.999999999.conv1.weight", (1,)), "it has a layer number 999999999"),
@@ -166,7 +174,7 @@ def test_the_heads_are_what_the_caller_says():
     ],
 )
 def test_what_does_not_fit_is_refused_in_a_sentence(change, says):
-    shapes = {name: tuple(tensor.shape) for name, tensor in seeded(SMALL).state_dict().items()}
+    shapes = {name: tuple(tensor.shape) for name, tensor in openai_names(seeded(SMALL)).items()}
     name, shape = change
     shapes = {**shapes, name: shape} if shape else {other: s for other, s in shapes.items() if other != name}
     with pytest.raises(LayoutError, match=says):

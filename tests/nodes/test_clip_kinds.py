@@ -75,7 +75,9 @@ def test_a_lora_reaches_a_resnet(place):
     changed, report = (node.load("l.safetensors", 1.0, 1.0, clip_model=model)["result"][place] for place in (3, 2))
     assert list(json.loads(report)["blocks"]) == ["vision"]
     before, after = (host.clip_network(found).state_dict() for found in (model, changed))
-    assert {name for name in before if not before[name].equal(after[name])} == {f"{name}.weight" for name in names}
+    assert {name for name in before if not before[name].equal(after[name])} == {
+        f"{name.replace('visual', 'vision_model')}.weight" for name in names
+    }
     assert not torch.allclose(features(model), features(changed))
     off = node.load("l.safetensors", 1.0, 1.0, clip_model=model, blocks="vision: 0")["result"][3]
     assert features(off).equal(features(model))
