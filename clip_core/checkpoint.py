@@ -11,12 +11,13 @@ from dataclasses import dataclass, replace
 
 from torch import nn
 
-from .config import CLIP_H, CLIPConfig, TextConfig, VisionConfig, from_metadata
+from .config import CLIP_H, CLIPConfig, ResNetConfig, TextConfig, VisionConfig, from_metadata
 from .foreign import looks_like, relative_of_clip
 from .layers import Operations, Unfilled
 from .layouts import LayoutError, Origin, Origins, Root, Shapes, base, belong_together, origins, roots
 from .model import CLIP
 from .recipe import Source, recipe
+from .resnet import CLIPResNet
 from .sizes import Inferred, family_of_text, infer_clip, infer_text, infer_vision
 from .text import CLIPText
 from .vision import CLIPVision
@@ -37,11 +38,13 @@ class TextSource(Source):
 
 @dataclass(frozen=True)
 class VisionSource(Source):
-    config: VisionConfig
+    config: VisionConfig | ResNetConfig
     has_projection: bool
 
-    def build(self, operations: Operations = nn, device=None, dtype=None) -> CLIPVision:
+    def build(self, operations: Operations = nn, device=None, dtype=None) -> CLIPVision | CLIPResNet:
         """A network that the translated tensors fit into."""
+        if isinstance(self.config, ResNetConfig):
+            return CLIPResNet(self.config, operations, device, dtype)
         return CLIPVision(self.config, operations, device, dtype, has_projection=self.has_projection)
 
 
@@ -73,33 +76,44 @@ def find_text_encoders(
 
 
 def find_vision_encoders(
-    shapes: Shapes, metadata: Mapping[str, str] | None = None, activation: str | None = None
+    shapes: Shapes,
+    metadata: Mapping[str, str] | None = None,
+    activation: str | None = None,
+    *,
+    heads: int | None = None,
 ) -> list[VisionSource]:
-    """The image encoders in a file, at least one; otherwise as `find_text_encoders`."""
+    """The image encoders in a file, at least one; otherwise as `find_text_encoders`. `heads` overrides, too: the number
+    in each block of a transformer, or in a ResNet's pooling.
+    """
     found = roots(shapes, "vision")
     _refuse_relatives(shapes, found)
     if not found:
-        _refuse_resnet(shapes)
         raise LayoutError(f"no CLIP image encoder is in it; it looks like {looks_like(shapes)}. {_WANTED}")
     written = _written(metadata)
-    return [_vision_source(shapes, root, written, activation) for root in found]
+    return [_vision_source(shapes, root, written, activation, heads) for root in found]
 
 
-def find_clip(shapes: Shapes, metadata: Mapping[str, str] | None = None, activation: str | None = None) -> CLIPSource:
-    """The pair of encoders in a file; arguments as in `find_text_encoders`.
+def find_clip(
+    shapes: Shapes,
+    metadata: Mapping[str, str] | None = None,
+    activation: str | None = None,
+    *,
+    heads: int | None = None,
+) -> CLIPSource:
+    """The pair of encoders in a file; arguments as in `find_vision_encoders`.
 
     Raises:
         LayoutError: there is no pair or more than one, it is incomplete, or of a kind that is not read here.
+        ValueError: so many heads cannot share the width.
     """
     texts, images = roots(shapes, "text"), roots(shapes, "vision")
     _refuse_relatives(shapes, [*texts, *images])
     pairs = [(text, image) for text in texts for image in images if belong_together(text, image)]
     if len(pairs) == 1:
-        return _clip_source(shapes, *pairs[0], _written(metadata), activation)
+        return _clip_source(shapes, *pairs[0], _written(metadata), activation, heads)
     if pairs:
         places = ", ".join(repr(image.prefix) for _, image in pairs)
         raise LayoutError(f"it holds {len(pairs)} CLIPs, under {places}; a file with one was expected")
-    _refuse_resnet(shapes)
     counts = {"text": len(texts), "image": len(images)}
     halves = " and ".join(f"{count} {half} encoder(s)" for half, count in counts.items() if count)
     seen = f"it holds {halves}, but no pair" if halves else f"no CLIP is in it; it looks like {looks_like(shapes)}"
@@ -141,30 +155,34 @@ def _text_source(shapes: Shapes, root: Root, written: CLIPConfig | None, activat
     return TextSource(**vars(made), config=config, family=family_of_text(config), has_projection=projected)
 
 
-def _vision_source(shapes: Shapes, root: Root, written: CLIPConfig | None, activation: str | None) -> VisionSource:
+def _vision_source(
+    shapes: Shapes, root: Root, written: CLIPConfig | None, activation: str | None, heads: int | None
+) -> VisionSource:
     table = origins(shapes, root, "vision")
-    known = _known(shapes, table)
-    inferred = infer_vision(known, activation) if written is None else Inferred(_chosen(written.vision, activation))
-    projected = "visual_projection.weight" in table
-    notes = inferred.notes + inferred.assumed
+    if written is None:
+        inferred = infer_vision(_known(shapes, table), activation, heads)
+    else:
+        inferred = Inferred(_chosen(written.vision, activation, heads))
+    config, notes = inferred.config, inferred.notes + inferred.assumed
+    projected = root.resnet or "visual_projection.weight" in table
     if not projected:
         notes += ("no visual_projection in the file: the pooled picture cannot be projected",)
-    network = CLIPVision(inferred.config, Unfilled, device="meta")
-    made = recipe(shapes, root, table, network, notes, ("visual_projection.",))
-    return VisionSource(**vars(made), config=inferred.config, has_projection=projected)
+    kind = CLIPResNet if isinstance(config, ResNetConfig) else CLIPVision
+    made = recipe(shapes, root, table, kind(config, Unfilled, device="meta"), notes, ("visual_projection.",))
+    return VisionSource(**vars(made), config=config, has_projection=projected)
 
 
 def _clip_source(
-    shapes: Shapes, text: Root, image: Root, written: CLIPConfig | None, activation: str | None
+    shapes: Shapes, text: Root, image: Root, written: CLIPConfig | None, activation: str | None, heads: int | None
 ) -> CLIPSource:
     table = origins(shapes, text, "text") | origins(shapes, image, "vision")
     known = _known(shapes, table)
     if written is None:
-        halves = infer_text(known, activation), infer_vision(known, activation)
+        halves = infer_text(known, activation), infer_vision(known, activation, heads)
         pair = infer_clip(halves[0].config, halves[1].config, activation)
         notes = halves[0].notes + halves[1].notes + pair.notes + pair.assumed
     else:
-        text_config, image_config = (_chosen(half, activation) for half in (written.text, written.vision))
+        text_config, image_config = _chosen(written.text, activation), _chosen(written.vision, activation, heads)
         pair, notes = Inferred(replace(written, text=text_config, vision=image_config)), ()
     root = Root(image.layout, base(image))
     if f"{root.prefix}logit_scale" in shapes:
@@ -182,8 +200,13 @@ def _written(metadata: Mapping[str, str] | None) -> CLIPConfig | None:
         raise LayoutError(str(error)) from error
 
 
-def _chosen(config: TextConfig | VisionConfig, activation: str | None) -> TextConfig | VisionConfig:
-    return config if activation is None else replace(config, activation=activation)
+def _chosen(
+    config: TextConfig | VisionConfig | ResNetConfig, activation: str | None, heads: int | None = None
+) -> TextConfig | VisionConfig | ResNetConfig:
+    changes = {"heads": heads} if heads else {}
+    if activation is not None and not isinstance(config, ResNetConfig):
+        changes["activation"] = activation
+    return replace(config, **changes)
 
 
 def _known(shapes: Shapes, table: Origins) -> dict[str, tuple[int, ...]]:
@@ -205,10 +228,3 @@ def _refuse_relatives(shapes: Shapes, found: Collection[Root]) -> None:
         if what:
             raise LayoutError(f"it is {what}, whose names are CLIP's in part and whose network is another. {_WANTED}")
 
-
-def _refuse_resnet(shapes: Shapes) -> None:
-    if any(name.endswith("visual.layer1.0.conv1.weight") for name in shapes):
-        raise LayoutError(
-            "its image encoder is a ResNet (RN50 to RN50x64), which is not read here yet; "
-            "use a CLIP with a vision transformer (ViT-...)"
-        )

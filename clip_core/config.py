@@ -1,8 +1,8 @@
 """The numbers of a CLIP: frozen dataclasses, and the published sizes with their sources.
 
 Sizes: openai/CLIP (the nine released models), open_clip's model_configs/*.json (3.3.0). Everything but the number of
-vision heads and the activation can be read off a checkpoint's shapes; for those two there are `vision_heads` and the
-table.
+vision heads, the activation and how pictures are prepared can be read off a checkpoint's shapes; for those there are
+`vision_heads` and the table.
 """
 
 import json
@@ -16,6 +16,7 @@ ACTIVATIONS = ("quick_gelu", "gelu")
 
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)  # openai/CLIP clip/clip.py `_transform`, RGB, of values in 0..1
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
+RESIZES = ("crop", "squash")  # the shorter side to size and the centre cut out, or each side to size by itself
 
 
 def _check(name: str, width: int, heads: int, activation: str) -> None:
@@ -74,11 +75,46 @@ class VisionConfig:
 
 
 @dataclass(frozen=True)
+class ResNetConfig:
+    """The modified ResNet of openai/CLIP (RN50 to RN50x64): a stem, four stages of blocks, attention as pooling."""
+
+    width: int  # channels after the stem; the stages end with 4, 8, 16 and 32 times as many
+    blocks: tuple[int, int, int, int]  # of each stage
+    heads: int  # of the attention that pools
+    image_px: int
+    embed: int
+
+    def __post_init__(self):
+        if self.heads < 1 or self.pooled_width % self.heads:
+            raise ValueError(
+                f"image encoder: {self.heads} heads cannot share a width of {self.pooled_width}; choose heads that "
+                "divide it"
+            )
+        if self.width < 2 or self.width % 2 or len(self.blocks) != 4 or min(self.blocks) < 1:
+            raise ValueError(
+                f"image encoder: a ResNet of even width with blocks in each of four stages was expected, not width "
+                f"{self.width} with {', '.join(map(str, self.blocks))} blocks"
+            )
+        if self.image_px < 32 or self.image_px % 32:
+            raise ValueError(f"image encoder: a ResNet's pictures are a multiple of 32 px wide, not {self.image_px} px")
+
+    @property
+    def pooled_width(self) -> int:
+        """Channels after the last stage, which the pooling keeps."""
+        return 32 * self.width
+
+    @property
+    def grid(self) -> int:
+        """Places along one side of what the last stage gives."""
+        return self.image_px // 32
+
+
+@dataclass(frozen=True)
 class CLIPConfig:
     """Both encoders, into one space, and how pictures are made square and normalised for it."""
 
     text: TextConfig
-    vision: VisionConfig
+    vision: VisionConfig | ResNetConfig
     mean: tuple[float, float, float] = OPENAI_MEAN
     std: tuple[float, float, float] = OPENAI_STD
     resize: str = "crop"  # see preprocess.RESIZES
@@ -89,6 +125,8 @@ class CLIPConfig:
                 f"texts are embedded in {self.text.embed} dimensions and pictures in {self.vision.embed}: "
                 "the two halves do not belong together"
             )
+        if self.resize not in RESIZES:
+            raise ValueError(f"pictures are resized by {self.resize!r}; it must be one of {', '.join(RESIZES)}")
 
 
 def vision_heads(width: int) -> int:
@@ -114,6 +152,11 @@ def text_heads(width: int) -> int:
     return heads
 
 
+def resnet_heads(width: int) -> int:
+    """64 channels a head, as in every published ResNet (openai/CLIP clip/model.py `CLIP.__init__`)."""
+    return text_heads(32 * width)
+
+
 def _text(width: int, layers: int, embed: int, activation: str) -> TextConfig:
     return TextConfig(width, layers, width // 64, 4 * width, embed, activation=activation)
 
@@ -131,36 +174,51 @@ def _clip(embed: int, text: tuple[int, int], vision: tuple[int, int, int], px: t
     return CLIPConfig(_text(*text, embed, act), image)
 
 
+def _resnet(embed: int, text: tuple[int, int], width: int, blocks: tuple[int, int, int, int], px: int) -> CLIPConfig:
+    return CLIPConfig(
+        _text(*text, embed, "quick_gelu"), ResNetConfig(width, blocks, resnet_heads(width), px, embed)
+    )
+
+
 PUBLISHED: dict[str, CLIPConfig] = {
     # openai/CLIP, clip/model.py; weights of 2021 and 2022
+    "RN50": _resnet(1024, (512, 12), 64, (3, 4, 6, 3), 224),
+    "RN101": _resnet(512, (512, 12), 64, (3, 4, 23, 3), 224),
+    "RN50x4": _resnet(640, (640, 12), 80, (4, 6, 10, 6), 288),
+    "RN50x16": _resnet(768, (768, 12), 96, (6, 8, 18, 8), 384),
+    "RN50x64": _resnet(1024, (1024, 12), 128, (3, 15, 36, 10), 448),
     "ViT-B-32": _clip(512, (512, 12), (768, 12, 3072), (224, 32), "quick_gelu"),
     "ViT-B-16": _clip(512, (512, 12), (768, 12, 3072), (224, 16), "quick_gelu"),
     "ViT-L-14": _clip(768, (768, 12), (1024, 24, 4096), (224, 14), "quick_gelu"),
     "ViT-L-14-336": _clip(768, (768, 12), (1024, 24, 4096), (336, 14), "quick_gelu"),
     # open_clip, model_configs/
+    "ViT-B-32-256": _clip(512, (512, 12), (768, 12, 3072), (256, 32), "gelu"),  # DataComp
     "ViT-B-16-plus-240": _clip(640, (640, 12), (896, 12, 3584), (240, 16), "gelu"),
     "ViT-H-14": _clip(1024, (1024, 24), (1280, 32, 5120), (224, 14), "gelu"),
-    "ViT-H-14-378": _clip(1024, (1024, 24), (1280, 32, 5120), (378, 14), "quick_gelu"),  # apple/DFN5B
+    "ViT-H-14-378": replace(  # apple/DFN5B
+        _clip(1024, (1024, 24), (1280, 32, 5120), (378, 14), "quick_gelu"), resize="squash"
+    ),
     "ViT-g-14": _clip(1024, (1024, 24), (1408, 40, 6144), (224, 14), "gelu"),
     "ViT-bigG-14": _clip(1280, (1280, 32), (1664, 48, 8192), (224, 14), "gelu"),
 }
 
 
 def with_activation(config: CLIPConfig, activation: str) -> CLIPConfig:
-    """The same sizes with another activation in both halves (open_clip trained B/32 with both, say)."""
-    return replace(
-        config,
-        text=replace(config.text, activation=activation),
-        vision=replace(config.vision, activation=activation),
-    )
+    """The same sizes with another activation in both halves (open_clip trained B/32 with both, say). A ResNet has
+    ReLU, whatever its text encoder has.
+    """
+    vision = config.vision
+    if isinstance(vision, VisionConfig):
+        vision = replace(vision, activation=activation)
+    return replace(config, text=replace(config.text, activation=activation), vision=vision)
 
 
-_METADATA_KEY = "clip_config"
+METADATA_KEY = "clip_config"
 
 
 def to_metadata(config: CLIPConfig) -> dict[str, str]:
     """The config as an entry for a safetensors header: shapes do not tell activation, heads, mean and std."""
-    return {_METADATA_KEY: json.dumps(asdict(config), sort_keys=True)}
+    return {METADATA_KEY: json.dumps(asdict(config), sort_keys=True)}
 
 
 def from_metadata(metadata: Mapping[str, str]) -> CLIPConfig | None:
@@ -169,13 +227,19 @@ def from_metadata(metadata: Mapping[str, str]) -> CLIPConfig | None:
     Raises:
         ValueError: there is one, but it cannot be read.
     """
-    if _METADATA_KEY not in metadata:
+    if METADATA_KEY not in metadata:
         return None
     try:
-        fields = json.loads(metadata[_METADATA_KEY])
-        text, vision = TextConfig(**fields["text"]), VisionConfig(**fields["vision"])
+        fields = json.loads(metadata[METADATA_KEY])
+        text, vision = TextConfig(**fields["text"]), _vision_of(fields["vision"])
         return CLIPConfig(text, vision, tuple(fields["mean"]), tuple(fields["std"]), fields.get("resize", "crop"))
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
+    except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
         raise ValueError(
-            f"the header's {_METADATA_KEY} cannot be read ({error}); save the model again, or remove the entry"
+            f"the header's {METADATA_KEY} cannot be read ({error}); save the model again, or remove the entry"
         ) from error
+
+
+def _vision_of(fields: Mapping[str, object]) -> VisionConfig | ResNetConfig:
+    if "blocks" not in fields:
+        return VisionConfig(**fields)
+    return ResNetConfig(**{**fields, "blocks": tuple(fields["blocks"])})

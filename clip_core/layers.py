@@ -45,11 +45,11 @@ def activate(x: Tensor, activation: str) -> Tensor:
     return x * gate if torch.is_grad_enabled() else gate.mul_(x)
 
 
-def activation_dtype(norm: nn.Module) -> torch.dtype:
-    """The type that activations are to have in the network of this norm: float32 where layers cast their weights to
-    their input's type (a host's layers), the weights' own type with plain `torch.nn`, which cannot mix types.
+def activation_dtype(layer: nn.Module) -> torch.dtype:
+    """The type that activations are to have in the network of this norm or convolution: float32 where layers cast their
+    weights to their input's type (a host's layers), the weights' own type with plain `torch.nn`, which cannot mix them.
     """
-    return norm.weight.dtype if type(norm) is nn.LayerNorm else torch.float32
+    return layer.weight.dtype if type(layer) in (nn.LayerNorm, nn.Conv2d) else torch.float32
 
 
 def causal_attention(q: Tensor, k: Tensor, v: Tensor, seen: Tensor | None = None) -> Tensor:

@@ -3,6 +3,8 @@
 Two ways of naming are read, under any prefix:
 - "hf": Hugging Face's, which are ours, with or without `text_model.` or `vision_model.` in front;
 - "openai": OpenAI's and open_clip's flat names (`transformer.resblocks.0.attn.in_proj_weight`).
+
+Hugging Face has no ResNets; their names of ours are OpenAI's in a frame of Hugging Face's.
 """
 
 from __future__ import annotations
@@ -55,6 +57,14 @@ _OURS = {
     "text": rf"embeddings\.\w+\.weight|{_OUR_BLOCK}|final_layer_norm\.(weight|bias)",
     "vision": rf"embeddings\.(class_embedding|\w+\.weight)|{_OUR_BLOCK}|(pre_|post_)lay\w+\.(weight|bias)",
 }
+_NORM = r"(weight|bias|running_mean|running_var)"
+_RESNET = (
+    rf"(layer[1-4]\.\d+\.)?(conv[123]\.weight|bn[123]\.{_NORM})"
+    rf"|layer[1-4]\.\d+\.downsample\.(0\.weight|1\.{_NORM})"
+    r"|attnpool\.(positional_embedding|[kqv]_proj\.(weight|bias))"
+)
+_RESNET_PROJECTIONS = {"attnpool.c_proj": "visual_projection", "visual_projection": "visual_projection"}
+_RESNET_ANCHOR = "attnpool.positional_embedding"
 _ANCHOR = {"text": "token_embedding.weight", "vision": "class_embedding"}  # each encoder has one
 _THIRDS = ("q_proj", "k_proj", "v_proj")  # the order in which in_proj holds them
 _LEFTOVERS = {
@@ -93,6 +103,7 @@ class Root:
 
     layout: str  # "hf" or "openai"
     prefix: str
+    resnet: bool = False
 
 
 def roots(names: Collection[str], half: str) -> list[Root]:
@@ -106,7 +117,16 @@ def roots(names: Collection[str], half: str) -> list[Root]:
             found.add(Root("hf", before.removesuffix("embeddings.").removesuffix(f"{half}_model.")))
         elif f"{before}transformer.resblocks.0.attn.in_proj_weight" in known:
             found.add(Root("openai", before))
+    if half == "vision":
+        places = (name.removesuffix(_RESNET_ANCHOR) for name in known if name.endswith(_RESNET_ANCHOR))
+        found |= {_resnet_root(place) for place in places if f"{place}layer1.0.conv1.weight" in known}
     return sorted(found, key=lambda root: root.prefix)
+
+
+def _resnet_root(prefix: str) -> Root:
+    if prefix.endswith("vision_model."):
+        return Root("hf", prefix.removesuffix("vision_model."), True)
+    return Root("openai", prefix, True)
 
 
 def base(root: Root) -> str:
@@ -134,17 +154,26 @@ def is_leftover(name: str) -> bool:
 
 
 def _read(name: str, root: Root, half: str) -> list[tuple[str, Origin]]:
-    projection = _projection(name, root, half)
+    projection = None if root.resnet else _projection(name, root, half)
     if projection:
         return [projection]
     if not name.startswith(root.prefix):
         return []
     own = name[len(root.prefix) :]
+    if root.resnet:
+        return _read_resnet(name, own.removeprefix("vision_model.") if root.layout == "hf" else own)
     if root.layout == "hf":
         own = own.removeprefix(f"{half}_model.")
         return [(f"{half}_model.{own}", Origin(name))] if re.fullmatch(_OURS[half], own) else []
     known = (_TEXT if half == "text" else _VISION).get(own)
     return [(known, Origin(name))] if known else _read_block(name, own, half)
+
+
+def _read_resnet(name: str, own: str) -> list[tuple[str, Origin]]:
+    part, _, kind = own.rpartition(".")
+    if part in _RESNET_PROJECTIONS and kind in ("weight", "bias"):
+        return [(f"{_RESNET_PROJECTIONS[part]}.{kind}", Origin(name))]
+    return [(f"vision_model.{own}", Origin(name))] if re.fullmatch(_RESNET, own) else []
 
 
 def _read_block(name: str, own: str, half: str) -> list[tuple[str, Origin]]:

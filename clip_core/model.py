@@ -1,7 +1,7 @@
 """CLIP: a text encoder and an image encoder into one space, and the scale that turns their cosines into logits.
 
-Tensor names are those of Hugging Face's CLIPModel. Source: Radford et al. 2021 (arXiv 2103.00020), figure 3;
-openai/CLIP clip/model.py `CLIP`.
+Tensor names are those of Hugging Face's CLIPModel, which has no ResNets; for theirs see `resnet`. Source: Radford et
+al. 2021 (arXiv 2103.00020), figure 3; openai/CLIP clip/model.py `CLIP`.
 """
 
 import math
@@ -10,8 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .config import CLIPConfig
+from .config import CLIPConfig, ResNetConfig
 from .layers import Operations, activation_dtype
+from .resnet import ResNet, resnet_projection
 from .text import TextOutput, TextTransformer, first_end, text_output
 from .vision import VisionOutput, VisionTransformer, vision_features, vision_output
 
@@ -26,8 +27,12 @@ class CLIP(nn.Module):
         text, vision = config.text, config.vision
         self.text_model = TextTransformer(text, operations, **placed)
         self.text_projection = operations.Linear(text.width, text.embed, bias=False, **placed)
-        self.vision_model = VisionTransformer(vision, operations, **placed)
-        self.visual_projection = operations.Linear(vision.width, vision.embed, bias=False, **placed)
+        if isinstance(vision, ResNetConfig):
+            self.vision_model = ResNet(vision, operations, **placed)
+            self.visual_projection = resnet_projection(vision, operations, **placed)
+        else:
+            self.vision_model = VisionTransformer(vision, operations, **placed)
+            self.visual_projection = operations.Linear(vision.width, vision.embed, bias=False, **placed)
         self.logit_scale = nn.Parameter(torch.full((), START_LOGIT_SCALE, **placed))
 
     @property
@@ -43,7 +48,7 @@ class CLIP(nn.Module):
         )
 
     def encode_image(self, pixels: Tensor, layer: int | None = None) -> VisionOutput:
-        """[B, 3, S, S] -> hidden states, pooled, projected; see CLIPVision.forward"""
+        """[B, 3, S, S] -> hidden states, pooled, projected; see CLIPVision.forward, or ResNet.states"""
         return vision_output(self.vision_model, self.visual_projection, pixels, layer)
 
     def text_features(self, ids: Tensor) -> Tensor:
@@ -76,7 +81,15 @@ def initialise_(model: CLIP, seed: int) -> CLIP:
     """Fresh weights for training, in place, as openai/CLIP's `initialize_parameters`: normal with a deviation that
     shrinks with width and depth, biases 0, norms 1, logit scale ln(1 / 0.07). The same seed gives the same weights on
     every machine's CPU.
+
+    Raises:
+        ValueError: the image encoder is a ResNet, whose statistics are read from files and not trained here.
     """
+    if isinstance(model.config.vision, ResNetConfig):
+        raise ValueError(
+            "fresh weights are made for vision transformers, and this image encoder is a ResNet; load its weights, or "
+            "train a vision transformer"
+        )
     draw = torch.Generator().manual_seed(seed)
 
     def normal_(tensor: Tensor, std: float) -> None:

@@ -13,8 +13,10 @@ from .config import (
     TEXT_FAMILIES,
     VOCAB,
     CLIPConfig,
+    ResNetConfig,
     TextConfig,
     VisionConfig,
+    resnet_heads,
     text_heads,
     vision_heads,
     with_activation,
@@ -24,6 +26,12 @@ from .layouts import LayoutError
 _SPARE_TOKENS = 1024  # textual inversion tools append a few rows to the token table
 _LONG_CONTEXT = 248  # LongCLIP
 _H_WIDTH, _H_LAYERS = 1024, 24
+_OPENAI = "as in OpenAI's weights of this size; most of LAION's have gelu"
+_EITHER = {  # sizes that were published with both activations (open_clip 3.3.0, pretrained.py): why one is assumed
+    "ViT-B-32": _OPENAI, "ViT-B-16": _OPENAI, "ViT-L-14": _OPENAI,
+    "ViT-H-14": "as in LAION's weights of this size; MetaCLIP's and DFN's have quick_gelu",
+    "ViT-bigG-14": "as in LAION's weights of this size; MetaCLIP's have quick_gelu",
+}  # fmt: skip
 
 Shapes = Mapping[str, tuple[int, ...]]  # by our names
 
@@ -32,7 +40,7 @@ Shapes = Mapping[str, tuple[int, ...]]  # by our names
 class Inferred:
     """A config, and sentences on what is unusual or assumed."""
 
-    config: TextConfig | VisionConfig | CLIPConfig
+    config: TextConfig | VisionConfig | ResNetConfig | CLIPConfig
     notes: tuple[str, ...] = ()
     assumed: tuple[str, ...] = ()  # a note on the activation, if no file and no user said it
 
@@ -68,33 +76,44 @@ def infer_text(shapes: Shapes, activation: str | None = None) -> Inferred:
     return Inferred(config, tuple(notes), assumed)
 
 
-def infer_vision(shapes: Shapes, activation: str | None = None) -> Inferred:
-    """The config of an image encoder. `activation` None: that of the published model of this size.
+def infer_vision(shapes: Shapes, activation: str | None = None, heads: int | None = None) -> Inferred:
+    """The config of an image encoder. `activation` and `heads` None: those of the published model of this size.
 
     Raises:
         LayoutError: a tensor that tells a size is not there, or the patches do not make a square.
     """
-    table = "vision_model.embeddings.position_embedding.weight"
-    patches = _dimension(shapes, table, 0) - 1
-    grid = math.isqrt(max(patches, 0))
-    if grid < 1 or grid**2 != patches:
-        raise LayoutError(f"its image encoder has {patches} patches, which make no square")
+    if "vision_model.attnpool.positional_embedding" in shapes:
+        return Inferred(_infer_resnet(shapes, heads))
+    grid = _grid(shapes, "vision_model.embeddings.position_embedding.weight", "patches")
     width = _dimension(shapes, "vision_model.embeddings.class_embedding", 0)
     patch_px = _dimension(shapes, "vision_model.embeddings.patch_embedding.weight", 3)
     mlp = _dimension(shapes, "vision_model.encoder.layers.0.mlp.fc1.weight", 0)
     embed = shapes["visual_projection.weight"][0] if "visual_projection.weight" in shapes else width
-    sizes = (width, _layers(shapes, "vision_model"), vision_heads(width), mlp, patch_px, grid * patch_px, embed)
+    heads, layers = heads or vision_heads(width), _layers(shapes, "vision_model")
+    sizes = (width, layers, heads, mlp, patch_px, grid * patch_px, embed)
     if activation is not None:
         return Inferred(VisionConfig(*sizes, activation))
-    for clip in PUBLISHED.values():
-        if VisionConfig(*sizes, clip.vision.activation) == clip.vision:
-            return Inferred(clip.vision, assumed=_assumed(clip.vision.activation, published=True))
+    for name, clip in PUBLISHED.items():
+        if isinstance(clip.vision, VisionConfig) and VisionConfig(*sizes, clip.vision.activation) == clip.vision:
+            return Inferred(clip.vision, assumed=_assumed(clip.vision.activation, name))
     activation = "gelu" if width > 1024 else "quick_gelu"
     return Inferred(VisionConfig(*sizes, activation), assumed=_assumed(activation))
 
 
-def infer_clip(text: TextConfig, vision: VisionConfig, activation: str | None = None) -> Inferred:
-    """The config of a pair. A published pair of these sizes says the activation, which both halves then share.
+def _infer_resnet(shapes: Shapes, heads: int | None) -> ResNetConfig:
+    grid = _grid(shapes, "vision_model.attnpool.positional_embedding", "places")
+    width = _dimension(shapes, "vision_model.layer1.0.conv1.weight", 0)
+    embed = _dimension(shapes, "visual_projection.weight", 0)
+    blocks = tuple(_count(shapes, rf"vision_model\.layer{stage}\.(\d{{1,9}})\.") for stage in (1, 2, 3, 4))
+    try:
+        return ResNetConfig(width, blocks, heads or resnet_heads(width), 32 * grid, embed)
+    except ValueError as error:
+        raise LayoutError(str(error)) from error
+
+
+def infer_clip(text: TextConfig, vision: VisionConfig | ResNetConfig, activation: str | None = None) -> Inferred:
+    """The config of a pair. A published pair of these sizes says the activation, which both halves then share, and how
+    pictures are prepared.
 
     Raises:
         LayoutError: the halves have no space in common.
@@ -103,13 +122,13 @@ def infer_clip(text: TextConfig, vision: VisionConfig, activation: str | None = 
         raise LayoutError(
             f"texts are embedded in {text.embed} dimensions and pictures in {vision.embed}: they are no pair"
         )
-    found = CLIPConfig(text, replace(vision, activation=text.activation))
-    if activation is not None:
-        return Inferred(with_activation(found, activation))
-    for published in PUBLISHED.values():
-        if with_activation(found, published.text.activation) == published:
-            return Inferred(published, assumed=_assumed(published.text.activation, published=True))
-    return Inferred(found, assumed=_assumed(text.activation))
+    found = with_activation(CLIPConfig(text, vision), activation or text.activation)
+    for name, published in PUBLISHED.items():
+        prepared = replace(found, mean=published.mean, std=published.std, resize=published.resize)
+        if with_activation(prepared, published.text.activation) == published:
+            config = published if activation is None else prepared
+            return Inferred(config, assumed=() if activation else _assumed(config.text.activation, name))
+    return Inferred(found, assumed=() if activation else _assumed(text.activation))
 
 
 def family_of_text(config: TextConfig) -> str:
@@ -126,11 +145,12 @@ def _text_activation(width: int, layers: int) -> tuple[str, tuple[str, ...]]:
     return activation, _assumed(activation)
 
 
-def _assumed(activation: str, published: bool = False) -> tuple[str, ...]:
-    if published and activation == "gelu":
-        return ()  # H, g and bigG: LAION's, the only ones
+def _assumed(activation: str, published: str | None = None) -> tuple[str, ...]:
+    """The note on an activation that nothing told; none where all that was published of this size has that one."""
+    if published is not None and published not in _EITHER:
+        return ()
     other = "gelu" if activation == "quick_gelu" else "quick_gelu"
-    why = ", as in OpenAI's weights of this size; most of LAION's have gelu" if published else ""
+    why = f", {_EITHER[published]}" if published else ""
     return (f"the file does not say the activation: {activation} is assumed{why}. Choose {other} if that is wrong",)
 
 
@@ -142,7 +162,23 @@ def _dimension(shapes: Shapes, name: str, axis: int) -> int:
     return shapes[name][axis]
 
 
+def _grid(shapes: Shapes, table: str, what: str) -> int:
+    """The side of the square that the places of an image encoder make, the class token or the mean left out."""
+    count = _dimension(shapes, table, 0) - 1
+    side = math.isqrt(max(count, 0))
+    if side < 1 or side**2 != count:
+        raise LayoutError(f"its image encoder has {count} {what}, which make no square")
+    return side
+
+
 def _layers(shapes: Shapes, half: str) -> int:
-    matches = (re.match(rf"{half}\.encoder\.layers\.(\d+)\.", name) for name in shapes)
-    numbers = [int(match.group(1)) for match in matches if match]
-    return 1 + max(numbers, default=-1)
+    return _count(shapes, rf"{half}\.encoder\.layers\.(\d{{1,9}})\.")
+
+
+def _count(shapes: Shapes, numbered: str) -> int:
+    """How many modules of a row there are, by the largest number in their names."""
+    matches = (re.match(numbered, name) for name in shapes)
+    count = 1 + max((int(match.group(1)) for match in matches if match), default=-1)
+    if count > len(shapes):  # before a network of that size is built
+        raise LayoutError(f"it is incomplete: it has a layer number {count - 1}, and {len(shapes)} tensors in all")
+    return count

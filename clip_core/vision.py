@@ -82,7 +82,7 @@ class VisionTransformer(nn.Module):
 
 
 def vision_output(
-    transformer: VisionTransformer, projection: nn.Module | None, pixels: Tensor, layer: int | None = None
+    transformer: nn.Module, projection: nn.Module | None, pixels: Tensor, layer: int | None = None
 ) -> VisionOutput:
     """One pass through the parts of an image encoder. `projection` None: there is no projected embedding."""
     hidden, pooled = transformer(pixels, layer)

@@ -1,5 +1,6 @@
 """Folders and sharded files: which file of a diffusers or Hugging Face folder holds the weights."""
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from .errors import FileFormatError
 from .safetensors_file import safetensors_contents
 
 INDEX_SUFFIX = ".safetensors.index.json"
+_PART = re.compile(r"-\d{5}-of-\d{5}\.safetensors$")
 _KINDS = (INDEX_SUFFIX, ".safetensors", ".bin", ".pt", ".pth", ".ckpt")  # earlier is better
 _STEMS = ("model", "diffusion_pytorch_model", "adapter_model", "pytorch_lora_weights", "open_clip_model",
           "open_clip_pytorch_model", "pytorch_model")  # the names the libraries give
@@ -47,6 +49,13 @@ def weights_in_folder(folder: Path) -> Path:
                                       "and transformers write them")
     raise FileFormatError(folder, f"this folder holds several weight files; give one of them: "
                                   f"{_some({file.name for file in left})}")
+
+
+def whole_of(path: Path) -> Path:
+    """The index beside a file that is one part of several ("model-00001-of-00002.safetensors"), or the file itself."""
+    stem = _PART.sub("", path.name)
+    index = path.with_name(f"{stem}{INDEX_SUFFIX}")
+    return index if stem != path.name and index.is_file() else path
 
 
 def sharded_contents(index: Path) -> Contents:

@@ -9,7 +9,7 @@ from pathlib import Path
 from .contents import size_text
 from .errors import FileFormatError
 
-SAFETENSORS, TORCH_ZIP, TORCH_LEGACY = "safetensors", "torch zip", "torch legacy"
+SAFETENSORS, TORCH_ZIP, TORCH_LEGACY, TORCHSCRIPT = "safetensors", "torch zip", "torch legacy", "torchscript"
 MAX_HEADER_BYTES = 100_000_000  # the limit of the safetensors library, too
 WANTED = "expected a .safetensors file or a PyTorch file with nothing but tensors in it"
 
@@ -51,7 +51,7 @@ def regular_file_size(path: str | PathLike) -> int:
 
 
 def sniff(path: str | PathLike) -> str:
-    """SAFETENSORS, TORCH_ZIP or TORCH_LEGACY; whatever else it seems to be is a FileFormatError that says so."""
+    """SAFETENSORS, TORCH_ZIP, TORCH_LEGACY or TORCHSCRIPT; a FileFormatError says what anything else seems to be."""
     path = Path(path)
     size = regular_file_size(path)
     try:
@@ -66,7 +66,7 @@ def sniff(path: str | PathLike) -> str:
         if head.startswith(magic):
             raise FileFormatError(path, f"this seems to be {meaning}; {WANTED}")
     if head.startswith(b"PK\x03\x04"):
-        return TORCH_ZIP
+        return TORCHSCRIPT if _is_torchscript(zip_records(path)) else TORCH_ZIP
     if head[:1] == b"\x80" and head[2:14] == _LEGACY_MAGIC:
         return TORCH_LEGACY
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= MAX_HEADER_BYTES:
@@ -74,26 +74,37 @@ def sniff(path: str | PathLike) -> str:
     raise FileFormatError(path, f"{_unreadable(path, head, size)}; {WANTED}")
 
 
+def zip_records(path: str | PathLike) -> list[zipfile.ZipInfo]:
+    """The table of contents of a zip archive; nothing in it is unpacked.
+
+    Raises:
+        FileFormatError: it is missing or broken.
+    """
+    path = Path(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.infolist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise FileFormatError(path, "it begins like a PyTorch file, but its table of contents at the end is missing "
+                                    "or broken: the download was cut short") from error
+
+
+def _is_torchscript(records: list[zipfile.ZipInfo]) -> bool:
+    names = [record.filename for record in records]
+    return any("/code/" in name for name in names) and any(name.endswith("/constants.pkl") for name in names)
+
+
 def check_zip(path: str | PathLike) -> list[zipfile.ZipInfo]:
     """The records of a torch zip archive, none compressed, all in one folder, none larger than the file.
 
     Raises:
-        FileFormatError: cut short, a zip bomb, a TorchScript archive, NumPy's .npz, or some other zip.
+        FileFormatError: cut short, a zip bomb, NumPy's .npz, or some other zip.
     """
     path = Path(path)
-    size = regular_file_size(path)
-    try:
-        with zipfile.ZipFile(path) as archive:
-            records = archive.infolist()
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-        raise FileFormatError(path, "it begins like a PyTorch file, but its table of contents at the end is missing "
-                                    "or broken: the download was cut short") from error
+    size, records = regular_file_size(path), zip_records(path)
     names = [record.filename for record in records]
     if any(name.endswith(".npy") for name in names):
         raise FileFormatError(path, f"this seems to be NumPy's .npz archive; {WANTED}")
-    if any("/code/" in name for name in names) and any(name.endswith("/constants.pkl") for name in names):
-        raise FileFormatError(path, "this is a TorchScript archive (a program with weights, as OpenAI published CLIP), "
-                                    "which is not read here yet; get the .safetensors version")
     if not any(name.endswith("/data.pkl") for name in names):
         raise FileFormatError(path, f"this is a zip archive without tensors in it; {WANTED}")
     if any(record.compress_type or record.file_size != record.compress_size for record in records) \

@@ -13,7 +13,8 @@ from .errors import FileFormatError
 from .folder import INDEX_SUFFIX, sharded_contents, weights_in_folder
 from .pickle_file import pickle_contents
 from .safetensors_file import safetensors_contents
-from .sniff import SAFETENSORS, sniff
+from .sniff import SAFETENSORS, TORCHSCRIPT, sniff
+from .torchscript_file import torchscript_contents
 from .writing import write_whole
 
 _WRAPPING_PREFIXES = ("module.", "_orig_mod.")  # DistributedDataParallel, torch.compile
@@ -82,7 +83,8 @@ class TensorFile:
 
 
 def open_tensors(path: str | PathLike) -> TensorFile:
-    """Open .safetensors, .pt/.pth/.ckpt/.bin, a sharded `*.safetensors.index.json`, or a folder with one of them.
+    """Open .safetensors, .pt/.pth/.ckpt/.bin, a TorchScript archive, a sharded `*.safetensors.index.json`, or a folder
+    with one of them.
 
     What it is, is decided by its bytes. No code in the file is ever run.
 
@@ -97,7 +99,8 @@ def open_tensors(path: str | PathLike) -> TensorFile:
             contents = sharded_contents(path)
         else:
             kind = sniff(path)
-            contents = safetensors_contents(path) if kind == SAFETENSORS else pickle_contents(path, kind)
+            readers = {SAFETENSORS: safetensors_contents, TORCHSCRIPT: torchscript_contents}
+            contents = readers[kind](path) if kind in readers else pickle_contents(path, kind)
     except OSError as error:
         raise FileFormatError(path, f"cannot be read: {error.strerror or error}") from error
     if not contents.shapes:

@@ -5,6 +5,7 @@ the file's names are looked up. Sources: kohya-ss/sd-scripts networks/lora.py, d
 OneTrainer, cloneofsimo/lora, and which spellings ComfyUI takes (comfy/lora.py). No torch here.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from .mmdit import Place, Slice, Target, diffusers_targets, xlabs_targets
@@ -220,7 +221,19 @@ def _spell_other(module: str, present: set[str]) -> dict[str, list[str]]:
     if inside and not owner.startswith("clip_"):
         generic.append(f"text_encoders.transformer.{own}")
     names["diffusers"] += generic + ([f"{owner}.{own}"] if owner else [])
+    for other in _openai_resnet(own):
+        names["kohya"] += [f"{prefix}_{_flat(other)}" for prefix in kohya]
+        names["diffusers"].append(other)
+        names["peft"].append(_PEFT + other)
     return names
+
+
+def _openai_resnet(own: str) -> list[str]:
+    """What OpenAI calls a module of our ResNet image encoders, of which Hugging Face has none."""
+    if own == "visual_projection":
+        return ["visual.attnpool.c_proj"]
+    found = re.fullmatch(r"vision_model\.((layer\d|conv\d|attnpool)\b.*)", own)
+    return [f"visual.{found[1]}"] if found else []
 
 
 def _prefixes(owner: str, own: str, present: set[str]) -> tuple[list[str], list[str]]:

@@ -6,6 +6,7 @@ small weights that come with this pack.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from .host import host
@@ -52,10 +53,12 @@ def path(use: str, choice: str) -> Path:
     return host.folder_path(first, choice)
 
 
-def fingerprint(use: str, choice: str) -> str:
-    """Changes when the file does, so that one overwritten under the same name is read again."""
+def fingerprint(use: str, choice: str, beside: Sequence[str] = ()) -> str:
+    """Changes when the file does, or one of these names beside it, so that what was overwritten is read again."""
     try:
-        status = path(use, choice).stat()
+        found = path(use, choice)
+        more = [found.with_name(name) for name in beside]
+        marks = [file.stat() for file in (found, *(file for file in more if file.is_file()))]
     except OSError:
         return "missing"
-    return f"{status.st_mtime_ns}:{status.st_size}"
+    return " ".join(f"{mark.st_mtime_ns}:{mark.st_size}" for mark in marks)

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..clip_core import checkpoint as clip_files
-from ..clip_core.config import ACTIVATIONS
+from ..clip_core.config import CLIPConfig, ResNetConfig
 from ..clip_core.families import FAMILIES
-from ..files.documents import read_json
 from ..files.errors import FileFormatError
+from ..files.folder import whole_of
 from ..files.tensors import TensorFile, open_tensors
 from ..vae_core import checkpoint as vae_files
 from . import embeddings
+from .clip_facts import activation_beside, told_about
 from .host import host
 from .host.vae_network import builder
 
@@ -23,6 +24,7 @@ _TINY_HALVES = {"_encoder.": "_decoder.", "_decoder.": "_encoder."}
 
 def text_encoder(paths: Sequence[Path], family_name: str, dtype: str) -> tuple[object, list[str], dict]:
     """A CLIP from one or two files; the lines and the data of its report."""
+    paths = [whole_of(path) for path in paths]
     found = [(path, source) for path in paths for source in _text_sources(path)]
     if family_name == "auto":
         try:
@@ -63,19 +65,9 @@ def text_encoder(paths: Sequence[Path], family_name: str, dtype: str) -> tuple[o
 def _text_sources(path: Path) -> list:
     with open_tensors(path) as file:
         try:
-            return clip_files.find_text_encoders(file.shapes, file.metadata, _activation_beside(file.path))
+            return clip_files.find_text_encoders(file.shapes, file.metadata, activation_beside(file.path))
         except clip_files.LayoutError as error:
             raise FileFormatError(path, str(error)) from error
-
-
-def _activation_beside(path: Path) -> str | None:
-    """What a Hugging Face folder's config.json says about the activation, which the weights do not tell."""
-    config = path.with_name("config.json")
-    if not config.is_file():
-        return None
-    written = read_json(config)
-    named = (written.get("text_config") or written).get("hidden_act")
-    return named if named in ACTIVATIONS else None
 
 
 def _for_use(use, found, family, paths):
@@ -94,40 +86,51 @@ def _for_use(use, found, family, paths):
     return fits[0]
 
 
-def clip_model(path: Path, activation: str, dtype: str) -> tuple[object, list[str], dict]:
-    """Both encoders from one file."""
-    with open_tensors(path) as file:
+def clip_model(path: Path, activation: str, dtype: str, heads: int = 0) -> tuple[object, list[str], dict]:
+    """Both encoders from one file, or from the parts of one. `activation` "auto" and `heads` 0: as told, or by rule."""
+    with open_tensors(whole_of(path)) as file:
+        told = told_about(file, None if activation == "auto" else activation, heads or None)
         try:
-            chosen = _activation_beside(file.path) if activation == "auto" else activation
-            source = clip_files.find_clip(file.shapes, file.metadata, chosen)
+            source = clip_files.find_clip(file.shapes, file.metadata, told.activation, heads=told.heads)
         except clip_files.LayoutError as error:
-            raise FileFormatError(path, str(error)) from error
-        model = host.make_clip_model(source.config, source.translate(file.read(source.names)), dtype)
-    text, vision = source.config.text, source.config.vision
+            raise FileFormatError(file.path, str(error)) from error
+        config, notes = told.prepared(source.config), [*source.notes, *told.notes]
+        model = host.make_clip_model(config, source.translate(file.read(source.names)), dtype)
+        name = file.path.name
+    text, seen, vision = config.text, *_vision(config)
     lines = [
-        f"{path.name} ({source.layout})",
+        f"{name} ({source.layout})",
         f"text: {text.layers} layers, width {text.width}",
-        f"image: {vision.layers} layers, width {vision.width}, {vision.image_px} px in patches of {vision.patch_px} px",
+        f"image: {seen}",
         f"{text.embed} dimensions shared, activation {text.activation}",
-        *source.notes,
+        *notes,
     ]
     data = {
-        "file": path.name,
+        "file": name,
         "layout": source.layout,
         "embed": text.embed,
         "activation": text.activation,
-        "text": {"layers": text.layers, "width": text.width},
-        "notes": list(source.notes),
-        "vision": {
-            "layers": vision.layers,
-            "width": vision.width,
-            "image_px": vision.image_px,
-            "patch_px": vision.patch_px,
-        },
+        "text": {"layers": text.layers, "width": text.width, "heads": text.heads},
+        "notes": notes,
+        "vision": vision,
+        "preprocess": {"resize": config.resize, "mean": list(config.mean), "std": list(config.std)},
         "tensors": len(source.names),
-        "ignored": list(source.ignored),
+        "ignored": [*source.ignored, *file.ignored],
     }
     return model, lines, data
+
+
+def _vision(config: CLIPConfig) -> tuple[str, dict]:
+    """The image encoder for the report, as a line and as data."""
+    vision = config.vision
+    data = {"width": vision.width, "heads": vision.heads, "image_px": vision.image_px}
+    pictures = f"{vision.heads} heads, {vision.image_px} px"
+    if isinstance(vision, ResNetConfig):
+        blocks = ", ".join(map(str, vision.blocks))
+        return f"ResNet of {blocks} blocks, width {vision.width}, {pictures}", {"blocks": list(vision.blocks), **data}
+    data |= {"layers": vision.layers, "patch_px": vision.patch_px}
+    line = f"{vision.layers} layers, width {vision.width}, {pictures} in patches of {vision.patch_px} px"
+    return line, data
 
 
 def vae(path: Path, dtype: str, family: str) -> tuple[object, list[str], dict]:

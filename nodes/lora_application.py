@@ -19,7 +19,7 @@ from .lora_files import ParsedFile, parsed
 Shapes = Mapping[str, Sequence[int]]
 _TEXT = ("lora_te", "text_encoder", "lycoris_text_encoder", "text_model", "clip_l.", "clip_g.", "t5xxl.", "te1", "te2")
 
-_VISION = ("lora_vision", "vision_model")
+_VISION = ("lora_vision", "vision_model", "visual.")
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import torch
 
-from clip_vae_lora.clip_core.config import PUBLISHED, CLIPConfig, to_metadata
+from clip_vae_lora.clip_core.config import PUBLISHED, CLIPConfig, ResNetConfig, to_metadata
 from clip_vae_lora.clip_core.tokenizer import Tokenizer
 
+RESNETS = [name for name, config in PUBLISHED.items() if isinstance(config.vision, ResNetConfig)]
 TEXTS = ["", "a photo of a cat", "two dogs, 漢字 and an emoji 🐱", "word " * 90]
 
 
@@ -17,6 +18,11 @@ def tiny(name: str) -> CLIPConfig:
         whole.text, width=whole.text.width // 8, layers=2 + whole.text.layers // 16, mlp=whole.text.mlp // 8,
         embed=whole.text.embed // 8,
     )  # fmt: skip
+    if name in RESNETS:
+        blocks = tuple(1 + count // 8 for count in whole.vision.blocks)
+        px = 32 * (1 + whole.vision.grid // 4)
+        sizes = {"width": whole.vision.width // 8, "heads": whole.vision.heads // 8, "embed": text.embed}
+        return CLIPConfig(text, replace(whole.vision, blocks=blocks, image_px=px, **sizes))
     vision = replace(
         whole.vision, width=whole.vision.width // 8, layers=2 + whole.vision.layers // 16, mlp=whole.vision.mlp // 8,
         embed=whole.vision.embed // 8, image_px=3 * whole.vision.patch_px,
@@ -73,25 +79,45 @@ def open_clip_model(config: CLIPConfig, custom_text: bool = False):
 
     text, vision = config.text, config.vision
     kind = CustomTextCLIP if custom_text else CLIP
-    made = kind(
-        text.embed,
-        CLIPVisionCfg(
+    if isinstance(vision, ResNetConfig):
+        seen = CLIPVisionCfg(layers=vision.blocks, width=vision.width, head_width=32 * vision.width // vision.heads,
+                             image_size=vision.image_px, patch_size=None)
+    else:
+        seen = CLIPVisionCfg(
             layers=vision.layers, width=vision.width, head_width=vision.width // vision.heads,
             mlp_ratio=vision.mlp / vision.width, patch_size=vision.patch_px, image_size=vision.image_px,
-        ),
+        )  # fmt: skip
+    made = kind(
+        text.embed,
+        seen,
         CLIPTextCfg(width=text.width, heads=text.heads, layers=text.layers),
         quick_gelu=text.activation == "quick_gelu",
     )  # fmt: skip
-    return randomise_(made)
+    return calibrate_(randomise_(made), config)
+
+
+def calibrate_(model: torch.nn.Module, config: CLIPConfig) -> torch.nn.Module:
+    """Give a reference's ResNet signals of a trained one's size: the statistics of some pictures in its BatchNorms, and
+    weights of OpenAI's first size in its pooling. Without them rounding errors would grow from part to part.
+    """
+    norms = [module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    for norm in norms:
+        norm.momentum = 1.0
+    if norms:
+        with torch.no_grad():
+            for name, weight in model.visual.attnpool.named_parameters():
+                weight.mul_(weight.shape[-1] ** -0.5 / 0.08 if name.endswith("weight") else 1)
+            model.train().visual(pixels(config, 8))
+    return model.eval()
 
 
 def ids() -> torch.Tensor:
     return Tokenizer().batch(TEXTS)[0]
 
 
-def pixels(config: CLIPConfig) -> torch.Tensor:
+def pixels(config: CLIPConfig, count: int = 2) -> torch.Tensor:
     side = config.vision.image_px
-    return torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(1))
+    return torch.randn(count, 3, side, side, generator=torch.Generator().manual_seed(1))
 
 
 def shapes(state) -> dict[str, tuple[int, ...]]:

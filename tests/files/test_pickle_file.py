@@ -169,11 +169,6 @@ def test_flipped_bytes_never_raise_anything_but_a_sentence(save, tmp_path):
             assert "\n" not in str(error) and "weights_only" not in str(error)
 
 
-def test_torchscript_is_named(tmp_path):
-    torch.jit.script(torch.nn.Linear(2, 2)).save(tmp_path / "clip.pt")
-    assert "TorchScript" in refusal(tmp_path / "clip.pt")
-
-
 def test_a_zip_bomb_is_refused_before_anything_is_unpacked(tmp_path):
     path = tmp_path / "bomb.pt"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:

@@ -120,6 +120,17 @@ def test_our_dual_clip_answers_to_kohya_dotted_and_peft_names():
     assert names["lora_vision_visual_projection"] == "visual_projection.weight"
 
 
+def test_a_resnet_answers_to_openais_names_and_to_ours():
+    inside = ("layer1.0.conv1", "layer2.0.downsample.0", "conv1", "attnpool.q_proj")
+    ours = {f"visual.{module}": f"vision_model.{module}" for module in inside}
+    ours["visual.attnpool.c_proj"] = "visual_projection"
+    names = name_map([*text("", 64, 2, 64), *(f"{key}.weight" for key in ours.values())])
+    for theirs, key in ours.items():
+        for module in (theirs, key):
+            for name in (module, f"lora_vision_{module.replace('.', '_')}", f"base_model.model.{module}"):
+                assert names[name] == f"{key}.weight"
+
+
 def test_a_name_that_could_mean_two_weights_means_none():
     names = name_map(["a.b_c.weight", "a_b.c.weight"])
     assert "lora_a_b_c" not in names
