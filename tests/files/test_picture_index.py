@@ -332,7 +332,7 @@ def test_rows_are_mapped_and_not_read(places):
 def test_killed_at_any_moment_the_index_is_whole_and_no_row_is_lost(tmp_path):
     index, pictures, draw = tmp_path / "indexes" / "a", tmp_path / "pictures", random.Random(0)
     make(pictures, 2000)
-    killed, rows, kills = 0, 0, int(os.environ.get("CVL_KILLS", "3"))
+    killed, rows, kills = 0, 0, int(os.environ.get("CVL_KILLS", "2"))
     while killed < kills:
         command = [sys.executable, index_parts.__file__, str(pictures), str(index)]
         process = subprocess.Popen(command, stderr=subprocess.PIPE)
