@@ -62,7 +62,8 @@ def _merge(
     weight: torch.Tensor, parts: Sequence[tuple[Place, tuple[Change, ...]]], match_comfyui: bool
 ) -> nn.Parameter:
     with torch.no_grad():
-        total = weight.to(torch.float32, copy=True)
+        alone = len(parts) == 1  # several parts may overlap, and are rounded together
+        total = weight.clone() if alone else weight.to(torch.float32, copy=True)
         for place, several in parts:
             apply_(part_of(total, place), several, match_comfyui=match_comfyui)
         return nn.Parameter(total.to(weight.dtype), requires_grad=False)
