@@ -21,7 +21,7 @@ PAIRS += [(model, dialect) for model in ("SD 1", "SD 2") for dialect in ("cloneo
 
 
 def written(model, dialect, every=23):
-    """A file of that dialect with every so-manieth weight that it has a name for (of cloneofsimo, which counts, all)."""
+    """A file of that dialect with every so-manieth weight that it has a name for (cloneofsimo, which counts: all)."""
     shapes = PUBLISHED[model][1]()
     names = {place: name for place, name in spellings(shapes, dialect).items() if len(shape_at(place, shapes)) > 1}
     split = {place.key for place in names if isinstance(place, Slice)}  # the rows, or the whole
