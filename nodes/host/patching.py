@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import nn
 
-from ...lora.fusing import Change, apply_
+from ...lora.fusing import Change, applied, apply_
 from ...lora.match import key_of, part_of
 from ...lora.mmdit import Place
 
@@ -62,8 +62,9 @@ def _merge(
     weight: torch.Tensor, parts: Sequence[tuple[Place, tuple[Change, ...]]], match_comfyui: bool
 ) -> nn.Parameter:
     with torch.no_grad():
-        alone = len(parts) == 1  # several parts may overlap, and are rounded together
-        total = weight.clone() if alone else weight.to(torch.float32, copy=True)
+        if len(parts) == 1 and isinstance(parts[0][0], str):
+            return nn.Parameter(applied(weight, parts[0][1], match_comfyui=match_comfyui), requires_grad=False)
+        total = weight.to(torch.float32, copy=True)  # several parts may overlap, and are rounded together
         for place, several in parts:
             apply_(part_of(total, place), several, match_comfyui=match_comfyui)
         return nn.Parameter(total.to(weight.dtype), requires_grad=False)
