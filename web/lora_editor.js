@@ -11,6 +11,7 @@ const LOOK_MS = 100;
 const PAUSE_MS = 250; // after the last change, before the server is asked
 const HEAD_PX = 24;
 const MARGIN_PX = 4;
+const TEXT_PX = 70; // more than the least, for the text
 const MOST_PX = 14 * LINE_PX; // longer lists scroll
 
 const editorOf = new WeakMap(); // node -> its editor
@@ -39,14 +40,15 @@ function makeEditor(node, widget) {
     made.addEventListener("click", () => setMode(editor, mode === "text"));
     return made;
   });
-  const list = classed("div", "cvl-list");
+  const list = classed("div", "cvl-list"), content = classed("div", "cvl-rows");
   const head = classed("div", "cvl-head");
   modes.append(rowsButton, textButton);
   head.append(add, count, modes);
+  list.append(content);
   box.append(head, list);
   const editor = {
-    node, widget, box, add, count, list, rowsButton, textButton, rows: [], text: null, linked: null, isText: null,
-    width: 0, height: HEAD_PX, fitted: 0, marks: new Map(), blocksOpen: -1, changedAt: 0, asked: null, typed: false,
+    node, widget, box, add, count, list, content, rowsButton, textButton, rows: [], text: null, linked: null, isText: null,
+    height: HEAD_PX, contentHeight: 0, fitted: 0, marks: new Map(), blocksOpen: -1, changedAt: 0, asked: null, typed: false,
   };
   add.title = "add a LoRA to the list";
   add.addEventListener("click", () => pick(editor, null, add));
@@ -81,7 +83,7 @@ function look(editor) {
     Object.assign(editor, { linked, isText });
     if (text !== editor.text) Object.assign(editor, { text, blocksOpen: -1, changedAt: performance.now() });
     render(editor);
-  } else if (node.size[0] !== editor.width) {
+  } else if (editor.content.offsetHeight !== editor.contentHeight) { // on the page at last, or lines are broken anew
     measure(editor);
   }
   if (widget.hidden) widget.y = editor.own.y; // its socket is drawn there, beside the rows
@@ -109,15 +111,14 @@ function setMode(editor, isText) {
 }
 
 function render(editor) {
-  const { box, list, node } = editor;
+  const { box, list, content } = editor;
   const focused = list.contains(document.activeElement) ? document.activeElement : null;
   const focus = focused && [focused.closest("[data-place]")?.dataset.place, focused.dataset.field];
   const lines = editor.linked ? [] : readList(editor.text);
   editor.rows = rowsShown(editor) ? lines.map((line, place) => ({ line, row: rowOf(editor, line, place) })) : [];
   const empty = rowsShown(editor) && lines.every((line) => line.kind === "blank");
-  list.replaceChildren(...editor.rows.map(({ row }) => row.element));
-  if (empty) list.append(classed("div", "cvl-empty", "no LoRA in the list; what is connected is passed on as it is"));
-  editor.empty = empty;
+  content.replaceChildren(...editor.rows.map(({ row }) => row.element));
+  if (empty) content.append(classed("div", "cvl-empty", "no LoRA in the list; what is connected is passed on as it is"));
   const loras = lines.filter((line) => line.kind === "lora");
   editor.count.textContent = editor.linked ? "comes from a link"
     : `${loras.filter((line) => line.on).length} of ${loras.length} on`;
@@ -130,35 +131,43 @@ function render(editor) {
   showText(editor, !rowsShown(editor));
   mark(editor);
   if (focus) refocus(editor, ...focus);
-  node.setDirtyCanvas?.(true, true);
 }
 
 function refocus(editor, place, field) {
   editor.list.querySelector(`[data-place="${place}"] [data-field="${field}"]`)?.focus({ preventScroll: true });
 }
 
-/** Shows or hides the text itself. Vue nodes look again when the list of widgets changes. */
-function showText({ node, widget }, on) {
-  if (Boolean(widget.hidden) === !on) return;
+/** Shows the text, and of the editor the head alone; or hides it, and shows the rows. */
+function showText({ node, widget, own }, on) {
+  if (Boolean(widget.hidden) === !on && Object.hasOwn(own, "computeSize") === on) return;
   widget.hidden = widget.options.hidden = !on;
-  const place = node.widgets.indexOf(widget);
+  // no room: frontend 1.27 counts hidden widgets; -4 is the gap that it puts between two
+  if (on) delete widget.computeSize;
+  else widget.computeSize = () => [0, -4];
+  // a widget with this has just its height, in Vue nodes too if it has no layout size
+  if (on) Object.assign(own, { computeSize: () => [0, HEAD_PX + 2 * MARGIN_PX], computeLayoutSize: undefined });
+  else for (const name of ["computeSize", "computeLayoutSize"]) delete own[name];
+  const place = node.widgets.indexOf(widget); // Vue nodes look again when the list of widgets changes
   node.widgets.splice(place, 1);
   node.widgets.splice(place, 0, widget);
 }
 
 /** The height that the rows need; the node follows it where it was just as high as it had to be. */
 function measure(editor) {
-  const { node, box, rows } = editor;
-  editor.width = node.size[0];
-  const needed = rows.reduce((sum, { row }) => sum + row.height(editor.width), editor.empty ? LINE_PX : 0);
-  editor.height = HEAD_PX + (rowsShown(editor) ? Math.max(LINE_PX, Math.min(MOST_PX, needed)) + 4 : 0);
+  const { node, box, rows, content } = editor;
+  const guess = () => rows.reduce((sum, { row }) => sum + row.height(), 0);
+  editor.contentHeight = content.offsetHeight;
+  const needed = Math.max(LINE_PX, Math.min(MOST_PX, editor.contentHeight || guess())) + 4;
+  editor.height = HEAD_PX + (rowsShown(editor) ? needed : 0);
   box.style.minHeight = `${editor.height}px`;
-  const [width, least] = node.computeSize();
+  const [width, computed] = node.computeSize();
+  const least = computed + (rowsShown(editor) ? 0 : TEXT_PX);
   const [, now] = node.size;
-  if (now < least || Math.abs(now - editor.fitted) < 2) {
-    if (Math.abs(now - least) >= 1) node.setSize([Math.max(width, editor.width), least]);
+  if (now < least || (Math.abs(now - editor.fitted) < 2 && rowsShown(editor))) {
+    if (Math.abs(now - least) >= 1) node.setSize([Math.max(width, node.size[0]), least]);
     editor.fitted = least;
   }
+  node.setDirtyCanvas?.(true, true);
 }
 
 /** Writes the text. While one types, the rows stay as they are; the step that undo takes back is made at the end. */
@@ -239,7 +248,8 @@ function drag(editor, from, event) {
   };
   const end = ({ type, key }) => {
     if (type === "keydown" && key !== "Escape") return;
-    for (const kind of ["pointermove", "pointerup", "pointercancel"]) handle.removeEventListener(kind, kind === "pointermove" ? onMove : end);
+    handle.removeEventListener("pointermove", onMove);
+    for (const kind of ["pointerup", "pointercancel"]) handle.removeEventListener(kind, end);
     document.removeEventListener("keydown", end, true);
     clear();
     elements[from].classList.remove("cvl-dragged");

@@ -6,13 +6,12 @@ import { classed, namePieces } from "./lora_popups.mjs";
 export const LINE_PX = 26;
 const MORE_PX = 24;
 const BLANK_PX = 6;
-const PROBLEM_PX = 15;
-const LETTER_PX = 5.9; // of 11 px sans-serif, about
+const PROBLEM_PX = 18;
 const STEP = 0.05;
 const LIMIT = 100;
 
 /**
- * A row: {element, height(width), mark(result)}. `line` is as readList has it; `act` has edit(change, typing),
+ * A row: {element, height(), mark(result)}; the height is a guess, for rows that are not on the page yet. `line` is as readList has it; `act` has edit(change, typing),
  * write(text, typing), done(anyway), remove(), moveBy(lines), drag(event), pick(anchor), words(anchor), openBlocks().
  */
 export function makeRow(line, act, { blocksOpen }) {
@@ -32,7 +31,7 @@ export function makeRow(line, act, { blocksOpen }) {
   const words = bar.querySelector('[data-field="words"]');
   return {
     element: row,
-    height: (width_px) => LINE_PX + (more ? MORE_PX : 0) + problemHeight(problem, width_px),
+    height: () => LINE_PX + (more ? MORE_PX : 0) + (problem.hidden ? 0 : PROBLEM_PX),
     mark(result) {
       const sentence = result?.problem ?? (line.kind === "broken" ? "this line cannot be followed" : "");
       problem.hidden = !sentence;
@@ -42,11 +41,6 @@ export function makeRow(line, act, { blocksOpen }) {
       if (words) words.disabled = !result?.file;
     },
   };
-}
-
-function problemHeight(problem, width_px) {
-  if (problem.hidden) return 0;
-  return PROBLEM_PX * (problem.textContent.length * LETTER_PX > width_px - 50 ? 2 : 1) + 3;
 }
 
 function button(name, text, label, field, click) {
