@@ -108,12 +108,14 @@ def choice(line: Line, choices: Sequence[str], *, nearest: bool = True) -> str:
             if len(found) > 1:
                 raise ListError(line.number, f"{line.name[:80]!r} could be {found[0]} or {found[1]}; write which")
             return found[0]
-    paths, _, _, stems = spelled
-    short = {spelling.lower(): found[-1] for entries in (stems, paths) for spelling, found in entries.items()}
-    close = get_close_matches(wanted[:255].lower(), short, n=3) if nearest else []
-    near = list(dict.fromkeys(short[spelling] for spelling in close))
+    near = _nearest(wanted, spelled[-1]) if nearest else []
     hint = f"did you mean {' or '.join(near)}?" if near else f"there are {len(choices)} others"
     raise ListError(line.number, f"there is no LoRA {line.name[:80]!r} in the folder loras; {hint}")
+
+
+def _nearest(wanted: str, stems: dict[str, list[str]]) -> list[str]:
+    short = {stem.lower(): found[-1] for stem, found in stems.items()}
+    return [short[stem] for stem in get_close_matches(PurePosixPath(wanted[:255]).stem.lower(), short, n=3)]
 
 
 @lru_cache(maxsize=4)
