@@ -1,8 +1,9 @@
 // LoRA Stack's list as rows. The text is the one truth: rows are read from it, and each edit writes it.
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
-import { addLine, editLine, lineOf, moveLine, readList, removeLine, replaceLine, splitLines } from "./lora_lines.mjs";
-import { classed, openMenu, openWords } from "./lora_popups.mjs";
+import { dragRow } from "./lora_drag.mjs";
+import * as lines from "./lora_lines.mjs";
+import { classed, openMenu, openProblem, openWords } from "./lora_popups.mjs";
 import { LINE_PX, makeRow } from "./lora_rows.mjs";
 
 const NODE = "CVL_LoRAStack";
@@ -31,8 +32,7 @@ async function ask(route, question) {
 
 function makeEditor(node, widget) {
   const box = classed("div", "cvl-loras");
-  const add = classed("button", "cvl-add", "+ LoRA");
-  const count = classed("span", "cvl-count");
+  const add = classed("button", "cvl-add", "+ LoRA"), count = classed("span", "cvl-count");
   const modes = classed("span", "cvl-modes");
   const [rowsButton, textButton] = ["rows", "text"].map((mode) => {
     const made = classed("button", "", mode);
@@ -40,18 +40,23 @@ function makeEditor(node, widget) {
     made.addEventListener("click", () => setMode(editor, mode === "text"));
     return made;
   });
-  const list = classed("div", "cvl-list"), content = classed("div", "cvl-rows");
-  const head = classed("div", "cvl-head");
+  const list = classed("div", "cvl-list"), head = classed("div", "cvl-head");
   modes.append(rowsButton, textButton);
   head.append(add, count, modes);
-  list.append(content);
   box.append(head, list);
   const editor = {
-    node, widget, box, add, count, list, content, rowsButton, textButton, rows: [], text: null, linked: null, isText: null,
-    height: HEAD_PX, contentHeight: 0, fitted: 0, marks: new Map(), blocksOpen: -1, changedAt: 0, asked: null, typed: false,
+    node, widget, box, add, count, list, rowsButton, textButton, rows: [], text: null, linked: null, isText: null,
+    height: HEAD_PX, fitted: 0, marks: new Map(), blocksOpen: -1, changedAt: 0, asked: null,
+    typed: false, stale: false, pressed: false,
   };
   add.title = "add a LoRA to the list";
   add.addEventListener("click", () => pick(editor, null, add));
+  box.addEventListener("pointerdown", () => { // a row that is made anew between press and release gets no click
+    editor.pressed = true;
+    const released = () => setTimeout(() => (editor.pressed = false));
+    const once = { capture: true, once: true };
+    for (const kind of ["pointerup", "pointercancel"]) window.addEventListener(kind, released, once);
+  }, true);
   list.addEventListener("wheel", (event) => list.scrollHeight > list.clientHeight && event.stopPropagation());
   const height = () => editor.height + 2 * MARGIN_PX;
   editor.own = node.addDOMWidget("cvl_loras", "cvl_loras", box, {
@@ -68,6 +73,8 @@ function makeEditor(node, widget) {
 }
 
 const rowsShown = (editor) => !editor.isText && !editor.linked;
+const writtenAt = ({ text }, place) => lines.splitLines(text)[place]?.written ?? "";
+const markAt = (editor, place) => editor.marks.get(writtenAt(editor, place));
 
 function isLinked({ node }) {
   const slot = node.inputs?.findIndex((input) => input.widget?.name === TEXT) ?? -1;
@@ -80,11 +87,12 @@ function look(editor) {
   const { node, widget } = editor;
   const text = String(widget.value ?? ""), linked = isLinked(editor), isText = asText.has(String(node.id));
   if (text !== editor.text || linked !== editor.linked || isText !== editor.isText) {
+    if (editor.pressed) return;
     Object.assign(editor, { linked, isText });
     if (text !== editor.text) Object.assign(editor, { text, blocksOpen: -1, changedAt: performance.now() });
     render(editor);
-  } else if (editor.content.offsetHeight !== editor.contentHeight) { // on the page at last, or lines are broken anew
-    measure(editor);
+  } else if (editor.stale && !editor.pressed && !editor.list.querySelector("input:focus")) {
+    render(editor);
   }
   if (widget.hidden) widget.y = editor.own.y; // its socket is drawn there, beside the rows
   if (!linked && editor.asked !== editor.text && performance.now() - editor.changedAt >= PAUSE_MS) check(editor);
@@ -95,14 +103,14 @@ async function check(editor) {
   const text = (editor.asked = editor.text);
   const answer = await ask("loras", { text });
   if (text !== editor.asked || !answer?.lines) return; // a newer question, no server, or too long a list
-  const written = splitLines(text).map((line) => line.written);
+  const written = lines.splitLines(text).map((line) => line.written);
   editor.marks = new Map(answer.lines.map((line) => [written[line.number - 1], line]));
   mark(editor);
 }
 
 function mark(editor) {
-  for (const { row, line } of editor.rows) row.mark(editor.marks.get(line.written));
-  measure(editor);
+  const written = lines.splitLines(editor.text);
+  for (const { row, place } of editor.rows) row.mark(editor.marks.get(written[place].written));
 }
 
 function setMode(editor, isText) {
@@ -111,25 +119,25 @@ function setMode(editor, isText) {
 }
 
 function render(editor) {
-  const { box, list, content } = editor;
+  const { list } = editor;
   const focused = list.contains(document.activeElement) ? document.activeElement : null;
   const focus = focused && [focused.closest("[data-place]")?.dataset.place, focused.dataset.field];
-  const lines = editor.linked ? [] : readList(editor.text);
-  editor.rows = rowsShown(editor) ? lines.map((line, place) => ({ line, row: rowOf(editor, line, place) })) : [];
-  const empty = rowsShown(editor) && lines.every((line) => line.kind === "blank");
-  content.replaceChildren(...editor.rows.map(({ row }) => row.element));
-  if (empty) content.append(classed("div", "cvl-empty", "no LoRA in the list; what is connected is passed on as it is"));
-  const loras = lines.filter((line) => line.kind === "lora");
+  const read = editor.linked ? [] : lines.readList(editor.text);
+  editor.rows = rowsShown(editor) ? read.map((line, place) => ({ line, place, row: rowOf(editor, line, place) })) : [];
+  const empty = rowsShown(editor) && read.every((line) => line.kind === "blank");
+  list.replaceChildren(...editor.rows.map(({ row }) => row.element));
+  if (empty) list.append(classed("div", "cvl-empty", "no LoRA in the list; what is connected is passed on as it is"));
+  const loras = read.filter((line) => line.kind === "lora");
   editor.count.textContent = editor.linked ? "comes from a link"
     : `${loras.filter((line) => line.on).length} of ${loras.length} on`;
   editor.add.style.display = rowsShown(editor) ? "" : "none";
   list.style.display = rowsShown(editor) ? "" : "none";
   editor.rowsButton.setAttribute("aria-pressed", String(!editor.isText));
   editor.textButton.setAttribute("aria-pressed", String(editor.isText));
-  box.classList.toggle("cvl-linked-list", editor.linked);
-  editor.typed = false;
+  editor.stale = editor.typed = false;
   showText(editor, !rowsShown(editor));
   mark(editor);
+  measure(editor);
   if (focus) refocus(editor, ...focus);
 }
 
@@ -154,57 +162,55 @@ function showText({ node, widget, own }, on) {
 
 /** The height that the rows need; the node follows it where it was just as high as it had to be. */
 function measure(editor) {
-  const { node, box, rows, content } = editor;
-  const guess = () => rows.reduce((sum, { row }) => sum + row.height(), 0);
-  editor.contentHeight = content.offsetHeight;
-  const needed = Math.max(LINE_PX, Math.min(MOST_PX, editor.contentHeight || guess())) + 4;
-  editor.height = HEAD_PX + (rowsShown(editor) ? needed : 0);
+  const { node, box, rows } = editor;
+  const all = rows.reduce((sum, { row }) => sum + row.height_px, 0);
+  editor.height = HEAD_PX + (rowsShown(editor) ? Math.max(LINE_PX, Math.min(MOST_PX, all)) + 4 : 0);
   box.style.minHeight = `${editor.height}px`;
   const [width, computed] = node.computeSize();
   const least = computed + (rowsShown(editor) ? 0 : TEXT_PX);
   const [, now] = node.size;
-  if (now < least || (Math.abs(now - editor.fitted) < 2 && rowsShown(editor))) {
-    if (Math.abs(now - least) >= 1) node.setSize([Math.max(width, node.size[0]), least]);
-    editor.fitted = least;
-  }
+  const follows = Math.abs(now - editor.fitted) < 2 && rowsShown(editor);
+  if (now < least || (follows && now > least)) node.setSize([Math.max(width, node.size[0]), least]);
+  if (now <= least + 1 || follows) editor.fitted = least;
   node.setDirtyCanvas?.(true, true);
 }
 
-/** Writes the text. While one types, the rows stay as they are; the step that undo takes back is made at the end. */
+/** Writes the text, as one step to undo. While one types, the rows stay, and the step is made at the end. */
 function write(editor, text, typing = false) {
+  if (!typing) app.canvas.emitBeforeChange?.();
   if (text !== editor.text) {
-    if (!typing) app.canvas.emitBeforeChange?.();
+    Object.assign(editor, { text, changedAt: performance.now(), typed: typing, stale: true });
     editor.widget.value = text;
-    Object.assign(editor, { text, changedAt: performance.now(), typed: typing });
-    if (!typing) app.canvas.emitAfterChange?.();
   }
-  if (!typing) render(editor);
+  if (!typing) {
+    render(editor); // with the node's new height
+    app.canvas.emitAfterChange?.();
+  }
   return true;
 }
 
-function done(editor, anyway = false) {
-  if (!editor.typed && !anyway) return;
-  if (editor.typed) {
-    app.canvas.emitBeforeChange?.();
-    app.canvas.emitAfterChange?.();
-  }
+/** Typing has ended: the rows are made anew when nothing in them is in use. */
+function done(editor) {
+  if (!editor.typed) return;
   editor.typed = false;
-  setTimeout(() => editor.typed || render(editor)); // not while the focus is on its way to another field
+  app.canvas.emitBeforeChange?.();
+  app.canvas.emitAfterChange?.();
 }
 
 function rowOf(editor, line, place) {
-  const written = () => splitLines(editor.text)[place].written;
   const act = {
+    now: () => ({ ...readLine(written()), written: written() }),
     edit(change, typing) {
-      const edited = editLine(written(), change);
-      return edited !== null && write(editor, replaceLine(editor.text, place, edited), typing);
+      const edited = lines.editLine(writtenAt(editor, place), change);
+      return edited !== null && write(editor, lines.replaceLine(editor.text, place, edited), typing);
     },
-    write: (text, typing) => splitLines(text).length <= 1 && splitLines(text + "\n").length === 1
-      && write(editor, replaceLine(editor.text, place, text), typing),
-    done: (anyway) => done(editor, anyway),
-    remove: () => write(editor, removeLine(editor.text, place)),
+    write: (text, typing) => lines.splitLines(`${text}\n`).length === 1
+      && write(editor, lines.replaceLine(editor.text, place, text), typing),
+    done: () => done(editor),
+    remove: () => write(editor, lines.removeLine(editor.text, place)),
     moveBy: (step) => move(editor, place, neighbour(editor, place, step)),
-    drag: (event) => drag(editor, place, event),
+    drag: (event) => dragRow(event, editor.rows.map(({ row }) => row.element), place, (to) =>
+      editor.text === String(editor.widget.value) && move(editor, place, to)),
     pick: (anchor) => pick(editor, place, anchor, line.name),
     words: (anchor) => words(editor, place, anchor),
     openBlocks() {
@@ -225,62 +231,34 @@ function neighbour(editor, place, step) {
 
 function move(editor, from, to) {
   if (from === to) return;
-  write(editor, moveLine(editor.text, from, to));
+  write(editor, lines.moveLine(editor.text, from, to));
   refocus(editor, to, "handle");
-}
-
-/** Drags a row by its handle; a line shows where it would fall. */
-function drag(editor, from, event) {
-  const handle = event.currentTarget, elements = editor.rows.map(({ row }) => row.element);
-  const text = editor.text;
-  let to = from;
-  handle.setPointerCapture(event.pointerId);
-  elements[from].classList.add("cvl-dragged");
-  const clear = () => elements.forEach((element) => element.classList.remove("cvl-before", "cvl-after"));
-  const onMove = ({ clientY }) => {
-    const below = elements.filter((element) => {
-      const { top, bottom } = element.getBoundingClientRect();
-      return clientY > (top + bottom) / 2;
-    }).length; // rows whose middle is above the pointer
-    to = below > from ? below - 1 : below;
-    clear();
-    if (to !== from) elements[to].classList.add(to > from ? "cvl-after" : "cvl-before");
-  };
-  const end = ({ type, key }) => {
-    if (type === "keydown" && key !== "Escape") return;
-    handle.removeEventListener("pointermove", onMove);
-    for (const kind of ["pointerup", "pointercancel"]) handle.removeEventListener(kind, end);
-    document.removeEventListener("keydown", end, true);
-    clear();
-    elements[from].classList.remove("cvl-dragged");
-    if (type === "pointerup" && text === editor.text) move(editor, from, to);
-  };
-  handle.addEventListener("pointermove", onMove);
-  handle.addEventListener("pointerup", end);
-  handle.addEventListener("pointercancel", end);
-  document.addEventListener("keydown", end, true);
 }
 
 /** Chooses a name for a row, or for a new one where there is no place yet. */
 function pick(editor, place, anchor, current) {
   openMenu(anchor, {
-    current: editor.marks.get(editor.rows[place]?.line.written)?.file ?? current,
+    current: markAt(editor, place)?.file ?? current,
     names: ask("loras", { menu: true }).then((answer) => answer?.menu ?? []),
-    canWrite: (name) => lineOf(name) !== null,
+    canWrite: (name) => lines.lineOf(name) !== null,
     then: () => (place === null ? editor.add : editor.list.querySelector(`[data-place="${place}"] [data-field="name"]`))
       ?.focus({ preventScroll: true }),
     choose(name) {
-      const written = place === null ? lineOf(name) : editLine(splitLines(editor.text)[place]?.written ?? "", { name });
+      const written = place === null ? lines.lineOf(name) : lines.editLine(writtenAt(editor, place), { name });
       if (written === null) return;
-      write(editor, place === null ? addLine(editor.text, written) : replaceLine(editor.text, place, written));
-      if (place === null) editor.list.scrollTop = editor.list.scrollHeight;
+      if (place !== null) return write(editor, lines.replaceLine(editor.text, place, written));
+      write(editor, lines.addLine(editor.text, written));
+      editor.list.scrollTop = editor.list.scrollHeight;
     },
   });
 }
 
+/** What the file of a row says of itself, or what is wrong with the row. */
 function words(editor, place, anchor) {
-  const name = editor.marks.get(editor.rows[place].line.written)?.file;
-  if (name) openWords(anchor, { name, facts: ask("lora_header", { name }), then: () => refocus(editor, place, "words") });
+  const { file: name, problem } = markAt(editor, place) ?? {};
+  const then = () => refocus(editor, place, "words");
+  if (name) openWords(anchor, { name, facts: ask("lora_header", { name }), then });
+  else openProblem(anchor, { sentence: problem ?? "this line cannot be followed", then });
 }
 
 /** After `method` of a class, also `then(this, ...arguments)`. */
@@ -317,9 +295,8 @@ app.registerExtension({
     shown.forEach((editor) => (editor.asked = null));
   },
   setup() {
-    const sheet = Object.assign(document.createElement("link"), { rel: "stylesheet" });
-    sheet.href = new URL("./lora_editor.css", import.meta.url).href;
-    document.head.append(sheet);
+    const href = new URL("./lora_editor.css", import.meta.url).href;
+    document.head.append(Object.assign(document.createElement("link"), { rel: "stylesheet", href }));
     setInterval(() => document.hidden || shown.forEach(look), LOOK_MS);
     api.addEventListener("reconnected", () => shown.forEach((editor) => (editor.asked = null)));
   },

@@ -44,7 +44,8 @@ export function openPopup(anchor, content, { width_px, label, then = () => {} })
     box.remove();
     then();
   };
-  for (const kind of ["pointerdown", "wheel"]) document.addEventListener(kind, outside, { capture: true, passive: true });
+  const early = { capture: true, passive: true };
+  for (const kind of ["pointerdown", "wheel"]) document.addEventListener(kind, outside, early);
   window.addEventListener("resize", close);
   box.addEventListener("keydown", (event) => {
     event.stopPropagation(); // no shortcuts of the canvas
@@ -106,8 +107,8 @@ export function openMenu(anchor, { names, current, canWrite, choose, then }) {
       return option;
     });
     const rest = found.length - options.length;
-    const note = !all ? "…" : !all.length ? "the server did not answer" : !found.length ? "no LoRA has that in its name"
-      : rest ? `… and ${rest} more; type to find them` : "";
+    const note = !all ? "…" : !all.length ? "the server did not answer"
+      : !found.length ? "no LoRA has that in its name" : rest ? `… and ${rest} more; type to find them` : "";
     list.replaceChildren(...options.map((option) => option.element), classed("div", "cvl-note", note));
     activate(search.value ? 0 : options.findIndex((option) => option.name === current));
     popup.place();
@@ -139,7 +140,16 @@ function optionOf(name, isCurrent, writable) {
 /** A name with its folder and its extension paler. */
 export function namePieces(name) {
   const [, folder, stem, extension] = /^(.*[\\/])?(.*?)(\.(?:safetensors|ckpt|pt|pth|bin|sft))?$/su.exec(name);
-  return [classed("span", "cvl-pale", folder ?? ""), classed("span", "", stem), classed("span", "cvl-pale", extension ?? "")];
+  const pale = (text) => classed("span", "cvl-pale", text ?? "");
+  return [pale(folder), classed("span", "", stem), pale(extension)];
+}
+
+/** What is wrong with a line. */
+export function openProblem(anchor, { sentence, then }) {
+  const content = classed("div", "cvl-words", `⚠ ${sentence}`);
+  content.tabIndex = -1;
+  openPopup(anchor, content, { width_px: 300, label: "what is wrong with this line", then });
+  content.focus({ preventScroll: true });
 }
 
 /** What the header of a file says: `facts` is a promise of the route's answer. A click on a word copies it. */
@@ -156,7 +166,8 @@ export function openWords(anchor, { facts, name, then }) {
 }
 
 function wordsParts(answer, name) {
-  if (!answer || answer.error) return [classed("div", "cvl-note", `⚠ ${answer?.error ?? "the server did not answer"}`)];
+  const error = answer ? answer.error : "the server did not answer";
+  if (error) return [classed("div", "cvl-note", `⚠ ${error}`)];
   const words = answer.trigger_words ?? [];
   const parts = [classed("div", "cvl-title", answer.title || name), classed("div", "cvl-pale", name)];
   if (answer.base_model) parts.push(classed("div", "", `trained on ${answer.base_model}`));

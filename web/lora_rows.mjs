@@ -6,39 +6,45 @@ import { classed, namePieces } from "./lora_popups.mjs";
 export const LINE_PX = 26;
 const MORE_PX = 24;
 const BLANK_PX = 6;
-const PROBLEM_PX = 18;
 const STEP = 0.05;
 const LIMIT = 100;
 
 /**
- * A row: {element, height(), mark(result)}; the height is a guess, for rows that are not on the page yet. `line` is as readList has it; `act` has edit(change, typing),
- * write(text, typing), done(anyway), remove(), moveBy(lines), drag(event), pick(anchor), words(anchor), openBlocks().
+ * A row: {element, height_px, mark(result)}. What is wrong takes no room of its own, so that the height is known from
+ * the text alone. `line` is as readList has it; `act` has now() (the line as it is by now), edit(change, typing),
+ * write(text, typing), done(), remove(), moveBy(lines), drag(event), pick(anchor), words(anchor), openBlocks().
  */
 export function makeRow(line, act, { blocksOpen }) {
   const row = classed("div", `cvl-row cvl-${line.kind}`);
   row.dataset.place = line.number - 1;
-  if (line.kind === "blank") return { element: row, height: () => BLANK_PX, mark: () => {} };
+  if (line.kind === "blank") return { element: row, height_px: BLANK_PX, mark: () => {} };
   const isLora = line.kind === "lora";
-  const bar = classed("div", "cvl-bar");
-  const problem = classed("div", "cvl-problem");
-  problem.hidden = true;
-  bar.append(handle(line, act), ...(isLora ? loraParts(line, act) : [textField(line, act)]), removeButton(line, act));
+  const bar = classed("div", "cvl-bar"), cell = classed("div", "cvl-cell"), problem = classed("div", "cvl-problem");
+  const words = button("cvl-icon cvl-info", "i", "trigger words", "words", () => act.words(words));
+  cell.append(isLora ? nameButton(line, act) : textField(line, act), problem);
+  bar.append(handle(line, act), ...(isLora ? [onSwitch(line, act)] : []), cell);
+  if (isLora) {
+    const clip = strength(line, act, "clip");
+    const blocks = button("cvl-icon", "▦", "strengths by block", "openBlocks", () => act.openBlocks());
+    bar.append(strength(line, act, "model", clip), clip, words, blocks);
+  } else if (line.kind === "broken") {
+    bar.append(words);
+  }
+  bar.append(button("cvl-icon", "✕", `remove line ${line.number}`, "remove", () => act.remove()));
   row.append(bar);
   const more = isLora && (line.blocks || line.comment || blocksOpen);
   if (more) row.append(moreLine(line, act, line.blocks || blocksOpen));
-  row.append(problem);
   row.classList.toggle("cvl-off", isLora && !line.on);
-  const words = bar.querySelector('[data-field="words"]');
   return {
     element: row,
-    height: () => LINE_PX + (more ? MORE_PX : 0) + (problem.hidden ? 0 : PROBLEM_PX),
+    height_px: LINE_PX + (more ? MORE_PX : 0),
     mark(result) {
       const sentence = result?.problem ?? (line.kind === "broken" ? "this line cannot be followed" : "");
-      problem.hidden = !sentence;
-      problem.textContent = sentence && `⚠ ${sentence}`;
-      problem.title = sentence;
+      problem.textContent = problem.title = sentence;
       row.classList.toggle("cvl-wrong", Boolean(sentence));
-      if (words) words.disabled = !result?.file;
+      words.textContent = sentence ? "!" : "i";
+      words.title = sentence || "trigger words";
+      words.disabled = !sentence && !result?.file;
     },
   };
 }
@@ -65,32 +71,28 @@ function handle(line, act) {
   return made;
 }
 
-function removeButton(line, act) {
-  return button("cvl-icon", "✕", `remove line ${line.number}`, "remove", () => act.remove());
-}
-
-function loraParts(line, act) {
-  const onOff = button("cvl-switch", "", line.on ? "on; click to switch it off" : "off; click to switch it on", "on",
+function onSwitch(line, act) {
+  const made = button("cvl-switch", "", line.on ? "on; click to switch it off" : "off; click to switch it on", "on",
     () => act.edit({ on: !line.on }));
-  onOff.setAttribute("role", "switch");
-  onOff.setAttribute("aria-checked", String(line.on));
-  onOff.setAttribute("aria-label", `${line.name} on`);
-  const name = button("cvl-name", "", `${line.name}\nClick to choose another.`, "name", () => act.pick(name));
-  name.append(...namePieces(line.name));
-  name.setAttribute("aria-haspopup", "listbox");
-  const words = button("cvl-icon cvl-info", "i", "trigger words", "words", () => act.words(words));
-  const blocks = button("cvl-icon", "▦", "strengths by block", "openBlocks", () => act.openBlocks());
-  const clip = strength(line, act, "clip");
-  return [onOff, name, strength(line, act, "model", clip), clip, words, blocks];
+  made.setAttribute("role", "switch");
+  made.setAttribute("aria-checked", String(line.on));
+  made.setAttribute("aria-label", `${line.name} on`);
+  return made;
 }
 
-/** The CLIP's strength is the MODEL's until it is made another; whether it is, is settled before one types. */
+function nameButton(line, act) {
+  const made = button("cvl-name", "", `${line.name}\nClick to choose another.`, "name", () => act.pick(made));
+  made.append(...namePieces(line.name));
+  made.setAttribute("aria-haspopup", "listbox");
+  return made;
+}
+
+/** The CLIP's strength follows the MODEL's until it is another; whether it does is settled when one begins to type. */
 function strength(line, act, which, follower) {
   const label = classed("label", "cvl-strength");
   const field = classed("input", "");
   const letter = classed("span", "cvl-pale", which === "model" ? "M" : "C");
-  const linked = line.model === line.clip;
-  let value = line[which];
+  let value = line[which], linked = line.model === line.clip;
   label.classList.toggle("cvl-linked", which === "clip" && linked);
   label.title = which === "model" ? "strength on the MODEL; arrow keys change it"
     : `strength on the CLIP; arrow keys change it${linked ? "\nThe same as the MODEL's until you change it." : ""}`;
@@ -102,7 +104,11 @@ function strength(line, act, which, follower) {
     act.edit(follower && linked ? { model: number, clip: number } : { [which]: number }, typing);
     if (follower && linked) follower.querySelector("input").value = shownNumber(number);
   };
-  field.addEventListener("focus", () => field.select());
+  field.addEventListener("focus", () => {
+    const now = act.now();
+    [value, linked] = [now[which], now.model === now.clip];
+    field.select();
+  });
   field.addEventListener("input", () => {
     const number = readNumber(field.value);
     field.classList.toggle("cvl-bad", Number.isNaN(number));
@@ -119,7 +125,7 @@ function strength(line, act, which, follower) {
     field.classList.remove("cvl-bad");
     field.select();
   });
-  finishes(field, act);
+  finishes(field, act, () => shownNumber(act.now()[which]));
   label.append(letter, field);
   return label;
 }
@@ -139,7 +145,7 @@ function moreLine(line, act, withBlocks) {
     field.addEventListener("input", () => {
       field.classList.toggle("cvl-bad", !act.edit({ blocks: field.value.trim() }, true));
     });
-    finishes(field, act);
+    finishes(field, act, () => act.now().blocks);
     label.append(classed("span", "cvl-pale", "blocks"), field);
     made.append(label);
   }
@@ -158,14 +164,18 @@ function textField(line, act) {
   field.setAttribute("aria-label", `line ${line.number}`);
   field.dataset.field = "text";
   field.addEventListener("input", () => field.classList.toggle("cvl-bad", !act.write(field.value, true)));
-  finishes(field, act);
+  finishes(field, act, () => act.now().written);
   return field;
 }
 
-/** Enter ends the typing; the text has what was typed all along. */
-function finishes(field, act) {
+/** Enter ends the typing. The text has what was typed all along; what it could not take is shown no longer. */
+function finishes(field, act, value) {
   field.addEventListener("change", () => act.done());
-  field.addEventListener("blur", () => act.done(field.classList.contains("cvl-bad"))); // shows again what the text says
+  field.addEventListener("blur", () => {
+    if (!field.isConnected) return; // the rows were made anew
+    field.value = value() ?? "";
+    field.classList.remove("cvl-bad");
+  });
   field.addEventListener("keydown", (event) => {
     if (event.key === "Enter" && !event.ctrlKey && !event.metaKey) field.blur();
   });

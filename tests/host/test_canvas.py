@@ -97,7 +97,7 @@ def test_the_line_follows_the_dialect_and_the_joining_words(page):
 
 def test_what_is_lost_is_said_with_a_warning_sign(page):
     type_prompt(page, "a embedding:nowhere")
-    expect_in_line(page, "1 / 75 tokens · 1 chunk · ⚠ embedding nowhere left out")
+    expect_in_line(page, "1 / 75 tokens · 1 chunk · ⚠ embedding nowhere not used")
 
 
 def test_a_click_opens_the_coloured_tokens_and_another_closes_them(page):
