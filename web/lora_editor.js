@@ -8,10 +8,8 @@ import { LINE_PX, makeRow } from "./lora_rows.mjs";
 
 const NODE = "CVL_LoRAStack";
 const TEXT = "loras";
-const LOOK_MS = 100;
-const PAUSE_MS = 250; // after the last change, before the server is asked
-const HEAD_PX = 24;
-const MARGIN_PX = 4;
+const LOOK_MS = 100, PAUSE_MS = 250; // after the last change, before the server is asked
+const HEAD_PX = 24, MARGIN_PX = 4;
 const TEXT_PX = 70; // more than the least, for the text
 const MOST_PX = 14 * LINE_PX; // longer lists scroll
 
@@ -45,11 +43,10 @@ function makeEditor(node, widget) {
   head.append(add, count, modes);
   box.append(head, list);
   const editor = {
-    node, widget, box, add, count, list, rowsButton, textButton, rows: [], text: null, linked: null, isText: null,
-    height: HEAD_PX, fitted: 0, marks: new Map(), blocksOpen: -1, changedAt: 0, asked: null,
-    typed: false, stale: false, pressed: false,
+    node, widget, box, add, count, list, rowsButton, textButton, rows: [], marks: new Map(), text: null, linked: null,
+    isText: null, asked: null, changedAt: 0, height: HEAD_PX, fitted: 0, blocksOpen: -1, // the place opened, if any
+    typed: false, stale: false, pressed: false, // typing goes on; rows are behind the text; a button is held
   };
-  add.title = "add a LoRA to the list";
   add.addEventListener("click", () => pick(editor, null, add));
   box.addEventListener("pointerdown", () => { // a row that is made anew between press and release gets no click
     editor.pressed = true;
@@ -199,7 +196,7 @@ function done(editor) {
 
 function rowOf(editor, line, place) {
   const act = {
-    now: () => ({ ...readLine(written()), written: written() }),
+    now: () => lines.readList(editor.text)[place] ?? line,
     edit(change, typing) {
       const edited = lines.editLine(writtenAt(editor, place), change);
       return edited !== null && write(editor, lines.replaceLine(editor.text, place, edited), typing);
@@ -246,7 +243,7 @@ function pick(editor, place, anchor, current) {
     choose(name) {
       const written = place === null ? lines.lineOf(name) : lines.editLine(writtenAt(editor, place), { name });
       if (written === null) return;
-      if (place !== null) return write(editor, lines.replaceLine(editor.text, place, written));
+      if (place !== null) return void write(editor, lines.replaceLine(editor.text, place, written));
       write(editor, lines.addLine(editor.text, written));
       editor.list.scrollTop = editor.list.scrollHeight;
     },

@@ -274,20 +274,22 @@ def test_a_list_that_comes_by_a_link_has_no_rows_until_it_is_cut(page):
 
 
 def test_undo_takes_an_edit_back_and_redo_brings_it_again(page):
-    page.wait_for_timeout(300)
+    off, changed = (with_line(1, f"off people/anna : {strength} # mine") for strength in (0.8, 0.25))
+
+    def settled(text):
+        expect_list(page, text)
+        page.wait_for_timeout(400)  # the frontend makes one step of what happens within 50 ms, and undoes while it loads
+
+    settled(LIST)
     part(page, 1, "on").click()
-    expect_list(page, with_line(1, "off people/anna : 0.8 # mine"))
-    page.wait_for_timeout(200)  # the frontend makes one step of what happens within 50 ms
+    settled(off)
     part(page, 1, "model").click()
     page.keyboard.type("0.25")
     page.keyboard.press("Enter")
-    expect_list(page, with_line(1, "off people/anna : 0.25 # mine"))
-    page.keyboard.press("Control+Z")
-    expect_list(page, with_line(1, "off people/anna : 0.8 # mine"))
-    page.keyboard.press("Control+Z")
-    expect_list(page, LIST)
-    page.keyboard.press("Control+Y")
-    expect_list(page, with_line(1, "off people/anna : 0.8 # mine"))
+    settled(changed)
+    for key, text in (("Control+Z", off), ("Control+Z", LIST), ("Control+Y", off)):
+        page.keyboard.press(key)
+        settled(text)
     playwright.expect(part(page, 1, "on")).to_have_attribute("aria-checked", "false")
 
 

@@ -50,7 +50,7 @@ def test_a_long_list_of_unknown_names_is_answered_soon(place, monkeypatch):
     start = time.perf_counter()
     lines = check({"text": "\n".join(f"a stile namber {n}" for n in range(1000))})["lines"]
     assert len(lines) == 1000 and "did you mean" in lines[0]["problem"] and "5000 others" in lines[-1]["problem"]
-    assert time.perf_counter() - start < 5  # 0.1 s for each of the first five; with hints for all, minutes
+    assert time.perf_counter() - start < 20  # about 1; with the nearest names for all of them, minutes
 
 
 @pytest.mark.parametrize("text", ["\ud800 : 1", "\0", "a" * 60_000, "\n" * 60_000, ":" * 5000, "../../etc/passwd", "#"])
