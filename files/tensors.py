@@ -1,5 +1,6 @@
 """Files of weights: what is in them without reading the data, the tensors asked for, and writing them back."""
 
+import math
 from collections.abc import Iterable
 from os import PathLike
 from pathlib import Path
@@ -158,11 +159,11 @@ def _check_finite(path: Path, name: str, tensor: Tensor) -> None:
     values = torch.view_as_real(tensor) if tensor.is_complex() else tensor
     if values.element_size() == 1:  # fp8 has no minimum in torch
         values = values.float()
-    low, high = torch.aminmax(values.detach())
-    if low.isfinite() and high.isfinite():
+    low, high = (bound.item() for bound in torch.aminmax(values.detach()))  # numbers: thousands of tensors, each asked
+    if math.isfinite(low) and math.isfinite(high):
         return
-    if not low.isnan() and name.split(".")[-1] == _MAY_BE_INFINITE:
+    if not math.isnan(low) and name.split(".")[-1] == _MAY_BE_INFINITE:
         return
-    what = "NaN (not a number)" if low.isnan() else "infinite"
+    what = "NaN (not a number)" if math.isnan(low) else "infinite"
     raise FileFormatError(path, f"tensor {name!r} has {what} values: the weights are broken (overflow in training or "
                                 "a damaged file); get another copy")

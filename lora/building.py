@@ -42,6 +42,7 @@ from .suffixes import (
 )
 
 Parts = Mapping[str, Tensor]
+MOST = 1e9  # in a factor or as alpha: products of four of them are numbers of fp32 still
 _HADAMARD = dict(zip(HADAMARD, ("a1", "b1", "a2", "b2", "t1", "t2")))  # the file's name: ours
 _KRONECKER = {name: name.removeprefix("lokr_") for name in KRONECKER}
 _REQUIRED = {  # the kind's parts, of which the first are needed: (needed, possible)
@@ -89,6 +90,8 @@ def build(name: str, parts: Parts, told: Told) -> tuple[dict[str, Adapter], bool
         if kind in _SCALED:
             alpha = _alpha(parts, adapter.rank, told.alpha_of)
             has_alpha = alpha is not None
+            if has_alpha and not abs(alpha) <= MOST:
+                raise LoRAError(f"its alpha is {alpha:.1e}, which no trainer writes: the file is damaged")
             adapter = replace(adapter, alpha=float(adapter.rank if alpha is None else alpha))
             scale = adapter.alpha / adapter.rank if adapter.rank else 1.0
         found[""] = _with_magnitude(adapter, parts)
@@ -106,10 +109,14 @@ def fault_of(tensor: Tensor, whole_numbers: bool = False) -> str:
     if not tensor.is_floating_point():
         plain = whole_numbers and not tensor.is_complex()
         return "" if plain else f"{str(tensor.dtype).removeprefix('torch.')} numbers, expected floating point"
-    wide = tensor if tensor.dtype in (torch.float32, torch.float16, torch.bfloat16, torch.float64) else tensor.float()
-    if math.isfinite(wide.sum(dtype=torch.promote_types(wide.dtype, torch.float32)).item()):
-        return ""  # a sum with NaN or infinity in it is one of them
-    return "" if torch.isfinite(wide).all() else "it holds NaN or infinity"
+    if not tensor.numel():
+        return ""
+    wide = tensor.float() if tensor.element_size() == 1 else tensor  # fp8 has no minimum in torch
+    low, high = (bound.item() for bound in torch.aminmax(wide.detach()))
+    if not (math.isfinite(low) and math.isfinite(high)):  # NaN is the smallest and the largest of all that it is among
+        return "it holds NaN or infinity"
+    return "" if max(-low, high) <= MOST else (
+        f"it holds numbers as large as {max(-low, high):.1e}, which no training makes: the file is damaged")
 
 
 def _is_norm(name: str, parts: Parts) -> bool:

@@ -33,7 +33,8 @@ def family_of_file(file: LoRAFile) -> str | None:
     if "joint_blocks" in joined:
         return SD3
     if "mmdit" in joined:  # diffusers has the same names for both, and Flux is 3072 wide
-        widths = {inner for adapter in file.adapters.values() if (inner := adapter.extent[1])}
+        widths = {inner for name, adapter in file.adapters.items()  # not of CLIP-L, whose fc2 is 3072 wide too
+                  if "mmdit" in _stacks([name]) and (inner := adapter.extent[1])}
         return FLUX if _HIDDEN_FLUX in widths else SD3 if widths else None
     for name, adapter in file.adapters.items():
         if _is_cross(name) and adapter.extent[1] in _CONTEXT:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -74,7 +74,22 @@ def _read(path: Path, size_bytes: int) -> ParsedFile:
         tensors, metadata = file.read(file.shapes), file.metadata
         beside = file.path.with_name("adapter_config.json")
     try:
-        found = formats.read(tensors, metadata, read_json(beside) if beside.is_file() else None)
+        found = formats.read(tensors, metadata, _configuration(path, beside) if _is_peft(path, tensors) else None)
     except LoRAError as error:
         raise FileFormatError(path, str(error)) from error
     return ParsedFile(path, size_bytes, found, metadata)
+
+
+def _is_peft(path: Path, names: Iterable[str]) -> bool:
+    """Whether an adapter_config.json beside it is its own, and not that of another file in the folder."""
+    return path.name.startswith("adapter_model") or any("base_model.model." in name for name in names)
+
+
+def _configuration(path: Path, beside: Path) -> Mapping[str, object] | None:
+    if not beside.is_file():
+        return None
+    try:
+        return read_json(beside)
+    except FileFormatError as error:
+        raise FileFormatError(path, f"the {beside.name} beside it, which holds its scale, cannot be used: "
+                                    f"{error.sentence}") from error  # fmt: skip

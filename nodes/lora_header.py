@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 _MOST_FACTS, _LONGEST, _LONGEST_NAME = 200, 500, 100
 _LONGEST_JSON, _MOST_WORDS = 4_000_000, 20
 _TOLD_FIRST = ("modelspec.", "ss_")
 _WORDS = ("modelspec.trigger_phrase", "modelspec.tags", "ss_tag_frequency")
+_TITLES = ("modelspec.title", "ss_output_name")
+_BASE_MODELS = ("modelspec.architecture", "ss_base_model_version", "ss_sd_model_name", "base_model")
 _EMPTY = ("", "None", "null", "{}", "[]")
 
 
@@ -29,6 +31,21 @@ def training_facts(metadata: Mapping[str, str]) -> dict[str, str]:
         if value not in _EMPTY and not metadata[name].startswith("data:"):
             facts[clean(name, _LONGEST_NAME)] = value
     return facts
+
+
+def title(metadata: Mapping[str, str]) -> str:
+    """What the author calls it; empty where the header does not say."""
+    return _first(metadata, _TITLES)
+
+
+def base_model(metadata: Mapping[str, str]) -> str:
+    """What it was trained on, in the trainer's word; empty where the header does not say."""
+    return _first(metadata, _BASE_MODELS)
+
+
+def _first(metadata: Mapping[str, str], names: Sequence[str]) -> str:
+    values = (clean(metadata.get(name, "")) for name in names)
+    return next((value for value in values if value not in _EMPTY), "")
 
 
 def trigger_words(metadata: Mapping[str, str]) -> list[str]:

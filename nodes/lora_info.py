@@ -12,6 +12,7 @@ from ..lora.adapters import LoRAError
 from ..lora.conversion import named
 from ..lora.low_rank import plain_factors, singular_values
 from ..lora.match import key_of, match
+from ..lora.published import PUBLISHED, published_model
 from . import catalog
 from .host import host
 from .lora_files import ParsedFile, parsed
@@ -76,8 +77,8 @@ class LoRAInfo:
 class ConvertLoRA:
     CATEGORY = "CVL/LoRA"
     DESCRIPTION = (
-        "Writes a LoRA file in another dialect, with its true scale, into the output folder. The model it belongs to "
-        "tells the names; what could not be named is in the report."
+        "Writes a LoRA file in another dialect, with its true scale, into the output folder. The names are those of "
+        "the model connected, or without one of the published model it fits; what has no name is in the report."
     )
     SEARCH_ALIASES = ["kohya", "diffusers", "PEFT", "save lora", "lora format"]
     RETURN_TYPES = ("STRING", "STRING")
@@ -109,19 +110,20 @@ class ConvertLoRA:
 
     def convert(self, file, dialect, filename_prefix, model=None, clip=None, clip_model=None):
         targets = {"model": model, "clip": clip, "clip_model": clip_model}
-        connected = [target for target in targets.values() if target is not None]
-        if not connected:
-            raise ValueError("nothing is connected that tells the names; connect the MODEL or CLIP the file is for")
+        if dialect not in DIALECTS:
+            raise ValueError(f"the dialect is {dialect!r}: expected one of {', '.join(DIALECTS)}")
         read = parsed(catalog.path("lora", file))
-        adapters, lost = _renamed(read, connected, dialect)
+        names_of, layouts = _layouts(read, [target for target in targets.values() if target is not None])
+        adapters, lost = _renamed(read, names_of, layouts, dialect)
         try:
             tensors, header = formats.write(adapters, dialect, _kept(read.metadata))
         except LoRAError as error:
             raise FileFormatError(read.path, str(error)) from error
         path = host.output_path(filename_prefix, ".safetensors")
         write_tensors(path, tensors, header)
-        data = {"file": str(path), "dialect": dialect, "modules": len(adapters), "not_written": lost}
-        lines = [f"{path.name}: {len(adapters)} modules as {dialect}"]
+        data = {"file": str(path), "dialect": dialect, "modules": len(adapters), "names_of": names_of,
+                "not_written": lost}  # fmt: skip
+        lines = [f"{path.name}: {len(adapters)} modules as {dialect}, with the names of {names_of}"]
         lines += [f"not written: {name}: {why}" for name, why in list(lost.items())[:5]]
         lines += [f"and {len(lost) - 5} more"] if len(lost) > 5 else []
         return shown(lines, data, (str(path), as_json(data)))
@@ -163,14 +165,25 @@ def _picture(data: Mapping):
     return bar_chart(labels, [square / sum(squares) for square in squares], f"share of the change in {module}")
 
 
-def _renamed(read: ParsedFile, connected: list, dialect: str) -> tuple[dict, dict[str, str]]:
+def _layouts(read: ParsedFile, connected: list) -> tuple[str, list[Mapping]]:
+    """Keys and shapes that tell the names: of what is connected, else of the published model that the file fits."""
+    if connected:
+        return "what is connected", [host.weights(target) for target in connected]
+    found = published_model(read.file)
+    if found is None:
+        raise FileFormatError(read.path, "none of its modules has a place in a model whose names are known here "
+                                         f"({', '.join(PUBLISHED)}); connect the MODEL or CLIP it is for")  # fmt: skip
+    model, shapes = found
+    return f"{model}, as published", [shapes]
+
+
+def _renamed(read: ParsedFile, names_of: str, layouts: list, dialect: str) -> tuple[dict, dict[str, str]]:
     """The dialect's names with their adapters, and the file's names of what has none with the reason."""
     adapters: dict = {}
     homeless: dict[str, str] = dict(read.file.unread)
     homeless |= dict.fromkeys(read.file.embeddings, "a learned word, which only Text Encode reads")
     named_modules: set[str] = set()
-    for target in connected:
-        shapes = host.weights(target)
+    for shapes in layouts:
         found = match(read.file, shapes)
         result = named(found.found, shapes, dialect)
         adapters = {**result.named, **adapters}
@@ -178,10 +191,10 @@ def _renamed(read: ParsedFile, connected: list, dialect: str) -> tuple[dict, dic
         homeless |= found.misfit
         named_modules |= set(found.modules.values())
     if not adapters:
-        raise FileFormatError(read.path, "none of its modules fits what is connected, which tells the names; "
+        raise FileFormatError(read.path, f"none of its modules fits {names_of}, which tells the names; "
                                          "connect the MODEL or CLIP that it was made for")  # fmt: skip
     without = [module for module in read.file.adapters if module not in named_modules and module not in homeless]
-    return adapters, homeless | dict.fromkeys(without, "it has no place in what is connected")
+    return adapters, homeless | dict.fromkeys(without, f"it has no place in {names_of}")
 
 
 def _kept(metadata: Mapping[str, str]) -> dict[str, str]:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import lru_cache
 from pathlib import PurePosixPath
 
 MOST_LINES, _LONGEST_LINE = 1000, 2000
@@ -16,10 +17,11 @@ _LIMIT = 100.0
 
 
 class ListError(ValueError):
-    """A line that cannot be followed: one sentence with its number."""
+    """A line that cannot be followed: one sentence with its number; `sentence` is the same without it."""
 
     def __init__(self, number: int, sentence: str):
         super().__init__(f"line {number} of the LoRAs: {sentence}")
+        self.number, self.sentence = number, sentence
 
 
 @dataclass(frozen=True)
@@ -43,23 +45,42 @@ def parse(text: str) -> list[Line]:
     Raises:
         ListError: no name, a strength that is not a number or beyond 100, or too many or too long lines.
     """
-    lines = []
-    for number, written in enumerate(text.splitlines(), 1):
-        line = _COMMENT.sub("", written[: _LONGEST_LINE + 1]).strip()
-        if not line:
-            continue
-        if len(written) > _LONGEST_LINE:
-            raise ListError(number, f"it has {len(written)} characters, expected {_LONGEST_LINE} at the most")
-        if len(lines) == MOST_LINES:
-            raise ListError(number, f"there are more than {MOST_LINES} LoRAs; take some out")
-        off = _OFF.match(line)
-        name, *rest = (part.strip() for part in (line[off.end() :] if off else line).split(":", 3))
-        if not name:
-            raise ListError(number, "it has no name: expected `name : strength_model : strength_clip : blocks`")
-        model = _strength(number, rest[0]) if rest and rest[0] else 1.0
-        clip = _strength(number, rest[1]) if len(rest) > 1 and rest[1] else model
-        lines.append(Line(number, name, model, clip, rest[2] if len(rest) > 2 else "", not off))
+    lines = read(text)
+    for line in lines:
+        if isinstance(line, ListError):
+            raise line
     return lines
+
+
+def read(text: str) -> list[Line | ListError]:
+    """As `parse`, with each line that cannot be followed in its place as the error that it is."""
+    lines: list[Line | ListError] = []
+    count = 0
+    for number, written in enumerate(text.splitlines(), 1):
+        try:
+            line = _line(number, written)
+            if line and count == MOST_LINES:
+                raise ListError(number, f"there are more than {MOST_LINES} LoRAs; take some out")
+        except ListError as error:
+            line = error
+        count += isinstance(line, Line)
+        lines += [line] if line else []
+    return lines
+
+
+def _line(number: int, written: str) -> Line | None:
+    line = _COMMENT.sub("", written[: _LONGEST_LINE + 1]).strip()
+    if not line:
+        return None
+    if len(written) > _LONGEST_LINE:
+        raise ListError(number, f"it has {len(written)} characters, expected {_LONGEST_LINE} at the most")
+    off = _OFF.match(line)
+    name, *rest = (part.strip() for part in (line[off.end() :] if off else line).split(":", 3))
+    if not name:
+        raise ListError(number, "it has no name: expected `name : strength_model : strength_clip : blocks`")
+    model = _strength(number, rest[0]) if rest and rest[0] else 1.0
+    clip = _strength(number, rest[1]) if len(rest) > 1 and rest[1] else model
+    return Line(number, name, model, clip, rest[2] if len(rest) > 2 else "", not off)
 
 
 def _strength(number: int, text: str) -> float:
@@ -72,24 +93,37 @@ def _strength(number: int, text: str) -> float:
     return value
 
 
-def choice(line: Line, choices: Sequence[str]) -> str:
+def choice(line: Line, choices: Sequence[str], *, nearest: bool = True) -> str:
     """The menu's entry that a name means: itself, or the only one that is it without folder or without its extension.
 
     Raises:
-        ListError: there is none, with the nearest names; or several.
+        ListError: there is none, with the `nearest` names, which takes some milliseconds; or several.
     """
     if line.name in choices:
         return line.name
     wanted = line.name.replace("\\", "/")
-    ways = (lambda path: str(path), lambda path: str(path.with_suffix("")), lambda path: path.name,
-            lambda path: path.stem)  # fmt: skip
-    paths = [(entry, PurePosixPath(entry.replace("\\", "/"))) for entry in choices]
-    for way in ways:
-        if found := [entry for entry, path in paths if way(path) == wanted]:
+    spelled = _spellings(tuple(choices))
+    for entries in spelled:
+        if found := entries.get(wanted):
             if len(found) > 1:
                 raise ListError(line.number, f"{line.name[:80]!r} could be {found[0]} or {found[1]}; write which")
             return found[0]
-    short = {spelling: entry for entry, path in paths for spelling in (path.stem.lower(), str(path).lower())}
-    near = list(dict.fromkeys(short[n] for n in get_close_matches(wanted[:255].lower(), short, n=3)))
+    near = _nearest(wanted, spelled[-1]) if nearest else []
     hint = f"did you mean {' or '.join(near)}?" if near else f"there are {len(choices)} others"
     raise ListError(line.number, f"there is no LoRA {line.name[:80]!r} in the folder loras; {hint}")
+
+
+def _nearest(wanted: str, stems: dict[str, list[str]]) -> list[str]:
+    short = {stem.lower(): found[-1] for stem, found in stems.items()}
+    return [short[stem] for stem in get_close_matches(PurePosixPath(wanted[:255]).stem.lower(), short, n=3)]
+
+
+@lru_cache(maxsize=4)
+def _spellings(choices: tuple[str, ...]) -> tuple[dict[str, list[str]], ...]:
+    """The menu's entries by whole path, by path without extension, by file name, and by that without extension."""
+    ways: tuple[dict[str, list[str]], ...] = ({}, {}, {}, {})
+    for entry in choices:
+        path = PurePosixPath(entry.replace("\\", "/"))
+        for entries, spelling in zip(ways, (str(path), str(path.with_suffix("")), path.name, path.stem)):
+            entries.setdefault(spelling, []).append(entry)
+    return ways

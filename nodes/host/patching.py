@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import nn
 
-from ...lora.fusing import Change, apply_
+from ...lora.fusing import Change, applied, apply_
+from ...lora.low_rank import frobenius
 from ...lora.match import key_of, part_of
 from ...lora.mmdit import Place
 
@@ -24,8 +25,7 @@ def part_norms(owner: nn.Module, state: Mapping[str, torch.Tensor], places: Sequ
     kept = _norms.setdefault(owner, {})
     for place in places:
         if place not in kept:
-            part = part_of(state[key_of(place)], place).detach()
-            kept[place] = float(torch.linalg.vector_norm(part.float()))
+            kept[place] = frobenius(part_of(state[key_of(place)], place))
     return {place: kept[place] for place in places}
 
 
@@ -62,7 +62,9 @@ def _merge(
     weight: torch.Tensor, parts: Sequence[tuple[Place, tuple[Change, ...]]], match_comfyui: bool
 ) -> nn.Parameter:
     with torch.no_grad():
-        total = weight.to(torch.float32, copy=True)
+        if len(parts) == 1 and isinstance(parts[0][0], str):
+            return nn.Parameter(applied(weight, parts[0][1], match_comfyui=match_comfyui), requires_grad=False)
+        total = weight.to(torch.float32, copy=True)  # several parts may overlap, and are rounded together
         for place, several in parts:
             apply_(part_of(total, place), several, match_comfyui=match_comfyui)
         return nn.Parameter(total.to(weight.dtype), requires_grad=False)

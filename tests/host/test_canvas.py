@@ -4,20 +4,17 @@ Needs COMFYUI_PATH (see serving.py for a server in another Python), playwright, 
 server that runs already, with the pack in it.
 """
 
-import itertools
 import json
 import os
-import shutil
 import time
 import urllib.request
 
 import pytest
 
+from clip_vae_lora.tests.host.canvas import canvas, chromium, load, playwright, use_vue_nodes
 from clip_vae_lora.tests.host.serving import served
 
-playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright, to drive a browser")
 ROUTE = "**/clip_vae_lora/tokens"
-NUMBERS = itertools.count(1)
 WAIT_MS = 15_000  # for the first answer, which reads the tokenizer's table
 
 
@@ -32,30 +29,13 @@ def server(comfyui_path, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser():
-    with playwright.sync_playwright() as running:
-        found = shutil.which("chromium") or shutil.which("google-chrome")
-        try:
-            opened = running.chromium.launch(executable_path=found, args=["--no-sandbox"])
-        except playwright.Error as error:
-            pytest.skip(f"needs a Chromium that playwright can start: {str(error).splitlines()[0]}")
+    with chromium() as opened:
         yield opened
-        opened.close()
 
 
 @pytest.fixture(scope="module")
 def opened(server, browser):
-    """The canvas, loaded once; `errors` is filled with what the page throws."""
-    settings = json.dumps({"Comfy.TutorialCompleted": True, "Comfy.Graph.CanvasInfo": False}).encode()
-    urllib.request.urlopen(urllib.request.Request(server + "/settings", settings, {"Content-Type": "application/json"}))
-    page = browser.new_page(viewport={"width": 1500, "height": 1000})
-    page.errors = []
-    page.on("pageerror", lambda error: page.errors.append(str(error.stack)))
-    page.goto(server)
-    page.wait_for_function(
-        "!!(window.app?.graph && window.LiteGraph?.registered_node_types?.CVL_TextEncodeSDXL)", timeout=120_000
-    )
-    page.wait_for_timeout(2000)
-    page.keyboard.press("Escape")
+    page = canvas(browser, server, "CVL_TextEncodeSDXL")
     yield page
     page.close()
 
@@ -63,28 +43,13 @@ def opened(server, browser):
 @pytest.fixture(params=["classic", "Vue nodes"])
 def page(opened, request):
     """A canvas with one CVL_TextEncode in the middle of it, the server's answers let through."""
-    on = request.param == "Vue nodes"
-    if on and opened.evaluate("window.__COMFYUI_FRONTEND_VERSION__").startswith("1.27."):
-        pytest.skip("the Vue nodes of frontend 1.27 show no DOM widgets, whosever they are")
-    opened.evaluate("on => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', on)", on)
+    use_vue_nodes(opened, request.param == "Vue nodes")
     opened.unroute_all()
     opened.errors.clear()
     load(opened, "CVL_TextEncode")
     expect_line(opened, "0 / 75 tokens · 1 chunk")
     yield opened
     assert not [error for error in opened.errors if "prompt_" in error]
-
-
-def load(page, kind: str) -> None:
-    """Opens a graph with one new node. Its id is a new one too: newer frontends keep values by id."""
-    node = {"id": next(NUMBERS), "type": kind, "pos": [500, 200], "size": [400, 100], "flags": {}, "order": 0}
-    node |= {"mode": 0, "properties": {}}
-    page.evaluate("""async graph => {
-      await app.loadGraphData(graph);
-      app.canvas.ds.scale = 1; app.canvas.ds.offset = [0, 0];
-      app.canvas.setDirty(true, true);
-    }""", {"version": 0.4, "nodes": [node], "links": [], "groups": [], "config": {}, "extra": {},
-           "last_node_id": node["id"], "last_link_id": 0})  # fmt: skip
 
 
 def line(page):
@@ -132,7 +97,7 @@ def test_the_line_follows_the_dialect_and_the_joining_words(page):
 
 def test_what_is_lost_is_said_with_a_warning_sign(page):
     type_prompt(page, "a embedding:nowhere")
-    expect_in_line(page, "1 / 75 tokens · 1 chunk · ⚠ embedding nowhere left out")
+    expect_in_line(page, "1 / 75 tokens · 1 chunk · ⚠ embedding nowhere not used")
 
 
 def test_a_click_opens_the_coloured_tokens_and_another_closes_them(page):

@@ -1,72 +1,9 @@
-"""State-dict keys and shapes of the published layouts, as their own constructors make them (CompVis openaimodel.py)."""
+"""State-dict keys and shapes of the published layouts: weights without their biases, and a picture encoder."""
 
+from clip_vae_lora.lora.published import flux, refiner, sd2, sd3, sd15, sdxl, text
 
-def _resnet(at, cin, cout, time):
-    shapes = {f"{at}.in_layers.0.weight": (cin,), f"{at}.in_layers.2.weight": (cout, cin, 3, 3),
-              f"{at}.emb_layers.1.weight": (cout, time), f"{at}.out_layers.0.weight": (cout,),
-              f"{at}.out_layers.3.weight": (cout, cout, 3, 3)}
-    return shapes | ({f"{at}.skip_connection.weight": (cout, cin, 1, 1)} if cin != cout else {})
-
-
-def _attention(at, width, depth, context, linear):
-    square = (width, width) if linear else (width, width, 1, 1)
-    shapes = {f"{at}.norm.weight": (width,), f"{at}.proj_in.weight": square, f"{at}.proj_out.weight": square}
-    for n in range(depth):
-        block = f"{at}.transformer_blocks.{n}"
-        for name, inner in (("attn1", width), ("attn2", context)):
-            shapes |= {f"{block}.{name}.to_q.weight": (width, width), f"{block}.{name}.to_k.weight": (width, inner),
-                       f"{block}.{name}.to_v.weight": (width, inner), f"{block}.{name}.to_out.0.weight": (width, width)}
-        shapes |= {f"{block}.ff.net.0.proj.weight": (8 * width, width), f"{block}.ff.net.2.weight": (width, 4 * width)}
-        shapes |= {f"{block}.norm{k}.weight": (width,) for k in (1, 2, 3)}
-    return shapes
-
-
-def unet(base, multipliers, depths, middle, context, label=0, linear=True):
-    """`depths`: transformer blocks per level; the result has `diffusion_model.` in front."""
-    time, out, stack, width = 4 * base, {}, [base], base
-    out |= {"time_embed.0.weight": (time, base), "time_embed.2.weight": (time, time),
-            "input_blocks.0.0.weight": (base, 4, 3, 3)}
-    if label:
-        out |= {"label_emb.0.0.weight": (time, label), "label_emb.0.2.weight": (time, time)}
-    number = 1
-    for level, (multiplier, depth) in enumerate(zip(multipliers, depths)):
-        for _ in range(2):
-            at = f"input_blocks.{number}"
-            out |= _resnet(f"{at}.0", width, multiplier * base, time)
-            width = multiplier * base
-            out |= _attention(f"{at}.1", width, depth, context, linear) if depth else {}
-            stack.append(width)
-            number += 1
-        if level < len(multipliers) - 1:
-            out[f"input_blocks.{number}.0.op.weight"] = (width, width, 3, 3)
-            stack.append(width)
-            number += 1
-    out |= _resnet("middle_block.0", width, width, time) | _resnet("middle_block.2", width, width, time)
-    out |= _attention("middle_block.1", width, middle, context, linear)
-    number = 0
-    for level in reversed(range(len(multipliers))):
-        for place in range(3):
-            at = f"output_blocks.{number}"
-            out |= _resnet(f"{at}.0", width + stack.pop(), multipliers[level] * base, time)
-            width = multipliers[level] * base
-            out |= _attention(f"{at}.1", width, depths[level], context, linear) if depths[level] else {}
-            if level and place == 2:
-                out[f"{at}.{2 if depths[level] else 1}.conv.weight"] = (width, width, 3, 3)
-            number += 1
-    out |= {"out.0.weight": (base,), "out.2.weight": (4, base, 3, 3)}
-    return {f"diffusion_model.{key}": shape for key, shape in out.items()}
-
-
-def text(prefix, width, layers, embed=None):
-    out = {"embeddings.token_embedding.weight": (49408, width), "embeddings.position_embedding.weight": (77, width),
-           "final_layer_norm.weight": (width,)}
-    for n in range(layers):
-        at = f"encoder.layers.{n}"
-        out |= {f"{at}.self_attn.{p}_proj.weight": (width, width) for p in ("q", "k", "v", "out")}
-        out |= {f"{at}.mlp.fc1.weight": (4 * width, width), f"{at}.mlp.fc2.weight": (width, 4 * width),
-                f"{at}.layer_norm1.weight": (width,), f"{at}.layer_norm2.weight": (width,)}
-    out = {f"{prefix}text_model.{key}": shape for key, shape in out.items()}
-    return out | ({f"{prefix}text_projection.weight": (embed, width)} if embed else {})
+LAYOUTS = {"SD15": sd15, "SD2": sd2, "SDXL": sdxl, "SDXL_refiner": refiner}
+__all__ = ["LAYOUTS", "flux", "sd3", "text", "vision"]
 
 
 def vision(width, layers, embed):
@@ -74,62 +11,3 @@ def vision(width, layers, embed):
            if ".encoder." in key}
     return out | {"vision_model.embeddings.patch_embedding.weight": (width, 3, 32, 32),
                   "visual_projection.weight": (embed, width)}
-
-
-def sd15():
-    return unet(320, (1, 2, 4, 4), (1, 1, 1, 0), 1, 768, linear=False) | text("clip_l.transformer.", 768, 12)
-
-
-def sd2():
-    return unet(320, (1, 2, 4, 4), (1, 1, 1, 0), 1, 1024) | text("clip_h.transformer.", 1024, 24)
-
-
-def sdxl():
-    return (unet(320, (1, 2, 4), (0, 2, 10), 10, 2048, label=2816) | text("clip_l.transformer.", 768, 12)
-            | text("clip_g.transformer.", 1280, 32, 1280))
-
-
-def refiner():
-    return (unet(384, (1, 2, 4, 4), (0, 4, 4, 0), 4, 1280, label=2560) | text("clip_g.transformer.", 1280, 32, 1280))
-
-
-def flux(width=3072, double=19, single=38, context=4096, mlp=4):
-    """Of black-forest-labs/flux model.py."""
-    out = {"img_in.weight": (width, 64), "txt_in.weight": (width, context), "final_layer.linear.weight": (64, width),
-           "final_layer.adaLN_modulation.1.weight": (2 * width, width)}
-    for name, inner in (("time_in", 256), ("vector_in", 768), ("guidance_in", 256)):
-        out |= {f"{name}.in_layer.weight": (width, inner), f"{name}.out_layer.weight": (width, width)}
-    for n in range(double):
-        for side in ("img", "txt"):
-            at = f"double_blocks.{n}.{side}"
-            out |= {f"{at}_mod.lin.weight": (6 * width, width), f"{at}_attn.qkv.weight": (3 * width, width),
-                    f"{at}_attn.proj.weight": (width, width), f"{at}_mlp.0.weight": (mlp * width, width),
-                    f"{at}_mlp.2.weight": (width, mlp * width)}
-            out |= {f"{at}_attn.norm.{k}_norm.scale": (128,) for k in ("query", "key")}
-    for n in range(single):
-        at = f"single_blocks.{n}"
-        out |= {f"{at}.linear1.weight": ((3 + mlp) * width, width), f"{at}.linear2.weight": (width, (1 + mlp) * width),
-                f"{at}.modulation.lin.weight": (3 * width, width)}
-        out |= {f"{at}.norm.{k}_norm.scale": (128,) for k in ("query", "key")}
-    biases = {key[:-6] + "bias": shape[:1] for key, shape in out.items() if key.endswith("weight")}
-    return {f"diffusion_model.{key}": shape for key, shape in (out | biases).items()}
-
-
-def sd3(width=1536, depth=24, context=4096):
-    """Of Stability's sd3-ref mmdit.py."""
-    out = {"x_embedder.proj.weight": (width, 16, 2, 2), "context_embedder.weight": (width, context),
-           "final_layer.linear.weight": (64, width), "final_layer.adaLN_modulation.1.weight": (2 * width, width)}
-    for name, inner in (("t_embedder", 256), ("y_embedder", 2048)):
-        out |= {f"{name}.mlp.0.weight": (width, inner), f"{name}.mlp.2.weight": (width, width)}
-    for n in range(depth):
-        for side in ("x", "context"):
-            at, last = f"joint_blocks.{n}.{side}_block", side == "context" and n == depth - 1
-            out |= {f"{at}.adaLN_modulation.1.weight": ((2 if last else 6) * width, width),
-                    f"{at}.attn.qkv.weight": (3 * width, width)}
-            more = {f"{at}.attn.proj.weight": (width, width), f"{at}.mlp.fc1.weight": (4 * width, width),
-                    f"{at}.mlp.fc2.weight": (width, 4 * width)}
-            out |= {} if last else more
-    return {f"diffusion_model.{key}": shape for key, shape in out.items()}
-
-
-LAYOUTS = {"SD15": sd15, "SD2": sd2, "SDXL": sdxl, "SDXL_refiner": refiner}

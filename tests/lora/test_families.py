@@ -56,3 +56,12 @@ def test_the_real_files_are_for_sd1(name, shared_data):
     assert family_of_file(file) == "SD 1"
     with pytest.raises(LoRAError, match="SD 1.*Flux"):
         refuse_other_family(file, MODELS["Flux"])
+
+
+def test_a_clip_l_in_the_file_does_not_make_an_sd3_lora_one_for_flux():
+    text_mlp = "text_encoder.text_model.encoder.layers.0.mlp.fc2"  # reads 3072 numbers, as wide as Flux
+    names = {"transformer.transformer_blocks.0.attn.to_q": (1536, 1536), text_mlp: (768, 3072)}
+    tensors = {}
+    for name, (out, inner) in names.items():
+        tensors |= {f"{name}.lora_B.weight": torch.ones(out, 1), f"{name}.lora_A.weight": torch.ones(1, inner)}
+    assert family_of_file(read(tensors)) == "SD 3"

@@ -1,6 +1,7 @@
 """Files of every dialect: read, written, and what is said about the parts that are not read."""
 
 import json
+import math
 
 import pytest
 import torch
@@ -248,10 +249,27 @@ def test_learned_words_are_kept_apart_from_adapters():
     assert list(file.embeddings) == ["<s1>"] and "NaN" in file.unread["<s2>"]
 
 
-def test_an_alpha_that_no_trainer_writes_is_noted():
+def test_an_alpha_that_no_trainer_writes_is_noted_and_one_that_would_overflow_is_not_read():
     up, down = pair()
-    file = read({"a.lora_up.weight": up, "a.lora_down.weight": down, "a.alpha": torch.tensor(1e30)})
-    assert "damaged" in file.notes[0]
+    for alpha in (1e6, 1e30, math.inf, math.nan):
+        file = read({"a.lora_up.weight": up, "a.lora_down.weight": down, "a.alpha": torch.tensor(alpha)})
+        assert "damaged" in file.notes[0] if alpha == 1e6 else "alpha" in file.unread["a"]
+    scaled = {"a.lora_up.weight": up, "a.lora_down.weight": down, "a.scale": torch.tensor(9e8)}
+    assert "no trainer" in read(scaled).unread["a"]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float8_e5m2])
+@pytest.mark.parametrize("value, said", [(math.nan, "NaN or infinity"), (-math.inf, "NaN or infinity")])
+def test_factors_that_are_not_numbers_are_not_read(dtype, value, said):
+    up, down = pair()
+    down = down.to(dtype)
+    down.view(-1)[-1] = value
+    assert said in read({"a.lora_up.weight": up, "a.lora_down.weight": down}).unread["a"]
+
+
+def test_factors_too_large_for_any_training_are_not_read():
+    up, down = pair()
+    assert "1.0e+12" in read({"a.lora_up.weight": up, "a.lora_down.weight": down * 0 - 1e12}).unread["a"]
 
 
 @pytest.mark.parametrize("config", [{"r": 2, "lora_alpha": 8}, {"r": 2, "lora_alpha": 8, "use_rslora": True}])

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
+from clip_vae_lora.lora import fusing
 from clip_vae_lora.lora.adapters import Difference, LoRA, LoRAError, Replacement
-from clip_vae_lora.lora.fusing import Change, apply_
+from clip_vae_lora.lora.fusing import Change, applied, apply_
 
 FP32 = 1e-6  # relative; a product of side by side factors rounds otherwise than the sum of products
 
@@ -48,10 +49,31 @@ def test_a_weight_whose_memory_lies_otherwise_is_changed_all_the_same():
     assert torch.allclose(apply_(turned, loras(kernel=(3, 3))), plain, rtol=1e-5, atol=1e-6)
 
 
-def test_a_half_precision_weight_is_rounded_once():
-    weight = random(6, 5).half()
-    expected = apply_(weight.float(), loras()).half()
-    assert torch.equal(apply_(weight.clone(), loras()), expected)
+@pytest.mark.parametrize("tile", [5, 12, 2**20])  # one row at a time, some, all
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_a_weight_of_any_type_is_rounded_once_and_a_new_one_is_the_same(monkeypatch, dtype, tile):
+    monkeypatch.setattr(fusing, "_TILE", tile)
+    weight = random(6, 5).to(dtype)
+    expected = apply_(weight.to(torch.float32, copy=True), loras()).to(dtype)
+    # a product by rows may add in another order: a bit of fp32, which can turn the rounding of the last bit
+    near = {"rtol": 1e-5 if dtype.itemsize > 2 else 2 * torch.finfo(dtype).eps, "atol": 1e-5}
+    assert torch.allclose(apply_(weight.clone(), loras()), expected, **near)
+    kept = weight.clone()
+    assert torch.allclose(applied(weight, loras()), expected, **near) and torch.equal(weight, kept)
+
+
+def test_a_new_weight_has_the_other_kinds_too_and_the_old_one_stays():
+    weight, changes = random(6, 5), [*loras(), Change(Replacement(torch.zeros(6, 5)), 0.5)]
+    kept = weight.clone()
+    assert torch.equal(applied(weight, changes), apply_(weight.clone(), changes)) and torch.equal(weight, kept)
+
+
+def test_an_adapter_whose_matrix_would_only_fit_by_chance_is_refused():
+    flat = Change(LoRA(random(6, 1), random(1, 45), 1.0), 1.0)
+    other = Change(LoRA(random(6, 1), random(1, 9, 1, 5), 1.0), 1.0)
+    assert apply_(random(6, 5, 3, 3), [flat]).shape == (6, 5, 3, 3)
+    with pytest.raises(LoRAError, match="shape"):
+        apply_(random(6, 5, 3, 3), [other])
 
 
 def test_other_kinds_follow_the_loras_and_see_what_came_before():

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from clip_vae_lora.lora.adapters import LoRA, LoRAError
-from clip_vae_lora.lora.low_rank import norm, plain_factors, relative_norm, singular_values, stack
+from clip_vae_lora.lora.low_rank import frobenius, norm, plain_factors, relative_norm, singular_values, stack
 
 
 def lora(out=12, inner=9, rank=3, alpha=2.0, seed=0, kernel=()):
@@ -51,6 +51,13 @@ def test_norm_and_singular_values_are_those_of_the_product(adapter):
     assert len(values) == min(up.shape[0], up.shape[1], down.shape[1])
     weight = torch.randn(up.shape[0], down.shape[1])
     assert relative_norm(up, down, weight) == pytest.approx(float(dense.norm() / weight.double().norm()), rel=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn])
+def test_the_norm_of_a_tensor_of_many_numbers_is_that_of_double_precision(dtype):
+    weight = torch.randn(1100, 700, generator=torch.Generator().manual_seed(0)).to(dtype)  # three pieces
+    assert frobenius(weight) == pytest.approx(float(weight.double().norm()), rel=1e-5)  # fp32 sums of 2^18 squares
+    assert frobenius(weight.t()) == pytest.approx(frobenius(weight), rel=1e-5) and frobenius(torch.empty(0)) == 0
 
 
 def test_a_change_of_nothing_and_a_weight_of_nothing():

@@ -122,5 +122,20 @@ def test_a_file_that_fits_nothing_connected_is_an_error(place, clip_model):
     write(place, {}, ("lora_unet_mid_block_attentions_0_proj_in",))
     with pytest.raises(FileFormatError, match="none of its modules fits"):
         place.node("CVL_ConvertLoRA").convert("l.safetensors", "kohya", "x", clip_model=clip_model)
-    with pytest.raises(ValueError, match="nothing is connected"):
+
+
+def test_without_a_model_the_names_are_those_of_the_published_one_that_the_file_fits(place, shared_data):
+    real = shared_data / "lora" / "analog_svd_rank4.safetensors"  # cloneofsimo's numbers, 144 + 48 modules of SD 1
+    (place.models / "loras" / "l.safetensors").write_bytes(real.read_bytes())
+    path, report = place.node("CVL_ConvertLoRA").convert("l.safetensors", "kohya", "x")["result"]
+    assert json.loads(report)["names_of"] == "SD 1, as published" and json.loads(report)["modules"] == 192
+    with open_tensors(path) as file:
+        assert file.shapes["lora_te_text_model_encoder_layers_11_self_attn_q_proj.lora_up.weight"] == (768, 4)
+        assert file.shapes["lora_unet_mid_block_attentions_0_transformer_blocks_0_attn2_to_k.lora_down.weight"] == (
+            4, 768)
+
+
+def test_without_a_model_a_file_of_no_published_one_is_an_error(place):
+    write(place, {}, ("lora_unet_nowhere",))
+    with pytest.raises(FileFormatError, match=r"names are known here \(SD 1.*connect the MODEL"):
         place.node("CVL_ConvertLoRA").convert("l.safetensors", "kohya", "x")

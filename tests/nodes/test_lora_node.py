@@ -109,6 +109,19 @@ def test_the_scale_in_an_adapter_config_beside_the_file_is_read_again_too(place)
         assert [adapter.alpha for adapter in adapters.values()] == [alpha]
 
 
+def test_a_configuration_that_belongs_to_another_file_of_the_folder_is_not_read(place, load):
+    beside = place.models / "loras" / "adapter_config.json"
+    beside.write_text(json.dumps({"r": 64, "lora_alpha": 1, "peft_type": "LORA"}))
+    assert load()[1]["applied"] == 2
+    beside.write_text("{")
+    assert load()[1]["applied"] == 2
+    name = "base_model.model.text_model.encoder.layers.0.self_attn.q_proj"
+    pair = {f"{name}.lora_A.weight": torch.ones(2, 64), f"{name}.lora_B.weight": torch.ones(64, 2)}
+    write_tensors(place.models / "loras" / "l.safetensors", pair, {})
+    with pytest.raises(FileFormatError, match=r"l\.safetensors: the adapter_config\.json beside it.*not valid JSON"):
+        load(None)
+
+
 def test_a_bounded_number_of_files_is_kept(place):
     for number in range(lora_files._KEPT_FILES + 3):
         lora_files.parsed(tiny.lora_file(place.models / "loras" / f"{number}.safetensors", [FIRST]))
