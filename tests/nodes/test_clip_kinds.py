@@ -27,7 +27,7 @@ def resnet_state() -> dict[str, torch.Tensor]:
 
 def load(place, name: str, **inputs):
     """The model and its report."""
-    model, report = place.node("CVL_LoadCLIPModel").load(name, **inputs)["result"]
+    model, report, *_ = place.node("CVL_LoadCLIPModel").load(name, **inputs)["result"]
     return model, json.loads(report)
 
 
@@ -181,6 +181,8 @@ def test_a_header_of_ours_is_believed_before_the_files_beside_it(place, folder):
     folder("config.json", {"text_config": {"hidden_act": "gelu"}})
     report = load(place, "some-clip/ours.safetensors")[1]
     assert (report["activation"], report["preprocess"]["resize"], report["notes"]) == ("quick_gelu", "squash", [])
+    chosen = load(place, "some-clip/ours.safetensors", activation="gelu", heads=2)[1]
+    assert (chosen["activation"], chosen["vision"]["heads"]) == ("gelu", 2)
 
 
 @pytest.mark.parametrize(
