@@ -24,6 +24,7 @@ from .tokenizer import END, START, Tokenizer
 
 OnStep = Callable[[int, int], None]  # texts done, texts in all; may raise to stop
 NODES_AT_ONCE = 4096  # bounds the memory of a pass, and how long it is until the next can be called off
+ENTRY_BYTES = 600  # about what Python takes for an entry of the cache besides its numbers and letters
 ROWS_AT_ONCE = 1024  # of the perceptron, whose inner width is four times as large
 
 
@@ -190,4 +191,4 @@ class TextCache:
 
 
 def _bytes(text: str, row: Tensor) -> int:
-    return row.numel() * row.element_size() + len(text)
+    return row.numel() * row.element_size() + len(text) + ENTRY_BYTES
