@@ -16,6 +16,7 @@ ACTIVATIONS = ("quick_gelu", "gelu")
 
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)  # openai/CLIP clip/clip.py `_transform`, RGB, of values in 0..1
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
+RESIZES = ("crop", "squash")  # the shorter side to size and the centre cut out, or each side to size by itself
 
 
 def _check(name: str, width: int, heads: int, activation: str) -> None:
@@ -81,7 +82,7 @@ class CLIPConfig:
     vision: VisionConfig
     mean: tuple[float, float, float] = OPENAI_MEAN
     std: tuple[float, float, float] = OPENAI_STD
-    resize: str = "crop"  # see preprocess.RESIZES
+    resize: str = "crop"  # or "squash"
 
     def __post_init__(self):
         if self.text.embed != self.vision.embed:
@@ -89,6 +90,8 @@ class CLIPConfig:
                 f"texts are embedded in {self.text.embed} dimensions and pictures in {self.vision.embed}: "
                 "the two halves do not belong together"
             )
+        if self.resize not in RESIZES:
+            raise ValueError(f"pictures are resized by {self.resize!r}; it must be one of {', '.join(RESIZES)}")
 
 
 def vision_heads(width: int) -> int:
