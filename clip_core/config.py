@@ -117,7 +117,7 @@ class CLIPConfig:
     vision: VisionConfig | ResNetConfig
     mean: tuple[float, float, float] = OPENAI_MEAN
     std: tuple[float, float, float] = OPENAI_STD
-    resize: str = "crop"  # see preprocess.RESIZES
+    resize: str = "crop"  # or "squash"
 
     def __post_init__(self):
         if self.text.embed != self.vision.embed:

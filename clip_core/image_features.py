@@ -15,12 +15,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .config import OPENAI_MEAN, OPENAI_STD
+from .config import OPENAI_MEAN, OPENAI_STD, VisionConfig
 from .model import CLIP
 from .preprocess import normalise, preprocess
 from .vision import CLIPVision
 
 ReadSquare = Callable[[str | PathLike, int, str], Tensor]  # path, size_px, resize -> uint8 [3, size_px, size_px]
+_CPU_TOKENS = 1600  # in one pass: 32 pictures of ViT-B/32
 OnStep = Callable[[int, int], None]
 
 
@@ -35,6 +36,7 @@ class ImageEncoder:
     device: torch.device | str
     dtype: torch.dtype  # of the pixels
     embed: int  # dimensions of the space shared with texts
+    at_once: int  # pictures in one pass, at most
     encode: Callable[[Tensor], Tensor]  # [B, 3, size_px, size_px] -> projected [B, E], of any length
 
     def pixels(self, image: Tensor) -> Tensor:
@@ -69,22 +71,34 @@ def image_encoder(model: CLIP | CLIPVision, device: torch.device | str | None = 
         ValueError: it has no projection into the space shared with texts.
     """
     whole = isinstance(model, CLIP)
+    vision = model.config.vision if whole else model.config
     if not whole and not model.has_projection:
         raise ValueError(
             "an image encoder with a projection into the space shared with texts was expected, but this one came "
             "without a visual_projection; load one that has it"
         )
     weight = model.visual_projection.weight
+    device = weight.device if device is None else device
     return ImageEncoder(
-        model.config.vision.image_px if whole else model.config.image_px,
+        vision.image_px,
         model.config.mean if whole else OPENAI_MEAN,
         model.config.std if whole else OPENAI_STD,
         model.config.resize if whole else "crop",
-        weight.device if device is None else device,
+        device,
         model.activation_dtype,
         len(weight),
+        pictures_at_once(device, vision.positions if isinstance(vision, VisionConfig) else None),
         model.image_features,
     )
+
+
+def pictures_at_once(device: torch.device | str, tokens: int | None) -> int:
+    """How many are worth while: 32 on a GPU; on a CPU so many that matrix products are large, and no more, so that a
+    large model's passes are short and can be stopped between. `tokens` are a picture's; None: it has none (a ResNet).
+    """
+    if torch.device(device).type != "cpu":
+        return 32
+    return 8 if tokens is None else max(1, min(32, _CPU_TOKENS // tokens))
 
 
 def image_features(
@@ -95,13 +109,14 @@ def image_features(
     batch: int = 32,
     on_step: OnStep | None = None,
 ) -> Tensor:
-    """The features of a batch of pictures. `on_step(done, total)` is told after each `batch`, and may raise to stop.
+    """The features of a batch of pictures. `on_step(done, total)` is told after each `batch` (smaller
+    ones where that is much work), and may raise to stop.
 
     [B, H, W, 3 or 4] in 0..1 -> float32 [B, E] on the CPU, rows of length 1
     """
     encoder = model if isinstance(model, ImageEncoder) else image_encoder(model, device)
     rows, done = [], 0
-    for pictures in image.split(batch):
+    for pictures in image.split(min(batch, encoder.at_once)):
         rows.append(encoder.features(encoder.pixels(pictures)))
         done += len(pictures)
         if on_step is not None:
@@ -119,25 +134,25 @@ def file_features(
     workers: int | None = None,
     on_step: OnStep | None = None,
 ) -> Iterator[FileFeatures]:
-    """The features of picture files, `batch` at a time and in their order. `read` (`files.pictures.read_square`) runs
-    in `workers` threads, at most three batches ahead. A file for which it raises ValueError or OSError is named in
-    `unread`. `on_step(done, total)` is told after each batch, and may raise to stop.
+    """The features of picture files, `batch` (or fewer, where that is much work) at a time and in their order. `read`
+    (`files.pictures.read_square`) runs in `workers` threads: while the encoder runs on another device, two batches
+    ahead; else by turns with it, as threads that share the CPU with matrix products only hold them up. A file for which
+    it raises ValueError or OSError is named in `unread`. `on_step(done, total)` is told after each batch, and may raise
+    to stop.
     """
     encoder = model if isinstance(model, ImageEncoder) else image_encoder(model, device)
+    batch = min(batch, encoder.at_once)
     stretches = [range(start, min(start + batch, len(paths))) for start in range(0, len(paths), batch)]
+    ahead = 1 if torch.device(encoder.device).type == "cpu" else 3
     pool = ThreadPoolExecutor(workers or os.cpu_count() or 1, thread_name_prefix="read pictures")
-
-    def ask(places: range) -> list[Future]:
-        return [pool.submit(read, paths[place], encoder.size_px, encoder.resize) for place in places]
-
+    asked: deque[list[Future]] = deque()
     try:
-        asked = deque((places, ask(places)) for places in stretches[:2])
-        for number in range(len(stretches)):
-            if number + 2 < len(stretches):
-                asked.append((stretches[number + 2], ask(stretches[number + 2])))
-            yield _encoded(encoder, *asked.popleft())
+        for number, places in enumerate(stretches):
+            for soon in stretches[number + len(asked) : number + ahead]:
+                asked.append([pool.submit(read, paths[place], encoder.size_px, encoder.resize) for place in soon])
+            yield _encoded(encoder, places, asked.popleft())
             if on_step is not None:
-                on_step(stretches[number].stop, len(paths))
+                on_step(places.stop, len(paths))
     finally:
         pool.shutdown(cancel_futures=True)
 

@@ -18,7 +18,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-RESIZES = ("crop", "squash")
+from .config import RESIZES
 
 _BITS = 22  # of a coefficient behind the point
 _REACH = 2.0  # pixels to either side that the cubic looks at

@@ -50,7 +50,7 @@ def read_square(path: str | PathLike, size_px: int, resize: str = "crop") -> Ten
     lines = lines.crop((left, 0, left + size_px, height)) if wide > size_px else lines
     square = lines.resize((size_px, tall), _BICUBIC)
     square = square.crop((0, top, size_px, top + size_px)) if tall > size_px else square
-    return torch.from_numpy(np.array(square)).permute(2, 0, 1).contiguous()
+    return torch.from_numpy(np.ascontiguousarray(np.array(square).transpose(2, 0, 1)))  # in this thread, not in all
 
 
 def _read(path: Path) -> Image.Image:

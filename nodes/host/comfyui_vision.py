@@ -16,7 +16,7 @@ from torch import Tensor
 from ...clip_core import image_features as core
 from ...clip_core.image_features import ImageEncoder
 from .comfyui_clip import ComfyClipModel, clip_network
-from .image_encoding import BATCH, ClipVision, Tower, clip_key, content_key, look
+from .image_encoding import ClipVision, Tower, clip_key, content_key, look
 
 Stock = comfy.clip_vision.ClipVisionModel
 Looking = ComfyClipModel | ClipVision | Stock
@@ -33,11 +33,12 @@ def image_encoder(model: Looking) -> ImageEncoder:
         return network(pixel_values=pixels, intermediate_output=-2)[2]
 
     colours, embed = (tuple(model.image_mean), tuple(model.image_std)), network.visual_projection.weight.shape[0]
-    return ImageEncoder(model.image_size, *colours, "crop", device, torch.float32, embed, encode)
+    at_once = core.pictures_at_once(device, network.vision_model.embeddings.position_embedding.weight.shape[0])
+    return ImageEncoder(model.image_size, *colours, "crop", device, torch.float32, embed, at_once, encode)
 
 
 def image_features(model: Looking, image: Tensor, on_step: Callable[[int, int], None]) -> Tensor:
-    return core.image_features(image_encoder(model), image, batch=BATCH, on_step=on_step)
+    return core.image_features(image_encoder(model), image, on_step=on_step)
 
 
 def vision_output(

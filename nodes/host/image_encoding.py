@@ -15,7 +15,6 @@ from ...clip_core.config import CLIPConfig
 from ...clip_core.image_features import ImageEncoder, image_encoder
 from ...clip_core.model import CLIP
 
-BATCH = 32  # pictures at once
 _SAMPLES = 64  # of each tensor, for its part in the key
 
 # last hidden states, those of the last block but one (both [B, 1 + P, C], not normed), embeddings [B, E], and what a
@@ -101,7 +100,7 @@ def look(
     [B, H, W, 3 or 4] in 0..1 -> last_hidden_state, penultimate_hidden_states [B, 1 + P, C], image_embeds [B, E]
     """
     parts, done = [], 0
-    for pictures in image.split(BATCH):
+    for pictures in image.split(encoder.at_once):
         out = tower(pixel_values=encoder.pixels(pictures), intermediate_output=-2)
         parts.append([tensor.float().cpu() for tensor in out[:3]])
         done += len(pictures)

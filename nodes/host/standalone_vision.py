@@ -11,7 +11,7 @@ from torch import Tensor
 from ...clip_core import image_features as core
 from ...clip_core.image_features import ImageEncoder
 from ...clip_core.model import CLIP
-from .image_encoding import BATCH, ClipVision, Seen, Tower, clip_key, look
+from .image_encoding import ClipVision, Seen, Tower, clip_key, look
 
 if TYPE_CHECKING:
     from .standalone import StandaloneClipModel
@@ -24,7 +24,7 @@ def image_encoder(model: StandaloneClipModel | ClipVision) -> ImageEncoder:
 def image_features(
     model: StandaloneClipModel | ClipVision, image: Tensor, on_step: Callable[[int, int], None]
 ) -> Tensor:
-    return core.image_features(image_encoder(model), image, batch=BATCH, on_step=on_step)
+    return core.image_features(image_encoder(model), image, on_step=on_step)
 
 
 def vision_output(

@@ -9,7 +9,13 @@ import torch.nn.functional as F
 from torch import nn
 
 from clip_vae_lora.clip_core.config import OPENAI_MEAN, OPENAI_STD, PUBLISHED
-from clip_vae_lora.clip_core.image_features import file_features, image_encoder, image_features
+from clip_vae_lora.clip_core.image_features import (
+    ImageEncoder,
+    file_features,
+    image_encoder,
+    image_features,
+    pictures_at_once,
+)
 from clip_vae_lora.clip_core.model import CLIP
 from clip_vae_lora.clip_core.preprocess import preprocess
 from clip_vae_lora.clip_core.vision import CLIPVision
@@ -188,19 +194,28 @@ def test_no_files_give_nothing(clip):
     assert list(file_features(clip, [], read_grey)) == []
 
 
-def test_files_are_read_ahead_but_not_all_at_once(clip):
+@pytest.mark.parametrize(("device", "most"), [("cpu", 4), ("meta", 12)])
+def test_files_are_read_two_batches_ahead_of_another_device_and_by_turns_with_the_cpu(device, most):
     read, lock = [], threading.Lock()
 
-    def slow(path, size_px, resize):
+    def listed(path, size_px, resize):
         with lock:
             read.append(path)
         return read_grey(path, size_px, resize)
 
-    parts = file_features(clip, list(range(100)), slow, batch=4, workers=2)
-    next(parts)
-    assert 4 <= len(read) <= 12
+    def encode(pixels):
+        return torch.ones(len(pixels), 5)
+
+    encoder = ImageEncoder(8, OPENAI_MEAN, OPENAI_STD, "crop", device, torch.float32, 5, 32, encode)
+    parts = file_features(encoder, list(range(100)), listed, batch=4, workers=2)
+    assert next(parts).features.shape == (4, 5)
     parts.close()
-    assert len(read) <= 12 and not [thread for thread in threading.enumerate() if "read pictures" in thread.name]
+    assert 4 <= len(read) <= most and not [one for one in threading.enumerate() if "read pictures" in one.name]
+
+
+def test_a_pass_on_a_cpu_has_fewer_pictures_of_many_tokens():
+    assert [pictures_at_once("cpu", tokens) for tokens in (50, 257, 5000)] == [32, 6, 1]
+    assert pictures_at_once("cuda", 257) == 32
 
 
 def test_cancelling_ends_the_threads(clip):
