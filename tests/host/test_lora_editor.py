@@ -278,7 +278,7 @@ def test_undo_takes_an_edit_back_and_redo_brings_it_again(page):
 
     def settled(text):
         expect_list(page, text)
-        page.wait_for_timeout(400)  # the frontend makes one step of what happens within 50 ms, and undoes while it loads
+        page.wait_for_timeout(400)  # the frontend makes one step of what happens within 50 ms; it undoes by loading
 
     settled(LIST)
     part(page, 1, "on").click()
