@@ -6,7 +6,10 @@ import pytest
 import torch
 
 from clip_vae_lora.clip_core.config import CLIPConfig, ResNetConfig, TextConfig
+from clip_vae_lora.clip_core.image_features import image_features
 from clip_vae_lora.clip_core.model import CLIP
+from clip_vae_lora.clip_core.text_features import text_features
+from clip_vae_lora.clip_core.tokenizer import Tokenizer
 from clip_vae_lora.files.tensors import write_tensors
 
 from ..archives import write_archive
@@ -39,14 +42,12 @@ def test_a_resnet_gives_in_comfyui_what_it_gives_alone(comfyui, archive, dtype):
     image = torch.rand(2, 90, 70, 3, generator=torch.Generator().manual_seed(0))
     node = comfyui.nodes["CVL_ZeroShotClassify"]()
     found = json.loads(node.classify(model, image, "cat\ndog\ntree", "a photo of a {label}")["result"][1])
-    from clip_vae_lora.clip_core.tokenizer import Tokenizer
-    from clip_vae_lora.clip_core.zero_shot import classify
-
-    alone = CLIP(CONFIG).eval()
+    alone, labels = CLIP(CONFIG).eval(), ["cat", "dog", "tree"]
     alone.load_state_dict(seeded())
-    expected = classify(alone, Tokenizer(), image, ["cat", "dog", "tree"], "a photo of a {label}")
-    for row, picture in enumerate(found["pictures"]):
-        assert list(picture["cosine"].values()) == pytest.approx(expected.cosine[row].tolist(), abs=2e-6)  # 6 decimals
+    texts = text_features(alone, Tokenizer(), [f"a photo of a {label}" for label in labels]).features
+    expected = (image_features(alone, image) @ texts.T).tolist()
+    for cosines, picture in zip(expected, found["pictures"]):
+        assert [picture["cosine"][label] for label in labels] == pytest.approx(cosines, abs=2e-6)  # 6 decimals
 
 
 def test_a_lora_patches_a_resnets_convolution_and_leaves_the_original(comfyui, archive):
