@@ -86,15 +86,18 @@ class LoKr:
     def delta(self, weight: Tensor | Sequence[int], strength: float = 1.0, *, match_comfyui: bool = False) -> Tensor:
         """See Adapter; ComfyUI does the same, but skips the Tucker form with a line in its log."""
         shape = fitting(self, weight)
-        w1 = self.w1.float() if self.w1 is not None else self.w1_a.float() @ self.w1_b.float()
-        if self.w2 is not None:
-            w2 = self.w2.float()
-        elif self.t2 is None:
-            w2 = self.w2_a.float() @ self.w2_b.float()
-        else:
-            w2 = tucker(self.t2, self.w2_a, self.w2_b)
+        w1, w2 = self.matrices()
         w1 = w1.reshape(*w1.shape, *[1] * (w2.ndim - 2))
         return torch.kron(w1, w2.contiguous()).reshape(shape) * (self.scale * strength)
+
+    def matrices(self) -> tuple[Tensor, Tensor]:
+        """The two whose Kronecker product it is, without the scale, in fp32. -> [o1, i1], [o2, i2, ...]"""
+        w1 = self.w1.float() if self.w1 is not None else self.w1_a.float() @ self.w1_b.float()
+        if self.w2 is not None:
+            return w1, self.w2.float()
+        if self.t2 is None:
+            return w1, self.w2_a.float() @ self.w2_b.float()
+        return w1, tucker(self.t2, self.w2_a, self.w2_b)
 
 
 def _check_ranks(name: str, left: int, right: int, core: Tensor | None) -> None:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .adapters import LoRA, LoRAError
+from .adapters import Adapter, Difference, LoRA, LoRAError
+from .kronecker import LoKr
 
 _PIECE = 2**18  # numbers at a time, which stay in the cache
 
@@ -66,6 +67,15 @@ def frobenius(tensor: Tensor) -> float:
         wide = piece.float()
         squares += torch.dot(wide, wide).item()
     return math.sqrt(squares)
+
+
+def change_norm(adapter: Adapter) -> float | None:
+    """The Frobenius norm of a change at strength 1, where it is known without making the change; else None."""
+    if isinstance(adapter, LoRA):
+        return norm(*plain_factors(adapter))
+    if isinstance(adapter, LoKr):  # of a Kronecker product it is the product of the norms
+        return abs(adapter.scale) * math.prod(frobenius(matrix) for matrix in adapter.matrices())
+    return frobenius(adapter.value) if isinstance(adapter, Difference) else None
 
 
 def relative_norm(up: Tensor, down: Tensor, weight: Tensor) -> float:

@@ -16,9 +16,9 @@ from ..lora.mmdit import Place
 from .host import host
 from .lora_files import ParsedFile, parsed
 
+MOST_STRENGTH = 100.0
 Shapes = Mapping[str, Sequence[int]]
 _TEXT = ("lora_te", "text_encoder", "lycoris_text_encoder", "text_model", "clip_l.", "clip_g.", "t5xxl.", "te1", "te2")
-
 _VISION = ("lora_vision", "vision_model", "visual.")
 
 
@@ -60,8 +60,10 @@ def put_on(
     Raises:
         FileFormatError: a file that is no LoRA, is for another family of models, or fits nothing; with `strict` one of
             which anything is lost.
-        ValueError: block selectors that cannot be followed.
+        ValueError: a strength that is not a number, or block selectors that cannot be followed.
     """
+    for entry in entries:
+        _check_strengths(entry)
     shapes = {name: host.weights(target) for name, target in targets.items()}
     uses = [_use(entry, shapes, strict) for entry in entries]
     changed = {}
@@ -73,6 +75,14 @@ def put_on(
                     changes.setdefault(place, []).append(Change(adapter, strength))
         changed[name] = host.patched(target, changes, match_comfyui=match_comfyui) if changes else target
     return changed, uses
+
+
+def _check_strengths(entry: Entry) -> None:
+    for name, strength in entry.strengths.items():
+        number = isinstance(strength, int | float) and not isinstance(strength, bool)
+        if not number or not abs(strength) <= MOST_STRENGTH:  # NaN is not <= either
+            raise ValueError(f"the strength of {entry.path.name} on the {name} is {strength!r}: expected a number from "
+                             f"-{MOST_STRENGTH:g} to {MOST_STRENGTH:g}")  # fmt: skip
 
 
 def _use(entry: Entry, shapes: Mapping[str, Shapes], strict: bool) -> Use:

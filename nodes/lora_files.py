@@ -12,8 +12,8 @@ from ..files.documents import read_json
 from ..files.errors import FileFormatError
 from ..files.tensors import open_tensors
 from ..lora import formats
-from ..lora.adapters import Adapter, LoRA, LoRAError
-from ..lora.low_rank import norm, plain_factors
+from ..lora.adapters import Adapter, LoRAError
+from ..lora.low_rank import change_norm
 
 _KEPT_FILES, _KEPT_BYTES = 16, 2 * 2**30  # at most so many files, and so many bytes of them together
 _kept: OrderedDict[tuple, ParsedFile] = OrderedDict()
@@ -28,14 +28,12 @@ class ParsedFile:
     size_bytes: int
     file: formats.LoRAFile
     metadata: Mapping[str, str]
-    _norms: dict[Adapter, float] = field(default_factory=dict)
+    _norms: dict[Adapter, float | None] = field(default_factory=dict)
 
     def norm_of(self, adapter: Adapter) -> float | None:
-        """The Frobenius norm of a plain LoRA's change at strength 1; None for kinds whose change is not two factors."""
-        if not isinstance(adapter, LoRA):
-            return None
+        """The Frobenius norm of an adapter's change at strength 1; None where only the change itself would tell."""
         if adapter not in self._norms:
-            self._norms[adapter] = norm(*plain_factors(adapter))
+            self._norms[adapter] = change_norm(adapter)
         return self._norms[adapter]
 
 

@@ -8,7 +8,7 @@ from ..files.chart import bar_chart
 from ..files.errors import FileFormatError
 from ..files.tensors import write_tensors
 from ..lora import formats
-from ..lora.adapters import LoRAError
+from ..lora.adapters import LoRA, LoRAError
 from ..lora.conversion import named
 from ..lora.low_rank import plain_factors, singular_values
 from ..lora.match import key_of, match
@@ -142,7 +142,8 @@ def _modules(read: ParsedFile) -> list[dict]:
 def _spectra(read: ParsedFile) -> dict[str, dict]:
     """The singular values of the strongest modules, and how many of them carry 99 % of the squares."""
     spectra = {}
-    for one in [one for one in _modules(read) if one["norm"]][:_STRONGEST]:
+    ranked = [one for one in _modules(read) if one["norm"] and isinstance(read.file.adapters[one["module"]], LoRA)]
+    for one in ranked[:_STRONGEST]:
         adapter = read.file.adapters[one["module"]]
         values = singular_values(*plain_factors(adapter)).tolist()[: adapter.rank]
         total, so_far, needed = sum(value**2 for value in values), 0.0, 0

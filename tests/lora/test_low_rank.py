@@ -3,8 +3,17 @@
 import pytest
 import torch
 
-from clip_vae_lora.lora.adapters import LoRA, LoRAError
-from clip_vae_lora.lora.low_rank import frobenius, norm, plain_factors, relative_norm, singular_values, stack
+from clip_vae_lora.lora.adapters import Difference, LoRA, LoRAError, Replacement
+from clip_vae_lora.lora.kronecker import LoKr
+from clip_vae_lora.lora.low_rank import (
+    change_norm,
+    frobenius,
+    norm,
+    plain_factors,
+    relative_norm,
+    singular_values,
+    stack,
+)
 
 
 def lora(out=12, inner=9, rank=3, alpha=2.0, seed=0, kernel=()):
@@ -58,6 +67,16 @@ def test_the_norm_of_a_tensor_of_many_numbers_is_that_of_double_precision(dtype)
     weight = torch.randn(1100, 700, generator=torch.Generator().manual_seed(0)).to(dtype)  # three pieces
     assert frobenius(weight) == pytest.approx(float(weight.double().norm()), rel=1e-5)  # fp32 sums of 2^18 squares
     assert frobenius(weight.t()) == pytest.approx(frobenius(weight), rel=1e-5) and frobenius(torch.empty(0)) == 0
+
+
+def test_the_size_of_a_change_is_known_without_it_for_three_kinds():
+    g = torch.Generator().manual_seed(5)
+    lokr = LoKr(3.0, w1=torch.randn(2, 3, generator=g), w2_a=torch.randn(4, 2, generator=g),
+                w2_b=torch.randn(2, 5, generator=g))
+    for adapter, shape in ((lora(), (12, 9)), (tucker(), (12, 9, 3, 3)), (lokr, (8, 15)),
+                           (Difference(torch.randn(7, generator=g)), (7,))):
+        assert change_norm(adapter) == pytest.approx(float(adapter.delta(shape).norm()), rel=1e-5)
+    assert change_norm(Replacement(torch.ones(3))) is None
 
 
 def test_a_change_of_nothing_and_a_weight_of_nothing():

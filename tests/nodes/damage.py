@@ -86,8 +86,7 @@ def damage_tensors(rng: random.Random, tensors: dict[str, torch.Tensor], header:
         tensors[bare] = tensor.clone()
     else:
         text = rng.choice(["{", "[" * 5000, "null", "\x1b[31m\u202e", json.dumps({"a": {"b": 10**400}}), "x" * 100_000])
-        keys = ["lora_adapter_metadata", "adapter_config", "ss_tag_frequency", "modelspec.tags", "x"]
-        header[rng.choice(keys)] = text
+        header[rng.choice(["lora_adapter_metadata", "adapter_config", "ss_tag_frequency", "modelspec.tags"])] = text
 
 
 def damage_bytes(rng: random.Random, data: bytes) -> bytes:

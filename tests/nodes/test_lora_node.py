@@ -55,7 +55,13 @@ def test_blocks_that_select_nothing_are_an_error_that_lists_what_there_is(load):
         load(blocks="IN07: 0")
 
 
-def test_a_strength_that_is_no_number_is_an_error(load):
+@pytest.mark.parametrize("strength", [float("nan"), float("inf"), 101.0, "much", None, True])
+def test_a_strength_beyond_reason_is_an_error_whoever_sets_it(load, strength):
+    with pytest.raises(ValueError, match=r"l\.safetensors on the \w+ is .*expected a number from -100 to 100"):
+        load(strength=strength)
+
+
+def test_a_strength_of_a_block_that_is_no_number_is_an_error(load):
     with pytest.raises(ValueError, match="not a number"):
         load(blocks="text: much")
 
