@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -129,6 +129,22 @@ def _readable(hits: Iterator[Hit], notes: list[str]) -> Iterator[tuple[Hit, obje
             yield hit, read_rgb(hit.path)
         except FileFormatError as error:
             notes.append(f"left out: {error}")
+
+
+def told_hits(titles: Sequence[str], queries: Sequence[Sequence[Hit]], read: Mapping[int, Cell]) -> list[str]:
+    """A line for each hit that could be read (its id is in `read`), below its query where there are several."""
+    lines = []
+    for title, hits in zip(titles, queries):
+        lines += [f"{title}:"] if len(titles) > 1 else []
+        lines += [f"{hit.score:.3f} {hit.name}" for hit in hits if id(hit) in read]
+    return lines
+
+
+def told_groups(groups: int, copies: int, rows: int, threshold: float) -> str:
+    """What became of a search for near-duplicates among so many pictures, in a sentence."""
+    if not groups:
+        return f"no two of {rows} pictures have a cosine of {threshold:g} or more"
+    return f"{groups} group{'s' * (groups > 1)} in {rows} pictures, {copies} more than needed"
 
 
 def small_cell(path: Path, lines: Sequence[str]) -> Cell:

@@ -86,8 +86,8 @@ class VisualQuestion:
         rows = [{name: value or 0.0 for name, value in one["probabilities"].items()} for one in data["pictures"]]
         chart = bar_charts([(one or "no answer", row) for one, row in zip(best, rows)], image)
         sure = [row.get(one, 0.0) for one, row in zip(best, rows)]
-        lines = [f"{one or 'no answer'}: {value:.1%}" for one, value in zip(best, sure)]
-        lines += [f"{text!r}" for text in made.texts[:20]] + notes
+        lines = [f"#{place}: {one or 'no answer'}, {value:.1%}" for place, (one, value) in enumerate(zip(best, sure))]
+        lines += ["compared with:", *(f"  {text}" for text in made.texts[:20]), *notes]
         results = ("\n".join(one or "" for one in best), as_json(data), chart, [one or "" for one in best], sure)
         return shown(lines, data, results, host.save_preview(chart, "cvl_question"))
 

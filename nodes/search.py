@@ -194,7 +194,7 @@ class SearchImages:
                 for title, hits in zip(titles, result.queries)
             ],
         }  # fmt: skip
-        lines = [f"{hit.score:.3f} {hit.name}" for hit, _ in cells] + notes
+        lines = found.told_hits(titles, result.queries, by_hit) + notes
         names = "\n".join(hit.name for hit, _ in cells)
         return shown(lines, data, (images, names, as_json(data), sheet), host.save_preview(sheet, "cvl_search"))
 
@@ -241,7 +241,9 @@ class FindDuplicates:
         named = [_named(opened, group) for group in groups]
         rows = [(f"{len(group)} pictures", [found.small_cell(path, (path.name, f"{score:.3f}"))
                                             for path, _, score in group[:12]]) for group in named[:_MAX_SHEET_ROWS]]
-        sheet = contact_sheet(rows or [(f"no two of {opened.rows} pictures have a cosine of {threshold:g}", [])])
+        copies = [name for group in named for _, name, _ in group[1:]]
+        told = found.told_groups(len(named), len(copies), opened.rows, threshold)
+        sheet = contact_sheet(rows or [(told, [])])
         notes = found.notes_of(opened)
         if len(named) > _MAX_SHEET_ROWS:
             notes.append(f"the sheet shows the {_MAX_SHEET_ROWS} largest groups of {len(named)}")
@@ -249,11 +251,9 @@ class FindDuplicates:
             "index": index, "threshold": threshold, "rows": opened.rows, "notes": notes,
             "groups": [[{"name": name, "score": round(score, 6)} for _, name, score in group] for group in named],
         }  # fmt: skip
-        copies = [name for group in named for _, name, _ in group[1:]]
-        lines = [f"{len(named)} groups, {len(copies)} pictures more than needed, of {opened.rows}", *notes]
+        lines = [told, *notes]
         lines += [f"{len(group)}: {', '.join(path.name for path, _, _ in group[:6])}" for group in named[:10]]
-        results = (sheet, "\n".join(copies), as_json(data))
-        return shown(lines, data, results, host.save_preview(sheet, "cvl_duplicates"))
+        return shown(lines, data, (sheet, "\n".join(copies), as_json(data)), host.save_preview(sheet, "cvl_duplicates"))
 
 
 def _add(places, folder, subfolder, image, texts) -> None:

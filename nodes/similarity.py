@@ -109,13 +109,19 @@ def _axis(image) -> Axis:
 def _told_lines(data: dict) -> list[str]:
     lines = []
     if "texts" in data:
-        lines += [f"#{place}: {'none' if best is None else best}"
-                  for place, best in enumerate(data["texts"]["best_for_images"][:16])]  # fmt: skip
+        columns = data["texts"]["columns"]
+        lines += [f"#{place}: {'none' if best is None else f'{best} ({row[columns.index(best)]:.3f})'}"
+                  for place, best, row in _first_rows(data["texts"])]  # fmt: skip
     if "images" in data:
         of = "" if data["images"]["of"] == "the same batch" else " of image_b"
-        lines += [f"#{place}: nearest is {'none' if best is None else f'#{best}{of}'}"
-                  for place, best in enumerate(data["images"]["best_for_images"][:16])]  # fmt: skip
+        lines += [f"#{place}: nearest is {'none' if best is None else f'#{best}{of} ({row[best]:.3f})'}"
+                  for place, best, row in _first_rows(data["images"])]  # fmt: skip
     return lines + ([f"and {data['pictures'] - 16} more pictures"] if data["pictures"] > 16 else []) + data["notes"]
+
+
+def _first_rows(block: dict) -> list[tuple]:
+    """Place, best match and cosines of the first 16 pictures."""
+    return list(zip(range(16), block["best_for_images"], block["cosine"]))
 
 
 def _short_report(data: dict) -> dict:
