@@ -7,12 +7,13 @@ once to warm up and then once on the clock; rounds alternate between the contend
 the process held before, the merged weights included; PEFT and diffusers overwrite the originals, the others keep them.
 `--layers linear` are the transformers' layers (what a kohya LoRA changes), `all` has the residual blocks' too (LoCon).
 `--part 4` takes every fourth layer of each size. "one strength" is the time after the strength of a LoRA of one block
-(the largest) has changed, all others being as before.
+(of middling size) has changed, all others being as before.
 """
 
 import argparse
 import ctypes
 import importlib.util
+import itertools
 import json
 import os
 import statistics
@@ -96,16 +97,17 @@ def ours(options):
 def one_strength(options):
     shapes = chosen(options)
     model, changes = network(shapes, options.dtype[0]), fused(adapters(shapes))
-    sizes = {}
+    sizes: dict[tuple[str, ...], int] = {}
     for key, shape in shapes.items():
         block = key.split(".")[1:3]  # diffusion_model, output_blocks, N
         sizes[tuple(block)] = sizes.get(tuple(block), 0) + torch.Size(shape).numel()
-    block = list(max(sizes, key=sizes.get))
-    kept = []
+    block = list(sorted(sizes, key=sizes.get)[len(sizes) // 2])
+    kept, times = [], itertools.count(1)
 
     def merge():
+        strength = next(times) / 8
         kept.append(with_patches(model, changes | {
-            key: [Change(several[0].adapter, 0.1 + len(kept)), *several[1:]] for key, several in changes.items()
+            key: [Change(several[0].adapter, strength), *several[1:]] for key, several in changes.items()
             if key.split(".")[1:3] == block}))
         del kept[:-1]
     merge()
