@@ -72,7 +72,7 @@ def _report(encoder, seen, image, resize) -> dict:
 
 def _lines(data) -> list[str]:
     (width, height), (wide, tall), side = data["picture_px"], data["seen_px"], data["encoder_px"]
-    lines = [f"{data['pictures']} picture(s), {width} x {height} px, seen at {side} x {side} px"]
+    lines = [f"{_counted(data['pictures'])}, {width} x {height} px, seen at {side} x {side} px"]
     if (wide, tall) != (width, height):
         lines.append(f"only the middle {wide} x {tall} px of each are seen; crop: squash shows all of it")
     elif width != height:
@@ -82,3 +82,7 @@ def _lines(data) -> list[str]:
     lines.append(f"embeddings of {data['image_embeds'][1]} dimensions, length {among}")
     lines.append("hidden states of {1} tokens, width {2}".format(*data["hidden_states"]))
     return lines
+
+
+def _counted(pictures: int) -> str:
+    return "1 picture" if pictures == 1 else f"{pictures} pictures"

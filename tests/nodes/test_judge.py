@@ -51,6 +51,14 @@ def cosines(model, image, texts):
 
 # similarity
 
+def test_the_best_match_is_told_with_its_cosine(place, model, shapes):
+    answer = place.node("CVL_ImageTextSimilarity").compare(model, shapes, "a blue star\na red circle", shapes)
+    data = json.loads(answer["result"][1])
+    lines = answer["ui"]["text"][0].split("\n")
+    assert lines[STAR] == f"#{STAR}: a blue star ({data['texts']['cosine'][STAR][0]:.3f})"
+    assert lines[3 + STAR] == f"#{STAR}: nearest is #{STAR} of image_b (1.000)"
+
+
 def test_similarity_is_every_cosine_both_ways(place, model, shapes):
     heat, matrix, for_images, for_texts = place.node("CVL_ImageTextSimilarity").compare(
         model, shapes, "a blue star\na red circle")["result"]
@@ -195,8 +203,10 @@ def test_an_empty_side_of_the_gate_says_why_or_stays_silent(place, model, shapes
 # questions and tags
 
 def test_a_question_is_answered_for_every_picture(place, model, shapes):
-    answer, report, chart, answers, shares = place.node("CVL_VisualQuestion").ask(
-        model, shapes, "what colour is the shape?", "red, green, blue")["result"]
+    shown = place.node("CVL_VisualQuestion").ask(model, shapes, "what colour is the shape?", "red, green, blue")
+    answer, report, chart, answers, shares = shown["result"]
+    said = [line.split(",")[0] for line in shown["ui"]["text"][0].split("\n")]
+    assert said[:3] == ["#0: red", "#1: blue", "#2: green"] and "  the shape is red" in said
     assert answers == ["red", "blue", "green"] and answer == "red\nblue\ngreen" and len(chart) == 3
     data = json.loads(report)
     assert data["statements"]["red"] == "the shape is red" and data["rule"] == "what colour"

@@ -59,6 +59,15 @@ def test_a_picture_is_found_by_its_description(output, build, search):
     assert sheet.shape[0] == 1 and sheet.shape[-1] == 3
 
 
+def test_the_report_says_which_search_found_what(place, clip_model, output, build):
+    build()
+    search = place.node("CVL_SearchImages").search
+    both = search(clip_model, "pictures", "a blue star\na red circle", 1)["ui"]["text"][0]
+    first, star, second, circle = both.split("\n")
+    assert (first, second) == ("a blue star:", "a red circle:") and "blue_star.png" in star and "red_circle" in circle
+    assert search(clip_model, "pictures", "a blue star", 1)["ui"]["text"] == [star]  # one search needs no heading
+
+
 def test_a_picture_finds_itself_first(output, build, search):
     build()
     images, names, scores, _ = search(image=read_image(output / "red_circle.png")[0])
@@ -209,7 +218,9 @@ def test_duplicates_are_grouped(place, output, build):
         picture.resize((200, 200)).save(output / "larger.png")
     shutil.copy(output / "blue_star.png", output / "copy.png")
     build()
-    sheet, copies, groups = place.node("CVL_FindDuplicates").group("pictures", 0.98)["result"]
+    answer = place.node("CVL_FindDuplicates").group("pictures", 0.98)
+    sheet, copies, groups = answer["result"]
+    assert answer["ui"]["text"][0].startswith("2 groups in 5 pictures, 2 more than needed\n")
     found = json.loads(groups)["groups"]
     assert sorted(sorted(entry["name"] for entry in group) for group in found) == [
         ["shapes/blue_star.png [output]", "shapes/copy.png [output]"],
@@ -220,7 +231,9 @@ def test_duplicates_are_grouped(place, output, build):
 
 def test_no_duplicates_are_no_error(place, output, build):
     build()
-    sheet, copies, groups = place.node("CVL_FindDuplicates").group("pictures", 1.0)["result"]
+    answer = place.node("CVL_FindDuplicates").group("pictures", 1.0)
+    sheet, copies, groups = answer["result"]
+    assert answer["ui"]["text"] == ["no two of 3 pictures have a cosine of 1 or more"]
     assert copies == "" and json.loads(groups)["groups"] == [] and sheet.shape[0] == 1
 
 
