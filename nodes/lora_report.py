@@ -52,7 +52,7 @@ def told(use: Use, targets: Mapping[str, object]) -> tuple[list[str], dict]:
     }  # fmt: skip
     lines = [fact_line(data)]
     lines += [
-        f"{name}: {count} of {len(file.adapters)} modules, strength {use.entry.strengths[name]:g}"
+        f"{name}: {count} of {len(file.adapters) + len(file.unread)} modules, strength {use.entry.strengths[name]:g}"
         for name, count in taken.items()
     ]
     lines.append("by block: " + ", ".join(f"{block} {entry['modules']}" for block, entry in blocks.items()))

@@ -78,6 +78,14 @@ def test_the_report_tells_kinds_ranks_alphas_blocks_and_the_size_of_the_change(l
     assert "of the weights it touches" in ui["text"][0] and len(ui["images"]) == 1
 
 
+def test_what_is_not_read_counts_among_the_modules_of_the_file(place, load):
+    pair = {f"{FIRST}.lora_up.weight": torch.ones(64, 4), f"{FIRST}.lora_down.weight": torch.ones(2, 64),
+            f"{SECOND}.lora_up.weight": torch.ones(64, 2), f"{SECOND}.lora_down.weight": torch.ones(2, 64)}  # fmt: skip
+    write_tensors(place.models / "loras" / "l.safetensors", pair, {})
+    report, ui = load(None)[1:]
+    assert "clip_model: 1 of 2 modules" in ui["text"][0] and "their ranks differ" in report["unread"][FIRST]
+
+
 def test_strict_makes_any_loss_an_error_and_changes_nothing(load):
     names = (FIRST, "lora_te_text_model_encoder_layers_9_self_attn_q_proj")
     assert list(load(names)[1]["homeless"]) == [names[1]]
