@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
 from collections.abc import Hashable, Sequence
 
 import torch
 from torch import Tensor
 
+from .kept import Kept, bytes_of, copied
 from .rows import Row, Rows, Run
+
+Encoding = tuple[Tensor, Tensor]  # [T, C], [P]
 
 
 class RowCache:
@@ -26,23 +27,22 @@ class RowCache:
     def __init__(self, limit_bytes: int):
         if limit_bytes < 0:
             raise ValueError(f"a cache of {limit_bytes} bytes was asked for; 0 is the smallest, which keeps nothing")
-        self.limit_bytes = limit_bytes
-        self._kept: OrderedDict[Hashable, tuple[Tensor, Tensor]] = OrderedDict()  # -> [T, C], [P]
-        self._bytes = 0
-        self._lock = threading.Lock()
+        self._kept: Kept[Hashable, Encoding] = Kept(limit_bytes, _bytes, lambda found: tuple(map(copied, found)))
 
     def __len__(self) -> int:
         return len(self._kept)
 
     @property
+    def limit_bytes(self) -> int:
+        return self._kept.limit_bytes
+
+    @property
     def bytes(self) -> int:
         """Of the encodings kept."""
-        return self._bytes
+        return self._kept.bytes
 
     def clear(self) -> None:
-        with self._lock:
-            self._kept.clear()
-            self._bytes = 0
+        self._kept.clear()
 
     def through(self, run: Run, owner: Hashable) -> Run:
         """`run`, asked only for rows that are not kept under this owner: once each, in one pass, in their order. What
@@ -51,42 +51,18 @@ class RowCache:
 
         def answer(rows: Sequence[Row]) -> Rows:
             keys = [(owner, row.key) for row in rows]
-            found = self._find(keys)
+            found = self._kept.find(keys)
             missing = {key: row for key, row in zip(keys, rows) if key not in found}
             if missing:
                 done = run(list(missing.values()))
                 new = {key: (done.hidden[n], done.pooled[n]) for n, key in enumerate(missing)}
-                self._keep(new)
+                self._kept.keep(new)
                 found |= new
             hidden, pooled = zip(*(found[key] for key in keys))
             return Rows(torch.stack(hidden), torch.stack(pooled))
 
         return answer
 
-    def _find(self, keys: Sequence[Hashable]) -> dict[Hashable, tuple[Tensor, Tensor]]:
-        with self._lock:
-            found = {key: self._kept[key] for key in keys if key in self._kept}
-            for key in found:
-                self._kept.move_to_end(key)
-        return found
 
-    def _keep(self, new: dict[Hashable, tuple[Tensor, Tensor]]) -> None:
-        with self._lock:
-            for key, encoding in new.items():
-                size = _bytes(encoding)
-                if size > self.limit_bytes or key in self._kept:
-                    continue
-                self._kept[key] = tuple(_copy(tensor) for tensor in encoding)
-                self._bytes += size
-            while self._bytes > self.limit_bytes:
-                self._bytes -= _bytes(self._kept.popitem(last=False)[1])
-
-
-def _bytes(encoding: tuple[Tensor, Tensor]) -> int:
-    return sum(tensor.numel() * tensor.element_size() for tensor in encoding)
-
-
-def _copy(tensor: Tensor) -> Tensor:
-    """Not a view, which would keep the whole batch; and an ordinary tensor even if the pass was in inference mode."""
-    with torch.inference_mode(False), torch.no_grad():
-        return tensor.detach().clone()
+def _bytes(key: Hashable, encoding: Encoding) -> int:
+    return sum(map(bytes_of, encoding))

@@ -6,9 +6,7 @@ texts share once (`shared_prefixes`), and of the last block the end tokens only.
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -16,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .kept import Kept, bytes_of, copied
 from .layers import activation_dtype
 from .model import CLIP
 from .shared_prefixes import Group, Tree, batches, plan
@@ -136,6 +135,9 @@ def _perceptron(layer: nn.Module, x: Tensor) -> Tensor:
     return torch.cat([layer(part) for part in x.split(ROWS_AT_ONCE)])
 
 
+Feature = tuple[Tensor, int]  # [E], tokens too many
+
+
 class TextCache:
     """Features of texts, kept by owner and text; the least recently used go when there are more than `limit_bytes`.
 
@@ -144,51 +146,40 @@ class TextCache:
     """
 
     def __init__(self, limit_bytes: int):
-        self.limit_bytes = limit_bytes
-        self._kept: OrderedDict[Hashable, tuple[Tensor, int]] = OrderedDict()  # (owner, text) -> [E], cut
-        self._bytes = 0
-        self._lock = threading.Lock()
+        self._kept: Kept[tuple[Hashable, str], Feature] = Kept(limit_bytes, _bytes, _copied)
+
+    @property
+    def limit_bytes(self) -> int:
+        return self._kept.limit_bytes
 
     @property
     def bytes(self) -> int:
         """Of the features kept."""
-        return self._bytes
+        return self._kept.bytes
 
     def clear(self) -> None:
-        with self._lock:
-            self._kept.clear()
-            self._bytes = 0
+        self._kept.clear()
 
     def features(
         self, owner: Hashable | None, texts: Sequence[str], encode: Callable[[list[str]], TextFeatures]
     ) -> TextFeatures:
         """The features of the texts in their order; `encode` is asked for those that are not kept, each once."""
-        with self._lock:
-            found = {text: self._kept[owner, text] for text in texts if (owner, text) in self._kept}
-            for text in found:
-                self._kept.move_to_end((owner, text))
+        found = {text: feature for (_, text), feature in self._kept.find((owner, text) for text in texts).items()}
         missing = [text for text in dict.fromkeys(texts) if text not in found]
         if missing or not texts:
             made = encode(missing)
             new = dict(zip(missing, zip(made.features, made.cut)))
             if owner is not None:
-                self._keep(owner, new)
+                self._kept.keep({(owner, text): feature for text, feature in new.items()})
             found |= new
         rows, cut = zip(*(found[text] for text in texts))
         return TextFeatures(torch.stack(rows), cut)
 
-    def _keep(self, owner: Hashable, new: Mapping[str, tuple[Tensor, int]]) -> None:
-        with torch.inference_mode(False), torch.no_grad():  # ordinary tensors, and no views of the whole batch
-            copies = {text: (row.detach().clone(), cut) for text, (row, cut) in new.items()}
-        with self._lock:
-            for text, (row, cut) in copies.items():
-                if (owner, text) not in self._kept:
-                    self._kept[owner, text] = row, cut
-                    self._bytes += _bytes(text, row)
-            while self._bytes > self.limit_bytes:
-                (_, text), (row, _) = self._kept.popitem(last=False)
-                self._bytes -= _bytes(text, row)
+
+def _bytes(key: tuple[Hashable, str], feature: Feature) -> int:
+    return bytes_of(feature[0]) + len(key[1]) + ENTRY_BYTES
 
 
-def _bytes(text: str, row: Tensor) -> int:
-    return row.numel() * row.element_size() + len(text) + ENTRY_BYTES
+def _copied(feature: Feature) -> Feature:
+    row, cut = feature
+    return copied(row), cut

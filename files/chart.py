@@ -53,7 +53,7 @@ def bar_chart(labels: Sequence[str], values: Sequence[float], title: str, *, wid
     _bars(draw, shown, font, (left, top, width_px - gap, row))
     if more > 0:
         draw.text((left, top + row * len(shown) + row // 2), f"and {more} more", _TEXT, font, anchor="lm")
-    return torch.from_numpy(np.array(canvas).astype(np.float32) / 255.0)[None]
+    return as_image(canvas)
 
 
 def bar_charts(charts: Sequence[tuple[str, Mapping[str, float]]], images: Tensor, *, width_px: int = 640,
@@ -96,6 +96,11 @@ def fitted(draw: ImageDraw.ImageDraw, text: str, font, width_px: float) -> str:
     while text and draw.textlength(text.rstrip() + "…", font) > width_px:
         text = text[:-1]
     return text.rstrip() + "…"
+
+
+def as_image(canvas: Image.Image) -> Tensor:
+    """What was drawn, as an IMAGE. -> [1, H, W, 3] in 0..1"""
+    return torch.from_numpy(np.array(canvas).astype(np.float32) / 255.0)[None]
 
 
 def within_square(image: Tensor, side_px: int) -> Image.Image:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from .chart import as_image
 from .picture_batch import batch_size_px, fitted
 
 THUMB_PX = 160
@@ -52,7 +51,7 @@ def contact_sheet(rows: Iterable[tuple[str, Sequence[Cell]]], *, columns: int = 
         draw.text((_GAP, top), _short(draw, title, font, width - 2 * _GAP), _TEXT, font)
         for column, cell in enumerate(cells):
             _paint(canvas, draw, cell, _GAP + column * (THUMB_PX + _GAP), top, font)
-    return torch.from_numpy(np.array(canvas).astype(np.float32) / 255.0)[None]
+    return as_image(canvas)
 
 
 def _paint(canvas: Image.Image, draw: ImageDraw.ImageDraw, cell: Cell, left: int, top: int, font) -> None:

@@ -4,12 +4,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from .chart import fitted, within_square
+from .chart import as_image, fitted, within_square
 
 MOST = 64  # rows, and columns; the best of more are drawn
 _BACKGROUND, _TEXT, _FAINT, _MISSING = (250, 250, 250), (30, 30, 34), (120, 124, 134), (214, 214, 214)
@@ -95,7 +94,7 @@ def _drawn(
     _draw_rows(canvas, draw, layout, axes[0])
     _draw_columns(canvas, draw, layout, axes[1])
     _draw_legend(draw, layout, span)
-    return torch.from_numpy(np.array(canvas).astype(np.float32) / 255.0)[None]
+    return as_image(canvas)
 
 
 def _planned(axes: list[Axis]) -> _Layout:

@@ -2,12 +2,10 @@
 
 from collections.abc import Sequence
 
-import numpy as np
-import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from .chart import fitted, within_square
+from .chart import as_image, fitted, within_square
 
 MAX_ROWS, MAX_COLUMNS = 50, 10
 _BACKGROUND, _TEXT, _FAINT, _LINE = (250, 250, 250), (30, 30, 34), (226, 228, 234), (214, 216, 222)
@@ -51,7 +49,7 @@ def label_table(images: Tensor, ranked: Sequence[Sequence[tuple[str, float]]], t
             _cell(draw, font, corner, label, share, first=not place)
     if more:
         draw.text((_GAP_PX, rows * height + _FONT_PX), more, _TEXT, font, anchor="lm")
-    return torch.from_numpy(np.array(canvas).astype(np.float32) / 255.0)[None]
+    return as_image(canvas)
 
 
 def _cell(draw: ImageDraw.ImageDraw, font, place: tuple[int, int], label: str, share: float, *, first: bool) -> None:

@@ -3,12 +3,10 @@
 import math
 from collections.abc import Sequence
 
-import numpy as np
-import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from .chart import fitted, within_square
+from .chart import as_image, fitted, within_square
 
 MOST = 64
 _BACKGROUND, _TEXT, _FAINT = (250, 250, 250), (30, 30, 34), (120, 124, 134)
@@ -46,7 +44,7 @@ def rank_sheet(
         text = fitted(draw, f"{rank + 1}.  {score}", font, _TILE_PX - 40)
         draw.text((x, y + _TILE_PX + _LINE_PX / 2), text, _TEXT if place in kept else _FAINT, font, anchor="lm")
         draw.text((x + _TILE_PX, y + _TILE_PX + _LINE_PX / 2), f"#{place}", _FAINT, font, anchor="rm")
-    return torch.from_numpy(np.array(canvas).astype(np.float32) / 255.0)[None]
+    return as_image(canvas)
 
 
 def _draw_tile(

@@ -5,10 +5,10 @@ by their emphasis (white at 1, red above, blue below).
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
+
+from .chart import as_image
 
 MAX_CHUNKS = 12  # drawn for each encoder; a line says how many more there are
 _BACKGROUND, _TEXT, _FAINT = (250, 250, 250), (30, 30, 34), (120, 124, 134)
@@ -59,7 +59,7 @@ def token_sheet(
     for height, paint in rows:
         paint(draw, y)
         y += height
-    return torch.from_numpy(np.array(canvas).astype(np.float32) / 255.0)[None]
+    return as_image(canvas)
 
 
 def colour_of(emphasis: float) -> tuple[int, int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from . import features
 from .checks import check_image, check_numbers
 from .host import host
 from .reports import as_json, shown
@@ -30,7 +31,7 @@ class EncodeImage:
         return {
             "required": {
                 "clip_model": (
-                    "CVL_CLIP_MODEL,CLIP_VISION",
+                    features.MODEL_TYPES,
                     {"tooltip": "From Load CLIP Model, or a stock CLIP_VISION of the CLIP kind."},
                 ),
                 "image": ("IMAGE", {"tooltip": "One picture or a batch, of any size."}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import NamedTuple
 
@@ -10,7 +11,7 @@ from ..files.rank_sheet import rank_sheet
 from ..vae_core import batches
 from .checks import check_latent
 from .host import host
-from .judging import CLIP, MODEL, NEGATIVES, NO_THRESHOLD, SCORE, number, scores
+from .judging import BATCH, CLIP, MODEL, NEGATIVES, NO_THRESHOLD, SCORE, number, scores
 from .reports import as_json, shown
 
 KEEP_BEST, STOP, NOTHING = "keep the best one", "stop with an error", "pass nothing on"
@@ -53,7 +54,7 @@ class RankImages:
         return {
             "required": {
                 "clip_model": MODEL,
-                "image": ("IMAGE", {"tooltip": "The batch. Every picture of it is looked at."}),
+                "image": BATCH,
                 "prompt": ("STRING", {**_PROMPT, "tooltip": "What the pictures should show, in one sentence."}),
             },
             "optional": {
@@ -105,7 +106,7 @@ class RankImages:
         kept = list(found.kept)
         results = (
             image[kept], Selection(found.kept, len(image)), ",".join(map(str, kept)),
-            as_json_list([number(values[place]) for place in kept]), kept, [values[place] for place in kept],
+            json.dumps([number(values[place]) for place in kept]), kept, [values[place] for place in kept],
         ) if kept else (host.absent(f"Rank Images (CVL) passed nothing on: {none}"),) * 6  # fmt: skip
         return shown(lines, data, (*results, sheet, as_json(data)), host.save_preview(sheet, "cvl_ranks"))
 
@@ -175,7 +176,7 @@ class ImageGate:
         return {
             "required": {
                 "clip_model": MODEL,
-                "image": ("IMAGE", {"tooltip": "The batch. Every picture of it is looked at."}),
+                "image": BATCH,
                 "prompt": ("STRING", {**_PROMPT, "tooltip": "What a picture has to show to pass, in one sentence."}),
                 "threshold": (
                     "FLOAT",
@@ -221,10 +222,6 @@ class ImageGate:
 
         (good, good_places), (bad, bad_places) = side(passed, "passed"), side(rejected, "rejected")
         return shown(lines, data, (good, bad, good_places, bad_places, as_json(data)))
-
-
-def as_json_list(values: list) -> str:
-    return "[" + ", ".join("null" if value is None else str(value) for value in values) + "]"
 
 
 def _sound(values: list[float]) -> list[float]:

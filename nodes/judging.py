@@ -11,6 +11,7 @@ MODEL = (
     features.MODEL_TYPES,
     {"tooltip": "Both encoders, from Load CLIP Model; or a CLIP_VISION, with the CLIP of the same model at clip."},
 )
+BATCH = ("IMAGE", {"tooltip": "The batch. Every picture of it is looked at."})
 CLIP = (
     "CLIP",
     {"tooltip": "Only beside a CLIP_VISION: the text encoder of the same model, with its projection."},

@@ -6,7 +6,7 @@ from ..clip_core import ranking, word_list
 from ..files.heat_map import Axis, heat_map, stacked
 from . import features
 from .host import host
-from .judging import CLIP, MODEL, gaps, numbers, seen, told
+from .judging import BATCH, CLIP, MODEL, gaps, numbers, seen, told
 from .reports import as_json, shown
 
 SHOWN_CELLS = 4096  # of a matrix in the node's own report; the output holds all of them
@@ -35,7 +35,7 @@ class ImageTextSimilarity:
         return {
             "required": {
                 "clip_model": MODEL,
-                "image": ("IMAGE", {"tooltip": "The batch. Every picture of it is looked at."}),
+                "image": BATCH,
             },
             "optional": {
                 "texts": (

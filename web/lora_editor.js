@@ -1,6 +1,7 @@
 // LoRA Stack's list as rows. The text is the one truth: rows are read from it, and each edit writes it.
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
+import { chain } from "./chain.mjs";
 import { dragRow } from "./lora_drag.mjs";
 import * as lines from "./lora_lines.mjs";
 import { classed, openMenu, openProblem, openWords } from "./lora_popups.mjs";
@@ -256,16 +257,6 @@ function words(editor, place, anchor) {
   const then = () => refocus(editor, place, "words");
   if (name) openWords(anchor, { name, facts: ask("lora_header", { name }), then });
   else openProblem(anchor, { sentence: problem ?? "this line cannot be followed", then });
-}
-
-/** After `method` of a class, also `then(this, ...arguments)`. */
-function chain(prototype, method, then) {
-  const before = prototype[method];
-  prototype[method] = function (...values) {
-    const result = before?.apply(this, values);
-    then(this, ...values);
-    return result;
-  };
 }
 
 app.registerExtension({

@@ -1,6 +1,7 @@
 // Under each prompt of a CVL node: how many tokens it has in how many chunks, live; a click opens the coloured tokens.
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
+import { chain } from "./chain.mjs";
 import { element, fillPanel } from "./prompt_panel.mjs";
 
 const ROUTE = "/clip_vae_lora/tokens";
@@ -128,16 +129,6 @@ function show(line, text, answer) {
   line.button.style.color = notes.length ? "#e6a23c" : "var(--input-text, #ddd)";
   line.button.style.opacity = "1";
   if (line.open) fillPanel(line.panel, answer);
-}
-
-/** After `method` of a class, also `then(this, ...arguments)`. */
-function chain(prototype, method, then) {
-  const before = prototype[method];
-  prototype[method] = function (...values) {
-    const result = before?.apply(this, values);
-    then(this, ...values);
-    return result;
-  };
 }
 
 /** A widget without a value leaves a hole in the list of values, which the frontend would not skip when it loads it;

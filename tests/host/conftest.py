@@ -13,6 +13,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from . import models
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -59,3 +61,12 @@ def comfyui(comfyui_path, tmp_path_factory):
     ours = sys.modules[str(ROOT).replace(".", "_x_")]
     with torch.inference_mode():  # as ComfyUI runs every node
         yield SimpleNamespace(nodes=nodes.NODE_CLASS_MAPPINGS, ours=ours, models=base / "models", base=base)
+
+
+@pytest.fixture(scope="session")
+def vaes(comfyui):
+    """(stock VAE, our VAE) from one SD1 file."""
+    models.sd1_vae(comfyui.models / "vae" / "sd1.safetensors", seed=1)
+    (stock,) = comfyui.nodes["VAELoader"]().load_vae("sd1.safetensors")
+    ours = comfyui.nodes["CVL_LoadVAE"]().load("sd1.safetensors", dtype="fp32")["result"][0]
+    return stock, ours

@@ -3,20 +3,9 @@
 import pytest
 import torch
 
-from . import models
-
 # both compute in fp32 with the same operations; what is left is the order of additions
 ROUNDING = 1e-5
 both = pytest.mark.parametrize("which", [0, 1], ids=["stock VAE", "our VAE"])
-
-
-@pytest.fixture(scope="module")
-def vaes(comfyui):
-    """(stock VAE, our VAE) from one SD1 file."""
-    models.sd1_vae(comfyui.models / "vae" / "inpaint.safetensors", seed=1)
-    (stock,) = comfyui.nodes["VAELoader"]().load_vae("inpaint.safetensors")
-    ours = comfyui.nodes["CVL_LoadVAE"]().load("inpaint.safetensors", dtype="fp32")["result"][0]
-    return stock, ours
 
 
 def picture(height, width, batch=1):

@@ -7,19 +7,8 @@ import torch
 
 from clip_vae_lora.vae_core.tiny import TinyAutoencoder, TinyConfig
 
-from . import models
-
 # both compute in fp32; ours takes the moments of a GroupNorm more exactly than torch does, which shows on flat grey
 ROUNDING = 1e-4
-
-
-@pytest.fixture(scope="module")
-def vaes(comfyui):
-    """(stock VAE, our VAE) from one SD1 file."""
-    models.sd1_vae(comfyui.models / "vae" / "sd1.safetensors", seed=1)
-    (stock,) = comfyui.nodes["VAELoader"]().load_vae("sd1.safetensors")
-    ours = comfyui.nodes["CVL_LoadVAE"]().load("sd1.safetensors", dtype="fp32")["result"][0]
-    return stock, ours
 
 
 @pytest.fixture(scope="module")
