@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from ..files.plot import TokenCurves, token_plots
+from ..drawing.curves import TokenCurves, token_plots
 from . import conditioning_compare, conditioning_file
 from .conditioning_entries import MODES, combined, combined_lines, shares
 from .host import host

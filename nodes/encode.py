@@ -7,7 +7,7 @@ from ..clip_core.conditioning import broken_tokens
 from ..clip_core.dialects import DIALECTS
 from ..clip_core.emphasis import NORMALISATIONS, STYLES
 from ..clip_core.encode import POOLED
-from ..files.token_sheet import token_sheet
+from ..drawing.token_sheet import token_sheet
 from . import token_report
 from .conditioning_entries import joined
 from .host import host

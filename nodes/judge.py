@@ -7,7 +7,7 @@ import re
 from typing import NamedTuple
 
 from ..clip_core import ranking
-from ..files.rank_sheet import rank_sheet
+from ..drawing.rank_sheet import rank_sheet
 from ..vae_core import batches
 from .checks import check_latent
 from .host import host

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..files.channel_plot import channel_plot
+from ..drawing.channel_plot import channel_plot
 from ..vae_core import inpaint, latents
 from ..vae_core.config import FAMILIES
 from .checks import check_image, check_numbers, check_samples, picture_cell

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..files.chart import bar_chart
+from ..drawing.bar_chart import bar_chart
 from ..files.errors import FileFormatError
 from ..files.tensors import write_tensors
 from ..lora import formats

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from ..files.chart import bar_chart
+from ..drawing.bar_chart import bar_chart
 from ..lora.blocks import block_of, count_by_block
 from ..lora.families import family_of_file
 from ..lora.mmdit import Place

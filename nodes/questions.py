@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..clip_core import questions, ranking, word_list
-from ..files.chart import bar_charts
+from ..drawing.bar_chart import bar_charts
 from . import features
 from .host import host
 from .judging import CLIP, MODEL, gaps, number, seen, told

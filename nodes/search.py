@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import time
 
-from ..clip_core.search import duplicate_groups, mixed, rows_at
-from ..files import picture_index
-from ..files.contact_sheet import contact_sheet
+from ..clip_core.search import duplicate_groups, mixed
+from ..drawing.contact_sheet import contact_sheet
+from ..drawing.fit import FITS
 from ..files.index_update import update
 from ..files.index_writing import check_model, writing
-from ..files.picture_batch import FITS, add_picture
+from ..files.picture_batch import add_picture
 from . import features, found, indexing
 from .checks import check_batches, check_image
 from .host import host
@@ -238,7 +238,7 @@ class FindDuplicates:
     def group(self, index, threshold):
         opened = found.opened(index)
         groups = duplicate_groups(opened.blocks, threshold, dead=opened.dead, on_step=host.progress(1))
-        named = [_named(opened, group) for group in groups]
+        named = [found.group_members(opened, group) for group in groups]
         rows = [(f"{len(group)} pictures", [found.small_cell(path, (path.name, f"{score:.3f}"))
                                             for path, _, score in group[:12]]) for group in named[:_MAX_SHEET_ROWS]]
         copies = [name for group in named for _, name, _ in group[1:]]
@@ -290,11 +290,3 @@ def _nothing(index, result, min_score) -> str:
         return f"nothing was found in the index {index!r}: {'; '.join(result.notes[:3])}"
     return (f"nothing in the index {index!r} has a score of {min_score:g} or more, the best has "
             f"{result.best_score:.3f}; lower min_score")
-
-
-def _named(opened: picture_index.PictureIndex, group):
-    """(path, name, cosine to the first) of each picture of a group that is still there."""
-    rows = rows_at(opened.blocks, group)
-    scores = (rows @ rows[0]).clamp(max=1).tolist()
-    pairs = zip(opened.pictures(group), scores)
-    return [(*found.located(opened, picture), score) for picture, score in pairs if picture is not None]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..clip_core import ranking, word_list
-from ..files.heat_map import Axis, heat_map, stacked
+from ..drawing.heat_map import Axis, heat_map, stacked
 from . import features
 from .host import host
 from .judging import BATCH, CLIP, MODEL, gaps, numbers, seen, told

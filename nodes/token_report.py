@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..clip_core.chunks import Token
-from ..files.token_sheet import Mark, Strip
+from ..drawing.token_sheet import Mark, Strip
 from .host.prompt_encoding import Port
 from .prompts import Plan, PlannedPart, Settings, tokenizer
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from ..clip_core import zero_shot
 from ..clip_core.templates import SETS
-from ..files.chart import bar_charts
-from ..files.label_table import label_table
+from ..drawing.bar_chart import bar_charts
+from ..drawing.label_table import label_table
 from . import features
 from .host import host
 from .reports import as_json, shown

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-LEAVES = {"clip_core", "vae_core", "lora", "files"}
+LEAVES = {"clip_core", "vae_core", "lora", "files", "drawing"}
 MAY_IMPORT = {
     **{leaf: set() for leaf in LEAVES},
     "training": LEAVES,
@@ -27,7 +27,8 @@ OUTSIDE = {  # what each folder may import from outside the pack, beside the sta
     "clip_core": {"torch", "ftfy", "regex"},
     "vae_core": {"torch"},
     "lora": {"torch"},
-    "files": {"torch", "safetensors", "numpy", "PIL", "matplotlib"},
+    "files": {"torch", "safetensors", "numpy", "PIL"},
+    "drawing": {"torch", "numpy", "PIL", "matplotlib"},
     "training": {"torch"},
     "nodes": set(),
     "nodes/host": {"torch"} | HOST_MODULES,
@@ -48,6 +49,9 @@ READING_ORDER = {  # inside a core a file imports only from files above it
     "lora": (
         "adapters hadamard kronecker orthogonal magnitude low_rank fusing mmdit names suffixes adapter_config building "
         "writing formats match families blocks conversion published inject"
+    ).split(),
+    "drawing": (
+        "paper fit bar_chart heat_map token_sheet label_table rank_sheet contact_sheet curves channel_plot"
     ).split(),
 }
 MAX_LINES, MAX_FUNCTION = 300, 60

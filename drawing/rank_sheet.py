@@ -3,14 +3,13 @@
 import math
 from collections.abc import Sequence
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from torch import Tensor
 
-from .chart import as_image, fitted, within_square
+from .paper import BACKGROUND, CHOSEN, FAINT_INK, INK, as_image, fit_line, letters, paste_centred, within_square
 
 MOST = 64
-_BACKGROUND, _TEXT, _FAINT = (250, 250, 250), (30, 30, 34), (120, 124, 134)
-_KEPT, _LEFT = (30, 140, 60), (190, 194, 202)
+_LEFT = (190, 194, 202)  # around a picture that was not kept
 _TILE_PX, _GAP_PX, _LINE_PX = 176, 12, 22
 
 
@@ -25,25 +24,27 @@ def rank_sheet(
         ValueError: nothing to show, or not a score for each picture.
     """
     if not len(order) or len(scores) != len(images):
-        raise ValueError(f"a sheet needs pictures, and a score for each; got {len(order)} of {len(images)} pictures "
-                         f"and {len(scores)} scores")
+        raise ValueError(
+            f"a sheet needs pictures, and a score for each; got {len(order)} of {len(images)} pictures "
+            f"and {len(scores)} scores"
+        )
     shown, more = list(order[:MOST]), len(order) - MOST
     columns = max(2, min(8, math.ceil(math.sqrt(len(shown) * 1.6))))
     rows = math.ceil(len(shown) / columns)
     head = _GAP_PX * 2 + _LINE_PX
     step_x, step_y = _TILE_PX + _GAP_PX, _TILE_PX + _LINE_PX + _GAP_PX
-    canvas = Image.new("RGB", (_GAP_PX + columns * step_x, head + rows * step_y), _BACKGROUND)
+    canvas = Image.new("RGB", (_GAP_PX + columns * step_x, head + rows * step_y), BACKGROUND)
     draw = ImageDraw.Draw(canvas)
-    font, large = ImageFont.load_default(14), ImageFont.load_default(17)
+    font, large = letters(14), letters(17)
     title += f"; {more} more" if more > 0 else ""
-    draw.text((_GAP_PX, _GAP_PX), fitted(draw, title, large, canvas.width - 2 * _GAP_PX), _TEXT, large)
+    draw.text((_GAP_PX, _GAP_PX), fit_line(draw, title, large, canvas.width - 2 * _GAP_PX), INK, large)
     for rank, place in enumerate(shown):
         x, y = _GAP_PX + rank % columns * step_x, head + rank // columns * step_y
         _draw_tile(canvas, draw, images[place], (x, y), place in kept)
         score = "no score" if math.isnan(scores[place]) else f"{scores[place]:.4f}"
-        text = fitted(draw, f"{rank + 1}.  {score}", font, _TILE_PX - 40)
-        draw.text((x, y + _TILE_PX + _LINE_PX / 2), text, _TEXT if place in kept else _FAINT, font, anchor="lm")
-        draw.text((x + _TILE_PX, y + _TILE_PX + _LINE_PX / 2), f"#{place}", _FAINT, font, anchor="rm")
+        text = fit_line(draw, f"{rank + 1}.  {score}", font, _TILE_PX - 40)
+        draw.text((x, y + _TILE_PX + _LINE_PX / 2), text, INK if place in kept else FAINT_INK, font, anchor="lm")
+        draw.text((x + _TILE_PX, y + _TILE_PX + _LINE_PX / 2), f"#{place}", FAINT_INK, font, anchor="rm")
     return as_image(canvas)
 
 
@@ -53,6 +54,8 @@ def _draw_tile(
     x, y = corner
     small = within_square(image, _TILE_PX - 10)
     if not kept:
-        small = Image.blend(small, Image.new("RGB", small.size, _BACKGROUND), 0.45)
-    canvas.paste(small, (x + (_TILE_PX - small.width) // 2, y + (_TILE_PX - small.height) // 2))
-    draw.rectangle((x, y, x + _TILE_PX - 1, y + _TILE_PX - 1), outline=_KEPT if kept else _LEFT, width=4 if kept else 1)
+        small = Image.blend(small, Image.new("RGB", small.size, BACKGROUND), 0.45)
+    paste_centred(canvas, small, corner, _TILE_PX)
+    draw.rectangle(
+        (x, y, x + _TILE_PX - 1, y + _TILE_PX - 1), outline=CHOSEN if kept else _LEFT, width=4 if kept else 1
+    )

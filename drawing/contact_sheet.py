@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from torch import Tensor
 
-from .chart import as_image
-from .picture_batch import batch_size_px, fitted
+from .fit import batch_size_px, fitted
+from .paper import BACKGROUND, FAINT_INK, INK, Font, as_image, cut, drawable, letters, paste_centred
 
 THUMB_PX = 160
 _MIN_COLUMNS = 3
 _GAP, _SIZE = 10, 13  # px; of the letters
-_BACKGROUND, _TEXT, _FAINT, _MAT = (250, 250, 250), (30, 30, 34), (120, 124, 134), (232, 234, 240)
+_MAT = (232, 234, 240)  # behind a picture
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ def thumbnail(picture: Tensor) -> Tensor:
 
 def contact_sheet(rows: Iterable[tuple[str, Sequence[Cell]]], *, columns: int = 6) -> Tensor:
     """Titled rows of cells, each row over as many lines as it needs. -> [1, H, W, 3] in 0..1"""
-    font, lines, total = ImageFont.load_default(_SIZE), [], _GAP
+    font, lines, total = letters(_SIZE), [], _GAP
     rows = list(rows)
     columns = max(_MIN_COLUMNS, min(columns, max((len(cells) for _, cells in rows), default=0)))
     width = columns * (THUMB_PX + _GAP) + _GAP
@@ -45,30 +45,24 @@ def contact_sheet(rows: Iterable[tuple[str, Sequence[Cell]]], *, columns: int = 
         for start in range(0, len(cells), columns):
             lines.append((total, "", cells[start : start + columns]))
             total += THUMB_PX + words * (_SIZE + 4) + _GAP
-    canvas = Image.new("RGB", (width, max(total, 2 * _GAP + _SIZE)), _BACKGROUND)
+    canvas = Image.new("RGB", (width, max(total, 2 * _GAP + _SIZE)), BACKGROUND)
     draw = ImageDraw.Draw(canvas)
     for top, title, cells in lines:
-        draw.text((_GAP, top), _short(draw, title, font, width - 2 * _GAP), _TEXT, font)
+        draw.text((_GAP, top), _short(draw, title, font, width - 2 * _GAP), INK, font)
         for column, cell in enumerate(cells):
             _paint(canvas, draw, cell, _GAP + column * (THUMB_PX + _GAP), top, font)
     return as_image(canvas)
 
 
-def _paint(canvas: Image.Image, draw: ImageDraw.ImageDraw, cell: Cell, left: int, top: int, font) -> None:
+def _paint(canvas: Image.Image, draw: ImageDraw.ImageDraw, cell: Cell, left: int, top: int, font: Font) -> None:
     draw.rectangle((left, top, left + THUMB_PX - 1, top + THUMB_PX - 1), _MAT)
     if cell.picture is not None:
-        small = Image.fromarray(thumbnail(cell.picture).numpy())
-        canvas.paste(small, (left + (THUMB_PX - small.width) // 2, top + (THUMB_PX - small.height) // 2))
+        paste_centred(canvas, Image.fromarray(thumbnail(cell.picture).numpy()), (left, top), THUMB_PX)
     for number, line in enumerate(cell.lines):
         place = (left, top + THUMB_PX + 3 + number * (_SIZE + 4))
-        draw.text(place, _short(draw, line, font, THUMB_PX), _FAINT if number else _TEXT, font)
+        draw.text(place, _short(draw, line, font, THUMB_PX), FAINT_INK if number else INK, font)
 
 
-def _short(draw: ImageDraw.ImageDraw, text: str, font, width_px: int) -> str:
+def _short(draw: ImageDraw.ImageDraw, text: str, font: Font, width_px: int) -> str:
     """The text in letters the built-in font has, its end cut to the width."""
-    text = "".join(letter if letter.isprintable() and letter < "\u0250" else "?" for letter in text[:400])
-    while text and draw.textlength(text, font) > width_px:
-        text = text[: -4 if text.endswith("...") else -1].rstrip(".") + "..."
-        if len(text) <= 4:
-            break
-    return text
+    return cut(draw, drawable(text, "?"), font, width_px, "...", ".")

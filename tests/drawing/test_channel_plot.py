@@ -2,7 +2,7 @@
 
 import pytest
 
-from clip_vae_lora.files.channel_plot import channel_plot
+from clip_vae_lora.drawing.channel_plot import channel_plot
 
 
 def test_a_plot_has_the_size_asked_for_and_shows_the_numbers():

@@ -2,21 +2,34 @@
 by their emphasis (white at 1, red above, blue below).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from torch import Tensor
 
-from .chart import as_image
+from .paper import (
+    BACKGROUND,
+    BORDER,
+    FAINT_INK,
+    INK,
+    TRACK,
+    Colour,
+    Font,
+    as_image,
+    drawable,
+    fold_lines,
+    letters,
+)
 
 MAX_CHUNKS = 12  # drawn for each encoder; a line says how many more there are
-_BACKGROUND, _TEXT, _FAINT = (250, 250, 250), (30, 30, 34), (120, 124, 134)
-_UNUSED, _BORDER, _EMBEDDING = (226, 228, 234), (170, 174, 184), (30, 120, 60)
+_EMBEDDING = (30, 120, 60)  # around a learned token
 _WARM, _COLD = (226, 74, 51), (49, 104, 189)
 _FULL_COLOUR_AT = 1.0  # as far from an emphasis of 1 the colour is at its strongest
 _SIZE = 15  # px, of the letters
 _ROW, _GAP, _STRIP = 40, 12, 14
+
+Paint = Callable[[ImageDraw.ImageDraw, int], None]  # draws a row whose top is at that height
 
 
 @dataclass(frozen=True)
@@ -41,20 +54,23 @@ def token_sheet(
     encoders: Sequence[tuple[str, Sequence[Strip]]], notes: Sequence[str], *, width_px: int = 1024
 ) -> Tensor:
     """One encoder under the other, the notes at the end. -> [1, H, width_px, 3] in 0..1"""
-    font, bold = ImageFont.load_default(_SIZE), ImageFont.load_default(_SIZE + 3)
-    rows: list[tuple[int, object]] = []  # height in px, and what draws it at (draw, y)
+    font, bold = letters(_SIZE), letters(_SIZE + 3)
+    rows: list[tuple[int, Paint]] = []  # the height in px of each
     measure = ImageDraw.Draw(Image.new("RGB", (1, 1)))
     for title, strips in encoders:
-        rows.append((_SIZE * 2, _line(title, bold, _TEXT)))
+        rows.append((_SIZE * 2, _line(title, bold, INK)))
         for strip in strips[:MAX_CHUNKS]:
-            rows.append((_SIZE + 6, _line(strip.title, font, _FAINT)))
+            rows.append((_SIZE + 6, _line(strip.title, font, FAINT_INK)))
             rows.append((_STRIP + 8, _heat(strip, width_px)))
             rows += [(_ROW, _tokens(line, font)) for line in _wrapped(measure, strip.marks, font, width_px)]
         if len(strips) > MAX_CHUNKS:
-            rows.append((_SIZE + 6, _line(f"and {len(strips) - MAX_CHUNKS} more chunks", font, _FAINT)))
+            rows.append((_SIZE + 6, _line(f"and {len(strips) - MAX_CHUNKS} more chunks", font, FAINT_INK)))
     for note in notes:
-        rows += [(_SIZE + 6, _line(text, font, _WARM)) for text in _folded(measure, note, font, width_px - 2 * _GAP)]
-    canvas = Image.new("RGB", (width_px, sum(height for height, _ in rows) + 2 * _GAP), _BACKGROUND)
+        rows += [
+            (_SIZE + 6, _line(text, font, _WARM))
+            for text in fold_lines(measure, drawable(note), font, width_px - 2 * _GAP)
+        ]
+    canvas = Image.new("RGB", (width_px, sum(height for height, _ in rows) + 2 * _GAP), BACKGROUND)
     draw, y = ImageDraw.Draw(canvas), _GAP
     for height, paint in rows:
         paint(draw, y)
@@ -62,38 +78,39 @@ def token_sheet(
     return as_image(canvas)
 
 
-def colour_of(emphasis: float) -> tuple[int, int, int]:
+def colour_of(emphasis: float) -> Colour:
     """White at 1; towards red above and blue below, full at a distance of 1."""
     towards = _WARM if emphasis > 1 else _COLD
     share = min(abs(emphasis - 1) / _FULL_COLOUR_AT, 1.0)
-    return tuple(round(255 + (end - 255) * share) for end in towards)
+    red, green, blue = (round(255 + (end - 255) * share) for end in towards)
+    return red, green, blue
 
 
-def _line(text: str, font, colour):
-    return lambda draw, y: draw.text((_GAP, y), _drawable(text), colour, font)
+def _line(text: str, font: Font, colour: Colour) -> Paint:
+    return lambda draw, y: draw.text((_GAP, y), drawable(text), colour, font)
 
 
-def _heat(strip: Strip, width_px: int):
+def _heat(strip: Strip, width_px: int) -> Paint:
     """All places of a chunk side by side; those the prompt did not use are grey."""
     cell = (width_px - 2 * _GAP) / strip.places
 
     def paint(draw: ImageDraw.ImageDraw, y: int) -> None:
         for place in range(strip.places):
             used = 1 <= place <= len(strip.marks)  # the start token is at 0
-            fill = colour_of(strip.marks[place - 1].emphasis) if used else _UNUSED
+            fill = colour_of(strip.marks[place - 1].emphasis) if used else TRACK
             left = _GAP + place * cell
-            draw.rectangle((left, y, left + cell - 1, y + _STRIP), fill, _BORDER if used else None)
+            draw.rectangle((left, y, left + cell - 1, y + _STRIP), fill, BORDER if used else None)
 
     return paint
 
 
 def _wrapped(
-    draw: ImageDraw.ImageDraw, marks: Sequence[Mark], font, width_px: int
+    draw: ImageDraw.ImageDraw, marks: Sequence[Mark], font: Font, width_px: int
 ) -> list[list[tuple[int, int, Mark]]]:
     """The tokens in lines: left, width, token."""
     lines, line, left = [], [], _GAP
     for mark in marks:
-        width = round(draw.textlength(_drawable(mark.text), font)) + 10
+        width = round(draw.textlength(drawable(mark.text), font)) + 10
         if line and left + width > width_px - _GAP:
             lines.append(line)
             line, left = [], _GAP
@@ -102,31 +119,15 @@ def _wrapped(
     return [*lines, line] if line else lines
 
 
-def _tokens(line: Sequence[tuple[int, int, Mark]], font):
-    small = ImageFont.load_default(_SIZE - 5)
+def _tokens(line: Sequence[tuple[int, int, Mark]], font: Font) -> Paint:
+    small = letters(_SIZE - 5)
 
     def paint(draw: ImageDraw.ImageDraw, y: int) -> None:
         for left, width, mark in line:
-            edge = _EMBEDDING if mark.embedding else _BORDER
+            edge = _EMBEDDING if mark.embedding else BORDER
             draw.rectangle((left, y, left + width, y + _SIZE + 8), colour_of(mark.emphasis), edge)
-            draw.text((left + 5, y + 3), _drawable(mark.text), _TEXT, font)
+            draw.text((left + 5, y + 3), drawable(mark.text), INK, font)
             if mark.emphasis != 1:
-                draw.text((left + 2, y + _SIZE + 9), f"{mark.emphasis:.3g}", _FAINT, small)
+                draw.text((left + 2, y + _SIZE + 9), f"{mark.emphasis:.3g}", FAINT_INK, small)
 
     return paint
-
-
-def _folded(draw: ImageDraw.ImageDraw, text: str, font, width_px: int) -> list[str]:
-    lines, line = [], ""
-    for word in _drawable(text).split():
-        longer = f"{line} {word}".strip()
-        if line and draw.textlength(longer, font) > width_px:
-            lines.append(line)
-            longer = word
-        line = longer
-    return [*lines, line]
-
-
-def _drawable(text: str) -> str:
-    """The built-in font has Latin letters; others are shown by their number, so that nothing is an empty box."""
-    return "".join(letter if letter.isprintable() and letter < "\u0250" else f"<{ord(letter):x}>" for letter in text)

@@ -2,14 +2,25 @@
 
 from collections.abc import Sequence
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from torch import Tensor
 
-from .chart import as_image, fitted, within_square
+from .paper import (
+    BACKGROUND,
+    FIRST,
+    INK,
+    OTHERS,
+    TRACK,
+    Font,
+    as_image,
+    fit_line,
+    letters,
+    paste_centred,
+    within_square,
+)
 
 MAX_ROWS, MAX_COLUMNS = 50, 10
-_BACKGROUND, _TEXT, _FAINT, _LINE = (250, 250, 250), (30, 30, 34), (226, 228, 234), (214, 216, 222)
-_FIRST, _OTHERS = (37, 99, 170), (142, 172, 208)
+_LINE = (214, 216, 222)  # between two rows
 _THUMBNAIL_PX, _CELL_PX, _GAP_PX, _FONT_PX = 96, 148, 12, 14
 
 
@@ -32,36 +43,36 @@ def label_table(images: Tensor, ranked: Sequence[Sequence[tuple[str, float]]], t
     more = _more(len(images) - rows, max(map(len, ranked)) - columns)
     height = _THUMBNAIL_PX + 2 * _GAP_PX
     width = _THUMBNAIL_PX + 2 * _GAP_PX + columns * (_CELL_PX + _GAP_PX)
-    canvas = Image.new("RGB", (width, rows * height + (2 * _FONT_PX if more else 0)), _BACKGROUND)
+    canvas = Image.new("RGB", (width, rows * height + (2 * _FONT_PX if more else 0)), BACKGROUND)
     draw = ImageDraw.Draw(canvas)
-    font = ImageFont.load_default(_FONT_PX)
+    font = letters(_FONT_PX)
     for number in range(rows):
         top = number * height
         if number:
             draw.line((0, top, width, top), _LINE)
-        picture = within_square(images[number], _THUMBNAIL_PX)
-        canvas.paste(picture, (_GAP_PX + (_THUMBNAIL_PX - picture.width) // 2,
-                               top + _GAP_PX + (_THUMBNAIL_PX - picture.height) // 2))
+        paste_centred(canvas, within_square(images[number], _THUMBNAIL_PX), (_GAP_PX, top + _GAP_PX), _THUMBNAIL_PX)
         left = _THUMBNAIL_PX + 2 * _GAP_PX
-        draw.text((left, top + _GAP_PX), fitted(draw, titles[number], font, width - left - _GAP_PX), _TEXT, font)
+        draw.text((left, top + _GAP_PX), fit_line(draw, titles[number], font, width - left - _GAP_PX), INK, font)
         for place, (label, share) in enumerate(ranked[number][:columns]):
             corner = left + place * (_CELL_PX + _GAP_PX), top + _GAP_PX + 2 * _FONT_PX
             _cell(draw, font, corner, label, share, first=not place)
     if more:
-        draw.text((_GAP_PX, rows * height + _FONT_PX), more, _TEXT, font, anchor="lm")
+        draw.text((_GAP_PX, rows * height + _FONT_PX), more, INK, font, anchor="lm")
     return as_image(canvas)
 
 
-def _cell(draw: ImageDraw.ImageDraw, font, place: tuple[int, int], label: str, share: float, *, first: bool) -> None:
+def _cell(
+    draw: ImageDraw.ImageDraw, font: Font, place: tuple[int, int], label: str, share: float, *, first: bool
+) -> None:
     """A label, its share as a number, and as a bar."""
     left, top = place
-    draw.text((left, top), fitted(draw, label, font, _CELL_PX), _TEXT, font)
-    draw.text((left, top + 2 * _FONT_PX - 6), f"{100 * share:.1f} %", _TEXT, font)
+    draw.text((left, top), fit_line(draw, label, font, _CELL_PX), INK, font)
+    draw.text((left, top + 2 * _FONT_PX - 6), f"{100 * share:.1f} %", INK, font)
     bar = top + 4 * _FONT_PX - 10
-    draw.rectangle((left, bar, left + _CELL_PX, bar + 8), _FAINT)
+    draw.rectangle((left, bar, left + _CELL_PX, bar + 8), TRACK)
     filled = round(_CELL_PX * min(max(share, 0.0), 1.0))
     if filled:
-        draw.rectangle((left, bar, left + filled, bar + 8), _FIRST if first else _OTHERS)
+        draw.rectangle((left, bar, left + filled, bar + 8), FIRST if first else OTHERS)
 
 
 def _more(pictures: int, labels: int) -> str:

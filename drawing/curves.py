@@ -1,7 +1,4 @@
-"""Two encoded prompts as curves: how alike their tokens are, and how long their vectors.
-
-matplotlib is imported when something is drawn, as objects on the Agg canvas: no window, no state shared with others.
-"""
+"""Two encoded prompts as curves: how alike their tokens are, and how long their vectors."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,33 +7,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-_FIRST, _SECOND, _COSINE, _NONE, _BORDER = "#d55e00", "#0072b2", "#1b7f4d", "#b02020", "#8a8f9c"
-_DPI = 100
+from .paper import (
+    PLOT_BLUE,
+    PLOT_GREEN,
+    PLOT_GREY,
+    PLOT_GRID,
+    PLOT_ORANGE,
+    PLOT_RED,
+    figure_image,
+    new_figure,
+    write_title,
+)
+
 _MARKERS_UP_TO = 160  # tokens; more of them are a line alone
-
-
-def new_canvas(width_px: int, height_px: int):
-    """An empty white figure on a canvas of that size, for `drawn`.
-
-    Raises:
-        ValueError: matplotlib is not installed.
-    """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        raise ValueError(
-            "the Python package matplotlib, which draws this plot, is not installed; run pip install matplotlib"
-        ) from error
-    size = (width_px / _DPI, height_px / _DPI)
-    return FigureCanvasAgg(Figure(figsize=size, dpi=_DPI, layout="constrained", facecolor="white"))
-
-
-def drawn(canvas) -> Tensor:
-    """The picture of a canvas's figure. -> [1, H, W, 3] in 0..1"""
-    canvas.draw()
-    pixels = np.asarray(canvas.buffer_rgba())[..., :3]
-    return torch.from_numpy(pixels.astype(np.float32) / 255.0)[None]
 
 
 @dataclass(frozen=True)
@@ -58,22 +41,22 @@ def token_plot(curves: TokenCurves, *, width_px: int = 1024, height_px: int = 64
     """
     if not len(curves.first) and not len(curves.second):
         raise ValueError("a plot needs a token or more, but there is none; check the prompt before it")
-    canvas = new_canvas(width_px, height_px)
+    canvas = new_figure(width_px, height_px)
     from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
     figure = canvas.figure
     above, below = figure.subplots(2, 1, sharex=True)
-    figure.suptitle(curves.title, fontsize=11, wrap=True, parse_math=False)
-    _curve(above, curves.cosine, _COSINE, "cosine")
+    write_title(canvas, curves.title)
+    _curve(above, curves.cosine, PLOT_GREEN, "cosine")
     above.set_ylabel("cosine")
     low = min(_finite(curves.cosine), default=0.0)
     above.set_ylim(min(-0.02, low * 1.05), 1.05)
     if without := [place for place, value in enumerate(curves.cosine) if value is None]:
-        above.plot(without, [0.03] * len(without), "x", color=_NONE, label="no cosine", markersize=5,
+        above.plot(without, [0.03] * len(without), "x", color=PLOT_RED, label="no cosine", markersize=5,
                    transform=above.get_xaxis_transform())  # fmt: skip
         above.legend(loc="lower right", framealpha=0.9)
-    _curve(below, curves.first, _FIRST, "first", width=2.4)
-    _curve(below, curves.second, _SECOND, "second")
+    _curve(below, curves.first, PLOT_ORANGE, "first", width=2.4)
+    _curve(below, curves.second, PLOT_BLUE, "second")
     below.set_ylabel("length of the vector")
     below.set_xlabel("token (dashed: a new chunk)" if len(curves.borders) else "token")
     if min(_finite([*curves.first, *curves.second]), default=0.0) > 0:
@@ -83,12 +66,12 @@ def token_plot(curves: TokenCurves, *, width_px: int = 1024, height_px: int = 64
         below.yaxis.set_minor_formatter(NullFormatter())
     below.legend(loc="upper right", framealpha=0.9)
     for axes in (above, below):
-        axes.grid(True, axis="y", which="major", color="#e6e8ee")
+        axes.grid(True, axis="y", which="major", color=PLOT_GRID)
         axes.margins(x=0.01)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         for border in curves.borders:
-            axes.axvline(border - 0.5, color=_BORDER, linestyle="--", linewidth=1.2)
-    return drawn(canvas)
+            axes.axvline(border - 0.5, color=PLOT_GREY, linestyle="--", linewidth=1.2)
+    return figure_image(canvas)
 
 
 def token_plots(curves: Sequence[TokenCurves], *, width_px: int = 1024, height_px: int = 640) -> Tensor:

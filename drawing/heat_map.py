@@ -5,14 +5,28 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from torch import Tensor
 
-from .chart import as_image, fitted, within_square
+from .paper import (
+    BACKGROUND,
+    CHOSEN,
+    FAINT_INK,
+    INK,
+    MARKED,
+    MISSING,
+    Colour,
+    Font,
+    as_image,
+    fit_line,
+    letters,
+    one_line,
+    paste_centred,
+    within_square,
+)
 
 MOST = 64  # rows, and columns; the best of more are drawn
-_BACKGROUND, _TEXT, _FAINT, _MISSING = (250, 250, 250), (30, 30, 34), (120, 124, 134), (214, 214, 214)
-_ROW_BEST, _COLUMN_BEST = (200, 60, 20), (30, 140, 60)
+_ROW_BEST, _COLUMN_BEST = MARKED, CHOSEN
 _COLOURS = ((247, 251, 255), (198, 219, 239), (107, 174, 214), (33, 113, 181), (8, 48, 107))  # low to high
 _WIDEST_CELL_PX, _SMALLEST_CELL_PX, _CELLS_PX = 96, 30, 1536
 _MARGIN_PX, _NAMES_PX, _NARROWEST_PX = 14, 240, 420
@@ -44,18 +58,20 @@ def heat_map(values: Tensor, rows: Axis, columns: Axis, title: str, *, diagonal:
         ValueError: no rows or columns, or not as many names as there are.
     """
     if not values.numel() or list(values.shape) != [len(rows.names), len(columns.names)]:
-        raise ValueError(f"a heat map needs a name for each row and column, at least one of each; got a matrix "
-                         f"{list(values.shape)} for {len(rows.names)} rows and {len(columns.names)} columns")
+        raise ValueError(
+            f"a heat map needs a name for each row and column, at least one of each; got a matrix "
+            f"{list(values.shape)} for {len(rows.names)} rows and {len(columns.names)} columns"
+        )
     judged = values.float().nan_to_num(nan=-torch.inf)
     if not diagonal:
         judged = judged.masked_fill(torch.eye(len(judged), dtype=torch.bool), -torch.inf)
     shown = [_shown(judged.amax(1)), _shown(judged.amax(0))]
     judged, values = judged[shown[0]][:, shown[1]], values[shown[0]][:, shown[1]]
     best = [_bests(judged), _bests(judged.T)]
-    axes = [Axis([axis.names[n] for n in places], None if axis.pictures is None else axis.pictures[places])
-            for axis, places in zip((rows, columns), shown)]  # fmt: skip
-    counts = [(len(places), len(axis.names), what)
-              for places, axis, what in zip(shown, (rows, columns), ("rows", "columns"))]  # fmt: skip
+    axes = [_chosen(axis, places) for axis, places in zip((rows, columns), shown)]
+    counts = [
+        (len(places), len(axis.names), what) for places, axis, what in zip(shown, (rows, columns), ("rows", "columns"))
+    ]
     left_out = [f"{drawn} of {there} {what}" for drawn, there, what in counts if drawn < there]
     finite = judged[judged.isfinite()].tolist() or values[values.isfinite()].tolist() or [0.0]
     title += f" ({', '.join(left_out)}: the highest)" if left_out else ""
@@ -65,7 +81,7 @@ def heat_map(values: Tensor, rows: Axis, columns: Axis, title: str, *, diagonal:
 def stacked(pictures: Sequence[Tensor]) -> Tensor:
     """One below the other, on the widest one's width. [1, H, W, 3] each -> [1, sum of H, W, 3]"""
     width = max(picture.shape[2] for picture in pictures)
-    paper = torch.tensor(_BACKGROUND) / 255.0
+    paper = torch.tensor(BACKGROUND) / 255.0
     wide = [torch.cat([one, paper.expand(1, one.shape[1], width - one.shape[2], 3)], 2) for one in pictures]
     return torch.cat(wide, 1)
 
@@ -73,6 +89,12 @@ def stacked(pictures: Sequence[Tensor]) -> Tensor:
 def _shown(highest: Tensor) -> list[int]:
     """The places of the MOST highest, in their order."""
     return sorted(highest.argsort(descending=True, stable=True)[:MOST].tolist())
+
+
+def _chosen(axis: Axis, places: list[int]) -> Axis:
+    """What stands along a side at these places, each name on one line."""
+    names = [" ".join(axis.names[place].splitlines()) for place in places]
+    return Axis(names, None if axis.pictures is None else axis.pictures[places])
 
 
 def _bests(judged: Tensor) -> list[int | None]:
@@ -85,10 +107,10 @@ def _drawn(
     values: Tensor, axes: list[Axis], best: list[list[int | None]], span: tuple[float, float], title: str
 ) -> Tensor:
     layout = _planned(axes)
-    canvas = Image.new("RGB", layout.size, _BACKGROUND)
+    canvas = Image.new("RGB", layout.size, BACKGROUND)
     draw = ImageDraw.Draw(canvas)
-    font = ImageFont.load_default(16)
-    draw.text((_MARGIN_PX, _MARGIN_PX), fitted(draw, title, font, layout.size[0] - 2 * _MARGIN_PX), _TEXT, font)
+    font = letters(16)
+    draw.text((_MARGIN_PX, _MARGIN_PX), fit_line(draw, title, font, layout.size[0] - 2 * _MARGIN_PX), INK, font)
     _draw_cells(draw, layout, values.tolist(), span)
     _draw_marks(draw, layout, best)
     _draw_rows(canvas, draw, layout, axes[0])
@@ -100,10 +122,10 @@ def _drawn(
 def _planned(axes: list[Axis]) -> _Layout:
     counts = [len(axis.names) for axis in axes]
     cell = max(_SMALLEST_CELL_PX, min(_WIDEST_CELL_PX, _CELLS_PX // max(counts)))
-    font = ImageFont.load_default(_name_px(cell))
+    font = letters(_name_px(cell))
     rooms = []
     for axis in axes:
-        widest = max(font.getlength(" ".join(name[:200].split())) for name in axis.names)
+        widest = max(font.getlength(one_line(name)) for name in axis.names)
         rooms.append(min(_NAMES_PX, round(widest)) + 10 + (cell if axis.pictures is not None else 0))
     if _are_short(axes[1], cell, font):
         rooms[1] = 24 + (cell if axes[1].pictures is not None else 0)
@@ -112,7 +134,7 @@ def _planned(axes: list[Axis]) -> _Layout:
     return _Layout(cell, left, top, (width, top + counts[0] * cell + 70))
 
 
-def _are_short(axis: Axis, cell: int, font) -> bool:
+def _are_short(axis: Axis, cell: int, font: Font) -> bool:
     """Whether every name can stand upright over its column."""
     return max(font.getlength(name) for name in axis.names) <= cell - 4
 
@@ -124,15 +146,15 @@ def _name_px(cell: int) -> int:
 def _draw_cells(
     draw: ImageDraw.ImageDraw, layout: _Layout, numbers: list[list[float]], span: tuple[float, float]
 ) -> None:
-    font = ImageFont.load_default(max(9, min(20, round(layout.cell * 0.3))))
+    font = letters(max(9, min(20, round(layout.cell * 0.3))))
     for row, line in enumerate(numbers):
         for column, value in enumerate(line):
             x, y = layout.left + column * layout.cell, layout.top + row * layout.cell
             missing = not math.isfinite(value)
-            fill = _MISSING if missing else _colour(value, span)
+            fill = MISSING if missing else _colour(value, span)
             draw.rectangle((x, y, x + layout.cell - 2, y + layout.cell - 2), fill)
             text = "-" if missing else _short(value, layout.cell)
-            ink = _BACKGROUND if sum(fill) < 380 else _TEXT
+            ink = BACKGROUND if sum(fill) < 380 else INK
             draw.text((x + layout.cell / 2, y + layout.cell / 2), text, ink, font, anchor="mm")
 
 
@@ -141,16 +163,18 @@ def _short(value: float, cell: int) -> str:
     return text.replace("0.", ".", 1) if cell < 48 else text
 
 
-def _colour(value: float, span: tuple[float, float]) -> tuple[int, int, int]:
+def _colour(value: float, span: tuple[float, float]) -> Colour:
     low, high = span
     share = min(max((value - low) / (high - low), 0.0), 1.0) if high > low else 0.5
     place = share * (len(_COLOURS) - 1)
     index = min(int(place), len(_COLOURS) - 2)
-    return tuple(round(a + (b - a) * (place - index)) for a, b in zip(_COLOURS[index], _COLOURS[index + 1]))
+    red, green, blue = (round(a + (b - a) * (place - index)) for a, b in zip(_COLOURS[index], _COLOURS[index + 1]))
+    return red, green, blue
 
 
 def _draw_marks(draw: ImageDraw.ImageDraw, layout: _Layout, best: list[list[int | None]]) -> None:
     """A frame for the best of a row, a corner for the best of a column."""
+
     def corner(row: int, column: int) -> tuple[int, int]:
         return layout.left + column * layout.cell, layout.top + row * layout.cell
 
@@ -166,19 +190,19 @@ def _draw_marks(draw: ImageDraw.ImageDraw, layout: _Layout, best: list[list[int 
 
 
 def _draw_rows(canvas: Image.Image, draw: ImageDraw.ImageDraw, layout: _Layout, axis: Axis) -> None:
-    font = ImageFont.load_default(_name_px(layout.cell))
+    font = letters(_name_px(layout.cell))
     for row, name in enumerate(axis.names):
         x, y = layout.left - 6, layout.top + row * layout.cell
         if axis.pictures is not None:
             x = layout.left - layout.cell - 6
             _paste(canvas, axis.pictures[row], (x + 4, y), layout.cell)
-        text = fitted(draw, name, font, _NAMES_PX)
-        draw.text((x, y + layout.cell / 2), text, _TEXT, font, anchor="rm")
+        text = fit_line(draw, name, font, _NAMES_PX)
+        draw.text((x, y + layout.cell / 2), text, INK, font, anchor="rm")
 
 
 def _draw_columns(canvas: Image.Image, draw: ImageDraw.ImageDraw, layout: _Layout, axis: Axis) -> None:
     """Names longer than a cell are turned, to be read from below."""
-    font = ImageFont.load_default(_name_px(layout.cell))
+    font = letters(_name_px(layout.cell))
     short = _are_short(axis, layout.cell, font)
     for column, name in enumerate(axis.names):
         x, y = layout.left + column * layout.cell, layout.top - 4
@@ -186,28 +210,28 @@ def _draw_columns(canvas: Image.Image, draw: ImageDraw.ImageDraw, layout: _Layou
             _paste(canvas, axis.pictures[column], (x, layout.top - layout.cell - 2), layout.cell)
             y -= layout.cell
         if short:
-            draw.text((x + layout.cell / 2, y - 2), name, _TEXT, font, anchor="mb")
+            draw.text((x + layout.cell / 2, y - 2), name, INK, font, anchor="mb")
             continue
-        text = fitted(draw, name, font, _NAMES_PX)
-        label = Image.new("RGB", (max(1, round(draw.textlength(text, font))), layout.cell), _BACKGROUND)
-        ImageDraw.Draw(label).text((0, layout.cell / 2), text, _TEXT, font, anchor="lm")
+        text = fit_line(draw, name, font, _NAMES_PX)
+        label = Image.new("RGB", (max(1, round(draw.textlength(text, font))), layout.cell), BACKGROUND)
+        ImageDraw.Draw(label).text((0, layout.cell / 2), text, INK, font, anchor="lm")
         turned = label.rotate(90, expand=True)
         canvas.paste(turned, (x, y - turned.height))
 
 
 def _paste(canvas: Image.Image, picture: Tensor, place: tuple[int, int], side: int) -> None:
     small = within_square(picture, side - 4)
-    canvas.paste(small, (place[0] + (side - small.width) // 2, place[1] + (side - small.height) // 2))
+    paste_centred(canvas, small, place, side)
 
 
 def _draw_legend(draw: ImageDraw.ImageDraw, layout: _Layout, span: tuple[float, float]) -> None:
-    font = ImageFont.load_default(13)
+    font = letters(13)
     x, y = _MARGIN_PX, layout.size[1] - 56
     for place in range(120):
         draw.line((x + place, y, x + place, y + 12), _colour(place / 119, (0.0, 1.0)))
-    draw.text((x + 130, y + 6), f"{span[0]:.3f} to {span[1]:.3f}", _TEXT, font, anchor="lm")
+    draw.text((x + 130, y + 6), f"{span[0]:.3f} to {span[1]:.3f}", INK, font, anchor="lm")
     y += 24
     draw.rectangle((x, y, x + 13, y + 13), outline=_ROW_BEST, width=3)
-    draw.text((x + 20, y + 6), "best of its row", _FAINT, font, anchor="lm")
+    draw.text((x + 20, y + 6), "best of its row", FAINT_INK, font, anchor="lm")
     draw.polygon([(x + 150, y), (x + 162, y), (x + 150, y + 12)], _COLUMN_BEST)
-    draw.text((x + 170, y + 6), "best of its column", _FAINT, font, anchor="lm")
+    draw.text((x + 170, y + 6), "best of its column", FAINT_INK, font, anchor="lm")

@@ -4,13 +4,19 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from .plot import drawn, new_canvas
-
-_BAR, _VALUES, _NOISE = "#0072b2", "#d55e00", "#8a8f9c"
+from .paper import PLOT_BLUE, PLOT_GREY, PLOT_GRID, PLOT_ORANGE, figure_image, new_figure, write_title
 
 
-def channel_plot(title: str, kl: Sequence[float], mean: Sequence[float], std: Sequence[float],
-                 noise: Sequence[float], *, width_px: int = 1024, height_px: int = 640) -> Tensor:
+def channel_plot(
+    title: str,
+    kl: Sequence[float],
+    mean: Sequence[float],
+    std: Sequence[float],
+    noise: Sequence[float],
+    *,
+    width_px: int = 1024,
+    height_px: int = 640,
+) -> Tensor:
     """Above, a bar of each channel's divergence in nats; below, the mean and the spread of its values, and how wide
     the distribution of one value is. One number for each channel. -> [1, H, W, 3] in 0..1
 
@@ -18,26 +24,28 @@ def channel_plot(title: str, kl: Sequence[float], mean: Sequence[float], std: Se
         ValueError: no channels, not as many numbers of each kind, or matplotlib is not installed.
     """
     if not kl or len({len(kl), len(mean), len(std), len(noise)}) != 1:
-        raise ValueError("a plot of channels needs one number of each kind for each channel, at least one channel; got "
-                         f"{len(kl)}, {len(mean)}, {len(std)} and {len(noise)}")
-    canvas = new_canvas(width_px, height_px)
+        raise ValueError(
+            "a plot of channels needs one number of each kind for each channel, at least one channel; got "
+            f"{len(kl)}, {len(mean)}, {len(std)} and {len(noise)}"
+        )
+    canvas = new_figure(width_px, height_px)
     from matplotlib.ticker import MaxNLocator
 
     above, below = canvas.figure.subplots(2, 1, sharex=True)
-    canvas.figure.suptitle(title, fontsize=11, wrap=True, parse_math=False)
+    write_title(canvas, title)
     channels = range(len(kl))
-    above.bar(channels, kl, color=_BAR)
+    above.bar(channels, kl, color=PLOT_BLUE)
     above.set_ylabel("KL from N(0, 1), nats")
-    below.axhline(0, color=_NOISE, linewidth=0.8)
-    below.errorbar(channels, mean, yerr=std, fmt="o", color=_VALUES, capsize=3, markersize=4,
+    below.axhline(0, color=PLOT_GREY, linewidth=0.8)
+    below.errorbar(channels, mean, yerr=std, fmt="o", color=PLOT_ORANGE, capsize=3, markersize=4,
                    label="mean and spread of the values")  # fmt: skip
-    below.plot(channels, noise, "_", color=_BAR, markersize=9, markeredgewidth=2,
+    below.plot(channels, noise, "_", color=PLOT_BLUE, markersize=9, markeredgewidth=2,
                label="standard deviation of the distribution")  # fmt: skip
     below.set_ylabel("raw latent")
     below.set_xlabel("channel")
     canvas.figure.legend(loc="outside lower center", ncols=2, frameon=False)
     for axes in (above, below):
-        axes.grid(True, axis="y", color="#e6e8ee")
+        axes.grid(True, axis="y", color=PLOT_GRID)
         axes.set_axisbelow(True)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    return drawn(canvas)
+    return figure_image(canvas)

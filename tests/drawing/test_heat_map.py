@@ -1,12 +1,11 @@
-"""A matrix as a picture, and ranked pictures on a sheet: sizes, bounds, marks, and what has no number."""
+"""A matrix as a picture: sizes, bounds, marks, and what has no number."""
 
 import math
 
 import pytest
 import torch
 
-from clip_vae_lora.files.heat_map import MOST, Axis, heat_map, stacked
-from clip_vae_lora.files.rank_sheet import rank_sheet
+from clip_vae_lora.drawing.heat_map import MOST, Axis, heat_map, stacked
 
 FRAME, CORNER = torch.tensor([200, 60, 20]) / 255, torch.tensor([30, 140, 60]) / 255
 
@@ -65,17 +64,9 @@ def test_maps_are_put_one_below_the_other():
     assert both.shape == (1, 9, 9, 3) and torch.equal(both[:, :4, :6], first) and torch.equal(both[:, 4:], second)
 
 
-@pytest.mark.parametrize("count", [1, 5, 70])
-def test_a_sheet_frames_the_kept_ones_only(count):
-    images, scores = torch.zeros(count, 8, 6, 3), [0.5] * (count - 1) + [math.nan]
-    none = rank_sheet(images, range(count), scores, [], "t")
-    one = rank_sheet(images, range(count), scores, [0], "t")
-    assert none.shape == one.shape and has(none, CORNER) == 0
-    assert has(one, CORNER) == 176 * 176 - 168 * 168  # a frame four pixels wide
-
-
-def test_a_sheet_without_pictures_or_scores_is_refused():
-    with pytest.raises(ValueError, match="a score for each"):
-        rank_sheet(torch.zeros(2, 4, 4, 3), [0, 1], [0.1], [], "t")
-    with pytest.raises(ValueError, match="needs pictures"):
-        rank_sheet(torch.zeros(2, 4, 4, 3), [], [0.1, 0.2], [], "t")
+def test_a_name_of_two_lines_is_drawn_as_one():
+    two, one = (
+        heat_map(torch.rand(1, 1, generator=torch.Generator().manual_seed(0)), Axis([name]), Axis([name]), "t")
+        for name in ("a\nb", "a b")
+    )
+    assert torch.equal(two, one)

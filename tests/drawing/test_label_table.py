@@ -1,10 +1,9 @@
-"""The table of pictures with their best labels, and what the bar chart says of bars it was not given."""
+"""The table of pictures with their best labels."""
 
 import pytest
 import torch
 
-from clip_vae_lora.files.chart import bar_chart
-from clip_vae_lora.files.label_table import MAX_COLUMNS, MAX_ROWS, label_table
+from clip_vae_lora.drawing.label_table import MAX_COLUMNS, MAX_ROWS, label_table
 
 
 def rows(pictures: int, labels: int) -> list[list[tuple[str, float]]]:
@@ -35,8 +34,3 @@ def test_pictures_of_any_shape_are_fitted_in(size):
 def test_rows_that_do_not_fit_the_pictures_are_refused(ranked):
     with pytest.raises(ValueError, match="a row of labels for each picture"):
         label_table(torch.rand(1, 4, 4, 3), ranked, ["t"])
-
-
-def test_a_chart_counts_the_bars_it_was_not_given():
-    without, with_more = (bar_chart(["a"], [1.0], "t", more=more) for more in (0, 9999))
-    assert with_more.shape[1] > without.shape[1]
