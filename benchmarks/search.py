@@ -25,10 +25,10 @@ _spec.loader.exec_module(_checkout)
 _checkout.bind()
 
 from clip_vae_lora.clip_core.search import nearest  # noqa: E402
-from clip_vae_lora.files.index_shards import Entry, Picture, write_shard  # noqa: E402
-from clip_vae_lora.files.index_table import Facts  # noqa: E402
-from clip_vae_lora.files.index_writing import MERGED_ROWS, writing  # noqa: E402
-from clip_vae_lora.files.picture_index import open_index  # noqa: E402
+from clip_vae_lora.index.reading import open_index  # noqa: E402
+from clip_vae_lora.index.shards import Entry, Picture, write_shard  # noqa: E402
+from clip_vae_lora.index.table import Facts  # noqa: E402
+from clip_vae_lora.index.writing import MERGED_ROWS, writing  # noqa: E402
 
 
 def make(folder: Path, count: int, width: int) -> None:

@@ -23,12 +23,12 @@ if "clip_vae_lora" not in sys.modules:
     _spec.loader.exec_module(_checkout)
     _checkout.bind()
 
-from clip_vae_lora.files.index_scan import scan
-from clip_vae_lora.files.index_shards import Picture, write_shard
-from clip_vae_lora.files.index_table import Facts
-from clip_vae_lora.files.index_update import Embed, entries_of, finish, prepare
-from clip_vae_lora.files.index_writing import writing
 from clip_vae_lora.headless.progress import Progress
+from clip_vae_lora.index.scan import scan
+from clip_vae_lora.index.shards import Picture, write_shard
+from clip_vae_lora.index.table import Facts
+from clip_vae_lora.index.update import Embed, entries_of, finish, prepare
+from clip_vae_lora.index.writing import writing
 from clip_vae_lora.nodes import indexing, loading
 from clip_vae_lora.nodes.host import host
 from clip_vae_lora.training.distributed import Group, joined

@@ -11,9 +11,9 @@ from ..clip_core.search import nearest, rows_at
 from ..drawing.contact_sheet import Cell, thumbnail
 from ..drawing.fit import as_batch, batch_size_px, fitted
 from ..files.errors import FileFormatError
-from ..files.index_shards import Picture
-from ..files.picture_index import PictureIndex, open_index
 from ..files.pictures import read_rgb
+from ..index.reading import PictureIndex, open_index
+from ..index.shards import Picture
 from .host import host
 
 _SPARE = 16  # hits asked for beyond those wanted, in the place of pictures that are gone

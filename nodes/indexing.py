@@ -9,11 +9,11 @@ from dataclasses import astuple
 from pathlib import Path
 
 from ..clip_core.image_features import ImageEncoder, file_features
-from ..files.index_scan import scan
-from ..files.index_table import Facts
-from ..files.index_update import Embed, Embedded, Update
-from ..files.picture_index import state
 from ..files.pictures import read_square
+from ..index.reading import state
+from ..index.scan import scan
+from ..index.table import Facts
+from ..index.update import Embed, Embedded, Update
 from .host import host
 
 _SHOWN = 10  # skipped pictures named on the node

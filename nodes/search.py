@@ -8,9 +8,9 @@ import time
 from ..clip_core.search import duplicate_groups, mixed
 from ..drawing.contact_sheet import contact_sheet
 from ..drawing.fit import FITS
-from ..files.index_update import update
-from ..files.index_writing import check_model, writing
-from ..files.picture_batch import add_picture
+from ..index.adding import add_picture
+from ..index.update import update
+from ..index.writing import check_model, writing
 from . import features, found, indexing
 from .checks import check_batches, check_image
 from .host import host

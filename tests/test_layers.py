@@ -9,9 +9,10 @@ ROOT = Path(__file__).resolve().parents[1]
 LEAVES = {"clip_core", "vae_core", "lora", "files", "drawing"}
 MAY_IMPORT = {
     **{leaf: set() for leaf in LEAVES},
+    "index": {"files"},
     "training": LEAVES,
-    "nodes": LEAVES | {"training"},
-    "headless": LEAVES | {"training", "nodes"},
+    "nodes": LEAVES | {"index", "training"},
+    "headless": LEAVES | {"index", "training", "nodes"},
 }
 HOST_MODULES = {
     "comfy",
@@ -29,13 +30,14 @@ OUTSIDE = {  # what each folder may import from outside the pack, beside the sta
     "lora": {"torch"},
     "files": {"torch", "safetensors", "numpy", "PIL"},
     "drawing": {"torch", "numpy", "PIL", "matplotlib"},
+    "index": {"torch", "numpy"},
     "training": {"torch"},
     "nodes": set(),
     "nodes/host": {"torch"} | HOST_MODULES,
     "headless": {"torch", "aiohttp", "tqdm", "PIL", "numpy"},
 }
 STANDARD = set(__import__("sys").stdlib_module_names)
-READING_ORDER = {  # inside a core a file imports only from files above it
+READING_ORDER = {  # inside a leaf and the index a file imports only from files above it
     "clip_core": (
         "config tokenizer families prompt a1111 oddities dialects splits chunks conditioning embeddings layers text "
         "class_token vision resnet model shared_prefixes kept text_features rows cache masked emphasis encode "
@@ -50,6 +52,11 @@ READING_ORDER = {  # inside a core a file imports only from files above it
         "adapters hadamard kronecker orthogonal magnitude low_rank fusing mmdit names suffixes adapter_config building "
         "writing formats match families blocks conversion published inject"
     ).split(),
+    "files": (
+        "errors contents writing documents sniff safetensors_file folder pickle_file inert_pickle torchscript_file "
+        "tensors tree images pictures"
+    ).split(),
+    "index": "shards scan table writing update reading adding".split(),
     "drawing": (
         "paper fit bar_chart heat_map token_sheet label_table rank_sheet contact_sheet curves channel_plot"
     ).split(),

@@ -59,7 +59,7 @@ def test_requirements_name_what_pyproject_names_and_torch_is_not_pinned():
 
 
 def packages() -> list[Path]:
-    tops = ("clip_core", "vae_core", "lora", "files", "drawing", "training", "nodes", "headless")
+    tops = ("clip_core", "vae_core", "lora", "files", "drawing", "index", "training", "nodes", "headless")
     return [path for top in tops for path in (ROOT / top).rglob("__init__.py")]
 
 

@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 
 import clip_vae_lora.headless.checkout as checkout
-from clip_vae_lora.files.picture_index import open_index
 from clip_vae_lora.headless import embed
+from clip_vae_lora.index.reading import open_index
 
 ROOT = Path(checkout.__file__).resolve().parents[1]
 MODEL = ROOT / "models" / "tiny_clip.safetensors"

@@ -1,6 +1,6 @@
 """A picture index opened for searching: rows that stay on the disk, and the pictures they belong to.
 
-An index is a folder: `index.sqlite` (index_table.py), shards of rows (index_shards.py) and the writers' lock. Readers
+An index is a folder: `index.sqlite` (table.py), shards of rows (shards.py) and the writers' lock. Readers
 and one writer can work at the same time: shards never change, and the table is read at one moment.
 """
 
@@ -14,9 +14,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .errors import FileFormatError
-from .index_shards import Picture, map_rows
-from .index_table import TABLE, Facts, Shard, Table
+from ..files.errors import FileFormatError
+from .shards import Picture, map_rows
+from .table import TABLE, Facts, Shard, Table
 
 _TRIES = 3  # a writer that puts shards together removes files between two of our steps
 

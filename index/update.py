@@ -14,9 +14,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .index_scan import Changes, Scan, changes, scan
-from .index_shards import Entry, Picture
-from .index_writing import IndexWriter
+from .scan import Changes, Scan, changes, scan
+from .shards import Entry, Picture
+from .writing import IndexWriter
 
 COMMIT_PICTURES, COMMIT_S = 512, 20.0
 _NO_NUMBERS = "the model gives no numbers (NaN) for it"

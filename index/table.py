@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from .errors import FileFormatError
-from .index_shards import Entry, Picture
+from ..files.errors import FileFormatError
+from .shards import Entry, Picture
 
 TABLE, LOCK = "index.sqlite", "writer.lock"
 VERSION = 1

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .images import write_png
+from ..files.images import write_png
 
 
 def add_picture(folder: Path, image: Tensor, text: dict[str, str]) -> bool:

@@ -13,13 +13,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from clip_vae_lora.files import index_writing
 from clip_vae_lora.files.errors import FileFormatError
-from clip_vae_lora.files.index_scan import scan
-from clip_vae_lora.files.index_shards import Entry, Picture, write_shard
-from clip_vae_lora.files.index_table import LOCK, TABLE, Table, writers_lock
-from clip_vae_lora.files.index_writing import writing
-from clip_vae_lora.files.picture_index import open_index, state
+from clip_vae_lora.index import writing as index_writing
+from clip_vae_lora.index.reading import open_index, state
+from clip_vae_lora.index.scan import scan
+from clip_vae_lora.index.shards import Entry, Picture, write_shard
+from clip_vae_lora.index.table import LOCK, TABLE, Table, writers_lock
+from clip_vae_lora.index.writing import writing
 
 from . import index_parts
 from .index_parts import FACTS, WIDTH, embed, feature, make, run

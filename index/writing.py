@@ -15,9 +15,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .errors import FileFormatError
-from .index_shards import PATTERN, Entry, Picture, map_rows, read_entries, rows_and_width, write_shard
-from .index_table import TABLE, Facts, Shard, Table, writers_lock
+from ..files.errors import FileFormatError
+from .shards import PATTERN, Entry, Picture, map_rows, read_entries, rows_and_width, write_shard
+from .table import TABLE, Facts, Shard, Table, writers_lock
 
 MERGED_ROWS = 65_536  # of a shard put together from small ones or from ones with dead rows
 _SMALL_ROWS, _SMALL_SHARDS = MERGED_ROWS // 4, 16  # more shards than that below that size are put together

@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .errors import FileFormatError
-from .safetensors_file import safetensors_contents
-from .tensors import write_tensors
+from ..files.errors import FileFormatError
+from ..files.safetensors_file import safetensors_contents
+from ..files.tensors import write_tensors
 
 PATTERN = "shard_*.safetensors"
 _TENSOR, _MARK, _VERSION = "features", "cvl_picture_index", "1"

@@ -20,9 +20,9 @@ if "clip_vae_lora" not in sys.modules:
     _spec.loader.exec_module(_checkout)
     _checkout.bind()
 
-from clip_vae_lora.files.index_table import Facts
-from clip_vae_lora.files.index_update import Embedded, update
-from clip_vae_lora.files.index_writing import writing
+from clip_vae_lora.index.table import Facts
+from clip_vae_lora.index.update import Embedded, update
+from clip_vae_lora.index.writing import writing
 
 WIDTH = 16
 FACTS = Facts("key-of-the-model", "a pretended model", WIDTH, "../../pictures")
