@@ -1,11 +1,10 @@
-"""JSON files: read with duplicate keys refused, written whole."""
+"""JSON files, read with duplicate keys refused."""
 
 import json
 from os import PathLike
 from pathlib import Path
 
 from .errors import FileFormatError
-from .writing import write_whole
 
 MAX_JSON_BYTES = 64 * 2**20
 
@@ -44,12 +43,6 @@ def read_json(path: str | PathLike) -> dict:
     if not isinstance(document, dict):
         raise FileFormatError(path, f"a JSON object {{...}} was expected, and it holds a {type(document).__name__}")
     return document
-
-
-def write_json(path: str | PathLike, document: dict) -> None:
-    """Write the document as indented UTF-8 JSON, whole or not at all."""
-    data = (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
-    write_whole(path, lambda file: file.write(data))
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict:

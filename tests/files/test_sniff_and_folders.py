@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from clip_vae_lora.files import writing
-from clip_vae_lora.files.documents import read_json, write_json
+from clip_vae_lora.files.documents import read_json
 from clip_vae_lora.files.errors import FileFormatError
 from clip_vae_lora.files.tensors import open_tensors, write_tensors
 
@@ -165,7 +165,7 @@ def test_json_that_is_none_is_refused(tmp_path, data, said):
 
 
 def test_json_is_read_as_written_with_a_byte_order_mark_or_without(tmp_path):
-    write_json(tmp_path / "c.json", {"a": ["ä", 1]})
+    (tmp_path / "c.json").write_text('{"a": ["ä", 1]}', encoding="utf-8")
     assert read_json(tmp_path / "c.json") == {"a": ["ä", 1]}
     (tmp_path / "c.json").write_bytes(b"\xef\xbb\xbf" + (tmp_path / "c.json").read_bytes())
     assert read_json(tmp_path / "c.json") == {"a": ["ä", 1]}
