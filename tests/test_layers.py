@@ -61,7 +61,22 @@ READING_ORDER = {  # inside a leaf and the index a file imports only from files 
         "paper fit bar_chart heat_map token_sheet label_table rank_sheet contact_sheet curves channel_plot"
     ).split(),
 }
-MAX_LINES, MAX_FUNCTION = 300, 60
+MAX_LINES, MAX_FUNCTION, MAX_FILES = 300, 60, 14
+CROWDED = {  # folders with more than MAX_FILES files: no more than these, and they go as their files move into rooms
+    "clip_core": 40,
+    "headless": 18,
+    "lora": 20,
+    "nodes": 39,
+    "nodes/host": 25,
+    "vae_core": 19,
+}
+CIRCLES = {  # files that import each other by way of the others; each goes from this list when it is cut
+    frozenset(
+        ["nodes/" + name for name in "catalog embeddings lora_editor prompt_count prompts token_report".split()]
+        + ["nodes/host/" + name for name in "__init__ comfyui comfyui_routes".split()]
+    ),
+    frozenset("nodes/host/" + name for name in "standalone standalone_text standalone_vision".split()),
+}
 
 
 def sources(folder: str = "") -> list[Path]:
@@ -82,15 +97,47 @@ def imports(path: Path) -> list[tuple[str, bool]]:
     found = []
     for node in ast.walk(tree(path)):
         if isinstance(node, ast.Import):
-            found += [(alias.name, False) for alias in node.names]
+            found += [_placed(alias.name.split(".")) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            if node.level == 0:
-                inside = node.module.split(".")[0] == "clip_vae_lora"
-                found.append((node.module.removeprefix("clip_vae_lora."), inside))
-                continue
-            base = [*package[: len(package) - node.level + 1], *(node.module.split(".") if node.module else [])]
-            found += [(".".join([*base, alias.name]), True) for alias in node.names]
+            module = node.module.split(".") if node.module else []
+            base = ["clip_vae_lora", *package[: len(package) - node.level + 1]] if node.level else []
+            found += [_placed([*base, *module, alias.name]) for alias in node.names]
     return found
+
+
+def _placed(parts: list[str]) -> tuple[str, bool]:
+    inside = parts[0] == "clip_vae_lora"
+    return ".".join(parts[inside:]), inside
+
+
+def imported_files() -> dict[str, set[str]]:
+    """What each file imports, inside functions and for types included, without what comes before ("nodes.host.x" runs
+    nodes/__init__, which is no import of that file's). Files without their ending, from the root.
+    """
+    files = {path.relative_to(ROOT).with_suffix("").as_posix(): path for path in ALL}
+
+    def file_of(name: str) -> str | None:
+        path = name.replace(".", "/")
+        choices = (path, f"{path}/__init__", path.rpartition("/")[0], f"{path.rpartition('/')[0]}/__init__")
+        return next((choice for choice in choices if choice in files), None)  # the last two: a name inside the file
+
+    found = {file: {file_of(name) for name, inside in imports(path) if inside} for file, path in files.items()}
+    return {file: names - {None} for file, names in found.items()}
+
+
+def circles(graph: dict[str, set[str]]) -> set[frozenset[str]]:
+    """The largest groups in which each leads to every other, and whatever leads to itself."""
+
+    def led_to(start: str) -> set[str]:
+        found, waiting = set(), [start]
+        while waiting:
+            new = graph[waiting.pop()] - found
+            found |= new
+            waiting += new
+        return found
+
+    leads = {name: led_to(name) for name in graph}
+    return {frozenset(other for other in leads[name] if name in leads[other]) for name in graph if name in leads[name]}
 
 
 ALL = sources()
@@ -190,3 +237,32 @@ def test_files_and_functions_stay_small(path):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             length = node.end_lineno - node.lineno + 1
             assert length <= MAX_FUNCTION, f"{node.name} has {length} lines"
+
+
+def test_circles_of_any_length_are_found():
+    graph = {"a": {"b"}, "b": {"c"}, "c": {"a", "d"}, "d": {"e"}, "e": set(), "f": {"f"}, "g": {"h"}, "h": {"g", "a"}}
+    assert circles(graph) == {frozenset("abc"), frozenset("f"), frozenset("gh")}
+
+
+def test_imports_are_seen_wherever_they_stand():
+    found = imported_files()
+    assert "nodes/host/standalone" in found["nodes/host/standalone_text"]  # under TYPE_CHECKING
+    assert "nodes/prompt_count" in found["nodes/host/comfyui_routes"]  # inside a function
+    assert "nodes/host/__init__" in found["nodes/catalog"] and "index/scan" in found["headless/embed"]
+
+
+def test_no_file_imports_itself_by_way_of_others():
+    found = circles(imported_files())
+    assert found == CIRCLES, (
+        f"new: {[sorted(c) for c in found - CIRCLES]}; gone: {[sorted(c) for c in CIRCLES - found]}"
+    )
+
+
+def test_no_folder_holds_more_files_than_one_can_look_over():
+    counts = {}
+    for path in ALL:
+        if path.stem != "__init__":
+            folder = path.parent.relative_to(ROOT).as_posix()
+            counts[folder] = counts.get(folder, 0) + 1
+    crowded = {folder: count for folder, count in counts.items() if count > MAX_FILES}
+    assert crowded == CROWDED, "put files into folders by what they are about; where some have gone, lower the number"
