@@ -42,7 +42,7 @@ READING_ORDER = {  # inside a core a file imports only from files above it
         "sizes recipe checkpoint told"
     ).split(),
     "vae_core": (
-        "config norms layers tiles sweeps autoencoder tiny tiled_kl tiled_tiny tiled memory quality latents batches "
+        "config wide norms layers tiles sweeps autoencoder tiny tiled_kl tiled_tiny tiled memory quality latents batches "
         "inpaint refused layouts tiny_layouts checkpoint"
     ).split(),
     "lora": (
