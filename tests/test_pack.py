@@ -59,7 +59,8 @@ def test_requirements_name_what_pyproject_names_and_torch_is_not_pinned():
 
 
 def test_the_readme_in_the_archive_says_that_what_was_left_out_of_it_comes_with_the_repository():
-    left_out = {line for line in (ROOT / ".comfyignore").read_text().split("\n") if line.endswith("/") and line[0] != "#"}
+    lines = (ROOT / ".comfyignore").read_text().splitlines()
+    left_out = {line for line in lines if line.endswith("/") and not line.startswith("#")}
     section = (ROOT / "README.md").read_text(encoding="utf-8").split("## Without a browser")[1].split("\n\n")[1]
     assert {"headless/", "tests/", "benchmarks/"} <= left_out
     assert "`headless/`, the tests and the benchmarks come with the repository" in section and "clone" in section

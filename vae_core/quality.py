@@ -36,7 +36,8 @@ def ssim(first: Tensor, second: Tensor) -> Tensor:
     a Gaussian window of 11 px (sigma 1.5 px) at every place where it lies inside the picture, K1 = 0.01, K2 = 0.03; the
     mean over places and channels. In float64, since variances are differences of near numbers.
 
-    Two of [B, H, W, C] -> [B] float64, on their device or, where that has no float64, on the CPU. Raises ValueError where the shapes differ or a side is smaller than the window.
+    Two of [B, H, W, C] -> [B] float64, on their device or, where that has no float64, on the CPU.
+    Raises ValueError where the shapes differ or a side is smaller than the window.
     """
     if first.shape != second.shape or first.ndim != 4 or min(first.shape[1:3]) < SSIM_WINDOW_PX:
         raise ValueError(f"SSIM compares two batches [B, H, W, C] of one shape with sides of {SSIM_WINDOW_PX} px or "

@@ -136,6 +136,7 @@ class _Card(TorchDispatchMode):
         device = self._device_of_result(name, args, kwargs, there)
         self._check_numbers(name, args, kwargs, device)
         self._count_wait(name, args, kwargs, device, bool(there))
+        of_normal = name in VIEWS and any(not tensor.is_inference() for tensor in there)  # a view is as its base
         wrappers = {id(tensor.held): tensor for tensor in there}
         pin = kwargs.pop("pin_memory", None) if isinstance(kwargs, dict) else None
         plain = tree_map_only(OnCard, lambda tensor: tensor.held, (args, kwargs))
@@ -152,7 +153,8 @@ class _Card(TorchDispatchMode):
                 if pin:
                     self._pin(made)
                 return made
-            return OnCard(made, device)
+            with torch.inference_mode(torch.is_inference_mode_enabled() and not of_normal):
+                return OnCard(made, device)
 
         if name in _RESHAPING and there:
             raise NotImplementedError(f"{name} of a tensor on the card: this card's tensors keep their shape")
@@ -305,8 +307,11 @@ def card(kind: str = "cuda", *, free_bytes: int = 22 << 30, float64: bool | None
     cost = Cost()
     mode = _Card(cost, kind, kind not in _WITHOUT_FLOAT64 if float64 is None else float64)
     overwrites = torch.__future__.get_overwrite_module_params_on_conversion()
+    lifts = torch._C._only_lift_cpu_tensors()
     torch._C._ensureCUDADeviceGuardSet()
     with ExitStack() as stack:
+        torch._C._set_only_lift_cpu_tensors(True)  # torch.tensor(..., device=...) makes it on the CPU, and moves it
+        stack.callback(torch._C._set_only_lift_cpu_tensors, lifts)
         if kind == "cuda":
             answers = _cuda_that_answers(free_bytes, cost, lambda: mode._wait("synchronize"))
             stack.enter_context(patch.multiple(torch.cuda, **answers))
