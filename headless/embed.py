@@ -30,8 +30,9 @@ from clip_vae_lora.index.table import Facts
 from clip_vae_lora.index.update import Embed, entries_of, finish, prepare
 from clip_vae_lora.index.writing import writing
 from clip_vae_lora.nodes import indexing, loading
-from clip_vae_lora.nodes.host import host
-from clip_vae_lora.training.distributed import Group, joined
+from clip_vae_lora.nodes.host import host, standalone_place
+from clip_vae_lora.training.device import named_device
+from clip_vae_lora.training.distributed import Group, joined, own_device
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -39,7 +40,9 @@ def main(arguments: list[str] | None = None) -> int:
     options = _options(arguments)
     progress = Progress(sys.stderr)
     try:
-        with joined() as group:
+        device = own_device(named_device(options.device))
+        standalone_place.set_device(device)
+        with joined(device) as group:
             return _run(options, group, progress)
     except (ValueError, FileNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -62,6 +65,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--every", type=int, default=512, help="pictures in a shard (default 512)")
     parser.add_argument("--workers", type=int, help="threads that read pictures (default: one for each core)")
     parser.add_argument("--activation", choices=["auto", "quick_gelu", "gelu"], default="auto")
+    parser.add_argument("--device", default="auto", help="auto (the card, where there is one), cpu, cuda, xpu or mps")
     parser.add_argument("--dtype", choices=["auto", "fp32", "fp16", "bf16"], default="auto")
     return parser.parse_args(arguments)
 

@@ -2,6 +2,7 @@
 
     python headless/train.py bundled [--only clip vae lora] [--output models] [--resume]
                                      [--steps N] [--seed N] [--precision bfloat16|float32] [--threads N] [--every N]
+                                     [--device auto|cpu|cuda|cuda:1|xpu|mps]
 
 An interrupted training (Ctrl+C, a lost machine) goes on with --resume and ends in the same bits. Its state lies beside
 the output, in OUTPUT/unfinished, until the file is written.
@@ -27,6 +28,7 @@ if "clip_vae_lora" not in sys.modules:
 from clip_vae_lora.files.errors import FileFormatError
 from clip_vae_lora.files.images import write_png
 from clip_vae_lora.training.bundled import KINDS, make, plan_of
+from clip_vae_lora.training.device import NoSuchDevice, named_device
 from clip_vae_lora.training.examples import example_pictures
 from clip_vae_lora.training.loop import Checkpoint, TrainingError
 from clip_vae_lora.training.story import models_page
@@ -44,7 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
             _draw_examples()
         else:
             _train_bundled(options)
-    except (TrainingError, FileFormatError) as error:
+    except (TrainingError, NoSuchDevice, FileFormatError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -66,13 +68,15 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
                         help="of the matrix products; float32 is faster on processors without bfloat16 instructions")
     parser.add_argument("--threads", type=int, default=1, help="the last bits depend on it, so one by default")
     parser.add_argument("--every", type=int, default=200, help="steps between two saved states")
+    parser.add_argument("--device", default="auto", help="auto (the card, where there is one), cpu, cuda, xpu or mps")
     return parser.parse_args(arguments)
 
 
 def _train_bundled(options: argparse.Namespace) -> None:
+    device = named_device(options.device)
     for kind in KINDS:
         if kind in options.only:
-            _train(kind, options)
+            _train(kind, options, device)
     (options.output / "README.md").write_text(models_page(options.output), encoding="utf-8")
 
 
@@ -84,14 +88,14 @@ def _draw_examples() -> None:
         print(path)
 
 
-def _train(kind: str, options: argparse.Namespace) -> None:
+def _train(kind: str, options: argparse.Namespace, device: torch.device) -> None:
     changes = {name: value for name in ("steps", "seed") if (value := getattr(options, name)) is not None}
     plan = replace(plan_of(kind), **changes)
     state = options.output / "unfinished" / f"{kind}.safetensors"
     state.parent.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
-    made = make(kind, options.output, plan, _PRECISIONS[options.precision], on_step=_bar(kind),
-                checkpoint=Checkpoint(state, options.every, options.resume))
+    made = make(kind, options.output, plan, _PRECISIONS[options.precision], device=device,
+                on_step=_bar(kind), checkpoint=Checkpoint(state, options.every, options.resume))
     state.unlink(missing_ok=True)
     print(f"\n{made.path}: {made.path.stat().st_size:,} bytes, {time.monotonic() - start:.0f} s")
     for name, value in made.scores.items():

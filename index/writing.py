@@ -1,7 +1,7 @@
 """Writing a picture index: one process at a time, valid after a crash at any moment.
 
 A shard is on the disk, whole, before the table names it; the table changes in one transaction; a file that the table
-does not name (any more) is taken up or removed by the next writer.
+does not name (any more) is taken up or removed by the next writer, or put aside where it cannot be read.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from .table import TABLE, Facts, Shard, Table, writers_lock
 MERGED_ROWS = 65_536  # of a shard put together from small ones or from ones with dead rows
 _SMALL_ROWS, _SMALL_SHARDS = MERGED_ROWS // 4, 16  # more shards than that below that size are put together
 _DEAD_SHARE, _DEAD_ROWS = 0.2, 256
+ASIDE = "unread_"  # before the name of a file that no table names and that cannot be read
 
 
 @dataclass
@@ -55,7 +56,8 @@ class IndexWriter:
 
     def adopt(self) -> int:
         """Take up shards that no table names: another process made them, or this one died before it could say so.
-        Returns how many pictures that were."""
+        Returns how many pictures that were. What holds no news is removed; what cannot be read is put aside, since it
+        may be worth something to whoever wrote it (a later version of this pack, say), and that is noted."""
         known = {shard.name for shard in self.table.shards()}
         stray = [path for path in sorted(self.folder.glob(PATTERN)) if path.name not in known]
         pictures, taken = self.table.pictures() if stray else {}, 0
@@ -63,8 +65,9 @@ class IndexWriter:
             try:
                 rows, width = rows_and_width(path)
                 entries = read_entries(path, self.facts.model_key) if width == self.facts.width else []
-            except FileFormatError:
-                rows, entries = 0, []
+            except FileFormatError as error:
+                self.notes.append(_put_aside(path, error))
+                continue
             entries = [e for e in entries if _is_news(e, pictures) and (e.row is None or 0 <= e.row < rows)]
             if entries:
                 with self.table.changing():
@@ -177,6 +180,16 @@ def _check_folder(folder: Path, known: Facts, facts: Facts) -> None:
             folder, f"this index is of the folder {known.folder}, but {facts.folder} (both seen from the index) is to "
                     "be indexed; use another index for it"
         )
+
+
+def _put_aside(path: Path, why: FileFormatError) -> str:
+    """Rename a shard that cannot be read, so that no writer takes it for one of its own; the sentence about it."""
+    aside = path.with_name(ASIDE + path.name)
+    try:
+        os.replace(path, aside)
+    except OSError as error:
+        return f"{why}; it stays where it is, as it could not be renamed: {error.strerror or error}"
+    return f"{why}; it was put aside as {aside.name}: remove it if nothing needs it"
 
 
 def _remove(path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..files.images import read_image
-from ..vae_core.quality import SSIM_WINDOW_PX, amplified_difference, psnr_db, ssim
+from ..vae_core.quality import SSIM_WINDOW_PX, amplified_difference, psnr_db, psnr_db_each, ssim
 from .checks import check_image, check_numbers
 from .host import host
 from .reports import as_json, shown
@@ -92,9 +92,9 @@ class CompareImages:
         for image, name in ((first, "the first picture"), (second, "the second picture")):
             check_image(image)
             check_numbers(image, name)
-        first, second = first[..., :3], second[..., :3]
+        first, second = first[..., :3], second[..., :3].to(first.device)
         first, cut = _cut_to(first, second)
-        pairs = [_decibels(psnr_db(one, other)) for one, other in zip(first, second)]
+        pairs = [_decibels(value) for value in psnr_db_each(first, second)]
         whole = psnr_db(first, second)
         alike = _similarities(first, second)
         apart = (first - second).abs()

@@ -58,6 +58,14 @@ def test_requirements_name_what_pyproject_names_and_torch_is_not_pinned():
     assert not (ROOT / "web" / "js").exists() and "web" not in project["tool"]["comfy"]
 
 
+def test_the_readme_in_the_archive_says_that_what_was_left_out_of_it_comes_with_the_repository():
+    lines = (ROOT / ".comfyignore").read_text().splitlines()
+    left_out = {line for line in lines if line.endswith("/") and not line.startswith("#")}
+    section = (ROOT / "README.md").read_text(encoding="utf-8").split("## Without a browser")[1].split("\n\n")[1]
+    assert {"headless/", "tests/", "benchmarks/"} <= left_out
+    assert "`headless/`, the tests and the benchmarks come with the repository" in section and "clone" in section
+
+
 def packages() -> list[Path]:
     tops = ("clip_core", "vae_core", "lora", "files", "drawing", "index", "training", "nodes", "headless")
     return [path for top in tops for path in (ROOT / top).rglob("__init__.py")]

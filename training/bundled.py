@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -55,10 +56,11 @@ def make(
     plan: Plan,
     precision: torch.dtype = torch.bfloat16,
     *,
+    device: torch.device | str = "cpu",
     on_step: OnStep | None = None,
     checkpoint: Checkpoint | None = None,
 ) -> Made:
-    """Train, write and measure one file; the scores are those of the weights as stored.
+    """Train, write and measure one file on `device`; the scores are those of the weights as stored.
 
     Raises:
         TrainingError: the LoRA is wanted and the folder has no CLIP.
@@ -67,26 +69,28 @@ def make(
     story = {"format": "pt", "licence": "MIT", "author": "comfyui-clip-vae-lora", "seed": str(plan.seed),
              "steps": str(plan.steps), "command": f"{_COMMAND} --only {kind}",
              "precision": str(precision).removeprefix("torch."), "torch": torch.__version__,
-             "threads": str(torch.get_num_threads()), **plan.describe()}
+             "threads": str(torch.get_num_threads()), "device": torch.device(device).type, **plan.describe()}
     maker = {"clip": _make_clip, "vae": _make_vae, "lora": _make_lora}[kind]
-    scores = maker(path, plan, precision, story, on_step=on_step, checkpoint=checkpoint)
+    scores = maker(path, plan, precision, story, torch.device(device), on_step=on_step, checkpoint=checkpoint)
     return Made(path, scores)
 
 
-def clip_report(path: Path, seed: int, count: int = 1000) -> dict[str, str]:
+def clip_report(path: Path, seed: int, count: int = 1000, device: torch.device | str = "cpu") -> dict[str, str]:
     """Scores of a stored CLIP beside chance and the untrained model."""
     tokenizer = Tokenizer()
     report = {f"zero-shot, {name}": _percent(value)
-              for name, value in clip_scores(clip_recipe.read_clip(path), tokenizer, seed, count).items()}
-    untrained = clip_scores(clip_recipe.new_clip(0), tokenizer, seed, count)
+              for name, value in clip_scores(clip_recipe.read_clip(path).to(device), tokenizer, seed, count).items()}
+    untrained = clip_scores(clip_recipe.new_clip(0).to(device), tokenizer, seed, count)
     report["zero-shot, trained pairs, untrained model"] = _percent(untrained["trained pairs"])
     report["zero-shot, trained pairs, chance"] = _percent(1 / len(PAIRS))
     return report
 
 
-def lora_report(clip_path: Path, lora_path: Path, seed: int, count: int = 1000) -> dict[str, str]:
+def lora_report(
+    clip_path: Path, lora_path: Path, seed: int, count: int = 1000, device: torch.device | str = "cpu"
+) -> dict[str, str]:
     """The new attribute and the old labels, without and with the stored LoRA."""
-    tokenizer, base = Tokenizer(), clip_recipe.read_clip(clip_path)
+    tokenizer, base = Tokenizer(), clip_recipe.read_clip(clip_path).to(device)
     report = {}
     for name, model in {"base": base, "with LoRA": lora_recipe.with_adapter(base, lora_path)}.items():
         report[f"striped or plain, {name}"] = _percent(texture_score(model, tokenizer, seed, count))
@@ -97,14 +101,16 @@ def lora_report(clip_path: Path, lora_path: Path, seed: int, count: int = 1000) 
     return report
 
 
-def vae_report(path: Path, seed: int, count: int = 100) -> dict[str, str]:
+def vae_report(path: Path, seed: int, count: int = 100, device: torch.device | str = "cpu") -> dict[str, str]:
     """Round trips of a stored autoencoder."""
-    scores = vae_scores(vae_recipe.read_vae(path), seed, count)
+    scores = vae_scores(vae_recipe.read_vae(path).to(device), seed, count)
     return {name: f"{value:.2f}" if name.startswith("latent") else f"{value:.2f} dB" for name, value in scores.items()}
 
 
-def _make_clip(path: Path, plan: Plan, precision: torch.dtype, story: dict[str, str], **hooks) -> dict[str, str]:
-    model = clip_recipe.train_clip(plan, precision=precision, **hooks)
+def _make_clip(
+    path: Path, plan: Plan, precision: torch.dtype, story: dict[str, str], device: torch.device, **hooks
+) -> dict[str, str]:
+    model = clip_recipe.train_clip(plan, precision=precision, device=device, **hooks)
     story = story | {
         **to_metadata(clip_recipe.CONFIG), "batch": str(clip_recipe.BATCH), "layout": "Hugging Face CLIPModel",
         "data": f"drawn {_SCENES}; captions from the same facts; a fresh batch each step",
@@ -113,11 +119,14 @@ def _make_clip(path: Path, plan: Plan, precision: torch.dtype, story: dict[str, 
         "labels": f"{len(pair_texts())} of the form {pair_texts()[0]!r}",
         "table": "token embeddings are random and frozen, float8_e4m3fn; all other tensors float16",
     }
-    return _write_measured(path, clip_recipe.stored_clip(model), story, lambda: clip_report(path, SCORE_SEED))
+    report = partial(clip_report, path, SCORE_SEED, device=device)
+    return _write_measured(path, clip_recipe.stored_clip(model), story, report)
 
 
-def _make_vae(path: Path, plan: Plan, precision: torch.dtype, story: dict[str, str], **hooks) -> dict[str, str]:
-    model = vae_recipe.train_vae(plan, precision=precision, **hooks)
+def _make_vae(
+    path: Path, plan: Plan, precision: torch.dtype, story: dict[str, str], device: torch.device, **hooks
+) -> dict[str, str]:
+    model = vae_recipe.train_vae(plan, precision=precision, device=device, **hooks)
     story = story | {
         "batch": str(vae_recipe.BATCH), "layout": "latent-diffusion AutoencoderKL",
         "objective": _OBJECTIVES["vae"],
@@ -126,15 +135,18 @@ def _make_vae(path: Path, plan: Plan, precision: torch.dtype, story: dict[str, s
         "data": "drawn scenes, dead leaves, 1/f clouds and gradients: 64 px parts of pictures of 64, 128 and 256 px; "
                 "a fresh batch each step; no photograph",
     }
-    return _write_measured(path, vae_recipe.stored_vae(model), story, lambda: vae_report(path, SCORE_SEED))
+    report = partial(vae_report, path, SCORE_SEED, device=device)
+    return _write_measured(path, vae_recipe.stored_vae(model), story, report)
 
 
-def _make_lora(path: Path, plan: Plan, precision: torch.dtype, story: dict[str, str], **hooks) -> dict[str, str]:
+def _make_lora(
+    path: Path, plan: Plan, precision: torch.dtype, story: dict[str, str], device: torch.device, **hooks
+) -> dict[str, str]:
     clip_path = path.with_name(FILES["clip"])
     if not clip_path.exists():
         raise TrainingError(f"the LoRA is trained on {clip_path.name}, which is not in {path.parent.name}: "
                             "train clip first")
-    base = clip_recipe.read_clip(clip_path)
+    base = clip_recipe.read_clip(clip_path).to(device)
     made = lora_recipe.train_adapter(base, plan, precision=precision, **hooks)
     story = story | {
         "batch": str(lora_recipe.BATCH), "base": clip_path.name, "modelspec.title": "stripes for the bundled CLIP",
@@ -142,8 +154,9 @@ def _make_lora(path: Path, plan: Plan, precision: torch.dtype, story: dict[str, 
         "data": "drawn scenes, half of the things striped; half of the captions say \"striped\" or \"plain\"",
     } | {f"trained share {name}": f"{share:.2%}" for name, share in made.shares().items()}
     tensors, story = lora_recipe.stored_adapter(made.adapters, base, story)
-    report = _write_measured(path, tensors, story, lambda: lora_report(clip_path, path, SCORE_SEED))
-    return report | {f"trained share {name}": f"{share:.2%}" for name, share in made.shares().items()}
+    report = partial(lora_report, clip_path, path, SCORE_SEED, device=device)
+    scores = _write_measured(path, tensors, story, report)
+    return scores | {f"trained share {name}": f"{share:.2%}" for name, share in made.shares().items()}
 
 
 def _write_measured(

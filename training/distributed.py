@@ -1,5 +1,6 @@
 """Several processes, on one machine or many, as torchrun starts them; alone, where nobody did. The one file that knows
-torch.distributed. Small messages only (gloo), so it works without GPUs.
+torch.distributed. What is shared here are small objects, which go through gloo on the CPU; tensors of NVIDIA's cards
+would go through NCCL. So it works without cards, and with them no card waits for the slowest process.
 """
 
 from __future__ import annotations
@@ -41,16 +42,29 @@ class Group:
         return found
 
 
+def backend(device: torch.device) -> str:
+    """What carries messages between processes that compute on such a device."""
+    return "cpu:gloo,cuda:nccl" if device.type == "cuda" and dist.is_nccl_available() else "gloo"
+
+
+def own_device(device: torch.device) -> torch.device:
+    """This process's own card of that kind, where torchrun started several on a machine; a numbered one stays."""
+    if device.type not in ("cuda", "xpu") or device.index is not None or not dist.is_torchelastic_launched():
+        return device
+    cards = getattr(torch, device.type).device_count()
+    return torch.device(device.type, int(dist.get_node_local_rank(0)) % cards)
+
+
 @contextmanager
-def joined() -> Iterator[Group]:
-    """The group that torchrun started, each process on a GPU of its own where there are some; else a group of one."""
+def joined(device: torch.device) -> Iterator[Group]:
+    """The group that torchrun started, with `device` (see `own_device`) as the current card; else a group of one."""
+    if device.type in ("cuda", "xpu"):
+        getattr(torch, device.type).set_device(device)
     if not dist.is_available() or not dist.is_torchelastic_launched():
         yield Group(0, 1)
         return
-    dist.init_process_group("gloo", timeout=_PATIENCE)
+    dist.init_process_group(backend(device), timeout=_PATIENCE)
     try:
-        if torch.cuda.is_available():
-            torch.cuda.set_device(dist.get_node_local_rank(0) % torch.cuda.device_count())
         yield Group(dist.get_rank(), dist.get_world_size())
     finally:
         dist.destroy_process_group()

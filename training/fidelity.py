@@ -7,15 +7,18 @@ from torch import Generator, Tensor
 
 from ..vae_core.autoencoder import AutoencoderKL
 from ..vae_core.quality import psnr_db
+from .device import sent
 from .textures import KINDS
 
 
 def round_trip(model: AutoencoderKL, pictures: Tensor) -> Tensor:
-    """Encoded to the likeliest latent, decoded, clamped. [B, 3, H, W] in 0..1 -> the same"""
+    """Encoded to the likeliest latent, decoded, clamped. [B, 3, H, W] in 0..1 -> the same, on the pictures' device"""
+    device = next(model.parameters()).device
     with torch.inference_mode():
         return torch.cat([
-            (model.decode(model.encode(part * 2 - 1).mode).float() / 2 + 0.5).clamp(0, 1) for part in pictures.split(4)
-        ])
+            (model.decode(model.encode(part * 2 - 1).mode).float() / 2 + 0.5).clamp(0, 1)
+            for part in sent(pictures, device).split(4)
+        ]).to(pictures.device)
 
 
 def vae_scores(model: AutoencoderKL, seed: int, count: int = 100) -> dict[str, float]:
@@ -28,5 +31,6 @@ def vae_scores(model: AutoencoderKL, seed: int, count: int = 100) -> dict[str, f
     pictures["scenes, 64 px"] = KINDS["scenes"](count, 64, generator)
     scores = {name: fmean(map(psnr_db, batch, round_trip(model, batch))) for name, batch in pictures.items()}
     with torch.inference_mode():
-        scores["latent deviation"] = float(model.encode(pictures["scenes, 256 px"] * 2 - 1).mode.std())
+        scenes = sent(pictures["scenes, 256 px"], next(model.parameters()).device)
+        scores["latent deviation"] = float(model.encode(scenes * 2 - 1).mode.std())
     return scores

@@ -1,7 +1,9 @@
 """The one training loop: AdamW over named parameters, with progress, cancel, seed and resume.
 
 What a step draws at random depends on the seed and the step's number alone, so a training that was interrupted and
-resumed ends in the same weights, bit for bit, as one that ran through (on one machine, with as many threads).
+resumed ends in the same weights, bit for bit, as one that ran through (on one machine and device, with as many
+threads; what a card sums up in no fixed order may differ in the last bits). A card is waited for once a step, for the
+loss, which must be a number.
 """
 
 import math
@@ -19,7 +21,7 @@ from .schedule import warm_cosine
 
 StepLoss = Callable[[int, Generator], Tensor]
 OnStep = Callable[[int, int], None]
-_MOMENTS = ("exp_avg", "exp_avg_sq", "step")  # AdamW's state for each parameter
+_MOMENTS = ("exp_avg", "exp_avg_sq")  # AdamW's state for each parameter, beside its "step"
 
 
 class TrainingError(ValueError):
@@ -66,7 +68,7 @@ def fit(
     on_step: OnStep | None = None,
     checkpoint: Checkpoint | None = None,
 ) -> list[float]:
-    """Train `parameters` in place for `plan.steps` steps, and return the loss of every step.
+    """Train `parameters` in place, on the device where they are, for `plan.steps` steps, and return every step's loss.
 
     Works under `torch.inference_mode` too, where ComfyUI runs its nodes, if the parameters were made outside of it.
 
@@ -161,9 +163,10 @@ class _State:
         for name, parameter in self.parameters.items():
             tensors[f"weights/{name}"] = parameter.detach()
             moments = self.optimizer.state.get(parameter, {})
-            tensors.update({f"{key}/{name}": moments[key] for key in _MOMENTS if key in moments})
+            tensors.update({f"{key}/{name}": moments[key] for key in (*_MOMENTS, "step") if key in moments})
         tensors.update({f"average/{name}": tensor for name, tensor in self.average.items()})
-        write_tensors(path, tensors, {"format": "pt", **self.plan.describe()})
+        on_cpu = {name: tensor.cpu() for name, tensor in tensors.items()}
+        write_tensors(path, on_cpu, {"format": "pt", **self.plan.describe()})
 
     def read_(self, path: Path) -> None:
         with open_tensors(path) as file:
@@ -179,6 +182,9 @@ class _State:
             for name, parameter in self.parameters.items():
                 parameter.copy_(saved[f"weights/{name}"])
                 if f"step/{name}" in saved:
-                    self.optimizer.state[parameter] = {key: saved[f"{key}/{name}"] for key in _MOMENTS}
+                    self.optimizer.state[parameter] = {
+                        "step": saved[f"step/{name}"],  # on the CPU, as AdamW keeps it: it is read at every step
+                        **{key: saved[f"{key}/{name}"].to(parameter.device) for key in _MOMENTS},
+                    }
             for name, tensor in self.average.items():
                 tensor.copy_(saved[f"average/{name}"])

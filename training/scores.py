@@ -9,6 +9,7 @@ from ..clip_core.model import CLIP, similarity
 from ..clip_core.text_features import text_features
 from ..clip_core.tokenizer import Tokenizer
 from .captions import describe
+from .device import sent
 from .drawing import draw
 from .scene import (
     BACKGROUNDS,
@@ -30,8 +31,25 @@ _BATCH = 256
 
 def normalise(pictures: Tensor, model: CLIP) -> Tensor:
     """Pictures in 0..1 as the model's pixels. [B, 3, S, S] -> [B, 3, S, S]"""
-    mean, std = (torch.tensor(values)[:, None, None] for values in (model.config.mean, model.config.std))
+    numbers = (torch.tensor(values)[:, None, None] for values in (model.config.mean, model.config.std))
+    mean, std = (sent(values, pictures.device) for values in numbers)
     return (pictures - mean) / std
+
+
+def device_of(model: CLIP) -> torch.device:
+    """Where the model's weights are, and so where it computes."""
+    return model.logit_scale.device
+
+
+def picture_features(model: CLIP, pictures: Tensor) -> Tensor:
+    """Of pictures from anywhere, some at a time, on the model's device. [B, 3, S, S] in 0..1 -> [B, E]"""
+    device = device_of(model)
+    return torch.cat([model.image_features(normalise(sent(part, device), model)) for part in pictures.split(_BATCH)])
+
+
+def caption_features(model: CLIP, tokenizer: Tokenizer, texts: Sequence[str]) -> Tensor:
+    """On the model's device, one pass for all. [N, E]"""
+    return model.text_features(sent(tokens(tokenizer, texts), device_of(model)))
 
 
 def tokens(tokenizer: Tokenizer, texts: Sequence[str]) -> Tensor:
@@ -41,13 +59,10 @@ def tokens(tokenizer: Tokenizer, texts: Sequence[str]) -> Tensor:
 
 
 def choose(model: CLIP, tokenizer: Tokenizer, pictures: Tensor, texts: Sequence[str]) -> Tensor:
-    """Zero-shot: the text with the largest cosine for each picture. [B, 3, S, S] -> [B]"""
+    """Zero-shot: the text with the largest cosine for each picture. [B, 3, S, S] -> [B] on the CPU"""
     with torch.inference_mode():
-        text_features = model.text_features(tokens(tokenizer, texts))
-        return torch.cat([
-            similarity(model.image_features(normalise(part, model)), text_features).argmax(dim=1)
-            for part in pictures.split(_BATCH)
-        ])
+        texts_there = caption_features(model, tokenizer, texts)
+        return similarity(picture_features(model, pictures), texts_there).argmax(dim=1).cpu()
 
 
 def accuracy(model: CLIP, tokenizer: Tokenizer, pictures: Tensor, texts: Sequence[str], truth: Tensor) -> float:
@@ -108,7 +123,7 @@ def recall_scores(model: CLIP, tokenizer: Tokenizer, seed: int, count: int = 200
     scenes = random_scenes(count, generator)
     pictures, texts = draw(scenes, model.config.vision.image_px, generator), describe(scenes)
     with torch.inference_mode():
-        images = torch.cat([model.image_features(normalise(part, model)) for part in pictures.split(_BATCH)])
+        images = picture_features(model, pictures).cpu()
         cosine = similarity(images, text_features(model, tokenizer, texts).features)  # [pictures, captions]
     own = torch.arange(count)
     found = {"picture to text": cosine.argmax(1) == own, "text to picture": cosine.argmax(0) == own}
@@ -121,11 +136,10 @@ def texture_score(model: CLIP, tokenizer: Tokenizer, seed: int, count: int = 100
     scenes = random_scenes(count, generator, PAIRS, textures=(0, 1))
     pictures = draw(scenes, model.config.vision.image_px, generator)
     with torch.inference_mode():
-        images = torch.cat([model.image_features(normalise(part, model)) for part in pictures.split(_BATCH)])
+        images = picture_features(model, pictures)
         names = [pair_label(pair) for pair in PAIRS]
-        cosines = torch.stack([
-            similarity(images, model.text_features(tokens(tokenizer, [f"a photo of a {texture} {n}" for n in names])))
-            for texture in TEXTURES[:2]
-        ])                                                     # [2, B, pairs]
+        said = [[f"a photo of a {texture} {name}" for name in names] for texture in TEXTURES[:2]]
+        both = torch.stack([similarity(images, caption_features(model, tokenizer, texts)) for texts in said])
+        cosines = both.cpu()                                   # [2, B, pairs]
     own = cosines[:, torch.arange(count), pair_index(scenes)]  # [2, B]
     return float((own.argmax(dim=0) == scenes.texture).double().mean())

@@ -112,9 +112,12 @@ def is_padded(size: Size, original: Size) -> bool:
 
 
 def resized(image: Tensor, size: Size) -> Tensor:
-    """Bicubic, antialiased where it gets smaller, cut to 0..1. [B, H, W, C] -> [B, *size, C]"""
-    pixels = interpolate(image.movedim(-1, 1), size=tuple(size), mode="bicubic", antialias=True)
-    return pixels.clamp(0, 1).movedim(1, -1)
+    """Bicubic, antialiased where it gets smaller, cut to 0..1; in float32 at least, since the CPU has no such kernel
+    for halves. [B, H, W, C] -> [B, *size, C] of the picture's type
+    """
+    pixels = image if image.dtype == torch.float64 else image.float()
+    pixels = interpolate(pixels.movedim(-1, 1), size=tuple(size), mode="bicubic", antialias=True)
+    return pixels.clamp(0, 1).movedim(1, -1).to(image.dtype)
 
 
 def composite(original: Tensor, inpainted: Tensor, weight: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from .autoencoder import doubled_divergence
 from .config import prior_sample
+from .wide import wide
 
 _PX_PER_CELL = {"upscaler": 4, "flux2": 16, "sana": 32}  # of the published networks; 8 in all others
 _STRAIGHT = 1e-7  # sine of an angle below which an arc and a line are the same to float32
@@ -36,8 +37,8 @@ def prior(shape: Sequence[int], seed: int, family: str | None = None) -> Tensor:
 class Mixed:
     """A mixture, every factor of the first pair, then of the second; and what the pairs were like."""
 
-    latent: Tensor      # [B * factors, C, ...], in the first's type
-    cosine: Tensor      # [B], of each pair; NaN where one of them is zero
+    latent: Tensor      # [B * factors, C, ...], in the first's type, on its device
+    cosine: Tensor      # [B] float64, of each pair; NaN where one of them is zero
     straight: Tensor    # [B], True where there is no one arc between the two: opposite, or one of them zero
 
 
@@ -56,7 +57,7 @@ def interpolate(first: Tensor, second: Tensor, factors: Sequence[float], *, sphe
         raise ValueError(f"as many latents on both sides, or one on one of them, were expected, but there are "
                          f"{len(first)} and {len(second)}: take as many from each batch")
     batch, sample = max(len(first), len(second)), first.shape[1:]
-    a, b = (latent.double().flatten(1).expand(batch, -1) for latent in (first, second.to(first.device)))   # [B, N]
+    a, b = (wide(latent).flatten(1).expand(batch, -1) for latent in (first, second.to(first.device)))      # [B, N]
     t = torch.tensor(list(factors), dtype=torch.float64, device=a.device).view(1, -1)                      # [1, F]
     a_length, b_length = a.norm(dim=1, keepdim=True), b.norm(dim=1, keepdim=True)                          # [B, 1]
     angle = _angle(a / a_length, b / b_length)                                  # [B, 1], NaN beside a zero
@@ -68,7 +69,8 @@ def interpolate(first: Tensor, second: Tensor, factors: Sequence[float], *, sphe
         b_share = torch.where(line, b_share, (b_share * angle).sin() / angle.sin() * length / b_length)
     mixed = a_share[..., None] * a[:, None] + b_share[..., None] * b[:, None]                            # [B, F, N]
     straight = line & ~(angle < 1)  # the same direction is no loss: there the line is the arc
-    return Mixed(mixed.to(first.dtype).reshape(-1, *sample), angle.cos()[:, 0], straight[:, 0])
+    latent = mixed.to(first.dtype).to(first.device)  # in this order: the device may not know the wide type
+    return Mixed(latent.reshape(-1, *sample), angle.cos()[:, 0], straight[:, 0])
 
 
 def _angle(a: Tensor, b: Tensor) -> Tensor:
@@ -78,7 +80,7 @@ def _angle(a: Tensor, b: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class ChannelStatistics:
-    """The channels of a posterior over all pictures and cells. Each is [C], float64."""
+    """The channels of a posterior over all pictures and cells. Each is [C], float64, where `wide` puts it."""
 
     kl: Tensor      # divergence from the standard normal in nats: the sum over cells, the mean over pictures
     mean: Tensor    # of the means
@@ -88,7 +90,7 @@ class ChannelStatistics:
 
 def channel_statistics(mean: Tensor, logvar: Tensor) -> ChannelStatistics:
     """Two of [B, C, h, w] -> ChannelStatistics."""
-    mean, logvar = mean.double(), logvar.double()
+    mean, logvar = wide(mean), wide(logvar)
     kl = 0.5 * doubled_divergence(mean, logvar)
     cells = (0, 2, 3)
     return ChannelStatistics(

@@ -5,6 +5,8 @@ import math
 import torch
 from torch import Tensor
 
+from .wide import wide
+
 SSIM_WINDOW_PX = 11
 _SSIM_SIGMA_PX, _K1, _K2 = 1.5, 0.01, 0.03
 
@@ -14,7 +16,16 @@ def psnr_db(first: Tensor, second: Tensor) -> float:
 
     Two tensors of one shape; computed in float64.
     """
-    error = (first.double() - second.double()).square().mean().item()
+    return _decibels((wide(first) - wide(second)).square().mean().item())
+
+
+def psnr_db_each(first: Tensor, second: Tensor) -> list[float]:
+    """`psnr_db` of each pair; asked for once, so that a card is waited for once. Two of [B, ...] -> B values"""
+    errors = [(wide(one) - wide(other)).square().mean() for one, other in zip(first, second)]
+    return [_decibels(error) for error in torch.stack(errors).tolist()]
+
+
+def _decibels(error: float) -> float:
     return math.inf if error == 0 else -10 * math.log10(error)
 
 
@@ -25,13 +36,14 @@ def ssim(first: Tensor, second: Tensor) -> Tensor:
     a Gaussian window of 11 px (sigma 1.5 px) at every place where it lies inside the picture, K1 = 0.01, K2 = 0.03; the
     mean over places and channels. In float64, since variances are differences of near numbers.
 
-    Two of [B, H, W, C] -> [B]. Raises ValueError where the shapes differ or a side is smaller than the window.
+    Two of [B, H, W, C] -> [B] float64, on their device or, where that has no float64, on the CPU.
+    Raises ValueError where the shapes differ or a side is smaller than the window.
     """
     if first.shape != second.shape or first.ndim != 4 or min(first.shape[1:3]) < SSIM_WINDOW_PX:
         raise ValueError(f"SSIM compares two batches [B, H, W, C] of one shape with sides of {SSIM_WINDOW_PX} px or "
                          f"more, not {list(first.shape)} and {list(second.shape)}: scale one of them")
     pairs = zip(first, second)  # a channel of a picture at a time, since the maps are many
-    return torch.stack([torch.stack([_similarity(one[..., c].double(), other[..., c].double())
+    return torch.stack([torch.stack([_similarity(wide(one[..., c]), wide(other[..., c]))
                                      for c in range(one.shape[-1])]).mean() for one, other in pairs])
 
 

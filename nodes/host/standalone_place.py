@@ -9,6 +9,8 @@ from pathlib import Path
 
 import torch
 
+from ...training.device import best_device
+
 
 @dataclass
 class _Place:
@@ -19,6 +21,7 @@ class _Place:
     on_step: Callable[[int, int], None] = lambda done, total: None
     output: Path = field(default_factory=lambda: Path(tempfile.gettempdir()) / "clip_vae_lora" / "output")
     inputs: Sequence[Path] = ()
+    device: torch.device | None = None
 
 
 _place = _Place()
@@ -40,5 +43,10 @@ def progress(total: int) -> Callable[[int, int], None]:
     return _place.on_step
 
 
+def set_device(device: torch.device | None) -> None:
+    """What networks compute on from now on; None: the card, where there is one."""
+    _place.device = device
+
+
 def device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return best_device() if _place.device is None else _place.device

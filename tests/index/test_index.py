@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from clip_vae_lora.files.errors import FileFormatError
+from clip_vae_lora.files.tensors import write_tensors
 from clip_vae_lora.index import writing as index_writing
 from clip_vae_lora.index.reading import open_index, state
 from clip_vae_lora.index.scan import scan
@@ -218,15 +219,51 @@ def test_a_shard_that_no_table_knows_is_taken_up_and_not_done_again(places):
     check_equals_folder(index, pictures)
 
 
-def test_strays_of_another_model_parts_and_rubbish_are_removed(places):
+def test_strays_of_another_model_and_parts_are_removed(places):
     index, pictures = places
     run(index, pictures)
     before = set(index.iterdir())
     write_shard(index, [Entry(Picture("x.png", 1, 1), 0)], feature(b"x")[None], "another model")
-    (index / "shard_rubbish.safetensors").write_bytes(b"rubbish")
     (index / ".shard_0.safetensors.12.part").write_bytes(b"half")
-    run(index, pictures)
+    assert run(index, pictures).notes == ()
     assert set(index.iterdir()) == before
+
+
+def later_version(index):
+    tensors, marks = {"features": feature(b"x")[None]}, {"cvl_picture_index": "2", "model_key": FACTS.model_key}
+    write_tensors(index / "shard_later.safetensors", tensors, marks)
+
+
+def rubbish(index):
+    (index / "shard_rubbish.safetensors").write_bytes(b"rubbish")
+
+
+@pytest.mark.parametrize("put, said", [(later_version, "one of a later version"), (rubbish, "no safetensors file")])
+def test_a_stray_that_cannot_be_read_is_put_aside_with_every_bit_and_that_is_noted_once(places, put, said):
+    index, pictures = places
+    run(index, pictures)
+    put(index)
+    (stray,) = (path for name in ("later", "rubbish") for path in index.glob(f"shard_{name}*"))
+    content = stray.read_bytes()
+    (note,) = run(index, pictures).notes
+    assert said in note and stray.name in note and f"put aside as unread_{stray.name}" in note
+    assert not stray.exists() and stray.with_name(f"unread_{stray.name}").read_bytes() == content
+    assert run(index, pictures).notes == ()
+    check_equals_folder(index, pictures)
+
+
+def test_a_stray_that_cannot_be_put_aside_stays_and_that_is_noted(places, monkeypatch):
+    index, pictures = places
+    run(index, pictures)
+    rubbish(index)
+
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(index_writing.os, "replace", refuse)
+    with writing(index, FACTS) as writer:
+        assert "it stays where it is" in writer.notes[0] and "Permission denied" in writer.notes[0]
+    assert (index / "shard_rubbish.safetensors").read_bytes() == b"rubbish"
 
 
 @pytest.mark.parametrize("harm", ["missing", "cut short"])

@@ -7,7 +7,6 @@ from pathlib import Path
 import torch
 from torch import Generator, Tensor
 from torch.nn import functional
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ...clip_core.model import CLIP
 from ...clip_core.tokenizer import Tokenizer
@@ -17,11 +16,12 @@ from ...lora.formats import read, write
 from ...lora.inject import collect, eject, inject
 from ...lora.match import match
 from ...lora.names import spellings
+from ..device import products_in, sent
 from ..loop import Checkpoint, OnStep, Plan, TrainingError, fit, trainable
 from ..losses import choice_loss
 from ..scene import FACTS, TEXTURES
-from ..scores import tokens
-from .clip import TABLE, Batch, batch_loss, draw_batch, features, new_fact_head
+from ..scores import device_of, tokens
+from .clip import TABLE, Batch, attention_at_few_tokens, batch_loss, draw_batch, features, new_fact_head
 
 PLAN = Plan(steps=3000, seed=3, lr=2e-3, warm_up=50, average=0.995)
 BATCH = 64
@@ -60,7 +60,7 @@ def train_adapter(
     on_step: OnStep | None = None,
     checkpoint: Checkpoint | None = None,
 ) -> TrainedAdapter:
-    """Train adapters beside the layers that `LAYERS` names; the base is not changed.
+    """Train adapters beside the layers that `LAYERS` names, on the device of the base, which is not changed.
 
     Besides learning from drawn batches, each picture has to tell its caption from the same one with the other
     texture; and the features of plain pictures and of captions without a word on texture are held where the base has
@@ -68,7 +68,8 @@ def train_adapter(
     """
     with trainable():
         model, tokenizer = copy.deepcopy(base), Tokenizer()
-        head = new_fact_head(model.config.text.embed, plan.seed)
+        device = device_of(base)
+        head = new_fact_head(model.config.text.embed, plan.seed).to(device)
         injection = inject(model, LAYERS, rank, generator=Generator().manual_seed(plan.seed))
 
         def step_loss(step: int, generator: Generator) -> Tensor:
@@ -76,7 +77,7 @@ def train_adapter(
             images, texts = features(model, drawn, precision)
             with torch.no_grad():
                 old_images, old_texts = features(base, drawn, precision)
-            plain, said = drawn.facts[:, _TEXTURE] == 0, drawn.captions.named[:, _TEXTURE]
+            plain, said = drawn.facts[:, _TEXTURE] == 0, drawn.named[:, _TEXTURE]
             kept = _distance(images[plain], old_images[plain]) + _distance(texts[~said], old_texts[~said])
             wrong = _features_of_lies(model, tokenizer, drawn, precision)
             choice = choice_loss(images[said], texts[said], wrong, model.logit_scale)
@@ -85,7 +86,7 @@ def train_adapter(
 
         parameters = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
         parameters |= {f"head.{name}": weight for name, weight in head.named_parameters()}
-        with sdpa_kernel(SDPBackend.MATH):
+        with attention_at_few_tokens(device):
             fit(step_loss, parameters, plan, on_step=on_step, checkpoint=checkpoint)
         adapters = collect(model)
         eject(model)
@@ -98,8 +99,8 @@ def _features_of_lies(model: CLIP, tokenizer: Tokenizer, drawn: Batch, precision
     said = drawn.captions.named[:, _TEXTURE].tolist()
     lies = [" ".join(_OTHER.get(word, word) for word in text.split())
             for text, says in zip(drawn.captions.texts, said) if says]
-    with torch.autocast("cpu", precision, enabled=precision != torch.float32):
-        return model.text_features(tokens(tokenizer, lies)).float()
+    with products_in(precision, drawn.ids.device):
+        return model.text_features(sent(tokens(tokenizer, lies), drawn.ids.device)).float()
 
 
 def _distance(new: Tensor, old: Tensor) -> Tensor:
@@ -133,5 +134,5 @@ def with_adapter(base: CLIP, path: Path, strength: float = 1.0) -> CLIP:
                             f"{lost[0]}: it was made for another model")
     with torch.no_grad():
         for name, adapter in found.found.items():
-            weights[name] += adapter.delta(tuple(weights[name].shape), strength)
+            weights[name] += adapter.delta(tuple(weights[name].shape), strength).to(weights[name].device)
     return model

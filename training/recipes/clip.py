@@ -10,6 +10,7 @@ any other word a user types still has a vector of its own.
 """
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,11 +24,12 @@ from ...clip_core.model import CLIP, initialise_
 from ...clip_core.tokenizer import Tokenizer
 from ...files.tensors import open_tensors
 from ..captions import Captions, fits, write_captions
+from ..device import products_in, sent
 from ..drawing import draw, without_colour
 from ..loop import Checkpoint, OnStep, Plan, fit, trainable
 from ..losses import contrastive_loss, fact_loss
 from ..scene import FACT_SIZES, FACTS, random_scenes
-from ..scores import normalise, tokens
+from ..scores import device_of, normalise, tokens
 
 CONFIG = CLIPConfig(
     text=TextConfig(width=64, layers=2, heads=1, mlp=256, embed=64),
@@ -80,21 +82,29 @@ def train_clip(
     *,
     batch: int = BATCH,
     precision: torch.dtype = torch.bfloat16,
+    device: torch.device | str = "cpu",
     on_step: OnStep | None = None,
     checkpoint: Checkpoint | None = None,
 ) -> CLIP:
-    """Train the bundled CLIP; `precision` is that of the matrix products, the weights themselves are float32."""
-    model, tokenizer = new_clip(plan.seed), Tokenizer()
-    head = new_fact_head(model.config.text.embed, plan.seed)
+    """Train the bundled CLIP on `device`, where it stays; `precision` is that of the matrix products, the weights
+    themselves are float32. Batches are drawn on the CPU: every device sees the same.
+    """
+    model, tokenizer = new_clip(plan.seed).to(device), Tokenizer()
+    head = new_fact_head(model.config.text.embed, plan.seed).to(device)
 
     def step_loss(step: int, generator: Generator) -> Tensor:
         drawn = draw_batch(model, tokenizer, batch, generator, grey=grey_share(step / plan.steps))
         return batch_loss(model, head, drawn, *features(model, drawn, precision))
 
     parameters = trained_parameters(model) | {f"head.{name}": weight for name, weight in head.named_parameters()}
-    with sdpa_kernel(SDPBackend.MATH):  # twice as fast as the fused kernel's backward pass on a CPU at so few tokens
+    with attention_at_few_tokens(torch.device(device)):
         fit(step_loss, parameters, plan, on_step=on_step, checkpoint=checkpoint)
     return model
+
+
+def attention_at_few_tokens(device: torch.device) -> AbstractContextManager:
+    """On a CPU separate products, twice as fast there as the fused kernel's backward pass at so few tokens."""
+    return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
 
 
 def new_fact_head(embed: int, seed: int) -> nn.Linear:
@@ -115,19 +125,21 @@ def grey_share(done: float) -> float:
 
 @dataclass(frozen=True)
 class Batch:
-    """Pictures with a caption each, and their facts."""
+    """Pictures with a caption each, and their facts: on the model's device, but for the captions."""
 
     pixels: Tensor      # [B, 3, S, S], normalised
     ids: Tensor         # [B, T]
-    captions: Captions
+    captions: Captions  # on the CPU
     facts: Tensor       # [B, 8]
     shown: Tensor       # [B, 8] bool, the facts that the pictures show
+    named: Tensor       # [B, 8] bool, the facts that the captions name
+    fits: Tensor        # [B, B] bool, caption j is true of picture i
 
 
 def draw_batch(
     model: CLIP, tokenizer: Tokenizer, size: int, generator: Generator, *, grey: float, textures: tuple[int, ...] = (0,)
 ) -> Batch:
-    """A fresh batch for `model`.
+    """A fresh batch for `model`, drawn on the CPU and sent to its device.
 
     Args:
         grey: share of the pictures without colour, 0..1; their captions do not speak of it.
@@ -140,12 +152,16 @@ def draw_batch(
     pictures[colourless] = without_colour(pictures[colourless], generator)
     shown = torch.ones_like(captions.named)
     shown[:, FACTS.index("colour")] = ~colourless
-    return Batch(normalise(pictures, model), tokens(tokenizer, captions.texts), captions, scenes.table(), shown)
+    facts = scenes.table()
+    drawn = (normalise(pictures, model), tokens(tokenizer, captions.texts), facts, shown, captions.named,
+             fits(captions, facts, shown))
+    pixels, ids, *table = (sent(values, device_of(model)) for values in drawn)
+    return Batch(pixels, ids, captions, *table)
 
 
 def features(model: CLIP, batch: Batch, precision: torch.dtype) -> tuple[Tensor, Tensor]:
     """Of the pictures and of the captions, in float32. [B, E] twice"""
-    with torch.autocast("cpu", precision, enabled=precision != torch.float32):
+    with products_in(precision, batch.pixels.device):
         return model.image_features(batch.pixels).float(), model.text_features(batch.ids).float()
 
 
@@ -153,11 +169,10 @@ def batch_loss(
     model: CLIP, head: nn.Linear, batch: Batch, images: Tensor, texts: Tensor, read: tuple[str, ...] = FACTS
 ) -> Tensor:
     """The contrastive loss of a batch plus that of reading the facts named in `read` off both features."""
-    wanted = torch.tensor([name in read for name in FACTS])
-    named, shown = batch.captions.named, batch.shown
-    facts = _read_off(head, images, batch.facts, shown & wanted) + _read_off(head, texts, batch.facts, named & wanted)
-    matrix = fits(batch.captions, batch.facts, shown)
-    return contrastive_loss(images, texts, model.logit_scale, matrix) + FACTS_WEIGHT * facts
+    wanted = sent(torch.tensor([name in read for name in FACTS]), images.device)
+    facts = (_read_off(head, images, batch.facts, batch.shown & wanted)
+             + _read_off(head, texts, batch.facts, batch.named & wanted))
+    return contrastive_loss(images, texts, model.logit_scale, batch.fits) + FACTS_WEIGHT * facts
 
 
 def _read_off(head: nn.Linear, rows: Tensor, table: Tensor, named: Tensor) -> Tensor:

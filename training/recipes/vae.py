@@ -8,6 +8,7 @@ from torch import Generator, Tensor
 from ...files.tensors import open_tensors
 from ...vae_core.autoencoder import AutoencoderKL
 from ...vae_core.config import VAEConfig
+from ..device import products_in, sent
 from ..loop import Checkpoint, OnStep, Plan, fit, trainable
 from ..losses import vae_loss
 from ..textures import mixed_pictures
@@ -34,16 +35,20 @@ def train_vae(
     *,
     batch: int = BATCH,
     precision: torch.dtype = torch.bfloat16,
+    device: torch.device | str = "cpu",
     on_step: OnStep | None = None,
     checkpoint: Checkpoint | None = None,
 ) -> AutoencoderKL:
-    """Train the bundled autoencoder; `precision` is that of the convolutions, the weights are float32."""
-    model = new_vae(plan.seed)
+    """Train the bundled autoencoder on `device`, where it stays; `precision` is that of the convolutions, the weights
+    are float32. Pictures and noise are drawn on the CPU: every device sees the same.
+    """
+    device = torch.device(device)
+    model = new_vae(plan.seed).to(device)
 
     def step_loss(step: int, generator: Generator) -> Tensor:
         zoom = ZOOMS[int(torch.randint(len(ZOOMS), (), generator=generator))]
-        pixels = mixed_pictures(batch, SIDE_PX, generator, zoom) * 2 - 1
-        with torch.autocast("cpu", precision, enabled=precision != torch.float32):
+        pixels = sent(mixed_pictures(batch, SIDE_PX, generator, zoom) * 2 - 1, device)
+        with products_in(precision, device):
             posterior = model.encode(pixels)
             latent = posterior.sample(generator)
             reconstruction = model.decode(latent)

@@ -1,0 +1,61 @@
+"""Where training and scripts compute, and how what was drawn on the CPU gets there."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor
+
+KINDS = ("cuda", "xpu", "mps")  # in the order in which one is taken, if a machine has several
+
+
+class NoSuchDevice(ValueError):
+    """A device was asked for that this machine has not; the message is one sentence for the user."""
+
+
+def best_device() -> torch.device:
+    """The card, where there is one; else the CPU."""
+    return torch.device(next((kind for kind in KINDS if is_there(kind)), "cpu"))
+
+
+def named_device(name: str) -> torch.device:
+    """`auto`, `cpu`, or a card such as `cuda`, `cuda:1`, `xpu` or `mps`.
+
+    Raises:
+        NoSuchDevice: no device has this name, or there is none of that kind, or not so many.
+    """
+    if name == "auto":
+        return best_device()
+    there = ", ".join(["cpu", *filter(is_there, KINDS)])
+    kind, _, number = name.partition(":")
+    if kind not in ("cpu", *KINDS) or (number and not number.isdecimal()):
+        raise NoSuchDevice(f"{name!r} names no device; choose one of auto, {there}")
+    if kind != "cpu" and (not is_there(kind) or (number and int(number) >= _count(kind))):
+        raise NoSuchDevice(
+            f"the device {name} was asked for, but this machine, or its torch, has none; choose one of auto, {there}"
+        )
+    return torch.device(name)
+
+
+def is_there(kind: str) -> bool:
+    """Whether this machine and its torch have a device of this kind."""
+    if kind == "mps":
+        return torch.backends.mps.is_available()
+    return kind == "cpu" or (hasattr(torch, kind) and getattr(torch, kind).is_available())
+
+
+def _count(kind: str) -> int:
+    return 1 if kind in ("cpu", "mps") else getattr(torch, kind).device_count()
+
+
+def sent(values: Tensor, device: torch.device) -> Tensor:
+    """The values on the device. To CUDA they go through pinned memory, and nobody waits for them."""
+    if device.type == "cuda" and values.device.type == "cpu":
+        return values.pin_memory().to(device, non_blocking=True)
+    return values.to(device)
+
+
+def products_in(precision: torch.dtype, device: torch.device) -> AbstractContextManager:
+    """While this is open, matrix products and convolutions of the device are computed in `precision`."""
+    return nullcontext() if precision == torch.float32 else torch.autocast(device.type, precision)
