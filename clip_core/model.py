@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import CLIPConfig, ResNetConfig
-from .layers import Operations, activation_dtype
+from .layers import Operations, activation_dtype, looked_up
 from .resnet import ResNet, resnet_projection
 from .text import TextOutput, TextTransformer, first_end, text_output
 from .vision import VisionOutput, VisionTransformer, vision_features, vision_output
@@ -42,7 +42,7 @@ class CLIP(nn.Module):
 
     def encode_text(self, ids: Tensor, layer: int | None = None, final_norm: bool = True) -> TextOutput:
         """[N, T] ids, start and end included -> hidden states, pooled, projected; see CLIPText.forward"""
-        embeds = self.text_model.embeddings.token_embedding(ids).to(self.activation_dtype)
+        embeds = looked_up(self.text_model.embeddings.token_embedding, ids, self.activation_dtype)
         return text_output(
             self.text_model, self.text_projection, embeds, first_end(ids), layer=layer, final_norm=final_norm
         )

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .config import NORM_EPS, TextConfig
-from .layers import Operations, Stack
+from .layers import Operations, Stack, activation_dtype, looked_up
 
 END = 49407  # the end token; the text is pooled there
 
@@ -45,7 +45,7 @@ class TextEmbeddings(nn.Module):
     def forward(self, embeds: Tensor) -> Tensor:
         """[N, T, C] -> [N, T, C] with positions added"""
         places = torch.arange(embeds.shape[1], device=embeds.device)
-        return embeds + self.position_embedding(places).to(embeds.dtype)
+        return embeds + looked_up(self.position_embedding, places, embeds.dtype)
 
 
 class TextTransformer(nn.Module):
@@ -129,11 +129,12 @@ class CLIPText(nn.Module):
         self.text_projection = operations.Linear(config.width, config.embed, bias=False, device=device, dtype=dtype)
 
     def embed(self, ids: Tensor) -> Tensor:
-        """Token embeddings without positions, of the weights' type.
+        """Token embeddings without positions, of the activations' type, looked up where `ids` are.
 
         [N, T] -> [N, T, C]
         """
-        return self.text_model.embeddings.token_embedding(ids)
+        text = self.text_model
+        return looked_up(text.embeddings.token_embedding, ids, activation_dtype(text.final_layer_norm))
 
     def forward(
         self,

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .kept import Kept, bytes_of, copied
-from .layers import activation_dtype
+from .layers import activation_dtype, looked_up
 from .model import CLIP
 from .shared_prefixes import Group, Tree, batches, plan
 from .text import CLIPText
@@ -39,9 +39,11 @@ def text_features(
     texts: Sequence[str],
     *,
     device: torch.device | str | None = None,
+    looking: torch.device | str | None = None,
     on_step: OnStep | None = None,
 ) -> TextFeatures:
-    """The features of N texts, in their order. Equal texts, and equal beginnings of texts, are encoded once.
+    """The features of N texts, in their order. Equal texts, and equal beginnings of texts, are encoded once. `device`
+    computes (None: the projection's), tokens are looked up on `looking` (None: where their table lies).
 
     Raises:
         ValueError: there are no texts.
@@ -49,12 +51,13 @@ def text_features(
     if not texts:
         raise ValueError("there are no texts to encode; give at least one")
     device = device or next(model.text_projection.parameters()).device
+    looking = looking or model.text_model.embeddings.token_embedding.weight.device
     rows, cut = token_rows(tokenizer, texts, model.text_model.embeddings.position_embedding.weight.shape[0])
     different = sorted(set(rows))
     found, place = [], {row: number for number, row in enumerate(different)}
     with torch.no_grad():
         for first, last in batches(different, NODES_AT_ONCE):
-            found.append(_encoded(model, plan(different[first:last]), device))
+            found.append(_encoded(model, plan(different[first:last]), device, looking))
             if on_step is not None:
                 on_step(last * len(texts) // len(different), len(texts))
         features = F.normalize(torch.cat(found), dim=-1)[[place[row] for row in rows]]
@@ -76,15 +79,17 @@ def token_rows(
     return rows, tuple(cut)
 
 
-def _encoded(model: CLIP | CLIPText, tree: Tree, device: torch.device | str) -> Tensor:
+def _encoded(
+    model: CLIP | CLIPText, tree: Tree, device: torch.device | str, looking: torch.device | str
+) -> Tensor:
     """-> [texts, E] float32 on the CPU"""
     network = model.text_model
     *blocks, last = network.encoder.layers
     tokens, places, ends = (torch.tensor(numbers, device=device) for numbers in (tree.tokens, tree.places, tree.ends))
     looks = [_look(group.first, group.texts, group.new, group, device) for group in tree.groups]
     dtype = activation_dtype(network.final_layer_norm)
-    x = network.embeddings.token_embedding(tokens).to(dtype)
-    x = x + network.embeddings.position_embedding(places).to(dtype)  # [nodes, C]
+    x = looked_up(network.embeddings.token_embedding, tokens.to(looking), dtype).to(device)
+    x = x + looked_up(network.embeddings.position_embedding, places, dtype)  # [nodes, C]
     for block in blocks:
         x = x + _attention(block.self_attn, block.layer_norm1(x), looks)
         x = x + _perceptron(block.mlp, block.layer_norm2(x))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from .class_token import class_token
 from .config import NORM_EPS, VisionConfig
-from .layers import Operations, Stack, activation_dtype
+from .layers import Operations, Stack, activation_dtype, looked_up
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class VisionEmbeddings(nn.Module):
         patches = self.patch_embedding(pixels).flatten(2).transpose(1, 2)                # [B, P, C]
         first = self.class_embedding.to(patches).expand(len(patches), 1, -1)            # [B, 1, C]
         places = torch.arange(patches.shape[1] + 1, device=pixels.device)
-        return torch.cat([first, patches], 1) + self.position_embedding(places).to(patches.dtype)
+        return torch.cat([first, patches], 1) + looked_up(self.position_embedding, places, patches.dtype)
 
 
 class VisionTransformer(nn.Module):

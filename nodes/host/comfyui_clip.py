@@ -19,10 +19,10 @@ import torch
 from torch import Tensor, nn
 
 from ...clip_core.checkpoint import TextSource
-from ...clip_core.config import CLIPConfig
+from ...clip_core.config import CLIPConfig, ResNetConfig
 from ...clip_core.families import Family
 from ...clip_core.model import CLIP
-from .text_encoders import FindEmbedding, PromptTokenizer, TokenLists, Towers, as_dtype
+from .text_encoders import FindEmbedding, PromptTokenizer, TokenLists, Towers, as_dtype, load_as
 
 OPERATIONS = comfy.ops.manual_cast  # weights stay as they are and are cast to the input's type at use
 
@@ -70,14 +70,26 @@ class ComfyClipModel:
 
 def make_clip_model(config: CLIPConfig, state: Mapping[str, Tensor], dtype: str) -> ComfyClipModel:
     load_device, offload_device = management.text_encoder_device(), management.text_encoder_offload_device()
-    network = CLIP(config, OPERATIONS, device=offload_device, dtype=as_dtype(dtype) or torch.float32)
-    network.load_state_dict(state)
+    chosen = as_dtype(dtype) or torch.float32
+    network = CLIP(config, OPERATIONS, device=offload_device, dtype=chosen)
+    load_as(network, state, chosen)
     network.requires_grad_(False).eval()
     return ComfyClipModel(comfy.model_patcher.ModelPatcher(network, load_device, offload_device), config)
 
 
 def clip_network(model: ComfyClipModel) -> nn.Module:
     management.load_models_gpu([model.patcher], force_full_load=True)
+    return model.patcher.model
+
+
+def ready_network(model: ComfyClipModel) -> nn.Module:
+    """The CLIP, ready to compute on `model.patcher.load_device`, of its weights as many there as the host finds room
+    for; the others lie on the CPU without their patches and come, patched, when their layer runs. A ResNet is brought
+    there whole: its norms and its pooling are no layers of the host's.
+    """
+    if isinstance(model.config.vision, ResNetConfig):
+        return clip_network(model)
+    management.load_models_gpu([model.patcher])
     return model.patcher.model
 
 

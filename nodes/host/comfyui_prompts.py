@@ -97,7 +97,9 @@ def _host_tokens(clip: comfy.sd.CLIP, text: str) -> dict:
 
 def _run(clip: comfy.sd.CLIP, name: str, encoder: nn.Module) -> tuple[Run, Hashable | None]:
     if isinstance(encoder, Tower):
-        one_pass, options = encoder.run(), (encoder.layer, encoder.projected)
+        # the host names the device from 0.33 on; 0.3.64 computes where the token table lies, of a CLIP loaded in part
+        # that is the CPU, to which it takes all weights that are on the card
+        one_pass, options = encoder.run(clip.patcher.load_device), (encoder.layer, encoder.projected)
     else:
         one_pass = _stock_run(encoder)
         options = (encoder.layer, encoder.layer_idx, encoder.return_projected_pooled)

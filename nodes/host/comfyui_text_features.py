@@ -10,7 +10,8 @@ from torch import nn
 from ...clip_core.text_features import TextFeatures
 from ...clip_core.text_features import text_features as features_of
 from ...clip_core.tokenizer import Tokenizer
-from .comfyui_clip import ComfyClipModel, clip_network, device_of
+from .comfyui_clip import ComfyClipModel, ready_network
+from .comfyui_dynamic import streams
 from .comfyui_prompts import owner_of, text_encoders
 from .comfyui_vision import Looking, checked
 from .text_side import NO_TEXTS, fitting_encoder
@@ -21,13 +22,16 @@ def text_features(
 ) -> TextFeatures:
     model = checked(model)
     if isinstance(model, ComfyClipModel):
-        network = clip_network(model)
-        return features_of(network, Tokenizer(), texts, device=device_of(network), on_step=on_step)
+        network = ready_network(model)
+        return features_of(network, Tokenizer(), texts, device=model.patcher.load_device, on_step=on_step)
     if clip is None:
         raise ValueError(NO_TEXTS)
     network = fitting_encoder(_encoders(clip), model.model.visual_projection.weight.shape[0])
     clip.load_model()
-    return features_of(network, Tokenizer(), texts, device=clip.patcher.load_device, on_step=on_step)
+    device = clip.patcher.load_device
+    # weights that are streamed (Dynamic VRAM) lie on the CPU and are whole, with their patches, on the card only
+    looking = device if streams(clip.patcher) else None
+    return features_of(network, Tokenizer(), texts, device=device, looking=looking, on_step=on_step)
 
 
 def _encoders(clip: comfy.sd.CLIP) -> dict[str, nn.Module]:

@@ -6,7 +6,6 @@ the host asks for; then the network and its numbers are ours.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
@@ -16,17 +15,15 @@ import comfy.model_patcher
 import comfy.ops
 import comfy.sd
 import torch
-from comfy.ldm.models.autoencoder import AutoencodingEngine
-from comfy.taesd.taesd import TAESD
 from torch import Tensor
 
 from ...vae_core import tiled
 from ...vae_core.autoencoder import Posterior
-from ...vae_core.checkpoint import LayoutError, find_vae
 from . import vae_running
+from .comfyui_dynamic import Stock, by_the_host, network_over, no_distribution
 from .comfyui_progress import progress
 from .text_encoders import as_dtype
-from .vae_network import NO_DISTRIBUTION, KLNetwork, VAENetwork, activation_bytes, builder, latent_of
+from .vae_network import KLNetwork, VAENetwork, activation_bytes, latent_of
 from .vae_running import Room, Tiling, Worked
 
 _DTYPES = [torch.bfloat16, torch.float32]  # SDXL's VAE overflows in float16
@@ -96,7 +93,7 @@ def encode_image(vae: comfy.sd.VAE, image: Tensor, seed: int | None, tiling: Til
     if seed is not None:
         _check_distribution(vae, network)
     if network is None:
-        return Worked(vae.encode(image[..., :3]), _ITSELF)
+        return by_the_host(vae, vae.encode(image[..., :3]), tiling)
     worked = _encoded(vae, network, pixels, tiling)
     return replace(worked, result=latent_of(worked.result, seed).to(vae.output_device).float())
 
@@ -111,7 +108,7 @@ def posterior(vae: comfy.sd.VAE, image: Tensor) -> Worked:
 
 def _check_distribution(vae: comfy.sd.VAE, network: VAENetwork | None) -> None:
     if not isinstance(network, KLNetwork):
-        raise ValueError(f"{NO_DISTRIBUTION} ({type(vae.first_stage_model).__name__})")
+        raise ValueError(no_distribution(vae, network))
 
 
 def _to_encode(vae: comfy.sd.VAE, image: Tensor) -> tuple[Tensor, VAENetwork | None]:
@@ -131,7 +128,7 @@ def decode_latent(vae: comfy.sd.VAE, latent: Tensor, tiling: Tiling) -> Worked:
     if network is None:
         image = vae.decode(latent)
         # video VAEs give [B, T, H, W, 3]; stock VAEDecode does the same
-        return Worked(image.reshape(-1, *image.shape[-3:]), _ITSELF)
+        return by_the_host(vae, image.reshape(-1, *image.shape[-3:]), tiling)
     with _on_device(vae):
         worked = vae_running.decode(
             network, latent.to(vae.vae_dtype), tiling, _room(vae), progress(1), lambda: _in_float32(network)
@@ -139,29 +136,15 @@ def decode_latent(vae: comfy.sd.VAE, latent: Tensor, tiling: Tiling) -> Worked:
     return replace(worked, result=vae.process_output(worked.result.float()).to(vae.output_device).movedim(1, -1))
 
 
-_ITSELF = "by ComfyUI itself: this kind of VAE has no tiling of ours"
-
-
 def _network(vae: comfy.sd.VAE, memory: Callable[[], int]) -> VAENetwork | None:
-    """Our network, loaded with its patches: the VAE's own, or one that shares the weights of a stock AutoencoderKL or
-    TAESD. None for other kinds, which load themselves and count `memory` by other shapes.
+    """Our network, loaded with its patches: the VAE's own, or one over the layers of a stock AutoencoderKL or TAESD.
+    None for other kinds, which load themselves and count `memory` by other shapes.
     """
     network = vae.first_stage_model
-    if isinstance(network, VAENetwork):
-        _load(vae, memory())
-        return network
-    is_dynamic = getattr(vae.patcher, "is_dynamic", None)
-    if not isinstance(network, AutoencodingEngine | TAESD) or (is_dynamic is not None and is_dynamic()):
-        return None  # a dynamic patcher's weights are not where its modules say
-    _load(vae, memory())
-    state = network.state_dict()
-    try:
-        source = find_vae({name: tuple(tensor.shape) for name, tensor in state.items()})
-    except LayoutError:
+    if not isinstance(network, VAENetwork | Stock):
         return None
-    ours = builder(source)(operations=comfy.ops.manual_cast, device="meta")
-    ours.load_state_dict(source.translate(state), assign=True)
-    return ours.requires_grad_(False).eval()
+    _load(vae, memory())
+    return network if isinstance(network, VAENetwork) else network_over(network)
 
 
 def _on_device(vae: comfy.sd.VAE) -> AbstractContextManager:
@@ -176,7 +159,7 @@ def _load(vae: comfy.sd.VAE, memory: int) -> None:
 
 
 def _in_float32(network: VAENetwork) -> VAENetwork:
-    return copy.deepcopy(network).float()
+    return network  # its layers cast their weights to the type of what they are given
 
 
 def _room(vae: comfy.sd.VAE) -> Room:

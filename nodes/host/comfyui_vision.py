@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ...clip_core import image_features as core
 from ...clip_core.image_features import ImageEncoder
-from .comfyui_clip import ComfyClipModel, clip_network
+from .comfyui_clip import ComfyClipModel, clip_network, ready_network
 from .image_encoding import ClipVision, Tower, clip_key, content_key, look
 
 Stock = comfy.clip_vision.ClipVisionModel
@@ -25,7 +25,7 @@ Looking = ComfyClipModel | ClipVision | Stock
 def image_encoder(model: Looking) -> ImageEncoder:
     model = checked(model)
     if isinstance(model, ComfyClipModel):
-        return core.image_encoder(clip_network(model))
+        return core.image_encoder(ready_network(model), model.patcher.load_device)
     management.load_models_gpu([model.patcher])
     device, network = model.load_device, model.model  # weights are cast to the type of the pixels
 
@@ -46,14 +46,20 @@ def vision_output(
 ) -> comfy.clip_vision.Output:
     model, encoder = checked(model), image_encoder(model)
     encoder = encoder if resize == "auto" else replace(encoder, resize=resize)
-    tower = Tower(clip_network(model)) if isinstance(model, ComfyClipModel) else model.model
+    tower = Tower(ready_network(model)) if isinstance(model, ComfyClipModel) else model.model
     return look(tower, encoder, image, comfy.clip_vision.Output(), on_step)
 
 
 def clip_vision(model: ComfyClipModel) -> ClipVision:
     patcher = model.patcher
     return ClipVision(
-        model, model.config, lambda: clip_network(model), patcher, patcher.load_device, comfy.clip_vision.Output
+        model,
+        model.config,
+        lambda: ready_network(model),
+        patcher,
+        patcher.load_device,
+        comfy.clip_vision.Output,
+        lambda: clip_network(model),
     )
 
 

@@ -50,7 +50,8 @@ class Tower:
 @dataclass(frozen=True)
 class ClipVision:
     """Our CLIP as CLIP_VISION: stock nodes call `encode_image`, other packs reach for `model`, `patcher` and
-    `load_device`. `network` gives the CLIP, ready to run.
+    `load_device`. `network` gives the CLIP, ready to run; `whole` with all its weights there, patches and all (None: as
+    `network` does).
     """
 
     clip_model: object  # what CVL nodes call a CVL_CLIP_MODEL
@@ -59,6 +60,7 @@ class ClipVision:
     patcher: object
     load_device: torch.device
     output: Callable[[], object] = Seen
+    whole: Callable[[], CLIP] | None = None
 
     @property
     def model(self) -> Tower:
@@ -78,12 +80,13 @@ class ClipVision:
 
     def get_sd(self) -> dict[str, Tensor]:
         """The image half's weights under Hugging Face's names, as stock nodes save them."""
-        return {name: weight for name, weight in self.network().state_dict().items() if name.startswith("vis")}
+        network = (self.whole or self.network)()
+        return {name: weight for name, weight in network.state_dict().items() if name.startswith("vis")}
 
     def encode_image(self, image: Tensor, crop: bool = True) -> object:
         """[B, H, W, 3 or 4] in 0..1 -> CLIP_VISION_OUTPUT; `crop` False squashes the picture instead"""
         network = self.network()
-        encoder = replace(image_encoder(network), resize="crop" if crop else "squash")
+        encoder = replace(image_encoder(network, self.load_device), resize="crop" if crop else "squash")
         return look(Tower(network), encoder, image, self.output(), lambda done, total: None)
 
 

@@ -64,8 +64,10 @@ class StandIn:
     def __getattr__(self, name: str):
         return getattr(self._encoder, name)
 
-    def encode_token_weights(self, pairs: Sequence[Sequence[tuple]]) -> tuple[Tensor, Tensor]:
-        """The pairs are those of the chunks that `encode` knows."""
+    def encode_token_weights(
+        self, pairs: Sequence[Sequence[tuple]], device: torch.device | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The pairs are those of the chunks that `encode` knows, and so is the device."""
         return self._encode()
 
 

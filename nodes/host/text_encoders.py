@@ -33,6 +33,17 @@ def as_dtype(name: str) -> torch.dtype | None:
     return DTYPES[name]
 
 
+def load_as(network: nn.Module, state: Mapping[str, Tensor], dtype: torch.dtype | None, *, strict: bool = True):
+    """Load a state dict into a network made in `dtype` (None: torch's own); every tensor ends in the type that the
+    network has for it. Layers that have no weight yet (ComfyUI's, under Dynamic VRAM: comfy/ops.py
+    `_lazy_load_from_state_dict`) would keep the file's types, so what they get is cast before. -> missing, unexpected
+    """
+    dtype = dtype or torch.get_default_dtype()
+    there = {name for name, tensor in network.state_dict().items() if not tensor.is_meta}
+    cast = {name: tensor if name in there else tensor.to(dtype) for name, tensor in state.items()}
+    return network.load_state_dict(cast, strict=strict)
+
+
 class Tower(nn.Module):
     """One text encoder and how the family reads it."""
 
@@ -44,12 +55,14 @@ class Tower(nn.Module):
 
     def reset(self) -> None:
         self.layer, self.projected = self.use.layer, self.use.projected
+        self.execution_device = None
 
     def choose(self, options: Mapping[str, object]) -> None:
-        """ComfyUI's `layer` and `projected_pooled`. A layer beyond the first block means the last one, as in its
-        encoders.
+        """ComfyUI's `layer`, `projected_pooled` and, from 0.33, `execution_device`: where to compute, although the
+        weights may lie elsewhere. A layer beyond the first block means the last one, as in its encoders.
         """
         self.projected = options.get("projected_pooled", self.projected)
+        self.execution_device = options.get("execution_device", self.execution_device)
         layer = options.get("layer", self.layer)
         self.layer = None if layer is None or abs(layer) > self.layers else layer
 
@@ -58,28 +71,34 @@ class Tower(nn.Module):
         config = self.transformer.config
         return Port(self.use.encoder, self.use.key, config.width, self.use.pad, config.context, config.layers)
 
-    def run(self) -> Run:
-        """A pass of this encoder, as the family and the options of the moment read it."""
-        return runner(self.transformer, self.layer, self.use.final_norm, projected=self.projected)
+    def run(self, device: torch.device | None = None) -> Run:
+        """A pass of this encoder, as the family and the options of the moment read it. `device` computes if the
+        options name none; None: where the token table lies.
+        """
+        device = self.execution_device or device
+        return runner(self.transformer, self.layer, self.use.final_norm, projected=self.projected, device=device)
 
-    def encode_token_weights(self, pairs: Sequence[Sequence[tuple]]) -> tuple[Tensor, Tensor]:
+    def encode_token_weights(
+        self, pairs: Sequence[Sequence[tuple]], device: torch.device | None = None
+    ) -> tuple[Tensor, Tensor]:
         """One list of (id or vector, weight, ...) for each chunk of 77 -> [1, 77 * chunks, C], [1, C or E]"""
         chunks = [[Token(pair[0], pair[1]) for pair in row] for row in pairs]
-        encoding = encode_chunks(self.run(), chunks, pad=self.use.pad)
+        encoding = encode_chunks(self.run(device), chunks, pad=self.use.pad)
         return encoding.hidden, encoding.pooled
 
 
 class Towers(nn.Module):
     """The text encoders of one family, under the names ComfyUI gives them."""
 
-    disable_offload = (
-        True  # ComfyUI >= 0.30: an ordinary patcher; its streaming one drops patches on layers it does not know
-    )
+    # ComfyUI >= 0.30: an ordinary patcher, which may still load in part. All layers here are ones that its streaming
+    # patcher knows, but hooks (SetClipHooks) clone without streaming, and for a network that no loader of ComfyUI made
+    # that clone raises "cached_patcher_init is not initialized" (comfy/model_patcher.py `clone`, 0.33.0).
+    disable_offload = True
 
     def __init__(self, family: Family, sources: Sequence[TextSource], operations=nn, device=None, dtype=None):
         super().__init__()
         self.family = family
-        self.dtypes = {dtype}
+        self.dtypes, self._dtype = {dtype}, dtype
         for use, source in zip(family.uses, sources):
             setattr(self, use.encoder, Tower(use, source, operations, device, dtype))
         self.requires_grad_(False).eval()
@@ -90,13 +109,13 @@ class Towers(nn.Module):
     def load_parts(self, states: Sequence[Mapping[str, Tensor]]) -> None:
         """One state dict for each use of the family, complete."""
         for tower, state in zip(self.towers(), states):
-            tower.transformer.load_state_dict(state)
+            load_as(tower.transformer, state, self._dtype)
 
     def load_sd(self, state: Mapping[str, Tensor]):
         """ComfyUI's way in, for one encoder's weights: the tower whose token table has their width takes them."""
         width = state["text_model.embeddings.token_embedding.weight"].shape[1]
         tower = next(t for t in self.towers() if t.transformer.config.width == width)
-        return tower.transformer.load_state_dict(state, strict=False)
+        return load_as(tower.transformer, state, self._dtype, strict=False)
 
     def set_clip_options(self, options: Mapping[str, object]) -> None:
         for tower in self.towers():
@@ -108,7 +127,8 @@ class Towers(nn.Module):
 
     def encode_token_weights(self, tokens: TokenLists) -> tuple[Tensor, Tensor]:
         """-> conditioning [1, T, C] and pooled [1, P], float32."""
-        encoded = [tower.encode_token_weights(tokens[tower.use.key]) for tower in self.towers()]
+        place = getattr(self, "device", None)  # a patcher of ComfyUI writes here where it brought the network
+        encoded = [tower.encode_token_weights(tokens[tower.use.key], place) for tower in self.towers()]
         shortest = min(hidden.shape[1] for hidden, _ in encoded)  # SDXL: the longer encoding is cut, as ComfyUI does
         joined = torch.cat([hidden[:, :shortest] for hidden, _ in encoded], dim=-1)
         if self.family.width is not None:
