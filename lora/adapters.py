@@ -5,9 +5,9 @@ CP (Tucker) form (LyCORIS, arXiv:2309.14859).
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
-from typing import ClassVar, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -18,17 +18,23 @@ class LoRAError(ValueError):
 
 
 class Adapter(Protocol):
-    """The change of one tensor of a model.
-
-    `rank` is 0 for what has none. `extent` is (out, in) of the weight it was made for, as far as it can tell.
-    """
-
-    kind: str
-    rank: int
-    needs_weight: bool  # the change depends on the weight: `delta` wants the tensor, and adapters do not commute
+    """The change of one tensor of a model."""
 
     @property
-    def extent(self) -> tuple[int | None, int | None]: ...
+    def kind(self) -> str:
+        """What reports call it."""
+
+    @property
+    def rank(self) -> int:
+        """0 for what has none."""
+
+    @property
+    def needs_weight(self) -> bool:
+        """Whether the change depends on the weight: `delta` wants the tensor then, and adapters do not commute."""
+
+    @property
+    def extent(self) -> tuple[int | None, int | None]:
+        """(out, in) of the weight it was made for, as far as it can tell."""
 
     def misfit(self, shape: Sequence[int]) -> str | None:
         """Why it cannot change a weight of this shape, in words; None where it can."""
@@ -42,6 +48,18 @@ class Adapter(Protocol):
         Raises:
             LoRAError: another size than the adapter was made for, or a shape where the weight itself is needed.
         """
+
+
+class ConfigFacts(NamedTuple):
+    """What a PEFT configuration says of a module; the defaults are for a file without one.
+
+    alpha_of: rank -> alpha. terms: of the Cayley-Neumann series of an OFT, None for the exact form. on_input: whether
+    an (IA)^3 scales inputs.
+    """
+
+    alpha_of: Callable[[int], float | None] = lambda rank: None
+    terms: int | None = 5
+    on_input: bool | None = None
 
 
 def fitting(adapter: Adapter, weight: Tensor | Sequence[int]) -> tuple[int, ...]:
@@ -122,6 +140,16 @@ class LoRA:
     @property
     def scale(self) -> float:
         return self.alpha / self.rank
+
+    def factors(self, strength: float = 1.0) -> tuple[Tensor, Tensor]:
+        """up and down in fp32 whose product is the change at this strength; a middle tensor goes into down.
+
+        -> [out, r], [r, in * kh * kw]
+        """
+        up, down = self.up.float().flatten(1), self.down.float().flatten(1)
+        if self.mid is not None:
+            down = torch.einsum("mn...,ni->mi...", self.mid.float(), down).flatten(1)
+        return up * (self.scale * strength), down
 
     def misfit(self, shape: Sequence[int]) -> str | None:
         """Why this adapter cannot change a weight of this shape, in words; None where it can.
@@ -207,3 +235,20 @@ def same_layer(own: Sequence[int], shape: Sequence[int]) -> bool:
     own, shape = list(own), list(shape)
     return own == shape or (len(own) > 1 < len(shape) and own[:2] == shape[:2] and math.prod(own[2:]) == 1
                             and math.prod(shape[2:]) == 1)
+
+
+def build_of_table(name: str, parts: Mapping[str, Tensor], facts: ConfigFacts) -> LoRA:
+    """PEFT's LoRA of an embedding table, whose factors lie the other way round."""
+    if parts["up"].ndim != 2 or parts["down"].ndim != 2:
+        raise LoRAError("the factors of an embedding table are not matrices")
+    return LoRA(parts["down"].mT, parts["up"].mT, 1.0)
+
+
+def build_norm_difference(name: str, parts: Mapping[str, Tensor], facts: ConfigFacts) -> Difference:
+    return Difference(parts["value"], "norm difference")
+
+
+def marks_of_replacement(name: str, adapter: Replacement) -> dict[str, Tensor]:
+    if name.endswith(".bias"):
+        raise LoRAError(f"{name} replaces a bias, which kohya files cannot say")
+    return {}

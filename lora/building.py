@@ -1,94 +1,48 @@
-"""The tensors of one module to its adapters, and back: which part of which kind each suffix is."""
+"""The tensors of one module to its adapters, by the rows of the kinds."""
 
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from .adapters import Adapter, Difference, LoRA, LoRAError, Replacement
-from .hadamard import LoHa
-from .kronecker import LoKr
-from .magnitude import IA3, DoRA, GLoRA
-from .orthogonal import OFT, InputOFT
-from .suffixes import (
-    ALPHA,
-    DIFF,
-    DIFF_BIAS,
-    DORA,
-    DOWN,
-    FACTORS,
-    GENERAL,
-    HADAMARD,
-    IA3_PEFT,
-    KRONECKER,
-    MAGNITUDE,
-    MID,
-    NORM,
-    NORM_BIAS,
-    OFT_ANGLES,
-    OFT_BLOCKS,
-    OFT_SCALED,
-    ON_INPUT,
-    RESCALE,
-    SCALE,
-    SET,
-    TABLE_DOWN,
-    TABLE_UP,
-    UP,
-    UP_BIAS,
-)
+from .adapters import Adapter, ConfigFacts, Difference, LoRAError, Replacement
+from .kinds import KINDS, Kind
+from .magnitude import DoRA
+from .suffixes import ALPHA, DORA, MAGNITUDE, SCALE, UP_BIAS
 
-Parts = Mapping[str, Tensor]
+Parts = Mapping[str, Tensor]  # by role
 MOST = 1e9  # in a factor or as alpha: products of four of them are numbers of fp32 still
-_HADAMARD = dict(zip(HADAMARD, ("a1", "b1", "a2", "b2", "t1", "t2")))  # the file's name: ours
-_KRONECKER = {name: name.removeprefix("lokr_") for name in KRONECKER}
-_REQUIRED = {  # the kind's parts, of which the first are needed: (needed, possible)
-    "LoRA": ((DOWN, UP), (MID,)), "table": ((TABLE_DOWN, TABLE_UP), ()), "LoHa": (HADAMARD[:4], HADAMARD[4:]),
-    "LoKr": ((), KRONECKER), "GLoRA": (GENERAL, ()), "OFT": ((OFT_BLOCKS,), (RESCALE,)),
-    "InputOFT": ((OFT_ANGLES,), (OFT_SCALED,)), "IA3": ((FACTORS, ON_INPUT), ()), "PEFT IA3": ((IA3_PEFT,), ()),
-    "difference": ((DIFF,), ()), "norm difference": ((NORM,), ()), "replacement": ((SET,), ()),
-}
-_SCALED = {"LoRA", "table", "LoHa", "LoKr", "GLoRA"}  # the kinds that have an alpha / rank
-_NUMBERS = (ALPHA, SCALE, ON_INPUT, OFT_SCALED)
-_BIASES = {DIFF_BIAS: "full difference", NORM_BIAS: "norm difference"}
+_PLAIN = "LoRA"  # the kind meant where only shared parts are there, and the only one whose up can have a bias
 
 
-class Told(NamedTuple):
-    """What a PEFT configuration tells of a module; the defaults are for a file without one.
-
-    alpha_of: rank -> alpha. terms: of the Cayley-Neumann series of an OFT, None for the exact form. on_input: whether
-    an (IA)^3 scales inputs.
-    """
-
-    alpha_of: Callable[[int], float | None] = lambda rank: None
-    terms: int | None = 5
-    on_input: bool | None = None
-
-
-def build(name: str, parts: Parts, told: Told) -> tuple[dict[str, Adapter], bool]:
+def build(name: str, parts: Parts, facts: ConfigFacts) -> tuple[dict[str, Adapter], bool]:
     """One module's adapters by what follows the module's name: "" is its weight, ".bias" its bias; and whether the file
     (or, where that is silent, the configuration) told an alpha, True where none is needed.
 
     Raises:
         LoRAError: parts that are missing, too many, not numbers, or of shapes that do not belong together.
     """
+    owners = _owners(tuple(KINDS.items()))
     for role, tensor in parts.items():
-        if fault := fault_of(tensor, whole_numbers=role in _NUMBERS):
+        if fault := fault_of(tensor, whole_numbers=role in owners.numbers):
             raise LoRAError(f"its {role}: {fault}")
-        if role in _NUMBERS and tensor.numel() != 1 and not _is_norm(name, parts):
+        if role in owners.numbers and tensor.numel() != 1 and not _is_norm(name, parts):
             raise LoRAError(f"its {role} has {tensor.numel()} values, expected one number")
     if _is_norm(name, parts):
         return {".scale": Replacement(parts[SCALE])}, True
     found: dict[str, Adapter] = {}
-    kind = _kind(parts)
+    kind = _kind(parts, owners)
     has_alpha, scale = True, 1.0
     if kind:
-        adapter = _MAKERS[kind](name, parts, told)
-        if kind in _SCALED:
-            alpha = _alpha(parts, adapter.rank, told.alpha_of)
+        row = KINDS[kind]
+        adapter = _made(row, name, {field: parts[role] for role, field in row.fields.items() if role in parts}, parts,
+                        facts)  # fmt: skip
+        if row.scaled:
+            alpha = _alpha(parts, adapter.rank, facts.alpha_of)
             has_alpha = alpha is not None
             if has_alpha and not abs(alpha) <= MOST:
                 raise LoRAError(f"its alpha is {alpha:.1e}, which no trainer writes: the file is damaged")
@@ -97,11 +51,40 @@ def build(name: str, parts: Parts, told: Told) -> tuple[dict[str, Adapter], bool
         found[""] = _with_magnitude(adapter, parts)
     if UP_BIAS in parts:
         found[".bias"] = Difference(parts[UP_BIAS].float() * scale, "LoRA's bias")
-    for role in _BIASES.keys() & parts.keys():
+    for role in owners.biases.keys() & parts.keys():
         if ".bias" in found:
             raise LoRAError("its bias is changed twice, and which one is meant is unknown")
-        found[".bias"] = Difference(parts[role], _BIASES[role])
+        row = KINDS[owners.biases[role]]
+        found[".bias"] = _made(row, name, {next(iter(row.parts.values())): parts[role]}, parts, facts)
     return found, has_alpha
+
+
+class _Owners(NamedTuple):
+    """Role -> the kind whose part it is; of a bias likewise; and the roles that are one number."""
+
+    kinds: dict[str, str]
+    biases: dict[str, str]
+    numbers: frozenset[str]
+
+
+@lru_cache(maxsize=4)
+def _owners(kinds: tuple[tuple[str, Kind], ...]) -> _Owners:
+    numbers = {role for _, kind in kinds for role, name in kind.fields.items() if name in kind.numbers}
+    return _Owners(
+        {role: name for name, kind in kinds for role in kind.fields},
+        {kind.bias: name for name, kind in kinds if kind.bias},
+        frozenset({ALPHA, SCALE, *numbers}),
+    )
+
+
+def _made(row: Kind, name: str, fields: Parts, parts: Parts, facts: ConfigFacts) -> Adapter:
+    """The adapter of these fields, with alpha 1 where its scale is still to be found."""
+    if row.build is not None:
+        return row.build(name, fields, facts)
+    if row.scaled:
+        return row.adapter(**fields, alpha=1.0)
+    alpha = {"alpha": float(parts[ALPHA].item())} if row.has_alpha and ALPHA in parts else {}
+    return row.adapter(**fields, **alpha)
 
 
 def fault_of(tensor: Tensor, whole_numbers: bool = False) -> str:
@@ -124,21 +107,20 @@ def _is_norm(name: str, parts: Parts) -> bool:
     return parts.keys() == {SCALE} and name.endswith(("query_norm", "key_norm")) and parts[SCALE].ndim == 1
 
 
-def _kind(parts: Parts) -> str:
+def _kind(parts: Parts, owners: _Owners) -> str:
     """The kind whose parts these are; "" where only a bias changes."""
-    own = {kind: roles for kind, (needed, possible) in _REQUIRED.items()
-           if (roles := parts.keys() & {*needed, *possible})}
+    own = {owners.kinds[role] for role in parts if role in owners.kinds}
     if len(own) > 1:
         raise LoRAError(f"it has parts of two kinds, {' and '.join(sorted(own))}, and which one is meant is unknown")
-    kind = next(iter(own), "")
-    if not kind and parts.keys() & _BIASES.keys() and not parts.keys() & {MAGNITUDE, DORA, UP_BIAS, SCALE}:
+    kind, shared = next(iter(own), ""), parts.keys() & {MAGNITUDE, DORA, UP_BIAS, SCALE}
+    if not kind and parts.keys() & owners.biases.keys() and not shared:
         return ""
-    kind = kind or "LoRA"
-    if absent := [role for role in _REQUIRED[kind][0] if role not in parts]:
+    kind = kind or _PLAIN
+    if absent := [role for role in KINDS[kind].needed if role not in parts]:
         raise LoRAError(f"it has {' and '.join(sorted(parts))} but no {' and no '.join(absent)}")
-    if (stray := parts.keys() & {MAGNITUDE, DORA, UP_BIAS, SCALE}) and kind not in _SCALED:
-        raise LoRAError(f"it has {' and '.join(sorted(stray))}, which {kind} does not use: it would be ignored")
-    if UP_BIAS in parts and kind != "LoRA":
+    if shared and not KINDS[kind].scaled:
+        raise LoRAError(f"it has {' and '.join(sorted(shared))}, which {kind} does not use: it would be ignored")
+    if UP_BIAS in parts and kind != _PLAIN:
         raise LoRAError(f"it has a bias of up, which {kind} does not use: it would be ignored")
     return kind
 
@@ -155,47 +137,3 @@ def _with_magnitude(adapter: Adapter, parts: Parts) -> Adapter:
     if DORA in parts:
         return DoRA(adapter, parts[DORA])
     return DoRA(adapter, parts[MAGNITUDE], always_rows=True) if MAGNITUDE in parts else adapter
-
-
-def _table(name: str, parts: Parts, told: Told) -> LoRA:
-    """PEFT's LoRA of an embedding table, whose factors lie the other way round."""
-    if parts[TABLE_UP].ndim != 2 or parts[TABLE_DOWN].ndim != 2:
-        raise LoRAError("the factors of an embedding table are not matrices")
-    return LoRA(parts[TABLE_DOWN].mT, parts[TABLE_UP].mT, 1.0)
-
-
-def _oft(name: str, parts: Parts, told: Told) -> OFT:
-    return OFT(parts[OFT_BLOCKS], float(parts[ALPHA].item()) if ALPHA in parts else 0.0, parts.get(RESCALE))
-
-
-def _input_oft(name: str, parts: Parts, told: Told) -> InputOFT:
-    peft = "base_model.model." in name
-    adapter = InputOFT(parts[OFT_ANGLES], told.terms if peft else 5, reverse_convolutions=not peft)
-    if OFT_SCALED in parts and adapter.size > 1:
-        adapter = replace(adapter, divisor=2 * math.sqrt(adapter.size - 1))
-    return adapter
-
-
-def _ia3_of_peft(name: str, parts: Parts, told: Told) -> IA3:
-    """Of a Linear [out, 1] or [1, in]; of a convolution [1, out, 1, 1] or [1, in, 1, 1], which looks the same."""
-    stored = parts[IA3_PEFT]
-    if stored.ndim < 2 or (stored.shape[0] != 1 and stored.shape[1] != 1):
-        raise LoRAError(f"ia3_l is {list(stored.shape)}: expected [out, 1] or [1, in]")
-    on_input = stored.shape[0] == 1 if stored.ndim == 2 else told.on_input
-    return IA3(stored.float() - 1, on_input, with_bias=not on_input)
-
-
-_MAKERS: dict[str, Callable[[str, Parts, Told], Adapter]] = {
-    "LoRA": lambda name, parts, told: LoRA(parts[UP], parts[DOWN], 1.0, parts.get(MID)),
-    "table": _table,
-    "LoHa": lambda name, parts, told: LoHa(alpha=1.0, **{_HADAMARD[r]: parts[r] for r in HADAMARD if r in parts}),
-    "LoKr": lambda name, parts, told: LoKr(alpha=1.0, **{_KRONECKER[r]: parts[r] for r in KRONECKER if r in parts}),
-    "GLoRA": lambda name, parts, told: GLoRA(*(parts[role] for role in GENERAL), 1.0),
-    "OFT": _oft,
-    "InputOFT": _input_oft,
-    "IA3": lambda name, parts, told: IA3(parts[FACTORS], bool(parts[ON_INPUT].item())),
-    "PEFT IA3": _ia3_of_peft,
-    "difference": lambda name, parts, told: Difference(parts[DIFF]),
-    "norm difference": lambda name, parts, told: Difference(parts[NORM], "norm difference"),
-    "replacement": lambda name, parts, told: Replacement(parts[SET]),
-}

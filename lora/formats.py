@@ -1,7 +1,7 @@
 """LoRA files of every dialect to adapters, with what was not understood.
 
 A module is taken whole or not at all: where a part of it is unknown, contradictory or not a number, the module is in
-`unread` with the reason. The grammar of names is in suffixes.py, the kinds in building.py, the scale of PEFT files in
+`unread` with the reason. The grammar of names is in suffixes.py, the kinds in kinds.py, the scale of PEFT files in
 adapter_config.py; the way back is writing.py.
 """
 
@@ -14,9 +14,9 @@ from functools import partial
 from torch import Tensor
 
 from .adapter_config import alpha_of, configurations, scales_inputs, terms_of
-from .adapters import Adapter, LoRAError, Replacement
-from .building import Told, build, fault_of
-from .suffixes import DORA, FACTORS, MAGNITUDE, ON_INPUT, Part, parse
+from .adapters import Adapter, ConfigFacts, LoRAError, Replacement
+from .building import build, fault_of
+from .suffixes import DORA, MAGNITUDE, Part, grammar, parse, role_of_own_weight
 from .writing import write as write
 
 _NOT_YET = "{}: this kind is not read"
@@ -89,9 +89,9 @@ def read(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = Non
 def _gather(tensors: Mapping[str, Tensor]) -> tuple[dict[str, _Module], dict[str, Tensor]]:
     """Modules with their parts, and the tensors that belong to none."""
     modules: dict[str, _Module] = {}
-    unknown = []
+    unknown, known = [], grammar()
     for name in sorted(tensors):
-        part = parse(name)
+        part = parse(name, known)
         if part is None:
             unknown.append(name)
             continue
@@ -102,8 +102,9 @@ def _gather(tensors: Mapping[str, Tensor]) -> tuple[dict[str, _Module], dict[str
         owner = name
         while owner and owner not in modules:
             owner = owner.rpartition(".")[0]
-        if owner and name == f"{owner}.weight" and ON_INPUT in modules[owner].tensors:
-            modules[owner].tensors[FACTORS] = tensors[name]  # LyCORIS' (IA)^3 calls its factors .weight
+        own = role_of_own_weight(modules[owner].tensors) if owner and name == f"{owner}.weight" else None
+        if own:
+            modules[owner].tensors[own] = tensors[name]  # LyCORIS' (IA)^3 calls its factors .weight
         elif owner:
             modules[owner].fault = modules[owner].fault or f"it has {name}, which would be ignored"
         else:
@@ -142,8 +143,9 @@ def _read_module(name: str, module: _Module, configs: Mapping[str, Mapping[str, 
     if module.fault:
         raise LoRAError(module.fault)
     dora = bool(module.tensors.keys() & {DORA, MAGNITUDE})
-    told = Told(partial(alpha_of, configs, name, dora=dora), terms_of(configs, name), scales_inputs(configs, name))
-    found, has_alpha = build(name, module.tensors, told)
+    of_rank = partial(alpha_of, configs, name, dora=dora)
+    facts = ConfigFacts(of_rank, terms_of(configs, name), scales_inputs(configs, name))
+    found, has_alpha = build(name, module.tensors, facts)
     if module.dialect == "cloneofsimo":
         _check_numbering(name, found[""].rank, metadata)
     names = {suffix: name + suffix for suffix in found}

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .adapters import Adapter, Difference, LoRA, LoRAError
-from .kronecker import LoKr
+from .adapters import Adapter, LoRA, LoRAError
+from .kinds import SizePart, row_of
 
 _PIECE = 2**18  # numbers at a time, which stay in the cache
 
@@ -17,10 +17,7 @@ def plain_factors(lora: LoRA, strength: float = 1.0) -> tuple[Tensor, Tensor]:
 
     -> [out, r], [r, in * kh * kw]
     """
-    up, down = lora.up.float().flatten(1), lora.down.float().flatten(1)
-    if lora.mid is not None:
-        down = torch.einsum("mn...,ni->mi...", lora.mid.float(), down).flatten(1)
-    return up * (lora.scale * strength), down
+    return lora.factors(strength)
 
 
 def stack(
@@ -71,11 +68,14 @@ def frobenius(tensor: Tensor) -> float:
 
 def change_norm(adapter: Adapter) -> float | None:
     """The Frobenius norm of a change at strength 1, where it is known without making the change; else None."""
-    if isinstance(adapter, LoRA):
-        return norm(*plain_factors(adapter))
-    if isinstance(adapter, LoKr):  # of a Kronecker product it is the product of the norms
-        return abs(adapter.scale) * math.prod(frobenius(matrix) for matrix in adapter.matrices())
-    return frobenius(adapter.value) if isinstance(adapter, Difference) else None
+    row = row_of(adapter)
+    return None if row is None or row.size is None else math.prod(_norm_of(part) for part in row.size(adapter))
+
+
+def _norm_of(part: SizePart) -> float:
+    if isinstance(part, Tensor):
+        return frobenius(part)
+    return norm(*part) if isinstance(part, tuple) else abs(part)
 
 
 def relative_norm(up: Tensor, down: Tensor, weight: Tensor) -> float:

@@ -1,14 +1,14 @@
 """Adapters that scale a weight's rows or columns, or mix its inputs: DoRA, (IA)^3 and GLoRA. All need the weight."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from .adapters import Adapter, LoRAError, fitting, unlike
+from .adapters import Adapter, ConfigFacts, LoRAError, fitting, unlike
 from .hadamard import fits
 
 
@@ -133,6 +133,25 @@ class IA3:
         view = [1] * len(shape)
         view[self.axis(shape)] = -1
         return weight.float() * factors.reshape(view)
+
+
+def build_ia3(name: str, parts: Mapping[str, Tensor], facts: ConfigFacts) -> IA3:
+    return IA3(parts["factors"], bool(parts["on_input"].item()))
+
+
+def build_ia3_of_peft(name: str, parts: Mapping[str, Tensor], facts: ConfigFacts) -> IA3:
+    """Of a Linear [out, 1] or [1, in]; of a convolution [1, out, 1, 1] or [1, in, 1, 1], which looks the same."""
+    stored = parts["factors"]
+    if stored.ndim < 2 or (stored.shape[0] != 1 and stored.shape[1] != 1):
+        raise LoRAError(f"ia3_l is {list(stored.shape)}: expected [out, 1] or [1, in]")
+    on_input = stored.shape[0] == 1 if stored.ndim == 2 else facts.on_input
+    return IA3(stored.float() - 1, on_input, with_bias=not on_input)
+
+
+def marks_of_ia3(name: str, adapter: IA3) -> dict[str, Tensor]:
+    if adapter.with_bias:
+        raise LoRAError(f"{name} is PEFT's (IA)^3, which scales the bias too: kohya files cannot say that")
+    return {"on_input": torch.tensor(int(adapter.on_input))}
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,14 +5,14 @@ A rotation is the Cayley transform of a skew matrix Q. LyCORIS (modules/diag_oft
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from .adapters import LoRAError, fitting
+from .adapters import ConfigFacts, LoRAError, fitting
 
 
 def _rotations(blocks: Tensor, limit: float) -> Tensor:
@@ -186,3 +186,24 @@ class InputOFT:
             power = power @ skew
             total = total + 2 * power
         return total + power @ skew
+
+
+def build_input_oft(name: str, parts: Mapping[str, Tensor], facts: ConfigFacts) -> InputOFT:
+    """PEFT's, where the module's name is PEFT's, else OneTrainer's."""
+    peft = "base_model.model." in name
+    adapter = InputOFT(parts["angles"], facts.terms if peft else 5, reverse_convolutions=not peft)
+    if "divisor" in parts and adapter.size > 1:
+        adapter = replace(adapter, divisor=_onetrainers_divisor(adapter))
+    return adapter
+
+
+def marks_of_input_oft(name: str, adapter: InputOFT) -> dict[str, Tensor]:
+    """OneTrainer's mark of angles that are divided."""
+    scaled = adapter.size > 1 and adapter.divisor == _onetrainers_divisor(adapter)
+    if adapter.terms != 5 or not adapter.reverse_convolutions or not (scaled or adapter.divisor == 1):
+        raise LoRAError(f"{name} is PEFT's OFT, whose way to turn a weight kohya files cannot say")
+    return {"oft_R.scaled_oft": torch.tensor(1.0)} if scaled else {}
+
+
+def _onetrainers_divisor(adapter: InputOFT) -> float:
+    return 2 * math.sqrt(adapter.size - 1)

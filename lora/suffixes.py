@@ -4,17 +4,13 @@ Sources: kohya-ss/sd-scripts, KohakuBlueleaf/LyCORIS, huggingface peft and diffu
 """
 
 import re
+from collections.abc import Container
+from functools import lru_cache
 from typing import NamedTuple
 
-DOWN, UP, MID, ALPHA, SCALE = "down", "up", "mid", "alpha", "scale"
-UP_BIAS, DORA, MAGNITUDE = "bias of up", "dora_scale", "magnitude vector"
-TABLE_DOWN, TABLE_UP = "down of a table", "up of a table"
-OFT_BLOCKS, RESCALE, OFT_ANGLES, OFT_SCALED = "oft_blocks", "rescale", "oft_R", "scaled_oft"
-FACTORS, ON_INPUT, IA3_PEFT = "factors", "on_input", "ia3_l"
-DIFF, DIFF_BIAS, NORM, NORM_BIAS, SET = "diff", "diff_b", "w_norm", "b_norm", "set_weight"
-HADAMARD = ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b", "hada_t1", "hada_t2")
-KRONECKER = ("lokr_w1", "lokr_w1_a", "lokr_w1_b", "lokr_w2", "lokr_w2_a", "lokr_w2_b", "lokr_t2")
-GENERAL = ("a1", "a2", "b1", "b2")
+from .kinds import DOWN, KINDS, OWN_WEIGHT, UP, Kind
+
+ALPHA, SCALE, UP_BIAS, DORA, MAGNITUDE = "alpha", "scale", "bias of up", "dora_scale", "magnitude vector"
 
 
 class Part(NamedTuple):
@@ -27,32 +23,41 @@ class Part(NamedTuple):
     adapter: str = ""
 
 
-_SUFFIXES = {  # suffix: role, dialect ("" where several write it)
-    "lora_up.weight": (UP, "kohya"), "lora_down.weight": (DOWN, "kohya"), "lora_mid.weight": (MID, "kohya"),
-    "lora_up.bias": (UP_BIAS, "kohya"),
-    "lora_linear_layer.up.weight": (UP, "diffusers"), "lora_linear_layer.down.weight": (DOWN, "diffusers"),
-    "lora.up.weight": (UP, "diffusers"), "lora.down.weight": (DOWN, "diffusers"),
-    "lora.up.bias": (UP_BIAS, "diffusers"),
-    "lora_B.weight": (UP, "diffusers"), "lora_A.weight": (DOWN, "diffusers"), "lora_B.bias": (UP_BIAS, "diffusers"),
-    "lora_B": (UP, "diffusers"), "lora_A": (DOWN, "diffusers"),
-    "lora_embedding_B": (TABLE_UP, "diffusers"), "lora_embedding_A": (TABLE_DOWN, "diffusers"),
-    "lora_magnitude_vector.weight": (MAGNITUDE, ""), "lora_magnitude_vector": (MAGNITUDE, ""),
-    "dora_scale": (DORA, ""), "alpha": (ALPHA, ""), "scale": (SCALE, ""),
-    **{name: (name, "kohya") for name in (*HADAMARD, *KRONECKER)},
-    **{f"{name}.weight": (name, "kohya") for name in GENERAL},
-    "oft_blocks": (OFT_BLOCKS, "kohya"), "rescale": (RESCALE, "kohya"),
-    "oft_R.weight": (OFT_ANGLES, ""), "oft_R.scaled_oft": (OFT_SCALED, ""),
-    "on_input": (ON_INPUT, "kohya"), "ia3_l": (IA3_PEFT, "diffusers"),
-    **{name: (name, "") for name in (DIFF, DIFF_BIAS, NORM, NORM_BIAS, SET)},
+class Grammar(NamedTuple):
+    """The suffixes of all kinds. roles: suffix -> (role, dialect); longest: how many dotted pieces the longest has;
+    unsaved: PEFT's suffixes with the adapter's name still inside."""
+
+    roles: dict[str, tuple[str, str]]
+    longest: int
+    unsaved: re.Pattern[str]
+
+
+_SPELLED = {  # suffix: how kohya spells it, dialect
+    "lora_linear_layer.up.weight": ("lora_up.weight", "diffusers"),
+    "lora_linear_layer.down.weight": ("lora_down.weight", "diffusers"),
+    "lora.up.weight": ("lora_up.weight", "diffusers"),
+    "lora.down.weight": ("lora_down.weight", "diffusers"),
+    "lora_B.weight": ("lora_up.weight", "diffusers"),
+    "lora_A.weight": ("lora_down.weight", "diffusers"),
+    "lora_B": ("lora_up.weight", "diffusers"),
+    "lora_A": ("lora_down.weight", "diffusers"),
 }
-_UNSAVED = re.compile(  # peft, not passed through its own saving: the adapter's name is still inside
-    r"(.+)\.(lora_A|lora_B|lora_magnitude_vector|lora_embedding_A|lora_embedding_B|oft_R|ia3_l)\.([^.]+?)"
-    r"(\.weight|\.bias|\.scaled_oft)?$")
+_SHARED = {  # what is no kind's own; suffix: role, dialect ("" where several write it)
+    "lora_up.bias": (UP_BIAS, "kohya"),
+    "lora.up.bias": (UP_BIAS, "diffusers"),
+    "lora_B.bias": (UP_BIAS, "diffusers"),
+    "lora_magnitude_vector.weight": (MAGNITUDE, ""),
+    "lora_magnitude_vector": (MAGNITUDE, ""),
+    "dora_scale": (DORA, ""),
+    "alpha": (ALPHA, ""),
+    "scale": (SCALE, ""),
+}
+_BY_PEFT = ("lora_A", "lora_B", "lora_magnitude_vector")  # beside the kinds that PEFT writes
 _NUMBERED = re.compile(r"((?:unet|text_encoder):\d+):(up|down)$")
 _XLABS = re.compile(r"(.+\.processor\.(?:qkv|proj)_lora\d?)\.(up|down)\.weight$")
 _PROCESSOR = re.compile(r"(.+)_lora\.(up|down)\.weight$")  # diffusers before 0.20
 
-_KINDS = (  # what is not read; the name of each is the reason that the user sees
+_NAMES_UNREAD = (  # what is not read; the name of each is the reason that the user sees
     (r"\.lokr_t1$", "LoKr with a core for its small matrix"),
     (r"\.bm\.weight$", "GLoRA with a middle tensor"),
     (r"\.boft_[RSs](\.[^.]+)?$", "BOFT as PEFT stores it"),
@@ -62,37 +67,63 @@ _KINDS = (  # what is not read; the name of each is the reason that the user see
     (r"\.lambda_layer(\.[^.]+)?$", "T-LoRA"),
     (r"\.reshape_weight$", "control LoRA that enlarges weights"),
 )
-_KINDS = tuple((re.compile(pattern), kind) for pattern, kind in _KINDS)
-_LONGEST = max(suffix.count(".") for suffix in _SUFFIXES) + 1
+_UNREAD = tuple((re.compile(pattern), kind) for pattern, kind in _NAMES_UNREAD)
 
 
-def parse(name: str) -> Part | None:
-    """A tensor's name taken apart; None for a name that no rule knows.
+def grammar() -> Grammar:
+    """Of the kinds that there are."""
+    return _grammar(tuple(KINDS.values()))
+
+
+@lru_cache(maxsize=4)
+def _grammar(kinds: tuple[Kind, ...]) -> Grammar:
+    roles = {suffix: (kind.role(suffix), kind.dialect) for kind in kinds for suffix in kind.parts}
+    roles.pop(OWN_WEIGHT, None)
+    roles |= {kind.bias: (kind.bias, kind.dialect) for kind in kinds if kind.bias}
+    roles |= {suffix: (roles[known][0], dialect) for suffix, (known, dialect) in _SPELLED.items()} | _SHARED
+    by_peft = [suffix.partition(".") for kind in kinds if kind.by_peft for suffix in kind.parts]
+    heads = "|".join(dict.fromkeys(re.escape(head) for head in (*_BY_PEFT, *(head for head, _, _ in by_peft))))
+    tails = "|".join(dict.fromkeys(re.escape(tail) for tail in ("weight", "bias", *(t for _, _, t in by_peft if t))))
+    unsaved = re.compile(rf"(.+)\.({heads})\.([^.]+?)(\.(?:{tails}))?$")
+    return Grammar(roles, max(suffix.count(".") for suffix in roles) + 1, unsaved)
+
+
+def role_of_own_weight(roles: Container[str]) -> str | None:
+    """What a module's own ".weight" is among parts of these roles; None where it is no part of an adapter."""
+    for kind in KINDS.values():
+        if OWN_WEIGHT in kind.parts and any(kind.role(other) in roles for other in kind.parts if other != OWN_WEIGHT):
+            return kind.role(OWN_WEIGHT)
+    return None
+
+
+def parse(name: str, known: Grammar | None = None) -> Part | None:
+    """A tensor's name taken apart; None for a name that no rule knows. `known` is `grammar()`, asked for once.
 
     "lora_te_x_q_proj.lora_up.weight" -> Part("lora_te_x_q_proj", "up", "kohya")
     """
-    pieces = name.rsplit(".", _LONGEST)
+    known = known or grammar()
+    pieces = name.rsplit(".", known.longest)
     for start in range(1, len(pieces)):
-        if found := _SUFFIXES.get(".".join(pieces[start:])):
+        if role := known.roles.get(".".join(pieces[start:])):
             module = ".".join(pieces[:start])
-            return Part(module, found[0], _dialect(module, found[1])) if module else None
-    for pattern, kind in _KINDS:
+            return Part(module, role[0], _dialect(module, role[1])) if module else None
+    for pattern, kind in _UNREAD:
         if (found := pattern.search(name)) and found.start():
-            return Part(name[:found.start()], kind=kind)
+            return Part(name[: found.start()], kind=kind)
     for pattern, dialect in ((_NUMBERED, "cloneofsimo"), (_XLABS, "xlabs"), (_PROCESSOR, "diffusers")):
         if found := pattern.match(name):
             return Part(found[1], UP if found[2] == "up" else DOWN, dialect)
-    return _unsaved(name)
+    return _unsaved(name, known)
 
 
-def _unsaved(name: str) -> Part | None:
-    found = _UNSAVED.match(name)
+def _unsaved(name: str, known: Grammar) -> Part | None:
+    found = known.unsaved.match(name)
     if found is None:
         return None
     if found[2] in ("lora_A", "lora_B") and found[3].isdecimal():
         return Part(found[1], kind="DyLoRA")
-    known = _SUFFIXES.get(found[2] + (found[4] or ""))
-    return known and Part(found[1], known[0], "peft" if known[1] else "", adapter=found[3])
+    role = known.roles.get(found[2] + (found[4] or ""))
+    return role and Part(found[1], role[0], "peft" if role[1] else "", adapter=found[3])
 
 
 def _dialect(module: str, dialect: str) -> str:

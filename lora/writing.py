@@ -1,7 +1,6 @@
 """Adapters to the tensors and the header of a file: each dialect's suffixes, and which kinds it can say."""
 
 import json
-import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -9,11 +8,9 @@ import torch
 from torch import Tensor
 
 from .adapter_config import describe
-from .adapters import Adapter, Difference, LoRA, LoRAError, Replacement
-from .hadamard import LoHa
-from .kronecker import LoKr
-from .magnitude import IA3, DoRA, GLoRA
-from .orthogonal import OFT, InputOFT
+from .adapters import Adapter, LoRA, LoRAError
+from .kinds import row_of
+from .magnitude import DoRA
 
 STORED, FOLDED, DESCRIBED = "an .alpha beside each", "multiplied into up", "in the header's adapter_config"
 
@@ -36,17 +33,6 @@ _DIALECTS = {
     "bfl": _Dialect(".lora_A.weight", ".lora_B.weight", FOLDED),
     "cloneofsimo": _Dialect(":down", ":up", FOLDED),
 }
-_FIELDS = {  # where a kind's tensors go: field: suffix
-    LoHa: {"a1": ".hada_w1_a", "b1": ".hada_w1_b", "a2": ".hada_w2_a", "b2": ".hada_w2_b", "t1": ".hada_t1",
-           "t2": ".hada_t2"},
-    LoKr: {name: f".lokr_{name}" for name in ("w1", "w1_a", "w1_b", "w2", "w2_a", "w2_b", "t2")},
-    GLoRA: {name: f".{name}.weight" for name in ("a1", "a2", "b1", "b2")},
-    OFT: {"blocks": ".oft_blocks", "rescale": ".rescale"},
-    InputOFT: {"angles": ".oft_R.weight"},
-    IA3: {"factors": ".weight"},
-    Replacement: {"value": ".set_weight"},
-}
-_ALGORITHMS = {LoHa: "loha", LoKr: "lokr", GLoRA: "glora", OFT: "diag-oft", IA3: "ia3", Difference: "full"}
 
 
 def write(adapters: Mapping[str, Adapter], dialect: str,
@@ -106,41 +92,21 @@ def _put_plain(name: str, adapter: Adapter, dialect: str) -> dict[str, Tensor]:
 
 def _put_kohya(name: str, adapter: Adapter) -> dict[str, Tensor]:
     """LyCORIS' suffixes, which everyone with .alpha uses. A bias has its module's name."""
-    if isinstance(adapter, Difference):
-        module = name.removesuffix(".bias")
-        first = "norm" if adapter.kind == "norm difference" else "diff"
-        suffix = ({"norm": ".b_norm", "diff": ".diff_b"} if module != name else {"norm": ".w_norm", "diff": ".diff"})
-        return {module + suffix[first]: adapter.value}
     if isinstance(adapter, DoRA):
         end = ".lora_magnitude_vector" if adapter.always_rows else ".dora_scale"
         return _put_kohya(name, adapter.inner) | {name + end: adapter.magnitude}
-    if isinstance(adapter, LoRA):
-        style, parts = _DIALECTS["kohya"], {}
-        parts = {name + style.down: adapter.down, name + style.up: adapter.up}
-        if adapter.mid is not None:
-            parts[name + ".lora_mid.weight"] = adapter.mid
-    else:
-        parts = {name + suffix: part for own, suffix in _FIELDS[type(adapter)].items()
-                 if (part := getattr(adapter, own)) is not None}
-    if adapter.rank or isinstance(adapter, OFT | LoKr):
-        parts[name + ".alpha"] = _alpha_tensor(adapter.alpha)
-    return parts | _marks(name, adapter)
-
-
-def _marks(name: str, adapter: Adapter) -> dict[str, Tensor]:
-    """What else tells a kind apart; LoRAError for what no suffix can tell."""
-    if isinstance(adapter, IA3):
-        if adapter.with_bias:
-            raise LoRAError(f"{name} is PEFT's (IA)^3, which scales the bias too: kohya files cannot say that")
-        return {name + ".on_input": torch.tensor(int(adapter.on_input))}
-    if isinstance(adapter, InputOFT):
-        scaled = adapter.size > 1 and adapter.divisor == 2 * math.sqrt(adapter.size - 1)
-        if adapter.terms != 5 or not adapter.reverse_convolutions or not (scaled or adapter.divisor == 1):
-            raise LoRAError(f"{name} is PEFT's OFT, whose way to turn a weight kohya files cannot say")
-        return {name + ".oft_R.scaled_oft": torch.tensor(1.0)} if scaled else {}
-    if isinstance(adapter, Replacement) and name.endswith(".bias"):
-        raise LoRAError(f"{name} replaces a bias, which kohya files cannot say")
-    return {}
+    row = row_of(adapter)
+    if row is None:
+        raise LoRAError(f"{name} is {adapter.kind} in a form that no file can say")
+    module = name.removesuffix(".bias")
+    if row.bias and module != name:
+        return {f"{module}.{row.bias}": getattr(adapter, next(iter(row.parts.values())))}
+    parts = {f"{name}.{suffix}": part for suffix, own in row.parts.items()
+             if isinstance(part := getattr(adapter, own), Tensor)}  # fmt: skip
+    if row.has_alpha:
+        parts[f"{name}.alpha"] = _alpha_tensor(adapter.alpha)
+    marks = {} if row.marks is None else row.marks(name, adapter)
+    return parts | {f"{name}.{suffix}": part for suffix, part in marks.items()}
 
 
 def _scaled_up(adapter: LoRA) -> Tensor:
@@ -164,7 +130,8 @@ def _kohya_header(adapters: Mapping[str, Adapter]) -> dict[str, str]:
     header = {"ss_network_module": "lycoris.kohya" if lycoris else "networks.lora",
               "ss_network_dim": str(ranks.pop()) if len(ranks) == 1 else "Dynamic",
               "ss_network_alpha": str(alphas.pop()) if len(alphas) == 1 else "Dynamic"}
-    algorithm = next((_ALGORITHMS[kind] for kind in kinds if kind in _ALGORITHMS), "locon")
+    rows = (row_of(a.inner if isinstance(a, DoRA) else a) for a in adapters.values())
+    algorithm = next((row.algorithm for row in rows if row and row.algorithm), "locon")
     more = {"use_tucker": "True"} if algorithm == "locon" else {}
     return header | ({"ss_network_args": json.dumps({"algo": algorithm, **more})} if lycoris else {})
 
