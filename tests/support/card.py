@@ -19,7 +19,7 @@ import weakref
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import patch
@@ -265,7 +265,7 @@ class _Renamed(TorchFunctionMode):
         return isinstance(argument, (str, torch.device)) and argument in self.names
 
 
-@lru_cache(maxsize=None)
+@cache
 def _is_ours(filename: str) -> bool:
     path = Path(filename)
     return path.is_relative_to(ROOT) and not {"support", ".venv"} & set(path.parts)
@@ -338,6 +338,7 @@ def card(kind: str = "cuda", *, free_bytes: int = 22 << 30, float64: bool | None
             properties = SimpleNamespace(has_fp64=mode.float64, total_memory=free_bytes + (2 << 30))
             stack.enter_context(patch.object(torch.xpu, "get_device_properties", lambda device=None: properties))
         stack.enter_context(patch.object(_Card, "running", mode))
+        stack.enter_context(torch.backends.cudnn.flags(enabled=False))  # its kernels have no namesakes on the CPU
         stack.enter_context(torch.autograd.set_multithreading_enabled(False))  # there is no thread for this card
         torch.__future__.set_overwrite_module_params_on_conversion(True)
         stack.callback(torch.__future__.set_overwrite_module_params_on_conversion, overwrites)
