@@ -16,6 +16,14 @@ _spec.loader.exec_module(_checkout)
 _checkout.bind()
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """CVL_TEST_DEVICE is looked at first: one that is not there ends the run with one sentence."""
+    try:
+        from .support import device  # noqa: F401  here: it needs the pack under its name
+    except ValueError as error:
+        pytest.exit(str(error), returncode=4)
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real weights, LoRAs and photographs beside the project; the test skips where it is absent."""

@@ -14,11 +14,12 @@ asked for by the CPU, sizes that depend on numbers, and copies that nobody calle
 card's speed, rounding or missing kernels, and cannot go backwards (torch's engine wants a driver for that).
 """
 
-import traceback
+import sys
 import weakref
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import patch
@@ -35,6 +36,7 @@ _COPIES = frozenset({"_to_copy", "copy_", "_copy_from"})
 _INDEXED = frozenset({"index", "index_put", "index_put_", "_index_put_impl_", "_unsafe_index"})  # take CPU indices too
 _SIZED_BY_NUMBERS = frozenset({"nonzero", "masked_select", "unique_dim", "_unique2", "unique_consecutive", "bincount"})
 _RESHAPING = frozenset({"resize_", "set_", "t_", "transpose_", "squeeze_", "unsqueeze_"})
+_BELOW = torch.device("cuda", 0)
 _WITHOUT_FLOAT64 = frozenset({"mps", "xpu", "privateuseone"})  # of Intel's cards, Arc
 
 
@@ -64,17 +66,23 @@ class Cost:
 
 
 class OnCard(torch.Tensor):
-    """A tensor of the card; `held` has its numbers."""
+    """A tensor of the card; `held` has its numbers. Below Python it is CUDA's, the one device that torch can be told
+    not to ask a driver for.
+    """
 
     @staticmethod
     def __new__(cls, held: torch.Tensor, device: torch.device):
         return torch.Tensor._make_wrapper_subclass(
             cls, held.size(), strides=held.stride(), storage_offset=held.storage_offset(), dtype=held.dtype,
-            layout=held.layout, device=device,
+            layout=held.layout, device=_BELOW,
         )  # fmt: skip
 
     def __init__(self, held: torch.Tensor, device: torch.device):
-        self.held = held
+        self.held, self.shown = held, device
+
+    @property
+    def device(self) -> torch.device:
+        return self.shown
 
     def __repr__(self, *, tensor_contents=None) -> str:
         return f"OnCard({self.held!r}, device={self.device})"
@@ -181,10 +189,12 @@ class _Card(TorchDispatchMode):
 
     def _device_of_result(self, name: str, args, kwargs, there) -> torch.device:
         if name == "copy_":
-            return args[0].device
-        if kwargs.get("device") is not None:
-            return self.device if torch.device(kwargs["device"]).type == self.device.type else torch.device("cpu")
-        return self.device if there else torch.device("cpu")
+            on_card = isinstance(args[0], OnCard)
+        elif kwargs.get("device") is not None:
+            on_card = torch.device(kwargs["device"]).type == _BELOW.type
+        else:
+            on_card = bool(there)
+        return self.device if on_card else torch.device("cpu")
 
     def _check_numbers(self, name: str, args, kwargs, device: torch.device) -> None:
         generator = next((leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Generator)), None)
@@ -204,7 +214,7 @@ class _Card(TorchDispatchMode):
     def _count_wait(self, name: str, args, kwargs, device: torch.device, card_in: bool) -> None:
         if name in _COPIES:
             source = args[1] if name == "copy_" else args[0]
-            if source.device.type == device.type:
+            if isinstance(source, OnCard) == (device.type != "cpu"):
                 return
             self._moved(source)
             if not (args[2] if len(args) > 2 else kwargs.get("non_blocking", False)):
@@ -230,28 +240,35 @@ class _Card(TorchDispatchMode):
         self.cost.moved_bytes += tensor.numel() * tensor.element_size()
 
     def _wait(self, what: str) -> None:
-        for frame in reversed(traceback.extract_stack(limit=60)):
-            path = Path(frame.filename)
-            if path.is_relative_to(ROOT) and "support" not in path.parts and ".venv" not in path.parts:
-                self.cost.waits.append(f"{path.relative_to(ROOT).as_posix()}:{frame.lineno} {what}")
-                return
-        self.cost.waits.append(f"elsewhere {what}")
+        frame = sys._getframe(1)
+        while frame is not None and not _is_ours(frame.f_code.co_filename):
+            frame = frame.f_back
+        place = (
+            f"{Path(frame.f_code.co_filename).relative_to(ROOT).as_posix()}:{frame.f_lineno}" if frame else "elsewhere"
+        )
+        self.cost.waits.append(f"{place} {what}")
 
 
-class _Numbered(TorchFunctionMode):
-    """The device "mps" becomes "mps:0": without a number torch asks the driver for one."""
+class _Renamed(TorchFunctionMode):
+    """Whoever asks torch for "mps" gets the card that is CUDA's below Python."""
 
     def __init__(self, device: torch.device):
         super().__init__()
-        self.device, self.bare = device, (device.type, torch.device(device.type))
+        self.names = (device.type, str(device), torch.device(device.type), device)
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
-        numbered = [self.device if self._is_bare(argument) else argument for argument in args]
-        named = {name: self.device if self._is_bare(value) else value for name, value in (kwargs or {}).items()}
-        return func(*numbered, **named)
+        placed = [_BELOW if self._is_meant(argument) else argument for argument in args]
+        named = {name: _BELOW if self._is_meant(value) else value for name, value in (kwargs or {}).items()}
+        return func(*placed, **named)
 
-    def _is_bare(self, argument) -> bool:
-        return isinstance(argument, (str, torch.device)) and argument in self.bare
+    def _is_meant(self, argument) -> bool:
+        return isinstance(argument, (str, torch.device)) and argument in self.names
+
+
+@cache
+def _is_ours(filename: str) -> bool:
+    path = Path(filename)
+    return path.is_relative_to(ROOT) and not {"support", ".venv"} & set(path.parts)
 
 
 class _Stream:
@@ -316,11 +333,12 @@ def card(kind: str = "cuda", *, free_bytes: int = 22 << 30, float64: bool | None
             answers = _cuda_that_answers(free_bytes, cost, lambda: mode._wait("synchronize"))
             stack.enter_context(patch.multiple(torch.cuda, **answers))
         else:
-            stack.enter_context(_Numbered(mode.device))
+            stack.enter_context(_Renamed(mode.device))
         if kind == "xpu":
             properties = SimpleNamespace(has_fp64=mode.float64, total_memory=free_bytes + (2 << 30))
             stack.enter_context(patch.object(torch.xpu, "get_device_properties", lambda device=None: properties))
         stack.enter_context(patch.object(_Card, "running", mode))
+        stack.enter_context(torch.backends.cudnn.flags(enabled=False))  # its kernels have no namesakes on the CPU
         stack.enter_context(torch.autograd.set_multithreading_enabled(False))  # there is no thread for this card
         torch.__future__.set_overwrite_module_params_on_conversion(True)
         stack.callback(torch.__future__.set_overwrite_module_params_on_conversion, overwrites)

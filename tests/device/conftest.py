@@ -1,0 +1,28 @@
+"""The standalone host with models of the test's own, and what is kept between prompts forgotten before each test."""
+
+import pytest
+
+from clip_vae_lora.nodes import NODE_CLASS_MAPPINGS
+from clip_vae_lora.nodes.host import standalone
+
+from ..nodes.conftest import FOLDERS
+from .calls import Calls, write_files
+
+
+@pytest.fixture
+def calls(tmp_path):
+    """`calls(node, n)`; see `calls.Calls`."""
+    for folder in FOLDERS:
+        (tmp_path / "models" / folder).mkdir(parents=True)
+    place = standalone._place
+    before = place.models, place.temp, place.on_step, place.output, place.inputs
+    standalone.set_place(
+        models=tmp_path / "models",
+        temp=tmp_path / "temp",
+        on_step=lambda done, total: None,
+        output=tmp_path / "output",
+        inputs=[tmp_path / "input"],
+    )
+    write_files(tmp_path / "models", tmp_path / "input")
+    yield Calls(lambda name: NODE_CLASS_MAPPINGS[name](), tmp_path / "input")
+    place.models, place.temp, place.on_step, place.output, place.inputs = before
