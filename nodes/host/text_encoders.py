@@ -35,13 +35,20 @@ def as_dtype(name: str) -> torch.dtype | None:
 
 def load_as(network: nn.Module, state: Mapping[str, Tensor], dtype: torch.dtype | None, *, strict: bool = True):
     """Load a state dict into a network made in `dtype` (None: torch's own); every tensor ends in the type that the
-    network has for it. Layers that have no weight yet (ComfyUI's, under Dynamic VRAM: comfy/ops.py
-    `_lazy_load_from_state_dict`) would keep the file's types, so what they get is cast before. -> missing, unexpected
+    network has for it. Layers that load in their own way (ComfyUI's, which under Dynamic VRAM have no weight before:
+    comfy/ops.py `_lazy_load_from_state_dict`) may keep the file's types, so what they get is cast before.
+
+    -> what was missing and what was unexpected, as `load_state_dict`
     """
     dtype = dtype or torch.get_default_dtype()
-    there = {name for name, tensor in network.state_dict().items() if not tensor.is_meta}
-    cast = {name: tensor if name in there else tensor.to(dtype) for name, tensor in state.items()}
-    return network.load_state_dict(cast, strict=strict)
+    there = dict(network.named_modules())
+    usual = nn.Module._load_from_state_dict
+
+    def cast(name: str, tensor: Tensor) -> Tensor:
+        layer = there.get(name.rpartition(".")[0])
+        return tensor if layer is None or type(layer)._load_from_state_dict is usual else tensor.to(dtype)
+
+    return network.load_state_dict({name: cast(name, tensor) for name, tensor in state.items()}, strict=strict)
 
 
 class Tower(nn.Module):

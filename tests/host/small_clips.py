@@ -10,8 +10,10 @@ OPTIONS = {"clip_l_model_config": LAYERS, "clip_g_model_config": LAYERS, "clip_h
            "t5xxl_model_config": T5}  # fmt: skip
 
 
-def stock_clip(family: str):
-    """sd1, sd2, sdxl, sd3, flux, or t5 alone (SD3's with nothing else in it)."""
+def stock_clip(family: str, state: dict | None = None):
+    """sd1, sd2, sdxl, sd3, flux, or t5 alone (SD3's with nothing else in it). `state`: loaded instead of random weights
+    (under Dynamic VRAM there are none to fill before).
+    """
     import comfy.sd
     import comfy.text_encoders.flux as flux
     import comfy.text_encoders.sd2_clip as sd2
@@ -32,6 +34,9 @@ def stock_clip(family: str):
         embedding_directory=folder_paths.get_folder_paths("embeddings"),
         model_options={"dtype": torch.float32, **OPTIONS},
     )
+    if state is not None:
+        clip.load_sd(state)
+        return clip
     generator = torch.Generator().manual_seed(7)
     for name, parameter in clip.cond_stage_model.named_parameters():
         if parameter.ndim == 0:
