@@ -5,7 +5,8 @@ Names of the modules are Hugging Face's (`self_attn.q_proj`, `mlp.fc1`, ...), be
 them. Source of the arithmetic: openai/CLIP clip/model.py `ResidualAttentionBlock`.
 
 `operations` is a namespace with Linear, LayerNorm, Embedding and Conv2d: `torch.nn`, or a host's layers that cast
-their weights to the input's type at use. Weights are therefore only ever used through the `forward` of their layer.
+their weights to the input's type at use (its Embedding, whose input are numbers, to the `out_dtype` it is called
+with). Weights are therefore only ever used through the `forward` of their layer.
 """
 
 from types import ModuleType, SimpleNamespace
@@ -50,6 +51,21 @@ def activation_dtype(layer: nn.Module) -> torch.dtype:
     weights to their input's type (a host's layers), the weights' own type with plain `torch.nn`, which cannot mix them.
     """
     return layer.weight.dtype if type(layer) in (nn.LayerNorm, nn.Conv2d) else torch.float32
+
+
+def looked_up(table: nn.Module, ids: Tensor, dtype: torch.dtype) -> Tensor:
+    """Rows of an embedding table as `dtype`, looked up where `ids` are.
+
+    No table of one-byte floats is indexed as such: not every build of torch for CUDA can. A host's layer is told the
+    type and casts first; of plain `torch.nn` the same bytes are looked up as integers, which all devices index.
+
+    [...] ids -> [..., C]
+    """
+    if type(table).forward is not nn.Embedding.forward:  # a host's layer
+        return table(ids, out_dtype=dtype).to(dtype)
+    if table.weight.dtype.itemsize > 1:
+        return table(ids).to(dtype)
+    return F.embedding(ids, table.weight.view(torch.uint8)).view(table.weight.dtype).to(dtype)
 
 
 def causal_attention(q: Tensor, k: Tensor, v: Tensor, seen: Tensor | None = None) -> Tensor:

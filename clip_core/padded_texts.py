@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .device import sent
+from .layers import looked_up
 from .text import END
 
 TOKENS_AT_ONCE = 1 << 18  # at most, however much memory there is: until a pass can be called off
@@ -48,12 +49,13 @@ def padded_features(
     rows: Sequence[Sequence[int]],
     *,
     device: torch.device,
+    looking: torch.device,
     dtype: torch.dtype,
     tokens: int,
     on_step: Callable[[int], None],
 ) -> Tensor:
     """The projected states at the end tokens of N rows of ids. All ids are sent at once and all features come back at
-    once; `on_step(rows queued)` is told in between, and may raise to stop.
+    once; `on_step(rows queued)` is told in between, and may raise to stop. Tokens are looked up on `looking`.
 
     -> float32 [N, E] on the CPU, of any length
     """
@@ -63,27 +65,28 @@ def padded_features(
               for first, last in passes]  # fmt: skip
     ends = [len(rows[number]) - 1 for number in order]
     sizes = [len(some) * len(some[0]) for some in filled]
-    numbers = [*chain.from_iterable(chain.from_iterable(filled)), *ends]
-    *ids, ends = sent(torch.tensor(numbers, dtype=torch.int64, device="cpu"), device).split([*sizes, len(ends)])
+    numbers = torch.tensor([*chain.from_iterable(chain.from_iterable(filled)), *ends], dtype=torch.int64, device="cpu")
+    *ids, ends = (there := sent(numbers, device)).split([*sizes, len(ends)])
+    looked = ids if looking == there.device else numbers.to(looking).split([*sizes, len(ends)])
     features = []
-    for (first, last), some in zip(passes, ids):
-        features.append(projection(_at_ends(network, some.view(last - first, -1), ends[first:last], dtype)))
+    for (first, last), some in zip(passes, looked):
+        x = looked_up(network.embeddings.token_embedding, some.view(last - first, -1), dtype).to(there.device)
+        features.append(projection(_at_ends(network, x, ends[first:last])))
         on_step(last)
     found = torch.cat(features) if len(features) > 1 else features[0]
     back = torch.tensor(order, dtype=torch.int64, device="cpu").argsort()
     return found.cpu().float()[back]
 
 
-def _at_ends(network: nn.Module, ids: Tensor, ends: Tensor, dtype: torch.dtype) -> Tensor:
-    """The last block's states at the end tokens, with the final norm. [N, T], [N] -> [N, C]"""
+def _at_ends(network: nn.Module, x: Tensor, ends: Tensor) -> Tensor:
+    """The last block's states at the end tokens, with the final norm. Embeddings [N, T, C], [N] -> [N, C]"""
     *blocks, last = network.encoder.layers
-    places = torch.arange(ids.shape[1], device=ids.device)
-    x = network.embeddings.token_embedding(ids).to(dtype)
-    x = x + network.embeddings.position_embedding(places).to(dtype)  # [N, T, C]
+    places = torch.arange(x.shape[1], device=x.device)
+    x = x + looked_up(network.embeddings.position_embedding, places, x.dtype)  # [N, T, C]
     for block in blocks:
         x = x + _attention(block.self_attn, block.layer_norm1(x))
         x = x + block.mlp(block.layer_norm2(x))
-    rows = torch.arange(len(ids), device=ids.device)
+    rows = torch.arange(len(x), device=x.device)
     allowed = (places <= ends[:, None])[:, None, None]  # [N, 1, 1, T]
     x = x[rows, ends] + _attention_at(last.self_attn, last.layer_norm1(x), (rows, ends), allowed)  # [N, C]
     x = x + last.mlp(last.layer_norm2(x))

@@ -8,6 +8,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from .resnet import BatchNorm
+
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 EXACT = "fp32"
 
@@ -27,14 +29,15 @@ def as_precision(name: str) -> torch.dtype:
 
 def in_precision(network: Network, norm: nn.Module, dtype: torch.dtype) -> Network:
     """The network, ready for activations of this type. Plain layers cannot mix types, so where `norm`, one of them, is
-    plain and of another type a copy with all weights in this type is made; layers that cast their weights at use stay.
+    plain and of another type a copy with its weights in this type is made; layers that cast their weights at use stay.
     """
     if type(norm) is not nn.LayerNorm or norm.weight.dtype == dtype:
         return network
+    stays = {id(tensor): tensor for part in network.modules() if isinstance(part, BatchNorm)  # float32 in any case
+             for tensor in (*part.parameters(), *part.buffers())}  # fmt: skip
     converted = {id(weight): nn.Parameter(weight.detach().to(dtype), requires_grad=False)
                  for weight in network.parameters()}  # fmt: skip
-    converted |= {id(buffer): buffer.to(dtype) for buffer in network.buffers() if buffer.is_floating_point()}
-    return copy.deepcopy(network, converted)
+    return copy.deepcopy(network, converted | stays)
 
 
 def most_change(some: Tensor, exact: Tensor) -> float:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from .device import budget_bytes
 from .kept import Kept, bytes_of, copied
-from .layers import activation_dtype
+from .layers import activation_dtype, looked_up
 from .model import CLIP
 from .padded_texts import TOKENS_AT_ONCE, padded_features, token_bytes
 from .shared_prefixes import Group, Tree, batches, plan
@@ -42,6 +42,7 @@ def text_features(
     texts: Sequence[str],
     *,
     device: torch.device | str | None = None,
+    looking: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
     free_bytes: int | None = None,
     padded: bool | None = None,
@@ -49,9 +50,10 @@ def text_features(
 ) -> TextFeatures:
     """The features of N texts, in their order. Equal texts are encoded once.
 
-    `device` None: where the weights are. `dtype` of the activations: None for what the layers want, another one only
-    for layers that cast their weights. `free_bytes` of the device bound a pass; None: as the device says. `padded`
-    chooses between the two ways to the same features; None: the quicker one on this device.
+    `device` computes (None: the projection's), tokens are looked up on `looking` (None: where their table lies).
+    `dtype` of the activations: None for what the layers want, another one only for layers that cast their weights.
+    `free_bytes` of the device bound a pass; None: as the device says. `padded` chooses between the two ways to the same
+    features; None: the quicker one on this device.
 
     Raises:
         ValueError: there are no texts.
@@ -60,6 +62,7 @@ def text_features(
         raise ValueError("there are no texts to encode; give at least one")
     network, context = model.text_model, model.text_model.embeddings.position_embedding.weight.shape[0]
     device = torch.device(device or next(model.text_projection.parameters()).device)
+    looking = torch.device(looking or network.embeddings.token_embedding.weight.device)
     dtype = dtype or activation_dtype(network.final_layer_norm)
     rows, cut = token_rows(tokenizer, texts, context)
     different = sorted(set(rows))
@@ -73,11 +76,10 @@ def text_features(
         if device.type != "cpu" if padded is None else padded:
             each = token_bytes(network.embeddings.position_embedding.weight.shape[1], dtype)
             most = max(1, min(TOKENS_AT_ONCE, budget_bytes(device, free_bytes) // each))
-            found = padded_features(
-                network, model.text_projection, different, device=device, dtype=dtype, tokens=most, on_step=told
-            )
+            placed = {"device": device, "looking": looking, "dtype": dtype}
+            found = padded_features(network, model.text_projection, different, tokens=most, on_step=told, **placed)
         else:
-            found = _by_trees(model, different, device, dtype, told)
+            found = _by_trees(model, different, (device, looking), dtype, told)
         features = F.normalize(found, dim=-1)[[place[row] for row in rows]]
     return TextFeatures(features, cut)
 
@@ -100,26 +102,31 @@ def token_rows(
 def _by_trees(
     model: CLIP | CLIPText,
     rows: Sequence[tuple[int, ...]],
-    device: torch.device,
+    devices: tuple[torch.device, torch.device],
     dtype: torch.dtype,
     told: Callable[[int], None],
 ) -> Tensor:
-    """Different rows, sorted, a tree of them at a time. -> [rows, E] float32 on the CPU"""
+    """Different rows, sorted, a tree of them at a time; `devices` compute and look tokens up.
+
+    -> [rows, E] float32 on the CPU
+    """
     found = []
     for first, last in batches(rows, NODES_AT_ONCE):
-        found.append(_encoded(model, plan(rows[first:last]), device, dtype))
+        found.append(_encoded(model, plan(rows[first:last]), *devices, dtype))
         told(last)
     return torch.cat(found)
 
 
-def _encoded(model: CLIP | CLIPText, tree: Tree, device: torch.device, dtype: torch.dtype) -> Tensor:
+def _encoded(
+    model: CLIP | CLIPText, tree: Tree, device: torch.device, looking: torch.device, dtype: torch.dtype
+) -> Tensor:
     """-> [texts, E] float32 on the CPU"""
     network = model.text_model
     *blocks, last = network.encoder.layers
     tokens, places, ends = (torch.tensor(numbers, device=device) for numbers in (tree.tokens, tree.places, tree.ends))
     looks = [_look(group.first, group.texts, group.new, group, device) for group in tree.groups]
-    x = network.embeddings.token_embedding(tokens).to(dtype)
-    x = x + network.embeddings.position_embedding(places).to(dtype)  # [nodes, C]
+    x = looked_up(network.embeddings.token_embedding, tokens.to(looking), dtype).to(device)
+    x = x + looked_up(network.embeddings.position_embedding, places, dtype)  # [nodes, C]
     for block in blocks:
         x = x + _attention(block.self_attn, block.layer_norm1(x), looks)
         x = x + _perceptron(block.mlp, block.layer_norm2(x))
