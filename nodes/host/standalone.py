@@ -46,8 +46,9 @@ __all__ = [
     "absent", "clip_network", "clip_vision", "data_names", "data_path", "data_places", "decode_latent", "device_of",
     "encode_image", "encode_plainly", "encode_prompt", "folder_names", "folder_path", "image_encoder",
     "image_features", "latent_channels", "logit_scale", "make_clip", "make_clip_model", "make_vae",
-    "model_fingerprint", "model_key", "norms", "output_entry", "output_path", "patched", "pixels_per_cell", "posterior", "progress", "save_preview",
-    "saves_workflow", "set_place", "text_encoders", "text_features", "text_owner", "vision_output", "weights",
+    "model_fingerprint", "model_key", "norms", "output_entry", "output_path", "patched", "pixels_per_cell",
+    "posterior", "progress", "save_preview", "saves_workflow", "set_place", "text_encoders", "text_features",
+    "text_owner", "vision_output", "weights",
 ]  # fmt: skip
 
 MODEL_FILES = {".safetensors", ".sft", ".ckpt", ".pt", ".pth", ".bin"}
