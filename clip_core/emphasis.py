@@ -72,13 +72,13 @@ def emphases(chunks: Sequence[Chunk]) -> Tensor:
 
 def from_empty(hidden: Tensor, empty: Tensor, emphasis: Tensor) -> tuple[Tensor, tuple[str, ...]]:
     """z0_j + w (z_j - z0_j). Source: ComfyUI comfy/sd1_clip.py `encode_token_weights`, whose bits these are."""
-    weight = emphasis.to(hidden)
+    weight = _beside(emphasis, hidden)
     return torch.where(weight == 1, hidden, (hidden - empty) * weight + empty), ()
 
 
 def scaled(hidden: Tensor, empty: None, emphasis: Tensor) -> tuple[Tensor, tuple[str, ...]]:
     """w z_j. Source: AUTOMATIC1111's `EmphasisOriginalNoNorm`."""
-    return hidden * emphasis.to(hidden), ()
+    return hidden * _beside(emphasis, hidden), ()
 
 
 def mean_restored(hidden: Tensor, empty: None, emphasis: Tensor) -> tuple[Tensor, tuple[str, ...]]:
@@ -90,23 +90,26 @@ def mean_restored(hidden: Tensor, empty: None, emphasis: Tensor) -> tuple[Tensor
     with a sentence about it. Where the weighted mean is nothing but rounding, the chunk is left as weighted, and that
     is said too.
     """
-    weighted, notes = hidden * emphasis.to(hidden), []
-    for number in (emphasis != 1).flatten(1).any(1).nonzero().flatten().tolist():
-        chunk = weighted[number].to("cpu", torch.float64)
-        before, after = hidden[number].to("cpu", torch.float64).mean().item(), chunk.mean().item()
+    weighted, notes, factors = hidden * _beside(emphasis, hidden), [], {}
+    changed = (emphasis != 1).flatten(1).any(1).nonzero().flatten().tolist()  # emphases are on the CPU: nobody waits
+    pairs = torch.stack((hidden, weighted), 1).cpu() if changed else ()  # [N, 2, T, C], all of it in one move
+    for number in changed:
+        before, chunk = pairs[number].double()  # only here: some devices have no float64
+        after = chunk.mean().item()
         if abs(after) <= _ROUNDING * chunk.abs().mean().item():
             notes.append(
                 f"chunk {number + 1}: its weights bring the mean of its encoding to 0, so A1111's restoring of the "
                 "mean has no factor to go by and is left out for it"
             )
             continue
-        factor = before / after
-        weighted[number] *= factor
+        factor = factors[number] = before.mean().item() / after
         if not 0.25 < factor < 4:
             notes.append(
                 f"chunk {number + 1}: A1111's restoring of the mean multiplies it by {factor:.3g}, because its weights "
                 "bring the mean of its encoding near 0 or turn its sign; weights nearer to 1 avoid that"
             )
+    for number, factor in factors.items():
+        weighted[number] *= factor
     return weighted, tuple(notes)
 
 
@@ -118,7 +121,7 @@ def perpendicular(hidden: Tensor, empty: Tensor, emphasis: Tensor) -> tuple[Tens
     There is a jump of about p just above 1, which is the reference's. Source: asagi4/comfyui-prompt-control
     adv_encode.py `perp_weight` (commit b24d93b). A z_j of length 0 stays, where the reference mends a NaN with 0.
     """
-    weight = emphasis.to(hidden)
+    weight = _beside(emphasis, hidden)
     length = hidden.square().sum(-1, keepdim=True)  # [N, T, 1]
     along = (empty * hidden).sum(-1, keepdim=True) / length.masked_fill(length == 0, 1) * hidden
     moved = torch.where(weight.abs() > 1, hidden + weight * along, hidden - (1 - weight) * along)
@@ -136,6 +139,11 @@ STYLES: dict[str, Style] = {
     "down_weight": Style(divided),
     "perp": Style(at_places=perpendicular, from_empty=True),
 }
+
+
+def _beside(emphasis: Tensor, hidden: Tensor) -> Tensor:
+    """Emphases as numbers like these. They are rounded where they are: the other device may have no float64."""
+    return emphasis.to(hidden.dtype).to(hidden.device)
 
 
 def _changed(chunks: Sequence[Chunk], emphasis: Callable) -> list[Chunk]:

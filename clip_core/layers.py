@@ -108,7 +108,7 @@ class Attention(nn.Module):
         return self.out_proj(mixed.transpose(1, 2).flatten(2))
 
     def _by_head(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return x.view(*x.shape[:-1], self.heads, -1).transpose(1, 2)
 
     def _allowed(self, seen: Tensor) -> Tensor:
         """Which keys each place may look at. [B, T] bool -> [B, 1, 1 or T, T] bool"""

@@ -139,8 +139,10 @@ def _masked(tokens: Sequence[Token], places: Sequence[int]) -> list[Token]:
 
 
 def _above_one(chunk: Chunk, places: Sequence[int]) -> Tensor:
-    """How far the emphases at these places are above 1, 0 elsewhere. -> [T, 1]"""
-    above = torch.zeros(len(chunk), 1, dtype=torch.float64)
+    """How far the emphases at these places are above 1, 0 elsewhere. -> [T, 1] float32 on the CPU, which every device
+    has; what it is multiplied with is float32 too.
+    """
+    above = torch.zeros(len(chunk), 1, dtype=torch.float64, device="cpu")
     for place in places:
         above[place] = max(chunk[place].emphasis - 1, 0)
-    return above
+    return above.float()  # too large a one becomes infinite here, and is refused with what it makes

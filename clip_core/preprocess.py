@@ -19,10 +19,12 @@ import torch
 from torch import Tensor
 
 from .config import RESIZES
+from .device import has_float64
 
 _BITS = 22  # of a coefficient behind the point
 _REACH = 2.0  # pixels to either side that the cubic looks at
 _SHARPNESS = -0.5  # Catmull-Rom
+Band = tuple[int, int, Tensor]  # of a line first, behind the last, and weights [band, last - first]
 _BAND = 32  # pixels made in one matrix product, of the part of the line that they are made of
 
 
@@ -37,8 +39,17 @@ def preprocess(
     """Make squares of pictures, and normalise each colour. `resize` "crop": scale the shorter side to `size_px` and cut
     out the centre; "squash": scale both sides to it, each by itself (open_clip's `resize_mode`).
 
-    `image` is rounded to 8 bits first, as it was in its file; alpha, if any, is left out.
-    [B, H, W, 3 or 4] in 0..1 -> float32 [B, 3, size_px, size_px]
+    [B, H, W, 3 or 4] in 0..1 -> float32 [B, 3, size_px, size_px] on the device of `image`; raises as `squares`
+    """
+    return normalise(squares(image, size_px, resize).to(image.device), mean, std)
+
+
+def squares(image: Tensor, size_px: int, resize: str = "crop") -> Tensor:
+    """The squares alone, before their colours are normalised: a quarter of the bytes to move.
+
+    `image` is rounded to 8 bits first, as it was in its file; alpha, if any, is left out. The sums need float64: a
+    picture on a device without it is taken to the CPU, so that its pixels are the very same.
+    [B, H, W, 3 or 4] in 0..1 -> uint8 [B, 3, size_px, size_px], on the CPU where the device has no float64
 
     Raises:
         ValueError: there are no pixels, or no colours, or no such `resize`.
@@ -51,13 +62,12 @@ def preprocess(
     if resize not in RESIZES:
         raise ValueError(f"resize is {resize!r}; it must be one of {', '.join(RESIZES)}")
     at_once = max(1, _pixels_at_once(image) // (image.shape[1] * image.shape[2]))
-    squares = torch.cat([square_of(eight_bit(some), size_px, resize) for some in image.split(at_once)])
-    return normalise(squares.to(image.device), mean, std)
+    return torch.cat([square_of(eight_bit(some), size_px, resize) for some in image.split(at_once)])
 
 
 def eight_bit(image: Tensor) -> Tensor:
     """[B, H, W, 3 or 4] in 0..1, clipped -> uint8 [B, 3, H, W]; on the CPU where the device has no float64"""
-    exact = (image.cpu() if image.device.type == "mps" else image)[..., :3]
+    exact = (image if has_float64(image.device) else image.cpu())[..., :3]
     found = torch.empty(exact.shape, dtype=torch.uint8, device=exact.device)
     rows = max(1, _pixels_at_once(exact) // (len(image) * image.shape[2]))
     for some, place in zip(exact.split(rows, 1), found.split(rows, 1)):
@@ -73,18 +83,30 @@ def square_of(picture: Tensor, size_px: int, resize: str = "crop") -> Tensor:
     """
     height, width = picture.shape[-2:]
     tall, wide = resized(height, width, size_px) if resize == "crop" else (size_px, size_px)
-    across = _bands(width, wide, crop_offset(wide, size_px), size_px)
-    down = _bands(height, tall, crop_offset(tall, size_px), size_px)
+    across, down = _on(
+        picture.device,
+        _bands(width, wide, crop_offset(wide, size_px), size_px),
+        _bands(height, tall, crop_offset(tall, size_px), size_px),
+    )
     top, bottom = down[0][0], down[-1][1]
     wide_lines = [  # [..., 3, h, n] each
-        _rounded(_doubles(picture[..., top:bottom, first:last]) @ rows.T.to(picture.device))
+        _rounded(_doubles(picture[..., top:bottom, first:last]) @ rows.T)
         for first, last, rows in across
     ]
     lines = torch.cat(wide_lines, -1)  # [..., 3, h, S]
     return torch.cat([
-        _rounded(rows.to(picture.device) @ _doubles(lines[..., first - top : last - top, :]))
+        _rounded(rows @ _doubles(lines[..., first - top : last - top, :]))
         for first, last, rows in down
     ], -2)  # fmt: skip
+
+
+def _on(device: torch.device, *directions: list[Band]) -> list[list[Band]]:
+    """Bands on this device, all of them in one move."""
+    if device.type == "cpu":
+        return list(directions)
+    numbers = [rows.numel() for bands in directions for _, _, rows in bands]
+    moved = iter(torch.cat([rows.flatten() for bands in directions for _, _, rows in bands]).to(device).split(numbers))
+    return [[(first, last, next(moved).view(rows.shape)) for first, last, rows in bands] for bands in directions]
 
 
 def _doubles(x: Tensor) -> Tensor:
@@ -92,9 +114,19 @@ def _doubles(x: Tensor) -> Tensor:
 
 
 def normalise(square: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """[B, 3, S, S] in 0..255, of any type -> float32 [B, 3, S, S], as ToTensor and Normalize make it"""
-    shift, scale = (torch.tensor(values, device=square.device)[:, None, None] for values in (mean, std))
-    return (square.float() / 255 - shift) / scale
+    """As ToTensor and Normalize make it. Divisors are filled in where they are used: a number from the CPU would be
+    multiplied by its rounded inverse on a card, and a tensor from there would have to be moved.
+
+    [B, 3, S, S] in 0..255, of any type -> float32 [B, 3, S, S]
+    """
+
+    def filled(value: float) -> Tensor:
+        return torch.full((), value, dtype=torch.float32, device=square.device)
+
+    pixels = square.float() / filled(255.0)
+    for colour, shift, scale in zip(pixels.unbind(-3), mean, std):
+        colour.sub_(filled(shift)).div_(filled(scale))
+    return pixels
 
 
 def resized(height: int, width: int, size_px: int) -> tuple[int, int]:
@@ -115,7 +147,7 @@ def _rounded(sums: Tensor) -> Tensor:
 
 
 @lru_cache(maxsize=16)
-def _bands(length: int, new: int, start: int, count: int) -> list[tuple[int, int, Tensor]]:
+def _bands(length: int, new: int, start: int, count: int) -> list[Band]:
     """Pillow's coefficients, times 2**22, for `count` pixels from `start` of a line of `length` pixels made `new` long:
     for each _BAND of these in turn the stretch first..last of the line that they are made of, and float64
     [band, last - first].

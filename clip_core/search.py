@@ -35,10 +35,14 @@ def nearest(
 ) -> Hits:
     """The `count` rows with the largest products with each query. `dead` are rows of each block that do not count.
 
+    It is done where the blocks are, on the CPU for those that lie on a disk: every row is used once, and the bus to a
+    card is no quicker than the memory that the CPU reads.
+
     blocks [n, E] each, queries [Q, E], both of unit length -> [Q, k]
     """
+    queries = queries.to(blocks[0].device) if len(blocks) else queries
     best = queries.new_empty(len(queries), 0)
-    rows = torch.empty(len(queries), 0, dtype=torch.int64)
+    rows = torch.empty(len(queries), 0, dtype=torch.int64, device=queries.device)
     total, start = sum(len(block) for block in blocks), 0
     step = max(1024, _SCORES // max(1, len(queries)))
     for number, block in enumerate(blocks):
@@ -46,8 +50,8 @@ def nearest(
         for part in block.split(step):
             scores = _products(queries, part)                                       # [Q, n]
             if dead is not None and len(dead[number]):
-                gone = dead[number] + first - start
-                scores[:, gone[(gone >= 0) & (gone < len(part))]] = -torch.inf
+                gone = dead[number].cpu() + first - start  # chosen on the CPU, where nobody waits for a card
+                scores[:, gone[(gone >= 0) & (gone < len(part))].to(scores.device)] = -torch.inf
             found, places = scores.topk(min(count, len(part)), dim=1)
             best, order = torch.cat((best, found), 1).sort(dim=1, descending=True, stable=True)
             rows = torch.cat((rows, places + start), 1).gather(1, order)[:, :count]
@@ -81,8 +85,8 @@ def rows_at(blocks: Sequence[Tensor], rows: Sequence[int]) -> Tensor:
     starts = [0]
     for block in blocks:
         starts.append(starts[-1] + len(block))
-    wanted = torch.as_tensor(rows, dtype=torch.int64)
-    where = torch.searchsorted(torch.tensor(starts), wanted, right=True) - 1
+    wanted = torch.as_tensor(rows, dtype=torch.int64, device="cpu")
+    where = torch.searchsorted(torch.tensor(starts, dtype=torch.int64, device="cpu"), wanted, right=True) - 1
     return torch.stack([blocks[b][r - starts[b]] for b, r in zip(where.tolist(), wanted.tolist())])
 
 
@@ -102,7 +106,7 @@ def duplicate_groups(
     for block in blocks:
         parts += [(start + n * _PAIR_ROWS, part) for n, part in enumerate(block.split(_PAIR_ROWS)) if len(part)]
         start += len(block)
-    alive = torch.ones(start, dtype=torch.bool)
+    alive = torch.ones(start, dtype=torch.bool, device=blocks[0].device if len(blocks) else "cpu")
     for number, gone in enumerate(dead or ()):
         alive[gone + sum(len(b) for b in blocks[:number])] = False
     forest = Forest(start)

@@ -1,7 +1,8 @@
 """Texts -> points of the space that texts and pictures share, of length 1; and a store for them.
 
-The same numbers as the encoder's forward gives, with less work: nothing behind a text's end token, beginnings that
-texts share once (`shared_prefixes`), and of the last block the end tokens only.
+The same numbers as the encoder's forward gives, with less work. On a CPU: nothing behind a text's end token, beginnings
+that texts share once (`shared_prefixes`), and of the last block the end tokens only. On a card, which would rather do
+more at once: texts side by side (`padded_texts`).
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .device import budget_bytes
 from .kept import Kept, bytes_of, copied
 from .layers import activation_dtype, looked_up
 from .model import CLIP
+from .padded_texts import TOKENS_AT_ONCE, padded_features, token_bytes
 from .shared_prefixes import Group, Tree, batches, plan
 from .text import CLIPText
 from .tokenizer import END, START, Tokenizer
@@ -40,27 +43,44 @@ def text_features(
     *,
     device: torch.device | str | None = None,
     looking: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+    free_bytes: int | None = None,
+    padded: bool | None = None,
     on_step: OnStep | None = None,
 ) -> TextFeatures:
-    """The features of N texts, in their order. Equal texts, and equal beginnings of texts, are encoded once. `device`
-    computes (None: the projection's), tokens are looked up on `looking` (None: where their table lies).
+    """The features of N texts, in their order. Equal texts are encoded once.
+
+    `device` computes (None: the projection's), tokens are looked up on `looking` (None: where their table lies).
+    `dtype` of the activations: None for what the layers want, another one only for layers that cast their weights.
+    `free_bytes` of the device bound a pass; None: as the device says. `padded` chooses between the two ways to the same
+    features; None: the quicker one on this device.
 
     Raises:
         ValueError: there are no texts.
     """
     if not texts:
         raise ValueError("there are no texts to encode; give at least one")
-    device = device or next(model.text_projection.parameters()).device
-    looking = looking or model.text_model.embeddings.token_embedding.weight.device
-    rows, cut = token_rows(tokenizer, texts, model.text_model.embeddings.position_embedding.weight.shape[0])
+    network, context = model.text_model, model.text_model.embeddings.position_embedding.weight.shape[0]
+    device = torch.device(device or next(model.text_projection.parameters()).device)
+    looking = torch.device(looking or network.embeddings.token_embedding.weight.device)
+    dtype = dtype or activation_dtype(network.final_layer_norm)
+    rows, cut = token_rows(tokenizer, texts, context)
     different = sorted(set(rows))
-    found, place = [], {row: number for number, row in enumerate(different)}
+    place = {row: number for number, row in enumerate(different)}
+
+    def told(done: int) -> None:
+        if on_step is not None:
+            on_step(done * len(texts) // len(different), len(texts))
+
     with torch.no_grad():
-        for first, last in batches(different, NODES_AT_ONCE):
-            found.append(_encoded(model, plan(different[first:last]), device, looking))
-            if on_step is not None:
-                on_step(last * len(texts) // len(different), len(texts))
-        features = F.normalize(torch.cat(found), dim=-1)[[place[row] for row in rows]]
+        if device.type != "cpu" if padded is None else padded:
+            each = token_bytes(network.embeddings.position_embedding.weight.shape[1], dtype)
+            most = max(1, min(TOKENS_AT_ONCE, budget_bytes(device, free_bytes) // each))
+            placed = {"device": device, "looking": looking, "dtype": dtype}
+            found = padded_features(network, model.text_projection, different, tokens=most, on_step=told, **placed)
+        else:
+            found = _by_trees(model, different, (device, looking), dtype, told)
+        features = F.normalize(found, dim=-1)[[place[row] for row in rows]]
     return TextFeatures(features, cut)
 
 
@@ -79,15 +99,32 @@ def token_rows(
     return rows, tuple(cut)
 
 
+def _by_trees(
+    model: CLIP | CLIPText,
+    rows: Sequence[tuple[int, ...]],
+    devices: tuple[torch.device, torch.device],
+    dtype: torch.dtype,
+    told: Callable[[int], None],
+) -> Tensor:
+    """Different rows, sorted, a tree of them at a time; `devices` compute and look tokens up.
+
+    -> [rows, E] float32 on the CPU
+    """
+    found = []
+    for first, last in batches(rows, NODES_AT_ONCE):
+        found.append(_encoded(model, plan(rows[first:last]), *devices, dtype))
+        told(last)
+    return torch.cat(found)
+
+
 def _encoded(
-    model: CLIP | CLIPText, tree: Tree, device: torch.device | str, looking: torch.device | str
+    model: CLIP | CLIPText, tree: Tree, device: torch.device, looking: torch.device, dtype: torch.dtype
 ) -> Tensor:
     """-> [texts, E] float32 on the CPU"""
     network = model.text_model
     *blocks, last = network.encoder.layers
     tokens, places, ends = (torch.tensor(numbers, device=device) for numbers in (tree.tokens, tree.places, tree.ends))
     looks = [_look(group.first, group.texts, group.new, group, device) for group in tree.groups]
-    dtype = activation_dtype(network.final_layer_norm)
     x = looked_up(network.embeddings.token_embedding, tokens.to(looking), dtype).to(device)
     x = x + looked_up(network.embeddings.position_embedding, places, dtype)  # [nodes, C]
     for block in blocks:
@@ -110,14 +147,14 @@ class _Look:
     allowed: Tensor | None  # [new, length] bool; None: all
 
 
-def _look(first: int, texts: int, new: int, group: Group, device: torch.device | str) -> _Look:
+def _look(first: int, texts: int, new: int, group: Group, device: torch.device) -> _Look:
     allowed = None
     if new > 1:
         allowed = torch.ones(new, group.length, dtype=torch.bool, device=device).tril_(group.length - new)
     return _Look(slice(first, first + texts * new), texts, new, torch.tensor(group.paths, device=device), allowed)
 
 
-def _looks_of_ends(tree: Tree, device: torch.device | str) -> list[_Look]:
+def _looks_of_ends(tree: Tree, device: torch.device) -> list[_Look]:
     """Only what the ends of the texts look at: of the last block nothing else is wanted."""
     firsts = accumulate((group.texts for group in tree.groups), initial=0)
     return [_look(first, group.texts, 1, group, device) for first, group in zip(firsts, tree.groups)]

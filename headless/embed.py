@@ -23,6 +23,7 @@ if "clip_vae_lora" not in sys.modules:
     _spec.loader.exec_module(_checkout)
     _checkout.bind()
 
+from clip_vae_lora.clip_core.precision import EXACT, PRECISIONS
 from clip_vae_lora.headless.progress import Progress
 from clip_vae_lora.index.scan import scan
 from clip_vae_lora.index.shards import Picture, write_shard
@@ -30,7 +31,8 @@ from clip_vae_lora.index.table import Facts
 from clip_vae_lora.index.update import Embed, entries_of, finish, prepare
 from clip_vae_lora.index.writing import writing
 from clip_vae_lora.nodes import indexing, loading
-from clip_vae_lora.nodes.host import host, standalone_place
+from clip_vae_lora.nodes.host import standalone_place
+from clip_vae_lora.nodes.indexing import Embedder
 from clip_vae_lora.training.device import named_device
 from clip_vae_lora.training.distributed import Group, joined, own_device
 
@@ -66,7 +68,9 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--workers", type=int, help="threads that read pictures (default: one for each core)")
     parser.add_argument("--activation", choices=["auto", "quick_gelu", "gelu"], default="auto")
     parser.add_argument("--device", default="auto", help="auto (the card, where there is one), cpu, cuda, xpu or mps")
-    parser.add_argument("--dtype", choices=["auto", "fp32", "fp16", "bf16"], default="auto")
+    parser.add_argument("--dtype", choices=["auto", "fp32", "fp16", "bf16"], default="auto", help="of the weights")
+    parser.add_argument("--precision", choices=list(PRECISIONS), help="of the activations: fp32 is exact, fp16 and "
+                        "bf16 use tensor cores (default: as --dtype, and fp32 for auto)")
     return parser.parse_args(arguments)
 
 
@@ -76,29 +80,29 @@ def _run(options: argparse.Namespace, group: Group, progress: Progress) -> int:
     if not options.folder.is_dir():
         raise ValueError(f"there is no folder {options.folder}; give the folder with the pictures")
     model, _, _ = loading.clip_model(options.model, options.activation, options.dtype)
-    encoder = host.image_encoder(model)
-    facts = indexing.facts_of(model, encoder, options.index, options.folder)
-    embed = indexing.embed_with(encoder, options.batch, options.workers)
+    precision = options.precision or (EXACT if options.dtype == "auto" else options.dtype)
+    embed = indexing.Embedder(model, options.batch, options.workers, precision)
+    facts = indexing.facts_of(model, embed.encoder, options.index, options.folder, precision)
     if group.first:
         progress.node(f"{options.folder} with {facts.model_name}, {group.size} processes")
         return _lead(options, group, facts, embed, progress)
-    return _follow(options, group, facts.model_key, embed)
+    return _follow(options, group, embed)
 
 
-def _lead(options: argparse.Namespace, group: Group, facts: Facts, embed: Embed, progress: Progress) -> int:
+def _lead(options: argparse.Namespace, group: Group, facts: Facts, embed: Embedder, progress: Progress) -> int:
     """The first process: it alone changes the table. The others are told None where it cannot begin."""
     begin, shared = time.perf_counter(), False
     try:
         with writing(options.index, facts) as writer:
             found = scan(options.folder, recursive=not options.flat, left_out=_left_out(options.index))
             differ = prepare(writer, found)
-            todo = group.share([*differ.new, *differ.changed])
+            todo, key = group.share(([*differ.new, *differ.changed], writer.facts.model_key))
             shared = True
-            problems = group.gather(_embed_share(options, group, facts.model_key, todo, embed, progress))
+            problems = group.gather(_embed_share(options, group, key, todo, embed, progress))
             embedded = writer.adopt()
             if any(problems):
                 raise ValueError(f"{next(filter(None, problems))}; {len(todo) - embedded} pictures remain to be done")
-            lines, _ = indexing.told(finish(writer, found, differ, embedded), time.perf_counter() - begin)
+            lines, _ = indexing.told(finish(writer, found, differ, embedded), time.perf_counter() - begin, embed)
     finally:
         if not shared:
             group.share(None)
@@ -106,11 +110,12 @@ def _lead(options: argparse.Namespace, group: Group, facts: Facts, embed: Embed,
     return 0
 
 
-def _follow(options: argparse.Namespace, group: Group, model_key: str, embed: Embed) -> int:
-    todo = group.share(None)
-    if todo is None:
+def _follow(options: argparse.Namespace, group: Group, embed: Embedder) -> int:
+    shared = group.share(None)
+    if shared is None:
         return 1  # the first process has said why
-    problem = _embed_share(options, group, model_key, todo, embed, Progress(sys.stderr, quiet=True))
+    todo, key = shared
+    problem = _embed_share(options, group, key, todo, embed, Progress(sys.stderr, quiet=True))
     group.gather(problem)
     return 1 if problem else 0
 

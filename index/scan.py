@@ -15,10 +15,13 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 
 @dataclass(frozen=True)
 class Scan:
-    """`refused` are not looked into: a path below the folder, and why."""
+    """`refused` are not looked into: a path below the folder, and why. `folders` are the ones that were listed, by
+    their path below it ("" itself), with their time as it was before.
+    """
 
     pictures: dict[str, Picture] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
+    folders: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ def scan(folder: Path, *, recursive: bool, left_out: Sequence[Path] = ()) -> Sca
     while waiting:
         below = waiting.pop()
         try:
+            found.folders[below] = os.stat(root / below).st_mtime_ns
             with os.scandir(root / below) as entries:
                 for entry in entries:
                     _look(root, below, entry, found, waiting if recursive else None, excluded)
@@ -49,6 +53,17 @@ def scan(folder: Path, *, recursive: bool, left_out: Sequence[Path] = ()) -> Sca
                 raise FileFormatError(folder, f"this folder cannot be listed: {error.strerror or error}") from error
             found.refused[below] = f"this folder cannot be listed: {error.strerror or error}"
     return found
+
+
+def lists_the_same(folder: Path, found: Scan) -> bool:
+    """Whether no file has come, gone or been renamed in the folders of this scan since. Asks for a status of each
+    folder, not of each file, so it does not see a file that was written over where it lies.
+    """
+    root = Path(os.path.realpath(folder))
+    try:
+        return all(os.stat(root / below).st_mtime_ns == seen for below, seen in found.folders.items())
+    except OSError:
+        return False
 
 
 def _look(

@@ -45,6 +45,8 @@ class Facts:
     width: int
     folder: str
     remaining: int = 0  # pictures that were still to do when the last run was stopped
+    fingerprint: str = ""  # of the model, see model.py; "" where an older version made the index
+    precision: str = "fp32"  # of the activations that made the rows; several, as "fp32, fp16", where they differ
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,7 @@ class Table:
             return None
         try:
             return Facts(found["model_key"], found["model_name"], int(found["width"]), found["folder"],
-                         int(found["remaining"]))
+                         int(found["remaining"]), found.get("fingerprint", ""), found.get("precision", "fp32"))
         except (KeyError, ValueError) as error:
             raise FileFormatError(self.path, "what this index is of cannot be read; delete its folder and index "
                                              "again") from error
@@ -144,6 +146,9 @@ class Table:
     def set_facts(self, facts: Facts) -> None:
         rows = [(name, str(value)) for name, value in vars(facts).items()]
         self._db.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?)", rows)
+
+    def set_fact(self, name: str, value: str) -> None:
+        self._db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, value))
 
     def set_remaining(self, count: int) -> None:
         self._db.execute("UPDATE facts SET value = ? WHERE name = 'remaining'", (str(count),))

@@ -57,15 +57,17 @@ def update(
     recursive: bool = True,
     left_out: Sequence[Path] = (),
     every: int = COMMIT_PICTURES,
+    found: Scan | None = None,
     on_step: Callable[[int, int], None] | None = None,
 ) -> Update:
     """Embed what is new or changed in the folder `pictures`. `on_step(done, total)` may raise to stop: what was done
-    until then is kept, and the index knows how many pictures remain.
+    until then is kept, and the index knows how many pictures remain. `found` is what the folder holds where it was just
+    scanned.
 
     Raises:
         FileFormatError: the folder cannot be listed, or the disk refused.
     """
-    found = scan(pictures, recursive=recursive, left_out=left_out)
+    found = scan(pictures, recursive=recursive, left_out=left_out) if found is None else found
     differ = prepare(writer, found)
     embedded = _embed_all(writer, pictures, [*differ.new, *differ.changed], embed, every, on_step)
     return finish(writer, found, differ, embedded)

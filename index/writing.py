@@ -9,13 +9,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from ..files.errors import FileFormatError
+from .model import is_same
 from .shards import PATTERN, Entry, Picture, map_rows, read_entries, rows_and_width, write_shard
 from .table import TABLE, Facts, Shard, Table, writers_lock
 
@@ -41,6 +42,8 @@ class IndexWriter:
             number = self.table.add_shard(name, len(features)) if name else None
             self.table.put(entries, number)
             self.table.set_remaining(remaining)
+            if name:
+                self._set_precision()
 
     def forget(self, paths: Sequence[str]) -> None:
         """Drop pictures that are not there any more."""
@@ -72,11 +75,20 @@ class IndexWriter:
             if entries:
                 with self.table.changing():
                     self.table.put(entries, self.table.add_shard(path.name, rows))
+                    self._set_precision()
                 pictures |= {e.picture.path: e.picture for e in entries}
                 taken += len(entries)
             else:
                 _remove(path)
         return taken
+
+    def _set_precision(self) -> None:
+        """Remember that there are rows of this run's precision. Inside `changing()`."""
+        known = self.table.facts().precision
+        if self.facts.precision not in known.split(", "):
+            self.table.set_fact("precision", f"{known}, {self.facts.precision}")
+            self.notes.append(f"this index was made with {known}, and what is new in it with {self.facts.precision}: "
+                              "cosines of the two differ by the rounding of the coarser one")
 
     def tidy(self) -> int:
         """Put small shards together and leave dead rows out, where there are many; returns how many shards went."""
@@ -153,8 +165,12 @@ def writing(folder: Path, facts: Facts) -> Iterator[IndexWriter]:
                     with table.changing():
                         table.set_facts(facts)
                 else:
-                    check_model(folder, known, facts.model_key, facts.model_name)
+                    check_model(folder, known, facts)
                     _check_folder(folder, known, facts)
+                    if facts.fingerprint and not known.fingerprint:  # an older version made it, of this very model
+                        with table.changing():
+                            table.set_fact("fingerprint", facts.fingerprint)
+                    facts = replace(facts, model_key=known.model_key)  # the name that its shards go by
                 writer = IndexWriter(folder, facts, table)
                 for part in folder.glob(f".{PATTERN}.*.part"):
                     _remove(part)
@@ -165,13 +181,21 @@ def writing(folder: Path, facts: Facts) -> Iterator[IndexWriter]:
             table.close()
 
 
-def check_model(folder: Path, known: Facts, model_key: str, model_name: str) -> None:
-    """Raises FileFormatError where another model made the index."""
-    if known.model_key != model_key:
-        raise FileFormatError(
-            folder, f"this index was made with {known.model_name} ({known.model_key[:12]}), but the model here is "
-                    f"{model_name} ({model_key[:12]}); connect that model, or use another index"
-        )
+def check_model(folder: Path, known: Facts, here: Facts) -> None:
+    """Raises FileFormatError where another model made the index. It is the same if its weights are bit for bit (which
+    is all that older versions left behind), or if they are but for the rounding of the type they were loaded in.
+    """
+    if known.model_key == here.model_key or is_same(known.fingerprint, here.fingerprint):
+        return
+    if known.fingerprint or not here.fingerprint:
+        why = "connect that model, or use another index"
+    else:
+        why = ("connect that model. If it is the same one: an older version made this index, which knows a model only "
+               "as it was loaded then, so load it with the dtype of that time, or index anew under another name")
+    raise FileFormatError(
+        folder, f"this index was made with {known.model_name} ({known.model_key[:12]}), but the model here is "
+                f"{here.model_name} ({here.model_key[:12]}); {why}"
+    )
 
 
 def _check_folder(folder: Path, known: Facts, facts: Facts) -> None:

@@ -12,6 +12,7 @@ from ..vae_core import batches
 from .checks import check_latent
 from .host import host
 from .judging import BATCH, CLIP, MODEL, NEGATIVES, NO_THRESHOLD, SCORE, number, scores
+from .precision import EXACT, WIDGET
 from .reports import as_json, shown
 
 KEEP_BEST, STOP, NOTHING = "keep the best one", "stop with an error", "pass nothing on"
@@ -83,12 +84,13 @@ class RankImages:
                     },
                 ),
                 "clip": CLIP,
+                "precision": WIDGET,
             },
         }
 
     def rank(self, clip_model, image, prompt, negative="", score=ranking.COSINE, keep=0, threshold=NO_THRESHOLD,
-             when_none_pass=KEEP_BEST, clip=None):  # fmt: skip
-        values, data, notes = scores(clip_model, clip, image, prompt, negative, score)
+             when_none_pass=KEEP_BEST, clip=None, precision=EXACT):  # fmt: skip
+        values, data, notes = scores(clip_model, clip, image, prompt, negative, score, precision)
         found = ranking.rank(values, keep=keep, threshold=threshold, never_none=when_none_pass == KEEP_BEST)
         none = f"no picture reaches the threshold {threshold:g}: the best one has {max(_sound(values)):.4f}"
         if found.fell_back:
@@ -201,12 +203,13 @@ class ImageGate:
                     },
                 ),
                 "clip": CLIP,
+                "precision": WIDGET,
             },
         }
 
     def route(self, clip_model, image, prompt, threshold, negative="", score=ranking.COSINE, empty_side=SAY_WHY,
-              clip=None):  # fmt: skip
-        values, data, notes = scores(clip_model, clip, image, prompt, negative, score)
+              clip=None, precision=EXACT):  # fmt: skip
+        values, data, notes = scores(clip_model, clip, image, prompt, negative, score, precision)
         passed = sorted(ranking.rank(values, threshold=threshold).kept)
         rejected = [place for place in range(len(image)) if place not in set(passed)]
         data |= {"threshold": threshold, "passed": passed, "rejected": rejected,

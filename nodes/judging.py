@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from ..clip_core import ranking, word_list
+from ..clip_core.precision import EXACT
 from . import features
+from . import precision as precisions
 from .checks import check_image
 from .host import host
 
@@ -34,7 +36,7 @@ NEGATIVES = (
 NO_THRESHOLD = -2.0  # the least a score can be: every picture passes
 
 
-def seen(clip_model, image):
+def seen(clip_model, image, precision: str = EXACT):
     """The features of every picture of a batch, [B, E]; NaN for one that has no numbers in it.
 
     Raises:
@@ -48,17 +50,17 @@ def seen(clip_model, image):
             "what made them overflowed, run that in higher precision"
         )
     looked_at = image if len(sound) == len(image) else image[sound]
-    found = features.pictures(clip_model, looked_at, host.progress(len(sound)))
+    found = features.pictures(clip_model, looked_at, host.progress(len(sound)), precision)
     found = ranking.with_gaps(found, sound, len(image))
     if found.isnan().all():
-        raise ValueError("the model made NaN (not a number) features of sound pictures: it overflowed; load it with "
-                         "dtype fp32")
+        how = "load it with dtype fp32" if precision == EXACT else f"choose precision {EXACT}"
+        raise ValueError(f"the model made NaN (not a number) features of sound pictures: it overflowed; {how}")
     return found
 
 
-def told(clip_model, clip, texts):
+def told(clip_model, clip, texts, precision: str = EXACT):
     """The features of texts, and what was lost, with the bar moving."""
-    return features.texts(clip_model, clip, texts, host.progress(len(texts)))
+    return features.texts(clip_model, clip, texts, host.progress(len(texts)), precision)
 
 
 def gaps(found) -> list[str]:
@@ -68,22 +70,30 @@ def gaps(found) -> list[str]:
     return [f"{which} could not be judged: NaN (not a number) values in the pixels or features"] if places else []
 
 
-def scores(clip_model, clip, image, prompt: str, negative: str, kind: str) -> tuple[list[float], dict, list[str]]:
-    """A score for each picture (NaN for one without numbers), what it was made of, and notes.
+def scores(
+    clip_model, clip, image, prompt: str, negative: str, kind: str, precision: str = EXACT
+) -> tuple[list[float], dict, list[str]]:
+    """A score for each picture (NaN for one without numbers, of which not all are), what it was made of, and notes.
 
     Raises:
-        ValueError: there is no prompt, or a probability is wanted of one prompt alone.
+        ValueError: there is no prompt, no picture has a score, or a probability is wanted of one prompt alone.
     """
     if not prompt.strip():
         raise ValueError("there is no prompt; write what the pictures should show")
     wanted = " ".join(prompt.split())
     unwanted, notes = word_list.lines(negative)
-    texts = told(clip_model, clip, [wanted, *unwanted])
-    found = seen(clip_model, image)
+    texts = told(clip_model, clip, [wanted, *unwanted], precision)
+    found = seen(clip_model, image, precision)
     scale = features.scale(clip_model)
     values = ranking.prompt_scores(found, texts.features[:1], texts.features[1:], scale=scale, kind=kind).tolist()
-    data = {"prompt": wanted, "negative": unwanted, "score": kind, "scale": round(scale, 4)}
-    return values, data, [*notes, *texts.notes, *gaps(found)]
+    if not any(value == value for value in values):
+        raise ValueError("no picture of this batch has a score: all came out as NaN (not a number), so the model "
+                         "overflowed; load it with dtype fp32, or choose precision fp32")
+    moved, said = precisions.effect(
+        precision, clip_model, clip, image=image, seen=found, text=wanted, told=texts.features[:1]
+    )
+    data = {"prompt": wanted, "negative": unwanted, "score": kind, "scale": round(scale, 4), **moved}
+    return values, data, [*notes, *texts.notes, *gaps(found), *said]
 
 
 def number(value: float) -> float | None:

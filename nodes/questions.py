@@ -7,6 +7,7 @@ from ..drawing.bar_chart import bar_charts
 from . import features
 from .host import host
 from .judging import CLIP, MODEL, gaps, number, seen, told
+from .precision import EXACT, WIDGET, effect
 from .reports import as_json, shown
 
 _IMAGE = ("IMAGE", {"tooltip": "One picture or a batch; every picture of it is looked at."})
@@ -63,22 +64,27 @@ class VisualQuestion:
                     },
                 ),
                 "clip": CLIP,
+                "precision": WIDGET,
             },
         }
 
-    def ask(self, clip_model, image, question, answers, pattern="", clip=None):
+    def ask(self, clip_model, image, question, answers, pattern="", clip=None, precision=EXACT):
         choices, notes = word_list.answers(answers)
         made = questions.statements(question, choices, pattern)
-        words = told(clip_model, clip, made.texts)
-        found = seen(clip_model, image)
+        words = told(clip_model, clip, made.texts, precision)
+        found = seen(clip_model, image, precision)
         cosine = ranking.cosines(found, words.features)
         share = ranking.probabilities(cosine, features.scale(clip_model))
         best = [None if place is None else choices[place] for place in ranking.best_each_way(cosine)[0]]
-        notes = [*notes, *words.notes, *gaps(found)]
+        moved, said = effect(
+            precision, clip_model, clip, image=image, seen=found, text=made.texts[0], told=words.features[:1]
+        )
+        notes = [*notes, *words.notes, *gaps(found), *said]
         if made.denies:
             notes.append("a statement says what is not, and CLIP hardly hears the not: a pattern, or answers that say "
                          "what is there instead, are safer")  # fmt: skip
-        data = {"question": question, "rule": made.rule, "statements": dict(zip(choices, made.texts)), "notes": notes}
+        data = {"question": question, "rule": made.rule, "statements": dict(zip(choices, made.texts)), "notes": notes,
+                **moved}  # fmt: skip
         data["pictures"] = [
             {"answer": one, "probabilities": _by_name(choices, shares), "cosine": _by_name(choices, cosines)}
             for one, shares, cosines in zip(best, share, cosine)
@@ -157,22 +163,27 @@ class RankTags:
                     },
                 ),
                 "clip": CLIP,
+                "precision": WIDGET,
             },
         }
 
     def rank(self, clip_model, image, tags, keep=5, threshold=-1.0, score=ranking.COSINE, template="a photo of a {tag}",
-             clip=None):  # fmt: skip
+             clip=None, precision=EXACT):  # fmt: skip
         names, notes = word_list.words(tags)
         if not names:
             raise ValueError("there are no tags; write one a line, or several with commas between them")
-        words = told(clip_model, clip, word_list.sentences(template, names))
-        found = seen(clip_model, image)
+        sentences = word_list.sentences(template, names)
+        words = told(clip_model, clip, sentences, precision)
+        found = seen(clip_model, image, precision)
         values = ranking.cosines(found, words.features)
         if score == ranking.PROBABILITY:
             values = ranking.probabilities(values, features.scale(clip_model))
         rows = values.tolist()
         kept = [ranking.rank(row, keep=keep, threshold=threshold).kept for row in rows]
-        notes = [*notes, *words.notes[:20], *gaps(found)]
+        moved, said = effect(
+            precision, clip_model, clip, image=image, seen=found, text=sentences[0], told=words.features[:1]
+        )
+        notes = [*notes, *words.notes[:20], *gaps(found), *said]
         if len(words.notes) > 20:
             notes.append(f"and {len(words.notes) - 20} more tags that are too long")
         empty = sum(not places and row[0] == row[0] for places, row in zip(kept, rows))  # NaN has a note of its own
@@ -180,7 +191,7 @@ class RankTags:
             notes.append(f"no tag reaches the threshold {threshold:g} for {empty} of {len(image)} pictures")
         lists = [", ".join(names[place] for place in places) for places in kept]
         data = {"tags": len(names), "template": template, "score": score, "keep": keep, "threshold": threshold,
-                "notes": notes, "pictures": [{names[place]: number(row[place]) for place in places}
+                "notes": notes, **moved, "pictures": [{names[place]: number(row[place]) for place in places}
                                              for places, row in zip(kept, rows)]}  # fmt: skip
         lines = [f"#{place}: {text or 'none'}" for place, text in enumerate(lists)] + notes
         return shown(lines, data, ("\n".join(lists), lists, as_json(data)))

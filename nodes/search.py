@@ -5,19 +5,21 @@ from __future__ import annotations
 import json
 import time
 
-from ..clip_core.search import duplicate_groups, mixed
+from ..clip_core.search import duplicate_groups
 from ..drawing.contact_sheet import contact_sheet
 from ..drawing.fit import FITS
 from ..index.adding import add_picture
 from ..index.update import update
 from ..index.writing import check_model, writing
-from . import features, found, indexing
-from .checks import check_batches, check_image
+from . import features, found, indexing, queries
+from .checks import check_image
 from .host import host
+from .precision import EXACT, WIDGET
 from .reports import as_json, shown
 
 _INDEX = ("STRING", {"default": "pictures", "tooltip": "The name of an index that Index Folder made."})
 _MAX_SHEET_ROWS = 50
+_NOTHING = object()  # of an input that is not linked
 
 
 class IndexFolder:
@@ -53,7 +55,11 @@ class IndexFolder:
                 "recursive": ("BOOLEAN", {"default": True, "tooltip": "Also folders below it, but no hidden ones."}),
                 "batch": (
                     "INT",
-                    {"default": 32, "min": 1, "max": 512, "tooltip": "How many pictures are encoded at a time."},
+                    {
+                        "default": 32, "min": 1, "max": 512,
+                        "tooltip": "How many pictures are encoded at a time; fewer where a card's memory has no room "
+                        "for them, which the report says.",
+                    },
                 ),
                 "image": (
                     "IMAGE",
@@ -63,9 +69,10 @@ class IndexFolder:
                     },
                 ),
                 "after": ("*", {"tooltip": "Anything that must be done first, a node that saves pictures say."}),
+                "precision": WIDGET,
             },
             "hidden": {"prompt": "PROMPT", "extra_pnginfo": "EXTRA_PNGINFO"},
-        }
+        }  # fmt: skip
 
     @classmethod
     def VALIDATE_INPUTS(cls, input_types):
@@ -81,8 +88,8 @@ class IndexFolder:
         return indexing.fingerprint(folder, subfolder, index, recursive)
 
     def build(
-        self, clip_model, folder, subfolder, index, recursive=True, batch=32, image=None, after=None, prompt=None,
-        extra_pnginfo=None,
+        self, clip_model, folder, subfolder, index, recursive=True, batch=32, image=None, after=_NOTHING, prompt=None,
+        extra_pnginfo=None, precision=EXACT,
     ):  # fmt: skip
         places = host.data_places()
         target = places.index_folder(index)
@@ -90,13 +97,15 @@ class IndexFolder:
             texts = {"prompt": prompt, **(extra_pnginfo or {})} if host.saves_workflow() else {}
             _add(places, folder, subfolder, image, {key: json.dumps(text) for key, text in texts.items() if text})
         pictures = places.pictures_folder(folder, subfolder)
-        encoder, start = host.image_encoder(clip_model), time.perf_counter()
-        with writing(target, indexing.facts_of(clip_model, encoder, target, pictures)) as writer:
+        before = image is None and after is _NOTHING  # otherwise pictures may have come since
+        scanned = indexing.just_scanned(pictures, recursive) if before else None
+        embed, start = indexing.Embedder(clip_model, batch, precision=precision), time.perf_counter()
+        with writing(target, indexing.facts_of(clip_model, embed.encoder, target, pictures, precision)) as writer:
             done = update(
-                writer, pictures, indexing.embed_with(encoder, batch), recursive=recursive,
-                left_out=places.without_pictures(), on_step=host.progress(1),
+                writer, pictures, embed, recursive=recursive, left_out=places.without_pictures(), found=scanned,
+                on_step=host.progress(1),
             )  # fmt: skip
-        lines, data = indexing.told(done, time.perf_counter() - start)
+        lines, data = indexing.told(done, time.perf_counter() - start, embed)
         data = {"index": index, "folder": folder, "subfolder": subfolder, **data}
         return shown(lines, data, (index, as_json(data)))
 
@@ -163,6 +172,7 @@ class SearchImages:
                     {"default": 1024, "min": 64, "max": 16384, "tooltip": "The batch's longer side at most, in px."},
                 ),
                 "clip": ("CLIP", {"tooltip": "With a CLIP_VISION: the CLIP whose text encoder belongs to it."}),
+                "precision": WIDGET,
             },
         }  # fmt: skip
 
@@ -172,13 +182,17 @@ class SearchImages:
 
     def search(
         self, clip_model, index, text, count, image=None, text_weight=1.0, image_weight=1.0, min_score=-1.0,
-        fit="pad", longest_px=1024, clip=None,
+        fit="pad", longest_px=1024, clip=None, precision=EXACT,
     ):  # fmt: skip
         opened = found.opened(index)
-        check_model(opened.folder, opened.facts, host.model_key(clip_model),
-                    indexing.model_name(host.image_encoder(clip_model)))
-        queries, titles, notes = _queries(clip_model, clip, text, image, text_weight, image_weight)
-        result = found.search(opened, queries, count, min_score, host.progress(1))
+        here = indexing.facts_of(
+            clip_model, host.image_encoder(clip_model), opened.folder, opened.pictures_folder, precision
+        )
+        check_model(opened.folder, opened.facts, here)
+        wanted, titles, notes, moved = queries.made(
+            clip_model, clip, text, image, (text_weight, image_weight), precision
+        )
+        result = found.search(opened, wanted, count, min_score, host.progress(1))
         if not any(result.queries):
             raise ValueError(_nothing(index, result, min_score))
         images, cells, said = found.as_images(result, fit, longest_px)
@@ -186,9 +200,9 @@ class SearchImages:
         rows = [(title, [by_hit[id(hit)] for hit in hits if id(hit) in by_hit])
                 for title, hits in zip(titles, result.queries)]
         sheet = contact_sheet(rows[:_MAX_SHEET_ROWS])
-        notes = [*found.notes_of(opened), *notes, *result.notes, *said]
+        notes = [*found.notes_of(opened), *indexing.notes_on(opened.facts, here), *notes, *result.notes, *said]
         data = {
-            "index": index, "rows": opened.rows, "notes": notes,
+            "index": index, "rows": opened.rows, "index_precision": opened.facts.precision, **moved, "notes": notes,
             "queries": [
                 {"query": title, "pictures": [{"name": hit.name, "score": round(hit.score, 6)} for hit in hits]}
                 for title, hits in zip(titles, result.queries)
@@ -245,6 +259,8 @@ class FindDuplicates:
         told = found.told_groups(len(named), len(copies), opened.rows, threshold)
         sheet = contact_sheet(rows or [(told, [])])
         notes = found.notes_of(opened)
+        if opened.facts.precision != EXACT:
+            notes.append(f"the index was made with precision {opened.facts.precision}: cosines are rounded by that")
         if len(named) > _MAX_SHEET_ROWS:
             notes.append(f"the sheet shows the {_MAX_SHEET_ROWS} largest groups of {len(named)}")
         data = {
@@ -263,26 +279,6 @@ def _add(places, folder, subfolder, image, texts) -> None:
     target = places.pictures_folder("output", subfolder, make=True)
     for picture in image[..., :3]:
         add_picture(target, picture, texts)
-
-
-def _queries(clip_model, clip, text, image, text_weight, image_weight):
-    """[Q, E], a title for each, and notes."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    if not lines and image is None:
-        raise ValueError("there is nothing to search for: write a text, or connect a picture")
-    parts, notes = [], []
-    if lines:
-        words = features.texts(clip_model, clip, lines)
-        parts.append((words.features, text_weight))
-        notes += words.notes
-    if image is not None:
-        check_image(image)
-        parts.append((features.pictures(clip_model, image), image_weight))
-    if len(parts) == 2:
-        count = check_batches(texts=len(lines), pictures=len(image))
-        titles = [f"{lines[n % len(lines)]} + picture {n % len(image) + 1}" for n in range(count)]
-        return mixed(parts), titles, notes
-    return mixed([(parts[0][0], 1.0)]), lines or [f"picture {n + 1}" for n in range(len(image))], notes
 
 
 def _nothing(index, result, min_score) -> str:

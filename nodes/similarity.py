@@ -7,6 +7,7 @@ from ..drawing.heat_map import Axis, heat_map, stacked
 from . import features
 from .host import host
 from .judging import BATCH, CLIP, MODEL, gaps, numbers, seen, told
+from .precision import EXACT, WIDGET, effect
 from .reports import as_json, shown
 
 SHOWN_CELLS = 4096  # of a matrix in the node's own report; the output holds all of them
@@ -54,20 +55,23 @@ class ImageTextSimilarity:
                     },
                 ),
                 "clip": CLIP,
+                "precision": WIDGET,
             },
         }
 
-    def compare(self, clip_model, image, texts="", image_b=None, clip=None):
+    def compare(self, clip_model, image, texts="", image_b=None, clip=None, precision=EXACT):
         lines, notes = word_list.lines(texts)
-        words = told(clip_model, clip, lines) if lines else None
-        found = seen(clip_model, image)
-        notes += [*(words.notes if words else ()), *gaps(found)]
-        data, maps = {"pictures": len(image), "notes": notes}, []
+        words = told(clip_model, clip, lines, precision) if lines else None
+        found = seen(clip_model, image, precision)
+        text = {"text": lines[0], "told": words.features[:1]} if words else {}
+        moved, said = effect(precision, clip_model, clip, image=image, seen=found, **text)
+        notes += [*(words.notes if words else ()), *gaps(found), *said]
+        data, maps = {"pictures": len(image), "notes": notes, **moved}, []
         if words:
             data["texts"], drawn = _against_texts(found, words.features, lines, features.scale(clip_model), image)
             maps.append(drawn)
         if image_b is not None or not words:
-            others = found if image_b is None else seen(clip_model, image_b)
+            others = found if image_b is None else seen(clip_model, image_b, precision)
             if image_b is not None:
                 notes += [f"second batch: {note}" for note in gaps(others)]
             data["images"], drawn = _against_pictures(found, others, image, image_b)

@@ -40,7 +40,7 @@ def _facts(plan: Plan) -> dict:
 
 
 def strips(plan: Plan) -> list[tuple[str, list[Strip]]]:
-    """What `files.token_sheet` draws."""
+    """What `drawing.token_sheet` draws."""
     tokens = plan.tokens()
     return [
         (

@@ -10,6 +10,7 @@ from ..drawing.bar_chart import bar_charts
 from ..drawing.label_table import label_table
 from . import features
 from .host import host
+from .precision import EXACT, WIDGET, effect
 from .reports import as_json, shown
 
 LABELS = "\n".join(
@@ -77,23 +78,33 @@ class ZeroShotClassify:
 
     def classify(
         self, clip_model, image, labels, template, template_set="none", more_templates="", top_k=5, scale=0.0,
-        none_below=0.0, none_by="cosine", clip=None,
+        none_below=0.0, none_by="cosine", clip=None, precision=EXACT,
     ):  # fmt: skip
         found, notes = zero_shot.parse_labels(labels)
         sentences = zero_shot.templates_for(found, template, template_set, more_templates)
-        seen = features.pictures(clip_model, image, host.progress(len(image)))
-        points, said = features.points(clip_model, clip, found, sentences)
+        seen = features.pictures(clip_model, image, host.progress(len(image)), precision)
+        points, said = features.points(clip_model, clip, found, sentences, precision)
         factor, why = features.scale_and_note(clip_model, scale)
         answer = zero_shot.classify(
             seen, points, [label.name for label in found], factor, none_below=none_below, none_by=none_by
         )
-        notes = [*notes, *said, *why]
+        moved, changed = _effect(precision, clip_model, clip, image, seen, found, sentences)
+        notes = [*notes, *said, *why, *changed]
         data = {
             "template": template, "templates": sentences[:MOST_TEMPLATES_SHOWN], "template_count": len(sentences),
             "scale": factor, "none_below": none_below, "none_by": none_by, **_labels(found, len(image), top_k, notes),
-            "notes": notes, "pictures": _pictures(answer, top_k),
+            "notes": notes, "pictures": _pictures(answer, top_k), **moved,
         }  # fmt: skip
         return _shown(data, answer, image, top_k)
+
+
+def _effect(precision, clip_model, clip, image, seen, labels, templates):
+    """What the precision changes, measured on the first picture and the first label in the first template."""
+    if precision == EXACT:
+        return {}, []
+    sentence = labels[0].sentences(templates)[0]
+    words = features.texts(clip_model, clip, [sentence], precision=precision)
+    return effect(precision, clip_model, clip, image=image, seen=seen, text=sentence, told=words.features)
 
 
 def _optional_inputs() -> dict[str, tuple]:
@@ -138,6 +149,7 @@ def _optional_inputs() -> dict[str, tuple]:
             },
         ),
         "clip": ("CLIP", {"tooltip": "The text encoder that belongs to a CLIP_VISION. Not needed otherwise."}),
+        "precision": WIDGET,
     }  # fmt: skip
 
 

@@ -7,7 +7,7 @@ it, set its layer, hook and save it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import SimpleNamespace
 
 import comfy.model_management as management
@@ -22,6 +22,7 @@ from ...clip_core.checkpoint import TextSource
 from ...clip_core.config import CLIPConfig, ResNetConfig
 from ...clip_core.families import Family
 from ...clip_core.model import CLIP
+from .image_encoding import Marks
 from .text_encoders import FindEmbedding, PromptTokenizer, TokenLists, Towers, as_dtype, load_as
 
 OPERATIONS = comfy.ops.manual_cast  # weights stay as they are and are cast to the input's type at use
@@ -66,6 +67,7 @@ class ComfyClipModel:
 
     patcher: comfy.model_patcher.ModelPatcher
     config: CLIPConfig
+    marks: Marks = field(default_factory=dict)  # of the LoRAs on it
 
 
 def make_clip_model(config: CLIPConfig, state: Mapping[str, Tensor], dtype: str) -> ComfyClipModel:

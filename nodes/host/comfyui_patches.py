@@ -15,6 +15,7 @@ from ...lora.adapters import LoRA
 from ...lora.fusing import Change, apply_
 from ...lora.mmdit import Place
 from .comfyui_clip import ComfyClipModel
+from .image_encoding import marked
 from .patching import part_norms
 
 
@@ -32,7 +33,7 @@ def patched(target, changes: Mapping[Place, Sequence[Change]], *, match_comfyui:
     if isinstance(target, comfy.sd.CLIP | ModelPatcher):
         changed = target.clone()
     else:
-        changed = dataclasses.replace(target, patcher=target.patcher.clone())
+        changed = dataclasses.replace(target, patcher=target.patcher.clone(), marks=marked(target.marks, changes))
     by_strength: dict[float, dict[Place, WeightAdapterBase]] = {}
     for place, several in changes.items():
         strength, adapter = _adapter(several, match_comfyui)

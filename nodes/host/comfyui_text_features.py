@@ -7,6 +7,7 @@ from collections.abc import Callable, Hashable, Sequence
 import comfy.sd
 from torch import nn
 
+from ...clip_core.precision import EXACT, as_precision
 from ...clip_core.text_features import TextFeatures
 from ...clip_core.text_features import text_features as features_of
 from ...clip_core.tokenizer import Tokenizer
@@ -18,12 +19,16 @@ from .text_side import NO_TEXTS, fitting_encoder
 
 
 def text_features(
-    model: Looking, clip: comfy.sd.CLIP | None, texts: Sequence[str], on_step: Callable[[int, int], None] | None
+    model: Looking,
+    clip: comfy.sd.CLIP | None,
+    texts: Sequence[str],
+    on_step: Callable[[int, int], None] | None,
+    precision: str = EXACT,
 ) -> TextFeatures:
-    model = checked(model)
+    model, how = checked(model), {"dtype": as_precision(precision), "on_step": on_step}
     if isinstance(model, ComfyClipModel):
         network = ready_network(model)
-        return features_of(network, Tokenizer(), texts, device=model.patcher.load_device, on_step=on_step)
+        return features_of(network, Tokenizer(), texts, device=model.patcher.load_device, **how)
     if clip is None:
         raise ValueError(NO_TEXTS)
     network = fitting_encoder(_encoders(clip), model.model.visual_projection.weight.shape[0])
@@ -31,7 +36,7 @@ def text_features(
     device = clip.patcher.load_device
     # weights that are streamed (Dynamic VRAM) lie on the CPU and are whole, with their patches, on the card only
     looking = device if streams(clip.patcher) else None
-    return features_of(network, Tokenizer(), texts, device=device, looking=looking, on_step=on_step)
+    return features_of(network, Tokenizer(), texts, device=device, looking=looking, **how)
 
 
 def _encoders(clip: comfy.sd.CLIP) -> dict[str, nn.Module]:

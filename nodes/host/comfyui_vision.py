@@ -10,22 +10,26 @@ from dataclasses import replace
 import comfy.clip_model
 import comfy.clip_vision
 import comfy.model_management as management
-import torch
+import comfy.model_patcher
 from torch import Tensor
 
 from ...clip_core import image_features as core
 from ...clip_core.image_features import ImageEncoder
+from ...clip_core.precision import EXACT, as_precision
+from ...index.model import fingerprint
 from .comfyui_clip import ComfyClipModel, clip_network, ready_network
-from .image_encoding import ClipVision, Tower, clip_key, content_key, look
+from .image_encoding import ClipVision, Marks, Tower, clip_fingerprint, clip_key, content_key, look
 
 Stock = comfy.clip_vision.ClipVisionModel
 Looking = ComfyClipModel | ClipVision | Stock
 
 
-def image_encoder(model: Looking) -> ImageEncoder:
-    model = checked(model)
+def image_encoder(model: Looking, precision: str = EXACT) -> ImageEncoder:
+    model, dtype = checked(model), as_precision(precision)
     if isinstance(model, ComfyClipModel):
-        return core.image_encoder(ready_network(model), model.patcher.load_device)
+        network = ready_network(model)  # first: what is free is asked for when the weights are there
+        free_bytes = management.get_free_memory(model.patcher.load_device)
+        return core.image_encoder(network, model.patcher.load_device, dtype=dtype, free_bytes=free_bytes)
     management.load_models_gpu([model.patcher])
     device, network = model.load_device, model.model  # weights are cast to the type of the pixels
 
@@ -33,12 +37,16 @@ def image_encoder(model: Looking) -> ImageEncoder:
         return network(pixel_values=pixels, intermediate_output=-2)[2]
 
     colours, embed = (tuple(model.image_mean), tuple(model.image_std)), network.visual_projection.weight.shape[0]
-    at_once = core.pictures_at_once(device, network.vision_model.embeddings.position_embedding.weight.shape[0])
-    return ImageEncoder(model.image_size, *colours, "crop", device, torch.float32, embed, at_once, encode)
+    tokens, width = network.vision_model.embeddings.position_embedding.weight.shape
+    each = core.transformer_bytes(model.image_size, tokens, width, dtype)
+    at_once = core.pictures_at_once(device, tokens, each, management.get_free_memory(device))
+    return ImageEncoder(model.image_size, *colours, "crop", device, dtype, embed, at_once, encode)
 
 
-def image_features(model: Looking, image: Tensor, on_step: Callable[[int, int], None]) -> Tensor:
-    return core.image_features(image_encoder(model), image, on_step=on_step)
+def image_features(
+    model: Looking, image: Tensor, on_step: Callable[[int, int], None], precision: str = EXACT
+) -> Tensor:
+    return core.image_features(image_encoder(model, precision), image, on_step=on_step)
 
 
 def vision_output(
@@ -69,6 +77,26 @@ def model_key(model: Looking) -> str:
         return clip_key(clip_network(model), model.config)
     facts = f"CLIP_VISION {model.image_size} {list(model.image_mean)} {list(model.image_std)}"
     return content_key(model.model.state_dict(), facts)
+
+
+def model_fingerprint(model: Looking) -> str:
+    model = checked(model)
+    patcher = model.patcher
+    originals = {key: kept.weight for key, kept in patcher.backup.items()}  # of weights that are patched at this moment
+    state = {**patcher.model_state_dict(), **originals}
+    if isinstance(model, ComfyClipModel):
+        return clip_fingerprint(state, model.config, _marks(model))
+    facts = [f"CLIP_VISION {model.image_size} {list(model.image_mean)} {list(model.image_std)}", *_strengths(patcher)]
+    return fingerprint(state, "\n".join(facts))
+
+
+def _marks(model: ComfyClipModel) -> Marks:
+    """What Load LoRA has put on it; and of patches that others have put on it their strengths."""
+    return model.marks if model.marks or not model.patcher.patches else {"": tuple(_strengths(model.patcher))}
+
+
+def _strengths(patcher: comfy.model_patcher.ModelPatcher) -> list[str]:
+    return [f"{key} {[patch[0] for patch in several]}" for key, several in sorted(patcher.patches.items())]
 
 
 def checked(model: Looking) -> ComfyClipModel | Stock:

@@ -5,8 +5,8 @@ gives, and a model's name by its content.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,11 @@ from torch import Tensor, nn
 from ...clip_core.config import CLIPConfig
 from ...clip_core.image_features import ImageEncoder, image_encoder
 from ...clip_core.model import CLIP
+from ...index.model import fingerprint
+from ...lora.fusing import Change
+from ...lora.mmdit import Place
 
+Marks = Mapping[Place, tuple[str, ...]]  # of each patched weight: what was put on it, in order
 _SAMPLES = 64  # of each tensor, for its part in the key
 
 # last hidden states, those of the last block but one (both [B, 1 + P, C], not normed), embeddings [B, E], and what a
@@ -132,3 +136,45 @@ def content_key(state: Mapping[str, Tensor], facts: str) -> str:
         values.append(flat[:: max(1, flat.numel() // _SAMPLES)][:_SAMPLES].float())
     digest.update(torch.cat(values).cpu().numpy().tobytes())
     return digest.hexdigest()[:32]
+
+
+def clip_fingerprint(state: Mapping[str, Tensor], config: CLIPConfig, marks: Marks) -> str:
+    """The fingerprint (`index.model`) of one of our CLIPs: its weights without LoRAs, and the LoRAs on them."""
+    lines = [f"{place!r} {mark}" for place, several in marks.items() for mark in several]
+    return fingerprint(state, "\n".join([repr(sorted(asdict(config).items())), *sorted(lines)]))
+
+
+def marked(marks: Marks, changes: Mapping[Place, Sequence[Change]]) -> Marks:
+    """The marks of a model with these changes put on it besides. They are those of the adapters as they were read and
+    of their strengths, so they do not depend on how a host rounds what it patches; strength 0 leaves no mark.
+    """
+    new = dict(marks)
+    for place, several in changes.items():
+        own = tuple(_mark(adapter, strength) for adapter, strength in several if strength)
+        if own:
+            new[place] = (*new.get(place, ()), *own)
+    return new
+
+
+def _mark(adapter: object, strength: float) -> str:
+    digest = hashlib.sha256(f"{type(adapter).__name__} {float(strength)!r}".encode())
+    for part in _parts_of(adapter):
+        if isinstance(part, Tensor):
+            flat = part.detach().reshape(-1)
+            some = flat[:: max(1, flat.numel() // _SAMPLES)][:_SAMPLES].float().cpu()
+            digest.update(repr(list(part.shape)).encode() + some.numpy().tobytes())
+        else:
+            digest.update(repr(part).encode())
+    return digest.hexdigest()[:16]
+
+
+def _parts_of(value: object) -> Iterator[object]:
+    """Tensors, numbers and names in a dataclass, in the dataclasses and in the tuples in it."""
+    if is_dataclass(value):
+        for part in fields(value):
+            yield from _parts_of(getattr(value, part.name))
+    elif isinstance(value, tuple | list):
+        for part in value:
+            yield from _parts_of(part)
+    else:
+        yield value

@@ -10,6 +10,8 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from ...clip_core.precision import EXACT
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
@@ -119,13 +121,16 @@ class Host(Protocol):
     def device_of(self, network: nn.Module) -> object:
         """The device that inputs of this network belong on."""
 
-    def image_encoder(self, model: Looking) -> ImageEncoder:
-        """What makes features of pictures, ready to run; of our CLIP, or of a stock CLIP_VISION.
+    def image_encoder(self, model: Looking, precision: str = EXACT) -> ImageEncoder:
+        """What makes features of pictures, ready to run; of our CLIP, or of a stock CLIP_VISION. `precision` is that of
+        the activations, one of `clip_core.precision.PRECISIONS`.
 
         Raises ValueError for a CLIP_VISION that is no CLIP or has no projection.
         """
 
-    def image_features(self, model: Looking, image: Tensor, on_step: Callable[[int, int], None]) -> Tensor:
+    def image_features(
+        self, model: Looking, image: Tensor, on_step: Callable[[int, int], None], precision: str = EXACT
+    ) -> Tensor:
         """[B, H, W, 3 or 4] in 0..1 -> float32 [B, E] on the CPU, rows of length 1. Raises as `image_encoder`."""
 
     def vision_output(
@@ -139,8 +144,13 @@ class Host(Protocol):
         """Our CLIP's image half for stock nodes."""
 
     def model_key(self, model: Looking) -> str:
-        """The model's name by its content, the same in every run; another for another preprocessing or a LoRA on it.
-        Reads some values of each weight only.
+        """The model's name by its content, bit for bit; another for another preprocessing or a LoRA on it. Reads some
+        values of each weight only.
+        """
+
+    def model_fingerprint(self, model: Looking) -> str:
+        """What tells whether another model is the same one whatever dtype, device and host it was loaded in, with the
+        same LoRAs in the same strengths on it: see `index.model`.
         """
 
     def text_features(
@@ -149,6 +159,7 @@ class Host(Protocol):
         clip: CLIP | None,
         texts: Sequence[str],
         on_step: Callable[[int, int], None] | None,
+        precision: str = EXACT,
     ) -> TextFeatures:
         """The features of texts in the space of this model's pictures; those of a stock CLIP_VISION come from `clip`.
 

@@ -25,6 +25,7 @@ from ...lora.fusing import Change
 from ...lora.mmdit import Place
 from . import data_folders
 from .absence import Absent
+from .image_encoding import Marks, marked
 from .patching import part_norms, with_patches
 from .prompt_encoding import How, StandIn, TextEncoders, as_pairs, inference, stand_in, with_stand_ins
 from .standalone_place import _place, device, progress, set_place
@@ -38,15 +39,16 @@ from .standalone_vae import (
     pixels_per_cell,
     posterior,
 )
-from .standalone_vision import clip_vision, image_encoder, image_features, model_key, vision_output
+from .standalone_vision import clip_vision, image_encoder, image_features, model_fingerprint, model_key, vision_output
 from .text_encoders import FindEmbedding, PromptTokenizer, Tower, Towers, as_dtype
 
 __all__ = [
     "absent", "clip_network", "clip_vision", "data_names", "data_path", "data_places", "decode_latent", "device_of",
     "encode_image", "encode_plainly", "encode_prompt", "folder_names", "folder_path", "image_encoder",
-    "image_features", "latent_channels", "logit_scale", "make_clip", "make_clip_model", "make_vae", "model_key",
-    "norms", "output_entry", "output_path", "patched", "pixels_per_cell", "posterior", "progress", "save_preview",
-    "saves_workflow", "set_place", "text_encoders", "text_features", "text_owner", "vision_output", "weights",
+    "image_features", "latent_channels", "logit_scale", "make_clip", "make_clip_model", "make_vae",
+    "model_fingerprint", "model_key", "norms", "output_entry", "output_path", "patched", "pixels_per_cell",
+    "posterior", "progress", "save_preview", "saves_workflow", "set_place", "text_encoders", "text_features",
+    "text_owner", "vision_output", "weights",
 ]  # fmt: skip
 
 MODEL_FILES = {".safetensors", ".sft", ".ckpt", ".pt", ".pth", ".bin"}
@@ -120,6 +122,8 @@ class StandaloneClipModel:
     network: CLIP
     config: CLIPConfig
     identity: object = field(default_factory=object)  # as above
+    unpatched: CLIP | None = None  # the network that LoRAs were put on, which shares its other weights; None: itself
+    marks: Marks = field(default_factory=dict)
 
 
 def make_clip(
@@ -198,4 +202,5 @@ def patched(
     network = with_patches(_network(target), changes, match_comfyui=match_comfyui)
     if isinstance(target, StandaloneClip):
         return replace(target, towers=network, identity=object())
-    return replace(target, network=network, identity=object())
+    unpatched, marks = target.unpatched or target.network, marked(target.marks, changes)
+    return replace(target, network=network, identity=object(), unpatched=unpatched, marks=marks)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 from typing import TYPE_CHECKING
 
+from ...clip_core.precision import EXACT
 from ...clip_core.text_features import TextFeatures
 from ...clip_core.text_features import text_features as features_of
 from ...clip_core.tokenizer import Tokenizer
 from .image_encoding import ClipVision
+from .standalone_vision import computing_in
 
 if TYPE_CHECKING:
     from .standalone import StandaloneClip, StandaloneClipModel
@@ -17,9 +19,13 @@ if TYPE_CHECKING:
 
 
 def text_features(
-    model: Looking, clip: StandaloneClip | None, texts: Sequence[str], on_step: Callable[[int, int], None] | None
+    model: Looking,
+    clip: StandaloneClip | None,
+    texts: Sequence[str],
+    on_step: Callable[[int, int], None] | None,
+    precision: str = EXACT,
 ) -> TextFeatures:
-    return features_of(_whole(model).network, Tokenizer(), texts, on_step=on_step)
+    return features_of(computing_in(model, precision), Tokenizer(), texts, on_step=on_step)
 
 
 def text_owner(model: Looking, clip: StandaloneClip | None) -> Hashable | None:

@@ -2,35 +2,55 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
 from ...clip_core import image_features as core
 from ...clip_core.image_features import ImageEncoder
 from ...clip_core.model import CLIP
-from .image_encoding import ClipVision, Seen, Tower, clip_key, look
+from ...clip_core.precision import EXACT, as_precision, in_precision
+from .image_encoding import ClipVision, Seen, Tower, clip_fingerprint, clip_key, look
 
 if TYPE_CHECKING:
     from .standalone import StandaloneClipModel
 
 
-def image_encoder(model: StandaloneClipModel | ClipVision) -> ImageEncoder:
-    return core.image_encoder(_network(model))
+_copies: weakref.WeakKeyDictionary[CLIP, dict[torch.dtype, CLIP]] = weakref.WeakKeyDictionary()
+
+
+def computing_in(model: StandaloneClipModel | ClipVision, precision: str) -> CLIP:
+    """The network, or a copy of it in that type, which is kept as long as the network lives."""
+    network, dtype = _network(model), as_precision(precision)
+    if network.activation_dtype == dtype:
+        return network
+    kept = _copies.setdefault(network, {})
+    if dtype not in kept:
+        kept[dtype] = in_precision(network, network.text_model.final_layer_norm, dtype)
+    return kept[dtype]
+
+
+def image_encoder(model: StandaloneClipModel | ClipVision, precision: str = EXACT) -> ImageEncoder:
+    return core.image_encoder(computing_in(model, precision))
 
 
 def image_features(
-    model: StandaloneClipModel | ClipVision, image: Tensor, on_step: Callable[[int, int], None]
+    model: StandaloneClipModel | ClipVision,
+    image: Tensor,
+    on_step: Callable[[int, int], None],
+    precision: str = EXACT,
 ) -> Tensor:
-    return core.image_features(image_encoder(model), image, on_step=on_step)
+    return core.image_features(image_encoder(model, precision), image, on_step=on_step)
 
 
 def vision_output(
     model: StandaloneClipModel | ClipVision, image: Tensor, resize: str, on_step: Callable[[int, int], None]
 ) -> Seen:
-    encoder = image_encoder(model)
+    encoder = core.image_encoder(_network(model))
     encoder = encoder if resize == "auto" else replace(encoder, resize=resize)
     return look(Tower(_network(model)), encoder, image, Seen(), on_step)
 
@@ -43,6 +63,12 @@ def clip_vision(model: StandaloneClipModel) -> ClipVision:
 def model_key(model: StandaloneClipModel | ClipVision) -> str:
     network = _network(model)
     return clip_key(network, network.config)
+
+
+def model_fingerprint(model: StandaloneClipModel | ClipVision) -> str:
+    model = model.clip_model if isinstance(model, ClipVision) else model
+    network = _network(model)
+    return clip_fingerprint((model.unpatched or network).state_dict(), network.config, model.marks)
 
 
 def _network(model: StandaloneClipModel | ClipVision) -> CLIP:

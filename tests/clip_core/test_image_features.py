@@ -10,10 +10,13 @@ from torch import nn
 
 from clip_vae_lora.clip_core.config import OPENAI_MEAN, OPENAI_STD, PUBLISHED
 from clip_vae_lora.clip_core.image_features import (
+    MOST_AT_ONCE,
     ImageEncoder,
     file_features,
     image_encoder,
     image_features,
+    lowered,
+    picture_bytes,
     pictures_at_once,
 )
 from clip_vae_lora.clip_core.model import CLIP
@@ -194,8 +197,8 @@ def test_no_files_give_nothing(clip):
     assert list(file_features(clip, [], read_grey)) == []
 
 
-@pytest.mark.parametrize(("device", "most"), [("cpu", 4), ("meta", 12)])
-def test_files_are_read_two_batches_ahead_of_another_device_and_by_turns_with_the_cpu(device, most):
+@pytest.mark.parametrize(("device", "most"), [("cpu", 4), ("meta", 16)])
+def test_files_are_read_ahead_of_another_device_and_by_turns_with_the_cpu(device, most):
     read, lock = [], threading.Lock()
 
     def listed(path, size_px, resize):
@@ -215,7 +218,15 @@ def test_files_are_read_two_batches_ahead_of_another_device_and_by_turns_with_th
 
 def test_a_pass_on_a_cpu_has_fewer_pictures_of_many_tokens():
     assert [pictures_at_once("cpu", tokens) for tokens in (50, 257, 5000)] == [32, 6, 1]
-    assert pictures_at_once("cuda", 257) == 32
+
+
+def test_a_pass_on_a_card_has_as_many_pictures_as_its_memory_has_room_for():
+    each = picture_bytes(PUBLISHED["ViT-L-14"].vision, torch.float32)
+    assert pictures_at_once("cuda", 257, each, 22 << 30) == MOST_AT_ONCE == 512
+    few = pictures_at_once("cuda", 257, each, 1 << 30)
+    assert 32 < few < 512 and few * each <= 1 << 30
+    half = pictures_at_once("cuda", 257, picture_bytes(PUBLISHED["ViT-L-14"].vision, torch.float16), 1 << 30)
+    assert 1.5 * few < half and pictures_at_once("cuda", 257, each, 1 << 20) == 1
 
 
 def test_cancelling_ends_the_threads(clip):
@@ -230,3 +241,45 @@ def test_cancelling_ends_the_threads(clip):
 def test_mean_and_deviation_of_an_image_encoder_alone_are_openais(networks):
     encoder = image_encoder(CLIPVision(networks.tiny("ViT-B-32").vision))
     assert (encoder.mean, encoder.std) == (OPENAI_MEAN, OPENAI_STD)
+
+
+def encoder_on(device: str, at_once: int, encode) -> ImageEncoder:
+    return ImageEncoder(8, OPENAI_MEAN, OPENAI_STD, "crop", device, torch.float32, 5, at_once, encode)
+
+
+def test_fewer_pictures_at_a_time_than_asked_for_are_told_on_a_card():
+    assert lowered(encoder_on("meta", 100, None), 100) is None and lowered(encoder_on("cpu", 8, None), 512) is None
+    assert "512 pictures at a time were asked for, and 100 are encoded" in lowered(encoder_on("meta", 100, None), 512)
+    assert "512 are the most" in lowered(encoder_on("meta", 512, None), 600)
+
+
+def test_a_batch_that_the_memory_has_no_room_for_is_done_by_halves():
+    sizes = []
+
+    def encode(pixels):
+        sizes.append(len(pixels))
+        if len(pixels) > 2:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        return pixels.flatten(1)[:, :5]
+
+    pixels = torch.rand(5, 3, 8, 8)
+    found = encoder_on("cpu", 8, encode).features(pixels)
+    assert torch.equal(found, F.normalize(pixels.flatten(1)[:, :5], dim=-1)) and sizes == [5, 2, 3, 1, 2]
+
+    def never(pixels):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(torch.cuda.OutOfMemoryError):
+        encoder_on("cpu", 8, never).features(pixels)
+
+
+def test_on_another_device_a_batch_is_fetched_when_the_next_has_been_sent(clip):
+    made = []
+
+    def encode(pixels):
+        made.append(len(pixels))
+        return torch.ones(len(pixels), 5)
+
+    parts = file_features(encoder_on("meta", 32, encode), list(range(10)), read_grey, batch=4, workers=1)
+    assert next(parts).places == range(4) and made == [4, 4]
+    assert [part.places for part in parts] == [range(4, 8), range(8, 10)] and made == [4, 4, 2]

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 
 from clip_vae_lora.clip_core import text_features as module
 from clip_vae_lora.clip_core.model import CLIP
+from clip_vae_lora.clip_core.padded_texts import stretches
 from clip_vae_lora.clip_core.shared_prefixes import batches, plan
 from clip_vae_lora.clip_core.text_features import TextCache, TextFeatures, text_features, token_rows
 from clip_vae_lora.clip_core.tokenizer import END, START, Tokenizer
@@ -31,7 +32,8 @@ def plainly(model, texts):
         return F.normalize(torch.cat([model.text_features(row) for row in ids]), dim=-1)
 
 
-def test_features_are_those_of_transformers(networks):
+@pytest.mark.parametrize("padded", [False, True])  # the CPU's way, and a card's
+def test_features_are_those_of_transformers(networks, padded):
     pytest.importorskip("transformers")
     for name in ("ViT-B-32", "ViT-H-14"):  # quick_gelu, and gelu with more layers
         config = networks.tiny(name)
@@ -41,11 +43,12 @@ def test_features_are_those_of_transformers(networks):
         ids, _ = Tokenizer().batch(TEXTS)
         with torch.no_grad():
             expected = F.normalize(theirs.text_projection(theirs.text_model(input_ids=ids).pooler_output), dim=-1)
-        found = text_features(ours, Tokenizer(), TEXTS).features
+        found = text_features(ours, Tokenizer(), TEXTS, padded=padded).features
         torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)  # the project's bound; sums in another order
 
 
-def test_features_are_those_of_open_clip(networks):
+@pytest.mark.parametrize("padded", [False, True])
+def test_features_are_those_of_open_clip(networks, padded):
     pytest.importorskip("open_clip")
     from clip_vae_lora.clip_core.checkpoint import find_clip
 
@@ -58,7 +61,8 @@ def test_features_are_those_of_open_clip(networks):
     ids, _ = Tokenizer().batch(TEXTS, pad=0)
     with torch.no_grad():
         expected = theirs.encode_text(ids, normalize=True)
-    torch.testing.assert_close(text_features(ours, Tokenizer(), TEXTS).features, expected, atol=1e-5, rtol=0)
+    found = text_features(ours, Tokenizer(), TEXTS, padded=padded).features
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("nodes", [1, 20, 4096])
@@ -68,18 +72,53 @@ def test_however_texts_are_batched_their_features_are_the_same(model, monkeypatc
     torch.testing.assert_close(found, plainly(model, TEXTS), atol=2e-6, rtol=0)  # sums in another order
 
 
-def test_a_text_has_the_same_features_whatever_comes_beside_it(model):
-    alone = text_features(model, Tokenizer(), TEXTS[:1]).features
-    torch.testing.assert_close(text_features(model, Tokenizer(), TEXTS).features[:1], alone, atol=2e-6, rtol=0)
+@pytest.mark.parametrize("free_bytes", [1, 50_000, 1 << 30])
+def test_however_little_memory_a_card_has_the_features_are_the_same(model, free_bytes):
+    found = text_features(model, Tokenizer(), TEXTS, padded=True, free_bytes=free_bytes).features
+    torch.testing.assert_close(found, plainly(model, TEXTS), atol=2e-6, rtol=0)  # sums in another order
 
 
-def test_a_network_of_one_block_is_encoded_too(networks):
+def test_layers_are_called_on_both_ways(model):
+    layer, seen = model.text_model.encoder.layers[-1].self_attn.v_proj, []
+    before = [text_features(model, Tokenizer(), TEXTS, padded=padded).features for padded in (False, True)]
+    hook = layer.register_forward_hook(lambda module, given, result: seen.append(1) or result + 1)
+    after = [text_features(model, Tokenizer(), TEXTS, padded=padded).features for padded in (False, True)]
+    hook.remove()
+    assert len(seen) == 2 and not torch.allclose(before[1], after[1], atol=1e-3)
+    torch.testing.assert_close(after[0], after[1], atol=2e-6, rtol=0)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_padded_passes_have_all_texts_in_order_and_neither_too_many_tokens_nor_too_much_filling(seed):
+    dice = random.Random(seed)
+    lengths, most = sorted(dice.choices(range(2, 78), k=3000)), dice.choice([500, 20_000, 1 << 18])
+    cuts = list(stretches(lengths, most))
+    assert [number for first, last in cuts for number in range(first, last)] == list(range(len(lengths)))
+    for first, last in cuts:
+        filled, own = (last - first) * lengths[last - 1], sum(lengths[first:last])
+        assert filled <= most and (filled <= 4096 or filled <= 1.25 * own)
+    assert list(stretches([77], 1)) == [(0, 1)] and list(stretches([], 9)) == []
+
+
+def test_one_long_text_does_not_lengthen_a_thousand_short_ones():
+    assert list(stretches([6] * 1000 + [77], 1 << 18)) == [(0, 1000), (1000, 1001)]
+
+
+@pytest.mark.parametrize("padded", [False, True])
+def test_a_text_has_the_same_features_whatever_comes_beside_it(model, padded):
+    alone = text_features(model, Tokenizer(), TEXTS[:1], padded=padded).features
+    found = text_features(model, Tokenizer(), TEXTS, padded=padded).features[:1]
+    torch.testing.assert_close(found, alone, atol=2e-6, rtol=0)
+
+
+@pytest.mark.parametrize("padded", [False, True])
+def test_a_network_of_one_block_is_encoded_too(networks, padded):
     from dataclasses import replace
 
     config = networks.tiny("ViT-B-32")
     small = networks.randomise_(CLIP(replace(config, text=replace(config.text, layers=1))))
     torch.testing.assert_close(
-        text_features(small, Tokenizer(), TEXTS).features, plainly(small, TEXTS), atol=2e-6, rtol=0
+        text_features(small, Tokenizer(), TEXTS, padded=padded).features, plainly(small, TEXTS), atol=2e-6, rtol=0
     )
 
 
@@ -95,17 +134,19 @@ def test_no_texts_are_refused(model):
         text_features(model, Tokenizer(), [])
 
 
-def test_each_batch_is_told_and_may_be_called_off(model, monkeypatch):
+@pytest.mark.parametrize("padded", [False, True])
+def test_each_batch_is_told_and_may_be_called_off(model, monkeypatch, padded):
     monkeypatch.setattr(module, "NODES_AT_ONCE", 20)
-    steps = []
-    text_features(model, Tokenizer(), TEXTS, on_step=lambda done, total: steps.append((done, total)))
+    monkeypatch.setattr(module, "TOKENS_AT_ONCE", 50)
+    steps, way = [], {"padded": padded}
+    text_features(model, Tokenizer(), TEXTS, on_step=lambda done, total: steps.append((done, total)), **way)
     assert len(steps) > 2 and steps == sorted(steps) and steps[-1] == (len(TEXTS), len(TEXTS))
 
     def stop(done, total):
         raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        text_features(model, Tokenizer(), TEXTS, on_step=stop)
+        text_features(model, Tokenizer(), TEXTS, on_step=stop, **way)
 
 
 def test_half_precision_weights_are_computed_in_their_own_type(networks):

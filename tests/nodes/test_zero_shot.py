@@ -109,9 +109,9 @@ def test_a_picture_with_nan_is_refused(place, model):
 def test_texts_are_encoded_once_and_anew_for_a_model_with_a_lora(place, model, monkeypatch):
     asked, real = [], standalone.text_features
 
-    def counted(model, clip, texts, on_step):
+    def counted(model, clip, texts, on_step, precision):
         asked.append(list(texts))
-        return real(model, clip, texts, on_step)
+        return real(model, clip, texts, on_step, precision)
 
     monkeypatch.setattr(features.host, "text_features", counted)
     before = features.texts(model, None, ["a cat", "a dog"]).features

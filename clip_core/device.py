@@ -1,0 +1,45 @@
+"""What differs from one computing device to another: free memory, float64, and the way over the bus."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+ASSUMED_BYTES = 4 << 30  # free, where a device does not say
+_SHARE = 0.8  # of what is free, for one pass: allocators cut memory up, and kernels want room to work in
+
+
+def budget_bytes(device: torch.device | str, free_bytes: int | None = None) -> int:
+    """What one pass may take of this device's memory. `free_bytes` None: as the device says, or ASSUMED_BYTES."""
+    free = free_memory_bytes(device) if free_bytes is None else free_bytes
+    return int(_SHARE * (ASSUMED_BYTES if free is None else free))
+
+
+def free_memory_bytes(device: torch.device | str) -> int | None:
+    """Free memory of a card, with what torch's allocator holds and does not use; None where nobody says."""
+    device = torch.device(device)
+    if device.type == "cuda" and torch.cuda.is_available():
+        held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + held
+    if device.type == "mps" and hasattr(torch.mps, "recommended_max_memory"):
+        return max(0, torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory())
+    if device.type == "xpu" and hasattr(torch.xpu, "mem_get_info"):  # from torch 2.6 on
+        held = torch.xpu.memory_reserved(device) - torch.xpu.memory_allocated(device)
+        return torch.xpu.mem_get_info(device)[0] + held
+    return None
+
+
+def has_float64(device: torch.device | str) -> bool:
+    """Whether float64 can be computed there: not on MPS, not on most Intel cards, and not where nothing is known."""
+    device = torch.device(device)
+    if device.type == "xpu":
+        return bool(torch.xpu.get_device_properties(device).has_fp64)
+    return device.type in ("cpu", "cuda", "meta")
+
+
+def sent(tensor: Tensor, device: torch.device | str) -> Tensor:
+    """A CPU tensor on the device. To CUDA it goes through pinned memory, and nobody waits for it."""
+    device = torch.device(device)
+    if device.type == "cuda" and tensor.device.type == "cpu" and torch.cuda.is_available():
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
