@@ -42,8 +42,8 @@ READING_ORDER = {  # inside a core a file imports only from files above it
         "sizes recipe checkpoint told"
     ).split(),
     "vae_core": (
-        "config norms layers tiles sweeps autoencoder tiny tiled_kl tiled_tiny tiled memory quality latents batches "
-        "inpaint refused layouts tiny_layouts checkpoint"
+        "config norms layers tiles waiting sweeps autoencoder tiny tiled_kl tiled_tiny tiled memory card_plans quality "
+        "latents batches inpaint refused layouts tiny_layouts checkpoint"
     ).split(),
     "lora": (
         "adapters hadamard kronecker orthogonal magnitude low_rank fusing mmdit names suffixes adapter_config building "

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .layers import Device
+from .layers import SCORES, Device
 from .norms import Moments, merged, parts_of
 from .tiles import Size, Tile, at_level, cover
 from .waiting import Bus, Waiting
@@ -31,16 +31,17 @@ class Activations:
 class Sweeps:
     """Runs sweeps over one picture and counts their tiles; on the device "meta" it counts only.
 
-    Of what waits, `waiting_bytes` at most are on the device (None: all of it), the rest in host memory.
+    Of what waits, `waiting_bytes` at most are on the device (None: all of it), the rest in host memory; `scores` of
+    attention are made at once.
     """
 
     def __init__(self, tile: Size, width: int, dtype: torch.dtype, device: Device, on_step: OnStep | None = None,
-                 waiting_bytes: int | None = None):
+                 waiting_bytes: int | None = None, scores: int = SCORES):
         if min(tile) < 1:
             raise ValueError(f"a tile has at least one cell along each side, not {tile[0]} x {tile[1]} px")
         self.tile, self.width, self.dtype, self.device = tile, width, dtype, torch.device(device)
         self.on_step, self.done, self.total = on_step, 0, 0
-        self.waiting_bytes, self.bus = waiting_bytes, Bus(self.device)
+        self.waiting_bytes, self.scores, self.bus = waiting_bytes, scores, Bus(self.device)
         self.there: weakref.WeakSet[Waiting] = weakref.WeakSet()
 
     def sweep(self, size: Size, width: int, each: Callable[[Tile], Tensor], into: Waiting | None = None,

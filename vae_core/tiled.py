@@ -6,11 +6,13 @@ value) unless torch.backends.cudnn.allow_tf32 is off: by tiles and at once then 
 differences in the last digit, far less than either differs from float32. The result depends on no other setting.
 """
 
+from collections.abc import Callable, Iterator
+
 import torch
 from torch import Tensor
 
 from .autoencoder import AutoencoderKL, Posterior
-from .layers import Device
+from .layers import Device, scores_at_once
 from .sweeps import OnStep, Sweeps
 from .tiled_kl import decode_one, encode_one
 from .tiled_tiny import run_one
@@ -45,7 +47,7 @@ def decode(vae: VAE, latent: Tensor, tile: Size, *, device: Device = None, host:
         return vae.into_decoder(latent[i:i + 1].to(device))
 
     sweeps = Sweeps((tile[0] * factor, tile[1] * factor), max(vae.config.decoder_widths[:2]), latent.dtype, device,
-                    on_step, waiting_bytes)
+                    on_step, waiting_bytes, _scores(vae.config.decoder_widths, latent.dtype, device))
     pixels = torch.empty((len(latent), *shape), dtype=latent.dtype, device=host)
     for i, found in enumerate(_each(one, ready, sweeps, len(latent), shape)):
         pixels[i:i + 1] = vae.as_pixels(found)
@@ -77,15 +79,26 @@ def encode(vae: VAE, pixels: Tensor, tile: Size, *, device: Device = None, host:
         return vae.into_encoder(pixels[i:i + 1].to(device))
 
     sweeps = Sweeps((tile[0] * config.factor, tile[1] * config.factor), max(config.widths[:2]), pixels.dtype, device,
-                    on_step, waiting_bytes)
+                    on_step, waiting_bytes, _scores(config.widths, pixels.dtype, device))
     found = torch.cat(list(_each(one, ready, sweeps, len(pixels), shape)))
     if tiny:
         return vae.as_latent(found).to(host)
-    posterior = vae.posterior_of(found)
-    return Posterior(posterior.mean.to(host), posterior.logvar.to(host))
+    return moved(vae.posterior_of(found), host)
 
 
-def _each(one, ready, sweeps: Sweeps, pictures: int, shape: tuple[int, int, int]):
+def _scores(widths: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> int:
+    return scores_at_once(widths[-1], dtype, device, by_tiles=True)
+
+
+def moved(posterior: Posterior, device: Device) -> Posterior:
+    """On another device, in one move; itself where it is there."""
+    if posterior.mean.device == torch.device(device):
+        return posterior
+    return Posterior(*torch.stack((posterior.mean, posterior.logvar)).to(device))
+
+
+def _each(one: Callable[[Sweeps, Tensor, Tensor], None], ready: Callable[[int], Tensor], sweeps: Sweeps, pictures: int,
+          shape: tuple[int, int, int]) -> Iterator[Tensor]:
     """What `one` makes of each picture that is `ready`, [1, *shape] on the device; the tiles of all of them are
     counted beforehand.
     """
@@ -93,7 +106,7 @@ def _each(one, ready, sweeps: Sweeps, pictures: int, shape: tuple[int, int, int]
         x = ready(i)
         into = torch.empty((1, *shape), dtype=sweeps.dtype, device=sweeps.device)
         if not i:
-            count = Sweeps(sweeps.tile, sweeps.width, sweeps.dtype, "meta")
+            count = Sweeps(sweeps.tile, sweeps.width, sweeps.dtype, "meta", scores=sweeps.scores)
             one(count, *(torch.empty(t.shape, dtype=t.dtype, device="meta") for t in (x, into)))
             sweeps.total = count.done * pictures
         one(sweeps, x, into)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .autoencoder import Decoder, Encoder
-from .layers import SCORES, Attention, ResidualBlock, Up, activated
+from .layers import Attention, ResidualBlock, Up, activated
 from .norms import Moments, normed
 from .sweeps import Activations, Sweeps, cut
 from .tiles import Tile, whole
@@ -114,7 +114,7 @@ def _attended(sweeps: Sweeps, attention: Attention, x: Activations, of_x: Moment
         return attention.looked_up(h, keys.view(1, 1, *cells), values.view(1, 1, *cells)).add_(x.read(tile))
 
     sweeps.sweep(x.size, 2 * x.channels, look)
-    most = max(1, SCORES // cells[0])  # every one of them is compared with all
+    most = max(1, sweeps.scores // cells[0])  # every one of them is compared with all
     return x, sweeps.sweep(x.size, 2 * x.channels, find, x.waiting, _groups(following), most_cells=most)
 
 

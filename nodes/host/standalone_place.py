@@ -41,4 +41,31 @@ def progress(total: int) -> Callable[[int, int], None]:
 
 
 def device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """The graphics card where torch can use one, else the processor."""
+    for kind in ("cuda", "xpu"):
+        if hasattr(torch, kind) and getattr(torch, kind).is_available():
+            return torch.device(kind)
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def free_device_bytes(place: torch.device) -> int | None:
+    """What a device has free for us, with what torch's allocator holds of it and does not use; of the processor, and
+    of MPS, whose memory is the computer's own, what the system has. None where nobody says.
+    """
+    if place.type in ("cpu", "mps"):
+        return free_memory_bytes()
+    backend = getattr(torch, place.type, None)
+    if not hasattr(backend, "mem_get_info"):
+        return None
+    held = backend.memory_reserved(place) - backend.memory_allocated(place)
+    return backend.mem_get_info(place)[0] + held
+
+
+def free_memory_bytes() -> int | None:
+    """The computer's own memory that is free for the asking; None where the system does not say."""
+    table = Path("/proc/meminfo")
+    if table.is_file():
+        for line in table.read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    return None

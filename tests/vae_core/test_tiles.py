@@ -62,7 +62,7 @@ def test_merged_moments_are_those_of_the_whole(size, tile, seed):
     x = x + torch.arange(size[0]).view(1, 1, -1, 1)  # tiles have different means: the term between them matters
     got = merged((of for part in cover(size, tile) for of in parts_of(x[(..., *part.inside(whole(size)))])), 4)
     wide = x.double().view(4, -1)
-    mean, variance = (t.double().view(4, 2) for t in (got.mean, got.variance))  # two channels a group, the same for both
+    mean, variance = (t.double().view(4, 2) for t in (got.mean, got.variance))  # two channels a group
     assert torch.equal(mean[:, 0], mean[:, 1]) and torch.equal(variance[:, 0], variance[:, 1])
     torch.testing.assert_close(mean[:, 0], wide.mean(1), rtol=1e-6, atol=1e-6)   # each part's are fp32's
     torch.testing.assert_close(variance[:, 0], wide.var(1, correction=0), rtol=1e-4, atol=1e-4)
