@@ -27,7 +27,7 @@ _spec.loader.exec_module(_checkout)
 _checkout.bind()
 
 from clip_vae_lora.benchmarks.vae_apart import ApartSweeps, OwnMemoryPeak  # noqa: E402
-from clip_vae_lora.vae_core import memory, tiled  # noqa: E402
+from clip_vae_lora.vae_core import card_plans, memory, tiled  # noqa: E402
 from clip_vae_lora.vae_core.autoencoder import AutoencoderKL  # noqa: E402
 from clip_vae_lora.vae_core.checkpoint import find_vae  # noqa: E402
 from clip_vae_lora.vae_core.config import VAEConfig  # noqa: E402
@@ -58,7 +58,9 @@ def ours(how, px, dtype, options):
     if apart:
         tiled.Sweeps = ApartSweeps
     budget = options.budget_mb * 1_000_000 if how in ("budget", "apart") else None
-    plan = memory.largest_plan(CONFIG, (1, CONFIG.latent, px // 8, px // 8), budget, dtype.itemsize, apart=apart)
+    shape = (1, CONFIG.latent, px // 8, px // 8)
+    plan = (card_plans.card_plan(CONFIG, shape, card_plans.Limit(budget, "the budget"), dtype.itemsize) if apart
+            else memory.largest_plan(CONFIG, shape, budget, dtype.itemsize))
     tile = options.tile or plan.tile
     return (lambda z: tiled.decode(vae, z, tile)) if tile else vae.decode
 

@@ -10,25 +10,28 @@ from pathlib import Path
 
 import torch
 
-from clip_vae_lora.vae_core import sweeps
+from clip_vae_lora.vae_core import sweeps, waiting
 
 LOOK_S = 0.002
 
 
+class SharedSlabs(waiting.Bus):
+    """A bus whose slabs of host memory are shared memory; a slab lives as long as the tensor: frombuffer keeps the
+    map.
+    """
+
+    def slab(self):
+        if self.slabs:
+            return self.slabs.pop()
+        return torch.frombuffer(mmap.mmap(-1, waiting.SLAB_BYTES), dtype=torch.uint8)
+
+
 class ApartSweeps(sweeps.Sweeps):
-    """Sweeps whose waiting activations are in shared memory, and are copied when they are read."""
+    """Sweeps of which nothing waits on the device."""
 
-    def room(self, channels, size):
-        if self.device.type == "meta":
-            return super().room(channels, size)
-        # the memory lives as long as the tensor: frombuffer keeps the map
-        values = channels * size[0] * size[1]
-        flat = torch.frombuffer(mmap.mmap(-1, values * self.dtype.itemsize), dtype=self.dtype)
-        return self.waiting(flat.view(1, *size, channels).permute(0, 3, 1, 2))
-
-    def waiting(self, values):
-        there = super().waiting(values)
-        return sweeps.Activations(there.size, there.channels, lambda tile: there.read(tile).clone(), values)
+    def __init__(self, tile, width, dtype, device, on_step=None, waiting_bytes=None):
+        super().__init__(tile, width, dtype, device, on_step, 0 if torch.device(device).type == "cpu" else None)
+        self.bus = SharedSlabs(self.device)
 
 
 class OwnMemoryPeak(threading.Thread):

@@ -45,8 +45,8 @@ READING_ORDER = {  # inside a leaf and the index a file imports only from files 
         "ranking foreign layouts sizes recipe checkpoint told"
     ).split(),
     "vae_core": (
-        "config wide norms layers tiles sweeps autoencoder tiny tiled_kl tiled_tiny tiled memory quality latents "
-        "batches inpaint refused layouts tiny_layouts checkpoint"
+        "config wide norms layers tiles waiting sweeps autoencoder tiny tiled_kl tiled_tiny tiled memory card_plans "
+        "quality latents batches inpaint refused layouts tiny_layouts checkpoint"
     ).split(),
     "lora": (
         "adapters hadamard kronecker orthogonal magnitude kinds low_rank fusing mmdit names suffixes adapter_config "
@@ -56,7 +56,7 @@ READING_ORDER = {  # inside a leaf and the index a file imports only from files 
         "errors contents writing documents sniff safetensors_file folder pickle_file inert_pickle torchscript_file "
         "tensors tree images pictures"
     ).split(),
-    "index": "shards scan table writing update reading adding".split(),
+    "index": "model shards scan table writing update reading adding".split(),
     "drawing": (
         "paper fit bar_chart heat_map token_sheet label_table rank_sheet contact_sheet curves channel_plot"
     ).split(),

@@ -17,6 +17,11 @@ from .norms import exactly_normed
 
 Device = torch.device | str | None
 SCORES = 1 << 26  # attention scores made at once: memory on some devices, and on all of them time without a pause
+CARD_SCORES = 1 << 27  # on a card whose attention holds them, in float32 and twice: no more than the widest layers need
+# at 1024 px
+CARD_TILE_SCORES = 1 << 24  # and by tiles, where there is less memory
+FUSED_SCORES = 1 << 32  # where it does without them: a second or so, for Windows stops a kernel after two
+CARDS = frozenset({"cuda", "xpu"})  # where kernels are many times quicker to run than to start
 
 
 def activated(x: Tensor) -> Tensor:
@@ -25,8 +30,10 @@ def activated(x: Tensor) -> Tensor:
 
 
 def as_computed(x: Tensor) -> Tensor:
-    """With the channels last in memory on a processor, where convolutions are faster so. [B, C, H, W] -> the same"""
-    return x.contiguous(memory_format=torch.channels_last) if x.device.type == "cpu" else x
+    """With the channels last in memory on a processor, where convolutions are faster so, and nowhere else: pictures
+    come that way from a host, and a card's group norm would copy each of its inputs. [B, C, H, W] -> the same
+    """
+    return x.contiguous(memory_format=torch.channels_last if x.device.type == "cpu" else torch.contiguous_format)
 
 
 class Layers:
@@ -76,6 +83,8 @@ def doubled(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     four pixels of a cell instead of 36. [B, C, H, W], [D, C, 3, 3] and [D] -> [B, D, 2H, 2W]
     """
     height, width = x.shape[2:]
+    if x.device.type in CARDS and not torch.is_grad_enabled():
+        return doubled_at_once(x, weight, bias)
     kernels = _summed(weight)
     parts = (functional.conv2d(x, kernel, bias, padding=1)[:, :, row:row + height, column:column + width]
              for (row, column), kernel in kernels)
@@ -89,6 +98,23 @@ def doubled(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
             out = torch.empty(shape, dtype=part.dtype, device=x.device, memory_format=_format(part))
         out[:, :, row::2, column::2] = part
     return out
+
+
+def doubled_at_once(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """The same in four kernels for a card: the four kernels' sums, one convolution, and its pixels in their places.
+
+    The taps of a 2x2 kernel are sums of 2x2 neighbours of the 3x3 kernel with zeros round it.
+    """
+    (batch, _, height, width), outer = x.shape, len(weight)
+    sums = functional.avg_pool2d(weight, 2, 1, padding=1, divisor_override=1)       # [D, C, 4, 4], summed in float32
+    taps = sums.unflatten(3, (2, 2)).unflatten(2, (2, 2))                           # [D, C, tap, row, tap, column]
+    kernels = taps.permute(3, 5, 0, 1, 2, 4).reshape(4 * outer, -1, 2, 2)           # of each pixel of a cell
+    all_four = functional.conv2d(x, kernels, None if bias is None else bias.repeat(4), padding=1).contiguous()
+    every, channel, line, one = all_four.stride()                      # [B, 4D, H + 1, W + 1]
+    down, right = 2 * outer * channel + line, outer * channel + one  # to the next pixel's kernel, whose cells lie so
+    places = (batch, outer, height, 2, width, 2)
+    pixels = all_four.as_strided(places, (every, channel, line, down, one, right), all_four.storage_offset())
+    return pixels.reshape(batch, outer, 2 * height, 2 * width)
 
 
 def _format(x: Tensor) -> torch.memory_format:
@@ -162,11 +188,32 @@ class Attention(nn.Module):
         A part of the queries at a time: the memory of a score for each pair of cells is never needed.
         """
         queries = _in_rows(self.q(normed))
-        parts = queries.split(max(1, SCORES // keys.shape[2]), dim=2)
+        scores = scores_at_once(keys.shape[3], keys.dtype, keys.device)
+        parts = queries.split(max(1, scores // (len(keys) * keys.shape[2])), dim=2)
         found = [functional.scaled_dot_product_attention(part, keys, values) for part in parts]
         found = found[0] if len(found) == 1 else torch.cat(found, 2)
         found = found.squeeze(1).unflatten(1, normed.shape[2:]).permute(0, 3, 1, 2)   # channels last in memory
         return self.proj_out(found if normed.device.type == "cpu" else found.contiguous())
+
+
+def is_fused(width: int, dtype: torch.dtype, device: torch.device) -> bool:
+    """Whether a card has a kernel for attention of one head so wide that never holds all the scores: torch's choice,
+    as it stands now. Parts of the queries would leave most of such a card idle.
+    """
+    choose = getattr(torch, "_fused_sdp_choice", None)  # has no public name; 0 is the attention that holds them
+    if choose is None or device.type not in CARDS:
+        return False
+    rows = torch.empty((1, 1, 64, width), dtype=dtype, device=device)
+    return choose(rows, rows, rows) != 0
+
+
+def scores_at_once(width: int, dtype: torch.dtype, device: torch.device, *, by_tiles: bool = False) -> int:
+    """Attention scores to be made at once on a device, of one head so wide."""
+    if device.type not in CARDS:
+        return SCORES
+    if is_fused(width, dtype, device):
+        return FUSED_SCORES
+    return CARD_TILE_SCORES if by_tiles else CARD_SCORES
 
 
 def _in_rows(x: Tensor) -> Tensor:

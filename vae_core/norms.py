@@ -1,11 +1,14 @@
 """GroupNorm whose statistics belong to a whole picture that is only ever there in tiles.
 
-Means and sums of squared deviations of disjoint parts are merged with the term between their means (Chan, Golub &
-LeVeque 1979, "Updating formulae and a pairwise algorithm for computing sample variances"), in float64.
+Means and variances of disjoint parts are merged with the term between their means (Chan, Golub & LeVeque 1979,
+"Updating formulae and a pairwise algorithm for computing sample variances"): on the device that has the parts, in
+float64, or where there is none in pairs of float32 whose sum is the number (Dekker 1971). Nothing waits for a card.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import groupby
 
 import torch
 from torch import Tensor, nn
@@ -13,52 +16,91 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 _PIECE_CELLS = 4096  # summed in one go: beyond that a float32 sum over cells loses digits, below it takes longer
+_MIXES_TYPES = frozenset({"cpu", "cuda", "xpu"})  # batch_norm of half-precision values with float32 statistics
+
+
+@dataclass(frozen=True)
+class Part:
+    """The mean and the population variance of each channel over some cells of one picture, in float32 at least."""
+
+    cells: int
+    mean: Tensor      # [C]
+    variance: Tensor  # [C]
 
 
 @dataclass(frozen=True)
 class Moments:
-    """How many values each group has (per group), their means and the sums of their squared deviations from these."""
+    """The mean and the population variance of the group that each channel is in, over a whole picture."""
 
-    count: int
-    mean: Tensor    # [G] float64
-    spread: Tensor  # [G] float64
-
-    @property
-    def variance(self) -> Tensor:
-        """Of the population, as GroupNorm has it. [G]"""
-        return self.spread / self.count
+    mean: Tensor      # [C]
+    variance: Tensor  # [C]
 
 
-def merged(parts: Iterable[Moments]) -> Moments:
-    """The moments of disjoint parts taken together; the order does not matter.
+def merged(parts: Iterable[Part], groups: int) -> Moments:
+    """The moments of the parts' channel groups taken together; the order of the parts does not matter.
 
-    Raises ValueError when there are none.
+    In the parts' type and on their device. Raises ValueError when there are none.
     """
-    parts = list(parts)
+    parts = sorted(parts, key=lambda part: part.cells)
     if not parts:
         raise ValueError("there are no values to take a mean of: give at least one part")
-    count = sum(part.count for part in parts)
-    means = torch.stack([part.mean for part in parts])                                         # [parts, G]
-    counts = torch.tensor([part.count for part in parts], dtype=torch.float64)[:, None]        # [parts, 1]
-    mean = (means * counts).sum(0) / count
-    between = (counts * (means - mean).square()).sum(0)
-    return Moments(count, mean, torch.stack([part.spread for part in parts]).sum(0) + between)
+    dtype, device = parts[0].mean.dtype, parts[0].mean.device
+    wide = torch.float64 if has_float64(device) else torch.float32
+    means = torch.stack([part.mean for part in parts]).to(wide)                                # [parts, C]
+    variances = torch.stack([part.variance for part in parts]).to(wide)                        # [parts, C]
+    shares = _shares([part.cells for part in parts], wide, device)                             # [parts, 1]
+    near = means[0]  # all means are taken from one of them: of differences float32 keeps more digits
+    shift = _total((means - near) * shares)                                                    # [C]
+    variance = _total((variances + (means - near - shift).square()) * shares)                  # [C]
+    near, shift, variance = (t.view(groups, -1).T for t in (near, shift, variance))            # [C / G, G]
+    shift, width = shift + (near - near[0]), len(near)
+    of_group = _total(shift) / width                                                           # [G]
+    variance = _total(variance + (shift - of_group).square()) / width                          # [G]
+    return Moments(*(t.to(dtype).repeat_interleave(width) for t in (near[0] + of_group, variance)))
+
+
+def _shares(cells: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Of all cells the share of each part, sorted by size; filled in on the device. -> [parts, 1]"""
+    whole = sum(cells)
+    runs = [(count, len(list(run))) for count, run in groupby(cells)]
+    return torch.cat([torch.full((length, 1), count / whole, dtype=dtype, device=device) for count, length in runs])
+
+
+def _total(values: Tensor) -> Tensor:
+    """The sum over the first dimension; float32 in pairs, so that it is as good as one rounding. [N, ...] -> [...]"""
+    if values.dtype == torch.float64:
+        return values.sum(0)
+    high, low = values, torch.zeros_like(values)
+    while len(high) > 1:
+        if len(high) % 2:
+            high, low = (torch.cat((t, torch.zeros_like(t[:1]))) for t in (high, low))
+        (a, b), (c, d) = high.chunk(2), low.chunk(2)
+        high = a + b
+        of_b = high - a  # Knuth's two-sum: what a + b lost by rounding goes with `low`
+        low = c + d + ((a - (high - of_b)) + (b - of_b))
+    return high[0] + low[0]
+
+
+@lru_cache(maxsize=8)
+def has_float64(device: torch.device) -> bool:
+    """Whether a device computes in float64: MPS, DirectML and Intel's Arc do not."""
+    if device.type == "xpu" and torch.xpu.is_available():
+        return bool(torch.xpu.get_device_properties(device).has_fp64)
+    return device.type in ("cpu", "cuda", "meta")
+
+
+def parts_of(x: Tensor) -> list[Part]:
+    """The moments of all channels of one picture, or of a piece of one: on a processor in smaller pieces.
+    [1, C, H, W] -> Parts of [C]
+    """
+    cells_at_once = _PIECE_CELLS if x.device.type == "cpu" else x.shape[2] * x.shape[3]
+    pieces = x.split(max(1, cells_at_once // x.shape[3]), dim=2)
+    return [Part(piece.shape[2] * piece.shape[3], *_by_channel(piece)) for piece in pieces]
 
 
 def moments(x: Tensor, groups: int) -> Moments:
-    """Moments of the channel groups of one picture. [1, C, H, W] -> [G]"""
-    cells_at_once = _PIECE_CELLS if x.device.type == "cpu" else x.shape[2] * x.shape[3]
-    pieces = x.split(max(1, cells_at_once // x.shape[3]), dim=2)
-    found = [_by_channel(piece) for piece in pieces]
-    mean, variance = (torch.stack(t).cpu().double() for t in zip(*found))                      # [pieces, C]
-    cells = torch.tensor([[piece.shape[2] * piece.shape[3]] for piece in pieces], dtype=torch.float64)
-    count = x.shape[2] * x.shape[3]
-    of_channel = (mean * cells).sum(0) / count                                                 # [C]
-    spread = ((variance + (mean - of_channel).square()) * cells).sum(0).view(groups, -1)       # [G, C / G]
-    of_channel = of_channel.view(groups, -1)
-    of_group = of_channel.mean(1, keepdim=True)                                                # [G, 1]
-    spread = spread + (of_channel - of_group).square() * count
-    return Moments(count * of_channel.shape[1], of_group[:, 0], spread.sum(1))
+    """The moments of the channel groups of one picture. [1, C, H, W] -> Moments of [C]"""
+    return merged(parts_of(x), groups)
 
 
 def _by_channel(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -113,7 +155,18 @@ class _Shared(TorchFunctionMode):
     def _normed(self, x: Tensor, groups: int, weight: Tensor | None = None, bias: Tensor | None = None,
                 eps: float = 1e-5) -> Tensor:
         wide = {"dtype": torch.promote_types(x.dtype, torch.float32), "device": x.device}
-        mean, variance = (t.to(wide["dtype"]).to(x.device).repeat_interleave(x.shape[1] // groups)
-                          for t in (self.of_all.mean, self.of_all.variance))
+        mean, variance = self.of_all.mean.to(**wide), self.of_all.variance.to(**wide)          # [C]
         weight, bias = (None if t is None else t.to(**wide) for t in (weight, bias))
-        return functional.batch_norm(x, mean, variance, weight, bias, False, 0.0, eps)
+        if x.dtype == wide["dtype"] or x.device.type in _MIXES_TYPES:
+            return functional.batch_norm(x, mean, variance, weight, bias, False, 0.0, eps)
+        return by_hand(x, mean, variance, weight, bias, eps)
+
+
+def by_hand(x: Tensor, mean: Tensor, variance: Tensor, weight: Tensor | None, bias: Tensor | None,
+            eps: float) -> Tensor:
+    """batch_norm with given statistics for a device whose own does not mix types (MPS, DirectML); in the statistics'
+    type, then rounded to x's. [B, C, H, W] and 4 x [C] -> [B, C, H, W]
+    """
+    scale = (variance + eps).rsqrt() if weight is None else (variance + eps).rsqrt() * weight
+    out = (x.to(mean.dtype) - mean.view(1, -1, 1, 1)).mul_(scale.view(1, -1, 1, 1))
+    return (out if bias is None else out.add_(bias.view(1, -1, 1, 1))).to(x.dtype)

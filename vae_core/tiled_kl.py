@@ -9,13 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from .autoencoder import Decoder, Encoder
-from .layers import SCORES, Attention, ResidualBlock, Up, activated
+from .layers import Attention, ResidualBlock, Up, activated
 from .norms import Moments, normed
-from .sweeps import Activations, Sweeps, cut, part_of
+from .sweeps import Activations, Sweeps, cut
 from .tiles import Tile, whole
+from .waiting import Waiting
 
 
-def decode_one(sweeps: Sweeps, decoder: Decoder, z: Activations, pixels: Tensor) -> None:
+def decode_one(sweeps: Sweeps, decoder: Decoder, z: Activations, pixels: Waiting) -> None:
     """`decoder` of one picture, into `pixels` [1, 3, H, W]."""
     x = sweeps.room(decoder.conv_in.out_channels, z.size)
     into = _convolved(z, decoder.conv_in)
@@ -31,7 +32,7 @@ def decode_one(sweeps: Sweeps, decoder: Decoder, z: Activations, pixels: Tensor)
     _out(sweeps, decoder, x, of_x, pixels)
 
 
-def encode_one(sweeps: Sweeps, encoder: Encoder, pixels: Activations, found: Tensor) -> None:
+def encode_one(sweeps: Sweeps, encoder: Encoder, pixels: Activations, found: Waiting) -> None:
     """`encoder` of one picture, into `found` [1, 2C, h, w]."""
     x = _convolved(pixels, encoder.conv_in)
     of_x = sweeps.sweep(x.size, x.channels, x.read, groups=_groups(encoder.down[0].block[0].norm1))
@@ -69,7 +70,7 @@ def _residual(sweeps: Sweeps, block: ResidualBlock, x: Activations, of_x: Moment
         wide = tile.widened(1, x.size)
         there = x.read(wide)
         if not in_place:
-            part_of(side.waiting, tile).copy_(block.shortcut(cut(there, tile, wide)))
+            side.waiting.write(tile, block.shortcut(cut(there, tile, wide)))
         there = normed(block.norm1, there, of_x)
         return cut(block.first(there), tile, wide)
 
@@ -113,11 +114,11 @@ def _attended(sweeps: Sweeps, attention: Attention, x: Activations, of_x: Moment
         return attention.looked_up(h, keys.view(1, 1, *cells), values.view(1, 1, *cells)).add_(x.read(tile))
 
     sweeps.sweep(x.size, 2 * x.channels, look)
-    most = max(1, SCORES // cells[0])  # every one of them is compared with all
+    most = max(1, sweeps.scores // cells[0])  # every one of them is compared with all
     return x, sweeps.sweep(x.size, 2 * x.channels, find, x.waiting, _groups(following), most_cells=most)
 
 
-def _out(sweeps: Sweeps, half: Decoder | Encoder, x: Activations, of_x: Moments | None, into: Tensor) -> None:
+def _out(sweeps: Sweeps, half: Decoder | Encoder, x: Activations, of_x: Moments | None, into: Waiting) -> None:
     def out(tile: Tile) -> Tensor:
         wide = tile.widened(1, x.size)
         return cut(half.conv_out(activated(normed(half.norm_out, x.read(wide), of_x))), tile, wide)

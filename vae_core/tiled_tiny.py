@@ -9,11 +9,12 @@ from torch import Tensor, nn
 from .sweeps import Activations, Sweeps, cut
 from .tiles import Size, Tile, whole
 from .tiny import Block
+from .waiting import Waiting
 
 Stack = list[nn.Module]
 
 
-def run_one(sweeps: Sweeps, stack: nn.Sequential, x: Activations, into: Tensor) -> None:
+def run_one(sweeps: Sweeps, stack: nn.Sequential, x: Activations, into: Waiting) -> None:
     """The stack of one picture, into `into` [1, C, H, W]."""
     parts = _parts(stack)
     for part in parts:
@@ -33,12 +34,12 @@ def _parts(stack: nn.Sequential) -> list[Stack]:
     return parts
 
 
-def _swept(sweeps: Sweeps, part: Stack, x: Activations, into: Tensor | None) -> Activations:
+def _swept(sweeps: Sweeps, part: Stack, x: Activations, into: Waiting | None) -> Activations:
     up, down = _doubles(part[0]), _halves(part[-1])
     size = tuple(2 * side if up else side // 2 if down else side for side in x.size)
     made = [layer.out_channels for layer in part if isinstance(layer, nn.Conv2d)]
     channels, widest = made[-1] if made else x.channels, max(x.channels, *made)
-    out = sweeps.waiting(into) if into is not None else sweeps.room(channels, size)
+    out = sweeps.room(channels, size) if into is None else Activations(size, channels, into.read, into)
     everything = any(isinstance(layer, Block) and layer.pool is not None for layer in part)
 
     def each(tile: Tile) -> Tensor:

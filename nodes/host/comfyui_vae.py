@@ -6,6 +6,7 @@ the host asks for; then the network and its numbers are ours.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
@@ -17,14 +18,14 @@ import comfy.sd
 import torch
 from torch import Tensor
 
-from ...vae_core import tiled
 from ...vae_core.autoencoder import Posterior
 from . import vae_running
 from .comfyui_dynamic import Stock, by_the_host, network_over, no_distribution
 from .comfyui_progress import progress
+from .comfyui_vae_memory import required, room
 from .text_encoders import as_dtype
 from .vae_network import KLNetwork, VAENetwork, activation_bytes, latent_of
-from .vae_running import Room, Tiling, Worked
+from .vae_running import Tiling, Worked
 
 _DTYPES = [torch.bfloat16, torch.float32]  # SDXL's VAE overflows in float16
 
@@ -35,20 +36,27 @@ class ExactVAE(comfy.sd.VAE):
     """
 
     def decode_tiled_(self, samples, tile_x=64, tile_y=64, overlap=16):
-        pixels = tiled.decode(
-            self.first_stage_model, samples.to(self.vae_dtype).to(self.output_device), (tile_y, tile_x),
-            device=self.device, host=self.output_device, on_step=progress(1),
+        worked = vae_running.decode(
+            self.first_stage_model, samples.to(self.vae_dtype), Tiling("tile", tile=(tile_y, tile_x)), room(self),
+            progress(1), lambda: _in_float32(self.first_stage_model),
         )  # fmt: skip
-        return self.process_output(pixels.float())
+        return self.process_output(_noted(worked).float())
 
     def encode_tiled_(self, pixel_samples, tile_x=512, tile_y=512, overlap=64):
         factor = self.first_stage_model.config.factor
-        found = tiled.encode(
-            self.first_stage_model, self.process_input(pixel_samples).to(self.vae_dtype).to(self.output_device),
-            (max(1, tile_y // factor), max(1, tile_x // factor)),
-            device=self.device, host=self.output_device, on_step=progress(1),
+        tiling = Tiling("tile", tile=(max(1, tile_y // factor), max(1, tile_x // factor)))
+        worked = vae_running.encode(
+            self.first_stage_model, self.process_input(pixel_samples).to(self.vae_dtype), tiling, room(self),
+            progress(1), lambda: _in_float32(self.first_stage_model),
         )  # fmt: skip
-        return latent_of(found, None).float()
+        return latent_of(_noted(worked), None).float()
+
+
+def _noted(worked: Worked) -> Tensor | Posterior:
+    """The result; what went otherwise than planned is logged, for a stock node has no report."""
+    for note in worked.notes:
+        logging.getLogger(__name__).warning("VAE in tiles: %s", note)
+    return worked.result
 
 
 def make_vae(network: Callable[..., VAENetwork], state: Mapping[str, Tensor], dtype: str) -> comfy.sd.VAE:
@@ -89,7 +97,7 @@ def pixels_per_cell(vae: comfy.sd.VAE) -> int | None:
 
 
 def encode_image(vae: comfy.sd.VAE, image: Tensor, seed: int | None, tiling: Tiling) -> Worked:
-    pixels, network = _to_encode(vae, image)
+    pixels, network = _to_encode(vae, image, tiling)
     if seed is not None:
         _check_distribution(vae, network)
     if network is None:
@@ -99,7 +107,7 @@ def encode_image(vae: comfy.sd.VAE, image: Tensor, seed: int | None, tiling: Til
 
 
 def posterior(vae: comfy.sd.VAE, image: Tensor) -> Worked:
-    pixels, network = _to_encode(vae, image)
+    pixels, network = _to_encode(vae, image, Tiling())
     _check_distribution(vae, network)
     worked = _encoded(vae, network, pixels, Tiling())
     found = [values.to(vae.output_device).float() for values in (worked.result.mean, worked.result.logvar)]
@@ -111,27 +119,27 @@ def _check_distribution(vae: comfy.sd.VAE, network: VAENetwork | None) -> None:
         raise ValueError(no_distribution(vae, network))
 
 
-def _to_encode(vae: comfy.sd.VAE, image: Tensor) -> tuple[Tensor, VAENetwork | None]:
+def _to_encode(vae: comfy.sd.VAE, image: Tensor, tiling: Tiling) -> tuple[Tensor, VAENetwork | None]:
     """[B, H, W, C] -> the colours as [B, 3, H, W] in whole cells, and the network, loaded."""
     pixels = vae.vae_encode_crop_pixels(image[..., :3]).movedim(-1, 1)
-    return pixels, _network(vae, lambda: vae.memory_used_encode(pixels.shape, vae.vae_dtype))
+    return pixels, _network(vae, lambda: required(vae, "encode", pixels.shape, tiling))
 
 
 def _encoded(vae: comfy.sd.VAE, network: VAENetwork, pixels: Tensor, tiling: Tiling) -> Worked:
     pixels = vae.process_input(pixels).to(vae.vae_dtype)
     with _on_device(vae):
-        return vae_running.encode(network, pixels, tiling, _room(vae), progress(1), lambda: _in_float32(network))
+        return vae_running.encode(network, pixels, tiling, room(vae), progress(1), lambda: _in_float32(network))
 
 
 def decode_latent(vae: comfy.sd.VAE, latent: Tensor, tiling: Tiling) -> Worked:
-    network = _network(vae, lambda: vae.memory_used_decode(latent.shape, vae.vae_dtype))
+    network = _network(vae, lambda: required(vae, "decode", latent.shape, tiling))
     if network is None:
         image = vae.decode(latent)
         # video VAEs give [B, T, H, W, 3]; stock VAEDecode does the same
         return by_the_host(vae, image.reshape(-1, *image.shape[-3:]), tiling)
     with _on_device(vae):
         worked = vae_running.decode(
-            network, latent.to(vae.vae_dtype), tiling, _room(vae), progress(1), lambda: _in_float32(network)
+            network, latent.to(vae.vae_dtype), tiling, room(vae), progress(1), lambda: _in_float32(network)
         )
     return replace(worked, result=vae.process_output(worked.result.float()).to(vae.output_device).movedim(1, -1))
 
@@ -160,7 +168,3 @@ def _load(vae: comfy.sd.VAE, memory: int) -> None:
 
 def _in_float32(network: VAENetwork) -> VAENetwork:
     return network  # its layers cast their weights to the type of what they are given
-
-
-def _room(vae: comfy.sd.VAE) -> Room:
-    return Room(torch.device(vae.device), torch.device(vae.output_device), management.get_free_memory(vae.device))

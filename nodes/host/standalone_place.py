@@ -50,3 +50,26 @@ def set_device(device: torch.device | None) -> None:
 
 def device() -> torch.device:
     return best_device() if _place.device is None else _place.device
+
+
+def free_device_bytes(place: torch.device) -> int | None:
+    """What a device has free for us, with what torch's allocator holds of it and does not use; of the processor, and
+    of MPS, whose memory is the computer's own, what the system has. None where nobody says.
+    """
+    if place.type in ("cpu", "mps"):
+        return free_memory_bytes()
+    backend = getattr(torch, place.type, None)
+    if not hasattr(backend, "mem_get_info"):
+        return None
+    held = backend.memory_reserved(place) - backend.memory_allocated(place)
+    return backend.mem_get_info(place)[0] + held
+
+
+def free_memory_bytes() -> int | None:
+    """The computer's own memory that is free for the asking; None where the system does not say."""
+    table = Path("/proc/meminfo")
+    if table.is_file():
+        for line in table.read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    return None

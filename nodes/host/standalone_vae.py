@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from ...vae_core.autoencoder import Posterior
 from . import vae_running
-from .standalone_place import device, progress
+from .standalone_place import device, free_device_bytes, free_memory_bytes, progress
 from .text_encoders import as_dtype
 from .vae_network import NO_DISTRIBUTION, KLNetwork, VAENetwork, latent_of
-from .vae_running import Room, Tiling, Worked, free_memory_bytes
+from .vae_running import Room, Tiling, Worked
 
 
 @dataclass(frozen=True)
@@ -89,5 +89,4 @@ def _in_float32(vae: StandaloneVAE) -> VAENetwork:
 
 def _room(vae: StandaloneVAE) -> Room:
     place = device_of(vae.network)
-    free = torch.cuda.mem_get_info(place)[0] if place.type == "cuda" else free_memory_bytes()
-    return Room(place, torch.device("cpu"), free)
+    return Room(place, torch.device("cpu"), free_device_bytes(place), free_memory_bytes())

@@ -17,7 +17,7 @@ ROUNDING = 5e-5  # of the range 0..1, float32: statistics merged from tiles are 
 @pytest.fixture(autouse=True)
 def no_library(monkeypatch):
     """These pictures are too small for what the libraries take for themselves to leave room for choices."""
-    monkeypatch.setattr(memory, "_LIBRARY_BYTES", 0)
+    monkeypatch.setattr(memory, "LIBRARY_BYTES", 0)
 
 
 @pytest.fixture
@@ -151,7 +151,7 @@ def test_a_picture_at_once_tells_of_each_of_its_blocks_and_leaves_no_hook(place,
 
 
 def test_auto_fits_what_is_free(place, vae, latent, monkeypatch):
-    monkeypatch.setattr(standalone_vae, "free_memory_bytes", lambda: 8_800_000)
+    monkeypatch.setattr(standalone_vae, "free_device_bytes", lambda place: 8_800_000)
     whole = place.node("CVL_VAEDecode").decode(latent, vae, "off")["result"][0]
     image, report = place.node("CVL_VAEDecode").decode(latent, vae)["result"]
     assert "tiles of" in json.loads(report)["plan"] and (image - whole).abs().max() <= ROUNDING

@@ -24,6 +24,18 @@ def test_doubling_and_convolving_is_done_in_one(size, grad, memory):
     torch.testing.assert_close(got, plainly(x, weight, bias), rtol=0, atol=1e-12)  # float64: sums in another order
 
 
+@pytest.mark.parametrize("size", [(1, 1), (1, 4), (5, 3)])
+@pytest.mark.parametrize("memory", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("biased", [True, False])
+def test_what_a_card_does_at_once_is_the_same(size, memory, biased):
+    generator = torch.Generator().manual_seed(0)
+    x, weight, bias = (torch.randn(shape, generator=generator, dtype=torch.float64)
+                       for shape in ((2, 5, *size), (7, 5, 3, 3), (7,)))
+    bias = bias if biased else None
+    got = layers.doubled_at_once(x.to(memory_format=memory), weight, bias)
+    torch.testing.assert_close(got, plainly(x, weight, bias), rtol=0, atol=1e-12)  # float64: sums in another order
+
+
 def test_the_gradients_are_those_of_doubling_and_convolving():
     x, weight = torch.randn(1, 3, 4, 2, dtype=torch.float64), torch.randn(2, 3, 3, 3, dtype=torch.float64)
     found = []

@@ -5,7 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clip_vae_lora.vae_core.norms import exactly_normed, merged, moments, normed
+from clip_vae_lora.vae_core import norms
+from clip_vae_lora.vae_core.norms import Part, by_hand, exactly_normed, merged, moments, normed, parts_of
 from clip_vae_lora.vae_core.tiles import Tile, at_level, cover, whole
 
 SIDES = st.integers(1, 40)
@@ -59,10 +60,41 @@ def test_merged_moments_are_those_of_the_whole(size, tile, seed):
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(1, 8, *size, generator=generator) * 3 + torch.arange(8).view(1, 8, 1, 1) * 10
     x = x + torch.arange(size[0]).view(1, 1, -1, 1)  # tiles have different means: the term between them matters
-    got = merged(moments(x[(..., *part.inside(whole(size)))], 4) for part in cover(size, tile))
+    got = merged((of for part in cover(size, tile) for of in parts_of(x[(..., *part.inside(whole(size)))])), 4)
     wide = x.double().view(4, -1)
-    torch.testing.assert_close(got.mean, wide.mean(1), rtol=1e-6, atol=1e-6)   # each part's are fp32's
-    torch.testing.assert_close(got.variance, wide.var(1, correction=0), rtol=1e-4, atol=1e-4)
+    mean, variance = (t.double().view(4, 2) for t in (got.mean, got.variance))  # two channels a group
+    assert torch.equal(mean[:, 0], mean[:, 1]) and torch.equal(variance[:, 0], variance[:, 1])
+    torch.testing.assert_close(mean[:, 0], wide.mean(1), rtol=1e-6, atol=1e-6)   # each part's are fp32's
+    torch.testing.assert_close(variance[:, 0], wide.var(1, correction=0), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 1000, 1023])
+def test_where_there_is_no_float64_pairs_of_float32_merge_as_well(monkeypatch, count):
+    """To the last digits of float32, also where the means are a thousand times the spread."""
+    generator = torch.Generator().manual_seed(count)
+    parts = [Part(1 + place % 3, 1000 + torch.randn(8, generator=generator), torch.rand(8, generator=generator))
+             for place in range(count)]
+    wanted = merged(parts, 4)
+    monkeypatch.setattr(norms, "has_float64", lambda device: False)
+    monkeypatch.setattr(torch.Tensor, "double", None)
+    got = merged(parts, 4)
+    torch.testing.assert_close(got.mean, wanted.mean, rtol=1.2e-7, atol=0)
+    torch.testing.assert_close(got.variance, wanted.variance, rtol=5e-7, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("affine", [True, False])
+def test_the_norm_by_hand_is_batch_norms(dtype, affine):
+    """For MPS and DirectML, whose batch_norm wants statistics of x's type."""
+    generator = torch.Generator().manual_seed(0)
+    x = (torch.randn(1, 8, 9, 7, generator=generator) * 3 + 40).to(dtype)
+    mean, variance = x.float().mean((0, 2, 3)), x.float().var((0, 2, 3), correction=0)
+    weight, bias = torch.randn(2, 8, generator=generator) if affine else (None, None)
+    got = by_hand(x, mean, variance, weight, bias, 1e-6)
+    wanted = torch.nn.functional.batch_norm(x.double(), mean.double(), variance.double(),
+                                            *(t if t is None else t.double() for t in (weight, bias)), False, 0.0, 1e-6)
+    assert got.dtype == dtype
+    torch.testing.assert_close(got.double(), wanted, rtol=torch.finfo(dtype).eps, atol=1e-5)  # one rounding
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
@@ -86,4 +118,4 @@ def test_a_norm_of_a_large_picture_is_float64s_where_torchs_own_is_not():
 
 def test_moments_of_nothing_are_refused():
     with pytest.raises(ValueError, match="give at least one part"):
-        merged([])
+        merged([], 4)

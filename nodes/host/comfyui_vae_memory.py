@@ -1,0 +1,51 @@
+"""What a VAE at work may use of ComfyUI's card, and what ComfyUI is asked to make free for it."""
+
+from __future__ import annotations
+
+import comfy.model_management as management
+import comfy.sd
+import torch
+from torch import nn
+
+from ...vae_core.checkpoint import LayoutError, find_vae
+from ...vae_core.config import VAEConfig
+from ...vae_core.tiny import TinyConfig
+from .vae_network import VAENetwork
+from .vae_running import Room, Tiling, required_bytes
+
+_WEIGHTS = 1.1  # ComfyUI keeps so much free for weights that it loads (load_models_gpu)
+
+
+def room(vae: comfy.sd.VAE) -> Room:
+    """ComfyUI counts what torch's allocator holds unused among what is free."""
+    return Room(
+        torch.device(vae.device), torch.device(vae.output_device), management.get_free_memory(vae.device),
+        management.get_free_memory(torch.device("cpu")), management.soft_empty_cache,
+    )  # fmt: skip
+
+
+def required(vae: comfy.sd.VAE, way: str, shape: tuple[int, ...], tiling: Tiling) -> int:
+    """`memory_required` for ComfyUI's load_models_gpu, which unloads other models until so much is free: of a network
+    of ours or a stock one of a layout that we know what our plan needs (`required_bytes`), of others what the VAE says.
+
+    `shape` is the latent's or, to encode, the picture's: [B, C, h, w].
+    """
+    config = _config(vae.first_stage_model)
+    if config is None:
+        return (vae.memory_used_decode if way == "decode" else vae.memory_used_encode)(shape, vae.vae_dtype)
+    cell_px = config.factor if way == "encode" else 1
+    cells = (shape[0], config.latent, shape[2] // cell_px, shape[3] // cell_px)
+    weights = max(0, vae.patcher.model_size() - vae.patcher.loaded_size())
+    free = round(management.get_free_memory(vae.device) - _WEIGHTS * weights)
+    place = Room(torch.device(vae.device), torch.device(vae.output_device), max(0, free))
+    return required_bytes(way, config, cells, management.dtype_size(vae.vae_dtype), tiling, place)
+
+
+def _config(network: nn.Module) -> VAEConfig | TinyConfig | None:
+    """The sizes of a network; None where its tensors are of no layout that we know."""
+    if isinstance(network, VAENetwork):
+        return network.config
+    try:
+        return find_vae({name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}).config
+    except LayoutError:
+        return None
