@@ -111,8 +111,11 @@ def fault_of(tensor: Tensor, whole_numbers: bool = False) -> str:
         return "" if plain else f"{str(tensor.dtype).removeprefix('torch.')} numbers, expected floating point"
     if not tensor.numel():
         return ""
-    wide = tensor.float() if tensor.element_size() == 1 else tensor  # fp8 has no minimum in torch
-    low, high = (bound.item() for bound in torch.aminmax(wide.detach()))
+    if tensor.numel() == 1:
+        low = high = tensor.item()
+    else:
+        wide = tensor.float() if tensor.element_size() == 1 else tensor  # fp8 has no minimum in torch
+        low, high = (bound.item() for bound in torch.aminmax(wide.detach()))
     if not (math.isfinite(low) and math.isfinite(high)):  # NaN is the smallest and the largest of all that it is among
         return "it holds NaN or infinity"
     return "" if max(-low, high) <= MOST else (
