@@ -57,15 +57,16 @@ _BIASES = {DIFF_BIAS: "full difference", NORM_BIAS: "norm difference"}
 
 
 class Told(NamedTuple):
-    """What a PEFT configuration tells of a module; the defaults are for a file without one.
+    """What a PEFT configuration tells of a module, and the reader of the file; the defaults are for nobody telling.
 
     alpha_of: rank -> alpha. terms: of the Cayley-Neumann series of an OFT, None for the exact form. on_input: whether
-    an (IA)^3 scales inputs.
+    an (IA)^3 scales inputs. finite: that no number is NaN or infinite is known.
     """
 
     alpha_of: Callable[[int], float | None] = lambda rank: None
     terms: int | None = 5
     on_input: bool | None = None
+    finite: bool = False
 
 
 def build(name: str, parts: Parts, told: Told) -> tuple[dict[str, Adapter], bool]:
@@ -76,7 +77,7 @@ def build(name: str, parts: Parts, told: Told) -> tuple[dict[str, Adapter], bool
         LoRAError: parts that are missing, too many, not numbers, or of shapes that do not belong together.
     """
     for role, tensor in parts.items():
-        if fault := fault_of(tensor, whole_numbers=role in _NUMBERS):
+        if fault := fault_of(tensor, role in _NUMBERS, finite=told.finite):
             raise LoRAError(f"its {role}: {fault}")
         if role in _NUMBERS and tensor.numel() != 1 and not _is_norm(name, parts):
             raise LoRAError(f"its {role} has {tensor.numel()} values, expected one number")
@@ -104,12 +105,12 @@ def build(name: str, parts: Parts, told: Told) -> tuple[dict[str, Adapter], bool
     return found, has_alpha
 
 
-def fault_of(tensor: Tensor, whole_numbers: bool = False) -> str:
-    """Why these are not the numbers of an adapter; "" where they are."""
+def fault_of(tensor: Tensor, whole_numbers: bool = False, *, finite: bool = False) -> str:
+    """Why these are not the numbers of an adapter; "" where they are. What is `finite` and fp16 or fp8 is not read."""
     if not tensor.is_floating_point():
         plain = whole_numbers and not tensor.is_complex()
         return "" if plain else f"{str(tensor.dtype).removeprefix('torch.')} numbers, expected floating point"
-    if not tensor.numel():
+    if not tensor.numel() or (finite and torch.finfo(tensor.dtype).max <= MOST):
         return ""
     if tensor.numel() == 1:
         low = high = tensor.item()

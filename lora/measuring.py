@@ -12,9 +12,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .low_rank import frobenius
+from .adapters import Adapter, LoRA
+from .low_rank import change_norm, frobenius
 
-_SHARE, _MOST_ROWS, _MOST_NUMBERS = 64, 8, 2**16  # at most 1/64 of a weight's rows, 8 of them, and 65,536 numbers
+_SHARE, _MOST_ROWS, _MOST_NUMBERS = 64, 4, 2**16  # at most 1/64 of a weight's rows, 4 of them, and 65,536 numbers
+_CHANGE_ROWS = 128  # of a change, which cost little: they are made of thin factors
 _WHOLE = 2**14  # numbers: a weight no larger than that is read whole
 _GOLDEN = 0.618  # a step that is no multiple of what repeats in a weight, such as the width of an attention head
 
@@ -34,22 +36,42 @@ class Size(NamedTuple):
 
 
 def sampled(weights: Sequence[Stored]) -> list[Size]:
-    """The sizes of weights, each from at most 8 rows and 1/64 of its rows, at least two; small ones from all.
+    """The sizes of weights, each from at most 4 rows and 1/64 of its rows, at least two; small ones from all.
 
     Which rows is the same at every call. The variance is that of a random sample without replacement. Computed in fp32
     where the weights are; the card is waited for once, at the end.
     """
-    taken = [_rows(stored.values) for stored in weights]
-    norms = [_row_norms(rows, stored.scale) for rows, stored in zip(taken, weights)]
-    sizes = []
-    for (rows, stored), own in zip(zip(taken, weights), _on_the_cpu(norms)):
-        total, squares = _row_count(stored.values), [value * value for value in own]
-        read = len(squares)
-        mean = math.fsum(squares) / max(1, read)
-        spread = math.fsum((square - mean) ** 2 for square in squares) / max(1, read - 1)
-        variance = total * total * (1 - read / total) * spread / read if read < total else 0.0
-        sizes.append(Size(mean * total, variance))
-    return sizes
+    norms = [_row_norms(_rows(stored.values), stored.scale) for stored in weights]
+    return [
+        _estimate([norm * norm for norm in own], _row_count(stored.values))
+        for own, stored in zip(_on_the_cpu(norms), weights)
+    ]
+
+
+def change_size(adapter: Adapter) -> Size | None:
+    """The size of a change at strength 1, from its factors alone; None where only making the change would tell.
+
+    Of a plain LoRA 128 rows of the change are measured, or as many of its columns where those are more: all of the
+    shorter factor is read, and little of the longer one.
+    """
+    if not isinstance(adapter, LoRA) or adapter.mid is not None:
+        norm = change_norm(adapter)
+        return None if norm is None else Size(norm * norm)
+    long, short = adapter.up.flatten(1), adapter.down.flatten(1).mT      # [out, r], [in * kh * kw, r]
+    if len(long) < len(short):
+        long, short = short, long
+    some, short = _spread(long, _CHANGE_ROWS).float(), short.float()
+    squares = ((some @ (short.mT @ short)) * some).sum(1)                # [n]: of each row's length in the change
+    size = _estimate(squares.clamp_min(0).tolist(), len(long))
+    return Size(size.squares * adapter.scale**2, size.variance * adapter.scale**4)
+
+
+def _estimate(squares: Sequence[float], total: int) -> Size:
+    """From the squared lengths of some rows the size of all of them."""
+    read = len(squares)
+    mean = math.fsum(squares) / max(1, read)
+    spread = math.fsum((square - mean) ** 2 for square in squares) / max(1, read - 1)
+    return Size(mean * total, total * total * (1 - read / total) * spread / read if read < total else 0.0)
 
 
 def exact(weights: Iterator[Tensor], count: int, on_step: Callable[[int, int], None]) -> list[float]:
@@ -78,10 +100,16 @@ def _rows(weight: Tensor) -> Tensor:
     total, width = len(weight), max(1, weight[0].numel())
     if weight.numel() <= _WHOLE or total < 4:
         return weight
-    count = max(2, min(total // _SHARE, _MOST_ROWS, _MOST_NUMBERS // width))
-    step = max(1, int(total / (count + _GOLDEN)))
-    first = (total - 1 - (count - 1) * step) // 2
-    return weight[first : first + (count - 1) * step + 1 : step]
+    return _spread(weight, max(2, min(total // _SHARE, _MOST_ROWS, _MOST_NUMBERS // width)))
+
+
+def _spread(rows: Tensor, count: int) -> Tensor:
+    """So many of the rows, at even distances, as a view; all of them where they are no more."""
+    if len(rows) <= count:
+        return rows
+    step = max(1, int(len(rows) / (count + _GOLDEN)))
+    first = (len(rows) - 1 - (count - 1) * step) // 2
+    return rows[first : first + (count - 1) * step + 1 : step]
 
 
 def _row_norms(rows: Tensor, scale: Tensor | None) -> Tensor:

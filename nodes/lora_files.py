@@ -14,6 +14,7 @@ from ..files.tensors import open_tensors
 from ..lora import formats
 from ..lora.adapters import Adapter, LoRAError
 from ..lora.low_rank import change_norm
+from ..lora.measuring import Size, change_size
 from .catalog import NAMES_BESIDE_A_LORA
 
 # Who uses a file keeps it: a node what it read last, as long as the host keeps the node. ComfyUI lets go of its nodes
@@ -31,12 +32,19 @@ class ParsedFile:
     file: formats.LoRAFile
     metadata: Mapping[str, str]
     _norms: dict[Adapter, float | None] = field(default_factory=dict)
+    _sizes: dict[Adapter, Size | None] = field(default_factory=dict)
 
     def norm_of(self, adapter: Adapter) -> float | None:
         """The Frobenius norm of an adapter's change at strength 1; None where only the change itself would tell."""
         if adapter not in self._norms:
             self._norms[adapter] = change_norm(adapter)
         return self._norms[adapter]
+
+    def size_of(self, adapter: Adapter) -> Size | None:
+        """About how large an adapter's change is at strength 1, told in a moment; None as for `norm_of`."""
+        if adapter not in self._sizes:
+            self._sizes[adapter] = change_size(adapter)
+        return self._sizes[adapter]
 
 
 def parsed(path: Path) -> ParsedFile:
@@ -67,7 +75,8 @@ def _read(path: Path, size_bytes: int) -> ParsedFile:
         tensors, metadata = file.read(file.shapes), file.metadata
         beside = file.path.with_name(NAMES_BESIDE_A_LORA[0])
     try:
-        found = formats.read(tensors, metadata, _configuration(path, beside) if _is_peft(path, tensors) else None)
+        config = _configuration(path, beside) if _is_peft(path, tensors) else None
+        found = formats.read(tensors, metadata, config, finite=True)  # open_tensors refuses NaN and infinity
     except LoRAError as error:
         raise FileFormatError(path, str(error)) from error
     return ParsedFile(path, size_bytes, found, metadata)

@@ -151,19 +151,18 @@ def _measured(read: ParsedFile, targets: Mapping[str, object]) -> dict:
     if not targets:
         return {}
     matches = {name: match(read.file, host.weights(target)) for name, target in targets.items()}
-    places = {
-        name: [place for place, adapter in found.found.items() if read.norm_of(adapter) is not None]
-        for name, found in matches.items()
-    }
+    norms = {adapter: read.norm_of(adapter) for found in matches.values() for adapter in found.found.values()}
+    changes = {adapter: Size(norm**2) for adapter, norm in norms.items() if norm is not None}
     if not any(found.found for found in matches.values()):
         raise FileFormatError(read.path, "none of its modules has a place in what is connected; connect the MODEL or "
                                          "CLIP it was made for, or nothing")  # fmt: skip
     sizes = {}
     for name, target in targets.items():
-        norms = host.norms(target, places[name], host.progress(len(places[name])))
-        sizes[name] = {place: Size(norm**2) for place, norm in norms.items()}
+        places = [place for place, adapter in matches[name].found.items() if adapter in changes]
+        found = host.norms(target, places, host.progress(len(places)))
+        sizes[name] = {place: Size(norm**2) for place, norm in found.items()}
     strengths = {name: dict.fromkeys(found.found, 1.0) for name, found in matches.items()}
-    blocks, together = beside_weights(read, matches, strengths, sizes)
+    blocks, together = beside_weights(matches, strengths, sizes, changes)
     return {"blocks": blocks, **together}
 
 

@@ -43,10 +43,18 @@ def fact_line(data: Mapping) -> str:
 def told(use: Use, targets: Mapping[str, object]) -> tuple[list[str], dict]:
     """The lines and the data of one file's report."""
     data, file = facts(use.parsed), use.parsed.file
-    sizes = {
-        name: host.sizes(targets[name], _measurable(use.parsed, match.found)) for name, match in use.matches.items()
+    read = use.parsed
+    changes = {
+        adapter: size
+        for match in use.matches.values()
+        for adapter in match.found.values()
+        if (size := read.size_of(adapter)) is not None
     }
-    blocks, together = beside_weights(use.parsed, use.matches, use.strengths, sizes)
+    sizes = {
+        name: host.sizes(targets[name], [place for place, adapter in match.found.items() if adapter in changes])
+        for name, match in use.matches.items()
+    }
+    blocks, together = beside_weights(use.matches, use.strengths, sizes, changes)
     taken = {name: len(set(found.modules.values())) for name, found in use.matches.items()}
     data |= {
         "applied": use.applied,
@@ -85,10 +93,10 @@ def chart(data: Sequence[Mapping]):
 
 
 def beside_weights(
-    read: ParsedFile,
     matches: Mapping[str, Match],
     strengths: Mapping[str, Mapping[Place, float]],
     sizes: Mapping[str, Mapping[Place, Size]],
+    changes: Mapping[Adapter, Size],
 ) -> tuple[dict[str, dict], dict]:
     """Block -> modules, the strengths in it, and `change`, how large it is beside its weights; and that of all blocks.
 
@@ -108,7 +116,8 @@ def beside_weights(
             if (size := sizes[name].get(place)) is None:
                 unknown += 1
             else:
-                sums[block].append([(strength * (read.norm_of(adapter) or 0.0)) ** 2, *size])
+                change = changes[adapter]
+                sums[block].append([change.squares * strength**2, change.variance * strength**4, *size])
     for block, entry in found.items():
         entry |= {"strengths": sorted(entry["strengths"]), **_ratio(sums[block])}
     return found, _ratio([one for several in sums.values() for one in several]) | {"not_measured": unknown}
@@ -128,17 +137,14 @@ def size_line(data: Mapping) -> str:
     return f"the change is {told}" + (rest if unknown else "")
 
 
-def _measurable(read: ParsedFile, found: Mapping[Place, Adapter]) -> list[Place]:
-    return [place for place, adapter in found.items() if read.norm_of(adapter) is not None]
-
-
 def _ratio(sums: Sequence[Sequence[float]]) -> dict[str, float | None]:
-    """Of (square of the change, square of the weight, variance of that) for each place."""
-    change, own, variance = (math.fsum(one[n] for one in sums) for n in range(3))
+    """Of (square of the change, variance of that, square of the weight, variance of that) for each place."""
+    change, change_variance, own, variance = (math.fsum(one[n] for one in sums) for n in range(4))
     if not own:
         return {"change": None, "change_error": None}
     ratio = math.sqrt(change / own)
-    return {"change": round(ratio, 6), "change_error": round(ratio * math.sqrt(variance) / (2 * own), 8)}
+    relative = math.sqrt((change_variance / change**2 if change else 0.0) + variance / own**2)
+    return {"change": round(ratio, 6), "change_error": round(ratio * relative / 2, 8)}
 
 
 def _losses(use: Use) -> list[str]:
