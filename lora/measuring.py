@@ -125,7 +125,7 @@ def _on_the_cpu(tensors: Sequence[Tensor]) -> list[list[float]]:
         by_device.setdefault(tensor.device, []).append(number)
     found: list[list[float]] = [[]] * len(tensors)
     for numbers in by_device.values():
-        values = iter(torch.cat([tensors[number] for number in numbers]).tolist())
+        values = iter(torch.cat([tensors[number] for number in numbers]).cpu().tolist())
         for number in numbers:
             found[number] = list(islice(values, len(tensors[number])))
     return found
