@@ -46,7 +46,7 @@ READING_ORDER = {  # inside a core a file imports only from files above it
         "inpaint refused layouts tiny_layouts checkpoint"
     ).split(),
     "lora": (
-        "adapters hadamard kronecker orthogonal magnitude low_rank fusing mmdit names suffixes adapter_config building "
+        "adapters hadamard kronecker orthogonal magnitude low_rank measuring fusing mmdit names suffixes adapter_config building "
         "writing formats match families blocks conversion published inject"
     ).split(),
 }
