@@ -58,6 +58,15 @@ def whole_of(path: Path) -> Path:
     return index if stem != path.name and index.is_file() else path
 
 
+def parts_of(path: Path) -> list[Path]:
+    """The file; of one that is a part of several, the index and all parts that lie beside it."""
+    index = whole_of(path)
+    if index == path:
+        return [path]
+    stem = _PART.sub("", path.name)
+    return [index, *sorted(file for file in path.parent.glob("*.safetensors") if _PART.sub("", file.name) == stem)]
+
+
 def sharded_contents(index: Path) -> Contents:
     """The tensors of all shards that an `*.safetensors.index.json` names, as if they were one file."""
     where, shards = _shards(index)

@@ -54,12 +54,13 @@ class ConfigFacts(NamedTuple):
     """What a PEFT configuration says of a module; the defaults are for a file without one.
 
     alpha_of: rank -> alpha. terms: of the Cayley-Neumann series of an OFT, None for the exact form. on_input: whether
-    an (IA)^3 scales inputs.
+    an (IA)^3 scales inputs. finite: that no number of the file is NaN or infinite is known.
     """
 
     alpha_of: Callable[[int], float | None] = lambda rank: None
     terms: int | None = 5
     on_input: bool | None = None
+    finite: bool = False
 
 
 def fitting(adapter: Adapter, weight: Tensor | Sequence[int]) -> tuple[int, ...]:
@@ -82,10 +83,36 @@ def on_device(adapter: Adapter, device: torch.device | str) -> Adapter:
     for field in fields(adapter):
         value = getattr(adapter, field.name)
         if isinstance(value, Tensor):
-            moved[field.name] = value.to(device)
+            moved[field.name] = sent(value, device)
         elif is_dataclass(value):
             moved[field.name] = on_device(value, device)
     return adapter if all(moved[name] is getattr(adapter, name) for name in moved) else replace(adapter, **moved)
+
+
+def sent(tensor: Tensor, device: torch.device | str) -> Tensor:
+    """The same numbers on a device; itself where they are there.
+
+    Ordinary memory goes to a CUDA card only while the CPU waits. So it is copied into pinned memory (of torch's
+    allocator, which hands it out again once the card has read it), and the journey is queued: nobody waits.
+    """
+    device = torch.device(device)
+    if tensor.device == device:
+        return tensor
+    if device.type != "cuda" or tensor.device.type != "cpu" or not torch.cuda.is_available():
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
+
+
+def taken_apart(adapter: Adapter) -> tuple:
+    """(class, value of its first field, ...), adapters inside it likewise: plain tuples, whose tensors a host moves."""
+    values = (getattr(adapter, field.name) for field in fields(adapter))
+    return type(adapter), *(taken_apart(value) if is_dataclass(value) else value for value in values)
+
+
+def put_together(parts: Sequence) -> Adapter:
+    """The adapter that `taken_apart` took apart, from the same tensors or copies of them elsewhere."""
+    kind, *values = parts
+    return kind(*(put_together(value) if isinstance(value, tuple | list) else value for value in values))
 
 
 def unlike(own: Sequence[int], shape: Sequence[int]) -> str:

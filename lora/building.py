@@ -28,7 +28,7 @@ def build(name: str, parts: Parts, facts: ConfigFacts) -> tuple[dict[str, Adapte
     """
     owners = _owners(tuple(KINDS.items()))
     for role, tensor in parts.items():
-        if fault := fault_of(tensor, whole_numbers=role in owners.numbers):
+        if fault := fault_of(tensor, whole_numbers=role in owners.numbers, finite=facts.finite):
             raise LoRAError(f"its {role}: {fault}")
         if role in owners.numbers and tensor.numel() != 1 and not _is_norm(name, parts):
             raise LoRAError(f"its {role} has {tensor.numel()} values, expected one number")
@@ -87,15 +87,18 @@ def _made(row: Kind, name: str, fields: Parts, parts: Parts, facts: ConfigFacts)
     return row.adapter(**fields, **alpha)
 
 
-def fault_of(tensor: Tensor, whole_numbers: bool = False) -> str:
-    """Why these are not the numbers of an adapter; "" where they are."""
+def fault_of(tensor: Tensor, whole_numbers: bool = False, *, finite: bool = False) -> str:
+    """Why these are not the numbers of an adapter; "" where they are. What is `finite` and fp16 or fp8 is not read."""
     if not tensor.is_floating_point():
         plain = whole_numbers and not tensor.is_complex()
         return "" if plain else f"{str(tensor.dtype).removeprefix('torch.')} numbers, expected floating point"
-    if not tensor.numel():
+    if not tensor.numel() or (finite and torch.finfo(tensor.dtype).max <= MOST):
         return ""
-    wide = tensor.float() if tensor.element_size() == 1 else tensor  # fp8 has no minimum in torch
-    low, high = (bound.item() for bound in torch.aminmax(wide.detach()))
+    if tensor.numel() == 1:
+        low = high = tensor.item()
+    else:
+        wide = tensor.float() if tensor.element_size() == 1 else tensor  # fp8 has no minimum in torch
+        low, high = (bound.item() for bound in torch.aminmax(wide.detach()))
     if not (math.isfinite(low) and math.isfinite(high)):  # NaN is the smallest and the largest of all that it is among
         return "it holds NaN or infinity"
     return "" if max(-low, high) <= MOST else (

@@ -94,7 +94,11 @@ KINDS: dict[str, Kind] = {
         {"lora_down.weight": "down", "lora_up.weight": "up", "lora_mid.weight": "mid"},
         roles={"lora_down.weight": DOWN, "lora_up.weight": UP, "lora_mid.weight": MID},
         scaled=True,
-        size=lambda lora: (lora.factors(),),
+        size=lambda lora: (
+            (lora.factors(),)
+            if lora.mid is not None
+            else ((lora.up.flatten(1), lora.down.flatten(1)), lora.scale)
+        ),
     ),
     "table": Kind(
         LoRA,

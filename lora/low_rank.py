@@ -20,37 +20,44 @@ def plain_factors(lora: LoRA, strength: float = 1.0) -> tuple[Tensor, Tensor]:
     return lora.factors(strength)
 
 
-def stack(
-    loras: Sequence[LoRA], strengths: Sequence[float], device: torch.device | str | None = None
-) -> tuple[Tensor, Tensor]:
+def joined(loras: Sequence[LoRA], strengths: Sequence[float]) -> tuple[Tensor, Tensor]:
     """One pair of factors for the sum of several changes of one weight: side by side, scales and strengths in one.
 
-    They are made on `device`, by default that of the first adapter; what is fp16 travels there as fp16.
-    -> [out, r1 + r2 + ...], [r1 + r2 + ..., in * kh * kw], fp32
+    That one is the smaller of the two, in fp32; the other stays as the files have it (fp32 where they differ or a
+    middle tensor is in it, fp16 for fp8, which holds every number of it), so that no more travels to a card than must.
+    Computed where the factors lie.
+    -> [out, r1 + r2 + ...], [r1 + r2 + ..., in * kh * kw]
 
     Raises:
         LoRAError: none at all, or changes of weights of different sizes.
     """
     if not loras or len(loras) != len(strengths):
         raise LoRAError(f"{len(loras)} adapters come with {len(strengths)} strengths: expected one for each")
-    device = loras[0].up.device if device is None else device
-    ups = [lora.up.to(device).flatten(1) for lora in loras]
-    downs = [lora.down.to(device).flatten(1) if lora.mid is None else plain_factors(lora)[1].to(device)
-             for lora in loras]  # fmt: skip
+    ups = [_addable(lora.up.flatten(1)) for lora in loras]
+    downs = [_addable(lora.down.flatten(1)) if lora.mid is None else plain_factors(lora)[1] for lora in loras]
     sizes = sorted({(len(up), down.shape[1]) for up, down in zip(ups, downs)})
     if len(sizes) > 1:
         raise LoRAError(f"changes of different weights cannot be added: {' and '.join(str(list(s)) for s in sizes)}")
-    up, down = torch.cat(ups, 1).float(), torch.cat(downs).float()  # joined while they are small, then cast
-    ranks = torch.tensor([one.shape[1] for one in ups], device=device)
-    scales = torch.tensor([lora.scale * strength for lora, strength in zip(loras, strengths)], device=device)
-    scales = scales.repeat_interleave(ranks)  # [r1 + r2 + ...]
-    return (up * scales, down) if len(up) <= down.shape[1] else (up, down * scales[:, None])
+    scales = [lora.scale * strength for lora, strength in zip(loras, strengths)]
+    if sizes[0][0] <= sizes[0][1]:
+        ups = [up.float() * scale for up, scale in zip(ups, scales)]
+    else:
+        downs = [down.float() * scale for down, scale in zip(downs, scales)]
+    return torch.cat(ups, 1), torch.cat(downs)
+
+
+def _addable(factor: Tensor) -> Tensor:
+    return factor.half() if factor.element_size() == 1 else factor  # torch does not join fp8 everywhere
 
 
 def norm(up: Tensor, down: Tensor) -> float:
-    """The Frobenius norm of up @ down, from the two Gram matrices, in fp64. [out, r], [r, in] -> >= 0"""
-    up, down = up.double(), down.double()
-    return float(((up.mT @ up) * (down @ down.mT)).sum().clamp_min(0).sqrt())
+    """The Frobenius norm of up @ down, from the two Gram matrices, summed in fp64. [out, r], [r, in] -> >= 0
+
+    The matrices themselves are made in the factors' type, at least fp32: their sums of a few thousand products are
+    right to a millionth.
+    """
+    up, down = (factor if factor.dtype == torch.float64 else factor.float() for factor in (up, down))
+    return math.sqrt(max(0.0, ((up.mT @ up).double() * (down @ down.mT).double()).sum().item()))
 
 
 def frobenius(tensor: Tensor) -> float:

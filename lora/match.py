@@ -94,7 +94,7 @@ def match(file: LoRAFile, shapes: Mapping[str, Sequence[int]]) -> Match:
         else:
             found[target.place] = _swapped(adapter) if target.swapped else adapter
             names[target.place] = module
-    homeless = _nearest(homeless_modules, {name: key_of(target.place) for name, target in targets.items()})
+    homeless = _nearest(homeless_modules, targets)
     _take_whole(found, names, {**homeless, **misfit}, misfit)
     _add_scaled_biases(found, names, shapes)
     return Match(found, homeless, misfit, names)
@@ -175,7 +175,7 @@ def _swap(rows: Tensor) -> Tensor:
     return torch.cat(rows.chunk(2)[::-1])
 
 
-def _nearest(modules: list[str], names: Mapping[str, str]) -> dict[str, str]:
+def _nearest(modules: list[str], targets: Mapping[str, Target]) -> dict[str, str]:
     """module -> the key whose spelling is most like it; "" for a model without keys.
 
     Comparing with every spelling takes minutes for a file of another model, so only the names around its place in the
@@ -183,6 +183,7 @@ def _nearest(modules: list[str], names: Mapping[str, str]) -> dict[str, str]:
     """
     if not modules:
         return {}
+    names = {name: key_of(target.place) for name, target in targets.items()}
     forward = sorted(names)
     backward = sorted(name[::-1] for name in names)
     nearest = {}

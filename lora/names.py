@@ -7,6 +7,8 @@ OneTrainer, cloneofsimo/lora, and which spellings ComfyUI takes (comfy/lora.py).
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from types import MappingProxyType
 
 from .mmdit import Place, Slice, Target, diffusers_targets, xlabs_targets
 
@@ -51,14 +53,23 @@ def name_map(keys: Iterable[str]) -> dict[str, str]:
     return names | _numbered(keys)
 
 
-def target_map(shapes: Mapping[str, Sequence[int]]) -> dict[str, Target]:
-    """As `name_map`, with the names that mean rows of a weight (Flux', SD3's q, k, v) or a weight turned over."""
+def target_map(shapes: Mapping[str, Sequence[int]]) -> Mapping[str, Target]:
+    """As `name_map`, with the names that mean rows of a weight (Flux', SD3's q, k, v) or a weight turned over.
+
+    Kept for the last few models: a second LoRA on the same one does not spell its keys again. Not to be changed.
+    """
+    return _target_map(tuple((key, tuple(shape)) for key, shape in shapes.items()))
+
+
+@lru_cache(maxsize=4)
+def _target_map(items: tuple[tuple[str, tuple[int, ...]], ...]) -> Mapping[str, Target]:
+    shapes = dict(items)
     names = {name: Target(key) for name, key in name_map(shapes).items()}
     for dialects, target in _spell_parts(shapes):
         for spelled in dialects.values():
             for name in spelled:
                 names[name] = target
-    return names
+    return MappingProxyType(names)
 
 
 def spellings(shapes: Iterable[str] | Mapping[str, Sequence[int]], dialect: str) -> dict[Place, str]:

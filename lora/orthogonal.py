@@ -25,8 +25,13 @@ def _rotations(blocks: Tensor, limit: float) -> Tensor:
     if limit > 0:
         norm = torch.linalg.vector_norm(skew) + 1e-8  # LyCORIS' own guard
         skew = skew * (limit / norm).clamp(max=1)
-    eye = torch.eye(skew.shape[-1], device=skew.device)
-    return torch.linalg.solve(eye - skew, eye + skew)  # the two factors commute, so the side does not matter
+    eye = torch.eye(skew.shape[-1], device=skew.device, dtype=torch.float32)
+    return _solved(eye - skew, eye + skew)  # the two factors commute, so the side does not matter
+
+
+def _solved(left: Tensor, right: Tensor) -> Tensor:
+    """left^-1 @ right; I + Q and I - Q of a skew Q have inverses, so a card need not be asked whether it found them."""
+    return torch.linalg.solve_ex(left, right).result
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +90,7 @@ class OFT:
         fitting(self, weight)
         weight, boft = weight.float(), self.blocks.ndim == 4
         turns = _rotations(self.blocks, self.alpha if match_comfyui else self.alpha * self.out).to(weight.device)
-        eye = torch.eye(turns.shape[-1], device=weight.device)
+        eye = torch.eye(turns.shape[-1], device=weight.device, dtype=torch.float32)
         turns = eye + strength * (turns - eye)
         changed = _butterfly(turns, weight) if boft else _turned(turns.mT, weight)
         if self.rescale is not None and (boft or not match_comfyui):
@@ -164,7 +169,7 @@ class InputOFT:
         """See Adapter."""
         fitting(self, weight)
         flat = weight.float().reshape(weight.shape[0], -1, self.size)             # [out, k, n]
-        move = (self._rotation() - torch.eye(self.size, device=self.angles.device)).to(flat.device) * strength
+        move = (self._rotation() - torch.eye(self.size, device=self.angles.device, dtype=torch.float32)).to(flat.device) * strength
         if not (self.reverse_convolutions and weight.ndim > 2):
             move = move.mT
         move = move.expand(flat.shape[1], -1, -1)
@@ -172,13 +177,13 @@ class InputOFT:
 
     def _rotation(self) -> Tensor:
         """[k, n (n - 1) / 2] -> [k, n, n]"""
-        rows, columns = torch.triu_indices(self.size, self.size, 1)
+        rows, columns = torch.triu_indices(self.size, self.size, 1, device=self.angles.device)
         skew = self.angles.new_zeros(self.angles.shape[0], self.size, self.size, dtype=torch.float32)
         skew[:, rows, columns] = self.angles.float() / self.divisor
         skew = skew - skew.mT
-        eye = torch.eye(self.size, device=skew.device)
+        eye = torch.eye(self.size, device=skew.device, dtype=torch.float32)
         if self.terms is None:
-            return torch.linalg.solve(eye + skew, eye - skew)
+            return _solved(eye + skew, eye - skew)
         if self.terms < 3:
             return eye + 2.0 * (self.terms - 1) * skew
         total, power = eye + 2 * skew + 2 * skew @ skew, skew @ skew

@@ -6,18 +6,37 @@ small weights that come with this pack.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
+from ..files.folder import parts_of
+from .clip_facts import NAMES_BESIDE
 from .host import host
 
 BUNDLED_FOLDER = Path(__file__).resolve().parents[1] / "models"
 
+_TINY_HALVES = {"_encoder.": "_decoder.", "_decoder.": "_encoder."}
+NAMES_BESIDE_A_LORA = ("adapter_config.json",)
+
+
+def other_halves(name: str) -> list[str]:
+    """NAME_decoder beside a NAME_encoder file of a tiny autoencoder, and the other way round; none of other files."""
+    return [name.replace(half, other) for half, other in _TINY_HALVES.items() if half in name]
+
+
+class Use(NamedTuple):
+    """The host's model folders whose files a menu offers, and the names of what is read beside a file of that name."""
+
+    folders: tuple[str, ...]
+    beside: Callable[[str], Sequence[str]] = lambda name: ()
+
+
 FOLDERS = {
-    "text_encoder": ("text_encoders", "checkpoints"),
-    "clip_model": ("clip_vision", "text_encoders"),
-    "vae": ("vae", "checkpoints", "vae_approx"),
-    "lora": ("loras",),
+    "text_encoder": Use(("text_encoders", "checkpoints"), lambda name: ("config.json",)),
+    "clip_model": Use(("clip_vision", "text_encoders"), lambda name: NAMES_BESIDE),
+    "vae": Use(("vae", "checkpoints", "vae_approx"), other_halves),
+    "lora": Use(("loras",), lambda name: NAMES_BESIDE_A_LORA),
 }
 BUNDLED = {
     "text_encoder": "tiny_clip.safetensors",
@@ -29,7 +48,7 @@ BUNDLED = {
 
 def choices(use: str) -> list[str]:
     """The menu of a loader: the bundled file first, so that a node runs as soon as it is on the canvas."""
-    first, *others = FOLDERS[use]
+    first, *others = FOLDERS[use].folders
     names = [f"bundled/{BUNDLED[use]}", *host.folder_names(first)]
     for folder in others:
         names += [f"{folder}/{name}" for name in host.folder_names(folder)]
@@ -44,7 +63,7 @@ def path(use: str, choice: str) -> Path:
     """
     if choice == f"bundled/{BUNDLED[use]}":
         return BUNDLED_FOLDER / BUNDLED[use]
-    first, *others = FOLDERS[use]
+    first, *others = FOLDERS[use].folders
     if choice in host.folder_names(first):
         return host.folder_path(first, choice)
     folder, _, name = choice.partition("/")
@@ -53,12 +72,15 @@ def path(use: str, choice: str) -> Path:
     return host.folder_path(first, choice)
 
 
-def fingerprint(use: str, choice: str, beside: Sequence[str] = ()) -> str:
-    """Changes when the file does, or one of these names beside it, so that what was overwritten is read again."""
+def fingerprint(use: str, choice: str) -> str:
+    """Changes when the file does, or what is read beside it, so that what was overwritten is read again.
+
+    The parts of a model in several files are all looked at, and their index.
+    """
     try:
         found = path(use, choice)
-        more = [found.with_name(name) for name in beside]
-        marks = [file.stat() for file in (found, *(file for file in more if file.is_file()))]
+        more = [found.with_name(name) for name in FOLDERS[use].beside(found.name)]
+        marks = [file.stat() for file in (*parts_of(found), *(file for file in more if file.is_file()))]
     except OSError:
         return "missing"
     return " ".join(f"{mark.st_mtime_ns}:{mark.st_size}" for mark in marks)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from . import catalog, loading
-from .clip_facts import NAMES_BESIDE
 from .host import host
 from .reports import as_json, shown
 from .text import DTYPES
@@ -61,7 +60,7 @@ class LoadCLIPModel:
 
     @classmethod
     def IS_CHANGED(cls, file, **_):
-        return catalog.fingerprint("clip_model", file, NAMES_BESIDE)
+        return catalog.fingerprint("clip_model", file)
 
     def load(self, file, activation="auto", dtype="auto", heads=0):
         model, lines, data = loading.clip_model(catalog.path("clip_model", file), activation, dtype, heads)

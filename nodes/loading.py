@@ -12,14 +12,13 @@ from ..files.errors import FileFormatError
 from ..files.folder import whole_of
 from ..files.tensors import TensorFile, open_tensors
 from ..vae_core import checkpoint as vae_files
-from . import embeddings
+from . import catalog, embeddings
 from .clip_facts import activation_beside, told_about
 from .host import host
 from .host.vae_network import builder
 
 FAMILY_NAMES = list(FAMILIES)
 TINY_FAMILIES = ["sd1", "sdxl", "sd3", "flux"]
-_TINY_HALVES = {"_encoder.": "_decoder.", "_decoder.": "_encoder."}
 
 
 def text_encoder(paths: Sequence[Path], family_name: str, dtype: str) -> tuple[object, list[str], dict]:
@@ -174,11 +173,8 @@ def vae(path: Path, dtype: str, family: str) -> tuple[object, list[str], dict]:
 
 def _other_half(path: Path) -> Path | None:
     """The file beside a NAME_encoder file that is called NAME_decoder, and the other way round."""
-    for half, other in _TINY_HALVES.items():
-        twin = path.with_name(path.name.replace(half, other))
-        if half in path.name and twin.is_file():
-            return twin
-    return None
+    twins = (path.with_name(name) for name in catalog.other_halves(path.name))
+    return next((twin for twin in twins if twin.is_file()), None)
 
 
 def _tiny_pair(file: TensorFile, twin: Path, family: str | None) -> tuple[vae_files.VAESource, dict]:

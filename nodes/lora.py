@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from . import catalog
 from .host import host
-from .lora_application import Entry, put_on
+from .lora_application import Entry, files_of, put_on
 from .lora_report import chart, told
 from .reports import as_json, shown
 
@@ -101,6 +101,7 @@ class LoadLoRA:
         strengths = {"model": strength_model, "clip": strength_clip, "clip_model": strength_clip}
         entry = Entry(catalog.path("lora", file), strengths, blocks)
         changed, uses = put_on([entry], connected, match_comfyui=match_comfyui, strict=strict)
+        self.files = files_of(uses)
         lines, data = told(uses[0], connected)
         model, clip, clip_model = (
             changed.get(name, host.absent(f"Load LoRA (CVL) has no {name} to pass on: none is connected to it"))

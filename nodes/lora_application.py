@@ -77,6 +77,11 @@ def put_on(
     return changed, uses
 
 
+def files_of(uses: Sequence[Use]) -> list[ParsedFile]:
+    """The files as they were read, for a node to keep, so that another strength does not read them again."""
+    return [use.parsed for use in uses]
+
+
 def _check_strengths(entry: Entry) -> None:
     for name, strength in entry.strengths.items():
         number = isinstance(strength, int | float) and not isinstance(strength, bool)

@@ -1,9 +1,9 @@
-"""LoRA files as they were read, kept while they are the same on disk."""
+"""LoRA files as they were read, read once while somebody uses them and they are the same on disk."""
 
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
+import weakref
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,9 +14,12 @@ from ..files.tensors import open_tensors
 from ..lora import formats
 from ..lora.adapters import Adapter, LoRAError
 from ..lora.low_rank import change_norm
+from ..lora.measuring import Size, change_size
+from .catalog import NAMES_BESIDE_A_LORA
 
-_KEPT_FILES, _KEPT_BYTES = 16, 2 * 2**30  # at most so many files, and so many bytes of them together
-_kept: OrderedDict[tuple, ParsedFile] = OrderedDict()
+# Who uses a file keeps it: a node what it read last, as long as the host keeps the node. ComfyUI lets go of its nodes
+# when its memory is freed (/free), and of what they hold.
+_alive: weakref.WeakValueDictionary[tuple, ParsedFile] = weakref.WeakValueDictionary()
 _lock = threading.Lock()
 
 
@@ -29,12 +32,19 @@ class ParsedFile:
     file: formats.LoRAFile
     metadata: Mapping[str, str]
     _norms: dict[Adapter, float | None] = field(default_factory=dict)
+    _sizes: dict[Adapter, Size | None] = field(default_factory=dict)
 
     def norm_of(self, adapter: Adapter) -> float | None:
         """The Frobenius norm of an adapter's change at strength 1; None where only the change itself would tell."""
         if adapter not in self._norms:
             self._norms[adapter] = change_norm(adapter)
         return self._norms[adapter]
+
+    def size_of(self, adapter: Adapter) -> Size | None:
+        """About how large an adapter's change is at strength 1, told in a moment; None as for `norm_of`."""
+        if adapter not in self._sizes:
+            self._sizes[adapter] = change_size(adapter)
+        return self._sizes[adapter]
 
 
 def parsed(path: Path) -> ParsedFile:
@@ -43,20 +53,13 @@ def parsed(path: Path) -> ParsedFile:
     Raises:
         FileFormatError: it cannot be read, or is no LoRA.
     """
-    key = (path, *_mark(path), *_mark(path.with_name("adapter_config.json")))
+    key = (path, *_mark(path), *(part for name in NAMES_BESIDE_A_LORA for part in _mark(path.with_name(name))))
     with _lock:
-        if key in _kept:
-            _kept.move_to_end(key)
-            return _kept[key]
+        if (found := _alive.get(key)) is not None:
+            return found
     read = _read(path, key[2] or 0)
     with _lock:
-        for old in [old for old in _kept if old[0] == path]:
-            del _kept[old]
-        if read.size_bytes <= _KEPT_BYTES:
-            _kept[key] = read
-        while len(_kept) > _KEPT_FILES or sum(kept.size_bytes for kept in _kept.values()) > _KEPT_BYTES:
-            _kept.popitem(last=False)
-    return read
+        return _alive.setdefault(key, read)
 
 
 def _mark(path: Path) -> tuple[int | None, int | None]:
@@ -70,9 +73,10 @@ def _mark(path: Path) -> tuple[int | None, int | None]:
 def _read(path: Path, size_bytes: int) -> ParsedFile:
     with open_tensors(path) as file:
         tensors, metadata = file.read(file.shapes), file.metadata
-        beside = file.path.with_name("adapter_config.json")
+        beside = file.path.with_name(NAMES_BESIDE_A_LORA[0])
     try:
-        found = formats.read(tensors, metadata, _configuration(path, beside) if _is_peft(path, tensors) else None)
+        config = _configuration(path, beside) if _is_peft(path, tensors) else None
+        found = formats.read(tensors, metadata, config, finite=True)  # open_tensors refuses NaN and infinity
     except LoRAError as error:
         raise FileFormatError(path, str(error)) from error
     return ParsedFile(path, size_bytes, found, metadata)

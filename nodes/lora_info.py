@@ -12,12 +12,13 @@ from ..lora.adapters import LoRA, LoRAError
 from ..lora.conversion import named
 from ..lora.low_rank import plain_factors, singular_values
 from ..lora.match import key_of, match
+from ..lora.measuring import Size
 from ..lora.published import PUBLISHED, published_model
 from . import catalog
 from .host import host
 from .lora_files import ParsedFile, parsed
 from .lora_header import training_facts, trigger_words
-from .lora_report import fact_line, facts
+from .lora_report import beside_weights, fact_line, facts, size_line
 from .reports import as_json, shown
 
 DIALECTS = ["kohya", "diffusers", "peft"]
@@ -26,12 +27,13 @@ _ENERGY = 0.99
 _NOT_KEPT = ("adapter_config", "lora_adapter_metadata", "format", "sshs_model_hash", "sshs_legacy_hash",
              "modelspec.hash_sha256", "modelspec.thumbnail")  # fmt: skip
 _LONGEST_KEPT = 100_000
+_BESIDE = "whose weights the change is measured beside, all of them: this takes seconds to minutes."
 
 
 class LoRAInfo:
     CATEGORY = "CVL/LoRA"
     DESCRIPTION = (
-        "Looks into a LoRA file without a model: kinds, ranks, alphas, how strong each module is, how many directions "
+        "Looks into a LoRA file, with or without a model: kinds, ranks, alphas, how strong each module is, how many directions "
         "its change really has, trigger words, and what the header says of the training."
     )
     SEARCH_ALIASES = ["lora metadata", "trigger words", "inspect lora", "lora rank"]
@@ -47,14 +49,22 @@ class LoRAInfo:
 
     @classmethod
     def INPUT_TYPES(cls):
-        return {"required": {"file": (catalog.choices("lora"), {"tooltip": "LoRA of any kind, by any tool."})}}
+        return {
+            "required": {"file": (catalog.choices("lora"), {"tooltip": "LoRA of any kind, by any tool."})},
+            "optional": {
+                "model": ("MODEL", {"tooltip": f"A diffusion model {_BESIDE}"}),
+                "clip": ("CLIP", {"tooltip": f"A text encoder {_BESIDE}"}),
+                "clip_model": ("CVL_CLIP_MODEL", {"tooltip": f"A whole CLIP {_BESIDE}"}),
+            },
+        }
 
     @classmethod
-    def IS_CHANGED(cls, file):
+    def IS_CHANGED(cls, file, **_):
         return catalog.fingerprint("lora", file)
 
-    def look(self, file):
-        read = parsed(catalog.path("lora", file))
+    def look(self, file, model=None, clip=None, clip_model=None):
+        self.file = read = parsed(catalog.path("lora", file))  # kept, so that it is not read again for other inputs
+        targets = {"model": model, "clip": clip, "clip_model": clip_model}
         data = facts(read)
         words = [*trigger_words(read.metadata), *read.file.embeddings]
         listed, spectra = _modules(read), _spectra(read)
@@ -68,6 +78,9 @@ class LoRAInfo:
             f"{module}: norm {one['norm']:.4g}, {one['directions']} of {one['rank']} directions carry 99 %"
             for module, one in spectra.items()
         ]
+        beside = _measured(read, {name: target for name, target in targets.items() if target is not None})
+        data |= beside
+        lines += [f"at strength 1 {size_line(beside)}"] if beside else []
         lines += [f"{len(read.file.unread)} modules are not read"] if read.file.unread else []
         lines += [*read.file.notes, *(f"{name}: {value}" for name, value in list(data["training"].items())[:12])]
         picture = _picture(data)
@@ -127,6 +140,30 @@ class ConvertLoRA:
         lines += [f"not written: {name}: {why}" for name, why in list(lost.items())[:5]]
         lines += [f"and {len(lost) - 5} more"] if len(lost) > 5 else []
         return shown(lines, data, (str(path), as_json(data)))
+
+
+def _measured(read: ParsedFile, targets: Mapping[str, object]) -> dict:
+    """How large the change is beside the weights it fits, by block and in all, every weight read whole; {} without any.
+
+    Raises:
+        FileFormatError: nothing of the file fits what is connected.
+    """
+    if not targets:
+        return {}
+    matches = {name: match(read.file, host.weights(target)) for name, target in targets.items()}
+    norms = {adapter: read.norm_of(adapter) for found in matches.values() for adapter in found.found.values()}
+    changes = {adapter: Size(norm**2) for adapter, norm in norms.items() if norm is not None}
+    if not any(found.found for found in matches.values()):
+        raise FileFormatError(read.path, "none of its modules has a place in what is connected; connect the MODEL or "
+                                         "CLIP it was made for, or nothing")  # fmt: skip
+    sizes = {}
+    for name, target in targets.items():
+        places = [place for place, adapter in matches[name].found.items() if adapter in changes]
+        found = host.norms(target, places, host.progress(len(places)))
+        sizes[name] = {place: Size(norm**2) for place, norm in found.items()}
+    strengths = {name: dict.fromkeys(found.found, 1.0) for name, found in matches.items()}
+    blocks, together = beside_weights(matches, strengths, sizes, changes)
+    return {"blocks": blocks, **together}
 
 
 def _modules(read: ParsedFile) -> list[dict]:

@@ -6,8 +6,11 @@ import math
 from collections.abc import Mapping, Sequence
 
 from ..drawing.bar_chart import bar_chart
+from ..lora.adapters import Adapter
 from ..lora.blocks import block_of, count_by_block
 from ..lora.families import family_of_file
+from ..lora.match import Match
+from ..lora.measuring import Size
 from ..lora.mmdit import Place
 from .host import host
 from .lora_application import Use
@@ -40,14 +43,25 @@ def fact_line(data: Mapping) -> str:
 def told(use: Use, targets: Mapping[str, object]) -> tuple[list[str], dict]:
     """The lines and the data of one file's report."""
     data, file = facts(use.parsed), use.parsed.file
-    blocks = _blocks(use, targets)
+    read = use.parsed
+    changes = {
+        adapter: size
+        for match in use.matches.values()
+        for adapter in match.found.values()
+        if (size := read.size_of(adapter)) is not None
+    }
+    sizes = {
+        name: host.sizes(targets[name], [place for place, adapter in match.found.items() if adapter in changes])
+        for name, match in use.matches.items()
+    }
+    blocks, together = beside_weights(use.matches, use.strengths, sizes, changes)
     taken = {name: len(set(found.modules.values())) for name, found in use.matches.items()}
     data |= {
         "applied": use.applied,
         "targets": {
             name: {"modules": taken[name], "strength": use.entry.strengths[name]} for name in use.matches
         },
-        "block_selectors": use.entry.blocks, "blocks": blocks, "change": _together(blocks.values()),
+        "block_selectors": use.entry.blocks, "blocks": blocks, **together,
         "homeless": dict(use.homeless), "misfits": dict(use.misfits), "not_connected": list(use.elsewhere),
     }  # fmt: skip
     lines = [fact_line(data)]
@@ -56,8 +70,7 @@ def told(use: Use, targets: Mapping[str, object]) -> tuple[list[str], dict]:
         for name, count in taken.items()
     ]
     lines.append("by block: " + ", ".join(f"{block} {entry['modules']}" for block, entry in blocks.items()))
-    if data["change"] is not None:
-        lines.append(f"the change is {_percent(data['change'])} of the weights it touches")
+    lines.append(size_line(data))
     if not any(strength for of_target in use.strengths.values() for strength in of_target.values()):
         lines.append("all its strengths are 0, so it changes nothing")
     return lines + _losses(use) + list(file.notes), data
@@ -79,38 +92,59 @@ def chart(data: Sequence[Mapping]):
     return bar_chart(list(bars), values, title)
 
 
-def _blocks(use: Use, targets: Mapping[str, object]) -> dict[str, dict]:
-    """Block -> modules, the strengths in it, and the size of its change beside its weights (None where unknown)."""
+def beside_weights(
+    matches: Mapping[str, Match],
+    strengths: Mapping[str, Mapping[Place, float]],
+    sizes: Mapping[str, Mapping[Place, Size]],
+    changes: Mapping[Adapter, Size],
+) -> tuple[dict[str, dict], dict]:
+    """Block -> modules, the strengths in it, and `change`, how large it is beside its weights; and that of all blocks.
+
+    `change_error` is one standard error of it, 0 where the weights were read whole. Both are None where nothing is
+    known. `not_measured` counts the places whose weights or whose change are in neither.
+    """
     found: dict[str, dict] = {}
-    places = [(name, place) for name, match in use.matches.items() for place in match.found]
-    for block, count in count_by_block(place for _, place in places).items():
-        found[block] = {"modules": count, "strengths": set(), "change": None, "squares": [0.0, 0.0]}
-    for name, match in use.matches.items():
-        weights = host.norms(targets[name], _measurable(use, match.found))
+    sums: dict[str, list[list[float]]] = {}
+    unknown = 0
+    for block, count in count_by_block(place for match in matches.values() for place in match.found).items():
+        found[block] = {"modules": count, "strengths": set()}
+        sums[block] = []
+    for name, match in matches.items():
         for place, adapter in match.found.items():
-            entry, strength = found[block_of(place)], use.strengths[name][place]
-            entry["strengths"].add(round(strength, 6))
-            if place in weights:
-                entry["squares"][0] += (strength * use.parsed.norm_of(adapter)) ** 2
-                entry["squares"][1] += weights[place] ** 2
-    for entry in found.values():
-        entry["strengths"] = sorted(entry["strengths"])
-        entry["change"] = _ratio(entry["squares"])
-    return found
+            block, strength = block_of(place), strengths[name][place]
+            found[block]["strengths"].add(round(strength, 6))
+            if (size := sizes[name].get(place)) is None:
+                unknown += 1
+            else:
+                change = changes[adapter]
+                sums[block].append([change.squares * strength**2, change.variance * strength**4, *size])
+    for block, entry in found.items():
+        entry |= {"strengths": sorted(entry["strengths"]), **_ratio(sums[block])}
+    return found, _ratio([one for several in sums.values() for one in several]) | {"not_measured": unknown}
 
 
-def _measurable(use: Use, found: Mapping[Place, object]) -> list[Place]:
-    return [place for place, adapter in found.items() if use.parsed.norm_of(adapter) is not None]
+def size_line(data: Mapping) -> str:
+    """How large the change is, in a sentence that says how sure that is and what is not in it."""
+    change, error, unknown = data["change"], data["change_error"], data["not_measured"]
+    if change is None:
+        return "how large the change is beside the weights is not known without making it or reading all of them"
+    if error:
+        digits = min(6, max(0, 1 - math.floor(math.log10(100 * error)) - 1))
+        told = f"about {100 * change:.{digits}f} % (± {100 * error:.{digits}f}) of the weights it touches, by a few rows"
+    else:
+        told = f"{_percent(change)} of the weights it touches"
+    rest = f"; {unknown} places are not in it, their weights are packed or their change depends on them"
+    return f"the change is {told}" + (rest if unknown else "")
 
 
-def _ratio(squares: Sequence[float]) -> float | None:
-    return round(math.sqrt(squares[0] / squares[1]), 6) if squares[1] else None
-
-
-def _together(blocks) -> float | None:
-    """The size over all blocks; takes the sums out of them, which nobody else wants."""
-    sums = [entry.pop("squares") for entry in blocks]
-    return _ratio([sum(one[0] for one in sums), sum(one[1] for one in sums)])
+def _ratio(sums: Sequence[Sequence[float]]) -> dict[str, float | None]:
+    """Of (square of the change, variance of that, square of the weight, variance of that) for each place."""
+    change, change_variance, own, variance = (math.fsum(one[n] for one in sums) for n in range(4))
+    if not own:
+        return {"change": None, "change_error": None}
+    ratio = math.sqrt(change / own)
+    relative = math.sqrt((change_variance / change**2 if change else 0.0) + variance / own**2)
+    return {"change": round(ratio, 6), "change_error": round(ratio * relative / 2, 8)}
 
 
 def _losses(use: Use) -> list[str]:

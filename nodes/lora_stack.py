@@ -5,7 +5,7 @@ from __future__ import annotations
 from . import catalog, lora_list
 from .host import host
 from .lora import OPTIONS
-from .lora_application import Entry, put_on
+from .lora_application import Entry, files_of, put_on
 from .lora_report import chart, told
 from .reports import as_json, shown
 
@@ -60,6 +60,7 @@ class LoRAStack:
             raise ValueError("nothing is connected to put the LoRAs on; connect a MODEL or a CLIP")
         lines = lora_list.parse(loras)
         changed, uses = put_on(_entries(lines), connected, match_comfyui=match_comfyui, strict=strict)
+        self.files = files_of(uses)
         texts, files = [], []
         for use in uses:
             text, data = told(use, connected)

@@ -49,8 +49,8 @@ READING_ORDER = {  # inside a leaf and the index a file imports only from files 
         "quality latents batches inpaint refused layouts tiny_layouts checkpoint"
     ).split(),
     "lora": (
-        "adapters hadamard kronecker orthogonal magnitude kinds low_rank fusing mmdit names suffixes adapter_config "
-        "building writing formats match families blocks conversion published inject"
+        "adapters hadamard kronecker orthogonal magnitude kinds low_rank measuring fusing mmdit names suffixes "
+        "adapter_config building writing formats match families blocks conversion published inject"
     ).split(),
     "files": (
         "errors contents writing documents sniff safetensors_file folder pickle_file inert_pickle torchscript_file "

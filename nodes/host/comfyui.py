@@ -12,7 +12,7 @@ from ...files.images import write_png
 from . import comfyui_routes  # noqa: F401  registers the route for the live token count
 from .comfyui_clip import clip_network, device_of, make_clip, make_clip_model
 from .comfyui_files import data_names, data_path, data_places, output_entry, output_path, saves_workflow
-from .comfyui_patches import norms, patched, weights
+from .comfyui_patches import norms, patched, sizes, weights
 from .comfyui_progress import progress
 from .comfyui_prompts import encode_plainly, encode_prompt, text_encoders
 from .comfyui_text_features import logit_scale, text_features, text_owner
@@ -24,7 +24,7 @@ __all__ = [
     "encode_image", "encode_plainly", "encode_prompt", "folder_names", "folder_path", "image_encoder",
     "image_features", "latent_channels", "logit_scale", "make_clip", "make_clip_model", "make_vae",
     "model_fingerprint", "model_key", "norms", "output_entry", "output_path", "patched", "pixels_per_cell",
-    "posterior", "progress", "save_preview", "saves_workflow", "set_place", "text_encoders", "text_features",
+    "posterior", "progress", "save_preview", "saves_workflow", "set_place", "sizes", "text_encoders", "text_features",
     "text_owner", "vision_output", "weights",
 ]  # fmt: skip
 

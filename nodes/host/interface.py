@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ...clip_core.image_features import ImageEncoder
     from ...clip_core.text_features import TextFeatures
     from ...lora.fusing import Change
+    from ...lora.measuring import Size
     from ...lora.mmdit import Place
     from .data_folders import Places
     from .prompt_encoding import How, TextEncoders
@@ -200,8 +201,17 @@ class Host(Protocol):
     def weights(self, target: Patchable) -> dict[str, tuple[int, ...]]:
         """The names and shapes of the weights that a LoRA can change."""
 
-    def norms(self, target: Patchable, places: Sequence[Place]) -> dict[Place, float]:
-        """The Frobenius norms of those weights, as they are without any LoRA of this target."""
+    def sizes(self, target: Patchable, places: Sequence[Place]) -> dict[Place, Size]:
+        """About how large those weights are, as they are without any LoRA of this target and dequantised: from a few
+        of their rows. Weights of which no few rows can be read are not in it.
+        """
+
+    def norms(
+        self, target: Patchable, places: Sequence[Place], on_step: Callable[[int, int], None]
+    ) -> dict[Place, float]:
+        """The Frobenius norms of those weights, all of their numbers read, as they are without any LoRA of this target
+        and dequantised. Weights that are kept in a form unknown here are not in it.
+        """
 
     def patched(
         self, target: Patchable, changes: Mapping[Place, Sequence[Change]], *, match_comfyui: bool = False

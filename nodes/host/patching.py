@@ -1,32 +1,52 @@
-"""A network with some of its weights changed, sharing all others with the original."""
+"""A network with some of its weights changed, sharing all others with the original; and how large weights are."""
 
 from __future__ import annotations
 
 import copy
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import nn
 
+from ...lora.adapters import Adapter
 from ...lora.fusing import Change, applied, apply_
-from ...lora.low_rank import frobenius
 from ...lora.match import key_of, part_of
+from ...lora.measuring import Size, Stored, exact, sampled
 from ...lora.mmdit import Place
 
-Signature = tuple[bool, list[tuple[Place, tuple[Change, ...]]]]
+# Adapters are held weakly: what was merged is no reason to keep a file's tensors in memory.
+Signature = tuple[bool, list[tuple[Place, tuple[tuple[weakref.ref[Adapter], float], ...]]]]
 _merged: weakref.WeakKeyDictionary[nn.Module, dict[str, tuple[Signature, weakref.ref]]] = weakref.WeakKeyDictionary()
 
-_norms: weakref.WeakKeyDictionary[nn.Module, dict[Place, float]] = weakref.WeakKeyDictionary()
+_sizes: weakref.WeakKeyDictionary[nn.Module, dict[Place, Size | None]] = weakref.WeakKeyDictionary()
 
 
-def part_norms(owner: nn.Module, state: Mapping[str, torch.Tensor], places: Sequence[Place]) -> dict[Place, float]:
-    """The Frobenius norms of weights of a network and of rows of them, kept as long as the network lives."""
-    kept = _norms.setdefault(owner, {})
+def part_sizes(
+    owner: nn.Module, places: Sequence[Place], stored: Callable[[str], Stored | None]
+) -> dict[Place, Size]:
+    """The sizes of weights of a network and of rows of them, from a sample of rows, kept as long as the network lives.
+
+    `stored` gives the weight of a key where a few of its rows can be read cheaply, else None; its places are left out.
+    """
+    kept = _sizes.setdefault(owner, {})
+    wanted, parts = [], []
     for place in places:
         if place not in kept:
-            kept[place] = frobenius(part_of(state[key_of(place)], place))
-    return {place: kept[place] for place in places}
+            found = kept[place] = stored(key_of(place))
+            if found is not None:
+                wanted.append(place)
+                parts.append(Stored(part_of(found.values, place), found.scale))
+    kept |= zip(wanted, sampled(parts))
+    return {place: size for place in places if (size := kept[place]) is not None}
+
+
+def part_norms(
+    places: Sequence[Place], whole: Callable[[str], torch.Tensor], on_step: Callable[[int, int], None]
+) -> dict[Place, float]:
+    """The Frobenius norms of weights, or of rows of them, all of their numbers read; `on_step` may raise to stop it."""
+    weights = (part_of(whole(key_of(place)), place) for place in places)
+    return dict(zip(places, exact(weights, len(places), on_step)))
 
 
 def with_patches(
@@ -45,7 +65,7 @@ def with_patches(
     changed = copy.deepcopy(network, {id(tensor): tensor for tensor in tensors})  # new modules, old tensors
     before, after = _merged.get(network, {}), {}
     for key, parts in by_key.items():
-        signature = (match_comfyui, parts)
+        signature = (match_comfyui, [(place, _weakly(several)) for place, several in parts])
         old, kept = before.get(key, (None, None))
         value = kept() if kept is not None and old == signature else None
         owner_name, _, leaf = key.rpartition(".")
@@ -56,6 +76,11 @@ def with_patches(
         setattr(owner, leaf, value)
     _merged[network] = after
     return changed
+
+
+def _weakly(changes: Sequence[Change]) -> tuple[tuple[weakref.ref[Adapter], float], ...]:
+    """Equal to another one where the adapters are the same objects, and alive, and the strengths are equal."""
+    return tuple((weakref.ref(adapter), strength) for adapter, strength in changes)
 
 
 def _merge(

@@ -7,7 +7,7 @@ Networks compute on the GPU where torch has one, in float32 unless the node says
 from __future__ import annotations
 
 import copy
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -22,11 +22,12 @@ from ...clip_core.model import CLIP
 from ...clip_core.rows import Run
 from ...files.images import next_path, write_png
 from ...lora.fusing import Change
+from ...lora.measuring import Size, Stored
 from ...lora.mmdit import Place
 from . import data_folders
 from .absence import Absent
 from .image_encoding import Marks, marked
-from .patching import part_norms, with_patches
+from .patching import part_norms, part_sizes, with_patches
 from .prompt_encoding import How, StandIn, TextEncoders, as_pairs, inference, stand_in, with_stand_ins
 from .standalone_place import _place, device, progress, set_place
 from .standalone_text import logit_scale, text_features, text_owner
@@ -47,7 +48,7 @@ __all__ = [
     "encode_image", "encode_plainly", "encode_prompt", "folder_names", "folder_path", "image_encoder",
     "image_features", "latent_channels", "logit_scale", "make_clip", "make_clip_model", "make_vae",
     "model_fingerprint", "model_key", "norms", "output_entry", "output_path", "patched", "pixels_per_cell",
-    "posterior", "progress", "save_preview", "saves_workflow", "set_place", "text_encoders", "text_features",
+    "posterior", "progress", "save_preview", "saves_workflow", "set_place", "sizes", "text_encoders", "text_features",
     "text_owner", "vision_output", "weights",
 ]  # fmt: skip
 
@@ -188,9 +189,17 @@ def weights(target: StandaloneClip | StandaloneClipModel) -> dict[str, tuple[int
     return {name: tuple(weight.shape) for name, weight in _network(target).state_dict().items()}
 
 
-def norms(target: StandaloneClip | StandaloneClipModel, places: Sequence[Place]) -> dict[Place, float]:
+def sizes(target: StandaloneClip | StandaloneClipModel, places: Sequence[Place]) -> dict[Place, Size]:
     network = _network(target)
-    return part_norms(network, network.state_dict(), places)
+    state = network.state_dict()
+    return part_sizes(network, places, lambda key: Stored(state[key]))
+
+
+def norms(
+    target: StandaloneClip | StandaloneClipModel, places: Sequence[Place], on_step: Callable[[int, int], None]
+) -> dict[Place, float]:
+    state = _network(target).state_dict()
+    return part_norms(places, lambda key: state[key], on_step)
 
 
 def patched(

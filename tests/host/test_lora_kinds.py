@@ -124,15 +124,6 @@ def test_five_loras_are_one_patch_and_their_sum(comfyui, ours, sd15):
     assert torch.equal(sd15.model.state_dict()[KEY], before)
 
 
-def test_a_patch_survives_the_copy_that_a_streaming_host_makes_of_it(comfyui, ours, sd15):
-    change, lora = ours("lora.fusing").Change, ours("lora.adapters").LoRA
-    patch = patched(ours, sd15, {KEY: [change(lora(random(8, 2), random(2, 8), 2.0), 1.0)] * 2}).patches[KEY][0][1]
-    changes, match_comfyui = patch.weights
-    again = type(patch)(patch.loaded_keys, (tuple(tuple(one) for one in changes), match_comfyui))
-    one, other = (p.calculate_weight(torch.zeros(8, 8), KEY, 1.0, 1.0, None, None) for p in (patch, again))
-    assert one.abs().max() > 0 and torch.equal(one, other)
-
-
 def test_a_place_that_the_model_does_not_have_is_an_error(comfyui, ours, sd15):
     change, lora = ours("lora.fusing").Change, ours("lora.adapters").LoRA
     with pytest.raises(RuntimeError, match="nowhere"):

@@ -8,11 +8,11 @@ from clip_vae_lora.lora.kronecker import LoKr
 from clip_vae_lora.lora.low_rank import (
     change_norm,
     frobenius,
+    joined,
     norm,
     plain_factors,
     relative_norm,
     singular_values,
-    stack,
 )
 
 
@@ -29,7 +29,7 @@ def tucker():
 
 def test_the_stack_of_several_is_their_sum_at_their_strengths():
     several, strengths = [lora(seed=n, rank=n + 1, alpha=n + 0.5) for n in range(4)], [1.0, -0.3, 0.0, 2.0]
-    up, down = stack(several, strengths)
+    up, down = joined(several, strengths)
     assert (up.shape, down.shape) == ((12, 10), (10, 9))
     dense = sum(a.delta((12, 9), s) for a, s in zip(several, strengths))
     torch.testing.assert_close(up @ down, dense, rtol=1e-5, atol=1e-5)
@@ -37,7 +37,7 @@ def test_the_stack_of_several_is_their_sum_at_their_strengths():
 
 def test_convolutions_and_middle_tensors_are_stacked_too():
     one, two = lora(kernel=(3, 3)), tucker()
-    up, down = stack([one, two], [0.5, 2.0])
+    up, down = joined([one, two], [0.5, 2.0])
     dense = one.delta((12, 9, 3, 3), 0.5) + two.delta((12, 9, 3, 3), 2.0)
     torch.testing.assert_close((up @ down).reshape(12, 9, 3, 3), dense, rtol=1e-5, atol=1e-5)
 
@@ -47,7 +47,7 @@ def test_convolutions_and_middle_tensors_are_stacked_too():
 ])
 def test_what_cannot_be_stacked_is_said(loras, strengths, message):
     with pytest.raises(LoRAError, match=message):
-        stack(loras, strengths)
+        joined(loras, strengths)
 
 
 @pytest.mark.parametrize("adapter", [lora(), lora(rank=20), lora(kernel=(3, 3)), tucker()])

@@ -1,7 +1,9 @@
 """Load LoRA on a tiny CLIP without ComfyUI: blocks, strictness, families, and what its report tells."""
 
+import gc
 import json
 import os
+import weakref
 
 import pytest
 import torch
@@ -136,10 +138,29 @@ def test_a_configuration_that_belongs_to_another_file_of_the_folder_is_not_read(
         load(None)
 
 
-def test_a_bounded_number_of_files_is_kept(place):
-    for number in range(lora_files._KEPT_FILES + 3):
-        lora_files.parsed(tiny.lora_file(place.models / "loras" / f"{number}.safetensors", [FIRST]))
-    assert len(lora_files._kept) == lora_files._KEPT_FILES
+def test_a_file_is_kept_as_long_as_the_node_that_read_it_and_no_longer(place, clip_model):
+    path, node = tiny.lora_file(place.models / "loras" / "l.safetensors", [FIRST]), place.node("CVL_LoadLoRA")
+    changed_model = node.load("l.safetensors", 1.0, 1.0, clip_model=clip_model)["result"][3]
+    kept = weakref.ref(lora_files.parsed(path))
+    assert lora_files.parsed(path) is kept()
+    factors = [weakref.ref(adapter) for adapter in kept().file.adapters.values()]
+    del node  # as ComfyUI does at /free
+    gc.collect()
+    assert kept() is None and not any(factor() for factor in factors) and not lora_files._alive
+    assert changed_model.network is not clip_model.network  # what was merged lives on, without the file
+
+
+@pytest.mark.parametrize("name", ["CVL_LoadLoRA", "CVL_LoRAStack", "CVL_LoRAInfo"])
+def test_a_node_runs_again_when_the_configuration_beside_its_file_changes(place, name):
+    tiny.lora_file(place.models / "loras" / "adapter_model.safetensors", [FIRST])
+    wanted = {"loras": "adapter_model"} if name == "CVL_LoRAStack" else {"file": "adapter_model.safetensors"}
+    seen = []
+    for alpha in (None, 2, 16):
+        if alpha:
+            beside = place.models / "loras" / "adapter_config.json"
+            beside.write_text(json.dumps({"r": 2, "lora_alpha": alpha, "peft_type": "LORA"}))
+        seen.append(place.node(name).IS_CHANGED(**wanted))
+    assert len(set(seen)) == 3 and place.node(name).IS_CHANGED(**wanted) == seen[2]
 
 
 def test_a_lora_for_another_family_of_models_is_refused_with_both_names(place, monkeypatch):

@@ -26,8 +26,10 @@ def stack(place, clip):
     tiny.lora_file(place.models / "loras" / "both.safetensors", [FIRST, SECOND])
     tiny.lora_file(place.models / "loras" / "one.safetensors", [FIRST], rank=4)
 
+    node = place.node("CVL_LoRAStack")  # one for all runs, as ComfyUI keeps it
+
     def run(text, **options):
-        answer = place.node("CVL_LoRAStack").load(text, clip=clip, **options)
+        answer = node.load(text, clip=clip, **options)
         return answer["result"][1], json.loads(answer["result"][2]), answer["ui"]
 
     return run
