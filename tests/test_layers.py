@@ -36,8 +36,8 @@ OUTSIDE = {  # what each folder may import from outside the pack, beside the sta
 STANDARD = set(__import__("sys").stdlib_module_names)
 READING_ORDER = {  # inside a core a file imports only from files above it
     "clip_core": (
-        "config tokenizer families prompt a1111 oddities dialects splits chunks conditioning embeddings layers text "
-        "class_token vision resnet model shared_prefixes kept text_features rows cache masked emphasis encode "
+        "config tokenizer families prompt a1111 oddities dialects splits chunks conditioning embeddings plan layers "
+        "text class_token vision resnet model shared_prefixes kept text_features rows masked emphasis encode "
         "preprocess image_features search templates zero_shot word_list english questions ranking foreign layouts "
         "sizes recipe checkpoint told"
     ).split(),
