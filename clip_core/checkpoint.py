@@ -100,11 +100,29 @@ def find_clip(
     *,
     heads: int | None = None,
 ) -> CLIPSource:
-    """The pair of encoders in a file; arguments as in `find_vision_encoders`.
+    """Find the pair of encoders in a file, by its tensors' names and shapes alone.
+
+    Args:
+        shapes: tensor name -> shape, as the file's header has them.
+        metadata: the file's header; sizes that our own training wrote there are taken as they are.
+        activation: "gelu" or "quick_gelu", in place of what is assumed for the sizes (see the source's `notes`).
+        heads: how many heads a block of the image transformer, or a ResNet's pooling, has; else assumed too.
+
+    Returns:
+        the source: `names` are the tensors to read, `translate` gives them our names, `build` the network they fit
+        into, `config` its sizes, `notes` what was assumed.
 
     Raises:
         LayoutError: there is no pair or more than one, it is incomplete, or of a kind that is not read here.
         ValueError: so many heads cannot share the width.
+
+    >>> config = CLIPConfig(TextConfig(64, 2, 1, 128, 32), VisionConfig(64, 2, 1, 128, 8, 32, 32))
+    >>> tensors = CLIP(config).state_dict()
+    >>> source = find_clip({name: tuple(tensor.shape) for name, tensor in tensors.items()})
+    >>> source.config.text.width, source.config.vision.patch_px, len(source.names) == len(tensors)
+    (64, 8, True)
+    >>> source.build().load_state_dict(source.translate(tensors))
+    <All keys matched successfully>
     """
     texts, images = roots(shapes, "text"), roots(shapes, "vision")
     _refuse_relatives(shapes, [*texts, *images])

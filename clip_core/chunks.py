@@ -44,9 +44,11 @@ BareName = Callable[[Sequence[int]], "tuple[str, int] | None"]  # ids -> the emb
 
 
 class Encodes(Protocol):
-    """What `pack` needs of a tokenizer."""
+    """What `pack` needs of a tokenizer: the ids of a text, and of several, without start and end."""
 
     def encode(self, text: str) -> list[int]: ...
+
+    def encode_each(self, texts: Iterable[str]) -> list[list[int]]: ...
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ class Packed:
     """The chunks of a prompt, at least one; which learned embeddings it named, and what else one should know."""
 
     chunks: list[Chunk]
+    empty: Chunk  # that of an empty prompt, which weightings compare with
     found: tuple[str, ...] = ()
     lost: dict[str, str] = field(default_factory=dict)  # name -> why; the prompt went on without these
     notes: tuple[str, ...] = ()
@@ -93,19 +96,25 @@ def pack(
         raise ValueError(f"there is no way of splitting a prompt called {split!r}; choose one of {', '.join(SPLITS)}")
     if context < 3:
         raise ValueError(f"a chunk of {context} tokens has no room beside start and end; it takes at least 3")
+    # All plain text becomes ids at once. What stands behind the name of an embedding waits until that is looked up.
+    plain = [span for span in spans if not span.closes_chunk and (find_embedding is None or not _is_named(span))]
+    ids = iter(tokenizer.encode_each([span.text for span in plain]))
     lines = _Lines(find_embedding, bare_name)
     for span in spans:
         if span.closes_chunk:
             lines.close()
+        elif find_embedding is not None and _is_named(span):
+            _read_named(span, tokenizer, lines)
         else:
-            _read(span, tokenizer, lines)
+            lines.add_text(next(ids), span.emphasis)
     if len(lines.all) > 1 and not lines.all[-1]:
         lines.all.pop()  # a BREAK at the end opens no chunk
 
+    # Each line is split where the rule says, and each part of it is a chunk.
     parts = [part for line in lines.all for part in _split(line, split, context - 2)]
     chunks = [_closed(part, pad, context) for part in parts]
     notes = tuple(_cut_notes(parts, lines.names, split, context - 2))
-    return Packed(chunks, tuple(dict.fromkeys(lines.names.values())), lines.lost, notes)
+    return Packed(chunks, empty_chunk(pad, context), tuple(dict.fromkeys(lines.names.values())), lines.lost, notes)
 
 
 def empty_chunk(pad: int, context: int = CONTEXT) -> Chunk:
@@ -119,13 +128,15 @@ def padded(chunks: Sequence[Chunk], count: int, pad: int) -> list[Chunk]:
 
 
 class _Lines:
-    """The tokens of a prompt, a line for each stretch between two BREAKs, and what they were made of."""
+    """The tokens of a prompt, a line for each stretch between two BREAKs, and what they were made of.
+
+    Spans and words are numbered as their tokens come, so the numbers go on over lines and chunks.
+    """
 
     def __init__(self, find_embedding: FindEmbedding | None, bare_name: BareName | None):
         self.all: list[list[Token]] = [[]]
         self.names: dict[int, str] = {}  # number of the word -> the learned embedding that stands there
         self.lost: dict[str, str] = {}
-        self.finds_embeddings = find_embedding is not None
         self._find, self._bare_name = find_embedding, bare_name
         self._looked_up: dict[str, Tensor | str] = {}
         self._span = self._word = 0
@@ -150,10 +161,12 @@ class _Lines:
         self._span += 1
         line, ends, place, is_open = self.all[-1], _word_ends(), 0, False
         while place < len(ids):
+            # The name of an embedding ends the word before it; its vectors are a word of their own.
             taken = self._add_named(ids, place, emphasis)
             if taken:
                 place, is_open = place + taken, False
                 continue
+            # A token begins a word, unless one is open: the last token was no end of a word.
             self._word += not is_open
             line.append(Token(ids[place], emphasis, self._span, self._word))
             is_open = ids[place] not in ends
@@ -179,21 +192,26 @@ class _Lines:
         self.all[-1] += [Token(vector, emphasis, self._span, self._word) for vector in vectors]
 
 
-def _read(span: Span, tokenizer: Encodes, lines: _Lines) -> None:
-    """A span's tokens. The name of an embedding that is not found is tried without the commas around it."""
-    text = span.text
-    if lines.finds_embeddings and text.startswith(EMBEDDING):
-        name, text = split_embedding(text)
-        vectors, bare = lines.vectors(name), name.strip(",")
-        if isinstance(vectors, str) and len(bare) < len(name):
-            vectors, text, name = lines.vectors(bare), f"{name[len(bare) :]} {text}", bare
-        if isinstance(vectors, str):
-            lines.lost[name] = vectors
-        else:
-            lines.add_vectors(name, vectors, span.emphasis)
-        if not text:
-            return
-    lines.add_text(tokenizer.encode(text), span.emphasis)
+def _is_named(span: Span) -> bool:
+    return span.text.startswith(EMBEDDING)
+
+
+def _read_named(span: Span, tokenizer: Encodes, lines: _Lines) -> None:
+    """The tokens of a span that begins with the name of an embedding."""
+    name, text = split_embedding(span.text)
+    vectors, bare = lines.vectors(name), name.strip(",")
+
+    # "embedding:cat," asks for the file "cat,", and if there is none for "cat" with a comma behind it.
+    if isinstance(vectors, str) and len(bare) < len(name):
+        vectors, text, name = lines.vectors(bare), f"{name[len(bare) :]} {text}", bare
+
+    # An embedding that is not found leaves nothing behind but a note.
+    if isinstance(vectors, str):
+        lines.lost[name] = vectors
+    else:
+        lines.add_vectors(name, vectors, span.emphasis)
+    if text:
+        lines.add_text(tokenizer.encode(text), span.emphasis)
 
 
 @lru_cache(maxsize=1)

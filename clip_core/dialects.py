@@ -22,6 +22,9 @@ _JOIN = re.compile(  # escapes and brackets too: they tell whether the word stan
     re.VERBOSE,
 )
 _NO_WEIGHT = re.compile(rf"\(|\s+\(\s*(?i:{_NUMBER})\s*\)")  # behind a joining word: what looks like its weight
+# "(words)" and "(words:1.2)"; bounded numbers, so that a row of digits takes no quadratic time
+_PLAIN_BRACKET = re.compile(r"\([^()\[\]\\:]+(?::[+-]?[0-9]{1,9}(?:\.[0-9]{0,9})?)?\)")
+_MARK = re.compile(r"[()\[\]\\]")
 
 
 class PromptError(ValueError):
@@ -81,7 +84,9 @@ def read(text: str, dialect: str = "comfy", join_words: bool = False) -> Reading
         stretches, strays = _GRAMMARS[dialect](written)
         spans = _spans(stretches, dialect, join_words)
         _require_finite(spans)
-        elsewhere = _GRAMMARS[next(name for name in DIALECTS if name != dialect)](written)[0]
+        elsewhere = stretches  # the other grammar is asked only where it may find other weights
+        if not _reads_alike(written):
+            elsewhere = _GRAMMARS[next(name for name in DIALECTS if name != dialect)](written)[0]
         part = oddities.Read(written, cut.start, dialect, stretches, elsewhere, strays, spans)
         found += oddities.find(part, join_words)
         if len(cuts) > 1 and not written:
@@ -89,6 +94,13 @@ def read(text: str, dialect: str = "comfy", join_words: bool = False) -> Reading
             found.append(("empty", f"{word.join} at character {word.place + 1}"))
         parts.append(Part(written, tuple(spans), cut.join, cut.weight))
     return Reading(tuple(parts), oddities.sentences(found))
+
+
+def _reads_alike(text: str) -> bool:
+    """Whether both grammars surely give each word the same weight: all brackets are round, closed and not nested, all
+    weights in them plain numbers.
+    """
+    return not _MARK.search(_PLAIN_BRACKET.sub("", text))
 
 
 def _cuts(text: str, found: list[oddities.Found]) -> Iterator[_Cut]:

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from .chunks import Chunk
-from .masked import Term, by_fragment, by_word, divided, plain
+from .masked import by_fragment, by_word, divided
+from .rows import Term, plain
 
 NORMALISATIONS = ("none", "mean", "length", "length+mean")
 _DIGITS = 12  # after the point, of a normalised emphasis: 1.3 - 0.3 is to be 1, and no pass more

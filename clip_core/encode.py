@@ -1,21 +1,20 @@
-"""The way in: a prompt of any length through one text encoder, with its emphases.
+"""The way in: a planned prompt through one text encoder, with its emphases.
 
-An encoder is a `Run`: rows of tokens -> their encodings. `runner` makes one of a CLIPText.
+An encoder is a `Run`: rows of tokens -> their encodings. `Runner` makes one of a CLIPText.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from . import dialects
-from .chunks import Chunk, Encodes, FindEmbedding, Packed, empty_chunk, pack
+from .chunks import Chunk, Packed, empty_chunk
 from .emphasis import STYLES, emphases, normalised
-from .masked import Term, plain
-from .rows import Row, Rows, Run
-from .text import CLIPText, first_end
+from .plan import PromptSettings
+from .rows import Row, RowCache, Rows, Run, Term, plain
+from .text import CLIPText
 from .tokenizer import END
 
 POOLED = ("first chunk", "mean of chunks", "last chunk")
@@ -32,71 +31,92 @@ class Encoding:
 
 
 @dataclass(frozen=True)
-class PromptEncoding:
-    hidden: Tensor  # [1, T * chunks, C] float32
-    pooled: Tensor  # [1, C] float32, or [1, E] if projected
-    packed: Packed  # the tokens, and the embeddings found and lost
-    notes: tuple[str, ...] = ()  # of the dialect, of packing and of the style
+class Runner:
+    """A pass of our text encoder, as a `Run`.
 
+    `layer` counts block outputs from the end, -2 is the one before the last; None is the last one and always normed,
+    otherwise `final_norm` decides. `projected`: the pooled vector goes through the projection. `device` computes,
+    wherever the weights lie that a host brings there; None: where the token table lies.
 
-def encode_prompt(
-    text: str,
-    model: CLIPText,
-    tokenizer: Encodes,
-    *,
-    layer: int | None = None,
-    final_norm: bool = True,
-    projected: bool = False,
-    pad: int = END,
-    dialect: str = "comfy",
-    style: str = "comfy",
-    normalisation: str = "none",
-    split: str = "hard",
-    pooled: str = "first chunk",
-    find_embedding: FindEmbedding | None = None,
-) -> PromptEncoding:
-    """Encode a prompt as one encoder of a diffusion family reads it; see `families` for what each of them wants.
-
-    Raises:
-        ValueError: a choice that is not there, or what `encode_chunks` and the dialect refuse.
+    Called with rows, it raises ValueError for a learned vector of another width than the encoder's, and for
+    `projected` without a projection.
     """
-    reading = dialects.read(text, dialect)
-    spans = reading.parts[0].spans  # one part: words that join parts are not asked for
-    packed = pack(spans, tokenizer, pad, find_embedding, context=model.config.context, split=split)
-    run = runner(model, layer, final_norm, projected=projected)
-    found = encode_chunks(run, packed.chunks, pad=pad, style=style, normalisation=normalisation, pooled=pooled)
-    return PromptEncoding(found.hidden, found.pooled, packed, (*reading.notes, *packed.notes, *found.notes))
 
+    model: CLIPText
+    layer: int | None = None
+    final_norm: bool = True
+    projected: bool = False
+    device: torch.device | str | None = None
 
-def runner(
-    model: CLIPText,
-    layer: int | None = None,
-    final_norm: bool = True,
-    *,
-    projected: bool = False,
-    device: torch.device | str | None = None,
-) -> Run:
-    """A pass of this encoder. `layer` None is the last one and always normed; otherwise `final_norm` decides.
-    `projected`: the pooled vector goes through the projection. `device` computes, wherever the weights lie that a host
-    brings there; None: where the token table lies. The pass raises ValueError for a learned vector of
-    another width than the encoder's, and for `projected` without a projection.
-    """
-    normed = final_norm or layer is None
-
-    def run(rows: Sequence[Row]) -> Rows:
-        embeds, end = _embedded(model, rows, device)
-        output = model(embeds, end, layer=layer, final_norm=normed, seen=_seen(rows, embeds.device))
-        pooled = output.require_projected() if projected else output.pooled
+    def __call__(self, rows: Sequence[Row]) -> Rows:
+        output = self.model.encode_rows(
+            [[token.id for token in row.tokens] for row in rows],
+            [row.unseen for row in rows],
+            layer=self.layer,
+            final_norm=self.final_norm or self.layer is None,
+            device=self.device,
+        )
+        pooled = output.require_projected() if self.projected else output.pooled
         return Rows(output.hidden.float(), pooled.float())
 
-    return run
+
+def encode_packed(
+    packed: Packed,
+    run: Run,
+    settings: PromptSettings,
+    *,
+    kept: RowCache | None = None,
+    owner: Hashable | None = None,
+    device: torch.device | str | None = None,
+    on_step: OnStep | None = None,
+) -> Encoding:
+    """Encode a part of a planned prompt for one encoder: the way in, which every node that encodes a prompt takes.
+
+    Args:
+        packed: the part's chunks for this encoder, `PromptPlan.parts[n].packed[key]`.
+        run: a pass of the encoder: a `Runner` of ours, or a host's.
+        settings: the plan's, `PromptPlan.settings`: weighting, normalisation and pooled vector are read.
+        kept: rows encoded before, of which none is run again; `owner` stands for the encoder, its weights and its
+            layer. Without one of the two every row is run.
+        device: where the results are wanted, and rows are kept; None: where `run` leaves them.
+        on_step: told `(rows done, rows in all)` after each pass; may raise to stop.
+
+    Returns:
+        hidden states [1, T * chunks, C] and pooled vector [1, P], both float32, and what the weighting has to say.
+
+    Raises:
+        ValueError: as `encode_chunks`.
+
+    >>> from clip_vae_lora.clip_core.config import TextConfig
+    >>> from clip_vae_lora.clip_core.plan import Port, PromptSettings, plan_prompt
+    >>> model = CLIPText(TextConfig(width=64, layers=2, heads=1, mlp=128, embed=32)).requires_grad_(False)
+    >>> port = Port("clip_l", "l", width=64, pad=49407, context=77, layers=2)
+    >>> planned = plan_prompt("a (red:1.3) fox", [port], PromptSettings())
+    >>> found = encode_packed(planned.parts[0].packed["l"], Runner(model, layer=-2), planned.settings)
+    >>> found.hidden.shape, found.pooled.shape, found.notes
+    (torch.Size([1, 77, 64]), torch.Size([1, 64]), ())
+    """
+
+    def moved(rows: Sequence[Row]) -> Rows:
+        done = run(rows)
+        return done if device is None else Rows(done.hidden.to(device), done.pooled.to(device))
+
+    return encode_chunks(
+        moved if kept is None or owner is None else kept.through(moved, owner),
+        packed.chunks,
+        empty=packed.empty,
+        style=settings.weighting,
+        normalisation=settings.normalisation,
+        pooled=settings.pooled,
+        on_step=on_step,
+    )
 
 
 def encode_chunks(
     run: Run,
     chunks: Sequence[Chunk],
     *,
-    pad: int = END,
+    empty: Chunk | None = None,
     style: str = "comfy",
     normalisation: str = "none",
     pooled: str = "first chunk",
@@ -105,9 +125,10 @@ def encode_chunks(
     """The hidden states of all chunks in a row, with their emphases, and a pooled vector, which no emphasis changes.
 
     Every row that the chunks and the style need is run once: the chunks, what the style compares them with, the empty
-    prompt; together, or sixteen at a time with `on_step(done, total)` after each. `pad` is what the empty prompt is
-    padded with. `style`, `normalisation`: see `emphasis`. `pooled`: of the first chunk (as all programs do), the mean
-    over the chunks that hold tokens of the prompt, or of the last one that does.
+    prompt; together, or sixteen at a time with `on_step(done, total)` after each. `empty` is the chunk of the empty
+    prompt; None: of the same length, padded with end tokens. `style`, `normalisation`: see `emphasis`. `pooled`: of
+    the first chunk (as all programs do), the mean over the chunks that hold tokens of the prompt, or of the last one
+    that does.
 
     The EOS vectors stay each chunk's own: compel's option to copy the first one over the others (for long prompts, off
     in its `Compel`) is no emphasis and would change a prompt without any.
@@ -126,8 +147,8 @@ def encode_chunks(
     if (emphasis == 1).all():
         hidden, vectors, _ = _mixed(run, chunks, plain(chunks), [], on_step)
         return Encoding(_joined(hidden), _pooled(vectors, chunks, pooled))
-    empty = [Row(tuple(empty_chunk(pad, len(chunks[0]))))] if how.from_empty else []
-    hidden, vectors, others = _mixed(run, chunks, how.mixture(chunks), empty, on_step)
+    compared = [Row(tuple(empty or empty_chunk(END, len(chunks[0]))))] if how.from_empty else []
+    hidden, vectors, others = _mixed(run, chunks, how.mixture(chunks), compared, on_step)
     notes: tuple[str, ...] = ()
     if how.at_places is not None:
         hidden, notes = how.at_places(hidden, others[0] if others else None, emphasis)
@@ -192,43 +213,3 @@ def _pooled(vectors: Sequence[Tensor], chunks: Sequence[Chunk], choice: str) -> 
 def _check_choice(choice: str, choices: Collection[str], name: str) -> None:
     if choice not in choices:
         raise ValueError(f'there is no {name} "{choice}"; choose one of {", ".join(choices)}')
-
-
-def _seen(rows: Sequence[Row], device: torch.device) -> Tensor | None:
-    """Which places attention may go to; None if to all. -> [N, T] bool"""
-    if not any(row.unseen for row in rows):
-        return None
-    seen = torch.tensor([[place not in row.unseen for place in range(len(row.tokens))] for row in rows])
-    return seen.to(device)
-
-
-def _embedded(model: CLIPText, rows: Sequence[Row], device: torch.device | str | None) -> tuple[Tensor, Tensor]:
-    """Token embeddings with the learned vectors in their places, and where each row ends, both on `device`.
-
-    The tokens are looked up where their table lies, and only their rows travel: of CLIP-L's table that is 0.2 MB for
-    a row of 77 tokens instead of 76 MB.
-
-    -> [N, T, C], [N]
-    """
-    looking = model.text_model.embeddings.token_embedding.weight.device
-    device = looking if device is None else device
-    # 0 stands where a learned vector goes; it is no end token, which is all that matters here
-    ids = torch.tensor([[t.id if isinstance(t.id, int) else 0 for t in row.tokens] for row in rows])
-    embeds = model.embed(ids.to(looking))
-    learned = [
-        (number, place, token.id.reshape(-1))
-        for number, row in enumerate(rows)
-        for place, token in enumerate(row.tokens)
-        if not isinstance(token.id, int)
-    ]
-    for _, _, vector in learned:
-        if vector.numel() != embeds.shape[-1]:
-            raise ValueError(
-                f"a learned embedding has {vector.numel()} numbers a vector and this text encoder works with "
-                f"{embeds.shape[-1]}; use one that was trained for it"
-            )
-    if learned:
-        numbers, places, vectors = zip(*learned)
-        together = torch.stack([vector.to(vectors[0].device, embeds.dtype) for vector in vectors])
-        embeds[list(numbers), list(places)] = together.to(embeds.device)
-    return embeds.to(device), first_end(ids).to(device)

@@ -11,32 +11,18 @@ BlenderNeko/ComfyUI_ADV_CLIP_emb (commit 63984de) hides a token by putting anoth
 import math
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from .chunks import Chunk, Token
-from .rows import Row
+from .rows import Row, Term, plain
 
 # What stands for a token that is taken out: "+</w>", as in the reference and in asagi4/comfyui-prompt-control. The
 # reference's comment calls it the comma, which is 267; pictures made with either of the two were made with 266.
 MASK = 266
 _LEAST = 1e-5  # compel's smallest emphasis here; the tangent of 90 degrees is infinite
-
-
-@dataclass(frozen=True)
-class Term:
-    """What a row adds to the encoding of a chunk: its own encoding times `share`."""
-
-    chunk: int
-    row: Row
-    share: float | Tensor  # one for all places, or [T, 1]
-
-
-def plain(chunks: Sequence[Chunk]) -> list[Term]:
-    """Every chunk is its own encoding."""
-    return [Term(number, Row(tuple(chunk)), 1.0) for number, chunk in enumerate(chunks)]
 
 
 def stepwise(chunks: Sequence[Chunk]) -> list[Term]:

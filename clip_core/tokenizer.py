@@ -210,6 +210,10 @@ class Tokenizer:
         pieces = [text] if _NO_BLANKS.search(text) else text.split()
         return list(chain.from_iterable(map(self._pieces.__getitem__, pieces)))
 
+    def encode_each(self, texts: Iterable[str]) -> list[list[int]]:
+        """The ids of several texts, each as `encode` gives them."""
+        return [self.encode(text) for text in texts]
+
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids, words set apart by blanks, start and end left out; bytes that are no UTF-8 become U+FFFD."""
         return self._text(number for number in ids if number not in (START, END)).strip()

@@ -7,12 +7,12 @@ from ..clip_core.conditioning import broken_tokens
 from ..clip_core.dialects import DIALECTS
 from ..clip_core.emphasis import NORMALISATIONS, STYLES
 from ..clip_core.encode import POOLED
+from ..clip_core.plan import AS_DIALECT, JOINING, PromptPlan, PromptSettings, plan_prompt
 from ..drawing.token_sheet import token_sheet
-from . import token_report
+from . import embeddings, token_report
 from .conditioning_entries import joined
 from .host import host
-from .prompts import AS_DIALECT, JOINING, Plan, Settings, plan
-from .reports import as_json, shown
+from .reports import reported
 
 MAX_SIZE_PX = 16384
 
@@ -117,7 +117,10 @@ class TextEncode:
         self, clip, text, dialect="comfy", weighting=AS_DIALECT, normalisation="none", splitting=AS_DIALECT,
         clip_skip=0, pooled="first chunk", joining=AS_DIALECT,
     ):  # fmt: skip
-        settings = Settings(dialect, weighting, normalisation, splitting, clip_skip, pooled, joining)
+        settings = PromptSettings(
+            dialect=dialect, weighting=weighting, normalisation=normalisation, splitting=splitting,
+            clip_skip=clip_skip, pooled=pooled, joining=joining,
+        )  # fmt: skip
         return _encoded(clip, text, settings, {})
 
 
@@ -159,7 +162,10 @@ class TextEncodeSDXL:
         weighting=AS_DIALECT, normalisation="none", splitting=AS_DIALECT, clip_skip=0, pooled="first chunk",
         joining=AS_DIALECT,
     ):  # fmt: skip
-        settings = Settings(dialect, weighting, normalisation, splitting, clip_skip, pooled, joining)
+        settings = PromptSettings(
+            dialect=dialect, weighting=weighting, normalisation=normalisation, splitting=splitting,
+            clip_skip=clip_skip, pooled=pooled, joining=joining,
+        )  # fmt: skip
         sizes = {
             "width": width, "height": height, "crop_w": crop_w, "crop_h": crop_h,
             "target_width": target_width, "target_height": target_height,
@@ -197,34 +203,34 @@ class InspectTokens:
         ports, others = _encoders(clip)
         if not ports:
             raise ValueError(_no_clip(others))
-        planned = plan(text, ports, Settings(dialect=dialect, splitting=splitting, joining=joining))
+        settings = PromptSettings(dialect=dialect, splitting=splitting, joining=joining)
+        planned = plan_prompt(text, ports, settings, embeddings.library)
         notes = [*planned.notes, *_read_elsewhere(others)]
         picture = token_sheet(token_report.strips(planned), notes)
         data = token_report.whole(planned) | {"notes": notes}
         lines = token_report.count_lines(planned) + notes
-        return shown(lines, data, (picture, as_json(data)), host.save_preview(picture, "cvl_tokens"))
+        return reported(lines, data, (picture,), host.save_preview(picture, "cvl_tokens"))
 
 
-def _encoded(clip, texts, settings: Settings, extra: dict) -> dict:
+def _encoded(clip, texts, settings: PromptSettings, extra: dict) -> dict:
     ports, others = _encoders(clip)
     if not ports:
         return _passed_on(clip, texts, settings, extra, others)
     if not isinstance(texts, str):
         _check_both(ports, texts)
     _check_skip(ports, settings.clip_skip)
-    planned = plan(texts, ports, settings)
-    conditioning, notes = _joined(clip, planned, settings, extra)
+    planned = plan_prompt(texts, ports, settings, embeddings.library)
+    conditioning, notes = _joined(clip, planned, extra)
     notes = [*planned.notes, *notes, *_read_elsewhere(others)]
-    data = token_report.summary(planned, settings) | {"notes": notes}
-    return shown(token_report.count_lines(planned) + notes, data, (conditioning, as_json(data)))
+    data = token_report.summary(planned) | {"notes": notes}
+    return reported(token_report.count_lines(planned) + notes, data, (conditioning,))
 
 
-def _joined(clip, planned: Plan, settings: Settings, extra: dict) -> tuple[list, list[str]]:
+def _joined(clip, planned: PromptPlan, extra: dict) -> tuple[list, list[str]]:
     """The conditioning of all parts, joined from left to right."""
     whole, notes = None, []
     for part in planned.parts:
-        chunks = {key: packed.chunks for key, packed in part.packed.items()}
-        encoded, said = host.encode_prompt(clip, chunks, part.text, settings.how, extra)
+        encoded, said = host.encode_part(clip, part, planned.settings, extra)
         notes += said
         if whole is None:
             whole = encoded
@@ -263,9 +269,9 @@ def _check_skip(ports, clip_skip: int) -> None:
         )
 
 
-def _passed_on(clip, texts, settings: Settings, extra: dict, others) -> dict:
+def _passed_on(clip, texts, settings: PromptSettings, extra: dict, others) -> dict:
     """A CLIP object without a CLIP encoder (T5, LLaMA): the host encodes, if nothing else was asked for."""
-    if not isinstance(texts, str) or settings != Settings():
+    if not isinstance(texts, str) or settings != PromptSettings():
         raise ValueError(_no_clip(others))
     conditioning = host.encode_plainly(clip, texts, extra)
     named = ", ".join(others) or "this text encoder"
@@ -273,7 +279,7 @@ def _passed_on(clip, texts, settings: Settings, extra: dict, others) -> dict:
     if broken := sum(broken_tokens(hidden) for hidden, _ in conditioning):
         notes.append(f"{broken} tokens are encoded as NaN or infinity; look for weights that are no usual numbers")
     data = {"tokens": {}, "notes": notes}
-    return shown(notes, data, (conditioning, as_json(data)))
+    return reported(notes, data, (conditioning,))
 
 
 def _no_clip(others) -> str:

@@ -8,12 +8,17 @@ from itertools import groupby
 
 from ..clip_core.chunks import SPLITS, Chunk, Token
 from ..clip_core.dialects import DIALECTS, PromptError
-from .host.prompt_encoding import Port
-from .prompts import AS_DIALECT, JOINING, NOMINAL, Plan, Settings, plan, tokenizer
+from ..clip_core.plan import AS_DIALECT, JOINING, Port, PromptPlan, PromptSettings, plan_prompt, tokenizer
+from ..clip_core.tokenizer import END
+from . import embeddings
 from .token_report import of_prompt
 
 # the encoders that embeddings are made for; which of them a prompt goes to is known only when its node runs
-PORTS = {"l": NOMINAL, "g": Port("clip_g", "g", 1280, 0, 77, 32), "h": Port("clip_h", "h", 1024, 0, 77, 24)}
+PORTS = {
+    "l": Port("clip_l", "l", 768, END, 77, 12),
+    "g": Port("clip_g", "g", 1280, 0, 77, 32),
+    "h": Port("clip_h", "h", 1024, 0, 77, 24),
+}
 MOST_PIECES = 2000  # tokens sent one by one; the others are counted
 CHOICES = {
     "dialect": DIALECTS,
@@ -40,12 +45,12 @@ def answer(question: object) -> dict:
         raise ValueError(f"pieces was expected to be true or false, but {pieces!r:.60} came")
     encoder = chosen.pop("encoder", "l")
     try:
-        return count(question["text"], Settings(**chosen), encoder, pieces=pieces)
+        return count(question["text"], PromptSettings(**chosen), encoder, pieces=pieces)
     except PromptError as error:
         return {"error": str(error)}
 
 
-def count(text: str, settings: Settings, encoder: str = "l", *, pieces: bool = False) -> dict:
+def count(text: str, settings: PromptSettings, encoder: str = "l", *, pieces: bool = False) -> dict:
     """Tokens, chunks and notes of a prompt as JSON has them; with `pieces` also the tokens, at most MOST_PIECES.
 
     Raises:
@@ -54,27 +59,31 @@ def count(text: str, settings: Settings, encoder: str = "l", *, pieces: bool = F
     port, planned = _planned(text, settings, encoder)
     chunks, more = _chunks(planned, port, MOST_PIECES if pieces else 0)
     return {
-        "tokens": sum(planned.tokens()[port.key]),
+        "tokens": sum(planned.tokens[port.key]),
         "limit": port.context - 2,
         "encoder": "" if port.key == encoder else port.name,  # said where it is another than was asked for
         "chunks": chunks,
         "more": more if pieces else 0,
-        "embeddings": planned.found(),
+        "embeddings": planned.found,
         "notes": list(planned.notes),
     }
 
 
-def _planned(text: str, settings: Settings, encoder: str) -> tuple[Port, Plan]:
+def _planned(text: str, settings: PromptSettings, encoder: str) -> tuple[Port, PromptPlan]:
     """The plan for the encoder asked for; where embeddings do not fit it, for the encoder that loses fewest."""
     first = PORTS[encoder]
-    best = first, plan(text, [first], settings)
-    if best[1].lost():
-        others = [(port, plan(text, [port], settings)) for key, port in PORTS.items() if key != encoder]
-        best = min([best, *others], key=lambda pair: len(pair[1].lost()))
+    best = first, plan_prompt(text, [first], settings, embeddings.library)
+    if best[1].lost:
+        others = [
+            (port, plan_prompt(text, [port], settings, embeddings.library))
+            for key, port in PORTS.items()
+            if key != encoder
+        ]
+        best = min([best, *others], key=lambda pair: len(pair[1].lost))
     return best
 
 
-def _chunks(planned: Plan, port: Port, room: int) -> tuple[list[dict], int]:
+def _chunks(planned: PromptPlan, port: Port, room: int) -> tuple[list[dict], int]:
     """Each chunk with its first tokens, while there is room for them; and how many tokens had none."""
     chunks, more = [], 0
     for part in planned.parts:

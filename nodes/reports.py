@@ -12,7 +12,17 @@ def as_json(data: Mapping[str, object]) -> str:
 
 def shown(lines: Sequence[str], data: Mapping[str, object], results: tuple, images: Sequence[dict] = ()) -> dict:
     """A node's answer. `ui.text` and `ui.cvl_report` reach `/history`; the canvas shows the text and the images."""
-    ui: dict[str, list] = {"text": [_whole_characters("\n".join(lines))], "cvl_report": [as_json(data)]}
+    return _answer(lines, as_json(data), results, images)
+
+
+def reported(lines: Sequence[str], data: Mapping[str, object], results: tuple, images: Sequence[dict] = ()) -> dict:
+    """The answer of a node whose last output, behind `results`, is the report as JSON; otherwise as `shown`."""
+    report = as_json(data)
+    return _answer(lines, report, (*results, report), images)
+
+
+def _answer(lines: Sequence[str], report: str, results: tuple, images: Sequence[dict]) -> dict:
+    ui: dict[str, list] = {"text": [_whole_characters("\n".join(lines))], "cvl_report": [report]}
     if images:
         ui["images"] = list(images)
     return {"ui": ui, "result": results}

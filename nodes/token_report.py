@@ -3,48 +3,57 @@
 from __future__ import annotations
 
 from ..clip_core.chunks import Token
+<<<<<<< HEAD
 from ..drawing.token_sheet import Mark, Strip
 from .host.prompt_encoding import Port
 from .prompts import Plan, PlannedPart, Settings, tokenizer
+=======
+from ..clip_core.plan import PlannedPart, Port, PromptPlan, tokenizer
+from ..files.token_sheet import Mark, Strip
+>>>>>>> prompts
 
 EMBEDDING = "[embedding]"
 
 
-def count_lines(plan: Plan) -> list[str]:
+def count_lines(plan: PromptPlan) -> list[str]:
     """For each encoder how many tokens in how many chunks; then the embeddings found."""
-    tokens, found = plan.tokens(), plan.found()
-    lines = [_count(port.name, tokens[port.key]) for port in plan.ports]
-    return lines + ([f"embeddings: {', '.join(found)}"] if found else [])
+    lines = [_count(port.name, plan.tokens[port.key]) for port in plan.ports]
+    return lines + ([f"embeddings: {', '.join(plan.found)}"] if plan.found else [])
 
 
-def summary(plan: Plan, settings: Settings) -> dict:
+def summary(plan: PromptPlan) -> dict:
     """The report of an encoding, without the tokens themselves."""
-    how = settings.how
+    settings = plan.settings
     return _facts(plan) | {
-        "dialect": settings.dialect, "weighting": how.style, "normalisation": how.normalisation,
-        "splitting": settings.split, "clip_skip": how.clip_skip, "pooled": how.pooled,
+        "dialect": settings.dialect, "weighting": settings.weighting, "normalisation": settings.normalisation,
+        "splitting": settings.splitting, "clip_skip": settings.clip_skip, "pooled": settings.pooled,
     }  # fmt: skip
 
 
-def whole(plan: Plan) -> dict:
+def whole(plan: PromptPlan) -> dict:
     """Every token of every chunk."""
     encoders = {port.name: [_chunk(chunk) for chunk in _chunks(plan, port)] for port in plan.ports}
     return _facts(plan) | {"encoders": encoders}
 
 
-def _facts(plan: Plan) -> dict:
+def _facts(plan: PromptPlan) -> dict:
     return {
-        "tokens": plan.tokens(), "parts": [_part_facts(part) for part in plan.parts],
-        "embeddings_found": plan.found(), "embeddings_lost": plan.lost(),
+        "tokens": plan.tokens, "parts": [_part_facts(part) for part in plan.parts],
+        "embeddings_found": plan.found, "embeddings_lost": plan.lost,
     }  # fmt: skip
 
 
+<<<<<<< HEAD
 def strips(plan: Plan) -> list[tuple[str, list[Strip]]]:
     """What `drawing.token_sheet` draws."""
     tokens = plan.tokens()
+=======
+def strips(plan: PromptPlan) -> list[tuple[str, list[Strip]]]:
+    """What `files.token_sheet` draws."""
+>>>>>>> prompts
     return [
         (
-            f"{port.name}: {sum(tokens[port.key])} tokens",
+            f"{port.name}: {sum(plan.tokens[port.key])} tokens",
             [_strip(number, chunk) for number, chunk in enumerate(_chunks(plan, port), 1)],
         )
         for port in plan.ports
@@ -61,7 +70,7 @@ def of_prompt(chunk: list[Token]) -> list[Token]:
     return [token for token in chunk if token.word]
 
 
-def _chunks(plan: Plan, port: Port) -> list[list[Token]]:
+def _chunks(plan: PromptPlan, port: Port) -> list[list[Token]]:
     return [chunk for part in plan.parts for chunk in part.packed[port.key].chunks]
 
 

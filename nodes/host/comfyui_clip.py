@@ -23,17 +23,9 @@ from ...clip_core.config import CLIPConfig, ResNetConfig
 from ...clip_core.families import Family
 from ...clip_core.model import CLIP
 from .image_encoding import Marks
-from .text_encoders import FindEmbedding, PromptTokenizer, TokenLists, Towers, as_dtype, load_as
+from .text_encoders import FindEmbedding, PromptTokenizer, Towers, as_dtype, load_as
 
 OPERATIONS = comfy.ops.manual_cast  # weights stay as they are and are cast to the input's type at use
-
-
-class ComfyTowers(Towers):
-    """The family's encoders, their results where ComfyUI wants results to be."""
-
-    def encode_token_weights(self, tokens: TokenLists) -> tuple[Tensor, Tensor]:
-        hidden, pooled = super().encode_token_weights(tokens)
-        return hidden.to(management.intermediate_device()), pooled.to(management.intermediate_device())
 
 
 def make_clip(
@@ -44,8 +36,8 @@ def make_clip(
 ) -> comfy.sd.CLIP:
     sources = [source for source, _ in parts]
 
-    def network(device, dtype, model_options) -> ComfyTowers:
-        return ComfyTowers(family, sources, OPERATIONS, device, dtype)
+    def network(device, dtype, model_options) -> Towers:
+        return Towers(family, sources, OPERATIONS, device, dtype, results_device=management.intermediate_device)
 
     def tokenizer(embedding_directory=None, tokenizer_data=None) -> PromptTokenizer:
         return PromptTokenizer(family, sources, find_embedding)

@@ -14,14 +14,14 @@ import comfy.sd
 import comfy.sd1_clip
 import torch
 from comfy.model_patcher import ModelPatcher
-from torch import nn
+from torch import Tensor, nn
 
-from ...clip_core.chunks import Chunk
+from ...clip_core.encode import encode_packed
+from ...clip_core.plan import PlannedPart, Port, PromptSettings
 from ...clip_core.rows import Row, Rows, Run
 from ...clip_core.tokenizer import END, START
 from .comfyui_progress import progress
-from .prompt_encoding import How, Port, StandIn, TextEncoders, as_pairs, stand_in, with_stand_ins
-from .text_encoders import Tower
+from .text_encoders import ROWS, TextEncoders, Tower, Towers, with_stand_ins
 
 
 def text_encoders(clip: comfy.sd.CLIP) -> TextEncoders:
@@ -54,24 +54,27 @@ def _port(name: str, encoder: nn.Module, tokenizer: object) -> Port | None:
     return Port(name, name.removeprefix("clip_"), width, words.pad_token, words.max_length, encoder.num_layers)
 
 
-def encode_prompt(
-    clip: comfy.sd.CLIP, chunks: Mapping[str, Sequence[Chunk]], text: str, how: How, extra: Mapping[str, object]
+def encode_part(
+    clip: comfy.sd.CLIP, part: PlannedPart, settings: PromptSettings, extra: Mapping[str, object]
 ) -> tuple[list, list[str]]:
-    found = text_encoders(clip)
+    found, family = text_encoders(clip), clip.cond_stage_model
     notes: list[str] = []
-    on_step = progress(1)
+    device, on_step = management.intermediate_device(), progress(1)
 
-    def answer(port: Port) -> StandIn:
-        encoder = getattr(clip.cond_stage_model, port.name)
-        rows = chunks[port.key]
-        return stand_in(encoder, rows, how, port.pad, lambda: _run(clip, port.name, encoder), on_step, notes)
+    def answer(port: Port, encoder: nn.Module) -> tuple[Tensor, Tensor]:
+        run, owner = _run(clip, port.name, encoder)
+        encoding = encode_packed(
+            part.packed[port.key], run, settings, kept=ROWS, owner=owner, device=device, on_step=on_step
+        )
+        notes.extend(encoding.notes)
+        return encoding.hidden, encoding.pooled
 
     ours = copy.copy(clip)  # the same patcher, another layer and family
-    ours.cond_stage_model = with_stand_ins(clip.cond_stage_model, {port.name: answer(port) for port in found.ports})
-    if how.clip_skip:
-        ours.clip_layer(-how.clip_skip)
-    tokens = _host_tokens(clip, text if found.others else "")  # with the keys that this family looks for
-    tokens |= {port.key: as_pairs(chunks[port.key]) for port in found.ports}
+    ours.cond_stage_model, tokens = with_stand_ins(family, found.ports, part.packed, answer)
+    if settings.clip_skip:
+        ours.clip_layer(-settings.clip_skip)
+    if not isinstance(family, Towers):  # a family of ComfyUI's looks for the tokens of encoders that it does not have
+        tokens = _host_tokens(clip, part.text if found.others else "") | tokens
     return ours.encode_from_tokens_scheduled(tokens, add_dict=dict(extra)), notes
 
 
@@ -103,7 +106,7 @@ def _run(clip: comfy.sd.CLIP, name: str, encoder: nn.Module) -> tuple[Run, Hasha
     else:
         one_pass = _stock_run(encoder)
         options = (encoder.layer, encoder.layer_idx, encoder.return_projected_pooled)
-    return _to_results(one_pass), owner_of(clip.patcher, (name, *options))
+    return one_pass, owner_of(clip.patcher, (name, *options))
 
 
 def owner_of(patcher: ModelPatcher, options: Hashable = ()) -> Hashable | None:
@@ -116,17 +119,6 @@ def owner_of(patcher: ModelPatcher, options: Hashable = ()) -> Hashable | None:
     if not all(isinstance(value, torch.dtype) for value in settings.values()):
         return None
     return patcher.patches_uuid, tuple(settings.items()), options
-
-
-def _to_results(one_pass: Run) -> Run:
-    """The pass with its results where ComfyUI wants results to be."""
-    device = management.intermediate_device()
-
-    def run(rows: Sequence[Row]) -> Rows:
-        done = one_pass(rows)
-        return Rows(done.hidden.to(device), done.pooled.to(device))
-
-    return run
 
 
 def _stock_run(encoder: comfy.sd1_clip.SDClipModel) -> Run:

@@ -16,17 +16,16 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from ...clip_core.checkpoint import TextSource
-    from ...clip_core.chunks import Chunk
     from ...clip_core.config import CLIPConfig
     from ...clip_core.families import Family
     from ...clip_core.image_features import ImageEncoder
+    from ...clip_core.plan import PlannedPart, PromptSettings
     from ...clip_core.text_features import TextFeatures
     from ...lora.fusing import Change
     from ...lora.measuring import Size
     from ...lora.mmdit import Place
     from .data_folders import Places
-    from .prompt_encoding import How, TextEncoders
-    from .text_encoders import FindEmbedding
+    from .text_encoders import FindEmbedding, TextEncoders
     from .vae_network import VAENetwork
     from .vae_running import Tiling, Worked
 
@@ -102,12 +101,11 @@ class Host(Protocol):
     def text_encoders(self, clip: CLIP) -> TextEncoders:
         """The CLIP encoders of a CLIP object, and the others in it."""
 
-    def encode_prompt(
-        self, clip: CLIP, chunks: Mapping[str, Sequence[Chunk]], text: str, how: How, extra: Mapping[str, object]
+    def encode_part(
+        self, clip: CLIP, part: PlannedPart, settings: PromptSettings, extra: Mapping[str, object]
     ) -> tuple[Conditioning, list[str]]:
-        """The conditioning of one part of a prompt, and what the weighting has to say: chunks by encoder key, all of
-        one number; `text` is for the encoders that the host reads by itself, `extra` goes into the conditioning's
-        dictionary.
+        """The conditioning of one part of a planned prompt, and what the weighting has to say. `settings` are the
+        plan's; `extra` goes into the conditioning's dictionary.
         """
 
     def encode_plainly(self, clip: CLIP, text: str, extra: Mapping[str, object]) -> Conditioning:

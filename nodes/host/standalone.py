@@ -7,7 +7,11 @@ Networks compute on the GPU where torch has one, in float32 unless the node says
 from __future__ import annotations
 
 import copy
+<<<<<<< HEAD
 from collections.abc import Callable, Hashable, Mapping, Sequence
+=======
+from collections.abc import Mapping, Sequence
+>>>>>>> prompts
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -15,20 +19,24 @@ import torch
 from torch import Tensor, nn
 
 from ...clip_core.checkpoint import TextSource
-from ...clip_core.chunks import Chunk
 from ...clip_core.config import CLIPConfig
+from ...clip_core.encode import encode_packed
 from ...clip_core.families import Family
 from ...clip_core.model import CLIP
-from ...clip_core.rows import Run
+from ...clip_core.plan import PlannedPart, Port, PromptSettings
 from ...files.images import next_path, write_png
 from ...lora.fusing import Change
 from ...lora.measuring import Size, Stored
 from ...lora.mmdit import Place
 from . import data_folders
 from .absence import Absent
+<<<<<<< HEAD
 from .image_encoding import Marks, marked
 from .patching import part_norms, part_sizes, with_patches
 from .prompt_encoding import How, StandIn, TextEncoders, as_pairs, inference, stand_in, with_stand_ins
+=======
+from .patching import part_norms, with_patches
+>>>>>>> prompts
 from .standalone_place import _place, device, progress, set_place
 from .standalone_text import logit_scale, text_features, text_owner
 from .standalone_vae import (
@@ -40,6 +48,7 @@ from .standalone_vae import (
     pixels_per_cell,
     posterior,
 )
+<<<<<<< HEAD
 from .standalone_vision import clip_vision, image_encoder, image_features, model_fingerprint, model_key, vision_output
 from .text_encoders import FindEmbedding, PromptTokenizer, Tower, Towers, as_dtype
 
@@ -50,6 +59,17 @@ __all__ = [
     "model_fingerprint", "model_key", "norms", "output_entry", "output_path", "patched", "pixels_per_cell",
     "posterior", "progress", "save_preview", "saves_workflow", "set_place", "sizes", "text_encoders", "text_features",
     "text_owner", "vision_output", "weights",
+=======
+from .standalone_vision import clip_vision, image_encoder, image_features, model_key, vision_output
+from .text_encoders import ROWS, FindEmbedding, PromptTokenizer, TextEncoders, Tower, Towers, as_dtype, with_stand_ins
+
+__all__ = [
+    "absent", "clip_network", "clip_vision", "data_names", "data_path", "data_places", "decode_latent", "device_of",
+    "encode_image", "encode_part", "encode_plainly", "folder_names", "folder_path", "image_encoder",
+    "image_features", "latent_channels", "logit_scale", "make_clip", "make_clip_model", "make_vae", "model_key",
+    "norms", "output_entry", "output_path", "patched", "pixels_per_cell", "posterior", "progress", "save_preview",
+    "saves_workflow", "set_place", "text_encoders", "text_features", "text_owner", "vision_output", "weights",
+>>>>>>> prompts
 ]  # fmt: skip
 
 MODEL_FILES = {".safetensors", ".sft", ".ckpt", ".pt", ".pth", ".bin"}
@@ -143,26 +163,25 @@ def text_encoders(clip: StandaloneClip) -> TextEncoders:
     return TextEncoders(tuple(tower.port for tower in clip.towers.towers()))
 
 
-def encode_prompt(
-    clip: StandaloneClip, chunks: Mapping[str, Sequence[Chunk]], text: str, how: How, extra: Mapping[str, object]
+def encode_part(
+    clip: StandaloneClip, part: PlannedPart, settings: PromptSettings, extra: Mapping[str, object]
 ) -> tuple[list, list[str]]:
     notes: list[str] = []
+    on_step = progress(0)
 
-    def answer(encoder: Tower) -> StandIn:
+    def answer(port: Port, encoder: Tower) -> tuple[Tensor, Tensor]:
         tower = copy.copy(encoder)  # with a layer of its own: threads may share the CLIP and want two
         tower.reset()
-        if how.clip_skip:
-            tower.choose({"layer": -how.clip_skip})
+        if settings.clip_skip:
+            tower.choose({"layer": -settings.clip_skip})
+        owner = clip.identity, port.key, tower.layer, tower.projected
+        encoding = encode_packed(part.packed[port.key], tower.run(), settings, kept=ROWS, owner=owner, on_step=on_step)
+        notes.extend(encoding.notes)
+        return encoding.hidden, encoding.pooled
 
-        def run() -> tuple[Run, Hashable]:
-            return inference(tower.run()), (clip.identity, tower.use.key, tower.layer, tower.projected)
-
-        rows = chunks[tower.use.key]
-        return stand_in(tower, rows, how, tower.use.pad, run, progress(0), notes)
-
-    towers = with_stand_ins(clip.towers, {tower.use.encoder: answer(tower) for tower in clip.towers.towers()})
+    towers, tokens = with_stand_ins(clip.towers, text_encoders(clip).ports, part.packed, answer)
     with torch.inference_mode():
-        hidden, pooled = towers.encode_token_weights({key: as_pairs(rows) for key, rows in chunks.items()})
+        hidden, pooled = towers.encode_token_weights(tokens)
     return [[hidden.cpu(), {"pooled_output": pooled.cpu(), **extra}]], notes
 
 

@@ -5,11 +5,10 @@ import threading
 import pytest
 import torch
 
-from clip_vae_lora.clip_core.cache import RowCache
 from clip_vae_lora.clip_core.chunks import Token
 from clip_vae_lora.clip_core.emphasis import STYLES
 from clip_vae_lora.clip_core.encode import encode_chunks
-from clip_vae_lora.clip_core.rows import Row, Rows
+from clip_vae_lora.clip_core.rows import Row, RowCache, Rows
 from clip_vae_lora.clip_core.tokenizer import END, START
 
 T, C, P = 8, 4, 2

@@ -2,12 +2,13 @@
 
 import time
 from contextlib import suppress
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clip_vae_lora.clip_core import a1111, prompt
+from clip_vae_lora.clip_core import a1111, dialects, prompt
 from clip_vae_lora.clip_core.dialects import DIALECTS, Part, PromptError, read
 from clip_vae_lora.clip_core.prompt import CHUNK_END, Span
 
@@ -34,6 +35,21 @@ def test_comfy_without_joining_words_is_what_comfyui_reads(text):
 @given(TEXTS.map(lambda text: text.replace("embedding", "")))
 def test_a1111_without_joining_words_is_what_a1111_reads(text):
     assert spans(text, "a1111") == [span for span in a1111.parse(text) if span.text or span.closes_chunk]
+
+
+PLAIN = st.sampled_from(
+    ["(cat)", "(cat:1.2)", "(a:b)", "(a:b:1.2)", "(cat: 1.2)", "(:1.2)", "()", "(cat:.5)", "(cat:5.)", "(cat:-0.5)"]
+    + ["(cat:+1)", "(cat:1e1)", "(cat:1.2.3)", "(a BREAK b:1.2)", "(BREAK)", " BREAK ", "cat", ":1.2", ": ", "\0\1"]
+    + ["(cat:1_0)", "(cat:٣)", "(cat\n:1.2)", "(embedding:x:1.2)", " ", "\\", "(", ")", "(c (d:0.5))", "[e]"]
+)
+
+
+@given(st.lists(PLAIN, max_size=6).map("".join), st.sampled_from(DIALECTS), st.booleans())
+def test_where_the_other_grammar_is_not_asked_it_would_have_said_nothing(text, dialect, join_words):
+    with suppress(PromptError):
+        found = read(text, dialect, join_words)
+        with patch.object(dialects, "_reads_alike", lambda text: False):
+            assert read(text, dialect, join_words) == found
 
 
 @settings(deadline=None)

@@ -15,7 +15,7 @@ from clip_vae_lora.clip_core.emphasis import (
     normalised,
     perpendicular,
 )
-from clip_vae_lora.clip_core.encode import encode_chunks, runner
+from clip_vae_lora.clip_core.encode import Runner, encode_chunks
 from clip_vae_lora.clip_core.masked import MASK
 from clip_vae_lora.clip_core.prompt import parse
 from clip_vae_lora.clip_core.rows import Row
@@ -178,7 +178,7 @@ def test_each_style_is_its_formula(model, theirs, vectors, style, prompt, pad):
     rows = [plain_ids(chunk, vectors) for chunk in chunks]
     z0 = theirs([START, END, *[pad] * 75])
     expected = REFERENCES[style](theirs, rows, [weights_of(chunk) for chunk in chunks], chunks, z0)
-    found = encode_chunks(runner(model), chunks, pad=pad, style=style)
+    found = encode_chunks(Runner(model), chunks, empty=empty_chunk(pad), style=style)
     # the figure the project promises; float32 is at 1e-6 here, times the weights, which are up to 3
     torch.testing.assert_close(found.hidden[0].double(), torch.cat(expected), atol=1e-5, rtol=1e-5)
 
@@ -188,16 +188,16 @@ def test_each_style_is_its_formula(model, theirs, vectors, style, prompt, pad):
 @pytest.mark.parametrize("style", list(STYLES))
 def test_emphasis_1_everywhere_keeps_every_bit(model, vectors, style, normalisation, prompt):
     chunks = packed(prompt, vectors)
-    plain = runner(model)([Row(tuple(chunk)) for chunk in chunks])
-    found = encode_chunks(runner(model), chunks, style=style, normalisation=normalisation)
+    plain = Runner(model)([Row(tuple(chunk)) for chunk in chunks])
+    found = encode_chunks(Runner(model), chunks, style=style, normalisation=normalisation)
     assert torch.equal(found.hidden[0], plain.hidden.flatten(0, 1))
     assert torch.equal(found.pooled, plain.pooled[:1])
 
 
 @pytest.mark.parametrize("style", list(STYLES))
 def test_pooled_is_never_weighted(model, style):
-    weighted = encode_chunks(runner(model), packed("a (cat:1.5) and (a dog:0.5)"), style=style)
-    plain = encode_chunks(runner(model), packed("a cat and a dog"), style=style)
+    weighted = encode_chunks(Runner(model), packed("a (cat:1.5) and (a dog:0.5)"), style=style)
+    plain = encode_chunks(Runner(model), packed("a cat and a dog"), style=style)
     # another batch, so the last bits may differ
     torch.testing.assert_close(weighted.pooled, plain.pooled, atol=1e-5, rtol=1e-5)
 
@@ -210,8 +210,8 @@ def test_the_mask_is_the_plus_sign_and_not_the_comma():
 def test_an_even_mix_is_compels_half(model):
     chunks = packed("a (red:0.5) cat")
     tokens = tuple(chunks[0])
-    hidden = runner(model)([Row(tokens), Row(tokens, frozenset([2])), Row(tuple(empty_chunk(END)))]).hidden
-    found = encode_chunks(runner(model), chunks, style="compel").hidden[0]
+    hidden = Runner(model)([Row(tokens), Row(tokens, frozenset([2])), Row(tuple(empty_chunk(END)))]).hidden
+    found = encode_chunks(Runner(model), chunks, style="compel").hidden[0]
     torch.testing.assert_close(found[3:], (hidden[0] + hidden[1])[3:] / 2, atol=1e-6, rtol=1e-6)  # float32
 
 
@@ -274,7 +274,7 @@ def test_what_a_mean_brings_to_1_is_1_and_needs_no_further_pass(model):
 
     def run(rows):
         passes.append(len(rows))
-        return runner(model)(rows)
+        return Runner(model)(rows)
 
     encode_chunks(run, packed("(all of these eight words are the same:1.1)"), style="comfy++", normalisation="mean")
     assert passes == [1]

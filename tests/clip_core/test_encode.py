@@ -3,6 +3,7 @@ encoders: tests/host/test_prompt_parity.py.
 """
 
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,8 +12,9 @@ import torch.nn.functional as F
 from clip_vae_lora.clip_core.chunks import Token, empty_chunk, pack, padded
 from clip_vae_lora.clip_core.config import TextConfig
 from clip_vae_lora.clip_core.emphasis import STYLES
-from clip_vae_lora.clip_core.encode import POOLED, ROWS_AT_ONCE, encode_chunks, encode_prompt, runner
+from clip_vae_lora.clip_core.encode import POOLED, ROWS_AT_ONCE, Runner, encode_chunks, encode_packed
 from clip_vae_lora.clip_core.layers import causal_attention
+from clip_vae_lora.clip_core.plan import Port, PromptSettings, plan_prompt
 from clip_vae_lora.clip_core.prompt import parse
 from clip_vae_lora.clip_core.rows import Row, Rows
 from clip_vae_lora.clip_core.text import CLIPText, first_end
@@ -27,8 +29,29 @@ def model(networks):
     return networks.randomise_(CLIPText(TextConfig(WIDTH, 3, 2, 64, 16))).requires_grad_(False)
 
 
-def encode(model, text, **options):
-    return encode_prompt(text, model, TOKENIZER, **options)
+class Library:
+    """Learned embeddings by name, for any encoder."""
+
+    def __init__(self, vectors):
+        self.vectors = vectors
+
+    def find(self, name, key, width, *, suggest=True):
+        return self.vectors.get(name, "there is none")
+
+    def notes(self, name):
+        return ()
+
+
+def encode(model, text, *, pad=END, vectors=None, layer=None, final_norm=True, projected=False, **settings):
+    """A prompt through one encoder, the way the nodes go. `.hidden`, `.pooled`, `.packed`, `.notes`"""
+    port = Port("clip_l", "l", model.config.width, pad, model.config.context, model.config.layers)
+    library = None if vectors is None else lambda: Library(vectors)
+    planned = plan_prompt(text, [port], PromptSettings(**settings), library)
+    packed = planned.parts[0].packed["l"]
+    found = encode_packed(packed, Runner(model, layer, final_norm, projected), planned.settings)
+    return SimpleNamespace(
+        hidden=found.hidden, pooled=found.pooled, packed=packed, notes=(*planned.notes, *found.notes)
+    )
 
 
 def packed(text):
@@ -84,8 +107,8 @@ def test_emphasis_is_linear_and_pooled_is_never_weighted(model):
 
 def test_a_long_prompt_is_its_chunks_in_a_row_and_pooled_is_the_first(model):
     chunks = packed("cat " * 100)
-    found = encode_chunks(runner(model), chunks)
-    parts = [encode_chunks(runner(model), [chunk]) for chunk in chunks]
+    found = encode_chunks(Runner(model), chunks)
+    parts = [encode_chunks(Runner(model), [chunk]) for chunk in chunks]
     assert found.hidden.shape == (1, 154, WIDTH)
     torch.testing.assert_close(found.hidden, torch.cat([part.hidden for part in parts], 1), atol=1e-6, rtol=1e-6)
     torch.testing.assert_close(found.pooled, parts[0].pooled, atol=1e-6, rtol=1e-6)
@@ -108,7 +131,7 @@ def test_an_empty_prompt_is_pooled_from_its_first_chunk(pooled):
 
 def test_a_learned_vector_equal_to_a_tokens_embedding_is_that_token(model):
     vector = model.embed(torch.tensor([[2368]]))[0]
-    found = encode(model, "a embedding:x dog", find_embedding={"x": vector}.get)
+    found = encode(model, "a embedding:x dog", vectors={"x": vector})
     assert torch.equal(found.hidden, encode(model, "a cat dog").hidden)
     assert torch.equal(found.pooled, encode(model, "a cat dog").pooled)
     assert found.packed.found == ("x",)
@@ -116,13 +139,13 @@ def test_a_learned_vector_equal_to_a_tokens_embedding_is_that_token(model):
 
 def test_a_vector_of_another_width_is_refused(model):
     with pytest.raises(ValueError, match="has 7 numbers a vector and this text encoder works with 32"):
-        encode(model, "embedding:x", find_embedding={"x": torch.ones(2, 7)}.get)
+        encode(model, "embedding:x", vectors={"x": torch.ones(2, 7)})
 
 
 def test_dialect_split_and_notes_come_through(model):
-    found = encode(model, "[cat] " + "word " * 74 + "(unbelievable:1.2", dialect="a1111", split="word", style="a1111")
+    found = encode(model, "[cat] " + "word " * 74 + "(unbelievable:1.2", dialect="a1111", splitting="word")
     assert any("never closed" in note for note in found.notes)
-    expected = encode_chunks(runner(model), found.packed.chunks, style="a1111")
+    expected = encode_chunks(Runner(model), found.packed.chunks, style="a1111")
     assert torch.equal(found.hidden, expected.hidden)
     assert found.packed.chunks[0][1].emphasis == pytest.approx(1 / 1.1)
 
@@ -237,7 +260,7 @@ def test_time_and_rows_are_linear_in_the_length_of_a_prompt(style):
 def test_an_unseen_place_is_seen_by_none_and_still_encoded(model):
     tokens = tuple(packed("a red cat")[0])
     other = (*tokens[:2], Token(2368), *tokens[3:])
-    hidden = runner(model)([Row(tokens, frozenset([2])), Row(other, frozenset([2])), Row(tokens)]).hidden
+    hidden = Runner(model)([Row(tokens, frozenset([2])), Row(other, frozenset([2])), Row(tokens)]).hidden
     seen_by = [place for place in range(77) if place != 2]
     assert torch.equal(hidden[0, seen_by], hidden[1, seen_by])
     assert not torch.allclose(hidden[0, 2], hidden[1, 2])
@@ -247,8 +270,8 @@ def test_an_unseen_place_is_seen_by_none_and_still_encoded(model):
 
 def test_a_row_that_sees_all_keeps_its_bits_beside_one_that_does_not(model):
     tokens = tuple(packed("a red cat")[0])
-    both = runner(model)([Row(tokens), Row(tokens, frozenset([2]))])
-    plain = runner(model)([Row(tokens), Row(tokens)])
+    both = Runner(model)([Row(tokens), Row(tokens, frozenset([2]))])
+    plain = Runner(model)([Row(tokens), Row(tokens)])
     assert torch.equal(both.hidden[0], plain.hidden[0])
     assert torch.equal(both.pooled[0], plain.pooled[0])
 

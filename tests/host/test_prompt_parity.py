@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 
 from clip_vae_lora.clip_core import chunks, prompt
 from clip_vae_lora.clip_core.config import TextConfig
-from clip_vae_lora.clip_core.encode import encode_chunks, encode_prompt, runner
+from clip_vae_lora.clip_core.encode import Runner, encode_chunks, encode_packed
 from clip_vae_lora.clip_core.families import FAMILIES
+from clip_vae_lora.clip_core.plan import Port, PromptSettings, plan_prompt
 from clip_vae_lora.clip_core.text import CLIPText
-from clip_vae_lora.clip_core.tokenizer import Tokenizer
+from clip_vae_lora.clip_core.tokenizer import END, Tokenizer
 
 VECTORS = {"one": 1, "three": 3, "nine": 9, "sub/deep": 2, "x:1.2": 2, "comma,": 1}
 WIDTH = 768
@@ -201,8 +202,8 @@ def test_encodings_are_the_stock_models(stock, vectors, family, layer):
         for use in uses:
             result, tokens[use.key] = packed(text, vectors, use.pad)
             chosen = use.layer if layer is None else layer
-            run = runner(our_encoder(model, use.encoder), chosen, use.final_norm, projected=use.projected)
-            encoded.append(encode_chunks(run, result.chunks, pad=use.pad))
+            run = Runner(our_encoder(model, use.encoder), chosen, use.final_norm, use.projected)
+            encoded.append(encode_chunks(run, result.chunks, empty=result.empty))
         with torch.no_grad():
             hidden, pooled = model.encode_token_weights({
                 key: [[pair[:2] for pair in row] for row in rows] for key, rows in tokens.items()
@@ -211,11 +212,13 @@ def test_encodings_are_the_stock_models(stock, vectors, family, layer):
         torch.testing.assert_close(encoded[-1].pooled, pooled, atol=1e-5, rtol=1e-5)
 
 
-def test_encode_prompt_is_all_of_it_in_one_call(stock, vectors):
+def test_a_plan_encoded_is_the_stock_model(stock, vectors):
     model, text = stock_model(stock, "sd1"), PROMPTS[2]
     with torch.no_grad():
         tokens = stock("comfy.sd1_clip").SD1Tokenizer().tokenize_with_weights(text)
         hidden, pooled = model.encode_token_weights(tokens)
-    found = encode_prompt(text, our_encoder(model, "clip_l"), Tokenizer("transformers"))
+    port = Port("clip_l", "l", 768, END, 77, 12)
+    planned = plan_prompt(text, [port], PromptSettings())
+    found = encode_packed(planned.parts[0].packed["l"], Runner(our_encoder(model, "clip_l")), planned.settings)
     torch.testing.assert_close(found.hidden, hidden, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(found.pooled, pooled, atol=1e-5, rtol=1e-5)

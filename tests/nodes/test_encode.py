@@ -5,10 +5,12 @@ import json
 import pytest
 import torch
 
+from clip_vae_lora.clip_core import plan
 from clip_vae_lora.clip_core.dialects import PromptError
+from clip_vae_lora.clip_core.plan import JOINING, PromptSettings, plan_prompt
 from clip_vae_lora.files.tensors import write_tensors
-from clip_vae_lora.nodes import embeddings, prompts
-from clip_vae_lora.nodes.prompts import JOINING, NOMINAL, Settings, plan
+from clip_vae_lora.nodes import embeddings
+from clip_vae_lora.nodes.prompt_count import PORTS
 
 from . import tiny
 
@@ -16,6 +18,7 @@ ODD = [
     "\ud800 lone \udfff", "(" * 10_000, ")" * 10_000, "[" * 10_000 + "x", "(a" * 3000 + ")" * 10, "\0\1", "🦊" * 50,
 ]  # fmt: skip
 ROUNDING = 1e-5  # float32, another order of additions
+PORT = PORTS["l"]
 
 
 @pytest.fixture
@@ -160,12 +163,12 @@ def test_odd_text_is_encoded_and_reported(place, clip, text, dialect):
     hidden, _, report = encode(place, clip, text[:120], dialect=dialect)
     assert hidden.isfinite().all()
     json.dumps(report).encode("utf-8")
-    plan(text, [NOMINAL], Settings(dialect=dialect))
+    plan_prompt(text, [PORT], PromptSettings(dialect=dialect), embeddings.library)
 
 
 def test_a_huge_prompt_is_planned_in_linear_time():
-    planned = plan("a (red:1.1) fox, [lazy] dog " * 4000, [NOMINAL], Settings(dialect="a1111"))  # 112 kB
-    assert sum(planned.tokens()["l"]) > 20_000
+    planned = plan_prompt("a (red:1.1) fox, [lazy] dog " * 4000, [PORT], PromptSettings(dialect="a1111"))  # 112 kB
+    assert sum(planned.tokens["l"]) > 20_000
 
 
 def test_inspect_tokens_gives_every_place_of_every_chunk(place, clip):
@@ -187,10 +190,10 @@ def test_a_clip_skip_leaves_the_clip_as_it_is(place, clip):
 
 
 def test_all_rows_kept_are_bounded():
-    from clip_vae_lora.nodes.host.prompt_encoding import CACHE_BYTES, ROWS
+    from clip_vae_lora.nodes.host.text_encoders import CACHE_BYTES, ROWS
 
     assert ROWS.bytes <= ROWS.limit_bytes == CACHE_BYTES
 
 
 def test_the_shared_tokenizer_is_one():
-    assert prompts.tokenizer() is prompts.tokenizer()
+    assert plan.tokenizer() is plan.tokenizer()
