@@ -33,7 +33,8 @@ def thumbnail(picture: Tensor) -> Tensor:
 
 def contact_sheet(rows: Iterable[tuple[str, Sequence[Cell]]], *, columns: int = 6) -> Tensor:
     """Titled rows of cells, each row over as many lines as it needs. -> [1, H, W, 3] in 0..1"""
-    font, lines, total = letters(_SIZE), [], _GAP
+    font, total = letters(_SIZE), _GAP
+    lines: list[tuple[int, str, Sequence[Cell]]] = []  # top, title, cells
     rows = list(rows)
     columns = max(_MIN_COLUMNS, min(columns, max((len(cells) for _, cells in rows), default=0)))
     width = columns * (THUMB_PX + _GAP) + _GAP

@@ -178,13 +178,13 @@ def _draw_marks(draw: ImageDraw.ImageDraw, layout: _Layout, best: list[list[int 
     def corner(row: int, column: int) -> tuple[int, int]:
         return layout.left + column * layout.cell, layout.top + row * layout.cell
 
-    for row, column in enumerate(best[0]):
-        if column is not None:
-            x, y = corner(row, column)
+    for number, place in enumerate(best[0]):
+        if place is not None:
+            x, y = corner(number, place)
             draw.rectangle((x, y, x + layout.cell - 2, y + layout.cell - 2), outline=_ROW_BEST, width=3)
-    for column, row in enumerate(best[1]):
-        if row is not None:
-            x, y = corner(row, column)
+    for number, place in enumerate(best[1]):
+        if place is not None:
+            x, y = corner(place, number)
             side = max(8, layout.cell // 4)
             draw.polygon([(x, y), (x + side, y), (x, y + side)], _COLUMN_BEST)
 

@@ -108,7 +108,9 @@ def _wrapped(
     draw: ImageDraw.ImageDraw, marks: Sequence[Mark], font: Font, width_px: int
 ) -> list[list[tuple[int, int, Mark]]]:
     """The tokens in lines: left, width, token."""
-    lines, line, left = [], [], _GAP
+    lines: list[list[tuple[int, int, Mark]]] = []
+    line: list[tuple[int, int, Mark]] = []
+    left = _GAP
     for mark in marks:
         width = round(draw.textlength(drawable(mark.text), font)) + 10
         if line and left + width > width_px - _GAP:

@@ -70,11 +70,11 @@ def parts_of(path: Path) -> list[Path]:
 def sharded_contents(index: Path) -> Contents:
     """The tensors of all shards that an `*.safetensors.index.json` names, as if they were one file."""
     where, shards = _shards(index)
-    parts = {}
-    for shard in shards:
-        if not shard.is_file():
-            raise FileFormatError(index, f"it needs {shard.name}, which is not beside it: download all the parts")
-        parts[shard.name] = safetensors_contents(shard)
+    parts: dict[str, Contents] = {}
+    for path in shards:
+        if not path.is_file():
+            raise FileFormatError(index, f"it needs {path.name}, which is not beside it: download all the parts")
+        parts[path.name] = safetensors_contents(path)
     for name, shard in where.items():
         if name not in parts[shard].shapes:
             raise FileFormatError(index, f"it says that {shard} holds tensor {name!r}, but that is not there: the "
@@ -87,12 +87,12 @@ def sharded_contents(index: Path) -> Contents:
 
     def load(names: Iterable[str]) -> dict[str, Tensor]:
         wanted = list(names)
-        result = {}
+        result: dict[str, Tensor] = {}
         for shard, part in parts.items():
             result |= part.load([name for name in wanted if where[name] == shard])
         return result
 
-    metadata = {}
+    metadata: dict[str, str] = {}
     for part in parts.values():
         metadata |= part.metadata
     return Contents(

@@ -42,7 +42,9 @@ def read_image(path: str | PathLike) -> tuple[Tensor, Tensor]:
         FileFormatError: missing, empty, no picture, cut short, or more than MAX_PIXELS pixels.
     """
     path = Path(path)
-    images, masks, pixels = [], [], 0
+    images: list[Tensor] = []
+    masks: list[Tensor] = []
+    pixels = 0
     with _quiet(), opened(path) as picture:
         for frame in ImageSequence.Iterator(picture):
             pixels += frame.width * frame.height

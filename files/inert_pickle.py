@@ -8,12 +8,14 @@ taken apart by Python's `pickletools`, which does not execute them either.
 import pickletools
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 _MAX_STEPS = 1_000_000  # ten times what the largest CLIP has
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 _NUMBERS = {"BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE"}
 _FIXED = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 _MARK = object()
+T = TypeVar("T")
 
 
 class PickleError(ValueError):
@@ -70,7 +72,7 @@ class _Reader:
 
     def __init__(self, may_name: Callable[[str], bool]):
         self.stack: list[object] = []
-        self._memory: dict[int, object] = {}
+        self._memory: dict[object, object] = {}  # by their numbers
         self._may_name = may_name
 
     def step(self, name: str, argument: object) -> None:
@@ -105,8 +107,8 @@ class _Reader:
         del self.stack[place:]
         return taken
 
-    def _named(self, argument: str) -> None:
-        name = argument.replace(" ", ".", 1)
+    def _named(self, argument: object) -> None:
+        name = str(argument).replace(" ", ".", 1)
         if not self._may_name(name):
             raise PickleError(f"its pickle asks for {name[:80]!r}, which is code and not a tensor")
         self.stack.append(Named(name))
@@ -144,13 +146,14 @@ class _Reader:
             raise PickleError("its pickle is damaged")
         self._top(dict).update(zip(keys, pairs[1::2]))
 
-    def _top(self, kind: type) -> object:
-        if not isinstance(self.stack[-1], kind):
+    def _top(self, kind: type[T]) -> T:
+        top = self.stack[-1]
+        if not isinstance(top, kind):
             raise PickleError("its pickle is damaged")
-        return self.stack[-1]
+        return top
 
 
-_STEPS = {
+_STEPS: dict[str, Callable[[_Reader, object], None]] = {
     "PROTO": lambda reader, _: None,
     "STOP": lambda reader, _: None,
     "MARK": lambda reader, _: reader.stack.append(_MARK),

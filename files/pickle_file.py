@@ -98,7 +98,7 @@ def _known_bookkeeping() -> Iterator[None]:
     import numpy
 
     core = numpy._core if hasattr(numpy, "_core") else numpy.core
-    allowed = [
+    allowed: list = [
         (_Stub, "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint"),
         (_ParameterDict, "torch.nn.modules.container.ParameterDict"),
         (core.multiarray.scalar, "numpy.core.multiarray.scalar"),
@@ -117,7 +117,7 @@ def _tensors(path: Path, document: object) -> tuple[dict[str, Tensor], dict[str,
     ignored: list[str] = []
     for _ in range(_MAX_DEPTH):
         inner = _wrapped(document)
-        if inner is None:
+        if inner is None or not isinstance(document, Mapping):
             break
         outside = {key: value for key, value in document.items() if key != inner}
         metadata |= _texts(outside)

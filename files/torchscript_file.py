@@ -72,7 +72,7 @@ def torchscript_contents(path: Path) -> Contents:
         document = parse_pickle(data, _may_name)
     except PickleError as error:
         raise FileFormatError(path, f"{error}; nothing was run; get the .safetensors version") from error
-    if not _is_module(document):
+    if not isinstance(document, Made) or _parts(document) is None:
         raise FileFormatError(path, "it is a TorchScript archive without a module in it; get the .safetensors version")
     places, ignored = _gather(path, document)
     for name, place in places.items():
@@ -143,26 +143,31 @@ def _may_name(name: str) -> bool:
     return name.startswith((_MODULE, _LISTS)) or name == _TENSOR or name in _STORAGES or name in _OTHERS
 
 
-def _is_module(value: object) -> bool:
-    return isinstance(value, Made) and value.maker.name.startswith(_MODULE) and isinstance(value.state, dict)
+def _parts(value: object) -> dict[object, object] | None:
+    """What a module is filled with, by name; None for what is no module."""
+    if isinstance(value, Made) and value.maker.name.startswith(_MODULE) and isinstance(value.state, dict):
+        return value.state
+    return None
 
 
 def _gather(path: Path, document: Made) -> tuple[dict[str, _Place], tuple[str, ...]]:
     """Where the tensors of all modules lie, under their dotted names, and the names of what could not be understood."""
     places: dict[str, _Place] = {}
-    ignored, waiting, count = [], [("", document, 0)], 0
+    ignored: list[str] = []
+    waiting, count = [("", _parts(document) or {}, 0)], 0
     while waiting:
-        prefix, module, depth = waiting.pop()
-        count += len(module.state)
+        prefix, parts, depth = waiting.pop()
+        count += len(parts)
         if depth > _MAX_DEPTH or count > _MAX_VALUES:
             raise FileFormatError(path, "its tree of modules is deeper or larger than that of any model: the file was "
                                         "made to mislead")
-        for key, value in module.state.items():
+        for key, value in parts.items():
             if not isinstance(key, str) or not _NAME.fullmatch(key):
                 raise FileFormatError(path, f"its module {prefix!r} has a part without a proper name: the file is "
                                             "damaged or was made to mislead")
-            if _is_module(value):
-                waiting.append((f"{prefix}{key}.", value, depth + 1))
+            inner = _parts(value)
+            if inner is not None:
+                waiting.append((f"{prefix}{key}.", inner, depth + 1))
             elif isinstance(value, Made) and value.maker.name == _TENSOR:
                 places[prefix + key] = _place(path, prefix + key, value.arguments)
             elif isinstance(value, Made) and value.maker.name.startswith(_MODULE):

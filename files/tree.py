@@ -6,7 +6,7 @@ In the JSON plain values and lists stand for themselves, all else is an object w
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -35,7 +35,7 @@ class TreeError(ValueError):
 class Bundle:
     """Gathers the tensors of several values under names of their own: `.tensors`, ready to be written."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.tensors: dict[str, Tensor] = {}
         self._seen: dict[int, tuple[Tensor, dict]] = {}  # by identity; the tensor is kept so that it stays its own
 
@@ -76,12 +76,13 @@ class Bundle:
             return self._seen[id(tensor)][1]
         if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta or tensor.is_nested:
             raise UnstorableError("a tensor that is not an ordinary, dense one")
-        plain, stored = {"tensor": self._free(name)}, tensor.detach().resolve_conj().resolve_neg()
+        free, stored = self._free(name), tensor.detach().resolve_conj().resolve_neg()
+        plain: dict[str, object] = {"tensor": free}
         if tensor.dtype not in _AS_THEY_ARE or not bool(tensor.isfinite().all()):
             # as bytes: what safetensors does not know, and NaN and infinity, which mean damage in a file of weights
             stored = stored.cpu().contiguous().reshape(-1).view(torch.uint8)
             plain |= {"dtype": str(tensor.dtype), "shape": list(tensor.shape)}
-        self.tensors[plain["tensor"]] = stored
+        self.tensors[free] = stored
         self._seen[id(tensor)] = tensor, plain
         return plain
 
@@ -107,8 +108,8 @@ def restored(plain: object, tensor: Callable[[str], Tensor], depth: int = 0) -> 
     if isinstance(plain, list):
         return [restored(inner, tensor, depth + 1) for inner in plain]
     match plain:
-        case {"tensor": str(name)}:
-            return _tensor_back(tensor(name), plain)
+        case {"tensor": str(name), **facts}:
+            return _tensor_back(name, tensor(name), facts)
         case {"float": "nan" | "inf" | "-inf" as text, **rest} if not rest:
             return _FLOATS[text]
         case {"tuple": list(inner), **rest} if not rest:
@@ -122,13 +123,14 @@ def restored(plain: object, tensor: Callable[[str], Tensor], depth: int = 0) -> 
     raise TreeError(f"{str(plain)[:60]!r} in it is no value known here")
 
 
-def _tensor_back(stored: Tensor, plain: Mapping[str, object]) -> Tensor:
-    match plain:
-        case {"tensor": str(), **rest} if not rest:
-            return stored
-        case {"dtype": str(dtype), "shape": list(shape), "tensor": str(), **rest} if not rest and dtype in _DTYPES:
+def _tensor_back(name: str, stored: Tensor, facts: dict[object, object]) -> Tensor:
+    if not facts:
+        return stored
+    match facts:
+        case {"dtype": str(dtype), "shape": list(shape), **rest} if not rest and dtype in _DTYPES:
             try:
                 return stored.clone().view(_DTYPES[dtype]).reshape(shape)
             except (RuntimeError, TypeError) as error:
-                raise TreeError(f"the bytes of {plain['tensor']!r} are no {dtype} of shape {shape}") from error
-    raise TreeError(f"{str(plain)[:60]!r} in it is no tensor known here")
+                raise TreeError(f"the bytes of {name!r} are no {dtype} of shape {shape}") from error
+    whole = {"tensor": name} | facts
+    raise TreeError(f"{str(whole)[:60]!r} in it is no tensor known here")

@@ -10,7 +10,7 @@ from typing import BinaryIO
 from .errors import FileFormatError
 
 
-def write_whole(path: str | PathLike, write: Callable[[BinaryIO], None]) -> None:
+def write_whole(path: str | PathLike, write: Callable[[BinaryIO], object]) -> None:
     """Call `write` with an open binary file; `path` holds all of it afterwards, or what it held before.
 
     Raises:

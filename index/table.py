@@ -157,7 +157,9 @@ class Table:
         return [Shard(*row) for row in self._db.execute("SELECT id, name, rows FROM shards ORDER BY id")]
 
     def add_shard(self, name: str, rows: int) -> int:
-        return self._db.execute("INSERT INTO shards (name, rows) VALUES (?, ?)", (name, rows)).lastrowid
+        """The number of the new shard."""
+        self._db.execute("INSERT INTO shards (name, rows) VALUES (?, ?)", (name, rows))
+        return self._db.execute("SELECT last_insert_rowid()").fetchone()[0]
 
     def forget_shard(self, number: int) -> None:
         """The shard and every row in it."""

@@ -110,7 +110,9 @@ def _embed_all(
     every: int,
     on_step: Callable[[int, int], None] | None,
 ) -> int:
-    done, rows, entries, features, saved = 0, 0, [], [], time.monotonic()
+    entries: list[Entry] = []
+    features: list[Tensor] = []
+    done, rows, saved = 0, 0, time.monotonic()
 
     def keep() -> None:
         nonlocal entries, features, rows, saved

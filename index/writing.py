@@ -53,7 +53,8 @@ class IndexWriter:
 
     def set_remaining(self, count: int) -> None:
         """How many pictures are still to do; nothing is written where that is known."""
-        if self.table.facts().remaining != count:
+        known = self.table.facts()
+        if known is None or known.remaining != count:
             with self.table.changing():
                 self.table.set_remaining(count)
 

@@ -3,14 +3,8 @@
 from __future__ import annotations
 
 from ..clip_core.chunks import Token
-<<<<<<< HEAD
-from ..drawing.token_sheet import Mark, Strip
-from .host.prompt_encoding import Port
-from .prompts import Plan, PlannedPart, Settings, tokenizer
-=======
 from ..clip_core.plan import PlannedPart, Port, PromptPlan, tokenizer
-from ..files.token_sheet import Mark, Strip
->>>>>>> prompts
+from ..drawing.token_sheet import Mark, Strip
 
 EMBEDDING = "[embedding]"
 
@@ -43,14 +37,8 @@ def _facts(plan: PromptPlan) -> dict:
     }  # fmt: skip
 
 
-<<<<<<< HEAD
-def strips(plan: Plan) -> list[tuple[str, list[Strip]]]:
-    """What `drawing.token_sheet` draws."""
-    tokens = plan.tokens()
-=======
 def strips(plan: PromptPlan) -> list[tuple[str, list[Strip]]]:
-    """What `files.token_sheet` draws."""
->>>>>>> prompts
+    """What `drawing.token_sheet` draws."""
     return [
         (
             f"{port.name}: {sum(plan.tokens[port.key])} tokens",

@@ -5,7 +5,12 @@ lie.
 import importlib.util
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+# whether a law holds does not depend on what else the machine does: no example has a time of its own
+hypothesis.settings.register_profile("pack", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("pack")
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED_DATA = ROOT.parent / "shared" / "data"

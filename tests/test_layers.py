@@ -39,17 +39,10 @@ OUTSIDE = {  # what each folder may import from outside the pack, beside the sta
 STANDARD = set(__import__("sys").stdlib_module_names)
 READING_ORDER = {  # inside a leaf and the index a file imports only from files above it
     "clip_core": (
-<<<<<<< HEAD
-        "config device tokenizer families prompt a1111 oddities dialects splits chunks conditioning embeddings layers "
-        "text class_token vision resnet model precision shared_prefixes padded_texts kept text_features rows cache "
+        "config device tokenizer families prompt a1111 oddities dialects splits chunks conditioning embeddings plan "
+        "layers text class_token vision resnet model precision shared_prefixes padded_texts kept text_features rows "
         "masked emphasis encode preprocess image_features search templates zero_shot word_list english questions "
         "ranking foreign layouts sizes recipe checkpoint told"
-=======
-        "config tokenizer families prompt a1111 oddities dialects splits chunks conditioning embeddings plan layers "
-        "text class_token vision resnet model shared_prefixes kept text_features rows masked emphasis encode "
-        "preprocess image_features search templates zero_shot word_list english questions ranking foreign layouts "
-        "sizes recipe checkpoint told"
->>>>>>> prompts
     ).split(),
     "vae_core": (
         "config wide norms layers tiles waiting sweeps autoencoder tiny tiled_kl tiled_tiny tiled memory card_plans "

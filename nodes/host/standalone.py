@@ -7,11 +7,7 @@ Networks compute on the GPU where torch has one, in float32 unless the node says
 from __future__ import annotations
 
 import copy
-<<<<<<< HEAD
-from collections.abc import Callable, Hashable, Mapping, Sequence
-=======
-from collections.abc import Mapping, Sequence
->>>>>>> prompts
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -30,13 +26,8 @@ from ...lora.measuring import Size, Stored
 from ...lora.mmdit import Place
 from . import data_folders
 from .absence import Absent
-<<<<<<< HEAD
 from .image_encoding import Marks, marked
 from .patching import part_norms, part_sizes, with_patches
-from .prompt_encoding import How, StandIn, TextEncoders, as_pairs, inference, stand_in, with_stand_ins
-=======
-from .patching import part_norms, with_patches
->>>>>>> prompts
 from .standalone_place import _place, device, progress, set_place
 from .standalone_text import logit_scale, text_features, text_owner
 from .standalone_vae import (
@@ -48,28 +39,16 @@ from .standalone_vae import (
     pixels_per_cell,
     posterior,
 )
-<<<<<<< HEAD
 from .standalone_vision import clip_vision, image_encoder, image_features, model_fingerprint, model_key, vision_output
-from .text_encoders import FindEmbedding, PromptTokenizer, Tower, Towers, as_dtype
-
-__all__ = [
-    "absent", "clip_network", "clip_vision", "data_names", "data_path", "data_places", "decode_latent", "device_of",
-    "encode_image", "encode_plainly", "encode_prompt", "folder_names", "folder_path", "image_encoder",
-    "image_features", "latent_channels", "logit_scale", "make_clip", "make_clip_model", "make_vae",
-    "model_fingerprint", "model_key", "norms", "output_entry", "output_path", "patched", "pixels_per_cell",
-    "posterior", "progress", "save_preview", "saves_workflow", "set_place", "sizes", "text_encoders", "text_features",
-    "text_owner", "vision_output", "weights",
-=======
-from .standalone_vision import clip_vision, image_encoder, image_features, model_key, vision_output
 from .text_encoders import ROWS, FindEmbedding, PromptTokenizer, TextEncoders, Tower, Towers, as_dtype, with_stand_ins
 
 __all__ = [
     "absent", "clip_network", "clip_vision", "data_names", "data_path", "data_places", "decode_latent", "device_of",
     "encode_image", "encode_part", "encode_plainly", "folder_names", "folder_path", "image_encoder",
-    "image_features", "latent_channels", "logit_scale", "make_clip", "make_clip_model", "make_vae", "model_key",
-    "norms", "output_entry", "output_path", "patched", "pixels_per_cell", "posterior", "progress", "save_preview",
-    "saves_workflow", "set_place", "text_encoders", "text_features", "text_owner", "vision_output", "weights",
->>>>>>> prompts
+    "image_features", "latent_channels", "logit_scale", "make_clip", "make_clip_model", "make_vae",
+    "model_fingerprint", "model_key", "norms", "output_entry", "output_path", "patched", "pixels_per_cell",
+    "posterior", "progress", "save_preview", "saves_workflow", "set_place", "sizes", "text_encoders", "text_features",
+    "text_owner", "vision_output", "weights",
 ]  # fmt: skip
 
 MODEL_FILES = {".safetensors", ".sft", ".ckpt", ".pt", ".pth", ".bin"}

@@ -1,16 +1,14 @@
 """The route that counts tokens, on a real server: answers, limits, and that it does not stand in anybody's way."""
 
+import http.client
 import json
 import threading
-import time
 import urllib.error
 import urllib.request
 
 import pytest
 
 from clip_vae_lora.tests.host.serving import ROOT, served
-
-PROMPT = ("a (painting:1.2) of an old harbour at dawn, " * 50)[:2000]
 
 
 @pytest.fixture(scope="module")
@@ -63,40 +61,32 @@ def test_reading_the_route_is_refused(server):
         urllib.request.urlopen(server + "/clip_vae_lora/tokens", timeout=20)
 
 
-def test_a_prompt_of_2000_characters_is_counted_within_5_ms_warm(server):
-    def seconds(body: bytes) -> float:
-        start = time.perf_counter()
-        assert post(server, body)[0] == 200
-        return time.perf_counter() - start
-
-    def best(text: str) -> float:
-        body = json.dumps({"text": text, "pieces": True}).encode()
-        return min(seconds(body) for _ in range(30))
-
-    overhead = best("")  # connection, headers, thread: the same for every prompt
-    assert best(PROMPT) - overhead < 0.005
+def test_the_server_answers_others_while_it_counts_a_long_prompt(server):
+    """Told by what comes before what: if the server did nothing else while it counts, one answer at most (of a question
+    that was before the prompt in its queue) could come between a prompt and its count.
+    """
+    body = json.dumps({"text": "(a:1.1) [b] " * 5000, "dialect": "a1111", "pieces": True}).encode()
+    others = max(_answers_during(server, body) for _ in range(5))
+    assert others >= 3
 
 
-def test_the_server_answers_others_while_it_counts_long_prompts(server):
-    long = json.dumps({"text": "(a:1.1) [b] " * 5000, "dialect": "a1111", "pieces": True}).encode()
-    done = threading.Event()
+def _answers_during(address: str, body: bytes) -> int:
+    """How many questions are asked and answered, one after the other, between a prompt's last byte and its count."""
+    connection = http.client.HTTPConnection(address.removeprefix("http://"), timeout=600)
+    connection.request("POST", "/clip_vae_lora/tokens", body, {"Content-Type": "application/json"})
+    counted = threading.Event()
 
-    def others():
-        while not done.is_set():
-            post(server, long)
+    def wait():
+        connection.getresponse().read()
+        counted.set()
 
-    threads = [threading.Thread(target=others) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    slowest = 0.0
-    for _ in range(20):
-        start = time.perf_counter()
-        urllib.request.urlopen(server + "/prompt", timeout=20).read()
-        slowest = max(slowest, time.perf_counter() - start)
-    done.set()
-    for thread in threads:
-        thread.join()
-    assert slowest < 1.0  # it shares the interpreter with four threads; in their queue it would wait for all they count
+    thread, answers = threading.Thread(target=wait), -1
+    thread.start()
+    while not counted.is_set():
+        urllib.request.urlopen(address + "/prompt", timeout=600).read()
+        answers += 1  # the last may have come behind the count
+    thread.join()
+    return answers
 
 
 def test_the_route_is_registered_once_however_often_the_pack_is_there(comfyui_path, tmp_path):

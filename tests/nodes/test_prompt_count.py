@@ -1,5 +1,6 @@
 """The count that the canvas shows under a prompt: the question and the answer, as JSON has them."""
 
+import itertools
 import json
 
 import pytest
@@ -9,6 +10,8 @@ from safetensors.torch import save_file
 from clip_vae_lora.clip_core.tokenizer import Tokenizer
 from clip_vae_lora.nodes import prompt_count
 from clip_vae_lora.nodes.prompt_count import MOST_PIECES, answer
+
+from ..support.growth import check_linear
 
 
 def chunks(found: dict) -> list[int]:
@@ -27,6 +30,16 @@ def test_an_empty_prompt_has_one_empty_chunk(place):
 
 def test_a_long_prompt_is_counted_by_chunk(place):
     assert chunks(answer({"text": "cat " * 151})) == [75, 75, 1]
+
+
+@pytest.mark.parametrize("dialect", ["comfy", "a1111"])
+def test_counting_takes_time_in_proportion_to_the_prompts_length(place, dialect):
+    number = itertools.count()  # no prompt twice: what is kept would cost nothing
+
+    def count(size):
+        answer({"text": f"{next(number)} " + "a (painting:1.2) of [dawn], " * (size // 28), "dialect": dialect})
+
+    check_linear(count, 60_000)
 
 
 def test_the_dialect_says_what_brackets_and_break_are(place):
