@@ -297,7 +297,7 @@ class _Stream:
         return None
 
 
-def _cuda_that_answers(free_bytes: int, cost: Cost, synchronise) -> dict:
+def cuda_that_answers(free_bytes: int, synchronise=lambda: None) -> dict:
     """What code asks torch.cuda, answered as a machine with one card does."""
     properties = SimpleNamespace(
         name="a card that is not there", major=8, minor=6, total_memory=free_bytes + (2 << 30), gcnArchName="",
@@ -330,7 +330,7 @@ def card(kind: str = "cuda", *, free_bytes: int = 22 << 30, float64: bool | None
         torch._C._set_only_lift_cpu_tensors(True)  # torch.tensor(..., device=...) makes it on the CPU, and moves it
         stack.callback(torch._C._set_only_lift_cpu_tensors, lifts)
         if kind == "cuda":
-            answers = _cuda_that_answers(free_bytes, cost, lambda: mode._wait("synchronize"))
+            answers = cuda_that_answers(free_bytes, lambda: mode._wait("synchronize"))
             stack.enter_context(patch.multiple(torch.cuda, **answers))
         else:
             stack.enter_context(_Renamed(mode.device))
