@@ -16,6 +16,7 @@ import comfy.ops
 import comfy.sd
 import folder_paths
 import torch
+from comfy.patcher_extension import CallbacksMP
 from torch import Tensor, nn
 
 from ...clip_core.checkpoint import TextSource
@@ -50,7 +51,20 @@ def make_clip(
         model_options={} if chosen is None else {"dtype": chosen},
     )
     clip.cond_stage_model.load_parts([state for _, state in parts])
+    clip.patcher.add_callback(CallbacksMP.ON_DETACH, _forget_marks)
     return clip
+
+
+def _forget_marks(patcher: comfy.model_patcher.ModelPatcher, unpatch_all: bool) -> None:
+    """Take back the mark "already loaded in part" from the layers of a network that was loaded whole.
+
+    0.33.0 sets it on every layer of a text encoder that it loads whole, too, and never takes it back; when the network
+    is then loaded in part, layers with the mark are passed over, and their LoRAs are lost (comfy/model_patcher.py
+    `load`: "Already lowvramed").
+    """
+    if not patcher.model.model_lowvram:
+        for layer in patcher.model.modules():
+            vars(layer).pop("prev_comfy_cast_weights", None)
 
 
 @dataclass(frozen=True)
