@@ -85,3 +85,24 @@ def test_nothing_of_the_project_names_a_place_on_a_machine():
         if not skipped & set(path.relative_to(ROOT).parts) and path != Path(__file__).resolve():
             found = pattern.search(path.read_text(encoding="utf-8", errors="replace"))
             assert not found, f"{path.relative_to(ROOT)}: {found.group()}"
+
+
+def test_the_changelog_has_an_entry_for_the_version_and_one_for_what_comes_next():
+    version = re.search(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)[1]
+    headings = re.findall(r"^## \[(.+?)\]", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert headings[:2] == ["Unreleased", version]
+
+
+def test_the_workflow_runs_the_readmes_command_on_every_system_and_every_python():
+    workflow = (ROOT / ".github" / "workflows" / "tests.yml").read_text(encoding="utf-8")
+    (command,) = re.findall(r"(python3 -m venv .*pytest)\n", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert "run: .ci/run\n" in workflow
+    assert command.replace("python3", "python").replace(".venv/bin", ".venv/Scripts") in workflow
+    assert "os: [ubuntu-latest, windows-latest, macos-latest]" in workflow
+    assert 'python: ["3.10", "3.11", "3.12", "3.13"]' in workflow
+
+
+def test_what_is_read_by_no_user_of_the_nodes_is_not_published():
+    left_out = set((ROOT / ".comfyignore").read_text().splitlines())
+    hidden = {".ci/", ".github/", ".editorconfig", ".gitattributes", ".gitignore", ".pre-commit-config.yaml"}
+    assert hidden <= left_out and all((ROOT / name).exists() for name in hidden)

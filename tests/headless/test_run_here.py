@@ -219,7 +219,7 @@ def test_nothing_is_saved_outside_the_output_folder(run, prompt, tmp_path):
     (["gone.json"], "gone.json: there is no such file"), (["gone.json", "--server"], "expected one argument"),
 ])
 def test_wrong_usage_is_one_line_and_exit_code_2(arguments, said):
-    result = subprocess.run([sys.executable, str(RUN), *arguments], capture_output=True, text=True, timeout=60)
+    result = subprocess.run([sys.executable, str(RUN), *arguments], capture_output=True, text=True, timeout=600)
     assert result.returncode == 2 and result.stdout == "" and said in result.stderr
     assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
 

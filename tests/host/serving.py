@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-START_S = 240
+START_S = 900
 
 
 @contextmanager
@@ -38,7 +38,7 @@ def served(comfyui_path: Path, base: Path) -> Iterator[str]:
             yield f"http://127.0.0.1:{port}"
         finally:
             process.terminate()
-            process.wait(30)
+            process.wait(300)
 
 
 def _wait(process: subprocess.Popen, address: str, log: Path) -> None:

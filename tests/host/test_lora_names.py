@@ -67,7 +67,7 @@ print("RESULT" + json.dumps(out))
 def host_maps(comfyui_path):
     host = str(comfyui_path)
     done = subprocess.run([sys.executable, "-c", SCRIPT, host, json.dumps(UNETS), json.dumps(TEXTS)], cwd=host,
-                          capture_output=True, text=True, timeout=200)
+                          capture_output=True, text=True, timeout=600)
     lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT")]
     assert lines, done.stderr[-3000:]
     return json.loads(lines[0].removeprefix("RESULT"))

@@ -373,7 +373,7 @@ def test_killed_at_any_moment_the_index_is_whole_and_no_row_is_lost(tmp_path):
     while killed < kills:
         command = [sys.executable, index_parts.__file__, str(pictures), str(index)]
         process = subprocess.Popen(command, stderr=subprocess.PIPE)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 600
         while not (index / TABLE).exists() and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.01)
         start = state(index)
@@ -381,7 +381,7 @@ def test_killed_at_any_moment_the_index_is_whole_and_no_row_is_lost(tmp_path):
             time.sleep(0.001)
         time.sleep(draw.random() * 0.1)
         process.send_signal(signal.SIGKILL)
-        if process.wait(60) == 0:
+        if process.wait(600) == 0:
             break
         killed += 1
         if Table(index / TABLE, create=True).facts() is None:  # killed before the first transaction
@@ -397,7 +397,7 @@ def test_killed_at_any_moment_the_index_is_whole_and_no_row_is_lost(tmp_path):
 def test_importing_the_index_does_not_import_sqlite():
     code = ("import runpy, sys; runpy.run_path(sys.argv[1], run_name='parts'); "
             "raise SystemExit('sqlite3' in sys.modules)")
-    assert subprocess.run([sys.executable, "-c", code, index_parts.__file__], timeout=120).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code, index_parts.__file__], timeout=600).returncode == 0
 
 
 def test_batches_come_in_order_whatever_their_size(places):

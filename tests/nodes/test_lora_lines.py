@@ -52,7 +52,7 @@ def _in_node(function: str, data):
       let text = ""; for await (const piece of process.stdin.setEncoding("utf8")) text += piece;
       process.stdout.write(JSON.stringify(({function})(L, JSON.parse(text))));"""
     done = subprocess.run(["node", "--input-type=module", "-e", code], input=json.dumps(data), text=True,
-                          capture_output=True, timeout=60)  # fmt: skip
+                          capture_output=True, timeout=600)  # fmt: skip
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
