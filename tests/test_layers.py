@@ -46,8 +46,8 @@ READING_ORDER = {  # inside a core a file imports only from files above it
         "inpaint refused layouts tiny_layouts checkpoint"
     ).split(),
     "lora": (
-        "adapters hadamard kronecker orthogonal magnitude low_rank measuring fusing mmdit names suffixes adapter_config building "
-        "writing formats match families blocks conversion published inject"
+        "adapters hadamard kronecker orthogonal magnitude low_rank measuring fusing mmdit names suffixes "
+        "adapter_config building writing formats match families blocks conversion published inject"
     ).split(),
 }
 MAX_LINES, MAX_FUNCTION = 300, 60

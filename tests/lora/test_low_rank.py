@@ -8,11 +8,11 @@ from clip_vae_lora.lora.kronecker import LoKr
 from clip_vae_lora.lora.low_rank import (
     change_norm,
     frobenius,
+    joined,
     norm,
     plain_factors,
     relative_norm,
     singular_values,
-    joined,
 )
 
 
