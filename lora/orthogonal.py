@@ -169,7 +169,8 @@ class InputOFT:
         """See Adapter."""
         fitting(self, weight)
         flat = weight.float().reshape(weight.shape[0], -1, self.size)             # [out, k, n]
-        move = (self._rotation() - torch.eye(self.size, device=self.angles.device, dtype=torch.float32)).to(flat.device) * strength
+        eye = torch.eye(self.size, device=self.angles.device, dtype=torch.float32)
+        move = (self._rotation() - eye).to(flat.device) * strength
         if not (self.reverse_convolutions and weight.ndim > 2):
             move = move.mT
         move = move.expand(flat.shape[1], -1, -1)

@@ -33,8 +33,8 @@ _BESIDE = "whose weights the change is measured beside, all of them: this takes 
 class LoRAInfo:
     CATEGORY = "CVL/LoRA"
     DESCRIPTION = (
-        "Looks into a LoRA file, with or without a model: kinds, ranks, alphas, how strong each module is, how many directions "
-        "its change really has, trigger words, and what the header says of the training."
+        "Looks into a LoRA file, with or without a model: kinds, ranks, alphas, how strong each module is, how many "
+        "directions its change really has, trigger words, and what the header says of the training."
     )
     SEARCH_ALIASES = ["lora metadata", "trigger words", "inspect lora", "lora rank"]
     RETURN_TYPES = ("STRING", "STRING", "IMAGE")

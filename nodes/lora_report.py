@@ -18,6 +18,11 @@ from .lora_files import ParsedFile
 
 _SHOWN = 3  # losses of one sort told on the node; the data has all of them
 
+_NOT_TOLD = (
+    "their change is not known without making it, or their weights are packed (LoRA Info with the model connected "
+    "measures those that ComfyUI can unpack)"
+)
+
 
 def facts(read: ParsedFile) -> dict:
     """What a file holds, whatever it is put on."""
@@ -127,13 +132,13 @@ def size_line(data: Mapping) -> str:
     """How large the change is, in a sentence that says how sure that is and what is not in it."""
     change, error, unknown = data["change"], data["change_error"], data["not_measured"]
     if change is None:
-        return "how large the change is beside the weights is not known without making it or reading all of them"
+        return f"how large the change is beside the weights is not told: {_NOT_TOLD}"
     if error:
-        digits = min(6, max(0, 1 - math.floor(math.log10(100 * error)) - 1))
-        told = f"about {100 * change:.{digits}f} % (± {100 * error:.{digits}f}) of the weights it touches, by a few rows"
+        digits = min(6, max(0, -math.floor(math.log10(100 * error))))
+        told = f"about {100 * change:.{digits}f} % (± {100 * error:.{digits}f}) of the weights it touches"
     else:
         told = f"{_percent(change)} of the weights it touches"
-    rest = f"; {unknown} places are not in it, their weights are packed or their change depends on them"
+    rest = f"; {unknown} places are not in it: {_NOT_TOLD}"
     return f"the change is {told}" + (rest if unknown else "")
 
 

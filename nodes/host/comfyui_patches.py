@@ -43,8 +43,10 @@ def norms(target, places: Sequence[Place], on_step: Callable[[int, int], None]) 
             return parameters[key].dequantize().to(torch.float32)
         return found.values if found.scale is None else found.values.float() * found.scale.to(found.values.device)
 
-    known = [place for place in places if _is_quantised(parameters[key_of(place)]) or _stored(parameters, key_of(place))]
-    return part_norms(known, whole, on_step)
+    def is_known(key: str) -> bool:
+        return _is_quantised(parameters[key]) or _stored(parameters, key) is not None
+
+    return part_norms([place for place in places if is_known(key_of(place))], whole, on_step)
 
 
 def _parameters(patcher: ModelPatcher) -> dict[str, Tensor]:

@@ -1,5 +1,5 @@
-"""Our patches on a card in a real ComfyUI, pretended: kernels beside the stock patch, what a streaming host moves ahead;
-and weights that are stored with a scale or packed, rounded and measured as ComfyUI does.
+"""Our patches on a pretended card in a real ComfyUI: kernels beside the stock patch, what a streaming host moves
+ahead; and weights that are stored with a scale or packed, rounded and measured as ComfyUI does.
 """
 
 import pytest
@@ -46,7 +46,6 @@ def test_five_loras_need_no_more_kernels_than_the_stock_patch_for_one(comfyui, o
                 count.reset()
                 comfy.lora.calculate_weight([(0.5, patch, 1.0, None, None)], weight, KEY, intermediate)
                 counted[name] = count.kernels, count.moves, list(count.waits)
-        print(shape, computed, intermediate, counted)
         assert counted["ours"][0] <= counted["stock"][0] and counted["ours"][1] <= counted["stock"][1]
         assert counted["ours"][2] == []
 
@@ -54,11 +53,12 @@ def test_five_loras_need_no_more_kernels_than_the_stock_patch_for_one(comfyui, o
 @pytest.mark.parametrize("name", [*NAMES, "five LoRAs"])
 def test_what_streams_is_counted_and_on_the_card_before_it_is_used(comfyui, ours, name):  # noqa: F811
     import comfy.lora
-    from comfy.memory_management import vram_aligned_size
 
     ahead = getattr(comfy.lora, "prefetch_prepared_value", None)
     if ahead is None:
         pytest.skip("this ComfyUI does not stream weights")
+    from comfy.memory_management import vram_aligned_size
+
     change = ours("lora.fusing").Change
     with pretend_cuda() as count:
         changes = five(ours, 64, 48) if name == "five LoRAs" else [change(kinds(ours, 64, 48)[name], 0.5)]

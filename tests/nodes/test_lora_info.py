@@ -139,3 +139,22 @@ def test_without_a_model_a_file_of_no_published_one_is_an_error(place):
     write(place, {}, ("lora_unet_nowhere",))
     with pytest.raises(FileFormatError, match=r"names are known here \(SD 1.*connect the MODEL"):
         place.node("CVL_ConvertLoRA").convert("l.safetensors", "kohya", "x")
+
+
+def test_with_a_model_the_change_is_measured_beside_all_of_its_weights(place):
+    tiny.clip_file(place.models / "clip_vision" / "c.safetensors")
+    clip_model = place.node("CVL_LoadCLIPModel").load("c.safetensors")["result"][0]
+    path = tiny.lora_file(place.models / "loras" / "l.safetensors", [FIRST])
+    answer = place.node("CVL_LoRAInfo").look(path.name, clip_model=clip_model)
+    report = json.loads(answer["result"][0])
+    put_on = json.loads(place.node("CVL_LoadLoRA").load(path.name, 1.0, 1.0, clip_model=clip_model)["result"][2])
+    assert report["change"] == pytest.approx(put_on["change"], rel=1e-3) and report["change_error"] == 0
+    assert report["blocks"].keys() == {"text"} and "at strength 1 the change is" in answer["ui"]["text"][0]
+
+
+def test_a_model_that_the_file_does_not_fit_is_an_error(place):
+    tiny.clip_file(place.models / "clip_vision" / "c.safetensors")
+    clip_model = place.node("CVL_LoadCLIPModel").load("c.safetensors")["result"][0]
+    tiny.lora_file(place.models / "loras" / "l.safetensors", ["lora_unet_mid_block_attentions_0_proj_in"])
+    with pytest.raises(ValueError, match=r"l\.safetensors.*has a place in what is connected"):
+        place.node("CVL_LoRAInfo").look("l.safetensors", clip_model=clip_model)

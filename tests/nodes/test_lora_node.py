@@ -10,7 +10,7 @@ import torch
 
 from clip_vae_lora.files.errors import FileFormatError
 from clip_vae_lora.files.tensors import write_tensors
-from clip_vae_lora.nodes import lora_application, lora_files
+from clip_vae_lora.nodes import lora_application, lora_files, lora_report
 
 from . import tiny
 
@@ -171,3 +171,14 @@ def test_a_lora_for_another_family_of_models_is_refused_with_both_names(place, m
     write_tensors(place.models / "loras" / "xl.safetensors", pair, {})
     with pytest.raises(FileFormatError, match=r"xl.safetensors.*SDXL.*SD 1"):
         place.node("CVL_LoadLoRA").load("xl.safetensors", 1.0, 1.0, model=object())
+
+
+@pytest.mark.parametrize("change, error, unknown, said", [
+    (0.0313, 0.0021, 0, "the change is about 3.1 % (± 0.2) of the weights it touches"),
+    (0.0313, 0.00034, 0, "about 3.13 % (± 0.03)"), (1.5, 0.21, 0, "about 150 % (± 21)"),
+    (0.0313, 0.0, 0, "the change is 3.13 % of the weights it touches"),
+    (0.0313, 0.0, 2, "2 places are not in it"), (None, None, 5, "is not told"),
+])  # fmt: skip
+def test_the_size_of_the_change_is_told_with_what_is_not_sure(change, error, unknown, said):
+    line = lora_report.size_line({"change": change, "change_error": error, "not_measured": unknown})
+    assert said in line and ("LoRA Info" in line) == bool(unknown)
