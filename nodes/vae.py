@@ -71,15 +71,17 @@ TILING_INPUTS = {
     "tiling": (
         ["auto", "off", "budget"],
         {
-            "tooltip": "Tiles that give exactly what the whole picture gives. auto: as large as is worth having, if "
-            "they fit the free memory. off: the picture at once. budget: the largest that budget_mb allows."
+            "tooltip": "Tiles that give exactly what the whole picture gives. auto: on a graphics card none where the "
+            "picture fits its free memory, else as large as is worth having. off: the picture at once. budget: the "
+            "largest that budget_mb allows."
         },
     ),
     "budget_mb": (
         "INT",
         {
             "default": 4096, "min": 16, "max": 1_048_576, "step": 16,
-            "tooltip": "The most memory in MB that may be used beside the VAE's weights; for tiling = budget only.",
+            "tooltip": "The most memory in MB, on a graphics card its own, that may be used beside the VAE's weights; for "
+            "tiling = budget only.",
         },
     ),
 }  # fmt: skip

@@ -72,9 +72,12 @@ def card_plan(config: VAEConfig | TinyConfig, shape: Shape, limit: Limit, dtype_
         left = limit.most_bytes - plan.needs_bytes
         if left >= 0:
             return _shared(plan, needs, left, limit, why, host_free_bytes)
-    least = min(plans, key=lambda plan: plan.needs_bytes)
-    raise BudgetError(f"{limit.words} are not enough: even {least.how} need {math.ceil(least.needs_bytes / 1e6):,} MB; "
-                      f"{limit.remedy}, or use a smaller picture")
+    least = [(plan.device_bytes + needs.waits, plan.how) for plan in plans]
+    least += [(plan.needs_bytes, plan.how) for plan in lean]
+    least += [(at_once.device_bytes, at_once.how)] if most is None and at_once.pictures == 1 else []
+    enough, how = min(least)
+    raise BudgetError(f"{limit.words} are not enough: even {how} need {math.ceil(enough / 1e6):,} MB; {limit.remedy}, "
+                      "or use a smaller picture")
 
 
 def untiled_card_plan(config: VAEConfig | TinyConfig, shape: Shape, limit: Limit, dtype_bytes: int, *,
