@@ -49,7 +49,7 @@ from clip_vae_lora.vae_core.config import VAEConfig  # noqa: E402
 
 SD1 = VAEConfig(128, (1, 2, 4, 4), 2, 4, True)
 WHOLE, LITTLE = 22_000_000_000, 3_000_000_000  # bytes free
-LABELS = [f"{look} thing number {n}" for n in range(25) for look in ("a small", "a very large", "a red", "the other")]
+LABELS = [f"a photo of the thing that has number {n}" for n in range(100)]
 PROMPT = "a (weighted:1.3) prompt of (some:0.8) words, " * 6
 WEIGHTS = {"SDXL": [(1280, 1280), (10240, 1280), (640, 640)], "Flux": [(3072, 3072), (12288, 3072)]}
 

@@ -43,7 +43,7 @@ def write_files(models: Path, inputs: Path) -> None:
     tiny.vae_file(models / "vae" / "vae.safetensors")
     layers = [f"text_model.encoder.layers.{n}.self_attn.{name}_proj" for n in range(2) for name in "qkv"]
     tiny.lora_file(models / "loras" / "lora.safetensors", layers)
-    inputs.mkdir(parents=True)
+    inputs.mkdir(parents=True, exist_ok=True)
 
 
 class Calls:

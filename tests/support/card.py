@@ -52,6 +52,7 @@ class Cost:
     moved_bytes: int = 0
     moves: int = 0
     waits: list[str] = field(default_factory=list)  # "folder/file.py:line what", one for each
+    broken: Exception | None = None  # while there is one, every operation on the card raises it
 
     def reset(self) -> None:
         self.kernels = self.moved_bytes = self.moves = 0
@@ -142,6 +143,8 @@ class _Card(TorchDispatchMode):
         there = [tensor for tensor in tensors if isinstance(tensor, OnCard)]
         self._check_devices(func, name, tensors, there)
         device = self._device_of_result(name, args, kwargs, there)
+        if self.cost.broken is not None and device.type != "cpu":
+            raise self.cost.broken
         self._check_numbers(name, args, kwargs, device)
         self._count_wait(name, args, kwargs, device, bool(there))
         of_normal = name in VIEWS and any(not tensor.is_inference() for tensor in there)  # a view is as its base
@@ -257,6 +260,8 @@ class _Renamed(TorchFunctionMode):
         self.names = (device.type, str(device), torch.device(device.type), device)
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func is torch.device:
+            return func(*args, **(kwargs or {}))
         placed = [_BELOW if self._is_meant(argument) else argument for argument in args]
         named = {name: _BELOW if self._is_meant(value) else value for name, value in (kwargs or {}).items()}
         return func(*placed, **named)
