@@ -10,6 +10,7 @@ def test_linear_work_passes_as_short_or_long_as_it_is(size):
     check_linear(lambda size: [str(number) for number in range(size)], size)
 
 
+@pytest.mark.slow
 def test_quadratic_work_does_not_pass():
     with pytest.raises(AssertionError, match="times as long"):
         check_linear(lambda size: [sum(range(number)) for number in range(size)], 10_000)

@@ -136,6 +136,7 @@ LONG = {  # a text about as long as `size`
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", LONG.values(), ids=LONG)
 def test_a_hundred_kilobytes_take_no_quadratic_time(text):
     check_linear(lambda size: parse(text(size)), 100_000)

@@ -104,6 +104,7 @@ def test_breaks_close_chunks_and_only_the_last_leaves_no_empty_one(split):
     assert used("cat " * 75 + "/" + "cat " * 80, split) == [75, 75, 5]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("split", SPLITS)
 def test_a_prompt_of_100_kilobytes_takes_time_in_proportion_to_its_length(split):
     kinds = (

@@ -228,6 +228,7 @@ LONG = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dialect", DIALECTS)
 @pytest.mark.parametrize("repeated", LONG)
 def test_a_hundred_kilobytes_take_no_quadratic_time(repeated, dialect):

@@ -8,6 +8,7 @@ from clip_vae_lora.clip_core.config import PUBLISHED
 from clip_vae_lora.clip_core.layers import Unfilled
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", ["RN50", "ViT-B-32"])
 def test_the_features_are_those_of_open_clip(networks, size):
     open_clip = pytest.importorskip("open_clip")

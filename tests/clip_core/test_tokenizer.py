@@ -186,6 +186,7 @@ def test_decoding_gives_the_cleaned_text_back(text):
     assert OURS.decode(OURS.encode(text)).split() == [word for word in words if isinstance(word, str)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sign", ["x", "漢", "😀", "!", "é", "x,", " x", "\x1cx "])
 def test_ten_times_the_junk_takes_about_ten_times_as_long(sign):
     check_linear(lambda length: Tokenizer().encode(sign * length), 100_000)

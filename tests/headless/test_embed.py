@@ -44,6 +44,7 @@ def test_one_process_embeds_once(pictures, capsys):
     assert run(pictures, index) == 0 and "0 new, 0 changed, 0 deleted, 12 unchanged" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_two_processes_make_the_same_index_and_begin_where_one_left_off(pictures, monkeypatch, capsys):
     alone, shared = (pictures.parent / "cvl_index" / name for name in ("alone", "shared"))
     assert run(pictures, alone) == 0

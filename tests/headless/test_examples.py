@@ -55,27 +55,32 @@ def report(document, node):
     return json.loads(document["outputs"][node]["cvl_report"][0])
 
 
+@pytest.mark.slow
 def test_the_quickstart_recognises_the_picture(quickstart):
     (picture,) = report(quickstart[0], "3")["pictures"]
     assert picture["best"] == "red circle" and len(picture["probabilities"]) == 20
 
 
+@pytest.mark.slow
 def test_the_quickstarts_lora_changes_what_the_model_knows(quickstart):
     alone, with_lora = (report(quickstart[0], node)["pictures"][0]["probabilities"] for node in ("5", "7"))
     assert with_lora["striped heart"] > 0.9 and alone["striped heart"] < 0.6  # a coin toss without it
     assert report(quickstart[0], "6")["applied"] == report(quickstart[0], "6")["modules"]
 
 
+@pytest.mark.slow
 def test_the_quickstart_brings_the_photograph_back(quickstart):
     assert report(quickstart[0], "12")["psnr_db"] > 20
     assert all(Path(image).is_file() for image in quickstart[0]["images"])
 
 
+@pytest.mark.slow
 def test_both_forms_give_the_same_numbers(quickstart):
     for node in ("3", "5", "6", "7", "10", "12"):
         assert report(quickstart[0], node) == report(quickstart[1], node)
 
 
+@pytest.mark.slow
 def test_the_zero_shot_example_finds_one_label_of_a_hundred(tmp_path):
     with redirect_stdout(StringIO()) as printed:
         assert command.main([str(EXAMPLES / "api" / "zero_shot.json"), "--output", str(tmp_path), "--json"]) == 0

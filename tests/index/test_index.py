@@ -365,6 +365,7 @@ def test_rows_are_mapped_and_not_read(places):
     check_equals_folder(index, pictures)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="needs SIGKILL")
 def test_killed_at_any_moment_the_index_is_whole_and_no_row_is_lost(tmp_path):
     index, pictures, draw = tmp_path / "indexes" / "a", tmp_path / "pictures", random.Random(0)

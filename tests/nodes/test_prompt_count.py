@@ -32,6 +32,7 @@ def test_a_long_prompt_is_counted_by_chunk(place):
     assert chunks(answer({"text": "cat " * 151})) == [75, 75, 1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dialect", ["comfy", "a1111"])
 def test_counting_takes_time_in_proportion_to_the_prompts_length(place, dialect):
     number = itertools.count()  # no prompt twice: what is kept would cost nothing

@@ -51,19 +51,23 @@ def test_the_token_table_has_every_token_in_eight_bits():
         assert {dtype for name, dtype in file.dtypes.items() if name != TABLE} == {torch.float16}
 
 
+@pytest.mark.slow
 def test_the_clip_names_held_out_pictures(base_scores: dict[str, float]):
     assert base_scores["trained pairs"] >= 0.95  # 1 of 90
 
 
+@pytest.mark.slow
 def test_a_held_out_picture_finds_its_caption_among_two_hundred_and_the_other_way_round(base):
     assert min(recall_scores(base, Tokenizer(), TEST_SEED).values()) >= 0.9
 
 
+@pytest.mark.slow
 def test_the_vae_gives_held_out_pictures_back():
     scores = vae_scores(read_vae(PATHS["vae"]), TEST_SEED, 20)
     assert scores["scenes, 256 px"] >= 26.0  # dB
 
 
+@pytest.mark.slow
 def test_the_lora_teaches_stripes_and_keeps_the_old_labels(base, base_scores: dict[str, float]):
     tokenizer, taught = Tokenizer(), with_adapter(base, PATHS["lora"])
     assert 0.4 < texture_score(base, tokenizer, TEST_SEED, 500) < 0.6  # chance
