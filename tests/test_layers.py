@@ -38,7 +38,7 @@ READING_ORDER = {  # inside a core a file imports only from files above it
     "clip_core": (
         "config tokenizer families prompt a1111 oddities dialects splits chunks conditioning embeddings plan layers "
         "text class_token vision resnet model shared_prefixes kept text_features rows masked emphasis encode "
-        "preprocess image_features search templates zero_shot word_list english questions ranking foreign layouts "
+        "preprocess image_features search ranking templates zero_shot word_list english questions foreign layouts "
         "sizes recipe checkpoint told"
     ).split(),
     "vae_core": (
