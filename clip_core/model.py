@@ -7,7 +7,6 @@ al. 2021 (arXiv 2103.00020), figure 3; openai/CLIP clip/model.py `CLIP`.
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import CLIPConfig, ResNetConfig
@@ -58,23 +57,6 @@ class CLIP(nn.Module):
     def image_features(self, pixels: Tensor) -> Tensor:
         """Projected, not normalised. [B, 3, S, S] -> [B, E]"""
         return vision_features(self.vision_model, self.visual_projection, pixels)
-
-    def logits(self, image_features: Tensor, text_features: Tensor) -> Tensor:
-        """Cosines times the learned scale. [I, E], [T, E] -> [I, T]"""
-        return self.logit_scale.to(image_features).exp() * similarity(image_features, text_features)
-
-    def probabilities(self, image_features: Tensor, text_features: Tensor) -> Tensor:
-        """How the texts share each image. [I, E], [T, E] -> [I, T], rows sum to 1"""
-        return self.logits(image_features, text_features).softmax(-1)
-
-    def forward(self, ids: Tensor, pixels: Tensor) -> Tensor:
-        """[T, 77], [I, 3, S, S] -> logits [I, T]"""
-        return self.logits(self.image_features(pixels), self.text_features(ids))
-
-
-def similarity(image_features: Tensor, text_features: Tensor) -> Tensor:
-    """Cosines, -1..1. [I, E], [T, E] -> [I, T]"""
-    return F.normalize(image_features, dim=-1) @ F.normalize(text_features, dim=-1).T
 
 
 def initialise_(model: CLIP, seed: int) -> CLIP:

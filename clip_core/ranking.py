@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 COSINE, PROBABILITY = "cosine", "probability"
@@ -19,6 +20,11 @@ KINDS = (COSINE, PROBABILITY)
 def cosines(first: Tensor, second: Tensor) -> Tensor:
     """Of every row of one with every row of the other; rows have length 1. [N, E], [M, E] -> [N, M] in -1..1"""
     return (first.float() @ second.float().T).clamp(-1, 1)
+
+
+def similarity(first: Tensor, second: Tensor) -> Tensor:
+    """`cosines` of rows of any length. [N, E], [M, E] -> [N, M] in -1..1"""
+    return cosines(F.normalize(first, dim=-1), F.normalize(second, dim=-1))
 
 
 def probabilities(cosine: Tensor, scale: float) -> Tensor:

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from . import ranking
 from .templates import check_template, fill, template_list
 
 NONE = "none of these"
@@ -54,8 +55,8 @@ class Classification:
     def ranked(self, row: int = 0, most: int | None = None) -> list[tuple[str, float, float]]:
         """A picture's labels with their probabilities and cosines, the best first."""
         order = self.probabilities[row].argsort(descending=True, stable=True)[:most].tolist()
-        shares, cosines = self.probabilities[row].tolist(), self.cosine[row].tolist()
-        return [(self.labels[n], shares[n], cosines[n]) for n in order]
+        shares, cosine = self.probabilities[row].tolist(), self.cosine[row].tolist()
+        return [(self.labels[n], shares[n], cosine[n]) for n in order]
 
     def margin(self, row: int = 0) -> float:
         """By how much the most probable label leads, 0..1: 1 where there is no other."""
@@ -85,12 +86,6 @@ def parse_labels(text: str) -> tuple[list[Label], list[str]]:
         labels.setdefault(label.name, label)
     found = list(labels.values())
     return found, [*_named_twice(twice), *_shared_words(found), *_only_one(found)]
-
-
-def label_list(text: str) -> tuple[list[str], list[str]]:
-    """The names in a list of labels, and notes; see `parse_labels`."""
-    labels, notes = parse_labels(text)
-    return [label.name for label in labels], notes
 
 
 def templates_for(labels: Sequence[Label], template: str, chosen_set: str, own: str) -> list[str]:
@@ -151,12 +146,12 @@ def classify(
 
     [B, E] and [N, E], rows of length 1
     """
-    cosine = (pictures @ points.T).clamp(-1, 1)      # [B, N]
-    probabilities = (cosine * scale).softmax(-1)     # [B, N]
-    measure = cosine if none_by == "cosine" else probabilities
-    best = measure.gather(1, probabilities.argmax(1, keepdim=True))[:, 0]
+    cosine = ranking.cosines(pictures, points)      # [B, N]
+    shares = ranking.probabilities(cosine, scale)   # [B, N]
+    measure = cosine if none_by == "cosine" else shares
+    best = measure.gather(1, shares.argmax(1, keepdim=True))[:, 0]
     none = (best < none_below).tolist() if none_below else [False] * len(pictures)
-    return Classification(tuple(labels), probabilities, cosine, tuple(none))
+    return Classification(tuple(labels), shares, cosine, tuple(none))
 
 
 def some_of(notes: Sequence[str], most: int = 20) -> list[str]:

@@ -41,8 +41,8 @@ READING_ORDER = {  # inside a leaf and the index a file imports only from files 
     "clip_core": (
         "config device tokenizer families prompt a1111 oddities dialects splits chunks conditioning embeddings plan "
         "layers text class_token vision resnet model precision shared_prefixes padded_texts kept text_features rows "
-        "masked emphasis encode preprocess image_features search templates zero_shot word_list english questions "
-        "ranking foreign layouts sizes recipe checkpoint told"
+        "masked emphasis encode preprocess image_features search ranking templates zero_shot word_list english "
+        "questions foreign layouts sizes recipe checkpoint told"
     ).split(),
     "vae_core": (
         "config wide norms layers tiles waiting sweeps autoencoder tiny tiled_kl tiled_tiny tiled memory card_plans "

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Generator, Tensor
 
-from ..clip_core.model import CLIP, similarity
+from ..clip_core.model import CLIP
+from ..clip_core.ranking import similarity
 from ..clip_core.text_features import text_features
 from ..clip_core.tokenizer import Tokenizer
 from .captions import describe

@@ -16,7 +16,8 @@ from clip_vae_lora.clip_core.config import (
     to_metadata,
     vision_heads,
 )
-from clip_vae_lora.clip_core.model import CLIP, initialise_, similarity
+from clip_vae_lora.clip_core.model import CLIP, initialise_
+from clip_vae_lora.clip_core.ranking import probabilities, similarity
 from clip_vae_lora.clip_core.text import CLIPText, first_end
 from clip_vae_lora.clip_core.vision import CLIPVision
 
@@ -32,6 +33,11 @@ def close(ours, theirs):
 def loaded(network, state):
     network.load_state_dict({name: tensor for name, tensor in state.items() if "position_ids" not in name})
     return network.eval()
+
+
+def logits(model, ids, pixels):
+    """Cosines times the learned scale, as transformers' `logits_per_image`. -> [I, T]"""
+    return model.logit_scale.float().exp() * similarity(model.image_features(pixels), model.text_features(ids))
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -75,10 +81,10 @@ def test_logits_are_those_of_transformers(networks, size):
     ours = loaded(CLIP(config), theirs.state_dict())
     with torch.no_grad():
         expected = theirs(input_ids=ids, pixel_values=pixels)
-        close(ours(ids, pixels), expected.logits_per_image)
-        features = ours.image_features(pixels), ours.text_features(ids)
-    close(similarity(*features), expected.image_embeds @ expected.text_embeds.T)
-    close(ours.probabilities(*features).detach(), expected.logits_per_image.softmax(-1))
+        cosine, scale = similarity(ours.image_features(pixels), ours.text_features(ids)), ours.logit_scale.exp()
+    close(cosine, expected.image_embeds @ expected.text_embeds.T)
+    close(scale * cosine, expected.logits_per_image)
+    close(probabilities(cosine, float(scale)), expected.logits_per_image.softmax(-1))
 
 
 @pytest.mark.parametrize("custom_text", [False, True], ids=["CLIP", "CustomTextCLIP"])
@@ -135,7 +141,7 @@ def test_gradients_reach_every_weight():
     config = CLIPConfig(TextConfig(32, 2, 2, 64, 16), VisionConfig(32, 2, 2, 64, 8, 16, 16))
     model = initialise_(CLIP(config), seed=0)
     ids = torch.tensor([[49406, 320, 49407], [49406, 2368, 49407]])
-    model(ids, torch.randn(2, 3, 16, 16)).softmax(0)[0, 0].backward()
+    logits(model, ids, torch.randn(2, 3, 16, 16)).softmax(0)[0, 0].backward()
     assert [name for name, weight in model.named_parameters() if weight.grad is None or not weight.grad.any()] == []
 
 
@@ -222,7 +228,7 @@ def test_layers_that_cast_their_weights_compute_in_float32(networks, size):
     whole = loaded(CLIP(config), {name: tensor.float() for name, tensor in half.state_dict().items()})
     with torch.no_grad():
         assert half.text_features(ids).dtype == torch.float32
-        close(half(ids, networks.pixels(config)), whole(ids, networks.pixels(config)))
+        close(logits(half, ids, networks.pixels(config)), logits(whole, ids, networks.pixels(config)))
 
 
 @pytest.mark.parametrize("size", ["ViT-B-32", "RN50"])

@@ -15,7 +15,6 @@ from clip_vae_lora.clip_core.zero_shot import (
     Label,
     class_features,
     classify,
-    label_list,
     means,
     parse_labels,
     some_of,
@@ -28,16 +27,22 @@ LABELS = ["a cat", "two dogs", "nothing at all"]
 def quiet(done, total): ...
 
 
+def names_of(text):
+    """The labels' names, and the notes."""
+    labels, notes = parse_labels(text)
+    return [label.name for label in labels], notes
+
+
 def words_of(text):
     return [label.words for label in parse_labels(text)[0]]
 
 
 def test_labels_are_one_a_line():
-    assert label_list(" cat \n\ndog, brown\n") == (["cat", "dog, brown"], [])
+    assert names_of(" cat \n\ndog, brown\n") == (["cat", "dog, brown"], [])
 
 
 def test_one_line_is_cut_at_commas():
-    assert label_list("cat, dog,, bird,") == (["cat", "dog", "bird"], [])
+    assert names_of("cat, dog,, bird,") == (["cat", "dog", "bird"], [])
 
 
 def test_synonyms_stand_behind_bars():
@@ -59,7 +64,7 @@ def test_a_labels_own_template_without_a_place_is_refused():
 
 
 def test_a_label_named_twice_is_counted_once_and_reported():
-    assert label_list("cat\ndog\ncat") == (["cat", "dog"], ["named more than once, counted once: cat"])
+    assert names_of("cat\ndog\ncat") == (["cat", "dog"], ["named more than once, counted once: cat"])
 
 
 def test_a_word_of_two_labels_is_reported():
@@ -75,7 +80,7 @@ def test_a_label_alone_is_reported_as_always_right():
 @pytest.mark.parametrize("text", ["", " \n ", ",", "\n,,\n", "|", "=> a {}"])
 def test_no_labels_are_refused(text):
     with pytest.raises(ValueError, match="there are no labels"):
-        label_list(text)
+        names_of(text)
 
 
 def test_no_template_is_refused_unless_every_label_has_its_own():
