@@ -80,8 +80,8 @@ TILING_INPUTS = {
         "INT",
         {
             "default": 4096, "min": 16, "max": 1_048_576, "step": 16,
-            "tooltip": "The most memory in MB, on a graphics card its own, that may be used beside the VAE's weights; for "
-            "tiling = budget only.",
+            "tooltip": "The most memory in MB, on a graphics card its own, that may be used beside the VAE's weights; "
+            "for tiling = budget only.",
         },
     ),
 }  # fmt: skip
