@@ -15,11 +15,11 @@ from .token_report import of_prompt
 # the encoders that embeddings are made for; which of them a prompt goes to is known only when its node runs
 PORTS = {"l": NOMINAL, "g": Port("clip_g", "g", 1280, 0, 77, 32), "h": Port("clip_h", "h", 1024, 0, 77, 24)}
 MOST_PIECES = 2000  # tokens sent one by one; the others are counted
-CHOICES = {
+CHOICES = {  # each a menu, or the table that has it
     "dialect": DIALECTS,
     "splitting": (AS_DIALECT, *SPLITS),
     "joining": (AS_DIALECT, JOINING),
-    "encoder": tuple(PORTS),
+    "encoder": PORTS,
 }
 
 
@@ -33,8 +33,9 @@ def answer(question: object) -> dict:
         raise ValueError('a JSON object with the prompt as "text" was expected; send {"text": "a cat"}')
     chosen = {name: question[name] for name in CHOICES if name in question}
     for name, value in chosen.items():
-        if value not in CHOICES[name]:
-            raise ValueError(f"{name} was expected to be one of {', '.join(CHOICES[name])}, but {value!r:.60} came")
+        menu = list(CHOICES[name])
+        if value not in menu:
+            raise ValueError(f"{name} was expected to be one of {', '.join(menu)}, but {value!r:.60} came")
     pieces = question.get("pieces", False)
     if not isinstance(pieces, bool):
         raise ValueError(f"pieces was expected to be true or false, but {pieces!r:.60} came")

@@ -11,6 +11,7 @@ from functools import lru_cache, partial
 
 from ..clip_core import dialects
 from ..clip_core.chunks import BareName, Packed, pack, padded
+from ..clip_core.dialects import DIALECTS
 from ..clip_core.prompt import cut_at_breaks
 from ..clip_core.tokenizer import END, Tokenizer
 from . import embeddings
@@ -18,8 +19,6 @@ from .host.prompt_encoding import How, Port
 
 AS_DIALECT = "as the dialect"
 JOINING = "BREAK CONCAT AVERAGE"
-_OWN_WEIGHTING = {"comfy": "comfy", "a1111": "a1111"}
-_OWN_SPLIT = {"comfy": "hard", "a1111": "comma"}
 _SUGGESTED = 16  # missing embeddings of a prompt for which the nearest names are looked up, which takes a while
 _NAMED = 8  # notes on embeddings left out; all are in the report's JSON
 NOMINAL = Port("clip_l", "l", 768, END, 77, 12)  # what a count without a CLIP is for
@@ -39,16 +38,16 @@ class Settings:
 
     @property
     def split(self) -> str:
-        return _OWN_SPLIT[self.dialect] if self.splitting == AS_DIALECT else self.splitting
+        return DIALECTS[self.dialect].split if self.splitting == AS_DIALECT else self.splitting
 
     @property
     def breaks(self) -> bool:
         """Whether BREAK is a word of the grammar."""
-        return self.dialect == "a1111" or self.joining == JOINING
+        return DIALECTS[self.dialect].break_word or self.joining == JOINING
 
     @property
     def how(self) -> How:
-        style = _OWN_WEIGHTING[self.dialect] if self.weighting == AS_DIALECT else self.weighting
+        style = DIALECTS[self.dialect].weighting if self.weighting == AS_DIALECT else self.weighting
         return How(style, self.normalisation, self.pooled, self.clip_skip)
 
 
@@ -110,7 +109,8 @@ def plan(texts: str | Mapping[str, str], ports: Sequence[Port], settings: Settin
             "with the same weights, in both"
         )
     library = embeddings.library()
-    find, bare_name = _finder(library), library.bare_name(tokenizer()) if settings.dialect == "a1111" else None
+    bare_names = DIALECTS[settings.dialect].bare_names
+    find, bare_name = _finder(library), library.bare_name(tokenizer()) if bare_names else None
     parts = [
         _part({port: readings[by_key[port.key]].parts[number] for port in ports}, settings, find, bare_name)
         for number in range(len(joins.pop()))

@@ -37,7 +37,7 @@ def test_a1111_without_joining_words_is_what_a1111_reads(text):
 
 
 @settings(deadline=None)
-@given(TEXTS, st.sampled_from(DIALECTS), st.booleans())
+@given(TEXTS, st.sampled_from([*DIALECTS]), st.booleans())
 def test_a_reading_has_parts_and_notes_of_one_line(text, dialect, join_words):
     reading = read(text, dialect, join_words)
     assert reading.parts[0].join == "" and all(part.join for part in reading.parts[1:])
