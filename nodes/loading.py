@@ -18,7 +18,6 @@ from .host import host
 from .host.vae_network import builder
 
 FAMILY_NAMES = list(FAMILIES)
-TINY_FAMILIES = ["sd1", "sdxl", "sd3", "flux"]
 _TINY_HALVES = {"_encoder.": "_decoder.", "_decoder.": "_encoder."}
 
 
