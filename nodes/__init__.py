@@ -3,6 +3,7 @@
 from .clip import LoadCLIPModel
 from .conditioning import CombineConditioning, CompareConditioning, LoadConditioning, SaveConditioning
 from .encode import InspectTokens, TextEncode, TextEncodeSDXL
+from .host import host
 from .image import CompareImages, ExampleImage
 from .image_encode import EncodeImage
 from .inpaint import CompositeInpaint, VAEEncodeInpaint
@@ -12,6 +13,7 @@ from .lora import LoadLoRA
 from .lora_info import ConvertLoRA, LoRAInfo
 from .lora_stack import LoRAStack
 from .questions import RankTags, VisualQuestion
+from .routes import ROUTES
 from .search import FindDuplicates, IndexFolder, SearchImages
 from .similarity import ImageTextSimilarity
 from .text import LoadTextEncoder
@@ -91,3 +93,5 @@ NODE_DISPLAY_NAME_MAPPINGS = {
     "CVL_VisualQuestion": "Visual Question (CVL)",
     "CVL_RankTags": "Rank Tags (CVL)",
 }
+
+host.serve(ROUTES)

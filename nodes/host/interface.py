@@ -1,14 +1,17 @@
 """What a node may ask of the place it runs in. `comfyui.py` and `standalone.py` are the two answers.
 
-CLIP, VAE, MODEL, CONDITIONING and LATENT stand for the host's own objects: a node passes them on and never looks
-inside.
+A new question is a function in `Host` and one of the same name and parameters on each side. CLIP, VAE, MODEL,
+CONDITIONING and LATENT stand for the host's own objects: a node passes them on and never looks inside.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from inspect import isfunction
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from types import ModuleType, SimpleNamespace
+from typing import TYPE_CHECKING, Protocol, cast
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -37,6 +40,19 @@ Conditioning = list
 Latent = dict
 
 
+@dataclass(frozen=True)
+class Route:
+    """What the canvas may ask, JSON in and JSON out: `function` answers, or raises ValueError with a sentence.
+
+    what, done: what a question is about, and what is done with it, for sentences; example: one that is answered.
+    """
+
+    what: str
+    done: str
+    example: str
+    function: Callable[[object], dict]
+
+
 class Host(Protocol):
     """Folders, running, and the objects that travel along the wires."""
 
@@ -51,6 +67,9 @@ class Host(Protocol):
     ) -> None:
         """For a run without ComfyUI: the models folder (None: the pack's own), where previews go, and who is told
         `(done, total)` while a node works and may raise to stop it; where data is saved, and found besides."""
+
+    def serve(self, routes: Mapping[str, Route]) -> None:
+        """Answer these questions, by address; nothing where there is no server."""
 
     def folder_names(self, folder: str) -> list[str]:
         """The model files in one of the host's model folders ("loras", "vae", ...), sorted."""
@@ -199,3 +218,19 @@ class Host(Protocol):
 
         Raises RuntimeError when the host did not take every patch.
         """
+
+
+def gathered(*modules: ModuleType) -> Host:
+    """The host whose functions are those that these modules define.
+
+    Raises:
+        ImportError: a function of `Host` is defined in none of them, or in two.
+    """
+    found = {}
+    for name in (name for name, member in vars(Host).items() if isfunction(member) and not name.startswith("_")):
+        own = [module for module in modules if getattr(vars(module).get(name), "__module__", None) == module.__name__]
+        if len(own) != 1:
+            there = " and ".join(module.__name__ for module in own) or "none of its files"
+            raise ImportError(f"one function {name} was expected of a host, but it is defined in {there}")
+        found[name] = vars(own[0])[name]
+    return cast(Host, SimpleNamespace(**found))

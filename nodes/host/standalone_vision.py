@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from torch import Tensor
 
@@ -12,9 +11,7 @@ from ...clip_core import image_features as core
 from ...clip_core.image_features import ImageEncoder
 from ...clip_core.model import CLIP
 from .image_encoding import ClipVision, Seen, Tower, clip_key, look
-
-if TYPE_CHECKING:
-    from .standalone import StandaloneClipModel
+from .standalone_clip import StandaloneClipModel
 
 
 def image_encoder(model: StandaloneClipModel | ClipVision) -> ImageEncoder:
