@@ -216,3 +216,10 @@ def _read_elsewhere(others) -> list[str]:
     if not others:
         return []
     return [f"{', '.join(others)}: the prompt is read by ComfyUI itself, in its own dialect"]
+
+
+NODES = {
+    "CVL_TextEncode": (TextEncode, "Text Encode (CVL)"),
+    "CVL_TextEncodeSDXL": (TextEncodeSDXL, "Text Encode SDXL (CVL)"),
+    "CVL_InspectTokens": (InspectTokens, "Inspect Tokens (CVL)"),
+}

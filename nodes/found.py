@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..clip_core.search import nearest
+from ..clip_core.search import nearest, rows_at
 from ..files.contact_sheet import Cell, thumbnail
 from ..files.errors import FileFormatError
 from ..files.index_shards import Picture
@@ -104,6 +104,14 @@ def located(index: PictureIndex, picture: Picture) -> tuple[Path, str]:
     """Where a picture lies, and its name for Load Image."""
     path = index.pictures_folder / picture.path
     return path, host.data_places().name_of(path) or picture.path
+
+
+def group_members(index: PictureIndex, group: Sequence[int]) -> list[tuple[Path, str, float]]:
+    """Path, name and cosine to the first of each picture of a group of rows; those that are gone are left out."""
+    rows = rows_at(index.blocks, group)
+    scores = (rows @ rows[0]).clamp(max=1).tolist()
+    pairs = zip(index.pictures(group), scores)
+    return [(*located(index, picture), score) for picture, score in pairs if picture is not None]
 
 
 def as_images(found: Found, fit: str, longest_px: int) -> tuple[object, list[tuple[Hit, Cell]], list[str]]:

@@ -268,3 +268,10 @@ def _layout(family: str, vae) -> tuple[int, int]:
 
 def _rounded(values) -> list[float]:
     return [round(value, 4) for value in values.tolist()]
+
+
+NODES = {
+    "CVL_LatentDistribution": (LatentDistribution, "Latent Distribution (CVL)"),
+    "CVL_LatentInterpolate": (LatentInterpolate, "Interpolate Latents (CVL)"),
+    "CVL_SamplePrior": (SamplePrior, "Sample Prior (CVL)"),
+}

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import time
 
-from ..clip_core.search import duplicate_groups, mixed, rows_at
-from ..files import picture_index
+from ..clip_core.search import duplicate_groups, mixed
 from ..files.contact_sheet import contact_sheet
 from ..files.index_update import update
 from ..files.index_writing import check_model, writing
@@ -238,7 +237,7 @@ class FindDuplicates:
     def group(self, index, threshold):
         opened = found.opened(index)
         groups = duplicate_groups(opened.blocks, threshold, dead=opened.dead, on_step=host.progress(1))
-        named = [_named(opened, group) for group in groups]
+        named = [found.group_members(opened, group) for group in groups]
         rows = [(f"{len(group)} pictures", [found.small_cell(path, (path.name, f"{score:.3f}"))
                                             for path, _, score in group[:12]]) for group in named[:_MAX_SHEET_ROWS]]
         copies = [name for group in named for _, name, _ in group[1:]]
@@ -292,9 +291,8 @@ def _nothing(index, result, min_score) -> str:
             f"{result.best_score:.3f}; lower min_score")
 
 
-def _named(opened: picture_index.PictureIndex, group):
-    """(path, name, cosine to the first) of each picture of a group that is still there."""
-    rows = rows_at(opened.blocks, group)
-    scores = (rows @ rows[0]).clamp(max=1).tolist()
-    pairs = zip(opened.pictures(group), scores)
-    return [(*found.located(opened, picture), score) for picture, score in pairs if picture is not None]
+NODES = {
+    "CVL_IndexFolder": (IndexFolder, "Index Folder (CVL)"),
+    "CVL_SearchImages": (SearchImages, "Search Images (CVL)"),
+    "CVL_FindDuplicates": (FindDuplicates, "Find Duplicates (CVL)"),
+}

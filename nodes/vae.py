@@ -231,3 +231,10 @@ def _statistics(latent) -> dict[str, float | None]:
 def _size(image) -> str:
     batch, height, width = image.shape[:3]
     return f"{width} x {height}" if batch == 1 else f"{batch} of {width} x {height}"
+
+
+NODES = {
+    "CVL_LoadVAE": (LoadVAE, "Load VAE (CVL)"),
+    "CVL_VAEEncode": (VAEEncode, "VAE Encode (CVL)"),
+    "CVL_VAEDecode": (VAEDecode, "VAE Decode (CVL)"),
+}
