@@ -4,7 +4,7 @@ An encoder is a `Run`: rows of tokens -> their encodings. `runner` makes one of 
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from . import dialects
 from .chunks import Chunk, Encodes, FindEmbedding, Packed, empty_chunk, pack
+from .config import OnStep
 from .emphasis import STYLES, emphases, normalised
 from .layers import activation_dtype
 from .masked import Term, plain
@@ -21,8 +22,6 @@ from .tokenizer import END
 
 POOLED = ("first chunk", "mean of chunks", "last chunk")
 ROWS_AT_ONCE = 16  # of 77 tokens; bounds the memory of a pass, and how long it is until the next can be called off
-
-OnStep = Callable[[int, int], None]  # rows done, rows in all; may raise to stop
 
 
 @dataclass(frozen=True)

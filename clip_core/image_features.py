@@ -15,14 +15,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .config import OPENAI_MEAN, OPENAI_STD, VisionConfig
+from .config import OPENAI_MEAN, OPENAI_STD, OnStep, VisionConfig
 from .model import CLIP
 from .preprocess import normalise, preprocess
 from .vision import CLIPVision
 
 ReadSquare = Callable[[str | PathLike, int, str], Tensor]  # path, size_px, resize -> uint8 [3, size_px, size_px]
 _CPU_TOKENS = 1600  # in one pass: 32 pictures of ViT-B/32
-OnStep = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)

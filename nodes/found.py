@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,11 +14,9 @@ from ..files.index_shards import Picture
 from ..files.picture_batch import as_batch, batch_size_px, fitted
 from ..files.picture_index import PictureIndex, open_index
 from ..files.pictures import read_rgb
-from .host import host
+from .host import OnStep, host
 
 _SPARE = 16  # hits asked for beyond those wanted, in the place of pictures that are gone
-
-OnStep = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)

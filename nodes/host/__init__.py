@@ -3,9 +3,9 @@
 `host` has the functions that `interface.Host` lists, gathered from the files of the side chosen, and nothing else.
 """
 
-from .interface import Host, Route, gathered
+from .interface import Host, OnStep, Route, gathered
 
-__all__ = ["Host", "Route", "host"]
+__all__ = ["Host", "OnStep", "Route", "host"]
 
 
 def _choose() -> Host:

@@ -38,6 +38,7 @@ VAE = object
 Patchable = object  # a MODEL, a CLIP or a ClipModel
 Conditioning = list
 Latent = dict
+OnStep = Callable[[int, int], None]  # done, and in all; may raise to stop
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Host(Protocol):
         *,
         models: Path | None,
         temp: Path,
-        on_step: Callable[[int, int], None],
+        on_step: OnStep,
         output: Path | None = None,
         inputs: Sequence[Path] = (),
     ) -> None:
@@ -98,7 +99,7 @@ class Host(Protocol):
     def saves_workflow(self) -> bool:
         """Whether what is saved may hold the workflow it comes from."""
 
-    def progress(self, total: int) -> Callable[[int, int], None]:
+    def progress(self, total: int) -> OnStep:
         """`on_step(done, total)`: moves the bar, and raises when the user has cancelled."""
 
     def absent(self, why: str | None) -> object:
@@ -144,12 +145,10 @@ class Host(Protocol):
         Raises ValueError for a CLIP_VISION that is no CLIP or has no projection.
         """
 
-    def image_features(self, model: Looking, image: Tensor, on_step: Callable[[int, int], None]) -> Tensor:
+    def image_features(self, model: Looking, image: Tensor, on_step: OnStep) -> Tensor:
         """[B, H, W, 3 or 4] in 0..1 -> float32 [B, E] on the CPU, rows of length 1. Raises as `image_encoder`."""
 
-    def vision_output(
-        self, model: Looking, image: Tensor, resize: str, on_step: Callable[[int, int], None]
-    ) -> ClipVisionOutput:
+    def vision_output(self, model: Looking, image: Tensor, resize: str, on_step: OnStep) -> ClipVisionOutput:
         """What stock nodes take for a picture that was encoded; `resize` "auto" (as the model wants it), "crop" or
         "squash". Raises as `image_encoder`.
         """
@@ -167,7 +166,7 @@ class Host(Protocol):
         model: Looking,
         clip: CLIP | None,
         texts: Sequence[str],
-        on_step: Callable[[int, int], None] | None,
+        on_step: OnStep | None,
     ) -> TextFeatures:
         """The features of texts in the space of this model's pictures; those of a stock CLIP_VISION come from `clip`.
 
