@@ -28,7 +28,8 @@ from clip_vae_lora.lora import published  # noqa: E402
 from clip_vae_lora.lora.match import match  # noqa: E402
 from clip_vae_lora.lora.names import spellings  # noqa: E402
 from clip_vae_lora.nodes import NODE_CLASS_MAPPINGS, lora_files  # noqa: E402
-from clip_vae_lora.nodes.host import host, standalone  # noqa: E402
+from clip_vae_lora.nodes.host import host  # noqa: E402
+from clip_vae_lora.nodes.host.standalone_clip import StandaloneClipModel  # noqa: E402
 
 PARTS = (".transformer_blocks.", ".proj_in.", ".proj_out.", ".encoder.layers.")
 
@@ -64,7 +65,7 @@ def main():
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     shapes, times = published.sdxl(), {}
-    model = standalone.StandaloneClipModel(network(shapes), None)
+    model = StandaloneClipModel(network(shapes), None)
 
     def timed(name, work):
         start = time.perf_counter()
@@ -76,7 +77,7 @@ def main():
         path = Path(folder) / "models" / "loras" / "xl.safetensors"
         path.parent.mkdir(parents=True)
         count = write(path, shapes, given.rank)
-        standalone.set_place(models=Path(folder) / "models", temp=Path(folder), on_step=lambda done, total: None)
+        host.set_place(models=Path(folder) / "models", temp=Path(folder), on_step=lambda done, total: None)
         places = match(lora_files.parsed(path).file, shapes).found
         timed("norms", lambda: host.norms(model, list(places), lambda done, total: None))
         timed("sizes", lambda: host.sizes(model, list(places)))

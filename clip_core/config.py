@@ -6,7 +6,7 @@ vision heads, the activation and how pictures are prepared can be read off a che
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 
 VOCAB = 49408  # 256 bytes + 256 bytes at a word's end + 48894 merges + start + end
@@ -16,6 +16,7 @@ ACTIVATIONS = ("quick_gelu", "gelu")
 
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)  # openai/CLIP clip/clip.py `_transform`, RGB, of values in 0..1
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
+OnStep = Callable[[int, int], None]  # done, and in all: rows, texts, pictures; may raise to stop
 RESIZES = ("crop", "squash")  # the shorter side to size and the centre cut out, or each side to size by itself
 
 

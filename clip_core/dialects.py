@@ -1,19 +1,18 @@
 """A prompt's text -> its parts, each a row of spans, in the dialect chosen; and notes on what is odd in it.
 
-`comfy` is ComfyUI's grammar (`prompt.py`), `a1111` that of AUTOMATIC1111's program (`a1111.py`). In both, and in
-neither program, the words CONCAT and AVERAGE can join parts that are encoded apart.
+`comfy` is ComfyUI's grammar (`prompt.py`), `a1111` that of AUTOMATIC1111's program (`a1111.py`). In every dialect, and
+in neither program, the words CONCAT and AVERAGE can join parts that are encoded apart. A new dialect is a file with its
+grammar, and a row in DIALECTS.
 """
 
 import math
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 
 from . import a1111, oddities, prompt
-from .prompt import CHUNK_END, Span, Stretch, cut_at_breaks, cut_at_embeddings
+from .prompt import CHUNK_END, Span, Stray, Stretch, cut_at_breaks, cut_at_embeddings
 
-DIALECTS = ("comfy", "a1111")
-_GRAMMARS = {"comfy": prompt.stretches, "a1111": a1111.stretches}
 _DEFAULT_WEIGHTS = {"CONCAT": 1.0, "AVERAGE": 0.5}
 _MOST_PARTS = 100  # joining takes time and memory in proportion to the parts times their chunks
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?|[+-]?(?:nan|inf(?:inity)?)"
@@ -29,6 +28,63 @@ _MARK = re.compile(r"[()\[\]\\]")
 
 class PromptError(ValueError):
     """A prompt that cannot be encoded."""
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """A way to read a prompt, with the ways to weight and to split it that belong to it.
+
+    program: whose dialect it is. reading: what is particular about it, for the user, behind "How the text is read.".
+    stretches: the grammar. merge: its stretches -> spans. weighting: a style of `emphasis.STYLES`. split: a rule of
+    `splits.RULES`. break_word: BREAK starts a new chunk even where joining words are off. bare_names: embeddings are
+    known without `embedding:`. odd: what is odd in it alone. compared: the dialect whose weights the notes give
+    beside its own, "" for none. plain_brackets: `(words)` and `(words:1.2)` that stand in no other brackets mean what
+    they mean in ComfyUI.
+    """
+
+    name: str
+    program: str
+    reading: str
+    stretches: Callable[[str], tuple[list[Stretch], list[Stray]]]
+    merge: Callable[[list[Stretch]], list[Span]]
+    weighting: str
+    split: str
+    break_word: bool = False
+    bare_names: bool = False
+    odd: oddities.Own = field(default_factory=oddities.Own)
+    compared: str = ""
+    plain_brackets: bool = False
+
+
+DIALECTS: dict[str, Dialect] = {
+    "comfy": Dialect(
+        "comfy",
+        "ComfyUI",
+        "as ComfyUI, an inner (word:1.2) replaces the weight around it",
+        prompt.stretches,
+        prompt.unmerged,
+        weighting="comfy",
+        split="hard",
+        odd=oddities.COMFY,
+        compared="a1111",
+        plain_brackets=True,
+    ),
+    "a1111": Dialect(
+        "a1111",
+        "A1111",
+        "as the AUTOMATIC1111 web UI, weights multiply, [word] lowers, BREAK starts a new chunk, embeddings by their "
+        "bare names",
+        a1111.stretches,
+        a1111.merged,
+        weighting="a1111",
+        split="comma",
+        break_word=True,
+        bare_names=True,
+        odd=oddities.A1111,
+        compared="comfy",
+        plain_brackets=True,
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -61,9 +117,10 @@ class _Cut:
 def read(text: str, dialect: str = "comfy", join_words: bool = False) -> Reading:
     """Read a prompt.
 
-    `join_words`: the prompt is cut at CONCAT, CONCAT(w), AVERAGE and AVERAGE(w), and BREAK closes a chunk in `comfy`
-    too, also in brackets. CONCAT: the encoding of the part behind it, times w (1 if not given), follows along the
-    tokens. AVERAGE: (1 - w) times all before it plus w (0.5 if not given) times the part behind it.
+    `join_words`: the prompt is cut at CONCAT, CONCAT(w), AVERAGE and AVERAGE(w), and BREAK closes a chunk in every
+    dialect, also in brackets where it is no word of the dialect's own. CONCAT: the encoding of the part behind it,
+    times w (1 if not given), follows along the tokens. AVERAGE: (1 - w) times all before it plus w (0.5 if not given)
+    times the part behind it.
 
     Raises:
         PromptError: the dialect is unknown, an emphasis or a weight is infinite or no number, or there are more than
@@ -71,6 +128,8 @@ def read(text: str, dialect: str = "comfy", join_words: bool = False) -> Reading
     """
     if dialect not in DIALECTS:
         raise PromptError(f'there is no dialect "{dialect}"; choose one of {", ".join(DIALECTS)}')
+    own = DIALECTS[dialect]
+    other = DIALECTS.get(own.compared)
     found: list[oddities.Found] = []
     cuts = list(_cuts(text, found)) if join_words else [_Cut(0, len(text))]
     if len(cuts) > _MOST_PARTS:
@@ -81,24 +140,25 @@ def read(text: str, dialect: str = "comfy", join_words: bool = False) -> Reading
     parts = []
     for cut in cuts:
         written = text[cut.start : cut.end]
-        stretches, strays = _GRAMMARS[dialect](written)
-        spans = _spans(stretches, dialect, join_words)
+        stretches, strays = own.stretches(written)
+        spans = _spans(stretches, own, join_words)
         _require_finite(spans)
-        elsewhere = stretches  # the other grammar is asked only where it may find other weights
-        if not _reads_alike(written):
-            elsewhere = _GRAMMARS[next(name for name in DIALECTS if name != dialect)](written)[0]
-        part = oddities.Read(written, cut.start, dialect, stretches, elsewhere, strays, spans)
+        elsewhere, program = stretches, ""
+        if other is not None:  # its grammar is asked only where it may find other weights
+            alike = own.plain_brackets and other.plain_brackets and _reads_alike(written)
+            elsewhere, program = stretches if alike else other.stretches(written)[0], other.program
+        part = oddities.Read(written, cut.start, own.odd, own.break_word, stretches, elsewhere, program, strays, spans)
         found += oddities.find(part, join_words)
         if len(cuts) > 1 and not written:
             word = cut if cut.join else cuts[1]
             found.append(("empty", f"{word.join} at character {word.place + 1}"))
         parts.append(Part(written, tuple(spans), cut.join, cut.weight))
-    return Reading(tuple(parts), oddities.sentences(found))
+    return Reading(tuple(parts), oddities.sentences(found, own.odd))
 
 
 def _reads_alike(text: str) -> bool:
-    """Whether both grammars surely give each word the same weight: all brackets are round, closed and not nested, all
-    weights in them plain numbers.
+    """Whether all grammars with plain brackets surely give each word the same weight: all brackets are round, closed
+    and not nested, all weights in them plain numbers.
     """
     return not _MARK.search(_PLAIN_BRACKET.sub("", text))
 
@@ -135,17 +195,14 @@ def _trimmed(text: str, cut: _Cut) -> _Cut:
     return replace(cut, start=start, end=start + len(written.strip()))
 
 
-def _spans(stretches: list[Stretch], dialect: str, join_words: bool) -> list[Span]:
+def _spans(stretches: list[Stretch], dialect: Dialect, join_words: bool) -> list[Span]:
     """The spans that have text, each embedding with a blank before it at the start of its own."""
-    if dialect == "a1111":
-        whole = a1111.merged(stretches)
-    else:
-        whole = [Span(stretch.text, stretch.emphasis) for stretch in stretches]
     spans = []
-    for span in whole:
+    for span in dialect.merge(stretches):
         if span.closes_chunk:
             spans.append(span)
-        for number, piece in enumerate(cut_at_breaks(span.text) if join_words and dialect == "comfy" else [span.text]):
+        cuts_at_break = join_words and not dialect.break_word
+        for number, piece in enumerate(cut_at_breaks(span.text) if cuts_at_break else [span.text]):
             if number:
                 spans.append(CHUNK_END)
             spans += [Span(text, span.emphasis) for text in cut_at_embeddings(piece)]

@@ -4,13 +4,14 @@ An encoder is a `Run`: rows of tokens -> their encodings. `Runner` makes one of 
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
+from collections.abc import Collection, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from .chunks import Chunk, Packed, empty_chunk
+from .config import OnStep
 from .emphasis import STYLES, emphases, normalised
 from .plan import PromptSettings
 from .rows import Row, RowCache, Rows, Run, Term, plain
@@ -19,8 +20,6 @@ from .tokenizer import END
 
 POOLED = ("first chunk", "mean of chunks", "last chunk")
 ROWS_AT_ONCE = 16  # of 77 tokens; bounds the memory of a pass, and how long it is until the next can be called off
-
-OnStep = Callable[[int, int], None]  # rows done, rows in all; may raise to stop
 
 
 @dataclass(frozen=True)

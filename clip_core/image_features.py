@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .config import OPENAI_MEAN, OPENAI_STD, ResNetConfig, VisionConfig
+from .config import OPENAI_MEAN, OPENAI_STD, OnStep, ResNetConfig, VisionConfig
 from .device import budget_bytes, sent
 from .model import CLIP
 from .preprocess import normalise, squares
@@ -26,7 +26,6 @@ MOST_AT_ONCE = 512  # pictures, however much memory there is: until the next pas
 _CPU_TOKENS = 1600  # in one pass: 32 pictures of ViT-B/32
 _LIVE = 14  # widths of activations that a token takes at most: the perceptron's inner ones twice, and a few
 _RESNET_LIVE = 2  # of (width x pixels): the stem at half the size, and a block of four widths at a quarter
-OnStep = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,14 @@ Each finder looks for one kind of oddity and gives `(kind, what)` pairs; `senten
 one kind, so that a long prompt does not drown its reader. Characters are counted from 1. Linear in the text's length.
 """
 
+from __future__ import annotations
+
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from .prompt import EMBEDDING, Span, Stray, Stretch
 
-PROGRAMS = {"comfy": "ComfyUI", "a1111": "A1111"}
 _SHOWN = 5  # of a kind
 _USUAL = 10  # |emphasis| beyond it is most likely a slip
 _LINES = {  # kind: the sentence about it
@@ -51,9 +52,23 @@ _NETWORK = re.compile(r"<(?:lora|lyco|hypernet):[^<>]*>")
 _CAPITAL = re.compile(rf"(?<!\S)(?!{EMBEDDING})(?i:{EMBEDDING})[^\s<\[]{{1,40}}")
 _GLUED = re.compile(rf"\S{{1,20}}{EMBEDDING}[^\s<\[]{{0,40}}")
 _BACKSLASH = re.compile(r"\\[()\[\]\\]?")
-_JOINING = {"comfy": re.compile(r"\b(?:BREAK|CONCAT|AVERAGE)\b"), "a1111": re.compile(r"\b(?:CONCAT|AVERAGE)\b")}
+_PLAIN_WORDS = re.compile(r"\b(?:BREAK|CONCAT|AVERAGE)\b"), re.compile(r"\b(?:CONCAT|AVERAGE)\b")  # BREAK works there
 
 Found = tuple[str, str]  # kind, what
+
+
+@dataclass(frozen=True)
+class Own:
+    """What is odd, or is not, in one dialect only.
+
+    number: how a weight's number has to look, besides being one. squares_are_text: [ ] do not change weights. find:
+    oddities that no other dialect has; lines: the sentences about them, as in _LINES, where they are not there.
+    """
+
+    number: re.Pattern[str] | None = None
+    squares_are_text: bool = True
+    find: Callable[[Read], Iterator[Found]] | None = None
+    lines: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -62,9 +77,11 @@ class Read:
 
     text: str
     offset: int  # characters of the whole prompt before it
-    dialect: str
+    own: Own
+    break_works: bool  # BREAK is a word of the dialect's grammar
     stretches: Sequence[Stretch]
-    elsewhere: Sequence[Stretch]  # as the other dialect reads it
+    elsewhere: Sequence[Stretch]  # as the dialect reads it that this one is compared with
+    program: str  # whose dialect that is
     strays: Sequence[Stray]
     spans: Sequence[Span]
 
@@ -83,16 +100,14 @@ def find(part: Read, joined: bool) -> Iterator[Found]:
     yield from _quoted("wide", _WIDE, part)
     yield from _quoted("capital", _CAPITAL, part)
     if not joined:
-        yield from _quoted("word", _JOINING[part.dialect], part)
+        yield from _quoted("word", _PLAIN_WORDS[part.break_works], part)
     yield from _words_elsewhere(part)
     yield from _in_spans(part.spans)
-    if part.dialect == "a1111":
-        yield from _only_a1111(part)
-    else:
-        yield from (("kept", what) for what, sign in _backslashes(part) if sign in (r"\[", r"\]", r"\\"))
+    if part.own.find is not None:
+        yield from part.own.find(part)
 
 
-def sentences(found: Iterable[Found]) -> tuple[str, ...]:
+def sentences(found: Iterable[Found], own: Own) -> tuple[str, ...]:
     """The notes on what was found: stray brackets one by one, then a line for each other kind."""
     kinds: dict[str, dict[str, None]] = {}  # a dict for each kind, as a set that keeps the order
     for kind, what in found:
@@ -100,7 +115,8 @@ def sentences(found: Iterable[Found]) -> tuple[str, ...]:
     strays = list(kinds.pop("stray", {}))
     if len(strays) > _SHOWN:
         kinds["more strays"] = {f"{len(strays) - _SHOWN} more brackets have no partner": None}
-    lines = [template.format(_listed(list(kinds[kind]))) for kind, template in _LINES.items() if kind in kinds]
+    templates = {**_LINES, **own.lines}
+    lines = [template.format(_listed(list(kinds[kind]))) for kind, template in templates.items() if kind in kinds]
     return (*strays[:_SHOWN], *lines)
 
 
@@ -126,12 +142,12 @@ def _weights(part: Read) -> Iterator[Found]:
         written = match["number"]
         if written is None:
             yield "bare", f"{shown(match.group())} {part.at(match.start())}"
-        elif not _is_number(written, part.dialect):
+        elif not _is_number(written, part.own):
             yield "number", f"{shown(':' + written)} {part.at(match.start())}"
 
 
-def _is_number(written: str, dialect: str) -> bool:
-    if dialect == "a1111" and not re.fullmatch(r"[+-]?[.\d]+", written):
+def _is_number(written: str, own: Own) -> bool:
+    if own.number is not None and not own.number.fullmatch(written):
         return False
     try:
         float(written)
@@ -147,7 +163,7 @@ def _squares(part: Read) -> Iterator[Found]:
             kind = "schedule"
         elif "|" in inside:
             kind = "alternate"
-        elif part.dialect == "comfy":
+        elif part.own.squares_are_text:
             kind = "square"
         else:
             continue
@@ -156,13 +172,12 @@ def _squares(part: Read) -> Iterator[Found]:
 
 def _words_elsewhere(part: Read) -> Iterator[Found]:
     here, there = _Weights(part.stretches), _Weights(part.elsewhere)
-    other = next(name for dialect, name in PROGRAMS.items() if dialect != part.dialect)
     for match in _WORD.finditer(part.text):
         weight, weight_there = here.at(match.start()), there.at(match.start())
         if weight is None or weight_there is None or match.group() == "BREAK":
             continue
         if abs(weight - weight_there) > 1e-6 * max(1.0, abs(weight), abs(weight_there)):
-            yield "other", f"{shown(match.group())} {weight:.4g} here and {weight_there:.4g} in {other}"
+            yield "other", f"{shown(match.group())} {weight:.4g} here and {weight_there:.4g} in {part.program}"
 
 
 class _Weights:
@@ -188,6 +203,10 @@ def _in_spans(spans: Sequence[Span]) -> Iterator[Found]:
             yield "glued", shown(match.group(), 60)
 
 
+def _only_comfy(part: Read) -> Iterator[Found]:
+    yield from (("kept", what) for what, sign in _backslashes(part) if sign in (r"\[", r"\]", r"\\"))
+
+
 def _only_a1111(part: Read) -> Iterator[Found]:
     for stretch in part.stretches:
         if stretch.text == "BREAK" and stretch.emphasis != -1:
@@ -202,3 +221,7 @@ def _only_a1111(part: Read) -> Iterator[Found]:
 def _backslashes(part: Read) -> Iterator[tuple[str, str]]:
     for match in _BACKSLASH.finditer(part.text):
         yield f"{shown(part.text[match.start() : match.start() + 2])} {part.at(match.start())}", match.group()
+
+
+COMFY = Own(find=_only_comfy)
+A1111 = Own(re.compile(r"[+-]?[.\d]+"), squares_are_text=False, find=_only_a1111)

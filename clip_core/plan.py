@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from . import dialects
 from .chunks import BareName, Packed, pack, padded
+from .dialects import DIALECTS
 from .prompt import cut_at_breaks
 from .tokenizer import Tokenizer
 
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 
 AS_DIALECT = "as the dialect"
 JOINING = "BREAK CONCAT AVERAGE"
-_OWN_WEIGHTING = {"comfy": "comfy", "a1111": "a1111"}
-_OWN_SPLIT = {"comfy": "hard", "a1111": "comma"}
 _SUGGESTED = 16  # missing embeddings of a prompt for which the nearest names are looked up, which takes a while
 _NAMED = 8  # notes on embeddings left out; all are in `PromptPlan.lost`
 
@@ -60,12 +59,12 @@ class PromptSettings:
     @property
     def breaks(self) -> bool:
         """Whether BREAK is a word of the grammar."""
-        return self.dialect == "a1111" or self.joining == JOINING
+        return DIALECTS[self.dialect].break_word or self.joining == JOINING
 
     def chosen(self) -> PromptSettings:
         """These, with the dialect's own weighting and splitting by their names."""
-        weighting = _OWN_WEIGHTING[self.dialect] if self.weighting == AS_DIALECT else self.weighting
-        split = _OWN_SPLIT[self.dialect] if self.splitting == AS_DIALECT else self.splitting
+        weighting = DIALECTS[self.dialect].weighting if self.weighting == AS_DIALECT else self.weighting
+        split = DIALECTS[self.dialect].split if self.splitting == AS_DIALECT else self.splitting
         return replace(self, weighting=weighting, splitting=split)
 
 
@@ -155,7 +154,7 @@ def plan_prompt(
 
     # The chunks of each part for each encoder; an embedding may have vectors for one encoder only.
     settings, library = settings.chosen(), _Library(embeddings)
-    bare_name = library.bare_name() if settings.dialect == "a1111" else None
+    bare_name = library.bare_name() if DIALECTS[settings.dialect].bare_names else None
     find = None if embeddings is None else library.find
     parts = [
         _part({port: readings[by_key[port.key]].parts[number] for port in ports}, settings, find, bare_name)

@@ -97,6 +97,11 @@ def stretches(text: str) -> tuple[list[Stretch], list[Stray]]:
     return [stretch for stretch in found if stretch.text], sorted(strays)
 
 
+def unmerged(found: list[Stretch]) -> list[Span]:
+    """Each stretch of a prompt as a span of its own."""
+    return [Span(stretch.text, stretch.emphasis) for stretch in found]
+
+
 def split_embedding(text: str) -> tuple[str, str]:
     """The name in a span that starts with `embedding:`, and the text behind it. The name ends at whitespace, `<` or
     `[`.

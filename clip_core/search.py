@@ -4,17 +4,17 @@ are nearly the same. Nothing is approximated, and no more than one block's score
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .config import OnStep
+
 _SCORES = 4_000_000  # at once: 16 MB
 _PAIR_ROWS = 2048  # squared: as many pairs at once
-
-OnStep = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .config import OnStep
 from .device import budget_bytes
 from .kept import Kept, bytes_of, copied
 from .layers import activation_dtype, looked_up
@@ -24,7 +25,6 @@ from .shared_prefixes import Group, Tree, batches, plan
 from .text import CLIPText
 from .tokenizer import END, START, Tokenizer
 
-OnStep = Callable[[int, int], None]  # texts done, texts in all; may raise to stop
 NODES_AT_ONCE = 4096  # bounds the memory of a pass, and how long it is until the next can be called off
 ENTRY_BYTES = 600  # about what Python takes for an entry of the cache besides its numbers and letters
 ROWS_AT_ONCE = 1024  # of the perceptron, whose inner width is four times as large

@@ -14,12 +14,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import ranking
+from .config import OnStep
 from .templates import check_template, fill, template_list
 
 NONE = "none of these"
 SENTENCES_AT_ONCE = 16_384  # bounds the memory of a classifier of many labels in many templates
 
-OnStep = Callable[[int, int], None]
 Encode = Callable[[Sequence[str], OnStep], Tensor]  # sentences -> [S, E], rows of length 1
 
 

@@ -1,93 +1,80 @@
-"""The nodes and the names they are saved under. An id is for ever; inputs are only ever appended."""
+"""The nodes and the names they are saved under. An id is for ever; inputs are only ever appended.
 
-from .clip import LoadCLIPModel
-from .conditioning import CombineConditioning, CompareConditioning, LoadConditioning, SaveConditioning
-from .encode import InspectTokens, TextEncode, TextEncodeSDXL
-from .image import CompareImages, ExampleImage
-from .image_encode import EncodeImage
-from .inpaint import CompositeInpaint, VAEEncodeInpaint
-from .judge import ImageGate, RankImages, SelectLatents
-from .latents import LatentDistribution, LatentInterpolate, SamplePrior
-from .lora import LoadLoRA
-from .lora_info import ConvertLoRA, LoRAInfo
-from .lora_stack import LoRAStack
-from .questions import RankTags, VisualQuestion
-from .search import FindDuplicates, IndexFolder, SearchImages
-from .similarity import ImageTextSimilarity
-from .text import LoadTextEncoder
-from .vae import LoadVAE, VAEDecode, VAEEncode
-from .zero_shot import ZeroShotClassify
+A node's file has a table NODES: id -> (class, title). A new node is a row there, and a new file a name in _FILES.
+"""
 
-NODE_CLASS_MAPPINGS = {
-    "CVL_LoadTextEncoder": LoadTextEncoder,
-    "CVL_TextEncode": TextEncode,
-    "CVL_LoadCLIPModel": LoadCLIPModel,
-    "CVL_ZeroShotClassify": ZeroShotClassify,
-    "CVL_LoadVAE": LoadVAE,
-    "CVL_VAEEncode": VAEEncode,
-    "CVL_VAEDecode": VAEDecode,
-    "CVL_CompareImages": CompareImages,
-    "CVL_LoadLoRA": LoadLoRA,
-    "CVL_ExampleImage": ExampleImage,
-    "CVL_TextEncodeSDXL": TextEncodeSDXL,
-    "CVL_InspectTokens": InspectTokens,
-    "CVL_CompareConditioning": CompareConditioning,
-    "CVL_CombineConditioning": CombineConditioning,
-    "CVL_SaveConditioning": SaveConditioning,
-    "CVL_LoadConditioning": LoadConditioning,
-    "CVL_VAEEncodeInpaint": VAEEncodeInpaint,
-    "CVL_CompositeInpaint": CompositeInpaint,
-    "CVL_LatentDistribution": LatentDistribution,
-    "CVL_LatentInterpolate": LatentInterpolate,
-    "CVL_SamplePrior": SamplePrior,
-    "CVL_LoRAStack": LoRAStack,
-    "CVL_LoRAInfo": LoRAInfo,
-    "CVL_ConvertLoRA": ConvertLoRA,
-    "CVL_EncodeImage": EncodeImage,
-    "CVL_IndexFolder": IndexFolder,
-    "CVL_SearchImages": SearchImages,
-    "CVL_FindDuplicates": FindDuplicates,
-    "CVL_ImageTextSimilarity": ImageTextSimilarity,
-    "CVL_RankImages": RankImages,
-    "CVL_SelectLatents": SelectLatents,
-    "CVL_ImageGate": ImageGate,
-    "CVL_VisualQuestion": VisualQuestion,
-    "CVL_RankTags": RankTags,
-}
+from collections.abc import Iterable, Mapping
 
-NODE_DISPLAY_NAME_MAPPINGS = {
-    "CVL_LoadTextEncoder": "Load Text Encoder (CVL)",
-    "CVL_TextEncode": "Text Encode (CVL)",
-    "CVL_LoadCLIPModel": "Load CLIP Model (CVL)",
-    "CVL_ZeroShotClassify": "Zero-Shot Classify (CVL)",
-    "CVL_LoadVAE": "Load VAE (CVL)",
-    "CVL_VAEEncode": "VAE Encode (CVL)",
-    "CVL_VAEDecode": "VAE Decode (CVL)",
-    "CVL_CompareImages": "Compare Images (CVL)",
-    "CVL_LoadLoRA": "Load LoRA (CVL)",
-    "CVL_ExampleImage": "Example Image (CVL)",
-    "CVL_TextEncodeSDXL": "Text Encode SDXL (CVL)",
-    "CVL_InspectTokens": "Inspect Tokens (CVL)",
-    "CVL_CompareConditioning": "Compare Conditioning (CVL)",
-    "CVL_CombineConditioning": "Combine Conditioning (CVL)",
-    "CVL_SaveConditioning": "Save Conditioning (CVL)",
-    "CVL_LoadConditioning": "Load Conditioning (CVL)",
-    "CVL_VAEEncodeInpaint": "VAE Encode for Inpainting (CVL)",
-    "CVL_CompositeInpaint": "Composite Inpaint (CVL)",
-    "CVL_LatentDistribution": "Latent Distribution (CVL)",
-    "CVL_LatentInterpolate": "Interpolate Latents (CVL)",
-    "CVL_SamplePrior": "Sample Prior (CVL)",
-    "CVL_LoRAStack": "LoRA Stack (CVL)",
-    "CVL_LoRAInfo": "LoRA Info (CVL)",
-    "CVL_ConvertLoRA": "Convert LoRA (CVL)",
-    "CVL_EncodeImage": "Image Encode (CVL)",
-    "CVL_IndexFolder": "Index Folder (CVL)",
-    "CVL_SearchImages": "Search Images (CVL)",
-    "CVL_FindDuplicates": "Find Duplicates (CVL)",
-    "CVL_ImageTextSimilarity": "Image-Text Similarity (CVL)",
-    "CVL_RankImages": "Rank Images (CVL)",
-    "CVL_SelectLatents": "Select Latents (CVL)",
-    "CVL_ImageGate": "Image Gate (CVL)",
-    "CVL_VisualQuestion": "Visual Question (CVL)",
-    "CVL_RankTags": "Rank Tags (CVL)",
-}
+from . import (
+    clip,
+    conditioning,
+    encode,
+    image,
+    image_encode,
+    inpaint,
+    judge,
+    latents,
+    lora,
+    lora_info,
+    lora_stack,
+    questions,
+    search,
+    similarity,
+    text,
+    vae,
+    zero_shot,
+)
+from .host import host
+from .routes import ROUTES
+
+_FILES = (
+    text,
+    encode,
+    clip,
+    zero_shot,
+    vae,
+    image,
+    lora,
+    conditioning,
+    inpaint,
+    latents,
+    lora_stack,
+    lora_info,
+    image_encode,
+    search,
+    similarity,
+    judge,
+    questions,
+)
+_FIRST = (  # ids that come before all others, which follow in the order of their files
+    "CVL_LoadTextEncoder",
+    "CVL_TextEncode",
+    "CVL_LoadCLIPModel",
+    "CVL_ZeroShotClassify",
+    "CVL_LoadVAE",
+    "CVL_VAEEncode",
+    "CVL_VAEDecode",
+    "CVL_CompareImages",
+    "CVL_LoadLoRA",
+    "CVL_ExampleImage",
+)
+
+
+def merged(tables: Iterable[Mapping[str, tuple[type, str]]]) -> dict[str, tuple[type, str]]:
+    """All nodes by id, in the order in which they are served.
+
+    Raises:
+        ValueError: two have one id.
+    """
+    rows = [row for table in tables for row in table.items()]
+    found = dict(rows)
+    if twice := [name for name, node in rows if found[name] is not node]:
+        raise ValueError(f"an id of its own was expected for each node, but two are called {twice[0]}")
+    return {name: found[name] for name in (*(name for name in _FIRST if name in found), *found)}
+
+
+_NODES = merged(file.NODES for file in _FILES)
+NODE_CLASS_MAPPINGS = {name: node for name, (node, _) in _NODES.items()}
+NODE_DISPLAY_NAME_MAPPINGS = {name: title for name, (_, title) in _NODES.items()}
+
+host.serve(ROUTES)

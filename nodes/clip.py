@@ -65,3 +65,6 @@ class LoadCLIPModel:
     def load(self, file, activation="auto", dtype="auto", heads=0):
         model, lines, data = loading.clip_model(catalog.path("clip_model", file), activation, dtype, heads)
         return shown(lines, data, (model, as_json(data), host.clip_vision(model)))
+
+
+NODES = {"CVL_LoadCLIPModel": (LoadCLIPModel, "Load CLIP Model (CVL)")}

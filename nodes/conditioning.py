@@ -216,3 +216,11 @@ class LoadConditioning:
         lines = [f"{entry['tokens']}, with {', '.join(entry['options']) or 'no options'}" for entry in entries]
         data = {"file": file, "entries": entries}
         return shown(lines, data, (conditioning, as_json(data)))
+
+
+NODES = {
+    "CVL_CompareConditioning": (CompareConditioning, "Compare Conditioning (CVL)"),
+    "CVL_CombineConditioning": (CombineConditioning, "Combine Conditioning (CVL)"),
+    "CVL_SaveConditioning": (SaveConditioning, "Save Conditioning (CVL)"),
+    "CVL_LoadConditioning": (LoadConditioning, "Load Conditioning (CVL)"),
+}

@@ -2,88 +2,16 @@
 
 from __future__ import annotations
 
-from ..clip_core.chunks import SPLITS
 from ..clip_core.conditioning import broken_tokens
-from ..clip_core.dialects import DIALECTS
-from ..clip_core.emphasis import NORMALISATIONS, STYLES
-from ..clip_core.encode import POOLED
-from ..clip_core.plan import AS_DIALECT, JOINING, PromptPlan, PromptSettings, plan_prompt
+from ..clip_core.plan import AS_DIALECT, PromptPlan, PromptSettings, plan_prompt
 from ..drawing.token_sheet import token_sheet
 from . import embeddings, token_report
 from .conditioning_entries import joined
 from .host import host
+from .prompt_inputs import PROMPT, dialect_input, joining_input, reading_inputs, splitting_input
 from .reports import reported
 
 MAX_SIZE_PX = 16384
-
-PROMPT = {
-    "multiline": True,
-    "default": "",
-    "tooltip": "The prompt. An empty one is fine. (word:1.2) raises a word's weight, embedding:name puts in a textual "
-    "inversion.",
-}
-DIALECT = (
-    list(DIALECTS),
-    {
-        "tooltip": "How the text is read. comfy: as ComfyUI, an inner (word:1.2) replaces the weight around it. a1111: "
-        "as the AUTOMATIC1111 web UI, weights multiply, [word] lowers, BREAK starts a new chunk, embeddings by "
-        "their bare names."
-    },
-)
-SPLITTING = (
-    [AS_DIALECT, *SPLITS],
-    {
-        "tooltip": "Where a prompt longer than 75 tokens is cut. as the dialect: hard for comfy, comma for a1111. "
-        "hard: as ComfyUI, anywhere. word: between words. comma: as A1111, at a comma among the last 20 tokens. "
-        "sentence: at the end of a sentence."
-    },
-)
-JOIN_WORDS = (
-    [AS_DIALECT, JOINING],
-    {
-        "tooltip": "Words that divide the prompt. as the dialect: BREAK in a1111, none in comfy. Else all three: BREAK "
-        "starts a new chunk, CONCAT puts the next part behind, AVERAGE(0.3) mixes 30% of the next part in."
-    },
-)
-
-
-def reading_inputs() -> dict:
-    """The optional widgets of all nodes that encode a prompt, in the order in which workflows save them."""
-    return {
-        "dialect": DIALECT,
-        "weighting": (
-            [AS_DIALECT, *STYLES],
-            {
-                "tooltip": "What a weight does to a word's encoding. as the dialect: comfy (from the empty prompt "
-                "outwards), or a1111 (times the weight, mean restored in each chunk). compel, comfy++, "
-                "down_weight and perp are explained in the help."
-            },
-        ),
-        "normalisation": (
-            list(NORMALISATIONS),
-            {
-                "tooltip": "What is done to the weights first. mean: shifted to an average of 1. length: a word of n "
-                "tokens gets 1/sqrt(n) of its distance from 1."
-            },
-        ),
-        "splitting": SPLITTING,
-        "clip_skip": (
-            "INT",
-            {
-                "default": 0, "min": 0, "max": 24, "step": 1,
-                "tooltip": "Which layer is read. 0: the model's own, or that of CLIP Set Last Layer. 1: the last, "
-                "2: the one before it, and so on.",
-            },
-        ),
-        "pooled": (
-            list(POOLED),
-            {
-                "tooltip": "Which summary of a long prompt goes into the conditioning. first chunk: as ComfyUI and "
-                "A1111; the mean of all chunks; or the last chunk, at its end token."
-            },
-        ),
-        "joining": JOIN_WORDS,
-    }  # fmt: skip
 
 
 class TextEncode:
@@ -196,7 +124,7 @@ class InspectTokens:
                 "clip": ("CLIP", {"tooltip": "The text encoder whose tokens are wanted; nothing is encoded."}),
                 "text": ("STRING", PROMPT),
             },
-            "optional": {"dialect": DIALECT, "splitting": SPLITTING, "joining": JOIN_WORDS},
+            "optional": {"dialect": dialect_input(), "splitting": splitting_input(), "joining": joining_input()},
         }
 
     def inspect(self, clip, text, dialect="comfy", splitting=AS_DIALECT, joining=AS_DIALECT):
@@ -294,3 +222,10 @@ def _read_elsewhere(others) -> list[str]:
     if not others:
         return []
     return [f"{', '.join(others)}: the prompt is read by ComfyUI itself, in its own dialect"]
+
+
+NODES = {
+    "CVL_TextEncode": (TextEncode, "Text Encode (CVL)"),
+    "CVL_TextEncodeSDXL": (TextEncodeSDXL, "Text Encode SDXL (CVL)"),
+    "CVL_InspectTokens": (InspectTokens, "Inspect Tokens (CVL)"),
+}

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..clip_core import zero_shot
 from ..clip_core.precision import EXACT
 from ..clip_core.text_features import TextCache
 from .checks import check_image, check_numbers
-from .host import host
+from .host import OnStep, host
 
 MODEL_TYPES = "CVL_CLIP_MODEL,CLIP_VISION"  # of an input `clip_model`; a CLIP_VISION wants an input `clip` beside it
 PUBLISHED_SCALE = 100.0  # where the logit scale of every published CLIP stands (or within a percent of it)
 CACHE_BYTES = 64 << 20  # of text features: 2 KB a text for ViT-B/32
 TEXTS = TextCache(CACHE_BYTES)
-
-OnStep = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)

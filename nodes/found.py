@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,11 +14,9 @@ from ..files.errors import FileFormatError
 from ..files.pictures import read_rgb
 from ..index.reading import PictureIndex, open_index
 from ..index.shards import Picture
-from .host import host
+from .host import OnStep, host
 
 _SPARE = 16  # hits asked for beyond those wanted, in the place of pictures that are gone
-
-OnStep = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)

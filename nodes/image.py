@@ -149,3 +149,9 @@ def _cut_to(first, second):
         )
     top, left = cut[0] // 2, cut[1] // 2
     return first[:, top : top + rows, left : left + columns], cut
+
+
+NODES = {
+    "CVL_CompareImages": (CompareImages, "Compare Images (CVL)"),
+    "CVL_ExampleImage": (ExampleImage, "Example Image (CVL)"),
+}

@@ -87,3 +87,6 @@ def _lines(data) -> list[str]:
 
 def _counted(pictures: int) -> str:
     return "1 picture" if pictures == 1 else f"{pictures} pictures"
+
+
+NODES = {"CVL_EncodeImage": (EncodeImage, "Image Encode (CVL)")}

@@ -202,3 +202,9 @@ def _composite_lines(data: dict) -> list[str]:
             f"{data['largest_share']:.0%} of the inpainted picture to be seen; grow it by as much, or feather less"
         )
     return lines
+
+
+NODES = {
+    "CVL_VAEEncodeInpaint": (VAEEncodeInpaint, "VAE Encode for Inpainting (CVL)"),
+    "CVL_CompositeInpaint": (CompositeInpaint, "Composite Inpaint (CVL)"),
+}

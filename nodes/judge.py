@@ -262,3 +262,10 @@ def _places(indices: str, selection: Selection | None, count: int) -> tuple[int,
             "latents that those pictures were decoded from"
         )
     return selection.places
+
+
+NODES = {
+    "CVL_RankImages": (RankImages, "Rank Images (CVL)"),
+    "CVL_SelectLatents": (SelectLatents, "Select Latents (CVL)"),
+    "CVL_ImageGate": (ImageGate, "Image Gate (CVL)"),
+}

@@ -258,7 +258,7 @@ def _layout(family: str, vae) -> tuple[int, int]:
         if family == STANDARD_NORMAL:
             raise ValueError("standard normal needs a VAE, which says how many channels there are: connect one, or "
                              "choose a family")  # fmt: skip
-        return FAMILIES[family].latent, latents.px_per_cell(family)
+        return FAMILIES[family].latent, FAMILIES[family].px_per_cell
     cell, channels = picture_cell(host.pixels_per_cell(vae)), host.latent_channels(vae)
     if family != STANDARD_NORMAL and FAMILIES[family].latent != channels:
         raise ValueError(f"a latent of {family} has {FAMILIES[family].latent} channels, this VAE wants {channels}; "
@@ -268,3 +268,10 @@ def _layout(family: str, vae) -> tuple[int, int]:
 
 def _rounded(values) -> list[float]:
     return [round(value, 4) for value in values.tolist()]
+
+
+NODES = {
+    "CVL_LatentDistribution": (LatentDistribution, "Latent Distribution (CVL)"),
+    "CVL_LatentInterpolate": (LatentInterpolate, "Interpolate Latents (CVL)"),
+    "CVL_SamplePrior": (SamplePrior, "Sample Prior (CVL)"),
+}

@@ -18,7 +18,7 @@ from .host import host
 from .host.vae_network import builder
 
 FAMILY_NAMES = list(FAMILIES)
-TINY_FAMILIES = ["sd1", "sdxl", "sd3", "flux"]
+_TINY_HALVES = {"_encoder.": "_decoder.", "_decoder.": "_encoder."}
 
 
 def text_encoder(paths: Sequence[Path], family_name: str, dtype: str) -> tuple[object, list[str], dict]:

@@ -109,3 +109,6 @@ class LoadLoRA:
         )
         images = host.save_preview(chart([data]), "cvl_lora")
         return shown(lines, data, (model, clip, as_json(data), clip_model), images)
+
+
+NODES = {"CVL_LoadLoRA": (LoadLoRA, "Load LoRA (CVL)")}

@@ -243,3 +243,9 @@ def _kept(metadata: Mapping[str, str]) -> dict[str, str]:
         if name not in _NOT_KEPT and not name.endswith(":rank") and text != "<embed>" and len(text) <= _LONGEST_KEPT
         and name not in ("unet", "text_encoder")  # cloneofsimo's lists of layer classes
     }  # fmt: skip
+
+
+NODES = {
+    "CVL_LoRAInfo": (LoRAInfo, "LoRA Info (CVL)"),
+    "CVL_ConvertLoRA": (ConvertLoRA, "Convert LoRA (CVL)"),
+}

@@ -101,3 +101,6 @@ def _entries(lines) -> list[Entry]:
         for line in lines
         if line.on
     ]
+
+
+NODES = {"CVL_LoRAStack": (LoRAStack, "LoRA Stack (CVL)")}

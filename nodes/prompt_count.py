@@ -20,11 +20,11 @@ PORTS = {
     "h": Port("clip_h", "h", 1024, 0, 77, 24),
 }
 MOST_PIECES = 2000  # tokens sent one by one; the others are counted
-CHOICES = {
+CHOICES = {  # each a menu, or the table that has it
     "dialect": DIALECTS,
     "splitting": (AS_DIALECT, *SPLITS),
     "joining": (AS_DIALECT, JOINING),
-    "encoder": tuple(PORTS),
+    "encoder": PORTS,
 }
 
 
@@ -38,8 +38,9 @@ def answer(question: object) -> dict:
         raise ValueError('a JSON object with the prompt as "text" was expected; send {"text": "a cat"}')
     chosen = {name: question[name] for name in CHOICES if name in question}
     for name, value in chosen.items():
-        if value not in CHOICES[name]:
-            raise ValueError(f"{name} was expected to be one of {', '.join(CHOICES[name])}, but {value!r:.60} came")
+        menu = list(CHOICES[name])
+        if value not in menu:
+            raise ValueError(f"{name} was expected to be one of {', '.join(menu)}, but {value!r:.60} came")
     pieces = question.get("pieces", False)
     if not isinstance(pieces, bool):
         raise ValueError(f"pieces was expected to be true or false, but {pieces!r:.60} came")

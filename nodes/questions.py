@@ -199,3 +199,9 @@ class RankTags:
 
 def _by_name(names: list[str], values) -> dict[str, float | None]:
     return {name: number(value) for name, value in zip(names, values.tolist())}
+
+
+NODES = {
+    "CVL_VisualQuestion": (VisualQuestion, "Visual Question (CVL)"),
+    "CVL_RankTags": (RankTags, "Rank Tags (CVL)"),
+}

@@ -286,3 +286,10 @@ def _nothing(index, result, min_score) -> str:
         return f"nothing was found in the index {index!r}: {'; '.join(result.notes[:3])}"
     return (f"nothing in the index {index!r} has a score of {min_score:g} or more, the best has "
             f"{result.best_score:.3f}; lower min_score")
+
+
+NODES = {
+    "CVL_IndexFolder": (IndexFolder, "Index Folder (CVL)"),
+    "CVL_SearchImages": (SearchImages, "Search Images (CVL)"),
+    "CVL_FindDuplicates": (FindDuplicates, "Find Duplicates (CVL)"),
+}

@@ -136,3 +136,6 @@ def _short_report(data: dict) -> dict:
             short[block] = {key: value for key, value in data[block].items() if key not in ("cosine", "probabilities")}
             short[block]["cosine"] = f"more than {SHOWN_CELLS} numbers: they are in the output matrix"
     return short
+
+
+NODES = {"CVL_ImageTextSimilarity": (ImageTextSimilarity, "Image-Text Similarity (CVL)")}

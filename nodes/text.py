@@ -60,3 +60,6 @@ class LoadTextEncoder:
         names = [file] if second_file == NONE else [file, second_file]
         clip, lines, data = loading.text_encoder([catalog.path("text_encoder", name) for name in names], family, dtype)
         return shown(lines, data, (clip, as_json(data)))
+
+
+NODES = {"CVL_LoadTextEncoder": (LoadTextEncoder, "Load Text Encoder (CVL)")}

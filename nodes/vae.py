@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from ..vae_core.checkpoint import families_to_name
 from ..vae_core.inpaint import cut_to, padded_to_cells
 from . import catalog, loading
 from .checks import check_finite, check_image, check_latent, check_numbers
@@ -33,6 +34,7 @@ class LoadVAE:
 
     @classmethod
     def INPUT_TYPES(cls):
+        tiny = families_to_name()
         return {
             "required": {
                 "file": (
@@ -49,10 +51,10 @@ class LoadVAE:
                     {"tooltip": "What the VAE computes in. auto: as ComfyUI, or fp32 alone. SDXL's fails in fp16."},
                 ),
                 "family": (
-                    ["auto", *loading.TINY_FAMILIES],
+                    ["auto", *tiny],
                     {
                         "tooltip": "For a tiny autoencoder only: the model it stands in for, which its tensors do not "
-                        "tell. auto: told from the file's name (taesd, taesdxl, taesd3, taef1)."
+                        f"tell. auto: told from the file's name ({', '.join(tiny.values())})."
                     },
                 ),
             },
@@ -231,3 +233,10 @@ def _statistics(latent) -> dict[str, float | None]:
 def _size(image) -> str:
     batch, height, width = image.shape[:3]
     return f"{width} x {height}" if batch == 1 else f"{batch} of {width} x {height}"
+
+
+NODES = {
+    "CVL_LoadVAE": (LoadVAE, "Load VAE (CVL)"),
+    "CVL_VAEEncode": (VAEEncode, "VAE Encode (CVL)"),
+    "CVL_VAEDecode": (VAEDecode, "VAE Decode (CVL)"),
+}

@@ -208,3 +208,6 @@ def _shown(data: dict, answer: zero_shot.Classification, image, top_k: int) -> d
     lines += data["notes"]
     previews = host.save_preview(charts, "cvl_classify")
     return shown(lines, data, (best, as_json(data), charts, table, named, margin), previews)
+
+
+NODES = {"CVL_ZeroShotClassify": (ZeroShotClassify, "Zero-Shot Classify (CVL)")}

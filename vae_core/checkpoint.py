@@ -14,9 +14,9 @@ from dataclasses import replace
 from .config import VAEConfig
 from .layouts import ATTENTION_WEIGHT, VAESource, checked, count, dim, half_notes
 from .refused import LayoutError, Shapes, other_autoencoder, other_file
-from .tiny_layouts import family_in_name, find_tiny
+from .tiny_layouts import families_to_name, family_in_name, find_tiny
 
-__all__ = ["LayoutError", "VAESource", "family_in_name", "find_vae", "join_pair"]
+__all__ = ["LayoutError", "VAESource", "families_to_name", "family_in_name", "find_vae", "join_pair"]
 
 _PREFIXES = ("first_stage_model.", "vae.", "conditioner.embedders.1.encoder.", "")  # where checkpoints keep their VAE
 

@@ -67,26 +67,33 @@ class VAEConfig:
 
 @dataclass(frozen=True)
 class Family:
-    """model space = (raw - shift) * scale, per latent channel where there is more than one number."""
+    """model space = (raw - shift) * scale, per latent channel where there is more than one number.
+
+    px_per_cell: picture pixels per latent cell of its own VAE, along each side. tiny: what the files of its published
+    tiny autoencoder are called. tiny_is_deep: that one has the deeper stack, so that its tensors tell what it is.
+    """
 
     title: str
     latent: int
     scale: tuple[float, ...]
     shift: tuple[float, ...] = (0.0,)
+    px_per_cell: int = 8
+    tiny: str = ""
+    tiny_is_deep: bool = False
 
 
 _PLAYGROUND_STD = (8.4927, 5.9022, 6.5498, 5.2299)
 
 FAMILIES = {
-    "sd1": Family("SD1.x, SD2.x, PixArt-alpha", 4, (0.18215,)),
-    "sdxl": Family("SDXL, PixArt-sigma, AuraFlow, HunyuanDiT", 4, (0.13025,)),
+    "sd1": Family("SD1.x, SD2.x, PixArt-alpha", 4, (0.18215,), tiny="taesd"),
+    "sdxl": Family("SDXL, PixArt-sigma, AuraFlow, HunyuanDiT", 4, (0.13025,), tiny="taesdxl"),
     "playground": Family("Playground 2.5", 4, tuple(0.5 / s for s in _PLAYGROUND_STD),
                          (-1.6574, 1.886, -1.383, 2.5155)),
-    "upscaler": Family("SD x4 upscaler", 4, (0.08333,)),
-    "sd3": Family("SD3, SD3.5", 16, (1.5305,), (0.0609,)),
-    "flux": Family("Flux.1, Lumina 2, HiDream, OmniGen 2, Chroma, Z-Image", 16, (0.3611,), (0.1159,)),
-    "flux2": Family("FLUX.2 (its autoencoder normalises the latent itself)", 128, (1.0,)),
-    "sana": Family("Sana", 32, (0.41407,)),
+    "upscaler": Family("SD x4 upscaler", 4, (0.08333,), px_per_cell=4),
+    "sd3": Family("SD3, SD3.5", 16, (1.5305,), (0.0609,), tiny="taesd3"),
+    "flux": Family("Flux.1, Lumina 2, HiDream, OmniGen 2, Chroma, Z-Image", 16, (0.3611,), (0.1159,), tiny="taef1"),
+    "flux2": Family("FLUX.2 (its autoencoder normalises the latent itself)", 128, (1.0,), px_per_cell=16),
+    "sana": Family("Sana", 32, (0.41407,), px_per_cell=32, tiny="taesana", tiny_is_deep=True),
 }
 
 

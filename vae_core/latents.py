@@ -11,13 +11,7 @@ from .autoencoder import doubled_divergence
 from .config import prior_sample
 from .wide import wide
 
-_PX_PER_CELL = {"upscaler": 4, "flux2": 16, "sana": 32}  # of the published networks; 8 in all others
 _STRAIGHT = 1e-7  # sine of an angle below which an arc and a line are the same to float32
-
-
-def px_per_cell(family: str) -> int:
-    """Picture pixels per latent cell of the family's own VAE, along each side."""
-    return _PX_PER_CELL.get(family, 8)
 
 
 def prior(shape: Sequence[int], seed: int, family: str | None = None) -> Tensor:

@@ -15,8 +15,6 @@ _TINY_LAYOUTS = (  # layout, its encoder's prefix, its decoder's, how far its de
     ("taesd", "", "", 0),                                     # one of the two published files: only one half fits
 )
 _ENDS = ((14, 19), (17, 29))  # the last layers of encoder and decoder; of taesana's
-# file name: family
-_PUBLISHED_TINY = {"taesd": "sd1", "taesdxl": "sdxl", "taesd3": "sd3", "taef1": "flux", "taesana": "sana"}
 
 
 def family_in_name(file_name: str) -> str | None:
@@ -24,7 +22,15 @@ def family_in_name(file_name: str) -> str | None:
 
     As ComfyUI's VAELoader: nothing in the tensors tells it.
     """
-    return _PUBLISHED_TINY.get(re.split(r"[_.]", file_name, maxsplit=1)[0].lower())
+    first = re.split(r"[_.]", file_name, maxsplit=1)[0].lower()
+    return next((name for name, family in FAMILIES.items() if family.tiny and family.tiny == first), None)
+
+
+def families_to_name() -> dict[str, str]:
+    """The families whose tiny autoencoder may look like another's, so that somebody has to name them -> what its files
+    are called.
+    """
+    return {name: family.tiny for name, family in FAMILIES.items() if family.tiny and not family.tiny_is_deep}
 
 
 def find_tiny(inner: Shapes, family: str | None) -> VAESource | None:
@@ -71,7 +77,7 @@ def _tiny_config(latent: int, pooled: bool, family: str | None, has_scale: bool)
         return TinyConfig(4 * latent, pooled=True, patch=2), ()
     if has_scale:
         return TinyConfig(latent), ("scale and shift are the file's own",)
-    fitting = [name for name in _PUBLISHED_TINY.values() if FAMILIES[name].latent == latent]
+    fitting = [name for name, published in FAMILIES.items() if published.tiny and published.latent == latent]
     if family is None and fitting:
         raise LayoutError(f"this is a tiny VAE with {latent} latent channels, and the tensors do not tell for which "
                           f"model: name the family, {' or '.join(fitting)}")
@@ -86,4 +92,6 @@ def _tiny_config(latent: int, pooled: bool, family: str | None, has_scale: bool)
 def _deep_config(latent: int, has_scale: bool) -> tuple[TinyConfig, tuple[str, ...]]:
     if has_scale:
         return TinyConfig(latent, deep=True), ("scale and shift are the file's own",)
-    return TinyConfig(latent, deep=True, scale=FAMILIES["sana"].scale[0]), ()
+    deep = [family for family in FAMILIES.values() if family.tiny_is_deep]
+    own = next((family for family in deep if family.latent == latent), deep[0])
+    return TinyConfig(latent, deep=True, scale=own.scale[0], shift=own.shift[0]), ()

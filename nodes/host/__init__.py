@@ -1,23 +1,21 @@
 """Where we run: inside ComfyUI, or alone. The choice is made here, once; nobody else asks.
 
-`host` is the module chosen. Both modules have the functions that `interface.Host` lists, and nothing else is public.
+`host` has the functions that `interface.Host` lists, gathered from the files of the side chosen, and nothing else.
 """
 
-from .interface import Host
+from .interface import Host, OnStep, Route, gathered
 
-__all__ = ["Host", "host"]
+__all__ = ["Host", "OnStep", "Route", "host"]
 
 
 def _choose() -> Host:
     try:
-        from . import comfyui
+        from . import comfyui as side
     except ModuleNotFoundError as error:
         if error.name not in ("comfy", "folder_paths"):
             raise
-        from . import standalone
-
-        return standalone
-    return comfyui
+        from . import standalone as side
+    return gathered(side, *side.FILES)
 
 
 host = _choose()

@@ -1,4 +1,4 @@
-"""Inside ComfyUI. The functions of `interface.Host`, gathered from the `comfyui_*` files beside this one."""
+"""Inside ComfyUI. The functions of `interface.Host` are here and in the `comfyui_*` files beside this one."""
 
 from __future__ import annotations
 
@@ -9,24 +9,29 @@ import folder_paths
 from torch import Tensor
 
 from ...files.images import write_png
-from . import comfyui_routes  # noqa: F401  registers the route for the live token count
-from .comfyui_clip import clip_network, device_of, make_clip, make_clip_model
-from .comfyui_files import data_names, data_path, data_places, output_entry, output_path, saves_workflow
-from .comfyui_patches import norms, patched, sizes, weights
-from .comfyui_progress import progress
-from .comfyui_prompts import encode_part, encode_plainly, text_encoders
-from .comfyui_text_features import logit_scale, text_features, text_owner
-from .comfyui_vae import decode_latent, encode_image, latent_channels, make_vae, pixels_per_cell, posterior
-from .comfyui_vision import clip_vision, image_encoder, image_features, model_fingerprint, model_key, vision_output
+from . import (
+    comfyui_clip,
+    comfyui_files,
+    comfyui_patches,
+    comfyui_progress,
+    comfyui_prompts,
+    comfyui_routes,
+    comfyui_text_features,
+    comfyui_vae,
+    comfyui_vision,
+)
 
-__all__ = [
-    "absent", "clip_network", "clip_vision", "data_names", "data_path", "data_places", "decode_latent", "device_of",
-    "encode_image", "encode_part", "encode_plainly", "folder_names", "folder_path", "image_encoder",
-    "image_features", "latent_channels", "logit_scale", "make_clip", "make_clip_model", "make_vae",
-    "model_fingerprint", "model_key", "norms", "output_entry", "output_path", "patched", "pixels_per_cell",
-    "posterior", "progress", "save_preview", "saves_workflow", "set_place", "sizes", "text_encoders", "text_features",
-    "text_owner", "vision_output", "weights",
-]  # fmt: skip
+FILES = (
+    comfyui_clip,
+    comfyui_files,
+    comfyui_patches,
+    comfyui_progress,
+    comfyui_prompts,
+    comfyui_routes,
+    comfyui_text_features,
+    comfyui_vae,
+    comfyui_vision,
+)
 
 
 def set_place(

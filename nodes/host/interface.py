@@ -1,14 +1,17 @@
 """What a node may ask of the place it runs in. `comfyui.py` and `standalone.py` are the two answers.
 
-CLIP, VAE, MODEL, CONDITIONING and LATENT stand for the host's own objects: a node passes them on and never looks
-inside.
+A new question is a function in `Host` and one of the same name and parameters on each side. CLIP, VAE, MODEL,
+CONDITIONING and LATENT stand for the host's own objects: a node passes them on and never looks inside.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from inspect import isfunction
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from types import ModuleType, SimpleNamespace
+from typing import TYPE_CHECKING, Protocol, cast
 
 from ...clip_core.precision import EXACT
 
@@ -37,6 +40,20 @@ VAE = object
 Patchable = object  # a MODEL, a CLIP or a ClipModel
 Conditioning = list
 Latent = dict
+OnStep = Callable[[int, int], None]  # done, and in all; may raise to stop
+
+
+@dataclass(frozen=True)
+class Route:
+    """What the canvas may ask, JSON in and JSON out: `function` answers, or raises ValueError with a sentence.
+
+    what, done: what a question is about, and what is done with it, for sentences; example: one that is answered.
+    """
+
+    what: str
+    done: str
+    example: str
+    function: Callable[[object], dict]
 
 
 class Host(Protocol):
@@ -47,12 +64,15 @@ class Host(Protocol):
         *,
         models: Path | None,
         temp: Path,
-        on_step: Callable[[int, int], None],
+        on_step: OnStep,
         output: Path | None = None,
         inputs: Sequence[Path] = (),
     ) -> None:
         """For a run without ComfyUI: the models folder (None: the pack's own), where previews go, and who is told
         `(done, total)` while a node works and may raise to stop it; where data is saved, and found besides."""
+
+    def serve(self, routes: Mapping[str, Route]) -> None:
+        """Answer these questions, by address; nothing where there is no server."""
 
     def folder_names(self, folder: str) -> list[str]:
         """The model files in one of the host's model folders ("loras", "vae", ...), sorted."""
@@ -81,7 +101,7 @@ class Host(Protocol):
     def saves_workflow(self) -> bool:
         """Whether what is saved may hold the workflow it comes from."""
 
-    def progress(self, total: int) -> Callable[[int, int], None]:
+    def progress(self, total: int) -> OnStep:
         """`on_step(done, total)`: moves the bar, and raises when the user has cancelled."""
 
     def absent(self, why: str | None) -> object:
@@ -128,13 +148,11 @@ class Host(Protocol):
         """
 
     def image_features(
-        self, model: Looking, image: Tensor, on_step: Callable[[int, int], None], precision: str = EXACT
+        self, model: Looking, image: Tensor, on_step: OnStep, precision: str = EXACT
     ) -> Tensor:
         """[B, H, W, 3 or 4] in 0..1 -> float32 [B, E] on the CPU, rows of length 1. Raises as `image_encoder`."""
 
-    def vision_output(
-        self, model: Looking, image: Tensor, resize: str, on_step: Callable[[int, int], None]
-    ) -> ClipVisionOutput:
+    def vision_output(self, model: Looking, image: Tensor, resize: str, on_step: OnStep) -> ClipVisionOutput:
         """What stock nodes take for a picture that was encoded; `resize` "auto" (as the model wants it), "crop" or
         "squash". Raises as `image_encoder`.
         """
@@ -157,7 +175,7 @@ class Host(Protocol):
         model: Looking,
         clip: CLIP | None,
         texts: Sequence[str],
-        on_step: Callable[[int, int], None] | None,
+        on_step: OnStep | None,
         precision: str = EXACT,
     ) -> TextFeatures:
         """The features of texts in the space of this model's pictures; those of a stock CLIP_VISION come from `clip`.
@@ -218,3 +236,19 @@ class Host(Protocol):
 
         Raises RuntimeError when the host did not take every patch.
         """
+
+
+def gathered(*modules: ModuleType) -> Host:
+    """The host whose functions are those that these modules define.
+
+    Raises:
+        ImportError: a function of `Host` is defined in none of them, or in two.
+    """
+    found = {}
+    for name in (name for name, member in vars(Host).items() if isfunction(member) and not name.startswith("_")):
+        own = [module for module in modules if getattr(vars(module).get(name), "__module__", None) == module.__name__]
+        if len(own) != 1:
+            there = " and ".join(module.__name__ for module in own) or "none of its files"
+            raise ImportError(f"one function {name} was expected of a host, but it is defined in {there}")
+        found[name] = vars(own[0])[name]
+    return cast(Host, SimpleNamespace(**found))

@@ -1,14 +1,15 @@
 """Without ComfyUI: the same functions over plain folders and plain networks, for `headless/run.py` and for tests.
 
-Models are looked for in `models/<folder>` of this pack; previews and data go where `set_place` says.
-Networks compute on the GPU where torch has one, in float32 unless the node says otherwise.
+They are here and in the `standalone_*` files beside this one. Models are looked for in `models/<folder>` of this pack;
+previews and data go where `set_place` says. Networks compute on the GPU where torch has one, in float32 unless the node
+says otherwise.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -24,34 +25,21 @@ from ...files.images import next_path, write_png
 from ...lora.fusing import Change
 from ...lora.measuring import Size, Stored
 from ...lora.mmdit import Place
-from . import data_folders
+from . import data_folders, standalone_place, standalone_text, standalone_vae, standalone_vision
 from .absence import Absent
-from .image_encoding import Marks, marked
+from .image_encoding import marked
+from .interface import Route
 from .patching import part_norms, part_sizes, with_patches
-from .standalone_place import _place, device, progress, set_place
-from .standalone_text import logit_scale, text_features, text_owner
-from .standalone_vae import (
-    decode_latent,
-    device_of,
-    encode_image,
-    latent_channels,
-    make_vae,
-    pixels_per_cell,
-    posterior,
-)
-from .standalone_vision import clip_vision, image_encoder, image_features, model_fingerprint, model_key, vision_output
+from .standalone_clip import StandaloneClip, StandaloneClipModel
+from .standalone_place import _place, device, progress
 from .text_encoders import ROWS, FindEmbedding, PromptTokenizer, TextEncoders, Tower, Towers, as_dtype, with_stand_ins
 
-__all__ = [
-    "absent", "clip_network", "clip_vision", "data_names", "data_path", "data_places", "decode_latent", "device_of",
-    "encode_image", "encode_part", "encode_plainly", "folder_names", "folder_path", "image_encoder",
-    "image_features", "latent_channels", "logit_scale", "make_clip", "make_clip_model", "make_vae",
-    "model_fingerprint", "model_key", "norms", "output_entry", "output_path", "patched", "pixels_per_cell",
-    "posterior", "progress", "save_preview", "saves_workflow", "set_place", "sizes", "text_encoders", "text_features",
-    "text_owner", "vision_output", "weights",
-]  # fmt: skip
-
+FILES = (standalone_place, standalone_text, standalone_vae, standalone_vision)
 MODEL_FILES = {".safetensors", ".sft", ".ckpt", ".pt", ".pth", ".bin"}
+
+
+def serve(routes: Mapping[str, Route]) -> None:
+    """Nothing to do: there is no server."""
 
 
 def folder_names(folder: str) -> list[str]:
@@ -106,24 +94,6 @@ def saves_workflow() -> bool:
 
 def absent(why: str | None) -> object:
     return Absent(why)
-
-
-@dataclass(frozen=True)
-class StandaloneClip:
-    """A CLIP: networks and tokenizer. `identity` stands for the weights: another object for other weights."""
-
-    towers: Towers
-    tokenizer: PromptTokenizer
-    identity: object = field(default_factory=object)
-
-
-@dataclass(frozen=True)
-class StandaloneClipModel:
-    network: CLIP
-    config: CLIPConfig
-    identity: object = field(default_factory=object)  # as above
-    unpatched: CLIP | None = None  # the network that LoRAs were put on, which shares its other weights; None: itself
-    marks: Marks = field(default_factory=dict)
 
 
 def make_clip(

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from typing import TYPE_CHECKING
 
 from ...clip_core.precision import EXACT
 from ...clip_core.text_features import TextFeatures
 from ...clip_core.text_features import text_features as features_of
 from ...clip_core.tokenizer import Tokenizer
 from .image_encoding import ClipVision
+from .standalone_clip import StandaloneClip, StandaloneClipModel
 from .standalone_vision import computing_in
 
-if TYPE_CHECKING:
-    from .standalone import StandaloneClip, StandaloneClipModel
-
-    Looking = StandaloneClipModel | ClipVision
+Looking = StandaloneClipModel | ClipVision
 
 
 def text_features(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -15,10 +14,7 @@ from ...clip_core.image_features import ImageEncoder
 from ...clip_core.model import CLIP
 from ...clip_core.precision import EXACT, as_precision, in_precision
 from .image_encoding import ClipVision, Seen, Tower, clip_fingerprint, clip_key, look
-
-if TYPE_CHECKING:
-    from .standalone import StandaloneClipModel
-
+from .standalone_clip import StandaloneClipModel
 
 _copies: weakref.WeakKeyDictionary[CLIP, dict[torch.dtype, CLIP]] = weakref.WeakKeyDictionary()
 

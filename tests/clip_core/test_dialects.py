@@ -45,7 +45,7 @@ PLAIN = st.sampled_from(
 )
 
 
-@given(st.lists(PLAIN, max_size=6).map("".join), st.sampled_from(DIALECTS), st.booleans())
+@given(st.lists(PLAIN, max_size=6).map("".join), st.sampled_from(list(DIALECTS)), st.booleans())
 def test_where_the_other_grammar_is_not_asked_it_would_have_said_nothing(text, dialect, join_words):
     with suppress(PromptError):
         found = read(text, dialect, join_words)
@@ -54,7 +54,7 @@ def test_where_the_other_grammar_is_not_asked_it_would_have_said_nothing(text, d
 
 
 @settings(deadline=None)
-@given(TEXTS, st.sampled_from(DIALECTS), st.booleans())
+@given(TEXTS, st.sampled_from([*DIALECTS]), st.booleans())
 def test_a_reading_has_parts_and_notes_of_one_line(text, dialect, join_words):
     reading = read(text, dialect, join_words)
     assert reading.parts[0].join == "" and all(part.join for part in reading.parts[1:])

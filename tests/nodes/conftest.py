@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from clip_vae_lora.nodes import NODE_CLASS_MAPPINGS
-from clip_vae_lora.nodes.host import standalone
+from clip_vae_lora.nodes.host import host, standalone
 
 FOLDERS = ("text_encoders", "checkpoints", "vae", "vae_approx", "loras", "clip_vision", "embeddings")
 
@@ -16,7 +16,7 @@ def place(tmp_path):
     for folder in FOLDERS:
         (tmp_path / "models" / folder).mkdir(parents=True)
     before = standalone._place.models, standalone._place.temp, standalone._place.on_step, standalone._place.output
-    standalone.set_place(
+    host.set_place(
         models=tmp_path / "models",
         temp=tmp_path / "temp",
         on_step=lambda done, total: None,
@@ -28,4 +28,4 @@ def place(tmp_path):
         return NODE_CLASS_MAPPINGS[name]()
 
     yield SimpleNamespace(models=tmp_path / "models", temp=tmp_path / "temp", base=tmp_path, node=node)
-    standalone.set_place(models=before[0], temp=before[1], on_step=before[2], output=before[3])
+    host.set_place(models=before[0], temp=before[1], on_step=before[2], output=before[3])

@@ -13,7 +13,7 @@ from torch import nn
 
 from clip_vae_lora.files.errors import FileFormatError
 from clip_vae_lora.lora import published
-from clip_vae_lora.nodes.host import standalone
+from clip_vae_lora.nodes.host.standalone_clip import StandaloneClipModel
 
 from . import damage, tiny
 
@@ -118,7 +118,7 @@ def sd1() -> nn.Module:
 
 def test_real_files_damaged_by_bytes_are_applied_whole_or_not_at_all(place, shared_data):
     real = [path.read_bytes() for path in sorted((shared_data / "lora").glob("*.safetensors"))]
-    model, first = standalone.StandaloneClipModel(sd1(), None), ".encoder.layers.0.self_attn."
+    model, first = StandaloneClipModel(sd1(), None), ".encoder.layers.0.self_attn."
     before, outcomes = dict(model.network.state_dict(keep_vars=True)), []
     for seed in range(24 if COUNT < 1000 else COUNT // 10):
         rng = random.Random(seed)

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from clip_vae_lora.files.images import read_image
-from clip_vae_lora.nodes import indexing
+from clip_vae_lora.nodes.host import standalone
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "example_workflows" / "input"
 CLIP = "bundled/tiny_clip.safetensors"
@@ -156,7 +156,7 @@ def test_a_run_with_nothing_changed_embeds_nothing_and_a_cancelled_one_is_told(o
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(indexing.host._place, "on_step", stop)
+        patch.setattr(standalone._place, "on_step", stop)
         with pytest.raises(KeyboardInterrupt):
             build(batch=1)
     assert "3 pictures were still to do" in json.loads(search("a star")[2])["notes"][0]

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from clip_vae_lora.nodes.host import standalone, standalone_vae, vae_running
+from clip_vae_lora.nodes.host import host, standalone_vae, vae_running
 from clip_vae_lora.vae_core import memory
 from clip_vae_lora.vae_core.memory import BudgetError
 
@@ -132,7 +132,7 @@ def test_progress_is_told_and_can_stop_the_work(place, vae, latent, tiling):
         if done == 3:
             raise Cancelled
 
-    standalone.set_place(models=place.models, temp=place.temp, on_step=on_step)
+    host.set_place(models=place.models, temp=place.temp, on_step=on_step)
     with pytest.raises(Cancelled):
         place.node("CVL_VAEDecode").decode(latent, vae, tiling, 8)
     assert [done for done, _ in steps] == [1, 2, 3] and steps[0][1] > 3
@@ -141,7 +141,7 @@ def test_progress_is_told_and_can_stop_the_work(place, vae, latent, tiling):
 @pytest.mark.parametrize("way", ["decode", "encode"])
 def test_a_picture_at_once_tells_of_each_of_its_blocks_and_leaves_no_hook(place, vae, latent, way):
     steps = []
-    standalone.set_place(models=place.models, temp=place.temp, on_step=lambda *step: steps.append(step))
+    host.set_place(models=place.models, temp=place.temp, on_step=lambda *step: steps.append(step))
     if way == "decode":
         place.node("CVL_VAEDecode").decode(latent, vae, "off")
     else:

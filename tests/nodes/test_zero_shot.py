@@ -7,7 +7,7 @@ import torch
 
 from clip_vae_lora.clip_core.templates import SETS
 from clip_vae_lora.nodes import features
-from clip_vae_lora.nodes.host import standalone
+from clip_vae_lora.nodes.host import host
 
 from . import tiny
 
@@ -107,7 +107,7 @@ def test_a_picture_with_nan_is_refused(place, model):
 
 
 def test_texts_are_encoded_once_and_anew_for_a_model_with_a_lora(place, model, monkeypatch):
-    asked, real = [], standalone.text_features
+    asked, real = [], host.text_features
 
     def counted(model, clip, texts, on_step, precision):
         asked.append(list(texts))

@@ -7,7 +7,7 @@ import torch
 
 from clip_vae_lora.vae_core.autoencoder import Posterior
 from clip_vae_lora.vae_core.config import FAMILIES, to_model_space
-from clip_vae_lora.vae_core.latents import bits_per_pixel, channel_statistics, interpolate, prior, px_per_cell
+from clip_vae_lora.vae_core.latents import bits_per_pixel, channel_statistics, interpolate, prior
 
 ROUNDING = 1e-6  # computed in float64, rounded to float32
 
@@ -120,7 +120,7 @@ def test_without_a_family_the_prior_is_the_noise_itself():
 
 
 def test_a_cell_of_each_family_has_the_published_size():
-    assert {family: px_per_cell(family) for family in FAMILIES} == {
+    assert {name: family.px_per_cell for name, family in FAMILIES.items()} == {
         name: {"upscaler": 4, "flux2": 16, "sana": 32}.get(name, 8) for name in FAMILIES
     }
 
