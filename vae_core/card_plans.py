@@ -38,15 +38,23 @@ class Limit:
 class _Needs:
     """What one network needs on a card for one picture, in bytes."""
 
-    once: float     # all of it at once
-    waits: float    # between sweeps
-    middle: float   # attention, while tiles are computed
-    edges: float    # picture and latent
-    largest: int    # values of the largest tensor
+    once: float  # all of it at once
+    waits: float  # between sweeps
+    middle: float  # attention, while tiles are computed
+    edges: float  # picture and latent
+    largest: int  # values of the largest tensor
 
 
-def card_plan(config: VAEConfig | TinyConfig, shape: Shape, limit: Limit, dtype_bytes: int, *, way: str = "decode",
-              host_free_bytes: int | None = None, most: Size | None = None) -> Plan:
+def card_plan(
+    config: VAEConfig | TinyConfig,
+    shape: Shape,
+    limit: Limit,
+    dtype_bytes: int,
+    *,
+    way: str = "decode",
+    host_free_bytes: int | None = None,
+    most: Size | None = None,
+) -> Plan:
     """The plan that computes `shape`, the latent's [B, C, h, w] for both ways, soonest within the limit.
 
     With `most` it has tiles, of no more cells along each side. Raises BudgetError where nothing fits the card, or what
@@ -56,17 +64,24 @@ def card_plan(config: VAEConfig | TinyConfig, shape: Shape, limit: Limit, dtype_
     at_once = untiled_card_plan(config, shape, limit, dtype_bytes, way=way)
     if most is None and at_once.device_bytes <= limit.most_bytes and needs.largest <= _MOST_VALUES:
         return at_once
-    why = (f"the largest tensor of an untiled pass has {needs.largest:,} values, more than kernels count"
-           if most is None and at_once.device_bytes <= limit.most_bytes else
-           f"untiled needs {_mb(at_once.device_bytes)} of {limit.words}")
+    why = (
+        f"the largest tensor of an untiled pass has {needs.largest:,} values, more than kernels count"
+        if most is None and at_once.device_bytes <= limit.most_bytes
+        else f"untiled needs {_mb(at_once.device_bytes)} of {limit.words}"
+    )
     if most is not None:
         why = "tiles were asked for"
     plans = list(_tiled(config, shape, needs, dtype_bytes, way, most))
     for plan in plans:
         if plan.device_bytes + needs.waits <= limit.most_bytes:
-            return replace(plan, device_bytes=round(plan.device_bytes + needs.waits), told=(
-                f"{plan.how}: about {_mb(plan.device_bytes + needs.waits)} on the card, of which {_mb(needs.waits)} "
-                f"wait there between sweeps, because {why}"))
+            return replace(
+                plan,
+                device_bytes=round(plan.device_bytes + needs.waits),
+                told=(
+                    f"{plan.how}: about {_mb(plan.device_bytes + needs.waits)} on the card, of which "
+                    f"{_mb(needs.waits)} wait there between sweeps, because {why}"
+                ),
+            )
     lean = [plan for plan in plans if plan.tile_bytes <= needs.waits * _LEAN_SHARE] or plans[-1:]
     for plan in lean:
         left = limit.most_bytes - plan.needs_bytes
@@ -76,12 +91,15 @@ def card_plan(config: VAEConfig | TinyConfig, shape: Shape, limit: Limit, dtype_
     least += [(plan.needs_bytes, plan.how) for plan in lean]
     least += [(at_once.device_bytes, at_once.how)] if most is None and at_once.pictures == 1 else []
     enough, how = min(least)
-    raise BudgetError(f"{limit.words} are not enough: even {how} need {math.ceil(enough / 1e6):,} MB; {limit.remedy}, "
-                      "or use a smaller picture")
+    raise BudgetError(
+        f"{limit.words} are not enough: even {how} need {math.ceil(enough / 1e6):,} MB; {limit.remedy}, "
+        "or use a smaller picture"
+    )
 
 
-def untiled_card_plan(config: VAEConfig | TinyConfig, shape: Shape, limit: Limit, dtype_bytes: int, *,
-                      way: str = "decode") -> Plan:
+def untiled_card_plan(
+    config: VAEConfig | TinyConfig, shape: Shape, limit: Limit, dtype_bytes: int, *, way: str = "decode"
+) -> Plan:
     """At once, whatever it needs: as many pictures in a pass as the limit allows, but one."""
     needs = _needs(config, shape, dtype_bytes, way)
     each = needs.once + needs.edges
@@ -102,9 +120,16 @@ def resting_bytes(config: VAEConfig | TinyConfig, shape: Shape, dtype_bytes: int
     return round(lean.device_bytes + needs.waits)
 
 
-def smaller_card_plans(config: VAEConfig | TinyConfig, shape: Shape, plan: Plan, dtype_bytes: int, *,
-                       way: str = "decode", host_free_bytes: int | None = None,
-                       most: Size | None = None) -> Iterator[Plan]:
+def smaller_card_plans(
+    config: VAEConfig | TinyConfig,
+    shape: Shape,
+    plan: Plan,
+    dtype_bytes: int,
+    *,
+    way: str = "decode",
+    host_free_bytes: int | None = None,
+    most: Size | None = None,
+) -> Iterator[Plan]:
     """Plans to try one after another when memory ran out under `plan`: each within 0.7 of the one before."""
     while True:
         limit = Limit(round(_SMALLER * plan.device_bytes), f"the {_mb(plan.device_bytes)} that ran out")
@@ -129,13 +154,18 @@ def _needs(config: VAEConfig | TinyConfig, shape: Shape, dtype_bytes: int, way: 
             once = max(once, *(9 * outer * cells for outer, cells in zip(widths[1:], here[1:])), 0)
         scores = here[-1] ** 2
     plain = 8 / dtype_bytes  # attention where no kernel does without its scores: in float32, twice
-    return _Needs(dtype_bytes * max(once, middle + plain * min(scores, CARD_SCORES)), dtype_bytes * waits,
-                  dtype_bytes * (middle + plain * min(scores, CARD_TILE_SCORES)),
-                  dtype_bytes * 2 * config.image_channels * px, round(largest))
+    return _Needs(
+        dtype_bytes * max(once, middle + plain * min(scores, CARD_SCORES)),
+        dtype_bytes * waits,
+        dtype_bytes * (middle + plain * min(scores, CARD_TILE_SCORES)),
+        dtype_bytes * 2 * config.image_channels * px,
+        round(largest),
+    )
 
 
-def _tiled(config: VAEConfig | TinyConfig, shape: Shape, needs: _Needs, dtype_bytes: int, way: str,
-           most: Size | None) -> Iterator[Plan]:
+def _tiled(
+    config: VAEConfig | TinyConfig, shape: Shape, needs: _Needs, dtype_bytes: int, way: str, most: Size | None
+) -> Iterator[Plan]:
     """For each tile: what is on the card beside what waits, if all of that is there (device_bytes), or where none of it
     is (needs_bytes), and of that the tile's own (tile_bytes).
     """
@@ -162,13 +192,23 @@ def _shared(plan: Plan, needs: _Needs, left: int, limit: Limit, why: str, host_f
     here = min(left, round(needs.waits))
     host = (math.ceil((needs.waits - here) / SLAB_BYTES) + _ROOMS) * SLAB_BYTES
     if host_free_bytes is not None and host > host_free_bytes:
-        raise BudgetError(f"{limit.words} are too few for all that waits between {plan.how}: {_mb(host)} of it would "
-                          f"be in the computer's own memory, where {_mb(host_free_bytes)} are free; close other "
-                          "programs, or use a smaller picture")
+        raise BudgetError(
+            f"{limit.words} are too few for all that waits between {plan.how}: {_mb(host)} of it would "
+            f"be in the computer's own memory, where {_mb(host_free_bytes)} are free; close other "
+            "programs, or use a smaller picture"
+        )
     takes = plan.needs_bytes + here
-    return replace(plan, device_bytes=takes, host_bytes=host, needs_bytes=takes, waiting_bytes=here, told=(
-        f"{plan.how}: about {_mb(takes)} on the card, of which {_mb(here)} wait there between sweeps, and "
-        f"{_mb(needs.waits - here)} wait in host memory, because {why}"))
+    return replace(
+        plan,
+        device_bytes=takes,
+        host_bytes=host,
+        needs_bytes=takes,
+        waiting_bytes=here,
+        told=(
+            f"{plan.how}: about {_mb(takes)} on the card, of which {_mb(here)} wait there between sweeps, and "
+            f"{_mb(needs.waits - here)} wait in host memory, because {why}"
+        ),
+    )
 
 
 def _mb(count: float) -> str:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .tiles import Size, Tile
 
-SLAB_BYTES = 64 << 20    # a power of two, which is what torch's keeper of pinned memory rounds up to
+SLAB_BYTES = 64 << 20  # a power of two, which is what torch's keeper of pinned memory rounds up to
 _STREAMED = frozenset({"cuda", "xpu"})  # where torch has streams and pinned memory
 
 
@@ -115,14 +115,17 @@ class Waiting:
         if self.rows < size[0]:
             row_bytes = here.shape[1] * size[1] * here.element_size()
             if row_bytes > SLAB_BYTES:
-                raise ValueError(f"one row of this picture is {row_bytes / 1e6:,.0f} MB in the network, more than "
-                                 f"{SLAB_BYTES / 1e6:,.0f} MB: use a narrower picture")
+                raise ValueError(
+                    f"one row of this picture is {row_bytes / 1e6:,.0f} MB in the network, more than "
+                    f"{SLAB_BYTES / 1e6:,.0f} MB: use a narrower picture"
+                )
             self.slab_rows = SLAB_BYTES // row_bytes
             count = -(-(size[0] - self.rows) // self.slab_rows)
             flat = [bus.slab() for _ in range(count)]
             weakref.finalize(self, bus.slabs.extend, flat).atexit = False
-            self.slabs = [slab[:self.slab_rows * row_bytes].view(here.dtype).view(self.slab_rows, size[1], -1)
-                          for slab in flat]
+            self.slabs = [
+                slab[: self.slab_rows * row_bytes].view(here.dtype).view(self.slab_rows, size[1], -1) for slab in flat
+            ]
 
     @property
     def device_bytes(self) -> int:
@@ -133,21 +136,21 @@ class Waiting:
         """The tile's values on the device, a view where they lie there. -> [1, C, height, width]"""
         columns = slice(tile.left, tile.right)
         if tile.bottom <= self.rows:
-            return self.here[:, :, tile.top:tile.bottom, columns]
+            return self.here[:, :, tile.top : tile.bottom, columns]
         out = torch.empty((1, self.here.shape[1], *tile.size), dtype=self.here.dtype, device=self.here.device)
         if tile.top < self.rows:
-            out[:, :, :self.rows - tile.top] = self.here[:, :, tile.top:, columns]
+            out[:, :, : self.rows - tile.top] = self.here[:, :, tile.top :, columns]
         for top, bottom, piece in self._pieces(tile):
-            self.bus.up.fetch(piece, out[:, :, top - tile.top:bottom - tile.top])
+            self.bus.up.fetch(piece, out[:, :, top - tile.top : bottom - tile.top])
         return out
 
     def write(self, tile: Tile, values: Tensor) -> None:
         """[1, C, height, width]"""
         if tile.top < self.rows:
-            here = self.here[:, :, tile.top:tile.bottom, tile.left:tile.right]
-            here.copy_(values[:, :, :here.shape[2]])
+            here = self.here[:, :, tile.top : tile.bottom, tile.left : tile.right]
+            here.copy_(values[:, :, : here.shape[2]])
         for top, bottom, piece in self._pieces(tile):
-            self.bus.down.send(values[:, :, top - tile.top:bottom - tile.top], piece)
+            self.bus.down.send(values[:, :, top - tile.top : bottom - tile.top], piece)
 
     def _pieces(self, tile: Tile) -> Iterator[tuple[int, int, Tensor]]:
         """First and last row of each piece of a tile in host memory that is one piece of memory there, and the piece:
@@ -157,5 +160,5 @@ class Waiting:
         while top < tile.bottom:
             number, row = divmod(top - self.rows, self.slab_rows)
             bottom = min(tile.bottom, top + (self.slab_rows - row if whole_rows else 1))
-            yield top, bottom, self.slabs[number][row:row + bottom - top, tile.left:tile.right]
+            yield top, bottom, self.slabs[number][row : row + bottom - top, tile.left : tile.right]
             top = bottom

@@ -10,20 +10,35 @@ from torch import nn
 from ...vae_core.checkpoint import LayoutError, find_vae
 from ...vae_core.config import VAEConfig
 from ...vae_core.tiny import TinyConfig
+from .device_errors import sentences
 from .vae_network import VAENetwork
 from .vae_running import Room, Tiling, required_bytes
 
 _WEIGHTS = 1.1  # ComfyUI keeps so much free for weights that it loads (load_models_gpu)
 
 
+@sentences("asked for its free memory")
 def room(vae: comfy.sd.VAE) -> Room:
-    """ComfyUI counts what torch's allocator holds unused among what is free."""
+    """The card as ComfyUI sees it."""
     return Room(
-        torch.device(vae.device), torch.device(vae.output_device), management.get_free_memory(vae.device),
-        management.get_free_memory(torch.device("cpu")), management.soft_empty_cache,
-    )  # fmt: skip
+        torch.device(vae.device),
+        torch.device(vae.output_device),
+        _free_bytes(vae),
+        management.get_free_memory(torch.device("cpu")),
+        management.soft_empty_cache,
+    )
 
 
+def _free_bytes(vae: comfy.sd.VAE) -> int:
+    """What torch's allocator holds unused is among it, and on the newer host also what models under Dynamic VRAM give
+    up as soon as somebody wants it: the host's own rule for batches (model_patcher.py:417).
+    """
+    device = torch.device(vae.device)
+    of_patcher = getattr(vae.patcher, "get_free_memory", None)
+    return management.get_free_memory(device) if of_patcher is None else of_patcher(device)
+
+
+@sentences("asked for its free memory")
 def required(vae: comfy.sd.VAE, way: str, shape: tuple[int, ...], tiling: Tiling) -> int:
     """`memory_required` for ComfyUI's load_models_gpu, which unloads other models until so much is free: of a network
     of ours or a stock one of a layout that we know what our plan needs (`required_bytes`), of others what the VAE says.
@@ -36,7 +51,7 @@ def required(vae: comfy.sd.VAE, way: str, shape: tuple[int, ...], tiling: Tiling
     cell_px = config.factor if way == "encode" else 1
     cells = (shape[0], config.latent, shape[2] // cell_px, shape[3] // cell_px)
     weights = max(0, vae.patcher.model_size() - vae.patcher.loaded_size())
-    free = round(management.get_free_memory(vae.device) - _WEIGHTS * weights)
+    free = round(_free_bytes(vae) - _WEIGHTS * weights)
     place = Room(torch.device(vae.device), torch.device(vae.output_device), max(0, free))
     return required_bytes(way, config, cells, management.dtype_size(vae.vae_dtype), tiling, place)
 

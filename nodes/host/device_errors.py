@@ -8,6 +8,8 @@ and builds as well; to try again with less would hide what they say.
 from __future__ import annotations
 
 import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -84,6 +86,17 @@ def lost(error: BaseException, what: str) -> DeviceLostError:
         f"the graphics card gave up while {what} ({first_line(error)}): nothing was made; start ComfyUI or the script "
         "again, and if it happens again look at the card's driver, heat and power"
     )
+
+
+@contextmanager
+def sentences(what: str) -> Iterator[None]:
+    """While this is open, or round a function, a lost device becomes a sentence; `what` is being done there."""
+    try:
+        yield
+    except RuntimeError as error:
+        if is_lost(error):
+            raise lost(error, what) from error
+        raise
 
 
 def release(device: torch.device) -> None:

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from ...vae_core.autoencoder import Posterior
+from ...vae_core.memory import BudgetError
 from . import vae_running
+from .device_errors import is_out_of_memory, sentences
 from .standalone_place import device, free_device_bytes, free_memory_bytes, progress
 from .text_encoders import as_dtype
 from .vae_network import NO_DISTRIBUTION, KLNetwork, VAENetwork, latent_of
@@ -29,7 +31,20 @@ def device_of(network: nn.Module) -> torch.device:
 def make_vae(network: Callable[..., VAENetwork], state: Mapping[str, Tensor], dtype: str) -> StandaloneVAE:
     net = network(dtype=as_dtype(dtype) or torch.float32)
     net.load_state_dict(state)
-    return StandaloneVAE(net.requires_grad_(False).eval().to(device()))
+    return StandaloneVAE(_placed(net.requires_grad_(False).eval()))
+
+
+@sentences("loading a VAE")
+def _placed(network: VAENetwork) -> VAENetwork:
+    try:
+        return network.to(device())
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        needs = sum(tensor.numel() * tensor.element_size() for tensor in network.parameters())
+        raise BudgetError(
+            f"the graphics card has no room for this VAE's weights ({needs / 1e6:,.0f} MB): close what else uses it"
+        ) from error
 
 
 def latent_channels(vae: StandaloneVAE) -> int:
@@ -87,6 +102,7 @@ def _in_float32(vae: StandaloneVAE) -> VAENetwork:
     return copy.deepcopy(vae.network).float()
 
 
+@sentences("asked for its free memory")
 def _room(vae: StandaloneVAE) -> Room:
     place = device_of(vae.network)
     return Room(place, torch.device("cpu"), free_device_bytes(place), free_memory_bytes())

@@ -97,8 +97,10 @@ def ends_bytes(way: str, px: int, batch: int = 1) -> int:
     return 2 * batch * (3 * px * px + latent * (1 if way == "decode" else 2))
 
 
-@pytest.mark.parametrize(("way", "px", "batch"), [("decode", 512, 1), ("decode", 1024, 1), ("encode", 1024, 1),
-                                                   ("decode", 512, 8), ("encode", 512, 8)])
+@pytest.mark.parametrize(
+    ("way", "px", "batch"),
+    [("decode", 512, 1), ("decode", 1024, 1), ("encode", 1024, 1), ("decode", 512, 8), ("encode", 512, 8)],
+)
 def test_what_fits_goes_at_once_in_few_kernels_two_moves_and_no_more_memory(count, ours, theirs, way, px, batch):
     count.reset()
     with Peak() as peak:

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from clip_vae_lora.nodes.host import device_errors, standalone_place
+from clip_vae_lora.nodes.host import device_errors, standalone_place, standalone_vae
 from clip_vae_lora.nodes.host.device_errors import is_lost, is_out_of_memory
+from clip_vae_lora.vae_core.memory import BudgetError
 
 NO_MEMORY = [
     "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 7.79 GiB",
@@ -75,6 +76,28 @@ def test_the_sentence_has_the_drivers_first_line_alone():
     error = device_errors.lost(RuntimeError(LOST[0]), "decoding")
     assert "gave up while decoding (CUDA error: unspecified launch failure)" in str(error)
     assert "\n" not in str(error) and "DSA" not in str(error)
+
+
+def test_a_card_that_is_lost_when_it_is_asked_for_memory_or_loaded_is_a_sentence_too(monkeypatch):
+    def gone(*_):
+        raise RuntimeError(LOST[2])
+
+    monkeypatch.setattr(standalone_vae, "free_device_bytes", gone)
+    vae = standalone_vae.StandaloneVAE(torch.nn.Linear(1, 1))
+    with pytest.raises(device_errors.DeviceLostError, match="gave up while asked for its free memory"):
+        standalone_vae._room(vae)
+    monkeypatch.setattr(torch.nn.Linear, "to", gone)
+    with pytest.raises(device_errors.DeviceLostError, match="gave up while loading a VAE"):
+        standalone_vae._placed(torch.nn.Linear(1, 1))
+
+
+def test_weights_without_room_on_the_card_are_a_sentence(monkeypatch):
+    def full(*_):
+        raise torch.cuda.OutOfMemoryError(NO_MEMORY[0])
+
+    monkeypatch.setattr(torch.nn.Linear, "to", full)
+    with pytest.raises(BudgetError, match=r"no room for this VAE's weights \(8 MB\): close what else uses it"):
+        standalone_vae._placed(torch.nn.Linear(1000, 2000))
 
 
 class Backend:

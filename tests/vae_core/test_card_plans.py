@@ -89,8 +89,11 @@ def test_host_memory_that_does_not_suffice_is_a_sentence():
 
 def test_a_full_card_is_a_sentence_that_names_the_least_and_what_to_do():
     full = Limit(90 * MB, "100 MB free on the card", "unload models")
-    with pytest.raises(BudgetError, match=r"100 MB free on the card are not enough: even tiles of .* need [\d,]+ MB; "
-                                          "unload models, or use a smaller picture"):
+    with pytest.raises(
+        BudgetError,
+        match=r"100 MB free on the card are not enough: even tiles of .* need [\d,]+ MB; "
+        "unload models, or use a smaller picture",
+    ):
         card_plan(SD1, (1, 4, 256, 256), full, 2)
 
 

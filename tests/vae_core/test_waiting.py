@@ -52,12 +52,16 @@ def test_what_is_written_is_read_wherever_it_waits(size, rows, data):
     there = Waiting(torch.empty(1, 5, min(rows, size[0]), size[1]), size, Bus(values.device))
     edges = [sorted(data.draw(st.lists(st.integers(1, side), max_size=3))) for side in size]
     rows_of, columns_of = ([0, *dict.fromkeys(at), side] for at, side in zip(edges, size))
-    tiles = [Tile(top, left, bottom, right) for top, bottom in zip(rows_of, rows_of[1:])
-             for left, right in zip(columns_of, columns_of[1:]) if bottom > top and right > left]
+    tiles = [
+        Tile(top, left, bottom, right)
+        for top, bottom in zip(rows_of, rows_of[1:])
+        for left, right in zip(columns_of, columns_of[1:])
+        if bottom > top and right > left
+    ]
     for tile in tiles:
-        there.write(tile, values[:, :, tile.top:tile.bottom, tile.left:tile.right])
+        there.write(tile, values[:, :, tile.top : tile.bottom, tile.left : tile.right])
     for tile in [*tiles, *(tile.widened(1, size) for tile in tiles), Tile(0, 0, *size)]:
-        assert torch.equal(there.read(tile), values[:, :, tile.top:tile.bottom, tile.left:tile.right])
+        assert torch.equal(there.read(tile), values[:, :, tile.top : tile.bottom, tile.left : tile.right])
 
 
 def test_slabs_go_back_when_nobody_waits_in_them():
@@ -77,9 +81,11 @@ def test_a_row_too_long_for_a_slab_is_a_sentence():
 
 
 @pytest.mark.parametrize("way", ["decode", "encode"])
-@pytest.mark.parametrize("network", [kl(), TinyAutoencoder(TinyConfig(4)).eval(),
-                                     TinyAutoencoder(TinyConfig(16, pooled=True, patch=2)).eval()],
-                         ids=["kl", "tiny", "pooled"])
+@pytest.mark.parametrize(
+    "network",
+    [kl(), TinyAutoencoder(TinyConfig(4)).eval(), TinyAutoencoder(TinyConfig(16, pooled=True, patch=2)).eval()],
+    ids=["kl", "tiny", "pooled"],
+)
 @pytest.mark.parametrize("waiting_bytes", [0, 100_000, 1_000_000])
 @torch.no_grad()
 def test_the_result_is_the_untiled_one_wherever_activations_wait(network, way, waiting_bytes):
