@@ -88,8 +88,8 @@ class IndexFolder:
         return indexing.fingerprint(folder, subfolder, index, recursive)
 
     def build(
-        self, clip_model, folder, subfolder, index, recursive=True, batch=32, image=None, after=_NOTHING, prompt=None,
-        extra_pnginfo=None, precision=EXACT,
+        self, clip_model, folder, subfolder, index, recursive=True, batch=32, image=None, after=_NOTHING,
+        precision=EXACT, prompt=None, extra_pnginfo=None,
     ):  # fmt: skip
         places = host.data_places()
         target = places.index_folder(index)
