@@ -19,7 +19,6 @@ from .reports import as_json, shown
 
 _INDEX = ("STRING", {"default": "pictures", "tooltip": "The name of an index that Index Folder made."})
 _MAX_SHEET_ROWS = 50
-_NOTHING = object()  # of an input that is not linked
 
 
 class IndexFolder:
@@ -88,8 +87,8 @@ class IndexFolder:
         return indexing.fingerprint(folder, subfolder, index, recursive)
 
     def build(
-        self, clip_model, folder, subfolder, index, recursive=True, batch=32, image=None, after=_NOTHING, prompt=None,
-        extra_pnginfo=None, precision=EXACT,
+        self, clip_model, folder, subfolder, index, recursive=True, batch=32, image=None, after=None,
+        precision=EXACT, prompt=None, extra_pnginfo=None,
     ):  # fmt: skip
         places = host.data_places()
         target = places.index_folder(index)
@@ -97,7 +96,7 @@ class IndexFolder:
             texts = {"prompt": prompt, **(extra_pnginfo or {})} if host.saves_workflow() else {}
             _add(places, folder, subfolder, image, {key: json.dumps(text) for key, text in texts.items() if text})
         pictures = places.pictures_folder(folder, subfolder)
-        before = image is None and after is _NOTHING  # otherwise pictures may have come since
+        before = image is None and after is None  # otherwise pictures may have come since
         scanned = indexing.just_scanned(pictures, recursive) if before else None
         embed, start = indexing.Embedder(clip_model, batch, precision=precision), time.perf_counter()
         with writing(target, indexing.facts_of(clip_model, embed.encoder, target, pictures, precision)) as writer:

@@ -202,7 +202,7 @@ def test_a_folder_is_scanned_once_for_a_prompt(place, load, output, monkeypatch)
     assert len(asked) == 2  # a scan serves one run
 
 
-@pytest.mark.parametrize("more", [{"after": None}, {"after": 1}, {"image": torch.rand(1, 8, 8, 3)}])
+@pytest.mark.parametrize("more", [{"after": 1}, {"image": torch.rand(1, 8, 8, 3)}])
 def test_where_pictures_may_have_come_since_the_folder_is_scanned_again(place, load, output, monkeypatch, more):
     asked, node = scans(monkeypatch), place.node("CVL_IndexFolder")
     node.IS_CHANGED(**ASKED)
