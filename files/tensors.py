@@ -159,7 +159,10 @@ def _check_finite(path: Path, name: str, tensor: Tensor) -> None:
     values = torch.view_as_real(tensor) if tensor.is_complex() else tensor
     if values.element_size() == 1:  # fp8 has no minimum in torch
         values = values.float()
-    low, high = (bound.item() for bound in torch.aminmax(values.detach()))  # numbers: thousands of tensors, each asked
+    if values.numel() == 1:
+        low = high = values.item()
+    else:
+        low, high = (bound.item() for bound in torch.aminmax(values.detach()))  # numbers: thousands of tensors
     if math.isfinite(low) and math.isfinite(high):
         return
     if not math.isnan(low) and name.split(".")[-1] == _MAY_BE_INFINITE:

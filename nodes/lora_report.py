@@ -131,6 +131,8 @@ def beside_weights(
 def size_line(data: Mapping) -> str:
     """How large the change is, in a sentence that says how sure that is and what is not in it."""
     change, error, unknown = data["change"], data["change_error"], data["not_measured"]
+    if change is None and not unknown:
+        return "how large the change is beside the weights cannot be told: they are all zero"
     if change is None:
         return f"how large the change is beside the weights is not told: {_NOT_TOLD}"
     if error:
