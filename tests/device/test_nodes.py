@@ -6,7 +6,7 @@ import torch
 from clip_vae_lora.nodes import NODE_CLASS_MAPPINGS
 
 from ..support.card import card
-from .calls import Calls, latent, mask, pictures, tensors_of
+from .calls import DRAWN, Calls, latent, mask, pictures, tensors_of
 
 NODES = [name.removeprefix("CVL_") for name in NODE_CLASS_MAPPINGS]
 NEAR = {"rtol": 1e-3, "atol": 1e-3}  # pictures and vectors of size 1: attention in separate products, not fused
@@ -19,7 +19,6 @@ WAITS_GROW = {  # node: why; whoever mends it takes it out, for then the test sa
     "ImageTextSimilarity": "clip: a copy for each group of texts of one length",
     "VisualQuestion": "clip: a copy for each group of texts of one length",
 }
-DRAWN = {"CompareConditioning": {"rtol": 0, "atol": 0.02}}  # a picture in 8 bits, whose levels may turn over
 
 
 def test_every_node_of_the_pack_has_a_call():

@@ -6,12 +6,10 @@ from unittest.mock import patch
 import pytest
 import torch
 
-from ..device.calls import Calls, tensors_of, write_files
+from ..device.calls import DRAWN, Calls, tensors_of, write_files
 from ..support.card import card
 
 NEAR = {"rtol": 1e-3, "atol": 1e-3}  # attention in separate products, and the host's own casts
-DRAWN = {"CompareConditioning": {"rtol": 0, "atol": 0.02}}  # a picture in 8 bits, whose levels may turn over
-KEEP_ON_CARD = frozenset()  # nodes whose results the host wants on the card: none, without --gpu-only
 
 
 @pytest.fixture(scope="module")
