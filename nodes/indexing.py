@@ -16,6 +16,7 @@ from ..index.table import Facts
 from ..index.update import Embedded, Update
 from . import precision as precisions
 from .host import host
+from .host.device_errors import sentences
 
 _SHOWN = 10  # skipped pictures named on the node
 
@@ -57,11 +58,13 @@ class Embedder:
         self._changes: dict[str, float] = {}
 
     def __call__(self, paths: Sequence[Path]) -> Iterator[Embedded]:
-        for part in file_features(self.encoder, paths, read_square, batch=self._batch, workers=self._workers):
-            why = {place: said.removeprefix(f"{paths[place].name}: ") for place, said in part.unread.items()}
-            if self.precision != EXACT and not self._changes and part.read:
-                self._changes["picture"] = precisions.file_change(self._model, paths[part.read[0]], part.features[0])
-            yield Embedded(part.read, part.features, why)
+        with sentences("encoding pictures"):
+            for part in file_features(self.encoder, paths, read_square, batch=self._batch, workers=self._workers):
+                why = {place: said.removeprefix(f"{paths[place].name}: ") for place, said in part.unread.items()}
+                if self.precision != EXACT and not self._changes and part.read:
+                    first = paths[part.read[0]]
+                    self._changes["picture"] = precisions.file_change(self._model, first, part.features[0])
+                yield Embedded(part.read, part.features, why)
 
     def told(self) -> tuple[dict, list[str]]:
         """For the report: how many pictures at a time, the precision, and what it changed; with notes."""

@@ -62,6 +62,10 @@ class DeviceLostError(RuntimeError):
     """The device gave up while it worked; one sentence says what was lost and what to do."""
 
 
+class DeviceFullError(getattr(torch, "OutOfMemoryError", torch.cuda.OutOfMemoryError)):
+    """Memory ran out; one sentence says where and what to do. ComfyUI sees its own kind and unloads its models."""
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether to try again with less: memory of the device, or of the computer, did not suffice."""
     kinds = [getattr(torch, "OutOfMemoryError", None), torch.cuda.OutOfMemoryError, MemoryError]  # the first: torch 2.5
@@ -88,14 +92,26 @@ def lost(error: BaseException, what: str) -> DeviceLostError:
     )
 
 
+def full(error: BaseException, what: str) -> DeviceFullError:
+    """The sentence for the user; `what` was being done ("encoding texts")."""
+    return DeviceFullError(
+        f"memory ran out while {what} ({first_line(error)}): nothing was made; unload models or close what else uses "
+        "the card, or give it fewer or smaller things at a time"
+    )
+
+
 @contextmanager
 def sentences(what: str) -> Iterator[None]:
-    """While this is open, or round a function, a lost device becomes a sentence; `what` is being done there."""
+    """While this is open, or round a function, a device that is lost or full becomes a sentence; `what` is being done
+    there.
+    """
     try:
         yield
-    except RuntimeError as error:
+    except (RuntimeError, MemoryError) as error:
         if is_lost(error):
             raise lost(error, what) from error
+        if is_out_of_memory(error) and not isinstance(error, DeviceFullError):
+            raise full(error, what) from error
         raise
 
 

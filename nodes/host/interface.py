@@ -14,6 +14,7 @@ from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Protocol, cast
 
 from ...clip_core.precision import EXACT
+from .device_errors import sentences
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -238,8 +239,31 @@ class Host(Protocol):
         """
 
 
+_COMPUTING = {  # functions that work on the card, and what is then being done, for the sentence when it fails
+    "encode_part": "encoding a prompt",
+    "encode_plainly": "encoding a prompt",
+    "text_features": "encoding texts",
+    "image_encoder": "loading an image encoder",
+    "image_features": "encoding pictures",
+    "vision_output": "encoding a picture",
+    "clip_network": "loading a CLIP",
+    "model_key": "reading the weights of a CLIP",
+    "model_fingerprint": "reading the weights of a CLIP",
+    "make_clip": "loading a text encoder",
+    "make_clip_model": "loading a CLIP",
+    "make_vae": "loading a VAE",
+    "encode_image": "encoding a picture",
+    "posterior": "encoding a picture",
+    "decode_latent": "decoding a latent",
+    "norms": "measuring weights",
+    "sizes": "measuring weights",
+    "patched": "putting LoRAs on a model",
+}
+
+
 def gathered(*modules: ModuleType) -> Host:
-    """The host whose functions are those that these modules define.
+    """The host whose functions are those that these modules define; where one fails for want of memory, or of the
+    device, it does so in one sentence.
 
     Raises:
         ImportError: a function of `Host` is defined in none of them, or in two.
@@ -250,5 +274,6 @@ def gathered(*modules: ModuleType) -> Host:
         if len(own) != 1:
             there = " and ".join(module.__name__ for module in own) or "none of its files"
             raise ImportError(f"one function {name} was expected of a host, but it is defined in {there}")
-        found[name] = vars(own[0])[name]
+        function = vars(own[0])[name]
+        found[name] = sentences(_COMPUTING[name])(function) if name in _COMPUTING else function
     return cast(Host, SimpleNamespace(**found))

@@ -3,7 +3,7 @@
 import pytest
 
 from clip_vae_lora.nodes import NODE_CLASS_MAPPINGS
-from clip_vae_lora.nodes.host import standalone
+from clip_vae_lora.nodes.host import standalone_place
 
 from ..nodes.conftest import FOLDERS
 from .calls import Calls, write_files
@@ -14,9 +14,9 @@ def calls(tmp_path):
     """`calls(node, n)`; see `calls.Calls`."""
     for folder in FOLDERS:
         (tmp_path / "models" / folder).mkdir(parents=True)
-    place = standalone._place
+    place = standalone_place._place
     before = place.models, place.temp, place.on_step, place.output, place.inputs
-    standalone.set_place(
+    standalone_place.set_place(
         models=tmp_path / "models",
         temp=tmp_path / "temp",
         on_step=lambda done, total: None,

@@ -16,7 +16,6 @@ MISHAPS = {
         "CUDA error: unspecified launch failure\nCUDA kernel errors might be asynchronously reported"
     ),
 }
-OURS = "after the merge: only the VAE's path goes through nodes/host/device_errors so far"
 NODES = [  # whose first work on the card is not the VAE's
     "TextEncode", "TextEncodeSDXL", "ZeroShotClassify", "EncodeImage", "IndexFolder", "SearchImages",
     "ImageTextSimilarity", "RankImages", "ImageGate", "VisualQuestion", "RankTags",
@@ -32,7 +31,6 @@ def _gone(words: str) -> Exception:
 
 @pytest.mark.parametrize("mishap", MISHAPS)
 @pytest.mark.parametrize("name", NODES)
-@pytest.mark.xfail(strict=True, reason=OURS)
 def test_a_mishap_on_the_card_is_told_in_one_sentence(name, mishap, calls):
     with torch.inference_mode(), card() as cost:
         calls(name, 1)  # models loaded

@@ -10,15 +10,6 @@ from .calls import DRAWN, Calls, latent, mask, pictures, tensors_of
 
 NODES = [name.removeprefix("CVL_") for name in NODE_CLASS_MAPPINGS]
 NEAR = {"rtol": 1e-3, "atol": 1e-3}  # pictures and vectors of size 1: attention in separate products, not fused
-WAITS_GROW = {  # node: why; whoever mends it takes it out, for then the test says so
-    "VAEEncode": "vae: pictures go one by one, each moved and waited for",
-    "VAEDecode": "vae: pictures go one by one, each moved and waited for",
-    "VAEEncodeInpaint": "vae: as VAEEncode",
-    "LatentDistribution": "vae: as VAEEncode",
-    "LoRAStack": "lora: factors are copied one by one, and repeat_interleave asks for its size",
-    "ImageTextSimilarity": "clip: a copy for each group of texts of one length",
-    "VisualQuestion": "clip: a copy for each group of texts of one length",
-}
 
 
 def test_every_node_of_the_pack_has_a_call():
@@ -39,12 +30,7 @@ def test_a_node_mixes_no_devices_and_gives_the_cpus_numbers_on_the_cpu(name, cal
         assert cost.moves > 10, "the weights did not go to the card"
 
 
-def marked(name: str):
-    why = WAITS_GROW.get(name)
-    return pytest.param(name, marks=pytest.mark.xfail(strict=True, reason=why)) if why else name
-
-
-@pytest.mark.parametrize("name", [marked(name) for name in NODES])
+@pytest.mark.parametrize("name", NODES)
 def test_a_node_waits_as_often_for_many_as_for_few(name, calls):
     """Pictures, texts, chunks of a prompt, labels: for all of them together, not for each."""
     waits = []
