@@ -82,6 +82,7 @@ def stretches(text: str) -> tuple[list[Stretch], list[Stray]]:
     around: dict[str, list[tuple[int, float]]] = {ROUND: [], SQUARE: []}  # (number, product from outside in)
     emphasis: float | None = 1.0  # None behind a bracket, until a text asks
     for piece in scan.row:
+        # A bracket changes what all texts behind it are multiplied by, and the products of its kind are kept along.
         if isinstance(piece, _Bracket):
             kind = around[piece.kind]
             if piece.opens:
@@ -90,6 +91,7 @@ def stretches(text: str) -> tuple[list[Stretch], list[Stray]]:
                 kind.pop()
             emphasis = None
             continue
+        # Several brackets in a row cost one product, at the text behind them. A BREAK has -1 of its own.
         if emphasis is None:
             emphasis = _product(around, scan)
         found.append(piece._replace(emphasis=piece.emphasis * emphasis))
@@ -108,6 +110,7 @@ def _scan(text: str) -> _Scan:
         closed.append(number)
 
     for match in _PIECE.finditer(text):
+        # An opening bracket gets its number and, until something closes it with a weight, its kind's own factor.
         if match["opening"]:
             kind = match["opening"]
             waiting[kind].append((len(scan.factors), match.start()))

@@ -62,6 +62,7 @@ def parse(text: str) -> list[Span]:
 
 def stretches(text: str) -> tuple[list[Stretch], list[Stray]]:
     """The prompt's text without the parentheses that worked, in order, and the ones that did not."""
+    # From here on every parenthesis in the text is one that may work: those escaped are other characters.
     for written, stand_in in _ESCAPED.items():
         text = text.replace(written, stand_in)
     brackets = [match.start() for match in re.finditer(r"[()]", text)]
@@ -71,6 +72,8 @@ def stretches(text: str) -> tuple[list[Stretch], list[Stray]]:
     waiting = [(0, len(text), 0, 1.0)]  # a stack in place of recursion: start, end, first bracket, emphasis
     while waiting:
         start, end, first, emphasis = waiting.pop()
+
+        # A ")" that comes first has no partner on this level: all up to where the brackets even out again is text.
         opening = first  # the level's next "(" that is not text
         while opening < len(brackets) and brackets[opening] < end and text[brackets[opening]] == ")":
             opening = evened[opening]
@@ -80,18 +83,22 @@ def stretches(text: str) -> tuple[list[Stretch], list[Stray]]:
         if opening >= len(brackets) or brackets[opening] >= end:
             found.append(_stretch(text, start, end, emphasis))
             continue
+
+        # The text before the "(" has this level's emphasis. Behind the ")" that closes it the level goes on.
         place = brackets[opening]
         found.append(_stretch(text, start, place, emphasis))
         closing = brackets[evened[opening]] if evened[opening] < len(brackets) else end
         if closing < end:
             waiting.append((closing + 1, end, evened[opening] + 1, emphasis))
-        elif text[end - 1] == ")":
+        elif text[end - 1] == ")":  # nothing closes it, and ComfyUI takes a ")" at the level's end for the partner
             strays.append(Stray(place, _LENT))
             closing = end - 1
-        else:
+        else:  # nothing closes it, and the rest of the level is text
             strays.append(Stray(place, _UNCLOSED))
             found.append(_stretch(text, place, end, emphasis))
             continue
+
+        # What is inside is a level of its own, and comes next: the stack gives back last what was put in first.
         bound, inner = _inside(text, place, closing, emphasis, colons, brackets)
         waiting.append((place + 1, bound, opening + 1, inner))
     return [stretch for stretch in found if stretch.text], sorted(strays)
