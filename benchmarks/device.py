@@ -30,9 +30,10 @@ _spec.loader.exec_module(_checkout)
 _checkout.bind()
 
 from clip_vae_lora.clip_core.config import PUBLISHED, TEXT_FAMILIES  # noqa: E402
-from clip_vae_lora.clip_core.encode import encode_prompt  # noqa: E402
+from clip_vae_lora.clip_core.encode import Runner, encode_packed  # noqa: E402
 from clip_vae_lora.clip_core.image_features import file_features  # noqa: E402
 from clip_vae_lora.clip_core.model import CLIP  # noqa: E402
+from clip_vae_lora.clip_core.plan import Port, PromptSettings, plan_prompt  # noqa: E402
 from clip_vae_lora.clip_core.text import CLIPText  # noqa: E402
 from clip_vae_lora.clip_core.text_features import text_features  # noqa: E402
 from clip_vae_lora.clip_core.tokenizer import Tokenizer  # noqa: E402
@@ -235,12 +236,21 @@ def prompt(bench: Bench):
             num_attention_heads=config.heads, projection_dim=config.embed or config.width, hidden_act=config.activation,
             eos_token_id=49407)).half().to(bench.device).eval())  # fmt: skip
 
+    ports = [
+        Port(f"clip_{key}", key, model.config.width, 49407, 77, model.config.layers) for key, model in zip("lg", ours)
+    ]
+
+    def weighted():
+        plan = plan_prompt(PROMPT, ports, PromptSettings())
+        for key, model in zip("lg", ours):
+            encode_packed(plan.parts[0].packed[key], Runner(model, layer=-2), plan.settings, device="cpu")
+
     def reference():
         ids = tokenizer.batch([PROMPT, ""])[0].to(bench.device)
         return [model(input_ids=ids, output_hidden_states=True).hidden_states[-2].cpu() for model in theirs]
 
     yield "weighted prompt, SDXL", bench.measured({
-        "ours": lambda: [encode_prompt(PROMPT, model, tokenizer, layer=-2).hidden.cpu() for model in ours],
+        "ours": weighted,
         "transformers, unweighted": reference,
     })  # fmt: skip
 
