@@ -8,7 +8,7 @@ from torch import nn
 
 from clip_vae_lora.clip_core.chunks import Token, empty_chunk
 from clip_vae_lora.clip_core.config import CLIPConfig, TextConfig, VisionConfig
-from clip_vae_lora.clip_core.encode import runner
+from clip_vae_lora.clip_core.encode import Runner
 from clip_vae_lora.clip_core.families import FAMILIES
 from clip_vae_lora.clip_core.layers import looked_up
 from clip_vae_lora.clip_core.model import CLIP
@@ -78,10 +78,10 @@ def rows() -> list[Row]:
 
 @pytest.mark.parametrize("left", ["token_embedding", "embeddings", "layers.1", "text_projection"])
 def test_an_encoder_loaded_in_part_computes_on_the_device_named(left):
-    expected = runner(filled(CLIPText(TEXT)), -2)(rows())
+    expected = Runner(filled(CLIPText(TEXT)), -2)(rows())
     with card() as cost:
         model = in_part(filled(CLIPText(TEXT, CASTING)), left)
-        run = runner(model, -2, device="cuda")
+        run = Runner(model, -2, device="cuda")
         cost.reset()
         found = run(rows())
         assert found.hidden.device.type == found.pooled.device.type == "cuda"
@@ -137,7 +137,7 @@ def test_pictures_with_the_bare_class_token_left_behind():
 def test_without_a_device_named_the_weights_on_the_card_would_meet_those_left_behind():
     """What the tests above would see if a layer did not cast."""
     with card(), pytest.raises(DeviceMismatch):
-        runner(in_part(filled(CLIPText(TEXT)), "layers.1"), device="cuda")(rows())
+        Runner(in_part(filled(CLIPText(TEXT)), "layers.1"), device="cuda")(rows())
 
 
 @pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2], ids=str)
@@ -173,5 +173,5 @@ def test_a_pass_has_no_wait_and_few_moves():
     with pretend_cuda() as count:
         model = CLIPText(TEXT, device="cuda").eval()
         count.reset()
-        runner(model)(rows())
+        Runner(model)(rows())
     assert not count.waits and count.moves <= 5, str(count)

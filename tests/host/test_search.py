@@ -82,7 +82,7 @@ def changed(comfyui, host, model, strength):
 
 
 def test_a_model_is_the_same_in_both_hosts_in_every_type_and_with_the_same_lora(comfyui, alone):
-    is_same, hosts = comfyui.ours.files.index_model.is_same, (comfyui.ours.nodes.host.host, alone)
+    is_same, hosts = comfyui.ours.index.model.is_same, (comfyui.ours.nodes.host.host, alone)
     models = [(host, clip_in(comfyui, host, dtype)) for host in hosts for dtype in ("fp32", "fp16", "bf16")]
     plain = [host.model_fingerprint(model) for host, model in models]
     striped = [(host, changed(comfyui, host, model, 1.0)) for host, model in models]
@@ -100,7 +100,7 @@ def test_a_model_is_the_same_in_both_hosts_in_every_type_and_with_the_same_lora(
 def test_a_stock_clip_vision_is_itself_in_every_type(comfyui):
     from comfy.clip_vision import ClipVisionModel
 
-    host, is_same = comfyui.ours.nodes.host.host, comfyui.ours.files.index_model.is_same
+    host, is_same = comfyui.ours.nodes.host.host, comfyui.ours.index.model.is_same
     config = Path(sys.modules[ClipVisionModel.__module__].__file__).parent / "clip_vision_config_vitl.json"
     small = json.loads(config.read_text()) | {
         "hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 1, "num_hidden_layers": 2,
@@ -142,13 +142,13 @@ def test_an_index_of_the_other_host_in_another_type_is_searched(comfyui, alone):
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("red_circle.png", "blue_star.png"):
         shutil.copy(EXAMPLES / name, folder)
-    target, writing = comfyui.base / "output" / "cvl_index" / "of the shell", comfyui.ours.files.index_writing.writing
+    target, writing = comfyui.base / "output" / "cvl_index" / "of the shell", comfyui.ours.index.writing.writing
     with pytest.MonkeyPatch.context() as patch:
         for module in (indexing, comfyui.ours.nodes.precision):
             patch.setattr(module, "host", alone)
         embed = indexing.Embedder(model := clip_in(comfyui, alone, "bf16"), 32, precision="bf16")
         with writing(target, indexing.facts_of(model, embed.encoder, target, folder, "bf16")) as writer:
-            comfyui.ours.files.index_update.update(writer, folder, embed)
+            comfyui.ours.index.update.update(writer, folder, embed)
     host = comfyui.ours.nodes.host.host
     for dtype in ("fp32", "fp16"):
         found = comfyui.nodes["CVL_SearchImages"]().search(

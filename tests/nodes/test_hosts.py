@@ -77,7 +77,7 @@ def test_the_host_shows_what_is_asked_and_nothing_else():
 
 def test_a_function_that_no_file_or_two_define_is_an_error():
     whole = [standalone, *standalone.FILES]
-    assert gathered(*whole).make_vae is standalone.standalone_vae.make_vae
+    assert inspect.unwrap(gathered(*whole).make_vae) is standalone.standalone_vae.make_vae
     with pytest.raises(ImportError, match="one function set_place was expected .* none of its files"):
         gathered(*(module for module in whole if module is not standalone.standalone_place))
     second = ModuleType("second")

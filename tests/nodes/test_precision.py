@@ -9,9 +9,10 @@ import torch
 
 from clip_vae_lora.files.errors import FileFormatError
 from clip_vae_lora.files.images import read_image
-from clip_vae_lora.files.index_model import is_same
-from clip_vae_lora.files.picture_index import open_index
 from clip_vae_lora.headless import embed
+from clip_vae_lora.index import update as updating
+from clip_vae_lora.index.model import is_same
+from clip_vae_lora.index.reading import open_index
 from clip_vae_lora.nodes import indexing, judging
 from clip_vae_lora.nodes.catalog import BUNDLED_FOLDER
 from clip_vae_lora.nodes.host import host
@@ -178,8 +179,6 @@ def test_an_index_in_half_precision_says_what_that_changes_and_is_named_by_those
 # one scan for a prompt
 
 def scans(monkeypatch):
-    from clip_vae_lora.files import index_update
-
     asked, real = [], indexing.scan
 
     def counted(*arguments, **options):
@@ -187,7 +186,7 @@ def scans(monkeypatch):
         return real(*arguments, **options)
 
     monkeypatch.setattr(indexing, "scan", counted)
-    monkeypatch.setattr(index_update, "scan", counted)
+    monkeypatch.setattr(updating, "scan", counted)
     return asked
 
 

@@ -4,7 +4,7 @@ from clip_vae_lora.tests.support.trip import trip
 
 from . import tiny
 
-MOST_FILES, MOST_CROSSINGS = 18, 14
+MOST_FILES, MOST_CROSSINGS = 19, 14  # one of the files is there to put an error of the device into a sentence
 
 
 def test_a_prompt_takes_a_short_way_through_the_house(place):
@@ -14,5 +14,5 @@ def test_a_prompt_takes_a_short_way_through_the_house(place):
     node.encode(clip, "an (old:1.1) stone bridge")  # the model is warm, the next prompt is new
     way = trip(lambda: node.encode(clip, "a photo of a (red:1.3) fox in the snow"))
     assert "clip_core" in {file.split("/")[0] for file in way.files}
-    assert len(way.files) <= MOST_FILES, sorted(way.files)
+    assert len(way.files) <= MOST_FILES, "\n".join(sorted(way.files))
     assert len(way.crossings) <= MOST_CROSSINGS, "\n".join(way.crossings)

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from clip_vae_lora.files.errors import FileFormatError
-from clip_vae_lora.files.index_model import fingerprint, is_same
-from clip_vae_lora.files.picture_index import open_index
+from clip_vae_lora.index.model import fingerprint, is_same
+from clip_vae_lora.index.reading import open_index
 
 from .index_parts import FACTS, make, run
 
