@@ -49,12 +49,7 @@ def told(use: Use, targets: Mapping[str, object]) -> tuple[list[str], dict]:
     """The lines and the data of one file's report."""
     data, file = facts(use.parsed), use.parsed.file
     read = use.parsed
-    changes = {
-        adapter: size
-        for match in use.matches.values()
-        for adapter in match.found.values()
-        if (size := read.size_of(adapter)) is not None
-    }
+    changes = read.sizes_of(adapter for match in use.matches.values() for adapter in match.found.values())
     sizes = {
         name: host.sizes(targets[name], [place for place, adapter in match.found.items() if adapter in changes])
         for name, match in use.matches.items()
