@@ -104,10 +104,10 @@ def write_png(path: str | PathLike, image: Tensor, text: dict[str, str], *, prev
     """
     if image.ndim != 3 or image.shape[-1] != 3 or not image.numel():
         raise ValueError(f"a picture [height, width, 3] was expected, and this is {list(image.shape)}")
-    values = image.detach().float().cpu().numpy()
-    if np.isnan(values).any():
+    values = image.detach().float().cpu()
+    if values.isnan().any():
         raise ValueError(f"{Path(path).name}: the picture has NaN pixels: something before it went wrong")
-    picture = Image.fromarray(np.clip(255.0 * values, 0, 255).astype(np.uint8))
+    picture = Image.fromarray((255.0 * values).clamp_(0, 255).to(torch.uint8).numpy())
     chunks = PngImagePlugin.PngInfo()
     for key, value in text.items():
         chunks.add_text(key, value)

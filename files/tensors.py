@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from os import PathLike
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
@@ -21,6 +22,7 @@ from .writing import write_whole
 _WRAPPING_PREFIXES = ("module.", "_orig_mod.")  # DistributedDataParallel, torch.compile
 _SCALES = (".scale_weight", ".weight_scale")
 _PIECE = 2**20  # numbers of fp8 that are fp32 at one time
+_PIECE_OF_16_BITS = 2**18  # numbers that stay in the cache
 _MAY_BE_INFINITE = "attn_mask"  # open_clip stores its causal mask
 
 
@@ -189,14 +191,36 @@ def _runs(tensors: list[Tensor]) -> Iterator[Tensor]:
 
 
 def _bounds(values: Tensor) -> tuple[float, float]:
-    """The smallest and the largest value, NaN for both where one of them is; without a second tensor in memory."""
+    """No value is less than the first or more than the second; one of them is NaN where a value is, or infinite.
+
+    Nothing as large as the values is put into memory beside them.
+    """
+    values = values.detach()
     if values.numel() == 1:
         return values.item(), values.item()
+    if values.dtype in (torch.float16, torch.bfloat16) and values.device.type == "cpu":
+        return _bounds_by_bits(values.reshape(-1))
     if values.element_size() > 1:
-        low, high = torch.aminmax(values.detach())
+        low, high = torch.aminmax(values)
         return low.item(), high.item()
-    pieces = [torch.aminmax(piece.float()) for piece in values.detach().reshape(-1).split(_PIECE)]  # fp8 has none
+    pieces = [torch.aminmax(piece.float()) for piece in values.reshape(-1).split(_PIECE)]  # fp8 has none
     return torch.stack([low for low, _ in pieces]).min().item(), torch.stack([high for _, high in pieces]).max().item()
+
+
+def _bounds_by_bits(values: Tensor) -> tuple[float, float]:
+    """As whole numbers, in half the time: the bits of a larger magnitude are a larger number, infinity's and NaN's the
+    largest; with the sign's bit on top, the largest of signed numbers is the largest value that is not negative, and
+    the largest of unsigned ones the most negative. A piece is read from memory once, and from the cache again.
+
+    [n] of fp16 or bf16 -> at most 0, at least 0
+    """
+    bits = values.view(torch.int16).numpy()
+    high, low = 0, 0x8000  # 0.0 and -0.0
+    for start in range(0, len(bits), _PIECE_OF_16_BITS):
+        piece = bits[start : start + _PIECE_OF_16_BITS]
+        high, low = max(high, int(piece.max())), max(low, int(piece.view(np.uint16).max()))
+    found = torch.tensor([low - 0x10000, high], dtype=torch.int16, device="cpu").view(values.dtype)
+    return found[0].item(), found[1].item()
 
 
 def _check_finite(path: Path, name: str, tensor: Tensor) -> None:
@@ -206,8 +230,9 @@ def _check_finite(path: Path, name: str, tensor: Tensor) -> None:
     low, high = _bounds(torch.view_as_real(tensor) if tensor.is_complex() else tensor)
     if math.isfinite(low) and math.isfinite(high):
         return
-    if not math.isnan(low) and name.split(".")[-1] == _MAY_BE_INFINITE:
+    broken = math.isnan(low) or math.isnan(high)
+    if not broken and name.split(".")[-1] == _MAY_BE_INFINITE:
         return
-    what = "NaN (not a number)" if math.isnan(low) else "infinite"
+    what = "NaN (not a number)" if broken else "infinite"
     raise FileFormatError(path, f"tensor {name!r} has {what} values: the weights are broken (overflow in training or "
                                 "a damaged file); get another copy")
