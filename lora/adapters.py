@@ -54,7 +54,7 @@ class ConfigFacts(NamedTuple):
     """What a PEFT configuration says of a module; the defaults are for a file without one.
 
     alpha_of: rank -> alpha. terms: of the Cayley-Neumann series of an OFT, None for the exact form. on_input: whether
-    an (IA)^3 scales inputs. largest: no number of the file is larger, and none is NaN; infinity where that is not known.
+    an (IA)^3 scales inputs. largest: no number of the file is larger, none is NaN; infinity where that is not known.
     """
 
     alpha_of: Callable[[int], float | None] = lambda rank: None

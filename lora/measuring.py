@@ -17,7 +17,7 @@ from .adapters import Adapter, LoRA
 from .low_rank import change_norm, frobenius
 
 _SHARE, _MOST_ROWS, _MOST_NUMBERS = 64, 4, 2**16  # at most 1/64 of a weight's rows, 4 of them, and 65,536 numbers
-_CHANGE_ROWS = 128  # of a change, which cost little: they are made of thin factors
+_CHANGE_ROWS = 128  # of a change, and as many columns, which cost little: they are made of thin factors
 _WHOLE = 2**14  # numbers: a weight no larger than that is read whole
 _TOGETHER = 32  # weights or changes that are measured at one time
 _GOLDEN = 0.618  # a step that is no multiple of what repeats in a weight, such as the width of an attention head
@@ -58,8 +58,8 @@ def sampled(weights: Sequence[Stored]) -> list[Size]:
 def change_size(adapter: Adapter) -> Size | None:
     """The size of a change at strength 1, from its factors alone; None where only making the change would tell.
 
-    Of a plain LoRA 128 rows of the change are measured, or as many of its columns where those are more: all of the
-    shorter factor is read, and little of the longer one.
+    Of a plain LoRA 128 rows and 128 columns of the change are made and measured where they cross, so that of the
+    factors little is read; all of them where they are no more.
     """
     return change_sizes([adapter])[0]
 
@@ -83,25 +83,20 @@ def change_sizes(adapters: Sequence[Adapter]) -> list[Size | None]:
 
 
 def _sizes_of_products(loras: Sequence[LoRA]) -> list[Size]:
-    """Of up @ down, for LoRAs that are alike."""
+    """Of up @ down, for LoRAs that are alike.
+
+    The variance is the sum of those of choosing rows and of choosing columns, which is not less than that of both.
+    """
     ups, downs = [lora.up.flatten(1) for lora in loras], [lora.down.flatten(1).mT for lora in loras]
-    long, short = (ups, downs) if len(ups[0]) >= len(downs[0]) else (downs, ups)     # [out, r], [in * kh * kw, r]
-    some = _stacked([_spread(factor, _CHANGE_ROWS) for factor in long])              # [n, 128, r]
-    gram = _gram(short)
-    squares = ((some @ gram) * some).sum(2).clamp_min(0).double()                    # [n, 128]: of each row's length
-    total, read = len(long[0]), squares.shape[1]
-    means, spreads = squares.mean(1), squares.var(1, correction=min(1, read - 1))
-    factor = total * total * (1 - read / total) / read
-    return [Size(mean * total, spread * factor) for mean, spread in zip(means.tolist(), spreads.tolist())]
-
-
-def _gram(factors: Sequence[Tensor]) -> Tensor:
-    """n of [m, r] -> [n, r, r]"""
-    if factors[0].is_contiguous():
-        wide = _stacked(factors)
-    else:
-        wide = _stacked([factor.mT for factor in factors]).mT                        # as it lies in memory
-    return wide.mT @ wide
+    rows = _stacked([_spread(up, _CHANGE_ROWS) for up in ups])                       # [n, 128, r]
+    columns = _stacked([_spread(down, _CHANGE_ROWS) for down in downs])              # [n, 128, r]
+    numbers, variance = len(ups[0]) * len(downs[0]), 0.0
+    for total, own, others in ((len(ups[0]), rows, columns), (len(downs[0]), columns, rows)):
+        gram = others.mT @ others / others.shape[1]                                  # [n, r, r]
+        means = ((own @ gram) * own).sum(2).clamp_min(0).double()                    # [n, 128]: of squares, along it
+        read = means.shape[1]
+        variance += means.var(1, correction=min(1, read - 1)) * (numbers * numbers * (1 - read / total) / read)
+    return [Size(*size) for size in zip((means.mean(1) * numbers).tolist(), variance.tolist())]
 
 
 def _alike(marks: Iterable[tuple]) -> list[list[int]]:

@@ -121,6 +121,7 @@ def test_a_driver_that_refuses_to_pin_memory_makes_it_slower_and_nothing_else(mo
     refused = []
     with pretend_cuda():
         monkeypatch.setattr(torch.Tensor, "pin_memory", refuse)
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
         assert sent(r(4, 3), "cuda").device.type == "cuda" and refused == [(4, 3)]
 
 
