@@ -11,6 +11,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from os import PathLike
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from .sniff import regular_file_size
 from .writing import write_whole
 
 MAX_PIXELS = 178_956_970  # all frames together; where Pillow, too, refuses a single picture
-_COMPRESS_LEVEL = 4  # ComfyUI's
+_COMPRESS_LEVEL, _PREVIEW_LEVEL = 4, 1  # ComfyUI's, of SaveImage and of PreviewImage
 _FIRST_FRAME_ONLY = ("MPO",)  # a camera's photograph with previews of itself
 _BROKEN = (OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError, OverflowError, MemoryError,
            struct.error)  # what Pillow's readers raise for damaged files
@@ -93,22 +94,26 @@ def check_pixels(path: Path, pixels: int) -> None:
                                     f"{size_text(regular_file_size(path))}: too many to open")
 
 
-def write_png(path: str | PathLike, image: Tensor, text: dict[str, str]) -> None:
+def write_png(path: str | PathLike, image: Tensor, text: dict[str, str], *, preview: bool = False) -> None:
     """Write one picture [H, W, 3] in 0..1 with its texts, whole or not at all; cut to 8 bits as ComfyUI does.
+
+    A `preview` is looked at once: it is written quickly, and not forced onto the disk.
 
     Raises:
         ValueError: no pixels, another shape, or NaN. FileFormatError: the disk refused.
     """
     if image.ndim != 3 or image.shape[-1] != 3 or not image.numel():
         raise ValueError(f"a picture [height, width, 3] was expected, and this is {list(image.shape)}")
-    values = image.detach().float().cpu().numpy()
-    if np.isnan(values).any():
+    values = image.detach().float().cpu()
+    if values.isnan().any():
         raise ValueError(f"{Path(path).name}: the picture has NaN pixels: something before it went wrong")
-    picture = Image.fromarray(np.clip(255.0 * values, 0, 255).astype(np.uint8))
+    picture = Image.fromarray((255.0 * values).clamp_(0, 255).to(torch.uint8).numpy())
     chunks = PngImagePlugin.PngInfo()
     for key, value in text.items():
         chunks.add_text(key, value)
-    write_whole(path, lambda file: picture.save(file, "PNG", pnginfo=chunks, compress_level=_COMPRESS_LEVEL))
+    level = _PREVIEW_LEVEL if preview else _COMPRESS_LEVEL
+    save = partial(picture.save, format="PNG", pnginfo=chunks, compress_level=level)
+    write_whole(path, save, lasting=not preview)
 
 
 def next_path(folder: str | PathLike, prefix: str, suffix: str, *, width_px: int = 0, height_px: int = 0) -> Path:

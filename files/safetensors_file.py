@@ -1,17 +1,19 @@
-"""Safetensors: the header is checked word by word here, then the library reads the tensors asked for, and only those.
+"""Safetensors: the header is checked word by word, then the tensors asked for are read, and only those.
 
 Format: huggingface/safetensors README. The header has a check of its own because the library takes one key twice, and
-because what is wrong is to be said in words.
+because what is wrong is to be said in words. The numbers are read here because the library maps the file: a LoRA of
+two thousand small tensors is then copied one by one, and a file that is shortened while it is mapped ends the process.
 """
 
 import math
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
+import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from .contents import Contents, size_text
@@ -26,7 +28,9 @@ _DTYPES = {  # theirs: torch's name (older torch lacks the last ones)
     "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2", "F8_E8M0": "float8_e8m0fnu",
     "F8_E4M3FNUZ": "float8_e4m3fnuz", "F8_E5M2FNUZ": "float8_e5m2fnuz",
 }
+_KNOWN_DTYPES = {theirs: dtype for theirs, name in _DTYPES.items() if (dtype := getattr(torch, name, None)) is not None}
 _MAX_DIMENSIONS = 8
+_SMALL, _BLOCK = 2**20, 2**24  # bytes: smaller tensors lie together, in blocks of that size at the most
 _FOREIGN = {"tf": "TensorFlow", "flax": "Flax (JAX)", "mlx": "MLX", "np": "NumPy"}
 
 
@@ -41,6 +45,7 @@ def safetensors_contents(path: Path) -> Contents:
     """Names, shapes, dtypes and metadata from the header; no tensor is read yet."""
     size = regular_file_size(path)
     with open(path, "rb") as file:
+        mark = _mark(file)
         length = int.from_bytes(file.read(8), "little")
         if size < 9 or length > MAX_HEADER_BYTES:
             raise FileFormatError(path, f"its safetensors header claims to have {size_text(length)}: this is no "
@@ -55,18 +60,62 @@ def safetensors_contents(path: Path) -> Contents:
     return Contents(
         {name: entry.shape for name, entry in entries.items()},
         {name: entry.dtype for name, entry in entries.items()},
-        partial(_load, path),
+        partial(_load, path, mark, entries),
         metadata,
     )
 
 
-def _load(path: Path, names: Iterable[str]) -> dict[str, Tensor]:
-    """The tensors named, each its own copy, so that the file is not held open behind them."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name).clone() for name in names}
-    except SafetensorError as error:
-        raise FileFormatError(path, f"the safetensors library refuses it: {error}") from error
+def _load(path: Path, mark: tuple[int, int], entries: Mapping[str, _Entry], names: Iterable[str]) -> dict[str, Tensor]:
+    """The tensors named, in memory of their own, so that the file is not held open behind them.
+
+    What lies side by side in the file and is small lies in one block, which is read at once and lives as long as one of
+    them does.
+    """
+    wanted = {name: entries[name] for name in names}
+    found: dict[str, Tensor] = {}
+    with open(path, "rb", buffering=0) as file:
+        if _mark(file) != mark:
+            raise FileFormatError(path, "it was changed while it was being read: load it again")
+        for block in _blocks(wanted):
+            start = wanted[block[0]].begin
+            # numpy asks the system for large pages, torch does not: what is read arrives twice as quickly
+            memory = torch.from_numpy(np.empty(wanted[block[-1]].end - start, dtype=np.uint8))
+            _fill(path, file, start, memory)
+            for name in block:
+                dtype, shape, begin, end = wanted[name]
+                found[name] = memory[begin - start : end - start].view(dtype).view(shape)
+    return {name: found[name] for name in wanted}
+
+
+def _mark(file: BinaryIO) -> tuple[int, int]:
+    status = os.fstat(file.fileno())
+    return status.st_mtime_ns, status.st_size
+
+
+def _blocks(entries: Mapping[str, _Entry]) -> Iterator[list[str]]:
+    """Names whose bytes follow one another, each at a place that its dtype can be read from; a large one by itself."""
+    block: list[str] = []
+    start = place = 0
+    for name, (dtype, _, begin, end) in sorted(entries.items(), key=lambda item: (item[1].begin, item[1].end)):
+        follows = begin == place and end - start <= _BLOCK and end - begin < _SMALL
+        if block and not (follows and (begin - start) % dtype.itemsize == 0):
+            yield block
+            block = []
+        if not block:
+            start = begin
+        block.append(name)
+        place = end if end - begin < _SMALL else -1  # nothing follows a large one
+    if block:
+        yield block
+
+
+def _fill(path: Path, file: BinaryIO, start: int, memory: Tensor) -> None:
+    file.seek(start)
+    rest = memoryview(memory.numpy())
+    while rest:
+        if not (count := file.readinto(rest)):
+            raise FileFormatError(path, "it became shorter while it was being read: load it again")
+        rest = rest[count:]
 
 
 def _header(path: Path, data: bytes) -> dict:
@@ -98,22 +147,31 @@ def _entry(path: Path, name: str, value: object, start: int) -> _Entry:
 
     if not isinstance(value, dict) or not {"dtype", "shape", "data_offsets"} <= value.keys():
         raise wrong("lacks its dtype, shape or data_offsets")
-    dtype = getattr(torch, _DTYPES.get(str(value["dtype"]), ""), None)
+    dtype = _KNOWN_DTYPES.get(str(value["dtype"]))
     if dtype is None:
         raise FileFormatError(path, f"tensor {name!r} has the dtype {value['dtype']!r}, which is not read here; known "
                                     f"are {', '.join(_DTYPES)}")
     shape, offsets = value["shape"], value["data_offsets"]
     for numbers in (shape, offsets):
-        if not isinstance(numbers, list) or any(type(number) is not int or number < 0 for number in numbers):
+        if not _are_whole(numbers):
             raise wrong(f"has {numbers!r} where whole numbers >= 0 are expected")
     if len(offsets) != 2 or offsets[0] > offsets[1] or offsets[1] >= 2**62:
         raise wrong(f"lies at the impossible offsets {offsets}")
     if len(shape) > _MAX_DIMENSIONS:
         raise wrong(f"has {len(shape)} dimensions, and {_MAX_DIMENSIONS} are the limit")
-    if math.prod(shape) * dtype.itemsize != offsets[1] - offsets[0]:
-        raise wrong(f"of shape {shape} needs {math.prod(shape) * dtype.itemsize} bytes and is given "
-                    f"{offsets[1] - offsets[0]}")
-    return _Entry(dtype, tuple(shape), start + offsets[0], start + offsets[1])
+    begin, end = offsets
+    if math.prod(shape) * dtype.itemsize != end - begin:
+        raise wrong(f"of shape {shape} needs {math.prod(shape) * dtype.itemsize} bytes and is given {end - begin}")
+    return _Entry(dtype, tuple(shape), start + begin, start + end)
+
+
+def _are_whole(numbers: object) -> bool:
+    if not isinstance(numbers, list):
+        return False
+    for number in numbers:  # a loop: `any` over a generator takes twice as long, and there are thousands
+        if type(number) is not int or number < 0:
+            return False
+    return True
 
 
 def _check_coverage(path: Path, entries: dict[str, _Entry], start: int, size: int) -> None:

@@ -1,10 +1,11 @@
 """Files of weights: what is in them without reading the data, the tensors asked for, and writing them back."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from os import PathLike
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
@@ -20,6 +21,8 @@ from .writing import write_whole
 
 _WRAPPING_PREFIXES = ("module.", "_orig_mod.")  # DistributedDataParallel, torch.compile
 _SCALES = (".scale_weight", ".weight_scale")
+_PIECE = 2**20  # numbers of fp8 that are fp32 at one time
+_PIECE_OF_16_BITS = 2**18  # numbers that stay in the cache
 _MAY_BE_INFINITE = "attn_mask"  # open_clip stores its causal mask
 
 
@@ -27,7 +30,8 @@ class TensorFile:
     """An open file of tensors: names, shapes and dtypes at once, data only when `read` asks. A context manager.
 
     `path` is the file (of a folder: the file found in it), `metadata` its texts, `ignored` what is in it and is no
-    tensor. Names are without the wrappers `module.` and `_orig_mod.`.
+    tensor, `largest` the largest magnitude among the floats read so far. Names are without the wrappers `module.` and
+    `_orig_mod.`.
     """
 
     def __init__(self, path: Path, contents: Contents):
@@ -37,6 +41,7 @@ class TensorFile:
         self.shapes: dict[str, tuple[int, ...]] = {name[cut:]: shape for name, shape in contents.shapes.items()}
         self.dtypes: dict[str, torch.dtype] = {name[cut:]: dtype for name, dtype in contents.dtypes.items()}
         self.ignored = contents.ignored
+        self.largest = 0.0
         self._stored = {name[cut:]: name for name in contents.shapes}
         self._contents: Contents | None = contents
 
@@ -66,10 +71,10 @@ class TensorFile:
             loaded = self._contents.load([self._stored[name] for name in wanted])
         except OSError as error:
             raise FileFormatError(self.path, f"cannot be read any more: {error.strerror or error}") from error
+        self.largest = max(self.largest, _largest(self.path, {name: loaded[self._stored[name]] for name in wanted}))
         result = {}
         for name in wanted:
             tensor = loaded.pop(self._stored[name])
-            _check_finite(self.path, name, tensor)
             cast = dtype is not None and tensor.is_floating_point()
             result[name] = tensor.to(dtype) if cast else tensor
         return result
@@ -152,21 +157,82 @@ def _wrapping(names: Iterable[str]) -> int:
         cut += len(prefix)
 
 
+def _largest(path: Path, tensors: dict[str, Tensor]) -> float:
+    """The largest magnitude among floats; NaN and infinity are refused, but where a mask may be infinite.
+
+    What lies side by side in memory is looked at as one: a LoRA has thousands of small tensors.
+    """
+    floats = [tensor for tensor in tensors.values() if tensor.is_floating_point() and tensor.numel()]
+    bounds = [bound for values in _runs(floats) for bound in _bounds(values)]
+    largest = max(map(abs, bounds), default=0.0)
+    sound = all(map(math.isfinite, bounds))
+    for name, tensor in tensors.items():
+        if not sound or tensor.is_complex():
+            _check_finite(path, name, tensor)
+    return largest
+
+
+def _runs(tensors: list[Tensor]) -> Iterator[Tensor]:
+    """All the numbers of the tensors, those of one type that follow one another in one memory as one flat view."""
+    first, memory, count, place = None, 0, 0, 0
+    for tensor in sorted(tensors, key=Tensor.data_ptr):
+        begin, own = tensor.data_ptr(), tensor.untyped_storage().data_ptr()
+        plain = tensor.is_contiguous()
+        if first is None or not plain or begin != place or own != memory or tensor.dtype != first.dtype:
+            if first is not None:
+                yield first.as_strided((count,), (1,))
+            if not plain:
+                yield tensor
+            first, memory, count = (tensor, own, 0) if plain else (None, 0, 0)
+        count += tensor.numel()
+        place = begin + tensor.nbytes
+    if first is not None:
+        yield first.as_strided((count,), (1,))
+
+
+def _bounds(values: Tensor) -> tuple[float, float]:
+    """No value is less than the first or more than the second; one of them is NaN where a value is, or infinite.
+
+    Nothing as large as the values is put into memory beside them.
+    """
+    values = values.detach()
+    if values.numel() == 1:
+        return values.item(), values.item()
+    if values.dtype in (torch.float16, torch.bfloat16) and values.device.type == "cpu":
+        return _bounds_by_bits(values.reshape(-1))
+    if values.element_size() > 1:
+        low, high = torch.aminmax(values)
+        return low.item(), high.item()
+    pieces = [torch.aminmax(piece.float()) for piece in values.reshape(-1).split(_PIECE)]  # fp8 has none
+    return torch.stack([low for low, _ in pieces]).min().item(), torch.stack([high for _, high in pieces]).max().item()
+
+
+def _bounds_by_bits(values: Tensor) -> tuple[float, float]:
+    """As whole numbers, in half the time: the bits of a larger magnitude are a larger number, infinity's and NaN's the
+    largest; with the sign's bit on top, the largest of signed numbers is the largest value that is not negative, and
+    the largest of unsigned ones the most negative. A piece is read from memory once, and from the cache again.
+
+    [n] of fp16 or bf16 -> at most 0, at least 0
+    """
+    bits = values.view(torch.int16).numpy()
+    high, low = 0, 0x8000  # 0.0 and -0.0
+    for start in range(0, len(bits), _PIECE_OF_16_BITS):
+        piece = bits[start : start + _PIECE_OF_16_BITS]
+        high, low = max(high, int(piece.max())), max(low, int(piece.view(np.uint16).max()))
+    found = torch.tensor([low - 0x10000, high], dtype=torch.int16, device="cpu").view(values.dtype)
+    return found[0].item(), found[1].item()
+
+
 def _check_finite(path: Path, name: str, tensor: Tensor) -> None:
-    """Refuse NaN and infinity; the smallest and largest value tell, without a second tensor in memory."""
+    """Refuse NaN and infinity."""
     if not (tensor.is_floating_point() or tensor.is_complex()) or not tensor.numel():
         return
-    values = torch.view_as_real(tensor) if tensor.is_complex() else tensor
-    if values.element_size() == 1:  # fp8 has no minimum in torch
-        values = values.float()
-    if values.numel() == 1:
-        low = high = values.item()
-    else:
-        low, high = (bound.item() for bound in torch.aminmax(values.detach()))  # numbers: thousands of tensors
+    low, high = _bounds(torch.view_as_real(tensor) if tensor.is_complex() else tensor)
     if math.isfinite(low) and math.isfinite(high):
         return
-    if not math.isnan(low) and name.split(".")[-1] == _MAY_BE_INFINITE:
+    broken = math.isnan(low) or math.isnan(high)
+    if not broken and name.split(".")[-1] == _MAY_BE_INFINITE:
         return
-    what = "NaN (not a number)" if math.isnan(low) else "infinite"
+    what = "NaN (not a number)" if broken else "infinite"
     raise FileFormatError(path, f"tensor {name!r} has {what} values: the weights are broken (overflow in training or "
                                 "a damaged file); get another copy")

@@ -10,8 +10,10 @@ from typing import BinaryIO
 from .errors import FileFormatError
 
 
-def write_whole(path: str | PathLike, write: Callable[[BinaryIO], object]) -> None:
+def write_whole(path: str | PathLike, write: Callable[[BinaryIO], object], *, lasting: bool = True) -> None:
     """Call `write` with an open binary file; `path` holds all of it afterwards, or what it held before.
+
+    What is not `lasting`, such as a preview, need not outlive a power cut, and the disk is not waited for.
 
     Raises:
         FileFormatError: the folder is missing, the path is a folder, or the disk refused (full, read-only).
@@ -26,7 +28,8 @@ def write_whole(path: str | PathLike, write: Callable[[BinaryIO], object]) -> No
         with open(part, "xb") as file:
             write(file)
             file.flush()
-            os.fsync(file.fileno())
+            if lasting:
+                os.fsync(file.fileno())
         os.replace(part, path)
     except OSError as error:
         raise FileFormatError(path, f"cannot be written: {error.strerror or error}") from error

@@ -54,13 +54,13 @@ class ConfigFacts(NamedTuple):
     """What a PEFT configuration says of a module; the defaults are for a file without one.
 
     alpha_of: rank -> alpha. terms: of the Cayley-Neumann series of an OFT, None for the exact form. on_input: whether
-    an (IA)^3 scales inputs. finite: that no number of the file is NaN or infinite is known.
+    an (IA)^3 scales inputs. largest: no number of the file is larger, none is NaN; infinity where that is not known.
     """
 
     alpha_of: Callable[[int], float | None] = lambda rank: None
     terms: int | None = 5
     on_input: bool | None = None
-    finite: bool = False
+    largest: float = math.inf
 
 
 def fitting(adapter: Adapter, weight: Tensor | Sequence[int]) -> tuple[int, ...]:
@@ -100,7 +100,11 @@ def sent(tensor: Tensor, device: torch.device | str) -> Tensor:
         return tensor
     if device.type != "cuda" or tensor.device.type != "cpu" or not torch.cuda.is_available():
         return tensor.to(device)
-    return tensor.pin_memory().to(device, non_blocking=True)
+    try:
+        pinned = tensor.pin_memory()
+    except RuntimeError:  # the driver may refuse to pin more; the way is slower then, and the numbers are the same
+        return tensor.to(device)
+    return pinned.to(device, non_blocking=True)
 
 
 def taken_apart(adapter: Adapter) -> tuple:

@@ -28,7 +28,7 @@ def build(name: str, parts: Parts, facts: ConfigFacts) -> tuple[dict[str, Adapte
     """
     owners = _owners(tuple(KINDS.items()))
     for role, tensor in parts.items():
-        if fault := fault_of(tensor, whole_numbers=role in owners.numbers, finite=facts.finite):
+        if fault := fault_of(tensor, whole_numbers=role in owners.numbers, largest=facts.largest):
             raise LoRAError(f"its {role}: {fault}")
         if role in owners.numbers and tensor.numel() != 1 and not _is_norm(name, parts):
             raise LoRAError(f"its {role} has {tensor.numel()} values, expected one number")
@@ -46,7 +46,8 @@ def build(name: str, parts: Parts, facts: ConfigFacts) -> tuple[dict[str, Adapte
             has_alpha = alpha is not None
             if has_alpha and not abs(alpha) <= MOST:
                 raise LoRAError(f"its alpha is {alpha:.1e}, which no trainer writes: the file is damaged")
-            adapter = replace(adapter, alpha=float(adapter.rank if alpha is None else alpha))
+            alpha = float(adapter.rank if alpha is None else alpha)
+            adapter = adapter if adapter.alpha == alpha else replace(adapter, alpha=alpha)
             scale = adapter.alpha / adapter.rank if adapter.rank else 1.0
         found[""] = _with_magnitude(adapter, parts)
     if UP_BIAS in parts:
@@ -78,21 +79,22 @@ def _owners(kinds: tuple[tuple[str, Kind], ...]) -> _Owners:
 
 
 def _made(row: Kind, name: str, fields: Parts, parts: Parts, facts: ConfigFacts) -> Adapter:
-    """The adapter of these fields, with alpha 1 where its scale is still to be found."""
+    """The adapter of these fields; its alpha is the file's own or 1 where its scale is still to be found."""
     if row.build is not None:
         return row.build(name, fields, facts)
     if row.scaled:
-        return row.adapter(**fields, alpha=1.0)
+        alpha = parts[ALPHA].item() if ALPHA in parts else 1.0
+        return row.adapter(**fields, alpha=float(alpha) if abs(alpha) <= MOST else 1.0)
     alpha = {"alpha": float(parts[ALPHA].item())} if row.has_alpha and ALPHA in parts else {}
     return row.adapter(**fields, **alpha)
 
 
-def fault_of(tensor: Tensor, whole_numbers: bool = False, *, finite: bool = False) -> str:
-    """Why these are not the numbers of an adapter; "" where they are. What is `finite` and fp16 or fp8 is not read."""
+def fault_of(tensor: Tensor, whole_numbers: bool = False, *, largest: float = math.inf) -> str:
+    """Why these are not the numbers of an adapter; "" where they are. They are not read where their `largest` tells."""
     if not tensor.is_floating_point():
         plain = whole_numbers and not tensor.is_complex()
         return "" if plain else f"{str(tensor.dtype).removeprefix('torch.')} numbers, expected floating point"
-    if not tensor.numel() or (finite and torch.finfo(tensor.dtype).max <= MOST):
+    if largest <= MOST or not tensor.numel():
         return ""
     if tensor.numel() == 1:
         low = high = tensor.item()

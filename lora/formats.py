@@ -6,6 +6,7 @@ adapter_config.py; the way back is writing.py.
 """
 
 import json
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -53,12 +54,12 @@ class _Module:
 
 
 def read(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None,
-         adapter_config: Mapping[str, object] | None = None, *, finite: bool = False) -> LoRAFile:
+         adapter_config: Mapping[str, object] | None = None, *, largest: float = math.inf) -> LoRAFile:
     """The adapters in a file's tensors, whatever tool wrote them.
 
     `metadata` is the header's; `adapter_config` the parsed adapter_config.json of a PEFT folder, which holds the scale.
-    An alpha in the file comes first, then the configuration, then scale 1. `finite`: who read the tensors has seen
-    that none of them has NaN or infinity, so they are not all looked at again.
+    An alpha in the file comes first, then the configuration, then scale 1. `largest`: who read the tensors has seen
+    that none of their numbers is larger, or NaN, so they are not looked at again where that is a possible size.
 
     Raises:
         LoRAError: nothing in it looks like a LoRA of any kind, or its configuration cannot be read.
@@ -78,7 +79,7 @@ def read(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = Non
         _read_stray(name, tensor, adapters, unread)
     for name, module in modules.items():
         try:
-            _read_module(name, module, configs, metadata, adapters, without_alpha, finite)
+            _read_module(name, module, configs, metadata, adapters, without_alpha, largest)
         except LoRAError as error:
             unread[name] = str(error)
     dialect = _dialect([module.dialect for module in modules.values() if module.dialect], modules)
@@ -139,13 +140,13 @@ def _read_stray(name: str, tensor: Tensor, adapters: dict[str, Adapter], unread:
 
 
 def _read_module(name: str, module: _Module, configs: Mapping[str, Mapping[str, object]], metadata: Mapping[str, str],
-                 adapters: dict[str, Adapter], without_alpha: list[str], finite: bool) -> None:
+                 adapters: dict[str, Adapter], without_alpha: list[str], largest: float) -> None:
     """Adds one module's adapters; LoRAError with the reason where there are none."""
     if module.fault:
         raise LoRAError(module.fault)
     dora = bool(module.tensors.keys() & {DORA, MAGNITUDE})
     of_rank = partial(alpha_of, configs, name, dora=dora)
-    facts = ConfigFacts(of_rank, terms_of(configs, name), scales_inputs(configs, name), finite)
+    facts = ConfigFacts(of_rank, terms_of(configs, name), scales_inputs(configs, name), largest)
     found, has_alpha = build(name, module.tensors, facts)
     if module.dialect == "cloneofsimo":
         _check_numbering(name, found[""].rank, metadata)

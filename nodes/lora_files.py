@@ -14,7 +14,7 @@ from ..files.tensors import open_tensors
 from ..lora import formats
 from ..lora.adapters import Adapter, LoRAError
 from ..lora.low_rank import change_norm
-from ..lora.measuring import Size, change_size
+from ..lora.measuring import Size, change_sizes
 from .catalog import NAMES_BESIDE_A_LORA
 
 # Who uses a file keeps it: a node what it read last, as long as the host keeps the node. ComfyUI lets go of its nodes
@@ -40,11 +40,12 @@ class ParsedFile:
             self._norms[adapter] = change_norm(adapter)
         return self._norms[adapter]
 
-    def size_of(self, adapter: Adapter) -> Size | None:
-        """About how large an adapter's change is at strength 1, told in a moment; None as for `norm_of`."""
-        if adapter not in self._sizes:
-            self._sizes[adapter] = change_size(adapter)
-        return self._sizes[adapter]
+    def sizes_of(self, adapters: Iterable[Adapter]) -> dict[Adapter, Size]:
+        """About how large adapters' changes are at strength 1, told in a moment; those it cannot tell are left out."""
+        wanted = list(dict.fromkeys(adapters))
+        new = [adapter for adapter in wanted if adapter not in self._sizes]
+        self._sizes.update(zip(new, change_sizes(new)))
+        return {adapter: size for adapter in wanted if (size := self._sizes[adapter]) is not None}
 
 
 def parsed(path: Path) -> ParsedFile:
@@ -72,11 +73,11 @@ def _mark(path: Path) -> tuple[int | None, int | None]:
 
 def _read(path: Path, size_bytes: int) -> ParsedFile:
     with open_tensors(path) as file:
-        tensors, metadata = file.read(file.shapes), file.metadata
+        tensors, metadata, largest = file.read(file.shapes), file.metadata, file.largest
         beside = file.path.with_name(NAMES_BESIDE_A_LORA[0])
     try:
         config = _configuration(path, beside) if _is_peft(path, tensors) else None
-        found = formats.read(tensors, metadata, config, finite=True)  # open_tensors refuses NaN and infinity
+        found = formats.read(tensors, metadata, config, largest=largest)
     except LoRAError as error:
         raise FileFormatError(path, str(error)) from error
     return ParsedFile(path, size_bytes, found, metadata)

@@ -49,12 +49,7 @@ def told(use: Use, targets: Mapping[str, object]) -> tuple[list[str], dict]:
     """The lines and the data of one file's report."""
     data, file = facts(use.parsed), use.parsed.file
     read = use.parsed
-    changes = {
-        adapter: size
-        for match in use.matches.values()
-        for adapter in match.found.values()
-        if (size := read.size_of(adapter)) is not None
-    }
+    changes = read.sizes_of(adapter for match in use.matches.values() for adapter in match.found.values())
     sizes = {
         name: host.sizes(targets[name], [place for place, adapter in match.found.items() if adapter in changes])
         for name, match in use.matches.items()
@@ -106,11 +101,12 @@ def beside_weights(
     """Block -> modules, the strengths in it, and `change`, how large it is beside its weights; and that of all blocks.
 
     `change_error` is one standard error of it, 0 where the weights were read whole. Both are None where nothing is
-    known. `not_measured` counts the places whose weights or whose change are in neither.
+    known. `not_measured` counts the places whose weights or whose change are in neither, `not_numbers` those that are
+    left out because numbers of them are NaN or infinite.
     """
     found: dict[str, dict] = {}
     sums: dict[str, list[list[float]]] = {}
-    unknown = 0
+    unknown = broken = 0
     for block, count in count_by_block(place for match in matches.values() for place in match.found).items():
         found[block] = {"modules": count, "strengths": set()}
         sums[block] = []
@@ -120,17 +116,23 @@ def beside_weights(
             found[block]["strengths"].add(round(strength, 6))
             if (size := sizes[name].get(place)) is None:
                 unknown += 1
+            elif not math.isfinite(size.squares):
+                broken += 1
             else:
                 change = changes[adapter]
                 sums[block].append([change.squares * strength**2, change.variance * strength**4, *size])
     for block, entry in found.items():
         entry |= {"strengths": sorted(entry["strengths"]), **_ratio(sums[block])}
-    return found, _ratio([one for several in sums.values() for one in several]) | {"not_measured": unknown}
+    ratio = _ratio([one for several in sums.values() for one in several])
+    return found, ratio | {"not_measured": unknown, "not_numbers": broken}
 
 
 def size_line(data: Mapping) -> str:
     """How large the change is, in a sentence that says how sure that is and what is not in it."""
     change, error, unknown = data["change"], data["change_error"], data["not_measured"]
+    broken = data.get("not_numbers", 0)
+    if change is None and broken:
+        return f"how large the change is beside the weights cannot be told: {broken} of them have NaN or infinity"
     if change is None and not unknown:
         return "how large the change is beside the weights cannot be told: they are all zero"
     if change is None:
@@ -141,7 +143,8 @@ def size_line(data: Mapping) -> str:
     else:
         told = f"{_percent(change)} of the weights it touches"
     rest = f"; {unknown} places are not in it: {_NOT_TOLD}"
-    return f"the change is {told}" + (rest if unknown else "")
+    rest = (rest if unknown else "") + (f"; {broken} places are not in it: they have NaN or infinity" if broken else "")
+    return f"the change is {told}{rest}"
 
 
 def _ratio(sums: Sequence[Sequence[float]]) -> dict[str, float | None]:

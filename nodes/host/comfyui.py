@@ -61,7 +61,7 @@ def save_preview(image: Tensor, prefix: str) -> list[dict[str, str]]:
     entries = []
     for number, picture in enumerate(image.cpu(), counter):
         filename = f"{name}_{number:05}_.png"
-        write_png(Path(folder) / filename, picture, {})
+        write_png(Path(folder) / filename, picture, {}, preview=True)
         entries.append({"filename": filename, "subfolder": subfolder, "type": "temp"})
     return entries
 

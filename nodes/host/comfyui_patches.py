@@ -50,7 +50,17 @@ def norms(target, places: Sequence[Place], on_step: Callable[[int, int], None]) 
 
 
 def _parameters(patcher: ModelPatcher) -> dict[str, Tensor]:
-    return dict(patcher.model.named_parameters(remove_duplicate=False))
+    """As torch's `named_parameters`, which takes four times as long for a module within a module within a module."""
+    found: dict[str, Tensor] = {}
+
+    def add(module: nn.Module, prefix: str) -> None:
+        found.update((prefix + name, own) for name, own in module._parameters.items() if own is not None)
+        for name, inner in module._modules.items():
+            if inner is not None:
+                add(inner, f"{prefix}{name}.")
+
+    add(patcher.model, "")
+    return found
 
 
 def _unpatched(patcher: ModelPatcher) -> dict[str, Tensor]:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from clip_vae_lora.lora.adapters import Difference, LoRA, Replacement, put_together, taken_apart
+from clip_vae_lora.lora.adapters import Difference, LoRA, Replacement, put_together, sent, taken_apart
 from clip_vae_lora.lora.fusing import Change, applied, apply_, fuse, write
 from clip_vae_lora.lora.hadamard import LoHa
 from clip_vae_lora.lora.kronecker import LoKr
@@ -111,6 +111,18 @@ def test_a_weight_larger_than_the_tile_takes_more_passes_so_that_memory_stays_bo
         count.reset()
         write(onto, onto, fused)
         assert count.kernels == 3 + 2 * 3 and count.waits == []  # both sent, one cast; 3 tiles of product and sum
+
+
+def test_a_driver_that_refuses_to_pin_memory_makes_it_slower_and_nothing_else(monkeypatch):
+    def refuse(tensor):
+        refused.append(tensor.shape)
+        raise RuntimeError("CUDA error: out of memory")
+
+    refused = []
+    with pretend_cuda():
+        monkeypatch.setattr(torch.Tensor, "pin_memory", refuse)
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        assert sent(r(4, 3), "cuda").device.type == "cuda" and refused == [(4, 3)]
 
 
 def test_weights_of_a_card_are_sampled_with_one_wait_for_all_of_them():

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from clip_vae_lora.lora.adapters import Difference, LoRA, Replacement
-from clip_vae_lora.lora.measuring import Size, Stored, _rows, change_size, exact, sampled
+from clip_vae_lora.lora.measuring import Size, Stored, _rows, _stacked, change_size, change_sizes, exact, sampled
 
 FAR = 5  # standard errors: an honest estimate is further off about once in a million times
 
@@ -54,6 +54,23 @@ def test_the_size_of_a_change_is_told_by_its_thin_factors(shape):
     true = float(lora.delta(shape).double().square().sum())
     squares, variance = change_size(lora)
     assert abs(squares - true) <= FAR * math.sqrt(variance) and 0 < variance < (0.2 * true) ** 2
+
+
+def test_many_sizes_together_are_those_of_each_alone_in_their_order():
+    loras = [LoRA(random(out, 4, seed=n), random(4, into, seed=n + 50).to(dtype), 1.0 + n)
+             for n, (out, into) in enumerate([(300, 200), (200, 300)] * 20)
+             for dtype in (torch.float32, torch.float16, torch.float8_e4m3fn)]  # fmt: skip
+    adapters = [*loras, Replacement(torch.ones(3)), Difference(torch.ones(2))]
+    together, alone = change_sizes(adapters), [change_size(adapter) for adapter in adapters]
+    assert together[-2] is None and together[-1].squares == pytest.approx(2)
+    for one, other in zip(together[:-2], alone[:-2]):
+        assert one == (pytest.approx(other.squares, rel=1e-5), pytest.approx(other.variance, rel=1e-4))  # sums in fp32
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2])
+def test_every_byte_of_fp8_is_the_number_that_torch_makes_of_it(dtype):
+    every = torch.arange(256, dtype=torch.int32).to(torch.uint8).view(dtype).reshape(64, 4)
+    torch.testing.assert_close(_stacked([every, every])[1], every.float(), rtol=0, atol=0, equal_nan=True)
 
 
 def test_other_kinds_are_exact_where_they_are_known():

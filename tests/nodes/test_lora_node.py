@@ -2,6 +2,7 @@
 
 import gc
 import json
+import math
 import os
 import weakref
 
@@ -10,6 +11,9 @@ import torch
 
 from clip_vae_lora.files.errors import FileFormatError
 from clip_vae_lora.files.tensors import write_tensors
+from clip_vae_lora.lora.adapters import LoRA
+from clip_vae_lora.lora.match import Match
+from clip_vae_lora.lora.measuring import Size
 from clip_vae_lora.nodes import lora_application, lora_files, lora_report
 
 from . import tiny
@@ -182,3 +186,23 @@ def test_a_lora_for_another_family_of_models_is_refused_with_both_names(place, m
 def test_the_size_of_the_change_is_told_with_what_is_not_sure(change, error, unknown, said):
     line = lora_report.size_line({"change": change, "change_error": error, "not_measured": unknown})
     assert said in line and ("LoRA Info" in line) == bool(unknown)
+
+
+def test_weights_that_are_not_numbers_are_counted_and_the_others_are_told():
+    data = {"change": 0.25, "change_error": 0.0, "not_measured": 0, "not_numbers": 2}
+    assert lora_report.size_line(data) == (
+        "the change is 25 % of the weights it touches; 2 places are not in it: they have NaN or infinity"
+    )
+    line = lora_report.size_line({**data, "change": None, "change_error": None})
+    assert line == "how large the change is beside the weights cannot be told: 2 of them have NaN or infinity"
+
+
+def test_a_model_with_nan_in_a_weight_gets_its_report():
+    a, b = (LoRA(torch.ones(4, 1), torch.ones(1, 4), 1.0) for _ in "ab")
+    found = Match({"diffusion_model.x.weight": a, "diffusion_model.y.weight": b}, {}, {})
+    sizes = {"diffusion_model.x.weight": Size(math.nan), "diffusion_model.y.weight": Size(64.0)}
+    blocks, together = lora_report.beside_weights(
+        {"model": found}, {"model": dict.fromkeys(sizes, 1.0)}, {"model": sizes}, {a: Size(16.0), b: Size(16.0)}
+    )
+    assert together == {"change": 0.5, "change_error": 0.0, "not_measured": 0, "not_numbers": 1}
+    assert blocks["other"]["modules"] == 2
