@@ -24,7 +24,7 @@ from . import (
     vae,
     zero_shot,
 )
-from .host import host
+from .host import host as this_host  # not `host`: that is the folder
 from .routes import ROUTES
 
 _FILES = (
@@ -77,4 +77,4 @@ _NODES = merged(file.NODES for file in _FILES)
 NODE_CLASS_MAPPINGS = {name: node for name, (node, _) in _NODES.items()}
 NODE_DISPLAY_NAME_MAPPINGS = {name: title for name, (_, title) in _NODES.items()}
 
-host.serve(ROUTES)
+this_host.serve(ROUTES)

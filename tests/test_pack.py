@@ -95,7 +95,7 @@ def test_the_changelog_has_an_entry_for_the_version_and_one_for_what_comes_next(
 
 def test_the_workflow_runs_the_readmes_command_on_every_system_and_every_python():
     workflow = (ROOT / ".github" / "workflows" / "tests.yml").read_text(encoding="utf-8")
-    (command,) = re.findall(r"(python3 -m venv .*pytest)\n", (ROOT / "README.md").read_text(encoding="utf-8"))
+    (command,) = re.findall(r"(python3 -m venv .*pytest -n auto)\n", (ROOT / "README.md").read_text(encoding="utf-8"))
     assert "run: .ci/run\n" in workflow
     assert command.replace("python3", "python").replace(".venv/bin", ".venv/Scripts") in workflow
     assert "os: [ubuntu-latest, windows-latest, macos-latest]" in workflow

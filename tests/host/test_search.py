@@ -57,7 +57,9 @@ def test_the_host_accepts_the_example_and_a_link_of_any_kind_before_it(comfyui):
 @pytest.fixture(scope="module")
 def alone(comfyui):
     """The standalone host in the same process."""
-    return importlib.import_module(f"{comfyui.ours.nodes.host.__name__}.standalone")
+    folder = comfyui.ours.nodes.host.__name__
+    standalone = importlib.import_module(f"{folder}.standalone")
+    return importlib.import_module(f"{folder}.interface").gathered(standalone, *standalone.FILES)
 
 
 def clip_in(comfyui, host, dtype):
