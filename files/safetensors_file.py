@@ -9,6 +9,7 @@ import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
+from io import FileIO
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -109,9 +110,9 @@ def _blocks(entries: Mapping[str, _Entry]) -> Iterator[list[str]]:
         yield block
 
 
-def _fill(path: Path, file: BinaryIO, start: int, memory: Tensor) -> None:
+def _fill(path: Path, file: FileIO, start: int, memory: Tensor) -> None:
     file.seek(start)
-    rest = memoryview(memory.numpy())
+    rest: memoryview = memory.numpy().data
     while rest:
         if not (count := file.readinto(rest)):
             raise FileFormatError(path, "it became shorter while it was being read: load it again")

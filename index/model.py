@@ -22,14 +22,15 @@ _ABSOLUTE = 2.0**-24  # the smallest step of fp16; numbers near 0 are rounded to
 
 def fingerprint(state: Mapping[str, Tensor], facts: str) -> str:
     """The fingerprint of a model with these weights; `facts` is what else is to be the same."""
-    digest, samples = hashlib.sha256(facts.encode()), {}
+    digest = hashlib.sha256(facts.encode())
+    samples: dict[torch.device, dict[str, Tensor]] = {}
     for name in sorted(state):
         tensor = state[name].detach()
         digest.update(f"{name}{list(tensor.shape)}".encode())
         flat = tensor.reshape(-1)
         chosen = flat[:: max(1, flat.numel() // _SAMPLES)][:_SAMPLES]
         samples.setdefault(tensor.device, {})[name] = chosen.float()
-    fetched = {}
+    fetched: dict[str, Tensor] = {}
     for some in samples.values():  # one move from each device, of which there are one or two
         parts = torch.cat(list(some.values())).cpu().split([len(part) for part in some.values()])
         fetched |= dict(zip(some, parts))

@@ -85,7 +85,8 @@ class IndexWriter:
 
     def _set_precision(self) -> None:
         """Remember that there are rows of this run's precision. Inside `changing()`."""
-        known = self.table.facts().precision
+        facts = self.table.facts()
+        known = self.facts.precision if facts is None else facts.precision
         if self.facts.precision not in known.split(", "):
             self.table.set_fact("precision", f"{known}, {self.facts.precision}")
             self.notes.append(f"this index was made with {known}, and what is new in it with {self.facts.precision}: "

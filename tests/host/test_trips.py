@@ -7,7 +7,7 @@ from clip_vae_lora.tests.support.trip import trip
 
 from .small_clips import stock_clip
 
-MOST_FILES, MOST_CROSSINGS = 20, 14  # two of the files are there for progress, and for errors of the device in a sentence
+MOST_FILES, MOST_CROSSINGS = 20, 14  # with the files of progress, and of errors of a device in a sentence
 
 
 @pytest.fixture(scope="module")
