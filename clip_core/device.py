@@ -40,6 +40,10 @@ def has_float64(device: torch.device | str) -> bool:
 def sent(tensor: Tensor, device: torch.device | str) -> Tensor:
     """A CPU tensor on the device. To CUDA it goes through pinned memory, and nobody waits for it."""
     device = torch.device(device)
-    if device.type == "cuda" and tensor.device.type == "cpu" and torch.cuda.is_available():
-        return tensor.pin_memory().to(device, non_blocking=True)
-    return tensor.to(device)
+    if device.type != "cuda" or tensor.device.type != "cpu" or not torch.cuda.is_available():
+        return tensor.to(device)
+    try:
+        pinned = tensor.pin_memory()
+    except RuntimeError:  # the driver may refuse to pin more; the way is slower then, and the numbers are the same
+        return tensor.to(device)
+    return pinned.to(device, non_blocking=True)

@@ -51,9 +51,13 @@ def _count(kind: str) -> int:
 
 def sent(values: Tensor, device: torch.device) -> Tensor:
     """The values on the device. To CUDA they go through pinned memory, and nobody waits for them."""
-    if device.type == "cuda" and values.device.type == "cpu":
-        return values.pin_memory().to(device, non_blocking=True)
-    return values.to(device)
+    if device.type != "cuda" or values.device.type != "cpu":
+        return values.to(device)
+    try:
+        pinned = values.pin_memory()
+    except RuntimeError:  # the driver may refuse to pin more; the way is slower then, and the numbers are the same
+        return values.to(device)
+    return pinned.to(device, non_blocking=True)
 
 
 def products_in(precision: torch.dtype, device: torch.device) -> AbstractContextManager:
