@@ -5,7 +5,8 @@ from __future__ import annotations
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
-from torch import Tensor
+
+from ..clip_core.device import sent as sent  # the one way from the CPU to a card, for batches too
 
 KINDS = ("cuda", "xpu", "mps")  # in the order in which one is taken, if a machine has several
 
@@ -47,17 +48,6 @@ def is_there(kind: str) -> bool:
 
 def _count(kind: str) -> int:
     return 1 if kind in ("cpu", "mps") else getattr(torch, kind).device_count()
-
-
-def sent(values: Tensor, device: torch.device) -> Tensor:
-    """The values on the device. To CUDA they go through pinned memory, and nobody waits for them."""
-    if device.type != "cuda" or values.device.type != "cpu":
-        return values.to(device)
-    try:
-        pinned = values.pin_memory()
-    except RuntimeError:  # the driver may refuse to pin more; the way is slower then, and the numbers are the same
-        return values.to(device)
-    return pinned.to(device, non_blocking=True)
 
 
 def products_in(precision: torch.dtype, device: torch.device) -> AbstractContextManager:
