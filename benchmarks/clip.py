@@ -32,10 +32,10 @@ _spec.loader.exec_module(_checkout)
 _checkout.bind()
 
 from clip_vae_lora.clip_core.config import PUBLISHED  # noqa: E402
-from clip_vae_lora.clip_core.model import CLIP, initialise_  # noqa: E402
-from clip_vae_lora.clip_core.shared_prefixes import plan  # noqa: E402
-from clip_vae_lora.clip_core.templates import PHOTOS_80, fill  # noqa: E402
-from clip_vae_lora.clip_core.text_features import text_features, token_rows  # noqa: E402
+from clip_vae_lora.clip_core.features.shared_prefixes import plan  # noqa: E402
+from clip_vae_lora.clip_core.features.texts import text_features, token_rows  # noqa: E402
+from clip_vae_lora.clip_core.judging.templates import PHOTOS_80, fill  # noqa: E402
+from clip_vae_lora.clip_core.networks.clip import CLIP, initialise_  # noqa: E402
 from clip_vae_lora.clip_core.tokenizer import Tokenizer, vocabulary  # noqa: E402
 
 LABELS = (  # the classes of CIFAR-100 (Krizhevsky 2009)

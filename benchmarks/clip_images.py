@@ -28,10 +28,10 @@ _checkout = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(_checkout)
 ROOT = _checkout.bind()
 
-from clip_vae_lora.clip_core.checkpoint import find_clip  # noqa: E402
+from clip_vae_lora.clip_core.checkpoint.find import find_clip  # noqa: E402
 from clip_vae_lora.clip_core.config import PUBLISHED  # noqa: E402
-from clip_vae_lora.clip_core.image_features import file_features  # noqa: E402
-from clip_vae_lora.clip_core.model import CLIP, initialise_  # noqa: E402
+from clip_vae_lora.clip_core.features.pictures import file_features  # noqa: E402
+from clip_vae_lora.clip_core.networks.clip import CLIP, initialise_  # noqa: E402
 from clip_vae_lora.files.pictures import read_square  # noqa: E402
 
 BATCH = 32

@@ -30,23 +30,23 @@ _spec.loader.exec_module(_checkout)
 _checkout.bind()
 
 from clip_vae_lora.clip_core.config import PUBLISHED, TEXT_FAMILIES  # noqa: E402
-from clip_vae_lora.clip_core.encode import Runner, encode_packed  # noqa: E402
-from clip_vae_lora.clip_core.image_features import file_features  # noqa: E402
-from clip_vae_lora.clip_core.model import CLIP  # noqa: E402
-from clip_vae_lora.clip_core.plan import Port, PromptSettings, plan_prompt  # noqa: E402
-from clip_vae_lora.clip_core.text import CLIPText  # noqa: E402
-from clip_vae_lora.clip_core.text_features import text_features  # noqa: E402
+from clip_vae_lora.clip_core.encoding.encode import Runner, encode_packed  # noqa: E402
+from clip_vae_lora.clip_core.features.pictures import file_features  # noqa: E402
+from clip_vae_lora.clip_core.features.texts import text_features  # noqa: E402
+from clip_vae_lora.clip_core.networks.clip import CLIP  # noqa: E402
+from clip_vae_lora.clip_core.networks.text import CLIPText  # noqa: E402
+from clip_vae_lora.clip_core.prompts.plan import Port, PromptSettings, plan_prompt  # noqa: E402
 from clip_vae_lora.clip_core.tokenizer import Tokenizer  # noqa: E402
 from clip_vae_lora.files.pictures import read_square  # noqa: E402
-from clip_vae_lora.lora.adapters import LoRA  # noqa: E402
-from clip_vae_lora.lora.fusing import Change, applied  # noqa: E402
-from clip_vae_lora.nodes.host import standalone_vae  # noqa: E402
-from clip_vae_lora.nodes.host.vae_network import KLNetwork  # noqa: E402
-from clip_vae_lora.nodes.host.vae_running import Tiling  # noqa: E402
+from clip_vae_lora.lora.kinds.adapters import LoRA  # noqa: E402
+from clip_vae_lora.lora.weights.fusing import Change, applied  # noqa: E402
+from clip_vae_lora.nodes.host.alone import vae as standalone_vae  # noqa: E402
+from clip_vae_lora.nodes.host.shared.vae_work import Tiling  # noqa: E402
 from clip_vae_lora.tests.support.card import cuda_that_answers  # noqa: E402
 from clip_vae_lora.tests.support.pretended_card import pretend_cuda  # noqa: E402
 from clip_vae_lora.training.device import best_device, named_device  # noqa: E402
 from clip_vae_lora.vae_core.config import VAEConfig  # noqa: E402
+from clip_vae_lora.vae_core.tiling.network import KLNetwork  # noqa: E402
 
 SD1 = VAEConfig(128, (1, 2, 4, 4), 2, 4, True)
 WHOLE, LITTLE = 22_000_000_000, 3_000_000_000  # bytes free

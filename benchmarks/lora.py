@@ -30,11 +30,11 @@ _checkout = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(_checkout)
 _checkout.bind()
 
-from clip_vae_lora.lora import published  # noqa: E402
-from clip_vae_lora.lora.adapters import LoRA  # noqa: E402
-from clip_vae_lora.lora.fusing import Change  # noqa: E402
-from clip_vae_lora.lora.names import spellings  # noqa: E402
-from clip_vae_lora.nodes.host.patching import with_patches  # noqa: E402
+from clip_vae_lora.lora.kinds.adapters import LoRA  # noqa: E402
+from clip_vae_lora.lora.models import published  # noqa: E402
+from clip_vae_lora.lora.models.names import spellings  # noqa: E402
+from clip_vae_lora.lora.weights.fusing import Change  # noqa: E402
+from clip_vae_lora.lora.weights.patching import with_patches  # noqa: E402
 
 RANK, COUNT, STRENGTHS = 32, 5, (0.7, 0.3, 1.0, -0.5, 0.8)
 LINEAR = (".transformer_blocks.", ".proj_in.", ".proj_out.")
@@ -123,7 +123,7 @@ def comfyui(options, in_one=False):
     from comfy.model_patcher import ModelPatcher
     from comfy.weight_adapter import LoRAAdapter
 
-    from clip_vae_lora.nodes.host.comfyui_patches import patched
+    from clip_vae_lora.nodes.host.comfyui.patches import patched
 
     shapes, cpu = chosen(options), torch.device("cpu")
     loras, patcher = adapters(shapes), ModelPatcher(network(shapes, options.dtype[0]), cpu, cpu)

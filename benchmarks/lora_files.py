@@ -24,12 +24,13 @@ _spec.loader.exec_module(_checkout)
 _checkout.bind()
 
 from clip_vae_lora.files.tensors import write_tensors  # noqa: E402
-from clip_vae_lora.lora import published  # noqa: E402
-from clip_vae_lora.lora.match import match  # noqa: E402
-from clip_vae_lora.lora.names import spellings  # noqa: E402
-from clip_vae_lora.nodes import NODE_CLASS_MAPPINGS, lora_files  # noqa: E402
+from clip_vae_lora.lora.models import published  # noqa: E402
+from clip_vae_lora.lora.models.match import match  # noqa: E402
+from clip_vae_lora.lora.models.names import spellings  # noqa: E402
+from clip_vae_lora.nodes import NODE_CLASS_MAPPINGS  # noqa: E402
 from clip_vae_lora.nodes.host import host  # noqa: E402
-from clip_vae_lora.nodes.host.standalone_clip import StandaloneClipModel  # noqa: E402
+from clip_vae_lora.nodes.host.alone.clip import StandaloneClipModel  # noqa: E402
+from clip_vae_lora.nodes.lora import files as lora_files  # noqa: E402
 
 PARTS = (".transformer_blocks.", ".proj_in.", ".proj_out.", ".encoder.layers.")
 

@@ -24,7 +24,7 @@ _checkout = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(_checkout)
 _checkout.bind()
 
-from clip_vae_lora.clip_core.search import nearest  # noqa: E402
+from clip_vae_lora.clip_core.features.search import nearest  # noqa: E402
 from clip_vae_lora.index.reading import open_index  # noqa: E402
 from clip_vae_lora.index.shards import Entry, Picture, write_shard  # noqa: E402
 from clip_vae_lora.index.table import Facts  # noqa: E402

@@ -157,8 +157,8 @@ def tokenizers(count: int, rounds: int) -> None:
 
 def live_count(rounds: int) -> None:
     """A prompt of 2,000 characters read and cut into chunks, another sign typed each time."""
-    from clip_vae_lora.clip_core.chunks import pack
-    from clip_vae_lora.clip_core.dialects import DIALECTS, read
+    from clip_vae_lora.clip_core.prompts.chunks import pack
+    from clip_vae_lora.clip_core.prompts.dialects import DIALECTS, read
 
     text, tokenizer = Prompts(2).characters(2000), Tokenizer("transformers")
     for dialect in DIALECTS:

@@ -27,11 +27,13 @@ _spec.loader.exec_module(_checkout)
 _checkout.bind()
 
 from clip_vae_lora.benchmarks.vae_apart import ApartSweeps, OwnMemoryPeak  # noqa: E402
-from clip_vae_lora.vae_core import card_plans, memory, tiled  # noqa: E402
 from clip_vae_lora.vae_core.autoencoder import AutoencoderKL  # noqa: E402
-from clip_vae_lora.vae_core.checkpoint import find_vae  # noqa: E402
+from clip_vae_lora.vae_core.checkpoint.find import find_vae  # noqa: E402
 from clip_vae_lora.vae_core.config import VAEConfig  # noqa: E402
 from clip_vae_lora.vae_core.quality import amplified_difference  # noqa: E402
+from clip_vae_lora.vae_core.tiling import card_plans  # noqa: E402
+from clip_vae_lora.vae_core.tiling import plans as memory  # noqa: E402
+from clip_vae_lora.vae_core.tiling import run as tiled  # noqa: E402
 
 CONFIG = VAEConfig(128, (1, 2, 4, 4), 2, 4, True)
 CONTENDERS = ["ours untiled", "ours auto", "diffusers untiled", "diffusers tiled", "comfyui untiled", "comfyui tiled"]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from clip_vae_lora.vae_core import sweeps, waiting
+from clip_vae_lora.vae_core.tiling import sweeps, waiting
 
 LOOK_S = 0.002
 

@@ -4,7 +4,7 @@ Colours are those of ComfyUI's LoadImage (see `images.py`): the first frame, tur
 out. JPEGs are decoded whole: libjpeg's quicker scaled decoding gives other pixels.
 
 The square has the pixels of openai/CLIP's `_transform` (torchvision's Resize and CenterCrop on a Pillow picture) as
-every Pillow before 13 makes them, horizontal pass first; `clip_core/preprocess.py` makes the same of tensors.
+every Pillow before 13 makes them, horizontal pass first; `clip_core/features/preprocess.py` makes the same of tensors.
 """
 
 from os import PathLike

@@ -17,10 +17,10 @@ from pathlib import Path
 
 from ..files.documents import read_json
 from ..files.errors import FileFormatError
-from .folders import Folders
-from .graph import NodeFailure, WorkflowError
 from .progress import Progress
-from .server import Interrupted, ServerError, server_url
+from .remote.server import Interrupted, ServerError, server_url
+from .workflow.folders import Folders
+from .workflow.graph import NodeFailure, WorkflowError
 
 DONE, FAILED, WRONG, UNREACHABLE, INTERRUPTED = 0, 1, 2, 3, 130
 _DESCRIPTION = """Runs a ComfyUI workflow (what the canvas saves, or its API format): in this process when it needs
@@ -89,11 +89,11 @@ def _run(options: argparse.Namespace) -> None:
     notes: list[str] = []
     try:
         if options.server is None:
-            from .embedded import run_here
+            from .workflow.embedded import run_here
 
             shown = run_here(document, options.settings, folders, progress, notes)
         else:
-            from .remote import run_there
+            from .remote.remote import run_there
 
             shown = run_there(server_url(options.server), document, options.settings, folders, progress, notes)
         _show(shown, begin, as_json=options.json)

@@ -23,16 +23,17 @@ if "clip_vae_lora" not in sys.modules:
     _spec.loader.exec_module(_checkout)
     _checkout.bind()
 
-from clip_vae_lora.clip_core.precision import EXACT, PRECISIONS
+from clip_vae_lora.clip_core.networks.precision import EXACT, PRECISIONS
 from clip_vae_lora.headless.progress import Progress
 from clip_vae_lora.index.scan import scan
 from clip_vae_lora.index.shards import Picture, write_shard
 from clip_vae_lora.index.table import Facts
 from clip_vae_lora.index.update import Embed, entries_of, finish, prepare
 from clip_vae_lora.index.writing import writing
-from clip_vae_lora.nodes import indexing, loading
-from clip_vae_lora.nodes.host import standalone_place
-from clip_vae_lora.nodes.indexing import Embedder
+from clip_vae_lora.nodes import loading
+from clip_vae_lora.nodes.host.alone import place as standalone_place
+from clip_vae_lora.nodes.search import indexing
+from clip_vae_lora.nodes.search.indexing import Embedder
 from clip_vae_lora.training.device import named_device
 from clip_vae_lora.training.distributed import Group, joined, own_device
 

@@ -31,7 +31,7 @@ from clip_vae_lora.training.bundled import KINDS, make, plan_of
 from clip_vae_lora.training.device import NoSuchDevice, named_device
 from clip_vae_lora.training.examples import example_pictures
 from clip_vae_lora.training.loop import Checkpoint, TrainingError
-from clip_vae_lora.training.story import models_page
+from clip_vae_lora.training.scenes.story import models_page
 
 _ROOT = Path(__file__).resolve().parents[1]
 _PRECISIONS = {"bfloat16": torch.bfloat16, "float32": torch.float32}

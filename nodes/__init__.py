@@ -5,27 +5,21 @@ A node's file has a table NODES: id -> (class, title). A new node is a row there
 
 from collections.abc import Iterable, Mapping
 
-from . import (
-    clip,
-    conditioning,
-    encode,
-    image,
-    image_encode,
-    inpaint,
-    judge,
-    latents,
-    lora,
-    lora_info,
-    lora_stack,
-    questions,
-    search,
-    similarity,
-    text,
-    vae,
-    zero_shot,
-)
+from . import image
+from .clip import encode_image as image_encode
+from .clip import judge, questions, similarity, zero_shot
+from .clip import load as clip
+from .conditioning import nodes as conditioning
 from .host import host as this_host  # not `host`: that is the folder
+from .lora import info as lora_info
+from .lora import load as lora
+from .lora import stack as lora_stack
 from .routes import ROUTES
+from .search import search_images as search
+from .text import encode
+from .text import load as text
+from .vae import codec as vae
+from .vae import inpaint, latents
 
 _FILES = (
     text,

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..clip_core import checkpoint as clip_files
+from ..clip_core.checkpoint import find as clip_files
 from ..clip_core.config import CLIPConfig, ResNetConfig
 from ..clip_core.families import FAMILIES
 from ..files.errors import FileFormatError
 from ..files.folder import whole_of
 from ..files.tensors import TensorFile, open_tensors
-from ..vae_core import checkpoint as vae_files
-from . import catalog, embeddings
-from .clip_facts import activation_beside, told_about
+from ..vae_core.checkpoint import find as vae_files
+from ..vae_core.tiling.network import builder
+from . import catalog
+from .clip.facts import activation_beside, told_about
 from .host import host
-from .host.vae_network import builder
+from .text import embeddings
 
 FAMILY_NAMES = list(FAMILIES)
 _TINY_HALVES = {"_encoder.": "_decoder.", "_decoder.": "_encoder."}

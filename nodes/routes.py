@@ -1,7 +1,8 @@
 """What the canvas asks the server while one writes: each address with the function that answers."""
 
-from . import lora_editor, prompt_count
 from .host import Route
+from .lora import editor as lora_editor
+from .text import token_count as prompt_count
 
 ROUTES = {
     "/clip_vae_lora/tokens": Route("prompt", "counted", '{"text": "a cat"}', prompt_count.answer),

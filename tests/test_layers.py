@@ -39,38 +39,39 @@ OUTSIDE = {  # what each folder may import from outside the pack, beside the sta
 STANDARD = set(__import__("sys").stdlib_module_names)
 READING_ORDER = {  # inside a leaf and the index a file imports only from files above it
     "clip_core": (
-        "config device tokenizer families prompt a1111 oddities dialects splits chunks conditioning embeddings plan "
-        "layers text class_token vision resnet model precision shared_prefixes padded_texts kept text_features rows "
-        "masked emphasis encode preprocess image_features search ranking templates zero_shot word_list english "
-        "questions foreign layouts sizes recipe checkpoint told"
+        "config device tokenizer families prompts/comfy prompts/a1111 prompts/oddities prompts/dialects "
+        "prompts/splits prompts/chunks encoding/conditioning prompts/textual_inversion prompts/plan "
+        "networks/layers networks/text networks/class_token networks/vision networks/resnet networks/clip "
+        "networks/precision features/shared_prefixes features/padded_texts encoding/kept features/texts "
+        "encoding/rows encoding/masked encoding/emphasis encoding/encode features/preprocess features/pictures "
+        "features/search judging/ranking judging/templates judging/zero_shot judging/word_list judging/english "
+        "judging/questions checkpoint/foreign checkpoint/layouts checkpoint/sizes checkpoint/recipe "
+        "checkpoint/find checkpoint/facts"
     ).split(),
     "vae_core": (
-        "config wide norms layers tiles waiting sweeps autoencoder tiny tiled_kl tiled_tiny tiled memory card_plans "
-        "quality latents batches inpaint refused layouts tiny_layouts checkpoint"
+        "config wide norms layers tiling/tiles tiling/waiting tiling/sweeps autoencoder tiny tiling/kl "
+        "tiling/tiny tiling/run tiling/plans tiling/card_plans quality latents batches inpaint checkpoint/foreign "
+        "checkpoint/source checkpoint/tiny checkpoint/find tiling/network"
     ).split(),
     "lora": (
-        "adapters hadamard kronecker orthogonal magnitude kinds low_rank measuring fusing mmdit names suffixes "
-        "adapter_config building writing formats match families blocks conversion published inject"
+        "kinds/adapters kinds/hadamard kinds/kronecker kinds/orthogonal kinds/magnitude kinds/table "
+        "weights/low_rank weights/measuring weights/fusing models/mmdit models/names formats/suffixes "
+        "formats/adapter_config formats/building formats/writing formats/read models/match models/families "
+        "models/blocks models/conversion models/published weights/inject weights/patching formats/list_text "
+        "formats/header"
     ).split(),
     "files": (
-        "errors contents writing documents sniff safetensors_file folder pickle_file inert_pickle torchscript_file "
-        "tensors tree images pictures"
+        "errors contents writing documents sniff safetensors_file folder pickle_file inert_pickle "
+        "torchscript_file tensors tree images pictures"
     ).split(),
-    "index": "model shards scan table writing update reading adding".split(),
+    "index": (
+        "model shards scan table writing update reading adding"
+    ).split(),
     "drawing": (
         "paper fit bar_chart heat_map token_sheet label_table rank_sheet contact_sheet curves channel_plot"
     ).split(),
 }
 MAX_LINES, MAX_FUNCTION, MAX_FILES = 300, 60, 14
-CROWDED = {  # folders with more than MAX_FILES files: no more than these, and they go as their files move into rooms
-    "clip_core": 43,
-    "headless": 18,
-    "lora": 22,
-    "nodes": 42,
-    "nodes/host": 28,
-    "training": 15,
-    "vae_core": 22,
-}
 
 
 def sources(folder: str = "") -> list[Path]:
@@ -161,20 +162,19 @@ def test_only_known_libraries_are_imported_and_the_host_only_by_its_adapter(path
             continue
         assert first in OUTSIDE[where], f"{relative} imports {name}"
         if first in HOST_MODULES:
-            assert relative.name.startswith("comfyui"), f"{relative} imports the host's {name}"
+            assert relative.as_posix().startswith("nodes/host/comfyui/"), f"{relative} imports the host's {name}"
 
 
 @pytest.mark.parametrize("core", READING_ORDER)
 def test_inside_a_core_imports_go_up_the_reading_order(core):
     order = READING_ORDER[core]
-    for path in sources(core):
-        if path.stem == "__init__":
+    for file, imported in imported_files().items():
+        name = file.removeprefix(f"{core}/")
+        if name == file or name.endswith("__init__"):
             continue
-        assert path.stem in order, f"{core}/{path.name} has no place in the reading order"
-        for name, inside in imports(path):
-            parts = name.split(".")
-            if inside and parts[0] == core and len(parts) > 1 and parts[1] in order:
-                assert order.index(parts[1]) < order.index(path.stem), f"{path.name} imports {name}"
+        assert name in order, f"{file} has no place in the reading order"
+        for other in (one.removeprefix(f"{core}/") for one in imported if one.startswith(f"{core}/")):
+            assert other.endswith("__init__") or order.index(other) < order.index(name), f"{file} imports {other}"
 
 
 @pytest.mark.parametrize("path", [p for p in ALL if p.relative_to(ROOT).parts[0] in LEAVES - {"files"}], ids=str)
@@ -240,8 +240,8 @@ def test_circles_of_any_length_are_found():
 
 def test_imports_are_seen_wherever_they_stand():
     found = imported_files()
-    assert "clip_core/embeddings" in found["clip_core/plan"]  # under TYPE_CHECKING
-    assert "nodes/host/comfyui" in found["nodes/host/__init__"]  # inside a function
+    assert "clip_core/prompts/textual_inversion" in found["clip_core/prompts/plan"]  # under TYPE_CHECKING
+    assert "nodes/host/comfyui/__init__" in found["nodes/host/__init__"]  # inside a function
     assert "nodes/host/__init__" in found["nodes/catalog"] and "index/scan" in found["headless/embed"]
 
 
@@ -256,4 +256,4 @@ def test_no_folder_holds_more_files_than_one_can_look_over():
             folder = path.parent.relative_to(ROOT).as_posix()
             counts[folder] = counts.get(folder, 0) + 1
     crowded = {folder: count for folder, count in counts.items() if count > MAX_FILES}
-    assert crowded == CROWDED, "put files into folders by what they are about; where some have gone, lower the number"
+    assert not crowded, "put files into folders by what they are about"

@@ -16,7 +16,7 @@ from .loop import Checkpoint, OnStep, Plan, TrainingError
 from .recipes import adapter as lora_recipe
 from .recipes import clip as clip_recipe
 from .recipes import vae as vae_recipe
-from .scene import COLOURS, HELD_OUT, PAIRS, SHAPES, pair_label
+from .scenes.scene import COLOURS, HELD_OUT, PAIRS, SHAPES, pair_label
 from .scores import clip_scores, pair_texts, texture_score
 
 FILES = {"clip": "tiny_clip.safetensors", "vae": "tiny_vae.safetensors", "lora": "tiny_clip_stripes_lora.safetensors"}

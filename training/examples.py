@@ -3,8 +3,8 @@
 import torch
 from torch import Generator, Tensor
 
-from .drawing import draw
-from .scene import BACKGROUNDS, COLOURS, FACTS, SHAPES, SIZES, TEXTURES, Scenes
+from .scenes.drawing import draw
+from .scenes.scene import BACKGROUNDS, COLOURS, FACTS, SHAPES, SIZES, TEXTURES, Scenes
 
 _SIDE_PX = 256
 _EXAMPLES = {

@@ -8,7 +8,7 @@ from torch import Generator, Tensor
 from ..vae_core.autoencoder import AutoencoderKL
 from ..vae_core.quality import psnr_db
 from .device import sent
-from .textures import KINDS
+from .scenes.textures import KINDS
 
 
 def round_trip(model: AutoencoderKL, pictures: Tensor) -> Tensor:

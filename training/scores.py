@@ -5,14 +5,14 @@ from collections.abc import Sequence
 import torch
 from torch import Generator, Tensor
 
-from ..clip_core.model import CLIP
-from ..clip_core.ranking import similarity
-from ..clip_core.text_features import text_features
+from ..clip_core.features.texts import text_features
+from ..clip_core.judging.ranking import similarity
+from ..clip_core.networks.clip import CLIP
 from ..clip_core.tokenizer import Tokenizer
-from .captions import describe
 from .device import sent
-from .drawing import draw
-from .scene import (
+from .scenes.captions import describe
+from .scenes.drawing import draw
+from .scenes.scene import (
     BACKGROUNDS,
     COLOURS,
     COUNTS,

@@ -1,5 +1,5 @@
 // The list of LoRAs as text: what each line says, and edits that change no more of the text than they must.
-// The same grammar as nodes/lora_list.py; a test holds the two against each other. Nothing here knows the page.
+// The same grammar as lora/formats/list_text.py; a test holds the two against each other. Nothing here knows the page.
 
 const MOST_LORAS = 1000;
 const LONGEST_LINE = 2000; // in characters, as Python counts them

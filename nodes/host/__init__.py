@@ -14,7 +14,7 @@ def _choose() -> Host:
     except ModuleNotFoundError as error:
         if error.name not in ("comfy", "folder_paths"):
             raise
-        from . import standalone as side
+        from . import alone as side
     return gathered(side, *side.FILES)
 
 

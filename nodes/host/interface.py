@@ -13,25 +13,25 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Protocol, cast
 
-from ...clip_core.precision import EXACT
-from .device_errors import sentences
+from ...clip_core.networks.precision import EXACT
+from .shared.device_errors import sentences
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from ...clip_core.checkpoint import TextSource
+    from ...clip_core.checkpoint.find import TextSource
     from ...clip_core.config import CLIPConfig
     from ...clip_core.families import Family
-    from ...clip_core.image_features import ImageEncoder
-    from ...clip_core.plan import PlannedPart, PromptSettings
-    from ...clip_core.text_features import TextFeatures
-    from ...lora.fusing import Change
-    from ...lora.measuring import Size
-    from ...lora.mmdit import Place
-    from .data_folders import Places
-    from .text_encoders import FindEmbedding, TextEncoders
-    from .vae_network import VAENetwork
-    from .vae_running import Tiling, Worked
+    from ...clip_core.features.pictures import ImageEncoder
+    from ...clip_core.features.texts import TextFeatures
+    from ...clip_core.prompts.plan import PlannedPart, PromptSettings
+    from ...lora.models.mmdit import Place
+    from ...lora.weights.fusing import Change
+    from ...lora.weights.measuring import Size
+    from ...vae_core.tiling.network import VAENetwork
+    from .shared.data_folders import Places
+    from .shared.towers import FindEmbedding, TextEncoders
+    from .shared.vae_work import Tiling, Worked
 
 CLIP = object
 ClipModel = object

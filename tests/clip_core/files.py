@@ -5,8 +5,8 @@ import re
 import torch
 
 from clip_vae_lora.clip_core.config import TextConfig, VisionConfig, text_heads, vision_heads
-from clip_vae_lora.clip_core.text import CLIPText
-from clip_vae_lora.clip_core.vision import CLIPVision
+from clip_vae_lora.clip_core.networks.text import CLIPText
+from clip_vae_lora.clip_core.networks.vision import CLIPVision
 
 TEXT = TextConfig(64, 2, text_heads(64), 96, 64)  # square projection: orientation can only come from the name
 VISION = VisionConfig(64, 2, vision_heads(64), 96, 8, 24, 64)

@@ -2,8 +2,8 @@
 
 import torch
 
-from clip_vae_lora.clip_core.chunks import pack
-from clip_vae_lora.clip_core.prompt import CHUNK_END, parse
+from clip_vae_lora.clip_core.prompts.chunks import pack
+from clip_vae_lora.clip_core.prompts.comfy import CHUNK_END, parse
 from clip_vae_lora.clip_core.tokenizer import Tokenizer
 
 TOKENIZER = Tokenizer()

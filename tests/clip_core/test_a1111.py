@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clip_vae_lora.clip_core.a1111 import parse, stretches
-from clip_vae_lora.clip_core.prompt import CHUNK_END, Span
+from clip_vae_lora.clip_core.prompts.a1111 import parse, stretches
+from clip_vae_lora.clip_core.prompts.comfy import CHUNK_END, Span
 
 from ..support.growth import check_linear
 

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from clip_vae_lora.clip_core.checkpoint import find_clip
+from clip_vae_lora.clip_core.checkpoint.find import find_clip
 from clip_vae_lora.clip_core.config import to_metadata
-from clip_vae_lora.clip_core.model import CLIP
+from clip_vae_lora.clip_core.networks.clip import CLIP
 from clip_vae_lora.files.tensors import open_tensors
 
 from ..archives import write_archive

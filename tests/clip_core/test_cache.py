@@ -5,10 +5,10 @@ import threading
 import pytest
 import torch
 
-from clip_vae_lora.clip_core.chunks import Token
-from clip_vae_lora.clip_core.emphasis import STYLES
-from clip_vae_lora.clip_core.encode import encode_chunks
-from clip_vae_lora.clip_core.rows import Row, RowCache, Rows
+from clip_vae_lora.clip_core.encoding.emphasis import STYLES
+from clip_vae_lora.clip_core.encoding.encode import encode_chunks
+from clip_vae_lora.clip_core.encoding.rows import Row, RowCache, Rows
+from clip_vae_lora.clip_core.prompts.chunks import Token
 from clip_vae_lora.clip_core.tokenizer import END, START
 
 T, C, P = 8, 4, 2

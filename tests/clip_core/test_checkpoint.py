@@ -5,12 +5,12 @@ import re
 import pytest
 import torch
 
-from clip_vae_lora.clip_core.checkpoint import LayoutError, find_clip, find_text_encoders, find_vision_encoders
+from clip_vae_lora.clip_core.checkpoint.find import LayoutError, find_clip, find_text_encoders, find_vision_encoders
 from clip_vae_lora.clip_core.config import PUBLISHED, TextConfig
-from clip_vae_lora.clip_core.layers import Unfilled
-from clip_vae_lora.clip_core.model import CLIP
-from clip_vae_lora.clip_core.text import CLIPText, first_end
-from clip_vae_lora.clip_core.vision import CLIPVision
+from clip_vae_lora.clip_core.networks.clip import CLIP
+from clip_vae_lora.clip_core.networks.layers import Unfilled
+from clip_vae_lora.clip_core.networks.text import CLIPText, first_end
+from clip_vae_lora.clip_core.networks.vision import CLIPVision
 
 from .files import TEXT, VISION, assert_same, encoder, flat, hf_pair, shapes, under
 

@@ -9,8 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clip_vae_lora.clip_core.chunks import SPLITS, Token, empty_chunk, pack, padded
-from clip_vae_lora.clip_core.prompt import CHUNK_END, Span, parse
+from clip_vae_lora.clip_core.prompts.chunks import SPLITS, Token, empty_chunk, pack, padded
+from clip_vae_lora.clip_core.prompts.comfy import CHUNK_END, Span, parse
 from clip_vae_lora.clip_core.tokenizer import END, START, vocabulary
 
 from ..support.growth import check_linear

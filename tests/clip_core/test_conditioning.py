@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clip_vae_lora.clip_core import conditioning
+from clip_vae_lora.clip_core.encoding import conditioning
 
 ROUNDING = 1e-12  # float64; sums of six numbers of order one
 

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clip_vae_lora.clip_core import a1111, dialects, prompt
-from clip_vae_lora.clip_core.dialects import DIALECTS, Part, PromptError, read
-from clip_vae_lora.clip_core.prompt import CHUNK_END, Span
+from clip_vae_lora.clip_core.prompts import a1111, dialects
+from clip_vae_lora.clip_core.prompts import comfy as prompt
+from clip_vae_lora.clip_core.prompts.comfy import CHUNK_END, Span
+from clip_vae_lora.clip_core.prompts.dialects import DIALECTS, Part, PromptError, read
 
 from ..support.growth import check_linear
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from clip_vae_lora.clip_core.embeddings import MAX_VECTORS, EmbeddingError, plan, read
+from clip_vae_lora.clip_core.prompts.textual_inversion import MAX_VECTORS, EmbeddingError, plan, read
 
 WIDTHS = {"l": 768, "g": 1280, "h": 1024, "t5xxl": 4096}
 

@@ -5,9 +5,8 @@ import math
 import pytest
 import torch
 
-from clip_vae_lora.clip_core.chunks import Token, empty_chunk, pack
 from clip_vae_lora.clip_core.config import TextConfig
-from clip_vae_lora.clip_core.emphasis import (
+from clip_vae_lora.clip_core.encoding.emphasis import (
     NORMALISATIONS,
     STYLES,
     emphases,
@@ -15,11 +14,12 @@ from clip_vae_lora.clip_core.emphasis import (
     normalised,
     perpendicular,
 )
-from clip_vae_lora.clip_core.encode import Runner, encode_chunks
-from clip_vae_lora.clip_core.masked import MASK
-from clip_vae_lora.clip_core.prompt import parse
-from clip_vae_lora.clip_core.rows import Row
-from clip_vae_lora.clip_core.text import CLIPText
+from clip_vae_lora.clip_core.encoding.encode import Runner, encode_chunks
+from clip_vae_lora.clip_core.encoding.masked import MASK
+from clip_vae_lora.clip_core.encoding.rows import Row
+from clip_vae_lora.clip_core.networks.text import CLIPText
+from clip_vae_lora.clip_core.prompts.chunks import Token, empty_chunk, pack
+from clip_vae_lora.clip_core.prompts.comfy import parse
 from clip_vae_lora.clip_core.tokenizer import END, START, Tokenizer
 
 TOKENIZER = Tokenizer()

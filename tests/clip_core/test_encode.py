@@ -8,15 +8,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from clip_vae_lora.clip_core.chunks import Token, empty_chunk, pack, padded
 from clip_vae_lora.clip_core.config import TextConfig
-from clip_vae_lora.clip_core.emphasis import STYLES
-from clip_vae_lora.clip_core.encode import POOLED, ROWS_AT_ONCE, Runner, encode_chunks, encode_packed
-from clip_vae_lora.clip_core.layers import causal_attention
-from clip_vae_lora.clip_core.plan import Port, PromptSettings, plan_prompt
-from clip_vae_lora.clip_core.prompt import parse
-from clip_vae_lora.clip_core.rows import Row, Rows
-from clip_vae_lora.clip_core.text import CLIPText, first_end
+from clip_vae_lora.clip_core.encoding.emphasis import STYLES
+from clip_vae_lora.clip_core.encoding.encode import POOLED, ROWS_AT_ONCE, Runner, encode_chunks, encode_packed
+from clip_vae_lora.clip_core.encoding.rows import Row, Rows
+from clip_vae_lora.clip_core.networks.layers import causal_attention
+from clip_vae_lora.clip_core.networks.text import CLIPText, first_end
+from clip_vae_lora.clip_core.prompts.chunks import Token, empty_chunk, pack, padded
+from clip_vae_lora.clip_core.prompts.comfy import parse
+from clip_vae_lora.clip_core.prompts.plan import Port, PromptSettings, plan_prompt
 from clip_vae_lora.clip_core.tokenizer import END, Tokenizer
 
 from ..support.growth import check_linear

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from clip_vae_lora.clip_core.checkpoint import find_clip
+from clip_vae_lora.clip_core.checkpoint.find import find_clip
 from clip_vae_lora.clip_core.config import (
     PUBLISHED,
     CLIPConfig,
@@ -16,10 +16,10 @@ from clip_vae_lora.clip_core.config import (
     to_metadata,
     vision_heads,
 )
-from clip_vae_lora.clip_core.model import CLIP, initialise_
-from clip_vae_lora.clip_core.ranking import probabilities, similarity
-from clip_vae_lora.clip_core.text import CLIPText, first_end
-from clip_vae_lora.clip_core.vision import CLIPVision
+from clip_vae_lora.clip_core.judging.ranking import probabilities, similarity
+from clip_vae_lora.clip_core.networks.clip import CLIP, initialise_
+from clip_vae_lora.clip_core.networks.text import CLIPText, first_end
+from clip_vae_lora.clip_core.networks.vision import CLIPVision
 
 TOLERANCE = 1e-5  # of outputs around 1, in float32; rounding differs with the order of summation
 SIZES = list(PUBLISHED)

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from clip_vae_lora.clip_core.checkpoint import LayoutError, family_of, find_text_encoders
+from clip_vae_lora.clip_core.checkpoint.find import LayoutError, family_of, find_text_encoders
 from clip_vae_lora.clip_core.config import CLIP_G, CLIP_H, CLIP_L, TextConfig
-from clip_vae_lora.clip_core.layers import Unfilled
-from clip_vae_lora.clip_core.text import CLIPText
+from clip_vae_lora.clip_core.networks.layers import Unfilled
+from clip_vae_lora.clip_core.networks.text import CLIPText
 
 
 def hf(prefix, config, projection=True):

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from clip_vae_lora.clip_core.checkpoint import find_clip
+from clip_vae_lora.clip_core.checkpoint.find import find_clip
 from clip_vae_lora.clip_core.config import PUBLISHED
-from clip_vae_lora.clip_core.layers import Unfilled
+from clip_vae_lora.clip_core.networks.layers import Unfilled
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from clip_vae_lora.clip_core.config import OPENAI_MEAN, OPENAI_STD, PUBLISHED
-from clip_vae_lora.clip_core.image_features import (
+from clip_vae_lora.clip_core.features.pictures import (
     MOST_AT_ONCE,
     ImageEncoder,
     file_features,
@@ -19,9 +19,9 @@ from clip_vae_lora.clip_core.image_features import (
     picture_bytes,
     pictures_at_once,
 )
-from clip_vae_lora.clip_core.model import CLIP
-from clip_vae_lora.clip_core.preprocess import preprocess
-from clip_vae_lora.clip_core.vision import CLIPVision
+from clip_vae_lora.clip_core.features.preprocess import preprocess
+from clip_vae_lora.clip_core.networks.clip import CLIP
+from clip_vae_lora.clip_core.networks.vision import CLIPVision
 
 ROUNDING = 1e-5  # fp32 with sums in another order; rows of length 1
 SIZES = ["ViT-B-32", "ViT-L-14", "ViT-H-14"]  # quick_gelu and gelu
@@ -64,7 +64,7 @@ def test_the_class_token_alone_is_that_of_transformers(networks, name):
 def test_the_class_token_alone_is_that_of_open_clip(networks, name):
     config = networks.tiny(name)
     theirs = networks.open_clip_model(config)
-    from clip_vae_lora.clip_core.checkpoint import find_clip
+    from clip_vae_lora.clip_core.checkpoint.find import find_clip
 
     source = find_clip(networks.shapes(theirs.state_dict()), networks.metadata(config), None)
     ours = CLIP(config).eval()
@@ -78,7 +78,7 @@ def test_vit_b_32_in_full_size_is_that_of_transformers_and_open_clip():
     import open_clip
     from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
-    from clip_vae_lora.clip_core.checkpoint import find_clip
+    from clip_vae_lora.clip_core.checkpoint.find import find_clip
 
     torch.manual_seed(0)
     theirs = open_clip.create_model("ViT-B-32-quickgelu", pretrained=None).eval()

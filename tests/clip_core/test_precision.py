@@ -5,9 +5,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from clip_vae_lora.clip_core.image_features import image_features
-from clip_vae_lora.clip_core.model import CLIP
-from clip_vae_lora.clip_core.precision import PRECISIONS, as_precision, in_precision, most_change, slow_half
+from clip_vae_lora.clip_core.features.pictures import image_features
+from clip_vae_lora.clip_core.networks.clip import CLIP
+from clip_vae_lora.clip_core.networks.precision import PRECISIONS, as_precision, in_precision, most_change, slow_half
 
 
 def norm(model):

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from clip_vae_lora.clip_core.config import OPENAI_MEAN, OPENAI_STD
-from clip_vae_lora.clip_core.preprocess import preprocess, resized
+from clip_vae_lora.clip_core.features.preprocess import preprocess, resized
 
 SIDES = st.one_of(st.integers(1, 300), st.integers(1, 1100))
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clip_vae_lora.clip_core.prompt import Span, cut_at_breaks, parse, split_embedding, stretches
+from clip_vae_lora.clip_core.prompts.comfy import Span, cut_at_breaks, parse, split_embedding, stretches
 
 from ..support.growth import check_linear
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clip_vae_lora.clip_core.questions import RULES, statements
+from clip_vae_lora.clip_core.judging.questions import RULES, statements
 
 KNOWN = [  # question, answers with their statements
     ("What colour is the circle?", {"red": "the circle is red"}),

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clip_vae_lora.clip_core import ranking
-from clip_vae_lora.clip_core.ranking import best_each_way, prompt_scores, rank
+from clip_vae_lora.clip_core.judging import ranking
+from clip_vae_lora.clip_core.judging.ranking import best_each_way, prompt_scores, rank
 
 ROUNDING = 1e-6  # float32 sums of a few dozen products below one
 NAN = math.nan

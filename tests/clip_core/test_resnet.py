@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from clip_vae_lora.clip_core.checkpoint import LayoutError, find_clip, find_vision_encoders
+from clip_vae_lora.clip_core.checkpoint.find import LayoutError, find_clip, find_vision_encoders
 from clip_vae_lora.clip_core.config import (
     PUBLISHED,
     CLIPConfig,
@@ -16,9 +16,9 @@ from clip_vae_lora.clip_core.config import (
     to_metadata,
     with_activation,
 )
-from clip_vae_lora.clip_core.layers import Unfilled
-from clip_vae_lora.clip_core.model import CLIP, initialise_
-from clip_vae_lora.clip_core.resnet import CLIPResNet
+from clip_vae_lora.clip_core.networks.clip import CLIP, initialise_
+from clip_vae_lora.clip_core.networks.layers import Unfilled
+from clip_vae_lora.clip_core.networks.resnet import CLIPResNet
 
 SMALL = ResNetConfig(width=8, blocks=(1, 2, 1, 1), heads=4, image_px=64, embed=16)
 TEXT = TextConfig(32, 2, 2, 64, 16)

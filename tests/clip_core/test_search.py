@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clip_vae_lora.clip_core import search
-from clip_vae_lora.clip_core.search import duplicate_groups, mixed, nearest, rows_at
+from clip_vae_lora.clip_core.features import search
+from clip_vae_lora.clip_core.features.search import duplicate_groups, mixed, nearest, rows_at
 
 
 def unit(count: int, width: int = 8, seed: int = 0) -> torch.Tensor:

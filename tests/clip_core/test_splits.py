@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from clip_vae_lora.clip_core.chunks import pack
-from clip_vae_lora.clip_core.prompt import CHUNK_END, Span
+from clip_vae_lora.clip_core.prompts.chunks import pack
+from clip_vae_lora.clip_core.prompts.comfy import CHUNK_END, Span
 from clip_vae_lora.clip_core.tokenizer import END, Tokenizer
 
 from .prompts import TOKENIZER, bare, ids, used

@@ -2,7 +2,7 @@
 
 import pytest
 
-from clip_vae_lora.clip_core.templates import PHOTOS_7, PHOTOS_80, SETS, fill, template_list
+from clip_vae_lora.clip_core.judging.templates import PHOTOS_7, PHOTOS_80, SETS, fill, template_list
 
 OF_OPENAI = (  # some of the notebook's, of each kind
     "a photo of a {}.", "a photo of many {}.", "itap of my {}.", "a photo of the hard to see {}.", "a origami {}.",

@@ -6,11 +6,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from clip_vae_lora.clip_core import text_features as module
-from clip_vae_lora.clip_core.model import CLIP
-from clip_vae_lora.clip_core.padded_texts import stretches
-from clip_vae_lora.clip_core.shared_prefixes import batches, plan
-from clip_vae_lora.clip_core.text_features import TextCache, TextFeatures, text_features, token_rows
+from clip_vae_lora.clip_core.features import texts as module
+from clip_vae_lora.clip_core.features.padded_texts import stretches
+from clip_vae_lora.clip_core.features.shared_prefixes import batches, plan
+from clip_vae_lora.clip_core.features.texts import TextCache, TextFeatures, text_features, token_rows
+from clip_vae_lora.clip_core.networks.clip import CLIP
 from clip_vae_lora.clip_core.tokenizer import END, START, Tokenizer
 
 TEXTS = [
@@ -50,7 +50,7 @@ def test_features_are_those_of_transformers(networks, padded):
 @pytest.mark.parametrize("padded", [False, True])
 def test_features_are_those_of_open_clip(networks, padded):
     pytest.importorskip("open_clip")
-    from clip_vae_lora.clip_core.checkpoint import find_clip
+    from clip_vae_lora.clip_core.checkpoint.find import find_clip
 
     config = networks.tiny("ViT-B-32")
     theirs = networks.open_clip_model(config)

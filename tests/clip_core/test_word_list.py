@@ -2,7 +2,7 @@
 
 import pytest
 
-from clip_vae_lora.clip_core import word_list
+from clip_vae_lora.clip_core.judging import word_list
 
 
 def test_answers_are_lines_or_one_line_with_commas():

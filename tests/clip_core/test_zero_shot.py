@@ -4,13 +4,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from clip_vae_lora.clip_core import zero_shot
-from clip_vae_lora.clip_core.image_features import image_encoder, image_features
-from clip_vae_lora.clip_core.model import CLIP
-from clip_vae_lora.clip_core.preprocess import preprocess
-from clip_vae_lora.clip_core.text_features import text_features
-from clip_vae_lora.clip_core.tokenizer import Tokenizer
-from clip_vae_lora.clip_core.zero_shot import (
+from clip_vae_lora.clip_core.features.pictures import image_encoder, image_features
+from clip_vae_lora.clip_core.features.preprocess import preprocess
+from clip_vae_lora.clip_core.features.texts import text_features
+from clip_vae_lora.clip_core.judging import zero_shot
+from clip_vae_lora.clip_core.judging.zero_shot import (
     NONE,
     Label,
     class_features,
@@ -20,6 +18,8 @@ from clip_vae_lora.clip_core.zero_shot import (
     some_of,
     templates_for,
 )
+from clip_vae_lora.clip_core.networks.clip import CLIP
+from clip_vae_lora.clip_core.tokenizer import Tokenizer
 
 LABELS = ["a cat", "two dogs", "nothing at all"]
 

@@ -3,7 +3,7 @@
 import pytest
 
 from clip_vae_lora.nodes import NODE_CLASS_MAPPINGS
-from clip_vae_lora.nodes.host import standalone_place
+from clip_vae_lora.nodes.host.alone import place as standalone_place
 
 from ..nodes.conftest import FOLDERS
 from .calls import Calls, write_files

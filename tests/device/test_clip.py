@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from clip_vae_lora.clip_core.config import OPENAI_MEAN, OPENAI_STD, PUBLISHED
-from clip_vae_lora.clip_core.emphasis import _beside
-from clip_vae_lora.clip_core.image_features import file_features, image_encoder, image_features
-from clip_vae_lora.clip_core.model import CLIP
-from clip_vae_lora.clip_core.preprocess import preprocess, squares
-from clip_vae_lora.clip_core.search import nearest
-from clip_vae_lora.clip_core.text_features import text_features
+from clip_vae_lora.clip_core.encoding.emphasis import _beside
+from clip_vae_lora.clip_core.features.pictures import file_features, image_encoder, image_features
+from clip_vae_lora.clip_core.features.preprocess import preprocess, squares
+from clip_vae_lora.clip_core.features.search import nearest
+from clip_vae_lora.clip_core.features.texts import text_features
+from clip_vae_lora.clip_core.networks.clip import CLIP
 from clip_vae_lora.clip_core.tokenizer import Tokenizer
 
 from ..support.pretended_card import pretend_cuda
@@ -138,7 +138,7 @@ def test_pictures_that_lie_on_the_card_take_one_move_for_the_coefficients():
 
 
 def test_pictures_on_a_device_without_float64_are_resampled_by_the_cpu(monkeypatch):
-    from clip_vae_lora.clip_core import preprocess as module
+    from clip_vae_lora.clip_core.features import preprocess as module
 
     monkeypatch.setattr(module, "has_float64", lambda device: device.type == "cpu")
     with pretend_cuda() as count:

@@ -3,14 +3,14 @@
 import pytest
 import torch
 
-from clip_vae_lora.lora.adapters import Difference, LoRA, Replacement, put_together, sent, taken_apart
-from clip_vae_lora.lora.fusing import Change, applied, apply_, fuse, write
-from clip_vae_lora.lora.hadamard import LoHa
-from clip_vae_lora.lora.kronecker import LoKr
-from clip_vae_lora.lora.magnitude import IA3, DoRA, GLoRA
-from clip_vae_lora.lora.match import Swapped
-from clip_vae_lora.lora.measuring import Stored, exact, sampled
-from clip_vae_lora.lora.orthogonal import OFT, InputOFT
+from clip_vae_lora.lora.kinds.adapters import Difference, LoRA, Replacement, put_together, sent, taken_apart
+from clip_vae_lora.lora.kinds.hadamard import LoHa
+from clip_vae_lora.lora.kinds.kronecker import LoKr
+from clip_vae_lora.lora.kinds.magnitude import IA3, DoRA, GLoRA
+from clip_vae_lora.lora.kinds.orthogonal import OFT, InputOFT
+from clip_vae_lora.lora.models.match import Swapped
+from clip_vae_lora.lora.weights.fusing import Change, applied, apply_, fuse, write
+from clip_vae_lora.lora.weights.measuring import Stored, exact, sampled
 
 from ..support.pretended_card import pretend_cuda
 

@@ -6,17 +6,17 @@ import pytest
 import torch
 from torch import nn
 
-from clip_vae_lora.clip_core.chunks import Token, empty_chunk
 from clip_vae_lora.clip_core.config import CLIPConfig, TextConfig, VisionConfig
-from clip_vae_lora.clip_core.encode import Runner
+from clip_vae_lora.clip_core.encoding.encode import Runner
+from clip_vae_lora.clip_core.encoding.rows import Row
 from clip_vae_lora.clip_core.families import FAMILIES
-from clip_vae_lora.clip_core.layers import looked_up
-from clip_vae_lora.clip_core.model import CLIP
-from clip_vae_lora.clip_core.rows import Row
-from clip_vae_lora.clip_core.text import CLIPText
-from clip_vae_lora.clip_core.text_features import text_features
+from clip_vae_lora.clip_core.features.texts import text_features
+from clip_vae_lora.clip_core.networks.clip import CLIP
+from clip_vae_lora.clip_core.networks.layers import looked_up
+from clip_vae_lora.clip_core.networks.text import CLIPText
+from clip_vae_lora.clip_core.prompts.chunks import Token, empty_chunk
 from clip_vae_lora.clip_core.tokenizer import END, Tokenizer
-from clip_vae_lora.nodes.host.text_encoders import Towers
+from clip_vae_lora.nodes.host.shared.towers import Towers
 
 from ..support.card import DeviceMismatch, card
 from ..support.pretended_card import pretend_cuda

@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from clip_vae_lora.nodes.host import vae_running
-from clip_vae_lora.nodes.host.vae_network import KLNetwork
-from clip_vae_lora.nodes.host.vae_running import Room, Tiling
-from clip_vae_lora.vae_core import sweeps, waiting
+from clip_vae_lora.nodes.host.shared import vae_work as vae_running
+from clip_vae_lora.nodes.host.shared.vae_work import Room, Tiling
 from clip_vae_lora.vae_core.config import VAEConfig
+from clip_vae_lora.vae_core.tiling import sweeps, waiting
+from clip_vae_lora.vae_core.tiling.network import KLNetwork
 
 from ..support.pretended_card import pretend_cuda
 

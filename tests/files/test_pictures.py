@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from clip_vae_lora.clip_core.preprocess import square_of
+from clip_vae_lora.clip_core.features.preprocess import square_of
 from clip_vae_lora.files.errors import FileFormatError
 from clip_vae_lora.files.images import read_image
 from clip_vae_lora.files.pictures import read_rgb, read_square

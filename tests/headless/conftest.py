@@ -9,9 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
-from clip_vae_lora.headless import command, embedded
-from clip_vae_lora.headless.folders import Folders
-from clip_vae_lora.headless.stock_nodes import stock_nodes
+from clip_vae_lora.headless import command
+from clip_vae_lora.headless.workflow import embedded
+from clip_vae_lora.headless.workflow.folders import Folders
+from clip_vae_lora.headless.workflow.stock_nodes import stock_nodes
 
 
 class Colour:

@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from clip_vae_lora.headless import embedded
-from clip_vae_lora.headless.folders import Folders
-from clip_vae_lora.headless.stock_nodes import stock_nodes
-from clip_vae_lora.nodes.host.absence import Absent
+from clip_vae_lora.headless.workflow import embedded
+from clip_vae_lora.headless.workflow.folders import Folders
+from clip_vae_lora.headless.workflow.stock_nodes import stock_nodes
+from clip_vae_lora.nodes.host.alone.absence import Absent
 
 from .conftest import FAKES
 

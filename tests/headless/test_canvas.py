@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from clip_vae_lora.headless.canvas import to_api
-from clip_vae_lora.headless.graph import WorkflowError, spec
-from clip_vae_lora.headless.widgets import dynamic_prompt, widget_values
+from clip_vae_lora.headless.workflow.canvas import to_api
+from clip_vae_lora.headless.workflow.graph import WorkflowError, spec
+from clip_vae_lora.headless.workflow.widgets import dynamic_prompt, widget_values
 
 
 def node(number, kind, inputs=(), values=None, mode=0, outputs=("IMAGE", "STRING"), title=None):

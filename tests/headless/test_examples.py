@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from clip_vae_lora.headless import command
-from clip_vae_lora.headless.canvas import to_api
-from clip_vae_lora.headless.embedded import specs_of
-from clip_vae_lora.headless.folders import Folders
-from clip_vae_lora.headless.stock_nodes import stock_nodes
+from clip_vae_lora.headless.workflow.canvas import to_api
+from clip_vae_lora.headless.workflow.embedded import specs_of
+from clip_vae_lora.headless.workflow.folders import Folders
+from clip_vae_lora.headless.workflow.stock_nodes import stock_nodes
 from clip_vae_lora.nodes import NODE_CLASS_MAPPINGS
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "example_workflows"

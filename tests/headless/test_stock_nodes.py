@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from clip_vae_lora.headless.folders import Folders
-from clip_vae_lora.headless.scaling import METHODS, scaled
-from clip_vae_lora.headless.stock_nodes import stock_nodes
+from clip_vae_lora.headless.workflow.folders import Folders
+from clip_vae_lora.headless.workflow.scaling import METHODS, scaled
+from clip_vae_lora.headless.workflow.stock_nodes import stock_nodes
 
 
 def call(tmp_path, name, **inputs):

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from clip_vae_lora.clip_core.config import TEXT_FAMILIES
-from clip_vae_lora.clip_core.text import CLIPText
+from clip_vae_lora.clip_core.networks.text import CLIPText
 from clip_vae_lora.files.tensors import write_tensors
 from clip_vae_lora.vae_core.autoencoder import AutoencoderKL
 from clip_vae_lora.vae_core.config import VAEConfig

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from clip_vae_lora.clip_core.config import CLIPConfig, ResNetConfig, TextConfig
-from clip_vae_lora.clip_core.image_features import image_features
-from clip_vae_lora.clip_core.model import CLIP
-from clip_vae_lora.clip_core.text_features import text_features
+from clip_vae_lora.clip_core.features.pictures import image_features
+from clip_vae_lora.clip_core.features.texts import text_features
+from clip_vae_lora.clip_core.networks.clip import CLIP
 from clip_vae_lora.clip_core.tokenizer import Tokenizer
 from clip_vae_lora.files.tensors import write_tensors
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from clip_vae_lora.clip_core.config import CLIPConfig, TextConfig, VisionConfig, to_metadata
-from clip_vae_lora.clip_core.model import CLIP, initialise_
+from clip_vae_lora.clip_core.networks.clip import CLIP, initialise_
 from clip_vae_lora.files.images import write_png
 from clip_vae_lora.files.pictures import read_square
 from clip_vae_lora.files.tensors import write_tensors

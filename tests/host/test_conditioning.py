@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from clip_vae_lora.clip_core.conditioning import same
+from clip_vae_lora.clip_core.encoding.conditioning import same
 from clip_vae_lora.files.tensors import open_tensors
 
 

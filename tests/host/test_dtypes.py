@@ -9,7 +9,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from clip_vae_lora.clip_core.config import TextConfig
-from clip_vae_lora.clip_core.text import CLIPText
+from clip_vae_lora.clip_core.networks.text import CLIPText
 from clip_vae_lora.files.tensors import write_tensors
 
 from . import models, small_clips

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from clip_vae_lora.lora.names import name_map
+from clip_vae_lora.lora.models.names import name_map
 
 UNETS = {
     "SD15": {"model_channels": 320, "channel_mult": [1, 2, 4, 4], "transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0],

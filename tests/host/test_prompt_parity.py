@@ -12,12 +12,13 @@ import torch
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from clip_vae_lora.clip_core import chunks, prompt
 from clip_vae_lora.clip_core.config import TextConfig
-from clip_vae_lora.clip_core.encode import Runner, encode_chunks, encode_packed
+from clip_vae_lora.clip_core.encoding.encode import Runner, encode_chunks, encode_packed
 from clip_vae_lora.clip_core.families import FAMILIES
-from clip_vae_lora.clip_core.plan import Port, PromptSettings, plan_prompt
-from clip_vae_lora.clip_core.text import CLIPText
+from clip_vae_lora.clip_core.networks.text import CLIPText
+from clip_vae_lora.clip_core.prompts import chunks
+from clip_vae_lora.clip_core.prompts import comfy as prompt
+from clip_vae_lora.clip_core.prompts.plan import Port, PromptSettings, plan_prompt
 from clip_vae_lora.clip_core.tokenizer import END, Tokenizer
 
 VECTORS = {"one": 1, "three": 3, "nine": 9, "sub/deep": 2, "x:1.2": 2, "comma,": 1}

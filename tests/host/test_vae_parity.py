@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from clip_vae_lora.vae_core.autoencoder import AutoencoderKL
-from clip_vae_lora.vae_core.checkpoint import find_vae
+from clip_vae_lora.vae_core.checkpoint.find import find_vae
 from clip_vae_lora.vae_core.config import VAEConfig
 from clip_vae_lora.vae_core.tiny import TinyAutoencoder, TinyConfig
 

@@ -1,6 +1,6 @@
 """State-dict keys and shapes of the published layouts: weights without their biases, and a picture encoder."""
 
-from clip_vae_lora.lora.published import flux, refiner, sd2, sd3, sd15, sdxl, text
+from clip_vae_lora.lora.models.published import flux, refiner, sd2, sd3, sd15, sdxl, text
 
 LAYOUTS = {"SD15": sd15, "SD2": sd2, "SDXL": sdxl, "SDXL_refiner": refiner}
 __all__ = ["LAYOUTS", "flux", "sd3", "text", "vision"]

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from clip_vae_lora.lora.adapters import LoRA, LoRAError
+from clip_vae_lora.lora.kinds.adapters import LoRA, LoRAError
 
 
 def random(*shape, seed=0):

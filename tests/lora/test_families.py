@@ -4,11 +4,11 @@ import pytest
 import torch
 from lora_layouts import LAYOUTS, flux, sd3, text, vision
 
-from clip_vae_lora.lora.adapters import LoRA, LoRAError
-from clip_vae_lora.lora.families import family_of_file, family_of_keys, refuse_other_family
-from clip_vae_lora.lora.formats import LoRAFile, read
-from clip_vae_lora.lora.mmdit import Slice
-from clip_vae_lora.lora.names import spellings
+from clip_vae_lora.lora.formats.read import LoRAFile, read
+from clip_vae_lora.lora.kinds.adapters import LoRA, LoRAError
+from clip_vae_lora.lora.models.families import family_of_file, family_of_keys, refuse_other_family
+from clip_vae_lora.lora.models.mmdit import Slice
+from clip_vae_lora.lora.models.names import spellings
 
 MODELS = {"SD 1": LAYOUTS["SD15"](), "SD 2": LAYOUTS["SD2"](), "SDXL": LAYOUTS["SDXL"](), "Flux": flux(),
           "SDXL refiner": LAYOUTS["SDXL_refiner"](), "SD 3": sd3()}

@@ -6,8 +6,8 @@ import math
 import pytest
 import torch
 
-from clip_vae_lora.lora.adapters import LoRA, LoRAError
-from clip_vae_lora.lora.formats import read, write
+from clip_vae_lora.lora.formats.read import read, write
+from clip_vae_lora.lora.kinds.adapters import LoRA, LoRAError
 
 
 def pair(out=6, rank=2, inner=5, seed=0):

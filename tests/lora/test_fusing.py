@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from clip_vae_lora.lora import fusing
-from clip_vae_lora.lora.adapters import Difference, LoRA, LoRAError, Replacement
-from clip_vae_lora.lora.fusing import Change, applied, apply_
+from clip_vae_lora.lora.kinds.adapters import Difference, LoRA, LoRAError, Replacement
+from clip_vae_lora.lora.weights import fusing
+from clip_vae_lora.lora.weights.fusing import Change, applied, apply_
 
 FP32 = 1e-6  # relative; a product of side by side factors rounds otherwise than the sum of products
 

@@ -6,11 +6,11 @@ import random
 import pytest
 import torch
 
-from clip_vae_lora.lora.adapters import LoRAError
-from clip_vae_lora.lora.blocks import select
-from clip_vae_lora.lora.families import family_of_file
-from clip_vae_lora.lora.formats import read
-from clip_vae_lora.lora.match import key_of, match, part_of, shape_at
+from clip_vae_lora.lora.formats.read import read
+from clip_vae_lora.lora.kinds.adapters import LoRAError
+from clip_vae_lora.lora.models.blocks import select
+from clip_vae_lora.lora.models.families import family_of_file
+from clip_vae_lora.lora.models.match import key_of, match, part_of, shape_at
 
 SHAPES = {"diffusion_model.input_blocks.1.1.proj_in.weight": (8, 8, 1, 1), "diffusion_model.out.2.weight": (4, 8, 3, 3),
           "diffusion_model.input_blocks.1.1.proj_in.bias": (8,), "diffusion_model.out.2.bias": (4,),

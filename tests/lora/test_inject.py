@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from clip_vae_lora.lora import inject as injection
-from clip_vae_lora.lora.adapters import LoRA, LoRAError
+from clip_vae_lora.lora.kinds.adapters import LoRA, LoRAError
+from clip_vae_lora.lora.weights import inject as injection
 
 
 class Net(nn.Module):

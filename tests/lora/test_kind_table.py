@@ -9,16 +9,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from clip_vae_lora.lora.adapters import Adapter, Difference, LoRA, LoRAError, Replacement, fitting, unlike
-from clip_vae_lora.lora.formats import read, write
-from clip_vae_lora.lora.fusing import Change, applied
-from clip_vae_lora.lora.hadamard import LoHa
-from clip_vae_lora.lora.kinds import KINDS, Kind, row_of
-from clip_vae_lora.lora.kronecker import LoKr
-from clip_vae_lora.lora.low_rank import change_norm
-from clip_vae_lora.lora.magnitude import IA3, DoRA, GLoRA
-from clip_vae_lora.lora.match import Swapped, match
-from clip_vae_lora.lora.orthogonal import OFT, InputOFT
+from clip_vae_lora.lora.formats.read import read, write
+from clip_vae_lora.lora.kinds.adapters import Adapter, Difference, LoRA, LoRAError, Replacement, fitting, unlike
+from clip_vae_lora.lora.kinds.hadamard import LoHa
+from clip_vae_lora.lora.kinds.kronecker import LoKr
+from clip_vae_lora.lora.kinds.magnitude import IA3, DoRA, GLoRA
+from clip_vae_lora.lora.kinds.orthogonal import OFT, InputOFT
+from clip_vae_lora.lora.kinds.table import KINDS, Kind, row_of
+from clip_vae_lora.lora.models.match import Swapped, match
+from clip_vae_lora.lora.weights.fusing import Change, applied
+from clip_vae_lora.lora.weights.low_rank import change_norm
 
 
 def random(*shape, seed=0):

@@ -5,12 +5,12 @@ import math
 import pytest
 import torch
 
-from clip_vae_lora.lora.adapters import Difference, LoRA, LoRAError, Replacement, on_device
-from clip_vae_lora.lora.formats import read, write
-from clip_vae_lora.lora.hadamard import LoHa
-from clip_vae_lora.lora.kronecker import LoKr
-from clip_vae_lora.lora.magnitude import IA3, DoRA, GLoRA
-from clip_vae_lora.lora.orthogonal import OFT, InputOFT
+from clip_vae_lora.lora.formats.read import read, write
+from clip_vae_lora.lora.kinds.adapters import Difference, LoRA, LoRAError, Replacement, on_device
+from clip_vae_lora.lora.kinds.hadamard import LoHa
+from clip_vae_lora.lora.kinds.kronecker import LoKr
+from clip_vae_lora.lora.kinds.magnitude import IA3, DoRA, GLoRA
+from clip_vae_lora.lora.kinds.orthogonal import OFT, InputOFT
 
 STRENGTHS = [0.0, 0.4, 1.0, -1.5]
 

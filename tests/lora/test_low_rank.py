@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from clip_vae_lora.lora.adapters import Difference, LoRA, LoRAError, Replacement
-from clip_vae_lora.lora.kronecker import LoKr
-from clip_vae_lora.lora.low_rank import (
+from clip_vae_lora.lora.kinds.adapters import Difference, LoRA, LoRAError, Replacement
+from clip_vae_lora.lora.kinds.kronecker import LoKr
+from clip_vae_lora.lora.weights.low_rank import (
     change_norm,
     frobenius,
     joined,

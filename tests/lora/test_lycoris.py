@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from clip_vae_lora.lora.formats import read
-from clip_vae_lora.lora.match import match
+from clip_vae_lora.lora.formats.read import read
+from clip_vae_lora.lora.models.match import match
 
 modules = pytest.importorskip("lycoris.modules", exc_type=ImportError)
 

@@ -4,11 +4,11 @@ import pytest
 import torch
 from lora_layouts import LAYOUTS
 
-from clip_vae_lora.lora.adapters import Difference, LoRA
-from clip_vae_lora.lora.formats import LoRAFile, read
-from clip_vae_lora.lora.magnitude import IA3
-from clip_vae_lora.lora.match import match
-from clip_vae_lora.lora.names import spellings
+from clip_vae_lora.lora.formats.read import LoRAFile, read
+from clip_vae_lora.lora.kinds.adapters import Difference, LoRA
+from clip_vae_lora.lora.kinds.magnitude import IA3
+from clip_vae_lora.lora.models.match import match
+from clip_vae_lora.lora.models.names import spellings
 
 
 def adapter(shape, rank=1):

@@ -5,8 +5,17 @@ import math
 import pytest
 import torch
 
-from clip_vae_lora.lora.adapters import Difference, LoRA, Replacement
-from clip_vae_lora.lora.measuring import Size, Stored, _rows, _stacked, change_size, change_sizes, exact, sampled
+from clip_vae_lora.lora.kinds.adapters import Difference, LoRA, Replacement
+from clip_vae_lora.lora.weights.measuring import (
+    Size,
+    Stored,
+    _rows,
+    _stacked,
+    change_size,
+    change_sizes,
+    exact,
+    sampled,
+)
 
 FAR = 5  # standard errors: an honest estimate is further off about once in a million times
 

@@ -4,13 +4,13 @@ import pytest
 import torch
 from lora_layouts import flux, sd3
 
-from clip_vae_lora.lora.adapters import Difference, LoRA
-from clip_vae_lora.lora.conversion import named
-from clip_vae_lora.lora.formats import read, write
-from clip_vae_lora.lora.magnitude import DoRA
-from clip_vae_lora.lora.match import Swapped, match, part_of, shape_at
-from clip_vae_lora.lora.mmdit import Slice
-from clip_vae_lora.lora.names import target_map
+from clip_vae_lora.lora.formats.read import read, write
+from clip_vae_lora.lora.kinds.adapters import Difference, LoRA
+from clip_vae_lora.lora.kinds.magnitude import DoRA
+from clip_vae_lora.lora.models.conversion import named
+from clip_vae_lora.lora.models.match import Swapped, match, part_of, shape_at
+from clip_vae_lora.lora.models.mmdit import Slice
+from clip_vae_lora.lora.models.names import target_map
 
 SMALL = {"Flux": flux(128, 2, 3, 32), "SD3": sd3(128, 3, 32)}
 

@@ -5,7 +5,7 @@ import json
 import pytest
 from lora_layouts import LAYOUTS, text, vision
 
-from clip_vae_lora.lora.names import diffusers_unet, name_map, spellings
+from clip_vae_lora.lora.models.names import diffusers_unet, name_map, spellings
 
 DIFFUSERS = {
     "SD15": {"cross_attention_dim": 768},

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from clip_vae_lora.lora import inject as injection
-from clip_vae_lora.lora.formats import read, write
-from clip_vae_lora.lora.match import match
-from clip_vae_lora.lora.names import spellings
+from clip_vae_lora.lora.formats.read import read, write
+from clip_vae_lora.lora.models.match import match
+from clip_vae_lora.lora.models.names import spellings
+from clip_vae_lora.lora.weights import inject as injection
 
 peft = pytest.importorskip("peft", exc_type=ImportError)
 safetensors = pytest.importorskip("safetensors.torch")

@@ -3,13 +3,13 @@
 import pytest
 import torch
 
-from clip_vae_lora.lora.adapters import LoRA
-from clip_vae_lora.lora.conversion import named
-from clip_vae_lora.lora.formats import read, write
-from clip_vae_lora.lora.match import match, part_of, shape_at
-from clip_vae_lora.lora.mmdit import Slice
-from clip_vae_lora.lora.names import spellings
-from clip_vae_lora.lora.published import PUBLISHED, published_model
+from clip_vae_lora.lora.formats.read import read, write
+from clip_vae_lora.lora.kinds.adapters import LoRA
+from clip_vae_lora.lora.models.conversion import named
+from clip_vae_lora.lora.models.match import match, part_of, shape_at
+from clip_vae_lora.lora.models.mmdit import Slice
+from clip_vae_lora.lora.models.names import spellings
+from clip_vae_lora.lora.models.published import PUBLISHED, published_model
 
 HAVE = {  # which dialects were ever written for which family; cloneofsimo's are SD 1 and SD 2
     model: ["kohya", "diffusers", "peft", "lycoris", "onetrainer", "diffusers_0.2", "bfl", "xlabs"]

@@ -2,7 +2,7 @@
 
 import torch
 
-from clip_vae_lora.clip_core.conditioning import same_bits
+from clip_vae_lora.clip_core.encoding.conditioning import same_bits
 
 
 def entry(tokens: int = 77, *, seed: int = 0, width: int = 8, **options) -> list:

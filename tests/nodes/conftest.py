@@ -5,7 +5,8 @@ from types import SimpleNamespace
 import pytest
 
 from clip_vae_lora.nodes import NODE_CLASS_MAPPINGS
-from clip_vae_lora.nodes.host import host, standalone
+from clip_vae_lora.nodes.host import alone as standalone
+from clip_vae_lora.nodes.host import host
 
 FOLDERS = ("text_encoders", "checkpoints", "vae", "vae_approx", "loras", "clip_vision", "embeddings")
 

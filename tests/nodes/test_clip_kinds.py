@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import save_file
 
 from clip_vae_lora.clip_core.config import PUBLISHED, CLIPConfig, ResNetConfig, to_metadata
-from clip_vae_lora.clip_core.layers import Unfilled
-from clip_vae_lora.clip_core.model import CLIP
+from clip_vae_lora.clip_core.networks.clip import CLIP
+from clip_vae_lora.clip_core.networks.layers import Unfilled
 from clip_vae_lora.files.tensors import write_tensors
 from clip_vae_lora.nodes.host import host
 
@@ -232,7 +232,7 @@ def test_a_changed_config_is_read_again(place, folder):
 
 def test_the_published_dfn_of_378_px_squashes():
     """The one size of which only one was published."""
-    from clip_vae_lora.clip_core.checkpoint import find_clip
+    from clip_vae_lora.clip_core.checkpoint.find import find_clip
 
     config = PUBLISHED["ViT-H-14-378"]
     with torch.device("meta"):

@@ -7,9 +7,9 @@ import sys
 import pytest
 import torch
 
-from clip_vae_lora.clip_core.conditioning import same
-from clip_vae_lora.nodes.conditioning import CombineConditioning, CompareConditioning
-from clip_vae_lora.nodes.conditioning_entries import joined
+from clip_vae_lora.clip_core.encoding.conditioning import same
+from clip_vae_lora.nodes.conditioning.entries import joined
+from clip_vae_lora.nodes.conditioning.nodes import CombineConditioning, CompareConditioning
 
 from .conditionings import copied, entry
 

@@ -11,8 +11,8 @@ import torch
 from clip_vae_lora.files.errors import FileFormatError
 from clip_vae_lora.files.tensors import open_tensors, write_tensors
 from clip_vae_lora.files.tree import Bundle, TreeError, UnstorableError, restored
-from clip_vae_lora.nodes import conditioning_file
-from clip_vae_lora.nodes.conditioning import LoadConditioning
+from clip_vae_lora.nodes.conditioning import file as conditioning_file
+from clip_vae_lora.nodes.conditioning.nodes import LoadConditioning
 
 from .conditionings import assert_equal, entry
 

@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from clip_vae_lora.files.errors import FileFormatError
-from clip_vae_lora.lora import published
-from clip_vae_lora.nodes.host.standalone_clip import StandaloneClipModel
+from clip_vae_lora.lora.models import published
+from clip_vae_lora.nodes.host.alone.clip import StandaloneClipModel
 
 from . import damage, tiny
 

@@ -3,9 +3,11 @@
 import pytest
 import torch
 
-from clip_vae_lora.nodes.host import device_errors, standalone_place, standalone_vae
-from clip_vae_lora.nodes.host.device_errors import is_lost, is_out_of_memory
-from clip_vae_lora.vae_core.memory import BudgetError
+from clip_vae_lora.nodes.host.alone import place as standalone_place
+from clip_vae_lora.nodes.host.alone import vae as standalone_vae
+from clip_vae_lora.nodes.host.shared import device_errors
+from clip_vae_lora.nodes.host.shared.device_errors import is_lost, is_out_of_memory
+from clip_vae_lora.vae_core.tiling.plans import BudgetError
 
 NO_MEMORY = [
     "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 7.79 GiB",

@@ -10,7 +10,7 @@ import torch
 
 from clip_vae_lora.clip_core.tokenizer import Tokenizer
 from clip_vae_lora.files.tensors import write_tensors
-from clip_vae_lora.nodes import embeddings
+from clip_vae_lora.nodes.text import embeddings
 
 
 @pytest.fixture

@@ -5,12 +5,12 @@ import json
 import pytest
 import torch
 
-from clip_vae_lora.clip_core import plan
-from clip_vae_lora.clip_core.dialects import PromptError
-from clip_vae_lora.clip_core.plan import JOINING, PromptSettings, plan_prompt
+from clip_vae_lora.clip_core.prompts import plan
+from clip_vae_lora.clip_core.prompts.dialects import PromptError
+from clip_vae_lora.clip_core.prompts.plan import JOINING, PromptSettings, plan_prompt
 from clip_vae_lora.files.tensors import write_tensors
-from clip_vae_lora.nodes import embeddings
-from clip_vae_lora.nodes.prompt_count import PORTS
+from clip_vae_lora.nodes.text import embeddings
+from clip_vae_lora.nodes.text.token_count import PORTS
 
 from . import tiny
 
@@ -190,7 +190,7 @@ def test_a_clip_skip_leaves_the_clip_as_it_is(place, clip):
 
 
 def test_all_rows_kept_are_bounded():
-    from clip_vae_lora.nodes.host.text_encoders import CACHE_BYTES, ROWS
+    from clip_vae_lora.nodes.host.shared.towers import CACHE_BYTES, ROWS
 
     assert ROWS.bytes <= ROWS.limit_bytes == CACHE_BYTES
 

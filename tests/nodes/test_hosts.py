@@ -10,7 +10,8 @@ from types import ModuleType
 
 import pytest
 
-from clip_vae_lora.nodes.host import host, interface, standalone
+from clip_vae_lora.nodes.host import alone as standalone
+from clip_vae_lora.nodes.host import host, interface
 from clip_vae_lora.nodes.host.interface import Route, gathered
 from clip_vae_lora.nodes.routes import ROUTES
 

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 
 from clip_vae_lora.clip_core.config import CLIPConfig, TextConfig, VisionConfig, to_metadata
-from clip_vae_lora.clip_core.model import CLIP, initialise_
-from clip_vae_lora.clip_core.preprocess import preprocess
+from clip_vae_lora.clip_core.features.preprocess import preprocess
+from clip_vae_lora.clip_core.networks.clip import CLIP, initialise_
 from clip_vae_lora.files.tensors import write_tensors
 from clip_vae_lora.nodes.host import host
 

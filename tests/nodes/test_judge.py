@@ -6,13 +6,13 @@ import math
 import pytest
 import torch
 
-from clip_vae_lora.clip_core.preprocess import preprocess
+from clip_vae_lora.clip_core.features.preprocess import preprocess
 from clip_vae_lora.clip_core.tokenizer import Tokenizer
 from clip_vae_lora.files.images import read_image
-from clip_vae_lora.nodes.host import standalone
-from clip_vae_lora.nodes.host.absence import Absent
+from clip_vae_lora.nodes.clip.judge import Selection
+from clip_vae_lora.nodes.host import alone as standalone
+from clip_vae_lora.nodes.host.alone.absence import Absent
 from clip_vae_lora.nodes.image import EXAMPLES, EXAMPLES_FOLDER
-from clip_vae_lora.nodes.judge import Selection
 
 ROUNDING = 2e-6  # six digits printed, and float32 sums in another order
 CIRCLE, STAR, HEART = range(3)

@@ -6,8 +6,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from clip_vae_lora.nodes import lora_header, lora_list
-from clip_vae_lora.nodes.lora_editor import check, header
+from clip_vae_lora.lora.formats import header as lora_header
+from clip_vae_lora.lora.formats import list_text as lora_list
+from clip_vae_lora.nodes.lora.editor import check, header
 
 BUNDLED = "bundled/tiny_clip_stripes_lora.safetensors"
 

@@ -7,7 +7,8 @@ import torch
 
 from clip_vae_lora.files.errors import FileFormatError
 from clip_vae_lora.files.tensors import open_tensors, write_tensors
-from clip_vae_lora.nodes import lora_files, lora_header
+from clip_vae_lora.lora.formats import header as lora_header
+from clip_vae_lora.nodes.lora import files as lora_files
 
 from . import tiny
 

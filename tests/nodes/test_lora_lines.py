@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from clip_vae_lora.nodes import lora_list
-from clip_vae_lora.nodes.lora_list import Line, ListError
+from clip_vae_lora.lora.formats import list_text as lora_list
+from clip_vae_lora.lora.formats.list_text import Line, ListError
 
 MODULE = Path(__file__).resolve().parents[2] / "web" / "lora_lines.mjs"
 FIELDS = {"on": "on", "name": "name", "model": "strength_model", "clip": "strength_clip", "blocks": "blocks"}

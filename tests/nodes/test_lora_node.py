@@ -11,10 +11,12 @@ import torch
 
 from clip_vae_lora.files.errors import FileFormatError
 from clip_vae_lora.files.tensors import write_tensors
-from clip_vae_lora.lora.adapters import LoRA
-from clip_vae_lora.lora.match import Match
-from clip_vae_lora.lora.measuring import Size
-from clip_vae_lora.nodes import lora_application, lora_files, lora_report
+from clip_vae_lora.lora.kinds.adapters import LoRA
+from clip_vae_lora.lora.models.match import Match
+from clip_vae_lora.lora.weights.measuring import Size
+from clip_vae_lora.nodes.lora import application as lora_application
+from clip_vae_lora.nodes.lora import files as lora_files
+from clip_vae_lora.nodes.lora import report as lora_report
 
 from . import tiny
 

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from clip_vae_lora.lora.adapters import Difference, LoRA
-from clip_vae_lora.lora.fusing import Change
-from clip_vae_lora.lora.mmdit import Slice
-from clip_vae_lora.nodes.host.patching import with_patches
+from clip_vae_lora.lora.kinds.adapters import Difference, LoRA
+from clip_vae_lora.lora.models.mmdit import Slice
+from clip_vae_lora.lora.weights.fusing import Change
+from clip_vae_lora.lora.weights.patching import with_patches
 
 
 @pytest.fixture

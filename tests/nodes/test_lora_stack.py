@@ -5,9 +5,10 @@ import json
 import pytest
 import torch
 
-from clip_vae_lora.lora.low_rank import plain_factors
-from clip_vae_lora.nodes import lora_files, lora_list
-from clip_vae_lora.nodes.lora_list import Line, ListError
+from clip_vae_lora.lora.formats import list_text as lora_list
+from clip_vae_lora.lora.formats.list_text import Line, ListError
+from clip_vae_lora.lora.weights.low_rank import plain_factors
+from clip_vae_lora.nodes.lora import files as lora_files
 
 from . import tiny
 

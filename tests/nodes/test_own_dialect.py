@@ -5,12 +5,12 @@ import json
 import pytest
 import torch
 
-from clip_vae_lora.clip_core import oddities
-from clip_vae_lora.clip_core.dialects import DIALECTS, Dialect, read
-from clip_vae_lora.clip_core.plan import JOINING, Port, PromptSettings, plan_prompt
-from clip_vae_lora.clip_core.prompt import Span, Stretch, unmerged
-from clip_vae_lora.nodes.prompt_count import answer
-from clip_vae_lora.nodes.token_report import of_prompt
+from clip_vae_lora.clip_core.prompts import oddities
+from clip_vae_lora.clip_core.prompts.comfy import Span, Stretch, unmerged
+from clip_vae_lora.clip_core.prompts.dialects import DIALECTS, Dialect, read
+from clip_vae_lora.clip_core.prompts.plan import JOINING, Port, PromptSettings, plan_prompt
+from clip_vae_lora.nodes.text.token_count import answer
+from clip_vae_lora.nodes.text.token_report import of_prompt
 
 from . import tiny
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from clip_vae_lora.files.tensors import write_tensors
-from clip_vae_lora.vae_core.checkpoint import LayoutError, family_in_name, find_vae
+from clip_vae_lora.vae_core.checkpoint.find import LayoutError, family_in_name, find_vae
 from clip_vae_lora.vae_core.config import FAMILIES, Family, to_model_space
 from clip_vae_lora.vae_core.tiny import TinyAutoencoder, TinyConfig
 

@@ -6,7 +6,8 @@ import json
 import pytest
 
 from clip_vae_lora import nodes
-from clip_vae_lora.headless import command, embedded
+from clip_vae_lora.headless import command
+from clip_vae_lora.headless.workflow import embedded
 from clip_vae_lora.nodes import image
 from clip_vae_lora.nodes.reports import as_json, shown
 from clip_vae_lora.tests.nodes.write_schema import all_breaks, faces, saved_faces

@@ -13,10 +13,11 @@ from clip_vae_lora.headless import embed
 from clip_vae_lora.index import update as updating
 from clip_vae_lora.index.model import is_same
 from clip_vae_lora.index.reading import open_index
-from clip_vae_lora.nodes import indexing, judging
 from clip_vae_lora.nodes.catalog import BUNDLED_FOLDER
+from clip_vae_lora.nodes.clip import scores as judging
 from clip_vae_lora.nodes.host import host
 from clip_vae_lora.nodes.image import EXAMPLES, EXAMPLES_FOLDER
+from clip_vae_lora.nodes.search import indexing
 
 NAMES = ("red circle", "blue star", "striped heart")
 HALVES = ("fp16", "bf16")
@@ -94,7 +95,7 @@ def test_the_change_that_is_told_bounds_what_cosines_do(place, load, shapes):
 
 
 def test_texts_are_kept_for_each_precision(load):
-    from clip_vae_lora.nodes import features
+    from clip_vae_lora.nodes.clip import features
 
     model = load()
     exact, half = (features.texts(model, None, ["a red circle"], precision=p).features for p in ("fp32", "bf16"))
@@ -106,7 +107,7 @@ def test_fp32_is_exact_for_half_weights_too(load, shapes):
     half = load("bf16")
     found = host.image_features(half, shapes, lambda done, total: None)
     same = load("bf16").network.float()
-    from clip_vae_lora.clip_core.image_features import image_features
+    from clip_vae_lora.clip_core.features.pictures import image_features
 
     assert torch.allclose(found, image_features(same, shapes), atol=1e-6)  # sums in another order at most
 

@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import save_file
 
 from clip_vae_lora.clip_core.tokenizer import Tokenizer
-from clip_vae_lora.nodes import prompt_count
-from clip_vae_lora.nodes.prompt_count import MOST_PIECES, answer
+from clip_vae_lora.nodes.text import token_count as prompt_count
+from clip_vae_lora.nodes.text.token_count import MOST_PIECES, answer
 
 from ..support.growth import check_linear
 

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from clip_vae_lora.files.images import read_image
-from clip_vae_lora.nodes.host import standalone
+from clip_vae_lora.nodes.host import alone as standalone
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "example_workflows" / "input"
 CLIP = "bundled/tiny_clip.safetensors"

@@ -5,9 +5,11 @@ import json
 import pytest
 import torch
 
-from clip_vae_lora.nodes.host import host, standalone_vae, vae_running
-from clip_vae_lora.vae_core import memory
-from clip_vae_lora.vae_core.memory import BudgetError
+from clip_vae_lora.nodes.host import host
+from clip_vae_lora.nodes.host.alone import vae as standalone_vae
+from clip_vae_lora.nodes.host.shared import vae_work as vae_running
+from clip_vae_lora.vae_core.tiling import plans as memory
+from clip_vae_lora.vae_core.tiling.plans import BudgetError
 
 from . import tiny
 

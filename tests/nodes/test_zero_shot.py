@@ -5,8 +5,8 @@ import json
 import pytest
 import torch
 
-from clip_vae_lora.clip_core.templates import SETS
-from clip_vae_lora.nodes import features
+from clip_vae_lora.clip_core.judging.templates import SETS
+from clip_vae_lora.nodes.clip import features
 from clip_vae_lora.nodes.host import host
 
 from . import tiny

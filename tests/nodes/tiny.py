@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from clip_vae_lora.clip_core.config import CLIPConfig, TextConfig, VisionConfig
-from clip_vae_lora.clip_core.model import CLIP
+from clip_vae_lora.clip_core.networks.clip import CLIP
 from clip_vae_lora.files.tensors import write_tensors
 from clip_vae_lora.vae_core.autoencoder import AutoencoderKL
 from clip_vae_lora.vae_core.config import VAEConfig

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from clip_vae_lora.clip_core.checkpoint import find_clip
+from clip_vae_lora.clip_core.checkpoint.find import find_clip
 from clip_vae_lora.clip_core.config import CLIPConfig, TextConfig, VisionConfig
 from clip_vae_lora.files.tensors import open_tensors, write_tensors
 from clip_vae_lora.training.examples import example_pictures
@@ -23,7 +23,7 @@ from clip_vae_lora.training.recipes.clip import (
     train_clip,
 )
 from clip_vae_lora.training.recipes.vae import CONFIG, new_vae, read_vae, stored_vae
-from clip_vae_lora.vae_core.checkpoint import find_vae
+from clip_vae_lora.vae_core.checkpoint.find import find_vae
 from clip_vae_lora.vae_core.quality import psnr_db
 
 SMALL = CLIPConfig(TextConfig(64, 1, 1, 256, 32), VisionConfig(64, 1, 1, 256, 16, 32, 32))

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from clip_vae_lora.training.captions import fits, place, plural, write_captions
-from clip_vae_lora.training.drawing import draw, without_colour
-from clip_vae_lora.training.scene import (
+from clip_vae_lora.training.scenes.captions import fits, place, plural, write_captions
+from clip_vae_lora.training.scenes.drawing import draw, without_colour
+from clip_vae_lora.training.scenes.scene import (
     BACKGROUNDS,
     COLOURS,
     COLUMNS,
@@ -21,8 +21,8 @@ from clip_vae_lora.training.scene import (
     Scenes,
     random_scenes,
 )
-from clip_vae_lora.training.shapes import DISTANCES
-from clip_vae_lora.training.textures import KINDS, mixed_pictures
+from clip_vae_lora.training.scenes.shapes import DISTANCES
+from clip_vae_lora.training.scenes.textures import KINDS, mixed_pictures
 
 
 def _generator(seed: int) -> torch.Generator:

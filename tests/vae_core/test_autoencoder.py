@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from clip_vae_lora.vae_core.autoencoder import AutoencoderKL, Posterior
-from clip_vae_lora.vae_core.checkpoint import find_vae
+from clip_vae_lora.vae_core.checkpoint.find import find_vae
 from clip_vae_lora.vae_core.config import VAEConfig
 
 diffusers = pytest.importorskip("diffusers")

@@ -4,10 +4,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clip_vae_lora.vae_core import card_plans
-from clip_vae_lora.vae_core.card_plans import Limit, card_plan, resting_bytes, smaller_card_plans, untiled_card_plan
 from clip_vae_lora.vae_core.config import VAEConfig
-from clip_vae_lora.vae_core.memory import BudgetError
+from clip_vae_lora.vae_core.tiling import card_plans
+from clip_vae_lora.vae_core.tiling.card_plans import (
+    Limit,
+    card_plan,
+    resting_bytes,
+    smaller_card_plans,
+    untiled_card_plan,
+)
+from clip_vae_lora.vae_core.tiling.plans import BudgetError
 from clip_vae_lora.vae_core.tiny import TinyConfig
 
 SD1 = VAEConfig(128, (1, 2, 4, 4), 2, 4, True)

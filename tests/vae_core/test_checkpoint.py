@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from clip_vae_lora.vae_core.autoencoder import AutoencoderKL
-from clip_vae_lora.vae_core.checkpoint import LayoutError, find_vae
+from clip_vae_lora.vae_core.checkpoint.find import LayoutError, find_vae
 from clip_vae_lora.vae_core.config import VAEConfig
 
 diffusers = pytest.importorskip("diffusers")

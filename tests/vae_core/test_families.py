@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from clip_vae_lora.vae_core import tiled
-from clip_vae_lora.vae_core.checkpoint import LayoutError, family_in_name, find_vae, join_pair
+from clip_vae_lora.vae_core.checkpoint.find import LayoutError, family_in_name, find_vae, join_pair
 from clip_vae_lora.vae_core.config import FAMILIES, VAEConfig, fold, prior_sample, to_model_space, unfold
+from clip_vae_lora.vae_core.tiling import run as tiled
 from clip_vae_lora.vae_core.tiny import TinyAutoencoder, TinyConfig
 
 ROUNDING = 1e-4  # of latents and pixels of a few units: fp32 sums in another order

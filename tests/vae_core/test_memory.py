@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clip_vae_lora.vae_core.config import VAEConfig
-from clip_vae_lora.vae_core.memory import BudgetError, largest_plan, smaller_plans
+from clip_vae_lora.vae_core.tiling.plans import BudgetError, largest_plan, smaller_plans
 from clip_vae_lora.vae_core.tiny import TinyConfig
 
 SD1 = VAEConfig(128, (1, 2, 4, 4), 2, 4, True)

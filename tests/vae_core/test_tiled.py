@@ -5,9 +5,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clip_vae_lora.vae_core import tiled
 from clip_vae_lora.vae_core.autoencoder import AutoencoderKL
 from clip_vae_lora.vae_core.config import VAEConfig
+from clip_vae_lora.vae_core.tiling import run as tiled
 
 ROUNDING = 1e-5  # of the range: fp32 sums and means in another order, through some thirty layers
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from clip_vae_lora.vae_core import norms
 from clip_vae_lora.vae_core.norms import Part, by_hand, exactly_normed, merged, moments, normed, parts_of
-from clip_vae_lora.vae_core.tiles import Tile, at_level, cover, whole
+from clip_vae_lora.vae_core.tiling.tiles import Tile, at_level, cover, whole
 
 SIDES = st.integers(1, 40)
 

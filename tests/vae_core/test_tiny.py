@@ -6,9 +6,9 @@ import torch
 from PIL import Image
 from torch import nn
 
-from clip_vae_lora.vae_core import tiled
-from clip_vae_lora.vae_core.checkpoint import LayoutError, family_in_name, find_vae, join_pair
+from clip_vae_lora.vae_core.checkpoint.find import LayoutError, family_in_name, find_vae, join_pair
 from clip_vae_lora.vae_core.config import fold, unfold
+from clip_vae_lora.vae_core.tiling import run as tiled
 from clip_vae_lora.vae_core.tiny import TinyAutoencoder, TinyConfig
 
 PUBLISHED = {"taesd": (4, 0.18215, 0.0), "taesdxl": (4, 0.13025, 0.0),

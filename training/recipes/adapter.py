@@ -8,18 +8,18 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional
 
-from ...clip_core.model import CLIP
+from ...clip_core.networks.clip import CLIP
 from ...clip_core.tokenizer import Tokenizer
 from ...files.tensors import open_tensors
-from ...lora.adapters import LoRA
-from ...lora.formats import read, write
-from ...lora.inject import collect, eject, inject
-from ...lora.match import match
-from ...lora.names import spellings
+from ...lora.formats.read import read, write
+from ...lora.kinds.adapters import LoRA
+from ...lora.models.match import match
+from ...lora.models.names import spellings
+from ...lora.weights.inject import collect, eject, inject
 from ..device import products_in, sent
 from ..loop import Checkpoint, OnStep, Plan, TrainingError, fit, trainable
 from ..losses import choice_loss
-from ..scene import FACTS, TEXTURES
+from ..scenes.scene import FACTS, TEXTURES
 from ..scores import device_of, tokens
 from .clip import TABLE, Batch, attention_at_few_tokens, batch_loss, draw_batch, features, new_fact_head
 

@@ -20,15 +20,15 @@ from torch.nn import Parameter
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ...clip_core.config import CLIPConfig, TextConfig, VisionConfig
-from ...clip_core.model import CLIP, initialise_
+from ...clip_core.networks.clip import CLIP, initialise_
 from ...clip_core.tokenizer import Tokenizer
 from ...files.tensors import open_tensors
-from ..captions import Captions, fits, write_captions
 from ..device import products_in, sent
-from ..drawing import draw, without_colour
 from ..loop import Checkpoint, OnStep, Plan, fit, trainable
 from ..losses import contrastive_loss, fact_loss
-from ..scene import FACT_SIZES, FACTS, random_scenes
+from ..scenes.captions import Captions, fits, write_captions
+from ..scenes.drawing import draw, without_colour
+from ..scenes.scene import FACT_SIZES, FACTS, random_scenes
 from ..scores import device_of, normalise, tokens
 
 CONFIG = CLIPConfig(

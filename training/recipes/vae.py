@@ -11,7 +11,7 @@ from ...vae_core.config import VAEConfig
 from ..device import products_in, sent
 from ..loop import Checkpoint, OnStep, Plan, fit, trainable
 from ..losses import vae_loss
-from ..textures import mixed_pictures
+from ..scenes.textures import mixed_pictures
 from .linear_start import start_linear_
 
 CONFIG = VAEConfig(channels=32, multipliers=(3, 2, 3), blocks=1, latent=4, quant=True)

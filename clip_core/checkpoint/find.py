@@ -1,0 +1,248 @@
+"""From a file's names and shapes to its CLIP encoders: where they are, their sizes, and their tensors under our names.
+
+Only names and shapes are looked at, so that a caller need read no more than a source's `names` from disk; `translate`
+then takes the tensors. The names themselves are in `layouts.py`; what is no CLIP is named in `foreign.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from torch import nn
+
+from ..config import CLIP_H, CLIPConfig, ResNetConfig, TextConfig, VisionConfig, from_metadata
+from ..networks.clip import CLIP
+from ..networks.layers import Operations, Unfilled
+from ..networks.resnet import CLIPResNet
+from ..networks.text import CLIPText
+from ..networks.vision import CLIPVision
+from .foreign import looks_like, relative_of_clip
+from .layouts import LayoutError, Origin, Origins, Root, Shapes, base, belong_together, origins, roots
+from .recipe import Source, recipe
+from .sizes import Inferred, family_of_text, infer_clip, infer_text, infer_vision
+
+_WANTED = "A CLIP in the names of Hugging Face, OpenAI or open_clip, alone or inside a checkpoint, was expected"
+
+
+@dataclass(frozen=True)
+class TextSource(Source):
+    config: TextConfig
+    family: str  # "clip_l", "clip_h", "clip_g" or "custom"
+    has_projection: bool  # False: `translate` gives an identity, and CLIPText must be told
+
+    def build(self, operations: Operations = nn, device=None, dtype=None) -> CLIPText:
+        """A network that the translated tensors fit into."""
+        return CLIPText(self.config, operations, device, dtype, has_projection=self.has_projection)
+
+
+@dataclass(frozen=True)
+class VisionSource(Source):
+    config: VisionConfig | ResNetConfig
+    has_projection: bool
+
+    def build(self, operations: Operations = nn, device=None, dtype=None) -> CLIPVision | CLIPResNet:
+        """A network that the translated tensors fit into."""
+        if isinstance(self.config, ResNetConfig):
+            return CLIPResNet(self.config, operations, device, dtype)
+        return CLIPVision(self.config, operations, device, dtype, has_projection=self.has_projection)
+
+
+@dataclass(frozen=True)
+class CLIPSource(Source):
+    config: CLIPConfig
+
+    def build(self, operations: Operations = nn, device=None, dtype=None) -> CLIP:
+        """A network that the translated tensors fit into."""
+        return CLIP(self.config, operations, device, dtype)
+
+
+def find_text_encoders(
+    shapes: Shapes, metadata: Mapping[str, str] | None = None, activation: str | None = None
+) -> list[TextSource]:
+    """The text encoders in a file, at least one, in the order of their prefixes.
+
+    `metadata` is the file's header; `activation` overrides what is assumed (see `notes`).
+
+    Raises:
+        LayoutError: there are none, one is incomplete, or the file is of a kind that is not read here.
+    """
+    found = roots(shapes, "text")
+    _refuse_relatives(shapes, found)
+    if not found:
+        raise LayoutError(f"no CLIP text encoder is in it; it looks like {looks_like(shapes)}. {_WANTED}")
+    written = _written(metadata)
+    return [_text_source(shapes, root, written, activation) for root in found]
+
+
+def find_vision_encoders(
+    shapes: Shapes,
+    metadata: Mapping[str, str] | None = None,
+    activation: str | None = None,
+    *,
+    heads: int | None = None,
+) -> list[VisionSource]:
+    """The image encoders in a file, at least one; otherwise as `find_text_encoders`. `heads` overrides, too: the number
+    in each block of a transformer, or in a ResNet's pooling.
+    """
+    found = roots(shapes, "vision")
+    _refuse_relatives(shapes, found)
+    if not found:
+        raise LayoutError(f"no CLIP image encoder is in it; it looks like {looks_like(shapes)}. {_WANTED}")
+    written = _written(metadata)
+    return [_vision_source(shapes, root, written, activation, heads) for root in found]
+
+
+def find_clip(
+    shapes: Shapes,
+    metadata: Mapping[str, str] | None = None,
+    activation: str | None = None,
+    *,
+    heads: int | None = None,
+) -> CLIPSource:
+    """Find the pair of encoders in a file, by its tensors' names and shapes alone.
+
+    Args:
+        shapes: tensor name -> shape, as the file's header has them.
+        metadata: the file's header; sizes that our own training wrote there are taken as they are.
+        activation: "gelu" or "quick_gelu", in place of what is assumed for the sizes (see the source's `notes`).
+        heads: how many heads a block of the image transformer, or a ResNet's pooling, has; else assumed too.
+
+    Returns:
+        the source: `names` are the tensors to read, `translate` gives them our names, `build` the network they fit
+        into, `config` its sizes, `notes` what was assumed.
+
+    Raises:
+        LayoutError: there is no pair or more than one, it is incomplete, or of a kind that is not read here.
+        ValueError: so many heads cannot share the width.
+
+    >>> config = CLIPConfig(TextConfig(64, 2, 1, 128, 32), VisionConfig(64, 2, 1, 128, 8, 32, 32))
+    >>> tensors = CLIP(config).state_dict()
+    >>> source = find_clip({name: tuple(tensor.shape) for name, tensor in tensors.items()})
+    >>> source.config.text.width, source.config.vision.patch_px, len(source.names) == len(tensors)
+    (64, 8, True)
+    >>> source.build().load_state_dict(source.translate(tensors))
+    <All keys matched successfully>
+    """
+    texts, images = roots(shapes, "text"), roots(shapes, "vision")
+    _refuse_relatives(shapes, [*texts, *images])
+    pairs = [(text, image) for text in texts for image in images if belong_together(text, image)]
+    if len(pairs) == 1:
+        return _clip_source(shapes, *pairs[0], _written(metadata), activation, heads)
+    if pairs:
+        places = ", ".join(repr(image.prefix) for _, image in pairs)
+        raise LayoutError(f"it holds {len(pairs)} CLIPs, under {places}; a file with one was expected")
+    counts = {"text": len(texts), "image": len(images)}
+    halves = " and ".join(f"{count} {half} encoder(s)" for half, count in counts.items() if count)
+    seen = f"it holds {halves}, but no pair" if halves else f"no CLIP is in it; it looks like {looks_like(shapes)}"
+    raise LayoutError(f"{seen}. Both halves of a CLIP in one file were expected")
+
+
+def family_of(sources: Sequence[TextSource]) -> str:
+    """The diffusion family (a name in `families.FAMILIES`) whose text encoders these are.
+
+    Raises:
+        LayoutError: no family has just these.
+    """
+    kinds = {source.family for source in sources}
+    inside = {source.prefix.split(".")[0] for source in sources}
+    if kinds == {"clip_l", "clip_g"}:
+        return "sd3" if inside == {"text_encoders"} else "sdxl"
+    if kinds == {"clip_l"} and inside == {"text_encoders"}:
+        raise LayoutError(
+            "its CLIP-L goes with a T5 or a language model (Flux, HunyuanVideo), which is not read here; "
+            "choose the family sd1 to use CLIP-L alone"
+        )
+    if kinds == {"clip_g"} and inside == {"text_encoder"}:
+        raise LayoutError("it is Stable Cascade's CLIP-G, a family that is not known here; choose a family by hand")
+    alone = {"clip_l": "sd1", "clip_h": "sd2", "clip_g": "sdxl_refiner", "custom": "sd1"}
+    if len(kinds) == 1:
+        return alone[kinds.pop()]
+    raise LayoutError(f"no family has just the text encoders {', '.join(sorted(kinds))}; choose one by hand")
+
+
+def _text_source(shapes: Shapes, root: Root, written: CLIPConfig | None, activation: str | None) -> TextSource:
+    table = origins(shapes, root, "text")
+    known = _known(shapes, table)
+    inferred = infer_text(known, activation) if written is None else Inferred(_chosen(written.text, activation))
+    config, projected = inferred.config, "text_projection.weight" in table
+    notes = inferred.notes + inferred.assumed
+    if not projected:
+        notes += ("no text_projection in the file: the pooled text cannot be projected",)
+    made = recipe(shapes, root, table, CLIPText(config, Unfilled, device="meta"), notes, _text_stand_ins(config, known))
+    return TextSource(**vars(made), config=config, family=family_of_text(config), has_projection=projected)
+
+
+def _vision_source(
+    shapes: Shapes, root: Root, written: CLIPConfig | None, activation: str | None, heads: int | None
+) -> VisionSource:
+    table = origins(shapes, root, "vision")
+    if written is None:
+        inferred = infer_vision(_known(shapes, table), activation, heads)
+    else:
+        inferred = Inferred(_chosen(written.vision, activation, heads))
+    config, notes = inferred.config, inferred.notes + inferred.assumed
+    projected = root.resnet or "visual_projection.weight" in table
+    if not projected:
+        notes += ("no visual_projection in the file: the pooled picture cannot be projected",)
+    kind = CLIPResNet if isinstance(config, ResNetConfig) else CLIPVision
+    made = recipe(shapes, root, table, kind(config, Unfilled, device="meta"), notes, ("visual_projection.",))
+    return VisionSource(**vars(made), config=config, has_projection=projected)
+
+
+def _clip_source(
+    shapes: Shapes, text: Root, image: Root, written: CLIPConfig | None, activation: str | None, heads: int | None
+) -> CLIPSource:
+    table = origins(shapes, text, "text") | origins(shapes, image, "vision")
+    known = _known(shapes, table)
+    if written is None:
+        halves = infer_text(known, activation), infer_vision(known, activation, heads)
+        pair = infer_clip(halves[0].config, halves[1].config, activation)
+        notes = halves[0].notes + halves[1].notes + pair.notes + pair.assumed
+    else:
+        text_config, image_config = _chosen(written.text, activation), _chosen(written.vision, activation, heads)
+        pair, notes = Inferred(replace(written, text=text_config, vision=image_config)), ()
+    root = Root(image.layout, base(image))
+    if f"{root.prefix}logit_scale" in shapes:
+        table["logit_scale"] = [Origin(f"{root.prefix}logit_scale")]
+    else:
+        notes += ("no logit_scale in the file: 100 stands in, where the published models are",)
+    made = recipe(shapes, root, table, CLIP(pair.config, Unfilled, device="meta"), notes, ("logit_scale",))
+    return CLIPSource(**vars(made), config=pair.config)
+
+
+def _written(metadata: Mapping[str, str] | None) -> CLIPConfig | None:
+    try:
+        return from_metadata(metadata or {})
+    except ValueError as error:
+        raise LayoutError(str(error)) from error
+
+
+def _chosen(
+    config: TextConfig | VisionConfig | ResNetConfig, activation: str | None, heads: int | None = None
+) -> TextConfig | VisionConfig | ResNetConfig:
+    changes = {"heads": heads} if heads else {}
+    if activation is not None and not isinstance(config, ResNetConfig):
+        changes["activation"] = activation
+    return replace(config, **changes)
+
+
+def _known(shapes: Shapes, table: Origins) -> dict[str, tuple[int, ...]]:
+    """The shapes by our names."""
+    return {target: found[0].shape(shapes) for target, found in table.items()}
+
+
+def _text_stand_ins(config: TextConfig, known: Shapes) -> tuple[str, ...]:
+    """What a text encoder may lack: the projection, and the last of SD2's layers, see `infer_text`."""
+    last = f"text_model.encoder.layers.{config.layers - 1}."
+    is_h = (config.width, config.layers) == (CLIP_H.width, CLIP_H.layers)
+    short = is_h and not any(name.startswith(last) for name in known)
+    return ("text_projection.", last) if short else ("text_projection.",)
+
+
+def _refuse_relatives(shapes: Shapes, found: Collection[Root]) -> None:
+    for root in found:
+        what = relative_of_clip(name for name in shapes if name.startswith(base(root)))
+        if what:
+            raise LayoutError(f"it is {what}, whose names are CLIP's in part and whose network is another. {_WANTED}")
+

@@ -1,0 +1,104 @@
+"""CLIP: a text encoder and an image encoder into one space, and the scale that turns their cosines into logits.
+
+Tensor names are those of Hugging Face's CLIPModel, which has no ResNets; for theirs see `resnet`. Source: Radford et
+al. 2021 (arXiv 2103.00020), figure 3; openai/CLIP clip/model.py `CLIP`.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from ..config import CLIPConfig, ResNetConfig
+from .layers import Operations, activation_dtype, looked_up
+from .resnet import ResNet, resnet_projection
+from .text import TextOutput, TextTransformer, first_end, text_output
+from .vision import VisionOutput, VisionTransformer, vision_features, vision_output
+
+START_LOGIT_SCALE = math.log(1 / 0.07)  # ln of the factor, before training; trained models stand at ln(100)
+
+
+class CLIP(nn.Module):
+    def __init__(self, config: CLIPConfig, operations: Operations = nn, device=None, dtype=None):
+        super().__init__()
+        self.config = config
+        placed = {"device": device, "dtype": dtype}
+        text, vision = config.text, config.vision
+        self.text_model = TextTransformer(text, operations, **placed)
+        self.text_projection = operations.Linear(text.width, text.embed, bias=False, **placed)
+        if isinstance(vision, ResNetConfig):
+            self.vision_model = ResNet(vision, operations, **placed)
+            self.visual_projection = resnet_projection(vision, operations, **placed)
+        else:
+            self.vision_model = VisionTransformer(vision, operations, **placed)
+            self.visual_projection = operations.Linear(vision.width, vision.embed, bias=False, **placed)
+        self.logit_scale = nn.Parameter(torch.full((), START_LOGIT_SCALE, **placed))
+
+    @property
+    def activation_dtype(self) -> torch.dtype:
+        """The type that pixels are to have, and that features will have."""
+        return activation_dtype(self.text_model.final_layer_norm)
+
+    def encode_text(self, ids: Tensor, layer: int | None = None, final_norm: bool = True) -> TextOutput:
+        """[N, T] ids, start and end included -> hidden states, pooled, projected; see CLIPText.forward"""
+        embeds = looked_up(self.text_model.embeddings.token_embedding, ids, self.activation_dtype)
+        return text_output(
+            self.text_model, self.text_projection, embeds, first_end(ids), layer=layer, final_norm=final_norm
+        )
+
+    def encode_image(self, pixels: Tensor, layer: int | None = None) -> VisionOutput:
+        """[B, 3, S, S] -> hidden states, pooled, projected; see CLIPVision.forward, or ResNet.states"""
+        return vision_output(self.vision_model, self.visual_projection, pixels, layer)
+
+    def text_features(self, ids: Tensor) -> Tensor:
+        """Projected, not normalised. [N, T] -> [N, E]"""
+        return self.encode_text(ids).require_projected()
+
+    def image_features(self, pixels: Tensor) -> Tensor:
+        """Projected, not normalised. [B, 3, S, S] -> [B, E]"""
+        return vision_features(self.vision_model, self.visual_projection, pixels)
+
+
+def initialise_(model: CLIP, seed: int) -> CLIP:
+    """Fresh weights for training, in place, as openai/CLIP's `initialize_parameters`: normal with a deviation that
+    shrinks with width and depth, biases 0, norms 1, logit scale ln(1 / 0.07). The same seed gives the same weights on
+    every machine's CPU.
+
+    Raises:
+        ValueError: the image encoder is a ResNet, whose statistics are read from files and not trained here.
+    """
+    if isinstance(model.config.vision, ResNetConfig):
+        raise ValueError(
+            "fresh weights are made for vision transformers, and this image encoder is a ResNet; load its weights, or "
+            "train a vision transformer"
+        )
+    draw = torch.Generator().manual_seed(seed)
+
+    def normal_(tensor: Tensor, std: float) -> None:
+        with torch.no_grad():
+            tensor.copy_(torch.randn(tensor.shape, generator=draw) * std)
+
+    for transformer in (model.text_model, model.vision_model):
+        width = transformer.config.width
+        depth = len(transformer.encoder.layers)
+        for block in transformer.encoder.layers:
+            for name in ("q_proj", "k_proj", "v_proj"):
+                normal_(getattr(block.self_attn, name).weight, width**-0.5)
+            normal_(block.self_attn.out_proj.weight, width**-0.5 * (2 * depth) ** -0.5)
+            normal_(block.mlp.fc1.weight, (2 * width) ** -0.5)
+            normal_(block.mlp.fc2.weight, width**-0.5 * (2 * depth) ** -0.5)
+    normal_(model.text_model.embeddings.token_embedding.weight, 0.02)
+    normal_(model.text_model.embeddings.position_embedding.weight, 0.01)
+    seen = model.vision_model.embeddings
+    for tensor in (seen.class_embedding, seen.patch_embedding.weight, seen.position_embedding.weight):
+        normal_(tensor, model.config.vision.width**-0.5)
+    normal_(model.text_projection.weight, model.config.text.width**-0.5)
+    normal_(model.visual_projection.weight, model.config.vision.width**-0.5)
+    with torch.no_grad():
+        for name, tensor in model.named_parameters():
+            if name.endswith(".bias"):
+                tensor.zero_()
+            elif "norm" in name:
+                tensor.fill_(1.0)
+        model.logit_scale.fill_(START_LOGIT_SCALE)
+    return model

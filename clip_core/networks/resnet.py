@@ -1,0 +1,182 @@
+"""The image encoder of CLIP's ResNets (RN50 to RN50x64): normalised pixels -> a map of features, pooled by attention.
+
+Unlike torchvision's ResNet it begins with three convolutions, halves pictures by averaging before the convolution that
+is to see less of them, and ends with attention from the mean of all places. Tensor names are OpenAI's, but for
+`vision_model` where they have `visual`, and `visual_projection` where they have `visual.attnpool.c_proj`, so that both
+kinds of image encoder are used alike.
+
+Source: Radford et al. 2021 (arXiv 2103.00020), section 2.4; openai/CLIP clip/model.py `ModifiedResNet`.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..config import ResNetConfig
+from .layers import Operations, activation_dtype, block_number
+from .vision import VisionOutput, vision_output
+
+_STAGES = 4
+_GROWTH = 4  # a block's output is this many times as wide as its inside
+_VARIANCE_EPS = 1e-5  # torch's BatchNorm2d
+
+
+class BatchNorm(nn.Module):
+    """BatchNorm2d with the statistics of training, as a factor and a sum for each channel.
+
+    Its numbers stay float32 whatever the others are, as in OpenAI's files: small variances are zero in half precision.
+    """
+
+    def __init__(self, channels: int, device):
+        super().__init__()
+        placed = {"device": device, "dtype": torch.float32}
+        self.weight = nn.Parameter(torch.ones(channels, **placed))
+        self.bias = nn.Parameter(torch.zeros(channels, **placed))
+        self.register_buffer("running_mean", torch.zeros(channels, **placed))
+        self.register_buffer("running_var", torch.ones(channels, **placed))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] -> [B, C, H, W]"""
+        factor = self.weight * (self.running_var + _VARIANCE_EPS).rsqrt()  # [C]
+        shift = self.bias - self.running_mean * factor                     # [C]
+        return torch.addcmul(*(values.to(x)[:, None, None] for values in (shift, factor)), x)
+
+
+class Bottleneck(nn.Module):
+    """1x1, 3x3 and 1x1 convolution, added to what came in. `stride` 2 averages four places into one on both ways."""
+
+    def __init__(self, channels: int, inside: int, stride: int, *, operations: Operations, device, dtype):
+        super().__init__()
+        placed = {"bias": False, "device": device, "dtype": dtype}
+        self.conv1 = operations.Conv2d(channels, inside, 1, **placed)
+        self.bn1 = BatchNorm(inside, device)
+        self.conv2 = operations.Conv2d(inside, inside, 3, padding=1, **placed)
+        self.bn2 = BatchNorm(inside, device)
+        self.conv3 = operations.Conv2d(inside, _GROWTH * inside, 1, **placed)
+        self.bn3 = BatchNorm(_GROWTH * inside, device)
+        self.stride, self.downsample = stride, None
+        if stride > 1 or channels != _GROWTH * inside:
+            way = operations.Conv2d(channels, _GROWTH * inside, 1, **placed)
+            self.downsample = nn.ModuleDict({"0": way, "1": BatchNorm(_GROWTH * inside, device)})
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] -> [B, 4 inside, H / stride, W / stride]"""
+        inner = F.relu(self.bn1(self.conv1(x)))
+        inner = self._smaller(F.relu(self.bn2(self.conv2(inner))))
+        inner = self.bn3(self.conv3(inner))
+        if self.downsample is not None:
+            x = self.downsample["1"](self.downsample["0"](self._smaller(x)))
+        return F.relu(x + inner)
+
+    def _smaller(self, x: Tensor) -> Tensor:
+        return F.avg_pool2d(x, self.stride) if self.stride > 1 else x
+
+
+class AttentionPool(nn.Module):
+    """Attention of the mean of all places to itself and to every place; all of them have learned positions."""
+
+    def __init__(self, config: ResNetConfig, *, operations: Operations, device, dtype):
+        super().__init__()
+        self.heads, width = config.heads, config.pooled_width
+        placed = {"device": device, "dtype": dtype}
+        self.positional_embedding = nn.Parameter(torch.zeros(config.grid**2 + 1, width, **placed))
+        for name in ("k_proj", "q_proj", "v_proj"):
+            setattr(self, name, operations.Linear(width, width, **placed))
+
+    def forward(self, places: Tensor) -> Tensor:
+        """[B, P, C] -> [B, C]"""
+        tokens = torch.cat([places.mean(1, keepdim=True), places], 1)                      # [B, 1 + P, C]
+        tokens = tokens + self.positional_embedding.to(tokens)
+        q = self._by_head(self.q_proj(tokens[:, :1]))                                      # [B, H, 1, C/H]
+        k, v = (self._by_head(project(tokens)) for project in (self.k_proj, self.v_proj))  # [B, H, 1 + P, C/H]
+        return F.scaled_dot_product_attention(q, k, v).flatten(1)                          # [B, C]
+
+    def _by_head(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+
+class ResNet(nn.Module):
+    """Everything but the projection."""
+
+    def __init__(self, config: ResNetConfig, operations: Operations = nn, device=None, dtype=None):
+        super().__init__()
+        self.config = config
+        placed = {"operations": operations, "device": device, "dtype": dtype}
+        sizes = ((3, config.width // 2), (config.width // 2, config.width // 2), (config.width // 2, config.width))
+        for number, (before, after) in enumerate(sizes, 1):
+            conv = operations.Conv2d(
+                before, after, 3, stride=2 if number == 1 else 1, padding=1, bias=False, device=device, dtype=dtype
+            )
+            setattr(self, f"conv{number}", conv)
+            setattr(self, f"bn{number}", BatchNorm(after, device))
+        channels = config.width
+        for number, count in enumerate(config.blocks):
+            inside, stage = config.width * 2**number, nn.ModuleList()
+            for place in range(count):
+                stage.append(Bottleneck(channels, inside, 2 if number and not place else 1, **placed))
+                channels = _GROWTH * inside
+            setattr(self, f"layer{number + 1}", stage)
+        self.attnpool = AttentionPool(config, **placed)
+
+    def forward(self, pixels: Tensor, layer: int | None = None) -> tuple[Tensor, Tensor]:
+        """[B, 3, S, S] -> hidden [B, P, C], pooled [B, 32 width]; see `states`"""
+        return self.states(pixels, layer)[1:]
+
+    def states(self, pixels: Tensor, layer: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """What the last stage gives, the same of `layer`, and what is pooled of the last. `layer` is 0 after the stem,
+        1 to 4 after a stage, -2 after the third, None or -1 after the last. Places are in rows, without a class token.
+
+        [B, 3, S, S] -> [B, P, 32 width], [B, P, C], [B, 32 width]
+        """
+        side = self.config.image_px
+        if pixels.ndim != 4 or tuple(pixels.shape[1:]) != (3, side, side):
+            raise ValueError(
+                f"this image encoder takes pixels of shape [B, 3, {side}, {side}] and got {list(pixels.shape)}; "
+                "use preprocess() to bring pictures to its size"
+            )
+        wanted, x = block_number(layer, _STAGES), pixels
+        for number in (1, 2, 3):
+            x = F.relu(getattr(self, f"bn{number}")(getattr(self, f"conv{number}")(x)))
+        x = F.avg_pool2d(x, 2)                                                             # [B, width, S / 4, S / 4]
+        chosen = x
+        for number in range(1, _STAGES + 1):
+            for block in getattr(self, f"layer{number}"):
+                x = block(x)
+            chosen = x if number == wanted else chosen
+        last = _in_rows(x)
+        return last, _in_rows(chosen), self.attnpool(last)
+
+
+def _in_rows(x: Tensor) -> Tensor:
+    """[B, C, H, W] -> [B, H * W, C]"""
+    return x.flatten(2).transpose(1, 2)
+
+
+def resnet_projection(config: ResNetConfig, operations: Operations = nn, device=None, dtype=None) -> nn.Module:
+    """The last layer of the pooling, which leads into the space shared with texts. [B, 32 width] -> [B, E]"""
+    return operations.Linear(config.pooled_width, config.embed, device=device, dtype=dtype)
+
+
+class CLIPResNet(nn.Module):
+    """The image encoder alone; its counterpart with a vision transformer is `CLIPVision`."""
+
+    has_projection = True  # a part of the pooling, so never missing
+
+    def __init__(self, config: ResNetConfig, operations: Operations = nn, device=None, dtype=None):
+        super().__init__()
+        self.config = config
+        self.vision_model = ResNet(config, operations, device, dtype)
+        self.visual_projection = resnet_projection(config, operations, device, dtype)
+
+    @property
+    def activation_dtype(self) -> torch.dtype:
+        """The type that pixels are to have, and that features will have."""
+        return activation_dtype(self.vision_model.conv1)
+
+    def image_features(self, pixels: Tensor) -> Tensor:
+        """Projected, not normalised. [B, 3, S, S] -> [B, E]"""
+        return self(pixels).projected
+
+    def forward(self, pixels: Tensor, layer: int | None = None) -> VisionOutput:
+        """Encode pictures from `preprocess`; `layer` as in `ResNet.states`. [B, 3, S, S] -> VisionOutput"""
+        return vision_output(self.vision_model, self.visual_projection, pixels, layer)

@@ -1,0 +1,71 @@
+"""A workflow of our nodes and the stock stand-ins, run in this process; no ComfyUI needed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from ..progress import Progress
+from .canvas import to_api
+from .check import checked
+from .execute import execute
+from .folders import Folders
+from .graph import Specs, class_spec, is_canvas, label, read_api
+from .settings import with_settings
+from .stock_nodes import stock_nodes
+
+
+def run_here(document: Mapping, settings: Sequence[str], folders: Folders, progress: Progress,
+             notes: list[str]) -> Iterator[tuple[str, str, dict[str, list], list]]:
+    """Check, run, and give (node, its name, ui, paths of its pictures) for each node that shows something.
+
+    Raises:
+        WorkflowError: before anything ran. NodeFailure: a node raised. FileFormatError: from checking.
+    """
+    _tell_host(folders, progress)
+    classes = _classes(folders)
+    prompt = read_api(document) if not is_canvas(document) else None
+    if prompt is None:
+        prompt, found = to_api(document, specs_of(classes))
+        notes += found
+    prompt, chosen = with_settings(prompt, settings, specs_of(classes))
+    folders = replace(folders, chosen=chosen)
+    classes |= stock_nodes(folders)
+    prompt, order = checked(prompt, specs_of(classes), classes)
+
+    def on_node(node: str) -> None:
+        progress.node(f"[{order.index(node) + 1}/{len(order)}] {label(prompt, node)}")
+
+    workflow = document if is_canvas(document) else None
+    for node, ui in execute(prompt, order, classes, workflow, on_node):
+        progress.close()
+        paths = [folders.saved(entry) for entries in ui.values() for entry in entries
+                 if isinstance(entry, Mapping) and "filename" in entry]
+        yield node, label(prompt, node), ui, paths
+
+
+def specs_of(classes: Mapping[str, type]) -> Specs:
+    """Class name -> spec, None for classes that are not there; INPUT_TYPES is asked once per class."""
+    seen: dict = {}
+
+    def find(name: str):
+        if name not in seen:
+            seen[name] = class_spec(classes[name]) if name in classes else None
+        return seen[name]
+
+    return find
+
+
+def _classes(folders: Folders) -> dict[str, type]:
+    from ...nodes import NODE_CLASS_MAPPINGS  # here, so that talking to a server needs no torch
+
+    return {**stock_nodes(folders), **NODE_CLASS_MAPPINGS}
+
+
+def _tell_host(folders: Folders, progress: Progress) -> None:
+    """Where models lie and previews go, and who is told of the steps of a node."""
+    from ...nodes.host import host
+
+    host.set_place(
+        models=folders.models, temp=folders.temp, on_step=progress.step, output=folders.output, inputs=folders.inputs
+    )

@@ -1,0 +1,155 @@
+"""PEFT's configuration of an adapter: the scale that its tensors alone do not tell, and the same written back.
+
+Sources: peft's LoraConfig (lora_alpha, r, rank_pattern, alpha_pattern, use_rslora), and `lora_adapter_metadata`, which
+diffusers puts into a file's header with the component's name before every field. Both are untrusted text.
+"""
+
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Mapping
+
+from ..kinds.adapters import LoRA, LoRAError
+from ..kinds.magnitude import DoRA
+
+_PREFIX = "base_model.model."
+_HEADER_KEYS = ("adapter_config", "lora_adapter_metadata")  # ours and diffusers'
+_MAX_CHARS, _MAX_NAME = 4_000_000, 500
+
+
+def configurations(metadata: Mapping[str, str], given: Mapping[str, object] | None) -> dict[str, dict[str, object]]:
+    """Component ("unet", "text_encoder", or "" for the whole file) -> its LoraConfig fields; empty without any.
+
+    Raises:
+        LoRAError: a configuration in the header that is not JSON.
+    """
+    if given is not None:
+        return {"": dict(given)}
+    found: dict[str, dict[str, object]] = {}
+    for header in _HEADER_KEYS:
+        for field, value in _parse(metadata, header).items():
+            component, _, plain = field.rpartition(".")
+            found.setdefault(component, {})[plain] = value
+    return found
+
+
+def alpha_of(configs: Mapping[str, Mapping[str, object]], module: str, rank: int, *,
+             dora: bool = False) -> float | None:
+    """The alpha that gives a module PEFT's scale when divided by its rank; None where no configuration covers it.
+
+    `dora`: the module has a magnitude vector.
+
+    Raises:
+        LoRAError: the configuration contradicts the tensors, means another kind of adapter, or is malformed.
+    """
+    component, config = _config_of(configs, module)
+    if config is None:
+        return None
+    path = module.removeprefix(component + ".") if component else module
+    path = path.rpartition(_PREFIX)[2]
+    if config.get("use_dora") and not dora:
+        raise LoRAError("its configuration says DoRA (use_dora), but there is no magnitude vector")
+    expected = _number(_pattern(config, "rank_pattern", path, config.get("r")), "r")
+    if expected is not None and expected != rank:
+        raise LoRAError(f"its configuration says rank {expected:g}, its tensors have rank {rank}")
+    alpha = _number(_pattern(config, "alpha_pattern", path, config.get("lora_alpha")), "lora_alpha")
+    if alpha is None:
+        raise LoRAError("its configuration has no lora_alpha, so its scale is unknown")
+    return alpha * math.sqrt(rank) if config.get("use_rslora") else alpha
+
+
+def terms_of(configs: Mapping[str, Mapping[str, object]], module: str) -> int | None:
+    """How many terms PEFT's OFT takes of the Neumann series of a module's rotation; None for the exact Cayley form.
+
+    Raises:
+        LoRAError: the configuration is malformed.
+    """
+    config = _config_of(configs, module)[1] or {}
+    if not config.get("use_cayley_neumann", True):
+        return None
+    terms = _number(config.get("num_cayley_neumann_terms", 5), "num_cayley_neumann_terms")
+    return 5 if terms is None else int(terms)
+
+
+def scales_inputs(configs: Mapping[str, Mapping[str, object]], module: str) -> bool | None:
+    """Whether PEFT's (IA)^3 scales a module's inputs (feedforward_modules) or outputs; None where it is not told."""
+    config = _config_of(configs, module)[1] or {}
+    listed = config.get("feedforward_modules")
+    if config.get("peft_type") != "IA3" or not isinstance(listed, list | tuple | set):
+        return None
+    return any(module.endswith(str(ending)) for ending in listed)
+
+
+def _config_of(configs: Mapping[str, Mapping[str, object]], module: str) -> tuple[str, Mapping[str, object] | None]:
+    component = next((c for c in configs if c and module.startswith(c + ".")), "")
+    return component, configs.get(component)
+
+
+def describe(adapters: Mapping[str, LoRA | DoRA]) -> dict[str, object]:
+    """The LoraConfig (adapter_config.json) of these adapters; names with or without `base_model.model.`"""
+    paths = {name.rpartition(_PREFIX)[2]: adapter for name, adapter in adapters.items()}
+    rank = Counter(adapter.rank for adapter in paths.values()).most_common(1)[0][0]
+    alpha = Counter(adapter.alpha for adapter in paths.values()).most_common(1)[0][0]
+    exact = {path: "^" + re.escape(path) for path in paths}  # PEFT reads the keys of both patterns as expressions
+    return {
+        "peft_type": "LORA", "r": rank, "lora_alpha": _plain(alpha), "target_modules": sorted(paths),
+        "rank_pattern": {exact[p]: a.rank for p, a in paths.items() if a.rank != rank},
+        "alpha_pattern": {exact[p]: _plain(a.alpha) for p, a in paths.items() if a.alpha != alpha},
+        "use_rslora": False,
+        "use_dora": all(isinstance(a, DoRA) for a in paths.values()), "bias": "none", "fan_in_fan_out": False,
+        "lora_dropout": 0.0,
+        "task_type": None, "base_model_name_or_path": None, "inference_mode": True,
+    }
+
+
+def _parse(metadata: Mapping[str, str], header: str) -> dict[str, object]:
+    text = metadata.get(header)
+    if text is None:
+        return {}
+    try:
+        fields = json.loads(text) if isinstance(text, str) and len(text) <= _MAX_CHARS else None
+    except (ValueError, RecursionError):
+        fields = None
+    if not isinstance(fields, dict):
+        raise LoRAError(f"the header's {header} is not a JSON object, so the scale is unknown: "
+                        "give the adapter_config.json that came with the file")
+    return fields
+
+
+def _pattern(config: Mapping[str, object], field: str, path: str, otherwise: object) -> object:
+    """The value of the first expression that matches the end of the path, as PEFT's get_pattern_key."""
+    patterns = config.get(field) or {}
+    if not isinstance(patterns, Mapping):
+        raise LoRAError(f"its configuration's {field} is not a table of names")
+    if patterns and len(path) > _MAX_NAME:
+        raise LoRAError(f"its name has {len(path)} characters, and its configuration's {field} cannot be tried on it")
+    for expression, value in patterns.items():
+        if re.match(rf"(.*\.)?({_checked(str(expression), field)})$", path):
+            return value
+    return otherwise
+
+
+def _checked(expression: str, field: str) -> str:
+    """An expression that cannot run for ages: without groups and with two repetitions at the most."""
+    bare = re.sub(r"\\.", "", expression)  # escaped signs are letters
+    simple = len(expression) <= _MAX_NAME and not re.search(r"[({]", bare) and len(re.findall(r"[*+?]", bare)) < 3
+    try:
+        re.compile(expression)
+    except (re.error, OverflowError, RecursionError):
+        simple = False
+    if not simple:
+        raise LoRAError(f"its configuration's {field} has {expression[:80]!r}, which is too complicated to be read")
+    return expression
+
+
+def _number(value: object, field: str) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < 1e30:
+        raise LoRAError(f"its configuration's {field} is {str(value)[:80]!r}: expected a number")
+    return float(value)
+
+
+def _plain(value: float) -> float | int:
+    return int(value) if value == int(value) else value

@@ -1,0 +1,144 @@
+"""The tensors of one module to its adapters, by the rows of the kinds."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import lru_cache
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..kinds.adapters import Adapter, ConfigFacts, Difference, LoRAError, Replacement
+from ..kinds.magnitude import DoRA
+from ..kinds.table import KINDS, Kind
+from .suffixes import ALPHA, DORA, MAGNITUDE, SCALE, UP_BIAS
+
+Parts = Mapping[str, Tensor]  # by role
+MOST = 1e9  # in a factor or as alpha: products of four of them are numbers of fp32 still
+_PLAIN = "LoRA"  # the kind meant where only shared parts are there, and the only one whose up can have a bias
+
+
+def build(name: str, parts: Parts, facts: ConfigFacts) -> tuple[dict[str, Adapter], bool]:
+    """One module's adapters by what follows the module's name: "" is its weight, ".bias" its bias; and whether the file
+    (or, where that is silent, the configuration) told an alpha, True where none is needed.
+
+    Raises:
+        LoRAError: parts that are missing, too many, not numbers, or of shapes that do not belong together.
+    """
+    owners = _owners(tuple(KINDS.items()))
+    for role, tensor in parts.items():
+        if fault := fault_of(tensor, whole_numbers=role in owners.numbers, largest=facts.largest):
+            raise LoRAError(f"its {role}: {fault}")
+        if role in owners.numbers and tensor.numel() != 1 and not _is_norm(name, parts):
+            raise LoRAError(f"its {role} has {tensor.numel()} values, expected one number")
+    if _is_norm(name, parts):
+        return {".scale": Replacement(parts[SCALE])}, True
+    found: dict[str, Adapter] = {}
+    kind = _kind(parts, owners)
+    has_alpha, scale = True, 1.0
+    if kind:
+        row = KINDS[kind]
+        adapter = _made(row, name, {field: parts[role] for role, field in row.fields.items() if role in parts}, parts,
+                        facts)  # fmt: skip
+        if row.scaled:
+            alpha = _alpha(parts, adapter.rank, facts.alpha_of)
+            has_alpha = alpha is not None
+            if has_alpha and not abs(alpha) <= MOST:
+                raise LoRAError(f"its alpha is {alpha:.1e}, which no trainer writes: the file is damaged")
+            alpha = float(adapter.rank if alpha is None else alpha)
+            adapter = adapter if adapter.alpha == alpha else replace(adapter, alpha=alpha)
+            scale = adapter.alpha / adapter.rank if adapter.rank else 1.0
+        found[""] = _with_magnitude(adapter, parts)
+    if UP_BIAS in parts:
+        found[".bias"] = Difference(parts[UP_BIAS].float() * scale, "LoRA's bias")
+    for role in owners.biases.keys() & parts.keys():
+        if ".bias" in found:
+            raise LoRAError("its bias is changed twice, and which one is meant is unknown")
+        row = KINDS[owners.biases[role]]
+        found[".bias"] = _made(row, name, {next(iter(row.parts.values())): parts[role]}, parts, facts)
+    return found, has_alpha
+
+
+class _Owners(NamedTuple):
+    """Role -> the kind whose part it is; of a bias likewise; and the roles that are one number."""
+
+    kinds: dict[str, str]
+    biases: dict[str, str]
+    numbers: frozenset[str]
+
+
+@lru_cache(maxsize=4)
+def _owners(kinds: tuple[tuple[str, Kind], ...]) -> _Owners:
+    numbers = {role for _, kind in kinds for role, name in kind.fields.items() if name in kind.numbers}
+    return _Owners(
+        {role: name for name, kind in kinds for role in kind.fields},
+        {kind.bias: name for name, kind in kinds if kind.bias},
+        frozenset({ALPHA, SCALE, *numbers}),
+    )
+
+
+def _made(row: Kind, name: str, fields: Parts, parts: Parts, facts: ConfigFacts) -> Adapter:
+    """The adapter of these fields; its alpha is the file's own or 1 where its scale is still to be found."""
+    if row.build is not None:
+        return row.build(name, fields, facts)
+    if row.scaled:
+        alpha = parts[ALPHA].item() if ALPHA in parts else 1.0
+        return row.adapter(**fields, alpha=float(alpha) if abs(alpha) <= MOST else 1.0)
+    alpha = {"alpha": float(parts[ALPHA].item())} if row.has_alpha and ALPHA in parts else {}
+    return row.adapter(**fields, **alpha)
+
+
+def fault_of(tensor: Tensor, whole_numbers: bool = False, *, largest: float = math.inf) -> str:
+    """Why these are not the numbers of an adapter; "" where they are. They are not read where their `largest` tells."""
+    if not tensor.is_floating_point():
+        plain = whole_numbers and not tensor.is_complex()
+        return "" if plain else f"{str(tensor.dtype).removeprefix('torch.')} numbers, expected floating point"
+    if largest <= MOST or not tensor.numel():
+        return ""
+    if tensor.numel() == 1:
+        low = high = tensor.item()
+    else:
+        wide = tensor.float() if tensor.element_size() == 1 else tensor  # fp8 has no minimum in torch
+        low, high = (bound.item() for bound in torch.aminmax(wide.detach()))
+    if not (math.isfinite(low) and math.isfinite(high)):  # NaN is the smallest and the largest of all that it is among
+        return "it holds NaN or infinity"
+    return "" if max(-low, high) <= MOST else (
+        f"it holds numbers as large as {max(-low, high):.1e}, which no training makes: the file is damaged")
+
+
+def _is_norm(name: str, parts: Parts) -> bool:
+    """BFL's control LoRAs replace the scales of Flux' query and key norms, under the very names of the model."""
+    return parts.keys() == {SCALE} and name.endswith(("query_norm", "key_norm")) and parts[SCALE].ndim == 1
+
+
+def _kind(parts: Parts, owners: _Owners) -> str:
+    """The kind whose parts these are; "" where only a bias changes."""
+    own = {owners.kinds[role] for role in parts if role in owners.kinds}
+    if len(own) > 1:
+        raise LoRAError(f"it has parts of two kinds, {' and '.join(sorted(own))}, and which one is meant is unknown")
+    kind, shared = next(iter(own), ""), parts.keys() & {MAGNITUDE, DORA, UP_BIAS, SCALE}
+    if not kind and parts.keys() & owners.biases.keys() and not shared:
+        return ""
+    kind = kind or _PLAIN
+    if absent := [role for role in KINDS[kind].needed if role not in parts]:
+        raise LoRAError(f"it has {' and '.join(sorted(parts))} but no {' and no '.join(absent)}")
+    if shared and not KINDS[kind].scaled:
+        raise LoRAError(f"it has {' and '.join(sorted(shared))}, which {kind} does not use: it would be ignored")
+    if UP_BIAS in parts and kind != _PLAIN:
+        raise LoRAError(f"it has a bias of up, which {kind} does not use: it would be ignored")
+    return kind
+
+
+def _alpha(parts: Parts, rank: int, alpha_of: Callable[[int], float | None]) -> float | None:
+    if SCALE in parts:  # A1111: the scale itself, whatever alpha says
+        return parts[SCALE].item() * rank
+    return parts[ALPHA].item() if ALPHA in parts else alpha_of(rank)
+
+
+def _with_magnitude(adapter: Adapter, parts: Parts) -> Adapter:
+    if DORA in parts and MAGNITUDE in parts:
+        raise LoRAError("it has two magnitudes, dora_scale and lora_magnitude_vector")
+    if DORA in parts:
+        return DoRA(adapter, parts[DORA])
+    return DoRA(adapter, parts[MAGNITUDE], always_rows=True) if MAGNITUDE in parts else adapter

@@ -1,0 +1,201 @@
+"""LoRA files of every dialect to adapters, with what was not understood.
+
+A module is taken whole or not at all: where a part of it is unknown, contradictory or not a number, the module is in
+`unread` with the reason. The grammar of names is in suffixes.py, the kinds in kinds.py, the scale of PEFT files in
+adapter_config.py; the way back is writing.py.
+"""
+
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+
+from torch import Tensor
+
+from ..kinds.adapters import Adapter, ConfigFacts, LoRAError, Replacement
+from .adapter_config import alpha_of, configurations, scales_inputs, terms_of
+from .building import build, fault_of
+from .suffixes import DORA, MAGNITUDE, Part, grammar, parse, role_of_own_weight
+from .writing import write as write
+
+_NOT_YET = "{}: this kind is not read"
+_NUMBERED_CLASSES = {  # cloneofsimo's default choice of layers, the only one whose numbering is known
+    "unet": {"CrossAttention", "Attention", "GEGLU"}, "text_encoder": {"CLIPAttention"},
+}
+_PEFT = "base_model.model."
+_MOST_SCALE = 10_000
+
+
+@dataclass(frozen=True)
+class LoRAFile:
+    """What a file holds: adapters and what was left out by module name as in the file, learned words by token.
+
+    An adapter's name with ".bias" behind it is the change of that module's bias.
+    """
+
+    dialect: str
+    adapters: dict[str, Adapter]
+    unread: dict[str, str]
+    notes: tuple[str, ...]
+    embeddings: dict[str, Tensor]
+    kinds: dict[str, int] = field(default_factory=dict)  # of the adapters and of what is unread: how many of each kind
+
+
+@dataclass
+class _Module:
+    """The tensors of one module while they are gathered; `fault` is why it cannot be read."""
+
+    tensors: dict[str, Tensor]
+    dialect: str = ""
+    adapter: str = ""
+    fault: str = ""
+
+
+def read(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None,
+         adapter_config: Mapping[str, object] | None = None, *, largest: float = math.inf) -> LoRAFile:
+    """The adapters in a file's tensors, whatever tool wrote them.
+
+    `metadata` is the header's; `adapter_config` the parsed adapter_config.json of a PEFT folder, which holds the scale.
+    An alpha in the file comes first, then the configuration, then scale 1. `largest`: who read the tensors has seen
+    that none of their numbers is larger, or NaN, so they are not looked at again where that is a possible size.
+
+    Raises:
+        LoRAError: nothing in it looks like a LoRA of any kind, or its configuration cannot be read.
+    """
+    metadata = metadata or {}
+    words = {name for name in tensors if metadata.get(name) == "<embed>"}
+    modules, strays = _gather({name: tensor for name, tensor in tensors.items() if name not in words})
+    if not modules and not words:
+        shown = ", ".join(sorted(tensors)[:3]) or "nothing"
+        raise LoRAError(f"no LoRA tensors here: expected names that end in lora_up.weight, lora_A.weight or the like, "
+                        f"the file has {len(tensors)} tensors: {shown}")
+    configs = configurations(metadata, adapter_config)
+    unread = {name: fault for name in sorted(words) if (fault := fault_of(tensors[name]))}
+    adapters: dict[str, Adapter] = {}
+    without_alpha: list[str] = []
+    for name, tensor in strays.items():
+        _read_stray(name, tensor, adapters, unread)
+    for name, module in modules.items():
+        try:
+            _read_module(name, module, configs, metadata, adapters, without_alpha, largest)
+        except LoRAError as error:
+            unread[name] = str(error)
+    dialect = _dialect([module.dialect for module in modules.values() if module.dialect], modules)
+    kinds = Counter(adapter.kind for adapter in adapters.values())
+    return LoRAFile(dialect, adapters, unread, _notes(adapters, without_alpha, dialect),
+                    {name: tensors[name] for name in sorted(words - unread.keys())}, dict(kinds))
+
+
+def _gather(tensors: Mapping[str, Tensor]) -> tuple[dict[str, _Module], dict[str, Tensor]]:
+    """Modules with their parts, and the tensors that belong to none."""
+    modules: dict[str, _Module] = {}
+    unknown, known = [], grammar()
+    for name in sorted(tensors):
+        part = parse(name, known)
+        if part is None:
+            unknown.append(name)
+            continue
+        module = modules.setdefault(part.module, _Module({}))
+        _put(module, part, tensors[name])
+    strays = {}
+    for name in unknown:
+        owner = name
+        while owner and owner not in modules:
+            owner = owner.rpartition(".")[0]
+        own = role_of_own_weight(modules[owner].tensors) if owner and name == f"{owner}.weight" else None
+        if own:
+            modules[owner].tensors[own] = tensors[name]  # LyCORIS' (IA)^3 calls its factors .weight
+        elif owner:
+            modules[owner].fault = modules[owner].fault or f"it has {name}, which would be ignored"
+        else:
+            strays[name] = tensors[name]
+    return modules, strays
+
+
+def _put(module: _Module, part: Part, tensor: Tensor) -> None:
+    if part.kind:
+        module.fault = _NOT_YET.format(part.kind)
+        return
+    if part.role in module.tensors or (part.adapter and module.adapter and part.adapter != module.adapter):
+        module.fault = module.fault or "it has two adapters in one file, and which one is meant is unknown"
+    elif part.dialect and module.dialect and part.dialect != module.dialect:
+        module.fault = module.fault or f"its parts are in two dialects, {module.dialect} and {part.dialect}"
+    module.tensors[part.role] = tensor
+    module.dialect = module.dialect or part.dialect
+    module.adapter = module.adapter or part.adapter
+
+
+def _read_stray(name: str, tensor: Tensor, adapters: dict[str, Adapter], unread: dict[str, str]) -> None:
+    """PEFT stores whole parameters among its adapters (modules_to_save, bias="all"); elsewhere they mean nothing."""
+    whole = name.endswith((".weight", ".bias"))
+    if not (whole and name.startswith(_PEFT)):
+        unread[name] = "a whole parameter, not an adapter" if whole else "not a tensor of any known adapter"
+    elif fault := fault_of(tensor):
+        unread[name] = fault
+    else:
+        plain = name.replace(".modules_to_save.default", "").replace(".base_layer.", ".")
+        adapters[plain.removesuffix(".weight")] = Replacement(tensor)
+
+
+def _read_module(name: str, module: _Module, configs: Mapping[str, Mapping[str, object]], metadata: Mapping[str, str],
+                 adapters: dict[str, Adapter], without_alpha: list[str], largest: float) -> None:
+    """Adds one module's adapters; LoRAError with the reason where there are none."""
+    if module.fault:
+        raise LoRAError(module.fault)
+    dora = bool(module.tensors.keys() & {DORA, MAGNITUDE})
+    of_rank = partial(alpha_of, configs, name, dora=dora)
+    facts = ConfigFacts(of_rank, terms_of(configs, name), scales_inputs(configs, name), largest)
+    found, has_alpha = build(name, module.tensors, facts)
+    if module.dialect == "cloneofsimo":
+        _check_numbering(name, found[""].rank, metadata)
+    names = {suffix: name + suffix for suffix in found}
+    if twice := [full for suffix, full in names.items() if full in adapters]:
+        raise LoRAError(f"{twice[0]} is changed twice in this file, and which one is meant is unknown")
+    adapters.update({names[suffix]: adapter for suffix, adapter in found.items()})
+    without_alpha += [] if has_alpha else [name]
+
+
+def _check_numbering(name: str, rank: int, metadata: Mapping[str, str]) -> None:
+    """cloneofsimo's numbers mean layers only for the default choice of layers, which its header records."""
+    part = name.partition(":")[0]
+    try:
+        classes = json.loads(metadata.get(part, "null"))
+    except (ValueError, RecursionError):
+        classes = "unreadable"
+    named = isinstance(classes, list) and all(isinstance(c, str) for c in classes)
+    if classes is not None and (not named or set(classes) != _NUMBERED_CLASSES[part]):
+        raise LoRAError(f"its number counts the layers of {str(classes)[:120]}: only the default choice is known")
+    written = metadata.get(f"{name}:rank")
+    if written is not None and written != str(rank):
+        raise LoRAError(f"the header says rank {written[:20]}, its tensors have rank {rank}")
+
+
+def _notes(adapters: Mapping[str, Adapter], without_alpha: list[str], dialect: str) -> tuple[str, ...]:
+    notes = []
+    if without_alpha and dialect == "peft":
+        notes.append(f"{len(without_alpha)} modules have no alpha and no adapter_config.json: "
+                     "their scale is unknown and 1 was used")
+    if without_alpha and dialect in ("kohya", "lycoris", "onetrainer"):
+        notes.append(f"{len(without_alpha)} modules have no alpha: scale 1, as this dialect means it")
+    if still := [name for name, adapter in adapters.items() if adapter.rank and adapter.alpha == 0]:
+        notes.append(f"{len(still)} modules have alpha 0 and change nothing, {still[0]} is the first")
+    if huge := [name for name, adapter in adapters.items()
+                if adapter.rank and abs(adapter.alpha) > _MOST_SCALE * adapter.rank]:
+        notes.append(f"{len(huge)} modules have an alpha of more than {_MOST_SCALE} times their rank, which no trainer "
+                     f"writes: the file is damaged or made to do harm; {huge[0]} is the first")
+    return tuple(notes)
+
+
+def _dialect(dialects: list[str], modules: Mapping[str, _Module]) -> str:
+    """The most common of the suffixes' dialects; kohya's suffixes in other hands are told by the names."""
+    first = next(iter(modules), "")
+    if not dialects:
+        return "unknown" if not first else "peft" if _PEFT in first else "diffusers" if "." in first else "kohya"
+    common = Counter(dialects).most_common(1)[0][0]
+    if common == "kohya":
+        for prefix, dialect in (("lycoris_", "lycoris"), ("lora_transformer_", "onetrainer")):
+            if first.startswith(prefix):
+                return dialect
+    return common

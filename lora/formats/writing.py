@@ -1,0 +1,145 @@
+"""Adapters to the tensors and the header of a file: each dialect's suffixes, and which kinds it can say."""
+
+import json
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..kinds.adapters import Adapter, LoRA, LoRAError
+from ..kinds.magnitude import DoRA
+from ..kinds.table import row_of
+from .adapter_config import describe
+
+STORED, FOLDED, DESCRIBED = "an .alpha beside each", "multiplied into up", "in the header's adapter_config"
+
+
+class _Dialect(NamedTuple):
+    down: str
+    up: str
+    alpha: str
+
+
+_DIALECTS = {
+    "kohya": _Dialect(".lora_down.weight", ".lora_up.weight", STORED),
+    "lycoris": _Dialect(".lora_down.weight", ".lora_up.weight", STORED),          # stand-alone, and SimpleTuner's
+    "onetrainer": _Dialect(".lora_down.weight", ".lora_up.weight", STORED),
+    "diffusers": _Dialect(".lora_A.weight", ".lora_B.weight", FOLDED),            # and SimpleTuner's other one
+    "diffusers_0.2": _Dialect(".lora.down.weight", ".lora.up.weight", FOLDED),
+    "diffusers_0.1": _Dialect("_lora.down.weight", "_lora.up.weight", FOLDED),
+    "peft": _Dialect(".lora_A.weight", ".lora_B.weight", DESCRIBED),
+    "xlabs": _Dialect(".down.weight", ".up.weight", FOLDED),
+    "bfl": _Dialect(".lora_A.weight", ".lora_B.weight", FOLDED),
+    "cloneofsimo": _Dialect(":down", ":up", FOLDED),
+}
+
+
+def write(adapters: Mapping[str, Adapter], dialect: str,
+          metadata: Mapping[str, str] | None = None) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and header of a standard file. Names are written as given: take them from `names.spellings`.
+
+    kohya, lycoris and onetrainer have .alpha and hold every kind. diffusers, diffusers_0.2, diffusers_0.1, xlabs, bfl
+    and cloneofsimo hold plain LoRA and have no place for alpha, so the scale is multiplied into up. peft holds LoRA and
+    DoRA; its configuration is in the header's `adapter_config`, PEFT itself wants it as adapter_config.json.
+
+    Raises:
+        LoRAError: nothing to write, an unknown dialect, or what the dialect cannot say.
+    """
+    if dialect not in _DIALECTS:
+        raise LoRAError(f"the dialect is {dialect!r}: expected one of {', '.join(_DIALECTS)}")
+    header = {"format": "pt", **(metadata or {})}
+    if odd := next((key for key, value in header.items() if not isinstance(value, str)), None):
+        raise LoRAError(f"the metadata's {odd} is {type(header[odd]).__name__}: a file's header holds text only")
+    if not adapters:
+        raise LoRAError("there are no adapters to write")
+    tensors: dict[str, Tensor] = {}
+    for name, adapter in adapters.items():
+        put = _put_kohya(name, adapter) if _DIALECTS[dialect].alpha == STORED else _put_plain(name, adapter, dialect)
+        if twice := put.keys() & tensors.keys():
+            raise LoRAError(f"{sorted(twice)[0]} would be written twice")
+        tensors |= {key: tensor.contiguous() for key, tensor in put.items()}
+    if _DIALECTS[dialect].alpha == STORED:
+        header = _kohya_header(adapters) | header
+    if dialect == "peft":
+        if len({isinstance(adapter, DoRA) for adapter in adapters.values()}) > 1:
+            raise LoRAError("some adapters are DoRA and some are not, which a PEFT file cannot say: write it as kohya")
+        header["adapter_config"] = json.dumps(describe(adapters))
+    if dialect == "cloneofsimo":
+        header = _cloneofsimo_header(adapters) | header
+    return tensors, header
+
+
+def _put_plain(name: str, adapter: Adapter, dialect: str) -> dict[str, Tensor]:
+    """A dialect without .alpha: plain LoRA only, and DoRA in peft."""
+    style = _DIALECTS[dialect]
+    lora = adapter.inner if isinstance(adapter, DoRA) and dialect == "peft" else adapter
+    if isinstance(lora, LoRA) and lora.mid is not None:
+        raise LoRAError(f"{name} has a middle tensor, which {dialect} files cannot hold: write it as kohya")
+    if not isinstance(lora, LoRA):
+        raise LoRAError(f"{name} is {adapter.kind}, which {dialect} files cannot hold: write it as kohya")
+    if dialect == "peft" and "base_model.model." not in name:
+        raise LoRAError(f"{name} has no base_model.model. before it, so PEFT would not find it: "
+                        "take the names from spellings(keys, \"peft\")")
+    tensors = {name + style.down: lora.down, name + style.up: _scaled_up(lora) if style.alpha == FOLDED else lora.up}
+    if isinstance(adapter, DoRA):
+        if not adapter.always_rows:
+            raise LoRAError(f"{name} is a DoRA with {list(adapter.magnitude.shape)} magnitudes as kohya files have "
+                            "them, and PEFT knows rows only: write it as kohya")
+        tensors[name + ".lora_magnitude_vector"] = adapter.magnitude
+    return tensors
+
+
+def _put_kohya(name: str, adapter: Adapter) -> dict[str, Tensor]:
+    """LyCORIS' suffixes, which everyone with .alpha uses. A bias has its module's name."""
+    if isinstance(adapter, DoRA):
+        end = ".lora_magnitude_vector" if adapter.always_rows else ".dora_scale"
+        return _put_kohya(name, adapter.inner) | {name + end: adapter.magnitude}
+    row = row_of(adapter)
+    if row is None:
+        raise LoRAError(f"{name} is {adapter.kind} in a form that no file can say")
+    module = name.removesuffix(".bias")
+    if row.bias and module != name:
+        return {f"{module}.{row.bias}": getattr(adapter, next(iter(row.parts.values())))}
+    parts = {f"{name}.{suffix}": part for suffix, own in row.parts.items()
+             if isinstance(part := getattr(adapter, own), Tensor)}  # fmt: skip
+    if row.has_alpha:
+        parts[f"{name}.alpha"] = _alpha_tensor(adapter.alpha)
+    marks = {} if row.marks is None else row.marks(name, adapter)
+    return parts | {f"{name}.{suffix}": part for suffix, part in marks.items()}
+
+
+def _scaled_up(adapter: LoRA) -> Tensor:
+    """up times the scale, in its own dtype where that is exact and in fp32 where not."""
+    scaled = adapter.up.float() * adapter.scale
+    own = scaled.to(adapter.up.dtype)
+    return own if torch.equal(own.float(), scaled) else scaled
+
+
+def _alpha_tensor(alpha: float) -> Tensor:
+    single = torch.tensor(alpha, dtype=torch.float32)
+    return single if single.item() == alpha else torch.tensor(alpha, dtype=torch.float64)
+
+
+def _kohya_header(adapters: Mapping[str, Adapter]) -> dict[str, str]:
+    """What sd-scripts records about the adapters themselves; the trainer adds the rest."""
+    ranked = [adapter for adapter in adapters.values() if adapter.rank]
+    ranks, alphas = {a.rank for a in ranked}, {a.alpha for a in ranked}
+    kinds = {type(a.inner if isinstance(a, DoRA) else a) for a in adapters.values()}
+    lycoris = kinds != {LoRA} or any(isinstance(a, LoRA) and a.mid is not None for a in adapters.values())
+    header = {"ss_network_module": "lycoris.kohya" if lycoris else "networks.lora",
+              "ss_network_dim": str(ranks.pop()) if len(ranks) == 1 else "Dynamic",
+              "ss_network_alpha": str(alphas.pop()) if len(alphas) == 1 else "Dynamic"}
+    rows = (row_of(a.inner if isinstance(a, DoRA) else a) for a in adapters.values())
+    algorithm = next((row.algorithm for row in rows if row and row.algorithm), "locon")
+    more = {"use_tucker": "True"} if algorithm == "locon" else {}
+    return header | ({"ss_network_args": json.dumps({"algo": algorithm, **more})} if lycoris else {})
+
+
+def _cloneofsimo_header(adapters: Mapping[str, Adapter]) -> dict[str, str]:
+    classes = {"unet": ["CrossAttention", "Attention", "GEGLU"], "text_encoder": ["CLIPAttention"]}
+    if odd := next((name for name in adapters if name.partition(":")[0] not in classes), None):
+        raise LoRAError(f"{odd} is not a number of cloneofsimo's: take the names from spellings(keys, \"cloneofsimo\")")
+    header = {part: json.dumps(names) for part, names in classes.items()
+              if any(name.startswith(part + ":") for name in adapters)}
+    return header | {f"{name}:rank": str(adapter.rank) for name, adapter in adapters.items()}

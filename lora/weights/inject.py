@@ -1,0 +1,220 @@
+"""Trainable low-rank adapters inside any torch module, put in by name and taken out without a trace.
+
+The layer itself stays where it is, with its weight and its name: a forward hook adds `scale * up(down(x))` to what it
+returns. So code that looks at `layer.weight.dtype` keeps working, and taking the adapter out is removing a hook.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from ..kinds.adapters import LoRA, LoRAError
+
+CHILD = "low_rank"          # the name of the adapter inside its layer
+_RECORD = "_lora_injection"  # what eject needs, kept on the module that inject was called with
+
+
+@dataclass(frozen=True)
+class Injection:
+    """What was injected: the layers' names, how many numbers are trained, how many the module had before."""
+
+    names: tuple[str, ...]
+    trained: int
+    total: int
+
+
+@dataclass(frozen=True)
+class _Record:
+    """The module as it was; names are those of named_modules(), named_parameters() and named_buffers()."""
+
+    layers: tuple[nn.Module, ...]
+    hooks: tuple[RemovableHandle, ...]
+    requires_grad: dict[str, bool]
+    training: dict[str, bool]
+    buffers: dict[str, Tensor]
+
+
+class LowRank(nn.Module):
+    """The factors beside one Linear or Conv2d: down is random (Kaiming), up is zero, so at the start nothing changes.
+
+    up [out, r] or [out, r, 1, 1]; down [r, in] or [r, in / groups, kh, kw]; both fp32 whatever the layer is in.
+    """
+
+    def __init__(self, layer: nn.Linear | nn.Conv2d, rank: int, alpha: float, dropout: float,
+                 generator: torch.Generator | None) -> None:
+        super().__init__()
+        if isinstance(layer, nn.Conv2d):
+            up, down = (layer.out_channels, rank, 1, 1), (rank, layer.in_channels // layer.groups, *layer.kernel_size)
+        else:
+            up, down = (layer.out_features, rank), (rank, layer.in_features)
+        random = nn.init.kaiming_uniform_(torch.empty(down), a=math.sqrt(5), generator=generator)
+        self.down = nn.Parameter(random.to(layer.weight.device))
+        self.up = nn.Parameter(torch.zeros(up, device=layer.weight.device))
+        self.alpha = alpha
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, layer: nn.Linear | nn.Conv2d, x: Tensor) -> Tensor:
+        """What the adapter adds to the layer's output; [..., in] -> [..., out] or [B, in, H, W] -> [B, out, h, w]"""
+        x = self.dropout(x.to(self.down.dtype))
+        if isinstance(layer, nn.Conv2d):
+            # every group sees the same `down` on its own channels: exactly the weight + up @ down of a grouped layer
+            down = self.down.repeat(layer.groups, 1, 1, 1)                        # [groups * r, in / groups, kh, kw]
+            hidden = layer._conv_forward(x, down, None)                           # its stride, padding and their modes
+            added = F.conv2d(hidden, self.up, groups=layer.groups)
+        else:
+            added = F.linear(F.linear(x, self.down), self.up)
+        return added * (self.alpha / self.down.shape[0])
+
+
+def _add(layer: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
+    return output + getattr(layer, CHILD)(layer, args[0]).to(output.dtype)
+
+
+def inject(module: nn.Module, patterns: str | Sequence[str], rank: int, alpha: float | None = None, *,
+           dropout: float = 0.0, exclude: str | Sequence[str] = (),
+           generator: torch.Generator | None = None) -> Injection:
+    """Put a trainable adapter beside every Linear and Conv2d (and subclasses) whose name fits; freeze all the rest.
+
+    `patterns` and `exclude` are shell patterns (fnmatch, case matters) on the dotted names of `named_modules()`;
+    `*` also spans dots: "*.mlp.fc?" or "vision_model.*". `alpha` None means alpha = rank, that is scale 1. `dropout`
+    0 <= p < 1 is on the adapter's input. `generator` (CPU) makes the start reproducible. Until training moves it, the
+    module computes exactly what it did. While injected, `module.parameters()` also has the adapters' parameters.
+
+    Raises:
+        LoRAError: a pattern that fits no layer, a layer that is never called (inside nn.MultiheadAttention), a second
+            injection, numbers out of range, or weights that autograd cannot use (made under inference_mode).
+    """
+    alpha = float(rank if alpha is None else alpha)
+    _check(module, rank, alpha, dropout)
+    layers = _find(module, _as_list(patterns), _as_list(exclude))
+    frozen = dict(module.named_parameters())
+    total = sum(p.numel() for p in frozen.values())
+    kept = {name: p.requires_grad for name, p in frozen.items()}
+    training = {name: m.training for name, m in module.named_modules()}
+    buffers = {name: b.detach().clone() for name, b in module.named_buffers()}
+    made = [LowRank(layer, rank, alpha, dropout, generator).train(layer.training) for layer in layers.values()]
+    for parameter in frozen.values():
+        parameter.requires_grad_(False)
+    for layer, low_rank in zip(layers.values(), made):
+        layer.add_module(CHILD, low_rank)
+    hooks = tuple(layer.register_forward_hook(_add) for layer in layers.values())
+    setattr(module, _RECORD, _Record(tuple(layers.values()), hooks, kept, training, buffers))
+    return Injection(tuple(layers), sum(p.numel() for p in parameters(module)), total)
+
+
+def parameters(module: nn.Module) -> list[nn.Parameter]:
+    """The adapters' parameters, all that is to be trained; empty where nothing is injected."""
+    return [p for low_rank in _adapters(module).values() for p in low_rank.parameters()]
+
+
+def collect(module: nn.Module) -> dict[str, LoRA]:
+    """The adapters as they are now, under their layers' names, as copies that further training does not change."""
+    return {name: LoRA(low_rank.up.detach().clone(), low_rank.down.detach().clone(), low_rank.alpha)
+            for name, low_rank in _adapters(module).items()}
+
+
+def load(module: nn.Module, adapters: dict[str, LoRA]) -> None:
+    """Put collected values back into an injected module (to go on with a training); the opposite of `collect`.
+
+    Raises:
+        LoRAError: other layers, another rank or another alpha than were injected; nothing is changed then.
+    """
+    own = _adapters(module)
+    if odd := sorted(own.keys() ^ adapters.keys()):
+        raise LoRAError(f"{len(odd)} layers are only in the module or only in the adapters, the first is {odd[0]}: "
+                        "inject with the same patterns as before")
+    for name, low_rank in own.items():
+        theirs = adapters[name]
+        if theirs.mid is not None or theirs.alpha != low_rank.alpha or (
+                (theirs.up.shape, theirs.down.shape) != (low_rank.up.shape, low_rank.down.shape)):
+            raise LoRAError(f"{name} comes with alpha {theirs.alpha:g} and down {list(theirs.down.shape)}, but alpha "
+                            f"{low_rank.alpha:g} and down {list(low_rank.down.shape)} were injected: "
+                            "use the same numbers as before")
+    with torch.no_grad():
+        for name, low_rank in own.items():
+            low_rank.up.copy_(adapters[name].up)
+            low_rank.down.copy_(adapters[name].down)
+
+
+def eject(module: nn.Module) -> None:
+    """Take the adapters out: modules, requires_grad, train/eval mode and buffers are as before inject, bit for bit.
+
+    A module without adapters is left alone, so ejecting twice is fine. Call `collect` before.
+
+    Raises:
+        LoRAError: the adapters in it were injected through another (an outer or inner) module.
+    """
+    record = module.__dict__.get(_RECORD)
+    if record is None:
+        if inside := _adapters(module):
+            raise LoRAError(f"the adapter of {next(iter(inside))} was injected through another module than this one: "
+                            "eject that one")
+        return
+    for layer, hook in zip(record.layers, record.hooks):
+        hook.remove()
+        delattr(layer, CHILD)
+    delattr(module, _RECORD)
+    for name, parameter in module.named_parameters():
+        parameter.requires_grad_(record.requires_grad.get(name, parameter.requires_grad))
+    for name, part in module.named_modules():
+        part.training = record.training.get(name, part.training)
+    with torch.no_grad():
+        for name, buffer in module.named_buffers():
+            if name in record.buffers:
+                buffer.copy_(record.buffers[name])
+
+
+def _adapters(module: nn.Module) -> dict[str, LowRank]:
+    return {name.rpartition(".")[0]: part for name, part in module.named_modules() if isinstance(part, LowRank)}
+
+
+def _as_list(patterns: str | Sequence[str]) -> list[str]:
+    return [patterns] if isinstance(patterns, str) else list(patterns)
+
+
+def _check(module: nn.Module, rank: int, alpha: float, dropout: float) -> None:
+    if rank < 1 or not math.isfinite(alpha) or not 0.0 <= dropout < 1.0:
+        raise LoRAError(f"rank is {rank}, alpha {alpha}, dropout {dropout}: "
+                        "expected rank >= 1, a finite alpha and 0 <= dropout < 1")
+    if inside := _adapters(module):
+        raise LoRAError(f"{next(iter(inside))} has an adapter already: eject before injecting again")
+    if torch.is_inference_mode_enabled() or any(p.is_inference() for p in module.parameters()):
+        raise LoRAError("the module or this call lives under torch.inference_mode, where nothing can be trained: "
+                        "copy the weights inside `with torch.inference_mode(False)` and inject there")
+
+
+def _find(module: nn.Module, patterns: list[str], exclude: list[str]) -> dict[str, nn.Module]:
+    """The layers to wrap, in the module's order."""
+    modules = {name: part for name, part in module.named_modules() if name}
+    layers = {name: part for name, part in modules.items() if isinstance(part, (nn.Linear, nn.Conv2d))}
+    if not patterns:
+        raise LoRAError("no name pattern was given: name the layers to train, \"*\" for all")
+    found = {}
+    for pattern in patterns:
+        fits = [name for name in layers if fnmatchcase(name, pattern)]
+        if not fits:
+            raise LoRAError(_nothing(pattern, modules, layers))
+        found.update((name, layers[name]) for name in fits if not any(fnmatchcase(name, e) for e in exclude))
+    if not found:
+        raise LoRAError(f"everything that fits {patterns} is excluded by {exclude}: nothing is left to train")
+    for name in found:
+        if isinstance(modules.get(name.rpartition(".")[0], module), nn.MultiheadAttention):
+            raise LoRAError(f"{name} belongs to an nn.MultiheadAttention, which uses its weight without calling it, so "
+                            "an adapter there would do nothing: exclude it")
+    return {name: layer for name, layer in layers.items() if name in found}
+
+
+def _nothing(pattern: str, modules: dict[str, nn.Module], layers: dict[str, nn.Module]) -> str:
+    others = [name for name in modules if fnmatchcase(name, pattern)]
+    if others:
+        kind = type(modules[others[0]]).__name__
+        return f"{pattern!r} fits {others[0]}, which is {kind} and not a Linear or Conv2d: try {others[0] + '.*'!r}"
+    near = get_close_matches(pattern, layers, n=3, cutoff=0.0)
+    return f"{pattern!r} fits no layer of this module: the nearest names are {', '.join(near) or 'none at all'}"

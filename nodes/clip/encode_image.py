@@ -1,0 +1,92 @@
+"""Pictures as an image encoder sees them, for nodes that condition on a picture."""
+
+from __future__ import annotations
+
+from ..checks import check_image, check_numbers
+from ..host import host
+from ..reports import as_json, shown
+from . import features
+
+CROPS = {"auto": "auto", "center": "crop", "squash": "squash"}  # as the node's menu says it: as the host does
+
+
+class EncodeImage:
+    CATEGORY = "CVL/CLIP"
+    DESCRIPTION = (
+        "Encodes pictures with the image half of a CLIP, as the stock CLIP Vision Encode does, but with the pixels "
+        "that the model was trained on (Pillow's bicubic, to the bit). For unCLIP, style models and IP-Adapters."
+    )
+    SEARCH_ALIASES = ["CLIP Vision Encode", "CLIPVisionEncode", "image embedding", "unCLIP", "IPAdapter"]
+    RETURN_TYPES = ("CLIP_VISION_OUTPUT", "STRING")
+    RETURN_NAMES = ("clip_vision_output", "report")
+    OUTPUT_TOOLTIPS = (
+        "Hidden states and embedding of each picture, for stock nodes that take a CLIP_VISION_OUTPUT.",
+        "Sizes, how each picture was cut, and the lengths of the embeddings, as JSON.",
+    )
+    FUNCTION = "encode"
+    OUTPUT_NODE = True  # queued alone it runs, and shows its report
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {
+            "required": {
+                "clip_model": (
+                    features.MODEL_TYPES,
+                    {"tooltip": "From Load CLIP Model, or a stock CLIP_VISION of the CLIP kind."},
+                ),
+                "image": ("IMAGE", {"tooltip": "One picture or a batch, of any size."}),
+            },
+            "optional": {
+                "crop": (
+                    list(CROPS),
+                    {
+                        "tooltip": "How a picture becomes a square. center: shorter side scaled, the middle cut out. "
+                        "squash: both sides scaled, nothing cut. auto: as the model was trained (nearly always center)."
+                    },
+                ),
+            },
+        }
+
+    def encode(self, clip_model, image, crop="auto"):
+        check_image(image)
+        check_numbers(image, "this IMAGE")
+        encoder = host.image_encoder(clip_model)
+        seen = host.vision_output(clip_model, image, CROPS[crop], host.progress(len(image)))
+        data = _report(encoder, seen, image, encoder.resize if crop == "auto" else CROPS[crop])
+        return shown(_lines(data), data, (seen, as_json(data)))
+
+
+def _report(encoder, seen, image, resize) -> dict:
+    height, width = image.shape[1:3]
+    kept = min(height, width)
+    return {
+        "pictures": len(image),
+        "picture_px": [width, height],
+        "encoder_px": encoder.size_px,
+        "crop": "center" if resize == "crop" else "squash",
+        "seen_px": [kept, kept] if resize == "crop" else [width, height],
+        "image_embeds": list(seen.image_embeds.shape),
+        "lengths": [round(float(row.norm()), 4) for row in seen.image_embeds],
+        "hidden_states": list(seen.last_hidden_state.shape),
+    }
+
+
+def _lines(data) -> list[str]:
+    (width, height), (wide, tall), side = data["picture_px"], data["seen_px"], data["encoder_px"]
+    lines = [f"{_counted(data['pictures'])}, {width} x {height} px, seen at {side} x {side} px"]
+    if (wide, tall) != (width, height):
+        lines.append(f"only the middle {wide} x {tall} px of each are seen; crop: squash shows all of it")
+    elif width != height:
+        lines.append("both sides were scaled by themselves, so the proportions have changed")
+    lengths = data["lengths"]
+    among = f"{lengths[0]:.2f}" if len(lengths) == 1 else f"{min(lengths):.2f} to {max(lengths):.2f}"
+    lines.append(f"embeddings of {data['image_embeds'][1]} dimensions, length {among}")
+    lines.append("hidden states of {1} tokens, width {2}".format(*data["hidden_states"]))
+    return lines
+
+
+def _counted(pictures: int) -> str:
+    return "1 picture" if pictures == 1 else f"{pictures} pictures"
+
+
+NODES = {"CVL_EncodeImage": (EncodeImage, "Image Encode (CVL)")}

@@ -1,0 +1,99 @@
+"""Pictures and texts as features of one space, for every node that compares them; texts are kept by model and text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ...clip_core.features.texts import TextCache
+from ...clip_core.judging import zero_shot
+from ...clip_core.networks.precision import EXACT
+from ..checks import check_image, check_numbers
+from ..host import OnStep, host
+
+MODEL_TYPES = "CVL_CLIP_MODEL,CLIP_VISION"  # of an input `clip_model`; a CLIP_VISION wants an input `clip` beside it
+PUBLISHED_SCALE = 100.0  # where the logit scale of every published CLIP stands (or within a percent of it)
+CACHE_BYTES = 64 << 20  # of text features: 2 KB a text for ViT-B/32
+TEXTS = TextCache(CACHE_BYTES)
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Features [N, E] float32 on the CPU, of length 1; notes on what was lost; the tokens each text had too many."""
+
+    features: object
+    notes: tuple[str, ...]
+    cut: tuple[int, ...]
+
+
+def pictures(clip_model, image, on_step: OnStep | None = None, precision: str = EXACT):
+    """Features of a batch [B, H, W, 3 or 4] in 0..1 -> [B, E] float32 on the CPU, rows of length 1.
+
+    Raises:
+        ValueError: that is no batch of pictures, or has values that are no numbers.
+    """
+    check_image(image)
+    check_numbers(image, "this IMAGE")
+    return host.image_features(clip_model, image, on_step or host.progress(len(image)), precision)
+
+
+def texts(
+    clip_model, clip, texts: Sequence[str], on_step: OnStep | None = None, precision: str = EXACT
+) -> Texts:
+    """Features of texts: by the model's own text encoder, or for a CLIP_VISION by that of `clip` (None: not connected).
+
+    Raises:
+        ValueError: there are no texts, or no text encoder whose features lie in the space of the pictures.
+    """
+    owner = host.text_owner(clip_model, clip)
+    owner = None if owner is None else (owner, precision)
+    found = TEXTS.features(
+        owner, texts, lambda missing: host.text_features(clip_model, clip, missing, on_step, precision)
+    )
+    _check_sound(found.features, texts, precision)
+    notes = tuple(f"{_short(text)!r}: {n} tokens too long, the end was cut" for text, n in zip(texts, found.cut) if n)
+    return Texts(found.features, notes, found.cut)
+
+
+def points(
+    clip_model, clip, labels: Sequence[zero_shot.Label], templates: Sequence[str], precision: str = EXACT
+):
+    """The points of labels in templates [N, E], and notes on what was cut."""
+    notes: list[str] = []
+
+    def encode(sentences, on_step):
+        found = texts(clip_model, clip, sentences, on_step, precision)
+        notes.extend(found.notes)
+        return found.features
+
+    on_step = host.progress(1)
+    return zero_shot.class_features(labels, templates, encode, on_step), zero_shot.some_of(notes)
+
+
+def scale_and_note(clip_model, wanted: float = 0.0) -> tuple[float, list[str]]:
+    """`wanted`, or for 0 the model's own scale; and a note where it has none."""
+    if wanted:
+        return wanted, []
+    learned = host.logit_scale(clip_model)
+    note = f"a CLIP_VISION has no logit scale of its own: {PUBLISHED_SCALE:g} was taken, where published CLIPs stand"
+    return scale(clip_model), [note] if learned is None else []
+
+
+def scale(clip_model) -> float:
+    """The factor on cosines before a softmax: the model's own, or 100 for a CLIP_VISION, which has none."""
+    learned = host.logit_scale(clip_model)
+    return PUBLISHED_SCALE if learned is None else learned
+
+
+def _check_sound(found, texts: Sequence[str], precision: str) -> None:
+    """Raises ValueError where texts have no numbers, which would make all scores with them none."""
+    bad = [text for text, row in zip(texts, found.isfinite().all(1).tolist()) if not row]
+    if bad:
+        more = f" and {len(bad) - 1} more texts" if len(bad) > 1 else ""
+        how = "load the model with dtype fp32" if precision == EXACT else f"choose precision {EXACT}"
+        raise ValueError(f"the model made NaN (not a number) features of {_short(bad[0])!r}{more}: it overflowed; "
+                         f"{how}")
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 80 else text[:79] + "…"

@@ -1,0 +1,207 @@
+"""Questions about pictures, answered by choosing: among given answers, and among a list of tags."""
+
+from __future__ import annotations
+
+from ...clip_core.judging import questions, ranking, word_list
+from ...drawing.bar_chart import bar_charts
+from ..host import host
+from ..reports import as_json, shown
+from . import features
+from .precision import EXACT, WIDGET, effect
+from .scores import CLIP, MODEL, gaps, number, seen, told
+
+_IMAGE = ("IMAGE", {"tooltip": "One picture or a batch; every picture of it is looked at."})
+
+
+class VisualQuestion:
+    CATEGORY = "CVL/judge"
+    DESCRIPTION = (
+        "Answers a question about a picture by choosing among your answers: each is turned into a statement (what "
+        "colour is the circle? red: the circle is red), and the statement that fits best wins."
+    )
+    SEARCH_ALIASES = ["VQA", "visual question answering", "ask image", "multiple choice"]
+    RETURN_TYPES = ("STRING", "STRING", "IMAGE", "STRING", "FLOAT")
+    RETURN_NAMES = ("answer", "report", "chart", "answer_list", "probability_list")
+    OUTPUT_IS_LIST = (False, False, False, True, True)
+    OUTPUT_TOOLTIPS = (
+        "The best answer; one line for each picture of a batch.",
+        "The statements that were made, and every answer's probability and cosine for every picture, as JSON.",
+        "A bar chart for each picture.",
+        "The best answer of each picture, as a list.",
+        "Its probability, as a list.",
+    )
+    FUNCTION = "ask"
+    OUTPUT_NODE = True  # queued alone it runs, and shows its answer
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {
+            "required": {
+                "clip_model": MODEL,
+                "image": _IMAGE,
+                "question": (
+                    "STRING",
+                    {
+                        "default": "what colour is the circle?",
+                        "tooltip": "In English. A blank written as {answer} makes it a statement of your own.",
+                    },
+                ),
+                "answers": (
+                    "STRING",
+                    {
+                        "multiline": True,
+                        "default": "red\ngreen\nblue\nyellow",
+                        "tooltip": "The answers to choose from: one a line, or one line with commas.",
+                    },
+                ),
+            },
+            "optional": {
+                "pattern": (
+                    "STRING",
+                    {
+                        "default": "",
+                        "tooltip": "Your own statement, with {answer} in it. Empty: made by rules from the question.",
+                    },
+                ),
+                "clip": CLIP,
+                "precision": WIDGET,
+            },
+        }
+
+    def ask(self, clip_model, image, question, answers, pattern="", clip=None, precision=EXACT):
+        choices, notes = word_list.answers(answers)
+        made = questions.statements(question, choices, pattern)
+        words = told(clip_model, clip, made.texts, precision)
+        found = seen(clip_model, image, precision)
+        cosine = ranking.cosines(found, words.features)
+        share = ranking.probabilities(cosine, features.scale(clip_model))
+        best = [None if place is None else choices[place] for place in ranking.best_each_way(cosine)[0]]
+        moved, said = effect(
+            precision, clip_model, clip, image=image, seen=found, text=made.texts[0], told=words.features[:1]
+        )
+        notes = [*notes, *words.notes, *gaps(found), *said]
+        if made.denies:
+            notes.append("a statement says what is not, and CLIP hardly hears the not: a pattern, or answers that say "
+                         "what is there instead, are safer")  # fmt: skip
+        data = {"question": question, "rule": made.rule, "statements": dict(zip(choices, made.texts)), "notes": notes,
+                **moved}  # fmt: skip
+        data["pictures"] = [
+            {"answer": one, "probabilities": _by_name(choices, shares), "cosine": _by_name(choices, cosines)}
+            for one, shares, cosines in zip(best, share, cosine)
+        ]
+        rows = [{name: value or 0.0 for name, value in one["probabilities"].items()} for one in data["pictures"]]
+        chart = bar_charts([(one or "no answer", row) for one, row in zip(best, rows)], image)
+        sure = [row.get(one, 0.0) for one, row in zip(best, rows)]
+        lines = [f"#{place}: {one or 'no answer'}, {value:.1%}" for place, (one, value) in enumerate(zip(best, sure))]
+        lines += ["compared with:", *(f"  {text}" for text in made.texts[:20]), *notes]
+        results = ("\n".join(one or "" for one in best), as_json(data), chart, [one or "" for one in best], sure)
+        return shown(lines, data, results, host.save_preview(chart, "cvl_question"))
+
+
+class RankTags:
+    CATEGORY = "CVL/judge"
+    DESCRIPTION = (
+        "Finds the tags of your own list that fit each picture best, up to 10,000 of them, and gives them with commas "
+        "between them, ready to be a prompt."
+    )
+    SEARCH_ALIASES = ["tagger", "interrogate", "caption", "keywords", "clip interrogator", "image to prompt"]
+    RETURN_TYPES = ("STRING", "STRING", "STRING")
+    RETURN_NAMES = ("tags", "tag_list", "report")
+    OUTPUT_IS_LIST = (False, True, False)
+    OUTPUT_TOOLTIPS = (
+        "The tags with commas between them, the best first; one line for each picture of a batch.",
+        "The same as a list, one text for each picture: a node after it runs once for each.",
+        "The tags of each picture with their scores, as JSON.",
+    )
+    FUNCTION = "rank"
+    OUTPUT_NODE = True  # queued alone it runs, and shows its tags
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {
+            "required": {
+                "clip_model": MODEL,
+                "image": _IMAGE,
+                "tags": (
+                    "STRING",
+                    {
+                        "multiline": True,
+                        "default": "red, green, blue, yellow, circle, square, triangle, star, heart",
+                        "tooltip": "Your word list: one a line, or with commas; up to 10,000. An underscore is read "
+                        "as a space.",
+                    },
+                ),
+            },
+            "optional": {
+                "keep": (
+                    "INT",
+                    {"default": 5, "min": 0, "max": 10000, "tooltip": "How many tags for a picture; 0: all that pass."},
+                ),
+                "threshold": (
+                    "FLOAT",
+                    {
+                        "default": -1.0,
+                        "min": -1.0,
+                        "max": 1.0,
+                        "step": 0.005,
+                        "tooltip": "The least score that passes. -1: every tag passes. Which numbers make sense "
+                        "depends on score and on the model.",
+                    },
+                ),
+                "score": (
+                    list(ranking.KINDS),
+                    {
+                        "tooltip": "cosine: each tag by itself. probability: the tags share 100 percent, so that a "
+                        "long list makes them all small."
+                    },
+                ),
+                "template": (
+                    "STRING",
+                    {
+                        "default": "a photo of a {tag}",
+                        "tooltip": "The sentence that each tag is put into, at {tag} or {}. {tag} alone: the bare tag.",
+                    },
+                ),
+                "clip": CLIP,
+                "precision": WIDGET,
+            },
+        }
+
+    def rank(self, clip_model, image, tags, keep=5, threshold=-1.0, score=ranking.COSINE, template="a photo of a {tag}",
+             clip=None, precision=EXACT):  # fmt: skip
+        names, notes = word_list.words(tags)
+        if not names:
+            raise ValueError("there are no tags; write one a line, or several with commas between them")
+        sentences = word_list.sentences(template, names)
+        words = told(clip_model, clip, sentences, precision)
+        found = seen(clip_model, image, precision)
+        values = ranking.cosines(found, words.features)
+        if score == ranking.PROBABILITY:
+            values = ranking.probabilities(values, features.scale(clip_model))
+        rows = values.tolist()
+        kept = [ranking.rank(row, keep=keep, threshold=threshold).kept for row in rows]
+        moved, said = effect(
+            precision, clip_model, clip, image=image, seen=found, text=sentences[0], told=words.features[:1]
+        )
+        notes = [*notes, *words.notes[:20], *gaps(found), *said]
+        if len(words.notes) > 20:
+            notes.append(f"and {len(words.notes) - 20} more tags that are too long")
+        empty = sum(not places and row[0] == row[0] for places, row in zip(kept, rows))  # NaN has a note of its own
+        if empty:
+            notes.append(f"no tag reaches the threshold {threshold:g} for {empty} of {len(image)} pictures")
+        lists = [", ".join(names[place] for place in places) for places in kept]
+        data = {"tags": len(names), "template": template, "score": score, "keep": keep, "threshold": threshold,
+                "notes": notes, **moved, "pictures": [{names[place]: number(row[place]) for place in places}
+                                             for places, row in zip(kept, rows)]}  # fmt: skip
+        lines = [f"#{place}: {text or 'none'}" for place, text in enumerate(lists)] + notes
+        return shown(lines, data, ("\n".join(lists), lists, as_json(data)))
+
+
+def _by_name(names: list[str], values) -> dict[str, float | None]:
+    return {name: number(value) for name, value in zip(names, values.tolist())}
+
+
+NODES = {
+    "CVL_VisualQuestion": (VisualQuestion, "Visual Question (CVL)"),
+    "CVL_RankTags": (RankTags, "Rank Tags (CVL)"),
+}

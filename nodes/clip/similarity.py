@@ -1,0 +1,141 @@
+"""Every picture beside every text, and every picture beside every other."""
+
+from __future__ import annotations
+
+from ...clip_core.judging import ranking, word_list
+from ...drawing.heat_map import Axis, heat_map, stacked
+from ..host import host
+from ..reports import as_json, shown
+from . import features
+from .precision import EXACT, WIDGET, effect
+from .scores import BATCH, CLIP, MODEL, gaps, numbers, seen, told
+
+SHOWN_CELLS = 4096  # of a matrix in the node's own report; the output holds all of them
+
+
+class ImageTextSimilarity:
+    CATEGORY = "CVL/judge"
+    DESCRIPTION = (
+        "Compares every picture with every text, or with every other picture: cosines as a heat map with thumbnails "
+        "and as JSON, and the best match each way."
+    )
+    SEARCH_ALIASES = ["CLIP score", "cosine similarity", "heat map", "image similarity", "CLIP matrix"]
+    RETURN_TYPES = ("IMAGE", "STRING", "STRING", "STRING")
+    RETURN_NAMES = ("heat_map", "matrix", "best_for_images", "best_for_columns")
+    OUTPUT_TOOLTIPS = (
+        "The cosines as colours; the best of each row and column is marked. Texts first, pictures below.",
+        "All cosines, the probabilities of texts, and the best matches, as JSON.",
+        "For each picture the best text, or the place of the best other picture: one a line.",
+        "For each text, or each picture of the second batch, the place of the best picture: one a line.",
+    )
+    FUNCTION = "compare"
+    OUTPUT_NODE = True  # queued alone it runs, and shows its heat map
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {
+            "required": {
+                "clip_model": MODEL,
+                "image": BATCH,
+            },
+            "optional": {
+                "texts": (
+                    "STRING",
+                    {
+                        "multiline": True,
+                        "default": "",
+                        "tooltip": "One a line, up to 10,000. Empty: pictures are compared with pictures only.",
+                    },
+                ),
+                "image_b": (
+                    "IMAGE",
+                    {
+                        "tooltip": "Other pictures to compare the batch with. Without them and without texts the "
+                        "batch is compared with itself."
+                    },
+                ),
+                "clip": CLIP,
+                "precision": WIDGET,
+            },
+        }
+
+    def compare(self, clip_model, image, texts="", image_b=None, clip=None, precision=EXACT):
+        lines, notes = word_list.lines(texts)
+        words = told(clip_model, clip, lines, precision) if lines else None
+        found = seen(clip_model, image, precision)
+        text = {"text": lines[0], "told": words.features[:1]} if words else {}
+        moved, said = effect(precision, clip_model, clip, image=image, seen=found, **text)
+        notes += [*(words.notes if words else ()), *gaps(found), *said]
+        data, maps = {"pictures": len(image), "notes": notes, **moved}, []
+        if words:
+            data["texts"], drawn = _against_texts(found, words.features, lines, features.scale(clip_model), image)
+            maps.append(drawn)
+        if image_b is not None or not words:
+            others = found if image_b is None else seen(clip_model, image_b, precision)
+            if image_b is not None:
+                notes += [f"second batch: {note}" for note in gaps(others)]
+            data["images"], drawn = _against_pictures(found, others, image, image_b)
+            maps.append(drawn)
+        first = data.get("texts") or data["images"]
+        best = ["\n".join("-" if one is None else str(one) for one in first[key])
+                for key in ("best_for_images", "best_for_columns")]  # fmt: skip
+        drawn = stacked(maps)
+        results = (drawn, as_json(data), *best)
+        return shown(_told_lines(data), _short_report(data), results, host.save_preview(drawn, "cvl_similarity"))
+
+
+def _against_texts(found, words, lines: list[str], scale: float, image) -> tuple[dict, object]:
+    cosine = ranking.cosines(found, words)
+    best_text, best_picture = ranking.best_each_way(cosine)
+    data = {
+        "columns": lines, "cosine": numbers(cosine), "probabilities": numbers(ranking.probabilities(cosine, scale)),
+        "best_for_images": [None if place is None else lines[place] for place in best_text],
+        "best_for_columns": best_picture,
+    }  # fmt: skip
+    return data, heat_map(cosine, _axis(image), Axis(lines), "pictures and texts: cosine")
+
+
+def _against_pictures(found, others, image, image_b) -> tuple[dict, object]:
+    alone = image_b is None
+    cosine = ranking.cosines(found, others)
+    best_other, best_picture = ranking.best_each_way(cosine, with_itself=alone)
+    data = {"of": "the same batch" if alone else "image_b", "cosine": numbers(cosine),
+            "best_for_images": best_other, "best_for_columns": best_picture}  # fmt: skip
+    columns = _axis(image if alone else image_b)
+    title = "pictures and one another: cosine" if alone else "pictures and the second batch: cosine"
+    return data, heat_map(cosine, _axis(image), columns, title, diagonal=not alone)
+
+
+def _axis(image) -> Axis:
+    return Axis([str(place) for place in range(len(image))], image[..., :3])
+
+
+def _told_lines(data: dict) -> list[str]:
+    lines = []
+    if "texts" in data:
+        columns = data["texts"]["columns"]
+        lines += [f"#{place}: {'none' if best is None else f'{best} ({row[columns.index(best)]:.3f})'}"
+                  for place, best, row in _first_rows(data["texts"])]  # fmt: skip
+    if "images" in data:
+        of = "" if data["images"]["of"] == "the same batch" else " of image_b"
+        lines += [f"#{place}: nearest is {'none' if best is None else f'#{best}{of} ({row[best]:.3f})'}"
+                  for place, best, row in _first_rows(data["images"])]  # fmt: skip
+    return lines + ([f"and {data['pictures'] - 16} more pictures"] if data["pictures"] > 16 else []) + data["notes"]
+
+
+def _first_rows(block: dict) -> list[tuple]:
+    """Place, best match and cosines of the first 16 pictures."""
+    return list(zip(range(16), block["best_for_images"], block["cosine"]))
+
+
+def _short_report(data: dict) -> dict:
+    """Without large matrices: the output has them."""
+    short = dict(data)
+    for block in ("texts", "images"):
+        if block in data and sum(map(len, data[block]["cosine"])) > SHOWN_CELLS:
+            short[block] = {key: value for key, value in data[block].items() if key not in ("cosine", "probabilities")}
+            short[block]["cosine"] = f"more than {SHOWN_CELLS} numbers: they are in the output matrix"
+    return short
+
+
+NODES = {"CVL_ImageTextSimilarity": (ImageTextSimilarity, "Image-Text Similarity (CVL)")}

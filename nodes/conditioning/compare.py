@@ -1,0 +1,122 @@
+"""Two CONDITIONINGs compared entry by entry: what is measured, and how a report tells it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+from ...clip_core.encoding import conditioning as tokens
+from ...clip_core.encoding.conditioning import Comparison
+from .entries import POOLED, counted, pairs
+
+CHUNK = 77
+Pair = tuple[Comparison, Comparison | None]  # of the tokens, and of the pooled vectors if both have one
+
+
+def comparisons(first, second) -> tuple[list[Pair], list[str]]:
+    """Tokens and pooled vectors of each pair of entries compared, and what was odd as sentences."""
+    found, notes = [], []
+    for (hidden_a, options_a), (hidden_b, options_b) in pairs(first, second):
+        compared = tokens.compare(hidden_a, hidden_b)
+        pooled = [options.get(POOLED) for options in (options_a, options_b)]
+        both = all(vector is not None for vector in pooled)
+        found.append((compared, tokens.compare(*(vector[:, None] for vector in pooled)) if both else None))
+        notes += _lengths_note(hidden_a.shape[1], hidden_b.shape[1], compared.cosine.shape[1])
+        for which, broken in zip(("first", "second"), compared.broken):
+            if broken:
+                notes.append(f"the {which} has NaN or infinite numbers in {broken} of its tokens: they have no cosine")
+        if not both:
+            missing = [which for which, vector in zip(("first", "second"), pooled) if vector is None]
+            notes.append(f"no pooled vectors compared: the {' and the '.join(missing)} has none")
+        notes += _different(options_a, options_b)
+    return found, counted(notes)
+
+
+def _lengths_note(first: int, second: int, common: int) -> list[str]:
+    if first == second:
+        return []
+    longer, more = ("first", first - common) if first > second else ("second", second - common)
+    return [f"{first} and {second} tokens: the first {common} are compared, {more} of the {longer} have no partner"]
+
+
+def _different(first: dict, second: dict) -> list[str]:
+    """Which of their options are not the same."""
+    notes = []
+    for which, options, other in (("first", first, second), ("second", second, first)):
+        notes += [f"only the {which} has {key!r}" for key in options if key not in other and key != POOLED]
+    both = [key for key in first if key in second and key != POOLED]
+    return notes + [f"{key!r} differs" for key in both if not tokens.same(first[key], second[key])]
+
+
+def chunk_borders(*lengths: int) -> list[int]:
+    """The tokens that begin a further chunk, where the lengths say that the prompts are in CLIP's chunks of 77."""
+    return [] if any(length % CHUNK for length in lengths) else list(range(CHUNK, max(lengths), CHUNK))
+
+
+def report(found: Sequence[Pair]) -> tuple[list[str], list[dict]]:
+    """A line and the numbers for each prompt: each row of the batch of each entry."""
+    lines, rows = [], []
+    for number, (compared, pooled) in enumerate(found, 1):
+        for place in range(len(compared.cosine)):
+            row = {"entry": number, "row": place + 1} | _row(compared, pooled, place)
+            many = len(found) > 1 or len(compared.cosine) > 1
+            name = f"entry {number}, row {place + 1}: " if many else ""
+            lines.append(name + _line(row))
+            rows.append(row)
+    return lines, rows
+
+
+def _row(compared: Comparison, pooled: Comparison | None, place: int) -> dict:
+    cosine, ratio = compared.cosine[place].tolist(), compared.ratio[place].tolist()
+    known = [(value, token) for token, value in enumerate(cosine) if math.isfinite(value)]
+    lowest, at = min(known, default=(None, None))
+    pooled_pair = None if pooled is None else {
+        "cosine": _number(float(pooled.cosine[place, 0])),
+        "length_ratio": _number(float(pooled.ratio[place, 0])),
+        "largest_difference": _number(pooled.largest_difference),
+        "identical_bits": pooled.identical,
+    }  # fmt: skip
+    return {
+        "tokens": [compared.norms[0].shape[1], compared.norms[1].shape[1]],
+        "compared": len(cosine),
+        "identical_bits": compared.identical,
+        "mean_cosine": _number(sum(value for value, _ in known) / len(known)) if known else None,
+        "lowest_cosine": _number(lowest),
+        "lowest_at_token": at,
+        "largest_difference": _number(compared.largest_difference),
+        "pooled": pooled_pair,
+        "cosine": _numbers(cosine),
+        "length_ratio": _numbers(ratio),
+        "first_length": _numbers(compared.norms[0][place].tolist()),
+        "second_length": _numbers(compared.norms[1][place].tolist()),
+    }
+
+
+def _line(row: dict) -> str:
+    pooled = row["pooled"]
+    if row["identical_bits"]:
+        said = f"{row['compared']} tokens with identical bits"
+    elif row["mean_cosine"] is None:
+        said = f"{row['compared']} tokens, none with a cosine"
+    else:
+        said = (
+            f"{row['compared']} tokens: cosine {row['mean_cosine']:.4f} on average, {row['lowest_cosine']:.4f} at the "
+            f"least (token {row['lowest_at_token']}), largest difference {_shown(row['largest_difference'])}"
+        )
+    if pooled is None:
+        return said
+    vectors = "identical bits" if pooled["identical_bits"] else f"cosine {_shown(pooled['cosine'])}"
+    return f"{said}; pooled: {vectors}"
+
+
+def _shown(value: float | None) -> str:
+    return "not a number" if value is None else f"{value:.4g}"
+
+
+def _number(value: float | None) -> float | None:
+    """Six digits; JSON has no NaN and no infinity."""
+    return float(f"{value:.6g}") if value is not None and math.isfinite(value) else None
+
+
+def _numbers(values: Iterable[float]) -> list[float | None]:
+    return [_number(value) for value in values]

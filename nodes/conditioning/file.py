@@ -1,0 +1,146 @@
+"""A CONDITIONING in a safetensors file: its tensors bit by bit, everything else as JSON in the file's metadata.
+
+No pickle is written or read.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...files.errors import FileFormatError
+from ...files.sniff import SAFETENSORS, sniff
+from ...files.tensors import open_tensors, write_tensors
+from ...files.tree import Bundle, TreeError, UnstorableError, restored
+from ..host import host
+from .entries import checked
+
+SUFFIX = ".conditioning.safetensors"
+BUNDLED = "bundled/red_circle" + SUFFIX  # "a red circle" by the bundled text encoder, so that the menu is never empty
+_BUNDLED_FOLDER = Path(__file__).resolve().parents[2] / "example_workflows" / "input"
+_MARK, _VERSION = "cvl_conditioning", 1
+
+
+def choices() -> list[str]:
+    """The menu of the loader: the bundled file, then those of the output and the input folder."""
+    return [BUNDLED, *host.data_names(SUFFIX)]
+
+
+def located(choice: str) -> Path:
+    """Where a choice of that menu lies. Raises FileNotFoundError."""
+    return _BUNDLED_FOLDER / BUNDLED.partition("/")[2] if choice == BUNDLED else host.data_path(choice)
+
+
+def fingerprint(choice: str) -> str:
+    """Changes when the file does."""
+    try:
+        status = located(choice).stat()
+    except OSError:
+        return "missing"
+    return f"{status.st_mtime_ns}:{status.st_size}"
+
+
+@dataclass(frozen=True)
+class Packed:
+    """What a file will hold, and what it cannot: sentences that name the option and its entry."""
+
+    tensors: dict
+    entries: str  # JSON
+    lost: tuple[str, ...]
+
+
+def packed(conditioning: list) -> Packed:
+    """Every entry's tokens and options.
+
+    Raises:
+        ValueError: it is no CONDITIONING, it has no entries, or no tensor in it can be stored.
+    """
+    bundle, entries, lost = Bundle(), [], []
+    for number, (hidden, options) in enumerate(checked(conditioning, "conditioning")):
+        stored = []
+        try:
+            cond = bundle.add(hidden, f"{number}/cond")
+        except UnstorableError as error:
+            raise ValueError(f"the tokens of entry {number + 1} cannot be stored, because they are {error}") from error
+        for key, value in options.items():
+            try:
+                stored.append([bundle.add(key, ""), bundle.add(value, f"{number}/{key}")])
+            except UnstorableError as error:
+                lost.append(f"{str(key)!r} of entry {number + 1} cannot be stored: it has {error} in it")
+        entries.append([cond, {"dict": stored}])
+    if not bundle.tensors:
+        raise ValueError("there are no tensors in this CONDITIONING, so there is nothing to save")
+    text = json.dumps({"version": _VERSION, "entries": entries}, allow_nan=False)
+    return Packed(bundle.tensors, text, tuple(lost))
+
+
+def write(path: Path, content: Packed, texts: Mapping[str, str]) -> None:
+    """Whole or not at all; `texts` (prompt, workflow) go into the metadata too. Raises FileFormatError."""
+    write_tensors(path, content.tensors, {**texts, _MARK: content.entries})
+
+
+def read(path: Path) -> list:
+    """The CONDITIONING that was written, on the CPU.
+
+    Raises:
+        FileFormatError: no file of ours, a damaged one, or one of a newer version.
+    """
+    if sniff(path) != SAFETENSORS:
+        raise FileFormatError(path, "a conditioning saved by Save Conditioning (CVL) was expected, but this is no "
+                                    "safetensors file; choose another")  # fmt: skip
+    with open_tensors(path) as file:
+        entries = _entries(path, file.metadata, list(file.shapes))
+        stored = file.read(file.shapes)
+
+    def tensor(name: str):
+        if name not in stored:
+            raise TreeError(f"the tensor {name!r} is missing")
+        return stored[name]
+
+    try:
+        conditioning = restored(entries, tensor)
+    except TreeError as error:
+        raise FileFormatError(path, f"this saved conditioning is damaged: {error}; save it again") from error
+    if not isinstance(conditioning, list) or not all(_is_sound(entry) for entry in conditioning) or not conditioning:
+        raise FileFormatError(path, "this saved conditioning is damaged: it is no list of entries; save it again")
+    return conditioning
+
+
+def described(content: Packed) -> dict[str, list]:
+    """What is stored under which name, as it lies in the file."""
+    return {
+        name: [str(tensor.dtype).removeprefix("torch."), list(tensor.shape)] for name, tensor in content.tensors.items()
+    }
+
+
+def summary(conditioning: list) -> list[dict]:
+    """For each entry its tokens' shape and the names of its options."""
+    return [{"tokens": _shape(hidden), "options": [str(key) for key in options]} for hidden, options in conditioning]
+
+
+def _shape(hidden) -> str:
+    shape = list(getattr(hidden, "shape", ()))
+    return f"{shape[1]} tokens, {shape[2]} wide" if len(shape) == 3 else f"{type(hidden).__name__} {shape}"
+
+
+def _is_sound(entry) -> bool:
+    return isinstance(entry, list) and len(entry) == 2 and isinstance(entry[1], dict)
+
+
+def _entries(path: Path, metadata: Mapping[str, str], names: list[str]) -> object:
+    if _MARK not in metadata:
+        raise FileFormatError(path, "a conditioning saved by Save Conditioning (CVL) was expected, but this "
+                                    f"safetensors file holds something else ({len(names)} tensors, {names[0]!r} for "
+                                    "example); choose another, or the loader for its kind")  # fmt: skip
+    try:
+        found = json.loads(metadata[_MARK])
+    except (ValueError, RecursionError) as error:
+        raise FileFormatError(path, "this saved conditioning is damaged: its description is no JSON") from error
+    if not isinstance(found, dict) or not isinstance(found.get("version"), int) or "entries" not in found:
+        raise FileFormatError(path, "this saved conditioning is damaged: its description is incomplete")
+    if found["version"] > _VERSION:
+        raise FileFormatError(path, f"it was saved in version {found['version']}, and this pack reads {_VERSION}; "
+                                    "update the pack")  # fmt: skip
+    return found["entries"]

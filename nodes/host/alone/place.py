@@ -1,0 +1,75 @@
+"""Where a run without ComfyUI finds and puts things, who is told of its progress, and what it computes on."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from ....training.device import best_device
+
+
+@dataclass
+class _Place:
+    """What a ComfyUI server would know: where things lie, and who is told of progress."""
+
+    models: Path = Path(__file__).resolve().parents[3] / "models"
+    temp: Path = field(default_factory=lambda: Path(tempfile.gettempdir()) / "clip_vae_lora")
+    on_step: Callable[[int, int], None] = lambda done, total: None
+    output: Path = field(default_factory=lambda: Path(tempfile.gettempdir()) / "clip_vae_lora" / "output")
+    inputs: Sequence[Path] = ()
+    device: torch.device | None = None
+
+
+_place = _Place()
+
+
+def set_place(
+    *,
+    models: Path | None,
+    temp: Path,
+    on_step: Callable[[int, int], None],
+    output: Path | None = None,
+    inputs: Sequence[Path] = (),
+) -> None:
+    _place.models, _place.temp, _place.on_step = models or _place.models, temp, on_step
+    _place.output, _place.inputs = output or _place.output, inputs
+
+
+def progress(total: int) -> Callable[[int, int], None]:
+    return _place.on_step
+
+
+def set_device(device: torch.device | None) -> None:
+    """What networks compute on from now on; None: the card, where there is one."""
+    _place.device = device
+
+
+def device() -> torch.device:
+    return best_device() if _place.device is None else _place.device
+
+
+def free_device_bytes(place: torch.device) -> int | None:
+    """What a device has free for us, with what torch's allocator holds of it and does not use; of the processor, and
+    of MPS, whose memory is the computer's own, what the system has. None where nobody says.
+    """
+    if place.type in ("cpu", "mps"):
+        return free_memory_bytes()
+    backend = getattr(torch, place.type, None)
+    if not hasattr(backend, "mem_get_info"):
+        return None
+    held = backend.memory_reserved(place) - backend.memory_allocated(place)
+    return backend.mem_get_info(place)[0] + held
+
+
+def free_memory_bytes() -> int | None:
+    """The computer's own memory that is free for the asking; None where the system does not say."""
+    table = Path("/proc/meminfo")
+    if table.is_file():
+        for line in table.read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    return None

@@ -1,0 +1,108 @@
+"""VAEs without ComfyUI: encode and decode, whole or in tiles."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from ....vae_core.autoencoder import Posterior
+from ....vae_core.tiling.network import NO_DISTRIBUTION, KLNetwork, VAENetwork, latent_of
+from ....vae_core.tiling.plans import BudgetError
+from ..shared import vae_work as vae_running
+from ..shared.device_errors import is_out_of_memory, sentences
+from ..shared.towers import as_dtype
+from ..shared.vae_work import Room, Tiling, Worked
+from .place import device, free_device_bytes, free_memory_bytes, progress
+
+
+@dataclass(frozen=True)
+class StandaloneVAE:
+    network: VAENetwork
+
+
+def device_of(network: nn.Module) -> torch.device:
+    return next(network.parameters()).device
+
+
+def make_vae(network: Callable[..., VAENetwork], state: Mapping[str, Tensor], dtype: str) -> StandaloneVAE:
+    net = network(dtype=as_dtype(dtype) or torch.float32)
+    net.load_state_dict(state)
+    return StandaloneVAE(_placed(net.requires_grad_(False).eval()))
+
+
+@sentences("loading a VAE")
+def _placed(network: VAENetwork) -> VAENetwork:
+    try:
+        return network.to(device())
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        needs = sum(tensor.numel() * tensor.element_size() for tensor in network.parameters())
+        raise BudgetError(
+            f"the graphics card has no room for this VAE's weights ({needs / 1e6:,.0f} MB): close what else uses it"
+        ) from error
+
+
+def latent_channels(vae: StandaloneVAE) -> int:
+    return vae.network.config.latent
+
+
+def pixels_per_cell(vae: StandaloneVAE) -> int:
+    return vae.network.config.factor
+
+
+def encode_image(vae: StandaloneVAE, image: Tensor, seed: int | None, tiling: Tiling) -> Worked:
+    if seed is not None:
+        _check_distribution(vae)
+    worked = _encoded(vae, image, tiling)
+    return replace(worked, result=latent_of(worked.result, seed).float())
+
+
+def posterior(vae: StandaloneVAE, image: Tensor) -> Worked:
+    _check_distribution(vae)
+    worked = _encoded(vae, image, Tiling())
+    return replace(worked, result=Posterior(worked.result.mean.float(), worked.result.logvar.float()))
+
+
+def _check_distribution(vae: StandaloneVAE) -> None:
+    if not isinstance(vae.network, KLNetwork):
+        raise ValueError(f"{NO_DISTRIBUTION} (a tiny autoencoder)")
+
+
+def _encoded(vae: StandaloneVAE, image: Tensor, tiling: Tiling) -> Worked:
+    pixels = _to_whole_cells(image, vae.network.config.factor).movedim(-1, 1) * 2 - 1
+    return vae_running.encode(
+        vae.network, pixels.to(_dtype_of(vae)), tiling, _room(vae), progress(1), lambda: _in_float32(vae)
+    )
+
+
+def _to_whole_cells(image: Tensor, factor: int) -> Tensor:
+    """[B, H, W, C] -> its first three channels, cut at the centre to whole cells, as ComfyUI does."""
+    height, width = (side // factor * factor for side in image.shape[1:3])
+    top, left = (image.shape[1] - height) // 2, (image.shape[2] - width) // 2
+    return image[:, top : top + height, left : left + width, :3]
+
+
+def decode_latent(vae: StandaloneVAE, latent: Tensor, tiling: Tiling) -> Worked:
+    worked = vae_running.decode(
+        vae.network, latent.to(_dtype_of(vae)), tiling, _room(vae), progress(1), lambda: _in_float32(vae)
+    )
+    return replace(worked, result=(worked.result.float() + 1).div(2).clamp(0, 1).movedim(1, -1))
+
+
+def _dtype_of(vae: StandaloneVAE) -> torch.dtype:
+    return next(vae.network.parameters()).dtype
+
+
+def _in_float32(vae: StandaloneVAE) -> VAENetwork:
+    return copy.deepcopy(vae.network).float()
+
+
+@sentences("asked for its free memory")
+def _room(vae: StandaloneVAE) -> Room:
+    place = device_of(vae.network)
+    return Room(place, torch.device("cpu"), free_device_bytes(place), free_memory_bytes())

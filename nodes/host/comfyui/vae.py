@@ -1,0 +1,170 @@
+"""ComfyUI's VAE with our network in it, and ours or the stock VAE at work.
+
+`comfy.sd.VAE` builds itself round the smallest network it knows, so that it has every attribute that this version of
+the host asks for; then the network and its numbers are ours.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+
+import comfy.model_management as management
+import comfy.model_patcher
+import comfy.ops
+import comfy.sd
+import torch
+from torch import Tensor
+
+from ....vae_core.autoencoder import Posterior
+from ....vae_core.tiling.network import KLNetwork, VAENetwork, activation_bytes, latent_of
+from ..shared import vae_work as vae_running
+from ..shared.towers import as_dtype
+from ..shared.vae_work import Tiling, Worked
+from .dynamic import Stock, by_the_host, network_over, no_distribution
+from .progress import progress
+from .vae_memory import required, room
+
+_DTYPES = [torch.bfloat16, torch.float32]  # SDXL's VAE overflows in float16
+
+
+class ExactVAE(comfy.sd.VAE):
+    """ComfyUI's VAE that works in our exact tiles wherever ComfyUI asks for tiles: its tiled nodes, and when memory
+    runs out. The overlap is not used: there are no seams to hide.
+    """
+
+    def decode_tiled_(self, samples, tile_x=64, tile_y=64, overlap=16):
+        worked = vae_running.decode(
+            self.first_stage_model, samples.to(self.vae_dtype), Tiling("tile", tile=(tile_y, tile_x)), room(self),
+            progress(1), lambda: _in_float32(self.first_stage_model),
+        )  # fmt: skip
+        return self.process_output(_noted(worked).float())
+
+    def encode_tiled_(self, pixel_samples, tile_x=512, tile_y=512, overlap=64):
+        factor = self.first_stage_model.config.factor
+        tiling = Tiling("tile", tile=(max(1, tile_y // factor), max(1, tile_x // factor)))
+        worked = vae_running.encode(
+            self.first_stage_model, self.process_input(pixel_samples).to(self.vae_dtype), tiling, room(self),
+            progress(1), lambda: _in_float32(self.first_stage_model),
+        )  # fmt: skip
+        return latent_of(_noted(worked), None).float()
+
+
+def _noted(worked: Worked) -> Tensor | Posterior:
+    """The result; what went otherwise than planned is logged, for a stock node has no report."""
+    for note in worked.notes:
+        logging.getLogger(__name__).warning("VAE in tiles: %s", note)
+    return worked.result
+
+
+def make_vae(network: Callable[..., VAENetwork], state: Mapping[str, Tensor], dtype: str) -> comfy.sd.VAE:
+    chosen = as_dtype(dtype) or management.vae_dtype(management.vae_device(), _DTYPES)
+    vae = ExactVAE(sd={"pixel_space_vae": torch.tensor(1.0)}, dtype=chosen)  # the donor: see the docstring
+    net = network(operations=comfy.ops.manual_cast, dtype=chosen)
+    net.load_state_dict(state)
+    net.requires_grad_(False).eval()
+    factor, config = net.config.factor, net.config
+    vae.first_stage_model = net
+    vae.downscale_ratio = vae.upscale_ratio = factor
+    vae.latent_channels, vae.latent_dim, vae.output_channels = config.latent, 2, 3
+    vae.working_dtypes, vae.vae_dtype = _DTYPES, chosen
+    vae.memory_used_encode = lambda shape, dtype: activation_bytes(
+        config, "encode", (shape[2] // factor, shape[3] // factor), management.dtype_size(dtype)
+    )
+    vae.memory_used_decode = lambda shape, dtype: activation_bytes(
+        config, "decode", tuple(shape[2:4]), management.dtype_size(dtype)
+    )
+    vae.process_input = lambda image: image * 2 - 1
+    # in place and returned: the newer host ignores what is returned (sd.py:1251), the older one what is changed
+    vae.process_output = lambda pixels: pixels.add_(1).div_(2).clamp_(0, 1)
+    vae.patcher = comfy.model_patcher.ModelPatcher(
+        net, load_device=vae.device, offload_device=management.vae_offload_device()
+    )
+    vae.disable_offload = True  # loaded whole: no layer of it waits on another device
+    if hasattr(vae, "size"):
+        vae.size = None  # the newer host's remembered size of the donor's weights
+    return vae
+
+
+def latent_channels(vae: comfy.sd.VAE) -> int | None:
+    return vae.latent_channels if getattr(vae, "latent_dim", 2) == 2 else None
+
+
+def pixels_per_cell(vae: comfy.sd.VAE) -> int | None:
+    return vae.spacial_compression_encode() if getattr(vae, "latent_dim", 2) == 2 else None
+
+
+def encode_image(vae: comfy.sd.VAE, image: Tensor, seed: int | None, tiling: Tiling) -> Worked:
+    pixels, network = _to_encode(vae, image, tiling)
+    if seed is not None:
+        _check_distribution(vae, network)
+    if network is None:
+        return by_the_host(vae, vae.encode(image[..., :3]), tiling)
+    worked = _encoded(vae, network, pixels, tiling)
+    return replace(worked, result=latent_of(worked.result, seed).to(vae.output_device).float())
+
+
+def posterior(vae: comfy.sd.VAE, image: Tensor) -> Worked:
+    pixels, network = _to_encode(vae, image, Tiling())
+    _check_distribution(vae, network)
+    worked = _encoded(vae, network, pixels, Tiling())
+    found = [values.to(vae.output_device).float() for values in (worked.result.mean, worked.result.logvar)]
+    return replace(worked, result=Posterior(*found))
+
+
+def _check_distribution(vae: comfy.sd.VAE, network: VAENetwork | None) -> None:
+    if not isinstance(network, KLNetwork):
+        raise ValueError(no_distribution(vae, network))
+
+
+def _to_encode(vae: comfy.sd.VAE, image: Tensor, tiling: Tiling) -> tuple[Tensor, VAENetwork | None]:
+    """[B, H, W, C] -> the colours as [B, 3, H, W] in whole cells, and the network, loaded."""
+    pixels = vae.vae_encode_crop_pixels(image[..., :3]).movedim(-1, 1)
+    return pixels, _network(vae, lambda: required(vae, "encode", pixels.shape, tiling))
+
+
+def _encoded(vae: comfy.sd.VAE, network: VAENetwork, pixels: Tensor, tiling: Tiling) -> Worked:
+    pixels = vae.process_input(pixels).to(vae.vae_dtype)
+    with _on_device(vae):
+        return vae_running.encode(network, pixels, tiling, room(vae), progress(1), lambda: _in_float32(network))
+
+
+def decode_latent(vae: comfy.sd.VAE, latent: Tensor, tiling: Tiling) -> Worked:
+    network = _network(vae, lambda: required(vae, "decode", latent.shape, tiling))
+    if network is None:
+        image = vae.decode(latent)
+        # video VAEs give [B, T, H, W, 3]; stock VAEDecode does the same
+        return by_the_host(vae, image.reshape(-1, *image.shape[-3:]), tiling)
+    with _on_device(vae):
+        worked = vae_running.decode(
+            network, latent.to(vae.vae_dtype), tiling, room(vae), progress(1), lambda: _in_float32(network)
+        )
+    return replace(worked, result=vae.process_output(worked.result.float()).to(vae.output_device).movedim(1, -1))
+
+
+def _network(vae: comfy.sd.VAE, memory: Callable[[], int]) -> VAENetwork | None:
+    """Our network, loaded with its patches: the VAE's own, or one over the layers of a stock AutoencoderKL or TAESD.
+    None for other kinds, which load themselves and count `memory` by other shapes.
+    """
+    network = vae.first_stage_model
+    if not isinstance(network, VAENetwork | Stock):
+        return None
+    _load(vae, memory())
+    return network if isinstance(network, VAENetwork) else network_over(network)
+
+
+def _on_device(vae: comfy.sd.VAE) -> AbstractContextManager:
+    """The newer host makes a VAE's GPU the current one while it works."""
+    context = getattr(management, "cuda_device_context", None)
+    return nullcontext() if context is None else context(vae.device)
+
+
+def _load(vae: comfy.sd.VAE, memory: int) -> None:
+    whole = {"force_full_load": True} if getattr(vae, "disable_offload", False) else {}
+    management.load_models_gpu([vae.patcher], memory_required=memory, **whole)
+
+
+def _in_float32(network: VAENetwork) -> VAENetwork:
+    return network  # its layers cast their weights to the type of what they are given

@@ -1,0 +1,166 @@
+"""LoRA files onto what is connected: each matched, its strengths by block, and all of them as one patch per weight."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...files.errors import FileFormatError
+from ...lora.kinds.adapters import LoRAError
+from ...lora.models.blocks import select
+from ...lora.models.families import refuse_other_family
+from ...lora.models.match import Match, match
+from ...lora.models.mmdit import Place
+from ...lora.weights.fusing import Change
+from ..host import host
+from .files import ParsedFile, parsed
+
+MOST_STRENGTH = 100.0
+Shapes = Mapping[str, Sequence[int]]
+_TEXT = ("lora_te", "text_encoder", "lycoris_text_encoder", "text_model", "clip_l.", "clip_g.", "t5xxl.", "te1", "te2")
+_VISION = ("lora_vision", "vision_model", "visual.")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file to put on: its strength for each kind of target ("model", "clip", "clip_model"), and block selectors."""
+
+    path: Path
+    strengths: Mapping[str, float]
+    blocks: str = ""
+
+
+@dataclass(frozen=True)
+class Use:
+    """What became of one file: its places in each target, and the strength of each place, blocks included."""
+
+    entry: Entry
+    parsed: ParsedFile
+    matches: Mapping[str, Match]
+    strengths: Mapping[str, Mapping[Place, float]]
+    elsewhere: tuple[str, ...]       # modules for a kind of target that is not connected
+    homeless: Mapping[str, str]      # the others without a place -> the nearest key, or ""
+    misfits: Mapping[str, str]
+
+    @property
+    def applied(self) -> int:
+        return sum(len(set(found.modules.values())) for found in self.matches.values())
+
+    @property
+    def lost(self) -> int:
+        return len(self.homeless) + len(self.misfits) + len(self.parsed.file.unread)
+
+
+def put_on(
+    entries: Sequence[Entry], targets: Mapping[str, object], *, match_comfyui: bool = False, strict: bool = False
+) -> tuple[dict[str, object], list[Use]]:
+    """The targets with the LoRAs on them, and what became of each file. Nothing is patched where one file fails.
+
+    Raises:
+        FileFormatError: a file that is no LoRA, is for another family of models, or fits nothing; with `strict` one of
+            which anything is lost.
+        ValueError: a strength that is not a number, or block selectors that cannot be followed.
+    """
+    for entry in entries:
+        _check_strengths(entry)
+    shapes = {name: host.weights(target) for name, target in targets.items()}
+    uses = [_use(entry, shapes, strict) for entry in entries]
+    changed = {}
+    for name, target in targets.items():
+        changes: dict[Place, list[Change]] = {}
+        for use in uses:
+            for place, adapter in use.matches[name].found.items():
+                if strength := use.strengths[name][place]:
+                    changes.setdefault(place, []).append(Change(adapter, strength))
+        changed[name] = host.patched(target, changes, match_comfyui=match_comfyui) if changes else target
+    return changed, uses
+
+
+def files_of(uses: Sequence[Use]) -> list[ParsedFile]:
+    """The files as they were read, for a node to keep, so that another strength does not read them again."""
+    return [use.parsed for use in uses]
+
+
+def _check_strengths(entry: Entry) -> None:
+    for name, strength in entry.strengths.items():
+        number = isinstance(strength, int | float) and not isinstance(strength, bool)
+        if not number or not abs(strength) <= MOST_STRENGTH:  # NaN is not <= either
+            raise ValueError(f"the strength of {entry.path.name} on the {name} is {strength!r}: expected a number from "
+                             f"-{MOST_STRENGTH:g} to {MOST_STRENGTH:g}")  # fmt: skip
+
+
+def _use(entry: Entry, shapes: Mapping[str, Shapes], strict: bool) -> Use:
+    read = parsed(entry.path)
+    file = read.file
+    try:
+        for of_target in shapes.values():
+            refuse_other_family(file, of_target)
+    except LoRAError as error:
+        raise FileFormatError(entry.path, str(error)) from error
+    matches = {name: match(file, of_target) for name, of_target in shapes.items()}
+    if not any(found.found for found in matches.values()):
+        raise FileFormatError(entry.path, _nothing_fits(read, matches))
+    homeless = {
+        module: next((found.homeless[module] for found in matches.values() if found.homeless[module]), "")
+        for module in file.adapters
+        if all(module in found.homeless for found in matches.values())
+    }
+    elsewhere = tuple(module for module in homeless if not _is_for(module, shapes))
+    misfits = {module: why for found in matches.values() for module, why in found.misfit.items()}
+    homeless = {module: nearest for module, nearest in homeless.items() if module not in elsewhere}
+    use = Use(entry, read, matches, _strengths(entry, shapes, matches), elsewhere, homeless, misfits)
+    if strict and use.lost:
+        more = f", and {use.lost - 1} more" if use.lost > 1 else ""
+        raise FileFormatError(
+            entry.path,
+            f"strict is on and not all of it can be applied: {_first_loss(use)}{more}; nothing was changed",
+        )
+    return use
+
+
+def _is_for(module: str, targets: Mapping[str, object]) -> bool:
+    """Whether a module without a place is of a kind that is connected: of a text encoder, or of a diffusion model."""
+    if module.startswith(_VISION):
+        return "clip_model" in targets
+    text = module.startswith(_TEXT) or "conditioner." in module[:40]
+    return bool(targets.keys() & {"clip", "clip_model"}) if text else "model" in targets
+
+
+def _strengths(
+    entry: Entry, shapes: Mapping[str, Shapes], matches: Mapping[str, Match]
+) -> dict[str, dict[Place, float]]:
+    factors: Mapping[Place, float] = {}
+    if entry.blocks.strip():
+        places: dict[Place, None] = {}
+        for name, found in matches.items():
+            places |= dict.fromkeys([*shapes[name], *found.found])
+        try:
+            factors = select(entry.blocks, places).strengths
+        except LoRAError as error:
+            raise ValueError(f"the blocks for {entry.path.name}: {error}") from error
+    return {
+        name: {place: entry.strengths[name] * factors.get(place, 1.0) for place in found.found}
+        for name, found in matches.items()
+    }
+
+
+def _first_loss(use: Use) -> str:
+    for module, nearest in use.homeless.items():
+        return f"{module} has no place in what is connected (nearest: {nearest or 'none'})"
+    return next(iter([*use.misfits.values(), *(f"{name}: {why}" for name, why in use.parsed.file.unread.items())]))
+
+
+def _nothing_fits(read: ParsedFile, matches: Mapping[str, Match]) -> str:
+    file, whose = read.file, " or ".join(matches)
+    if not file.adapters:
+        first, why = next(iter(file.unread.items()), ("no module", "it holds only learned words"))
+        return (
+            f"a LoRA was expected, but none of its modules can be applied ({first}: {why}); the {whose} was not changed"
+        )
+    misfit = next((why for found in matches.values() for why in found.misfit.values()), None)
+    reason = misfit or f"it has no place for {next(iter(file.adapters))}"
+    return (
+        f"none of its {len(file.adapters)} modules fits the {whose} connected: {reason}; "
+        "it was made for another kind of model, nothing was changed"
+    )

@@ -1,0 +1,68 @@
+"""What the list's editor in the canvas asks the server: the menu, what each line means, and what a file's header says.
+
+Nothing here needs a model or changes anything; a file is named by an entry of the menu, never by a path.
+"""
+
+from __future__ import annotations
+
+from ...files.errors import FileFormatError
+from ...files.tensors import open_tensors
+from ...lora.formats import list_text as lora_list
+from ...lora.formats.header import base_model, clean, title, trigger_words
+from .. import catalog
+
+_MOST_HINTS = 5  # lines with an unknown name that are told the nearest ones: 0.1 s each with 5,000 names
+_MOST_WORDS = 100
+
+
+def check(question: object) -> dict:
+    """The answer to {"text": the list, "menu": true}, either of which may be left out: `lines`, each with its number
+    and the `file` of the menu that it means or the `problem` that it has; and the `menu`.
+
+    Raises:
+        ValueError: the question is none.
+    """
+    if not isinstance(question, dict) or not isinstance(question.get("text", ""), str):
+        raise ValueError('a JSON object with the list as "text" was expected; send {"text": "style : 0.8"}')
+    if not isinstance(question.get("menu", False), bool):
+        raise ValueError(f"menu was expected to be true or false, but {question['menu']!r:.60} came")
+    menu = catalog.choices("lora")
+    answer: dict = {"lines": _checked(question["text"], menu)} if "text" in question else {}
+    return answer | ({"menu": menu} if question.get("menu") else {})
+
+
+def _checked(text: str, menu: list[str]) -> list[dict]:
+    found, unknown = [], 0
+    for line in lora_list.read(text):
+        try:
+            if isinstance(line, lora_list.ListError):
+                raise line
+            found.append({"number": line.number, "file": lora_list.choice(line, menu, nearest=unknown < _MOST_HINTS)})
+        except lora_list.ListError as error:
+            unknown += 1
+            found.append({"number": error.number, "problem": error.sentence})
+    return found
+
+
+def header(question: object) -> dict:
+    """The answer to {"name": an entry of the menu}: title, base model and words to write into a prompt.
+
+    They are the file's author's own words, cut and cleaned; a file that cannot be read is answered with {"error": a
+    sentence}. Raises ValueError when the question is none, or the name not in the menu.
+    """
+    name = question.get("name") if isinstance(question, dict) else None
+    if not isinstance(name, str) or name not in catalog.choices("lora"):
+        raise ValueError(
+            f"the name of a LoRA in the menu was expected, but {name!r:.60} came; the menu may have changed: reload it"
+        )
+    try:
+        with open_tensors(catalog.path("lora", name)) as file:
+            metadata, names = file.metadata, list(file.shapes)
+    except (FileFormatError, OSError) as error:
+        return {"name": name, "error": clean(str(error))}
+    learned = [clean(word) for word in names if metadata.get(word) == "<embed>"]
+    words = [*trigger_words(metadata), *learned]
+    return {
+        "name": name, "title": title(metadata), "base_model": base_model(metadata),
+        "trigger_words": words[:_MOST_WORDS],
+    }  # fmt: skip

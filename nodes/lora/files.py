@@ -1,0 +1,98 @@
+"""LoRA files as they were read, read once while somebody uses them and they are the same on disk."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ...files.documents import read_json
+from ...files.errors import FileFormatError
+from ...files.tensors import open_tensors
+from ...lora.formats import read as formats
+from ...lora.kinds.adapters import Adapter, LoRAError
+from ...lora.weights.low_rank import change_norm
+from ...lora.weights.measuring import Size, change_sizes
+from ..catalog import NAMES_BESIDE_A_LORA
+
+# Who uses a file keeps it: a node what it read last, as long as the host keeps the node. ComfyUI lets go of its nodes
+# when its memory is freed (/free), and of what they hold.
+_alive: weakref.WeakValueDictionary[tuple, ParsedFile] = weakref.WeakValueDictionary()
+_lock = threading.Lock()
+
+
+@dataclass(frozen=True, eq=False)
+class ParsedFile:
+    """What is in a file, and its header's texts, which are anybody's words."""
+
+    path: Path
+    size_bytes: int
+    file: formats.LoRAFile
+    metadata: Mapping[str, str]
+    _norms: dict[Adapter, float | None] = field(default_factory=dict)
+    _sizes: dict[Adapter, Size | None] = field(default_factory=dict)
+
+    def norm_of(self, adapter: Adapter) -> float | None:
+        """The Frobenius norm of an adapter's change at strength 1; None where only the change itself would tell."""
+        if adapter not in self._norms:
+            self._norms[adapter] = change_norm(adapter)
+        return self._norms[adapter]
+
+    def sizes_of(self, adapters: Iterable[Adapter]) -> dict[Adapter, Size]:
+        """About how large adapters' changes are at strength 1, told in a moment; those it cannot tell are left out."""
+        wanted = list(dict.fromkeys(adapters))
+        new = [adapter for adapter in wanted if adapter not in self._sizes]
+        self._sizes.update(zip(new, change_sizes(new)))
+        return {adapter: size for adapter in wanted if (size := self._sizes[adapter]) is not None}
+
+
+def parsed(path: Path) -> ParsedFile:
+    """The file, read again when it or the adapter_config.json beside it has another time or size.
+
+    Raises:
+        FileFormatError: it cannot be read, or is no LoRA.
+    """
+    key = (path, *_mark(path), *(part for name in NAMES_BESIDE_A_LORA for part in _mark(path.with_name(name))))
+    with _lock:
+        if (found := _alive.get(key)) is not None:
+            return found
+    read = _read(path, key[2] or 0)
+    with _lock:
+        return _alive.setdefault(key, read)
+
+
+def _mark(path: Path) -> tuple[int | None, int | None]:
+    try:
+        status = path.stat()
+    except OSError:
+        return None, None
+    return status.st_mtime_ns, status.st_size
+
+
+def _read(path: Path, size_bytes: int) -> ParsedFile:
+    with open_tensors(path) as file:
+        tensors, metadata, largest = file.read(file.shapes), file.metadata, file.largest
+        beside = file.path.with_name(NAMES_BESIDE_A_LORA[0])
+    try:
+        config = _configuration(path, beside) if _is_peft(path, tensors) else None
+        found = formats.read(tensors, metadata, config, largest=largest)
+    except LoRAError as error:
+        raise FileFormatError(path, str(error)) from error
+    return ParsedFile(path, size_bytes, found, metadata)
+
+
+def _is_peft(path: Path, names: Iterable[str]) -> bool:
+    """Whether an adapter_config.json beside it is its own, and not that of another file in the folder."""
+    return path.name.startswith("adapter_model") or any("base_model.model." in name for name in names)
+
+
+def _configuration(path: Path, beside: Path) -> Mapping[str, object] | None:
+    if not beside.is_file():
+        return None
+    try:
+        return read_json(beside)
+    except FileFormatError as error:
+        raise FileFormatError(path, f"the {beside.name} beside it, which holds its scale, cannot be used: "
+                                    f"{error.sentence}") from error  # fmt: skip

@@ -1,0 +1,185 @@
+"""What became of a LoRA file: lines for the node, data for programs, and a chart."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from ...drawing.bar_chart import bar_chart
+from ...lora.kinds.adapters import Adapter
+from ...lora.models.blocks import block_of, count_by_block
+from ...lora.models.families import family_of_file
+from ...lora.models.match import Match
+from ...lora.models.mmdit import Place
+from ...lora.weights.measuring import Size
+from ..host import host
+from .application import Use
+from .files import ParsedFile
+
+_SHOWN = 3  # losses of one sort told on the node; the data has all of them
+
+_NOT_TOLD = (
+    "their change is not known without making it, or their weights are packed (LoRA Info with the model connected "
+    "measures those that ComfyUI can unpack)"
+)
+
+
+def facts(read: ParsedFile) -> dict:
+    """What a file holds, whatever it is put on."""
+    file = read.file
+    adapters = file.adapters.values()
+    alphas = {float(alpha) for adapter in adapters if (alpha := getattr(adapter, "alpha", None)) is not None}
+    return {
+        "file": read.path.name, "dialect": file.dialect, "kinds": file.kinds, "family": family_of_file(file),
+        "modules": len(file.adapters), "ranks": sorted({adapter.rank for adapter in adapters if adapter.rank}),
+        "alphas": sorted(alphas), "unread": dict(file.unread), "notes": list(file.notes),
+        "embeddings": list(file.embeddings),
+    }  # fmt: skip
+
+
+def fact_line(data: Mapping) -> str:
+    kinds = ", ".join(f"{kind} ({count})" for kind, count in data["kinds"].items())
+    parts = [data["dialect"], kinds]
+    parts += [f"{word} {_listed(data[key])}" for word, key in (("rank", "ranks"), ("alpha", "alphas")) if data[key]]
+    parts += [f"for {data['family']}"] if data["family"] else []
+    return f"{data['file']}: {', '.join(part for part in parts if part)}"
+
+
+def told(use: Use, targets: Mapping[str, object]) -> tuple[list[str], dict]:
+    """The lines and the data of one file's report."""
+    data, file = facts(use.parsed), use.parsed.file
+    read = use.parsed
+    changes = read.sizes_of(adapter for match in use.matches.values() for adapter in match.found.values())
+    sizes = {
+        name: host.sizes(targets[name], [place for place, adapter in match.found.items() if adapter in changes])
+        for name, match in use.matches.items()
+    }
+    blocks, together = beside_weights(use.matches, use.strengths, sizes, changes)
+    taken = {name: len(set(found.modules.values())) for name, found in use.matches.items()}
+    data |= {
+        "applied": use.applied,
+        "targets": {
+            name: {"modules": taken[name], "strength": use.entry.strengths[name]} for name in use.matches
+        },
+        "block_selectors": use.entry.blocks, "blocks": blocks, **together,
+        "homeless": dict(use.homeless), "misfits": dict(use.misfits), "not_connected": list(use.elsewhere),
+    }  # fmt: skip
+    lines = [fact_line(data)]
+    lines += [
+        f"{name}: {count} of {len(file.adapters) + len(file.unread)} modules, strength {use.entry.strengths[name]:g}"
+        for name, count in taken.items()
+    ]
+    lines.append("by block: " + ", ".join(f"{block} {entry['modules']}" for block, entry in blocks.items()))
+    lines.append(size_line(data))
+    if not any(strength for of_target in use.strengths.values() for strength in of_target.values()):
+        lines.append("all its strengths are 0, so it changes nothing")
+    return lines + _losses(use) + list(file.notes), data
+
+
+def chart(data: Sequence[Mapping]):
+    """Of one file its blocks, of several the files: how large the change is beside the weights.
+
+    Where it is not known, how many modules there are. At least one file's data -> [1, H, W, 3] in 0..1
+    """
+    bars = data[0]["blocks"] if len(data) == 1 else {f"{n}. {one['file']}": one for n, one in enumerate(data, 1)}
+    what = "blocks" if len(data) == 1 else "files"
+    if all(bar["change"] is not None for bar in bars.values()):
+        values = [min(1.0, bar["change"]) for bar in bars.values()]
+        title = f"size of the change beside the weights, by {what}"
+    else:
+        counts = [bar["modules"] if len(data) == 1 else bar["applied"] for bar in bars.values()]
+        values, title = [count / max(1, sum(counts)) for count in counts], f"share of the modules, by {what}"
+    return bar_chart(list(bars), values, title)
+
+
+def beside_weights(
+    matches: Mapping[str, Match],
+    strengths: Mapping[str, Mapping[Place, float]],
+    sizes: Mapping[str, Mapping[Place, Size]],
+    changes: Mapping[Adapter, Size],
+) -> tuple[dict[str, dict], dict]:
+    """Block -> modules, the strengths in it, and `change`, how large it is beside its weights; and that of all blocks.
+
+    `change_error` is one standard error of it, 0 where the weights were read whole. Both are None where nothing is
+    known. `not_measured` counts the places whose weights or whose change are in neither, `not_numbers` those that are
+    left out because numbers of them are NaN or infinite.
+    """
+    found: dict[str, dict] = {}
+    sums: dict[str, list[list[float]]] = {}
+    unknown = broken = 0
+    for block, count in count_by_block(place for match in matches.values() for place in match.found).items():
+        found[block] = {"modules": count, "strengths": set()}
+        sums[block] = []
+    for name, match in matches.items():
+        for place, adapter in match.found.items():
+            block, strength = block_of(place), strengths[name][place]
+            found[block]["strengths"].add(round(strength, 6))
+            if (size := sizes[name].get(place)) is None:
+                unknown += 1
+            elif not math.isfinite(size.squares):
+                broken += 1
+            else:
+                change = changes[adapter]
+                sums[block].append([change.squares * strength**2, change.variance * strength**4, *size])
+    for block, entry in found.items():
+        entry |= {"strengths": sorted(entry["strengths"]), **_ratio(sums[block])}
+    ratio = _ratio([one for several in sums.values() for one in several])
+    return found, ratio | {"not_measured": unknown, "not_numbers": broken}
+
+
+def size_line(data: Mapping) -> str:
+    """How large the change is, in a sentence that says how sure that is and what is not in it."""
+    change, error, unknown = data["change"], data["change_error"], data["not_measured"]
+    broken = data.get("not_numbers", 0)
+    if change is None and broken:
+        return f"how large the change is beside the weights cannot be told: {broken} of them have NaN or infinity"
+    if change is None and not unknown:
+        return "how large the change is beside the weights cannot be told: they are all zero"
+    if change is None:
+        return f"how large the change is beside the weights is not told: {_NOT_TOLD}"
+    if error:
+        digits = min(6, max(0, -math.floor(math.log10(100 * error))))
+        told = f"about {100 * change:.{digits}f} % (± {100 * error:.{digits}f}) of the weights it touches"
+    else:
+        told = f"{_percent(change)} of the weights it touches"
+    rest = f"; {unknown} places are not in it: {_NOT_TOLD}"
+    rest = (rest if unknown else "") + (f"; {broken} places are not in it: they have NaN or infinity" if broken else "")
+    return f"the change is {told}{rest}"
+
+
+def _ratio(sums: Sequence[Sequence[float]]) -> dict[str, float | None]:
+    """Of (square of the change, variance of that, square of the weight, variance of that) for each place."""
+    change, change_variance, own, variance = (math.fsum(one[n] for one in sums) for n in range(4))
+    if not own:
+        return {"change": None, "change_error": None}
+    ratio = math.sqrt(change / own)
+    relative = math.sqrt((change_variance / change**2 if change else 0.0) + variance / own**2)
+    return {"change": round(ratio, 6), "change_error": round(ratio * relative / 2, 8)}
+
+
+def _losses(use: Use) -> list[str]:
+    lines = []
+    if use.elsewhere:
+        lines.append(f"{len(use.elsewhere)} modules are for something that is not connected: {use.elsewhere[0]} ...")
+    if use.homeless:
+        module, nearest = next(iter(use.homeless.items()))
+        lines.append(
+            f"{len(use.homeless)} modules have no place in what is connected: {module} "
+            f"(nearest: {nearest or 'none'}) ..."
+        )
+    lines += [f"does not fit: {why}" for why in list(use.misfits.values())[:_SHOWN]]
+    if len(use.misfits) > _SHOWN:
+        lines.append(f"and {len(use.misfits) - _SHOWN} more that do not fit")
+    if unread := use.parsed.file.unread:
+        module, why = next(iter(unread.items()))
+        lines.append(f"{len(unread)} not read: {module}: {why}")
+    return lines
+
+
+def _listed(numbers: Sequence[float]) -> str:
+    shown = ", ".join(f"{number:g}" for number in numbers[:6])
+    return shown if len(numbers) <= 6 else f"{shown} ... {numbers[-1]:g}"
+
+
+def _percent(part: float) -> str:
+    return f"{100 * part:.3g} %"

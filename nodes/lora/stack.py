@@ -1,0 +1,107 @@
+"""Any number of LoRAs at once, from a list that a person and a program can write alike."""
+
+from __future__ import annotations
+
+from ...lora.formats import list_text as lora_list
+from .. import catalog
+from ..host import host
+from ..reports import as_json, shown
+from .application import Entry, files_of, put_on
+from .load import OPTIONS
+from .report import chart, told
+
+_EXAMPLE = "bundled/tiny_clip_stripes_lora.safetensors : 1.0 : 1.0"
+
+
+class LoRAStack:
+    CATEGORY = "CVL/LoRA"
+    DESCRIPTION = (
+        "Applies any number of LoRAs, written one a line, to a MODEL and a CLIP at once: all changes of a weight are "
+        "made in one step. Reports for each file how much of it was used; a file that fits nothing is an error."
+    )
+    SEARCH_ALIASES = ["lora stack", "multi lora", "LoraLoader", "power lora loader", "lora list"]
+    RETURN_TYPES = ("MODEL", "CLIP", "STRING")
+    RETURN_NAMES = ("model", "clip", "report")
+    OUTPUT_TOOLTIPS = (
+        "The MODEL with the LoRAs, if one was connected.",
+        "The CLIP with the LoRAs, if one was connected.",
+        "For each file what it holds, what was applied where, and what was not, as JSON.",
+    )
+    FUNCTION = "load"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {
+            "required": {
+                "loras": (
+                    "STRING",
+                    {
+                        "default": _EXAMPLE,
+                        "multiline": True,
+                        "tooltip": "One a line: name : strength_model : strength_clip : blocks. All but the name may "
+                        "be left out. A line that begins with off or - is off; from # on it is a comment.",
+                    },
+                ),
+            },
+            "optional": {
+                "model": ("MODEL", {"tooltip": "The diffusion model to change, if any."}),
+                "clip": ("CLIP", {"tooltip": "The text encoder to change, if any."}),
+                **OPTIONS,
+            },
+        }
+
+    @classmethod
+    def IS_CHANGED(cls, loras, **_):
+        return fingerprint(loras)
+
+    def load(self, loras, model=None, clip=None, match_comfyui=False, strict=False):
+        targets = {"model": model, "clip": clip}
+        connected = {name: target for name, target in targets.items() if target is not None}
+        if not connected:
+            raise ValueError("nothing is connected to put the LoRAs on; connect a MODEL or a CLIP")
+        lines = lora_list.parse(loras)
+        changed, uses = put_on(_entries(lines), connected, match_comfyui=match_comfyui, strict=strict)
+        self.files = files_of(uses)
+        texts, files = [], []
+        for use in uses:
+            text, data = told(use, connected)
+            texts += text
+            files.append(data)
+        off = [line.name for line in lines if not line.on]
+        texts += [f"off: {', '.join(off)}"] if off else []
+        texts = texts or ["no LoRA is on: what is connected is passed on as it is"]
+        model, clip = (
+            changed.get(name, host.absent(f"LoRA Stack (CVL) has no {name} to pass on: none is connected to it"))
+            for name in targets
+        )
+        report = {"files": files, "off": off}
+        images = host.save_preview(chart(files), "cvl_lora") if files else []
+        return shown(texts, report, (model, clip, as_json(report)), images)
+
+
+def fingerprint(loras: str) -> str:
+    """Changes when one of the files does, or the text."""
+    if not isinstance(loras, str):
+        return ""
+    try:
+        menu = catalog.choices("lora")
+        names = [lora_list.choice(line, menu) for line in lora_list.parse(loras) if line.on]
+    except lora_list.ListError as error:
+        return str(error)
+    return "\n".join(catalog.fingerprint("lora", name) for name in names)
+
+
+def _entries(lines) -> list[Entry]:
+    menu = catalog.choices("lora")
+    return [
+        Entry(
+            catalog.path("lora", lora_list.choice(line, menu)),
+            {"model": line.strength_model, "clip": line.strength_clip},
+            line.blocks,
+        )
+        for line in lines
+        if line.on
+    ]
+
+
+NODES = {"CVL_LoRAStack": (LoRAStack, "LoRA Stack (CVL)")}

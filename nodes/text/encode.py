@@ -1,0 +1,231 @@
+"""Prompts: encode them as conditioning, and see what becomes of their words."""
+
+from __future__ import annotations
+
+from ...clip_core.encoding.conditioning import broken_tokens
+from ...clip_core.prompts.plan import AS_DIALECT, PromptPlan, PromptSettings, plan_prompt
+from ...drawing.token_sheet import token_sheet
+from ..conditioning.entries import joined
+from ..host import host
+from ..reports import reported
+from . import embeddings, token_report
+from .prompt_inputs import PROMPT, dialect_input, joining_input, reading_inputs, splitting_input
+
+MAX_SIZE_PX = 16384
+
+
+class TextEncode:
+    CATEGORY = "CVL/CLIP"
+    DESCRIPTION = (
+        "Turns a prompt into conditioning. As it stands it does exactly what CLIP Text Encode does, and shows how many "
+        "tokens it used; it can also read and weight prompts as A1111, compel and others do, split long ones well, and "
+        "says what it ignored."
+    )
+    SEARCH_ALIASES = ["CLIPTextEncode", "prompt", "positive", "negative", "conditioning", "A1111", "BREAK", "compel"]
+    RETURN_TYPES = ("CONDITIONING", "STRING")
+    RETURN_NAMES = ("conditioning", "report")
+    OUTPUT_TOOLTIPS = (
+        "The encoded prompt, for any sampler.",
+        "Tokens and chunks of each encoder, embeddings found and left out, and what was odd, as JSON.",
+    )
+    FUNCTION = "encode"
+    OUTPUT_NODE = True  # queued alone it runs, and shows its report
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {
+            "required": {
+                "clip": ("CLIP", {"tooltip": "The text encoder: from our loader or from a stock one."}),
+                "text": ("STRING", PROMPT),
+            },
+            "optional": reading_inputs(),
+        }
+
+    def encode(
+        self, clip, text, dialect="comfy", weighting=AS_DIALECT, normalisation="none", splitting=AS_DIALECT,
+        clip_skip=0, pooled="first chunk", joining=AS_DIALECT,
+    ):  # fmt: skip
+        settings = PromptSettings(
+            dialect=dialect, weighting=weighting, normalisation=normalisation, splitting=splitting,
+            clip_skip=clip_skip, pooled=pooled, joining=joining,
+        )  # fmt: skip
+        return _encoded(clip, text, settings, {})
+
+
+class TextEncodeSDXL:
+    CATEGORY = "CVL/CLIP"
+    DESCRIPTION = (
+        "Turns two prompts, one for each of SDXL's text encoders, and the picture's sizes into conditioning. As it "
+        "stands it does exactly what CLIP Text Encode (SDXL) does; the rest is as in Text Encode (CVL)."
+    )
+    SEARCH_ALIASES = ["CLIPTextEncodeSDXL", "SDXL prompt", "text_g text_l", "crop conditioning"]
+    RETURN_TYPES = ("CONDITIONING", "STRING")
+    RETURN_NAMES = ("conditioning", "report")
+    OUTPUT_TOOLTIPS = TextEncode.OUTPUT_TOOLTIPS
+    FUNCTION = "encode"
+    OUTPUT_NODE = True  # queued alone it runs, and shows its report
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        def size(default: int, tooltip: str):
+            return ("INT", {"default": default, "min": 0, "max": MAX_SIZE_PX, "step": 1, "tooltip": tooltip})
+
+        return {
+            "required": {
+                "clip": ("CLIP", {"tooltip": "SDXL's text encoders (L and G): from our loader or a stock one."}),
+                "width": size(1024, "The width SDXL is to think of, in px: that of a picture before any crop."),
+                "height": size(1024, "The height SDXL is to think of, in px."),
+                "crop_w": size(0, "How many px were cut away on the left; 0 gives centred subjects."),
+                "crop_h": size(0, "How many px were cut away at the top; 0 gives centred subjects."),
+                "target_width": size(1024, "The width of the picture that is made, in px."),
+                "target_height": size(1024, "The height of the picture that is made, in px."),
+                "text_g": ("STRING", PROMPT | {"tooltip": "The prompt for the large encoder (bigG)."}),
+                "text_l": ("STRING", PROMPT | {"tooltip": "The prompt for the small one (CLIP-L), often the same."}),
+            },
+            "optional": reading_inputs(),
+        }
+
+    def encode(
+        self, clip, width, height, crop_w, crop_h, target_width, target_height, text_g, text_l, dialect="comfy",
+        weighting=AS_DIALECT, normalisation="none", splitting=AS_DIALECT, clip_skip=0, pooled="first chunk",
+        joining=AS_DIALECT,
+    ):  # fmt: skip
+        settings = PromptSettings(
+            dialect=dialect, weighting=weighting, normalisation=normalisation, splitting=splitting,
+            clip_skip=clip_skip, pooled=pooled, joining=joining,
+        )  # fmt: skip
+        sizes = {
+            "width": width, "height": height, "crop_w": crop_w, "crop_h": crop_h,
+            "target_width": target_width, "target_height": target_height,
+        }  # fmt: skip
+        return _encoded(clip, {"g": text_g, "l": text_l}, settings, sizes)
+
+
+class InspectTokens:
+    CATEGORY = "CVL/CLIP"
+    DESCRIPTION = (
+        "Shows what a prompt becomes before it is encoded: tokens, their weights as colours, chunk borders, "
+        "embeddings, and everything that was ignored, for each text encoder."
+    )
+    SEARCH_ALIASES = ["token count", "tokenizer", "prompt debug", "77 tokens", "token weights"]
+    RETURN_TYPES = ("IMAGE", "STRING")
+    RETURN_NAMES = ("picture", "tokens")
+    OUTPUT_TOOLTIPS = (
+        "A heat strip and the coloured tokens of each chunk.",
+        "Ids, pieces, weights and word numbers of every chunk of each encoder, and all notes, as JSON.",
+    )
+    FUNCTION = "inspect"
+    OUTPUT_NODE = True  # queued alone it runs, and shows its report
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {
+            "required": {
+                "clip": ("CLIP", {"tooltip": "The text encoder whose tokens are wanted; nothing is encoded."}),
+                "text": ("STRING", PROMPT),
+            },
+            "optional": {"dialect": dialect_input(), "splitting": splitting_input(), "joining": joining_input()},
+        }
+
+    def inspect(self, clip, text, dialect="comfy", splitting=AS_DIALECT, joining=AS_DIALECT):
+        ports, others = _encoders(clip)
+        if not ports:
+            raise ValueError(_no_clip(others))
+        settings = PromptSettings(dialect=dialect, splitting=splitting, joining=joining)
+        planned = plan_prompt(text, ports, settings, embeddings.library)
+        notes = [*planned.notes, *_read_elsewhere(others)]
+        picture = token_sheet(token_report.strips(planned), notes)
+        data = token_report.whole(planned) | {"notes": notes}
+        lines = token_report.count_lines(planned) + notes
+        return reported(lines, data, (picture,), host.save_preview(picture, "cvl_tokens"))
+
+
+def _encoded(clip, texts, settings: PromptSettings, extra: dict) -> dict:
+    ports, others = _encoders(clip)
+    if not ports:
+        return _passed_on(clip, texts, settings, extra, others)
+    if not isinstance(texts, str):
+        _check_both(ports, texts)
+    _check_skip(ports, settings.clip_skip)
+    planned = plan_prompt(texts, ports, settings, embeddings.library)
+    conditioning, notes = _joined(clip, planned, extra)
+    notes = [*planned.notes, *notes, *_read_elsewhere(others)]
+    data = token_report.summary(planned) | {"notes": notes}
+    return reported(token_report.count_lines(planned) + notes, data, (conditioning,))
+
+
+def _joined(clip, planned: PromptPlan, extra: dict) -> tuple[list, list[str]]:
+    """The conditioning of all parts, joined from left to right."""
+    whole, notes = None, []
+    for part in planned.parts:
+        encoded, said = host.encode_part(clip, part, planned.settings, extra)
+        notes += said
+        if whole is None:
+            whole = encoded
+            continue
+        whole, said = joined(whole, encoded, part.join, part.weight)
+        notes += said
+    return whole, list(dict.fromkeys(notes))
+
+
+def _encoders(clip) -> tuple:
+    if clip is None:
+        raise ValueError(
+            "a CLIP was expected, but the input is empty: the checkpoint it comes from has no text encoder; load one "
+            "with Load Text Encoder (CVL)"
+        )
+    found = host.text_encoders(clip)
+    return found.ports, found.others
+
+
+def _check_both(ports, texts) -> None:
+    keys = {port.key for port in ports}
+    if keys != set(texts):
+        names = ", ".join(port.name for port in ports)
+        raise ValueError(
+            f"SDXL's two text encoders (clip_l and clip_g) were expected, but this CLIP has {names}; use Text Encode "
+            "(CVL) for it, or load both encoders"
+        )
+
+
+def _check_skip(ports, clip_skip: int) -> None:
+    fewest = min(port.layers for port in ports)
+    if clip_skip > fewest:
+        raise ValueError(
+            f"a clip skip of at most {fewest} was expected, because this text encoder has {fewest} layers, but "
+            f"{clip_skip} came; choose a smaller one, or 0 for the model's own"
+        )
+
+
+def _passed_on(clip, texts, settings: PromptSettings, extra: dict, others) -> dict:
+    """A CLIP object without a CLIP encoder (T5, LLaMA): the host encodes, if nothing else was asked for."""
+    if not isinstance(texts, str) or settings != PromptSettings():
+        raise ValueError(_no_clip(others))
+    conditioning = host.encode_plainly(clip, texts, extra)
+    named = ", ".join(others) or "this text encoder"
+    notes = [f"{named} is no CLIP: encoded by ComfyUI as it stands, tokens not counted"]
+    if broken := sum(broken_tokens(hidden) for hidden, _ in conditioning):
+        notes.append(f"{broken} tokens are encoded as NaN or infinity; look for weights that are no usual numbers")
+    data = {"tokens": {}, "notes": notes}
+    return reported(notes, data, (conditioning,))
+
+
+def _no_clip(others) -> str:
+    named = f" ({', '.join(others)})" if others else ""
+    return (
+        f"a CLIP text encoder was expected, but this one{named} is of another kind; dialects, weightings and splitting "
+        "are for CLIP: leave them as they stand in Text Encode (CVL), or connect another CLIP"
+    )
+
+
+def _read_elsewhere(others) -> list[str]:
+    if not others:
+        return []
+    return [f"{', '.join(others)}: the prompt is read by ComfyUI itself, in its own dialect"]
+
+
+NODES = {
+    "CVL_TextEncode": (TextEncode, "Text Encode (CVL)"),
+    "CVL_TextEncodeSDXL": (TextEncodeSDXL, "Text Encode SDXL (CVL)"),
+    "CVL_InspectTokens": (InspectTokens, "Inspect Tokens (CVL)"),
+}

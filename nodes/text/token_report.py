@@ -1,0 +1,88 @@
+"""What a prompt's plan looks like: lines for the node, JSON for programs, strips for the picture."""
+
+from __future__ import annotations
+
+from ...clip_core.prompts.chunks import Token
+from ...clip_core.prompts.plan import PlannedPart, Port, PromptPlan, tokenizer
+from ...drawing.token_sheet import Mark, Strip
+
+EMBEDDING = "[embedding]"
+
+
+def count_lines(plan: PromptPlan) -> list[str]:
+    """For each encoder how many tokens in how many chunks; then the embeddings found."""
+    lines = [_count(port.name, plan.tokens[port.key]) for port in plan.ports]
+    return lines + ([f"embeddings: {', '.join(plan.found)}"] if plan.found else [])
+
+
+def summary(plan: PromptPlan) -> dict:
+    """The report of an encoding, without the tokens themselves."""
+    settings = plan.settings
+    return _facts(plan) | {
+        "dialect": settings.dialect, "weighting": settings.weighting, "normalisation": settings.normalisation,
+        "splitting": settings.splitting, "clip_skip": settings.clip_skip, "pooled": settings.pooled,
+    }  # fmt: skip
+
+
+def whole(plan: PromptPlan) -> dict:
+    """Every token of every chunk."""
+    encoders = {port.name: [_chunk(chunk) for chunk in _chunks(plan, port)] for port in plan.ports}
+    return _facts(plan) | {"encoders": encoders}
+
+
+def _facts(plan: PromptPlan) -> dict:
+    return {
+        "tokens": plan.tokens, "parts": [_part_facts(part) for part in plan.parts],
+        "embeddings_found": plan.found, "embeddings_lost": plan.lost,
+    }  # fmt: skip
+
+
+def strips(plan: PromptPlan) -> list[tuple[str, list[Strip]]]:
+    """What `drawing.token_sheet` draws."""
+    return [
+        (
+            f"{port.name}: {sum(plan.tokens[port.key])} tokens",
+            [_strip(number, chunk) for number, chunk in enumerate(_chunks(plan, port), 1)],
+        )
+        for port in plan.ports
+    ]
+
+
+def piece(token: Token) -> str:
+    """A token as one reads it; learned vectors have no text."""
+    return tokenizer().piece(token.id) if isinstance(token.id, int) else EMBEDDING
+
+
+def of_prompt(chunk: list[Token]) -> list[Token]:
+    """Without start, end and padding."""
+    return [token for token in chunk if token.word]
+
+
+def _chunks(plan: PromptPlan, port: Port) -> list[list[Token]]:
+    return [chunk for part in plan.parts for chunk in part.packed[port.key].chunks]
+
+
+def _chunk(chunk: list[Token]) -> dict:
+    return {
+        "used": len(of_prompt(chunk)),
+        "ids": [token.id if isinstance(token.id, int) else None for token in chunk],
+        "pieces": [piece(token) for token in of_prompt(chunk)],
+        "weights": [round(token.emphasis, 6) for token in chunk],
+        "words": [token.word for token in chunk],
+    }
+
+
+def _strip(number: int, chunk: list[Token]) -> Strip:
+    used = of_prompt(chunk)
+    marks = [Mark(piece(token).strip(), token.emphasis, not isinstance(token.id, int)) for token in used]
+    return Strip(f"chunk {number}: {len(used)} of {len(chunk) - 2} tokens", marks, len(chunk))
+
+
+def _part_facts(part: PlannedPart) -> dict:
+    return {"join": part.join, "weight": part.weight, "chunks": max(len(p.chunks) for p in part.packed.values())}
+
+
+def _count(encoder: str, chunks: list[int]) -> str:
+    plural = "" if len(chunks) == 1 else "s"
+    each = f" ({' + '.join(map(str, chunks))})" if len(chunks) > 1 else ""
+    return f"{encoder}: {sum(chunks)} tokens in {len(chunks)} chunk{plural}{each}"

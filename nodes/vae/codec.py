@@ -1,0 +1,242 @@
+"""Pixels to latents and back."""
+
+from __future__ import annotations
+
+import math
+
+from ...vae_core.checkpoint.find import families_to_name
+from ...vae_core.inpaint import cut_to, padded_to_cells
+from .. import catalog, loading
+from ..checks import check_finite, check_image, check_latent, check_numbers
+from ..host import host
+from ..host.shared.vae_work import Tiling
+from ..reports import as_json, shown
+from ..text.load import DTYPES
+
+TRUE_SIZE = "cvl_size_px"  # in a LATENT: [height, width] of the picture before it was padded to whole cells
+
+
+class LoadVAE:
+    CATEGORY = "CVL/VAE"
+    DESCRIPTION = (
+        "Loads a VAE (SD1, SD2, SDXL, SD3, Flux.1; LDM or diffusers names; alone or inside a checkpoint) or a tiny "
+        "autoencoder of the TAESD family, and says what it found. Stock nodes take its VAE."
+    )
+    SEARCH_ALIASES = ["VAELoader", "load vae", "TAESD", "autoencoder"]
+    RETURN_TYPES = ("VAE", "STRING")
+    RETURN_NAMES = ("vae", "report")
+    OUTPUT_TOOLTIPS = (
+        "The VAE, for any node that takes one.",
+        "What was read, as JSON: kind, latent channels, pixels per cell, layout, tensors left unread.",
+    )
+    FUNCTION = "load"
+    OUTPUT_NODE = True  # queued alone it runs, and shows its report
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        tiny = families_to_name()
+        return {
+            "required": {
+                "file": (
+                    catalog.choices("vae"),
+                    {
+                        "tooltip": "A VAE file, or a checkpoint that contains one. Of a TAESD pair choose either "
+                        "half: the other is found beside it."
+                    },
+                ),
+            },
+            "optional": {
+                "dtype": (
+                    DTYPES,
+                    {"tooltip": "What the VAE computes in. auto: as ComfyUI, or fp32 alone. SDXL's fails in fp16."},
+                ),
+                "family": (
+                    ["auto", *tiny],
+                    {
+                        "tooltip": "For a tiny autoencoder only: the model it stands in for, which its tensors do not "
+                        f"tell. auto: told from the file's name ({', '.join(tiny.values())})."
+                    },
+                ),
+            },
+        }
+
+    @classmethod
+    def IS_CHANGED(cls, file, **_):
+        return catalog.fingerprint("vae", file)
+
+    def load(self, file, dtype="auto", family="auto"):
+        vae, lines, data = loading.vae(catalog.path("vae", file), dtype, family)
+        return shown(lines, data, (vae, as_json(data)))
+
+
+TILING_INPUTS = {
+    "tiling": (
+        ["auto", "off", "budget"],
+        {
+            "tooltip": "Tiles that give exactly what the whole picture gives. auto: on a graphics card none where the "
+            "picture fits its free memory, else as large as is worth having. off: the picture at once. budget: the "
+            "largest that budget_mb allows."
+        },
+    ),
+    "budget_mb": (
+        "INT",
+        {
+            "default": 4096, "min": 16, "max": 1_048_576, "step": 16,
+            "tooltip": "The most memory in MB, on a graphics card its own, that may be used beside the VAE's weights; "
+            "for tiling = budget only.",
+        },
+    ),
+}  # fmt: skip
+
+
+class VAEEncode:
+    CATEGORY = "CVL/VAE"
+    DESCRIPTION = (
+        "Turns pictures of any size into latents: the mean of the VAE's distribution, as the stock node gives it, or a "
+        "seeded sample of it. What does not fill a cell is continued by reflection, and VAE Decode (CVL) cuts it off "
+        "again. Large pictures go in exact tiles."
+    )
+    SEARCH_ALIASES = ["VAEEncode", "VAEEncodeTiled", "image to latent", "img2img"]
+    RETURN_TYPES = ("LATENT", "STRING")
+    RETURN_NAMES = ("latent", "report")
+    OUTPUT_TOOLTIPS = (
+        "Raw latents, as ComfyUI's samplers take them; the picture's true size goes with them.",
+        "Shapes, padding, the plan, and the latents' mean and spread, as JSON.",
+    )
+    FUNCTION = "encode"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {
+            "required": {
+                "pixels": ("IMAGE", {"tooltip": "The pictures to encode. An alpha channel is not used."}),
+                "vae": ("VAE", {"tooltip": "The VAE: from our loader or from a stock one."}),
+            },
+            "optional": {
+                "posterior": (
+                    ["mean", "sample"],
+                    {
+                        "tooltip": "mean: the same latent every time, as the stock node. sample: drawn from the VAE's "
+                        "distribution, as in training."
+                    },
+                ),
+                "seed": (
+                    "INT",
+                    {
+                        "default": 0,
+                        "min": 0,
+                        "max": 2**64 - 1,
+                        "control_after_generate": False,
+                        "tooltip": "Which sample is drawn; used with posterior = sample only.",
+                    },
+                ),
+                "border": (
+                    ["pad", "cut"],
+                    {
+                        "tooltip": "When the picture does not fill whole cells. pad: it is continued by reflection at "
+                        "the right and at the bottom. cut: cut at the centre, as the stock node does."
+                    },
+                ),
+                **TILING_INPUTS,
+            },
+        }
+
+    def encode(self, pixels, vae, posterior="mean", seed=0, border="pad", tiling="auto", budget_mb=4096):
+        check_image(pixels)
+        check_numbers(pixels, "this IMAGE")
+        factor = host.pixels_per_cell(vae)
+        height, width = pixels.shape[1:3]
+        loose = [height % factor, width % factor] if factor else [0, 0]
+        if factor and border == "cut" and min(height, width) < factor:
+            raise ValueError(
+                f"this picture is {width} x {height} px, but one latent cell of this VAE spans {factor} px; "
+                "set border to pad, or scale the picture up first"
+            )
+        image = padded_to_cells(pixels, factor) if any(loose) and border == "pad" else pixels
+        worked = host.encode_image(vae, image, seed if posterior == "sample" else None, Tiling(tiling, budget_mb))
+        check_numbers(worked.result, "the latent that the VAE made of a sound picture")
+        latent = {"samples": worked.result}
+        notes = list(worked.notes)
+        if pixels.shape[-1] == 4:
+            notes.append("the alpha channel is not encoded")
+        if any(loose) and border == "pad":
+            latent[TRUE_SIZE] = [height, width]
+            notes.append(f"padded to {_size(image)} px; VAE Decode (CVL) cuts it back")
+        elif any(loose):
+            loose_text = f"{loose[0]} rows and {loose[1]} columns"
+            notes.append(f"cut at the centre: {loose_text} did not fill a cell of {factor} px")
+        data = {
+            "image": list(pixels.shape), "latent": list(worked.result.shape), "posterior": posterior, "border": border,
+            "loose_px": loose, **_statistics(worked.result), "plan": worked.plan, "notes": notes,
+        }  # fmt: skip
+        lines = [
+            f"{_size(pixels)} px -> latent {' x '.join(map(str, worked.result.shape))}",
+            f"mean {data['mean']}, spread {data['std']}", worked.plan, *notes,
+        ]  # fmt: skip
+        return shown(lines, data, (latent, as_json(data)))
+
+
+class VAEDecode:
+    CATEGORY = "CVL/VAE"
+    DESCRIPTION = (
+        "Turns latents into pictures, in exact tiles that fit the memory: no seams, no shift of colours. A latent with "
+        "the wrong number of channels, and a picture that came out broken, are errors that say what to do."
+    )
+    SEARCH_ALIASES = ["VAEDecode", "VAEDecodeTiled", "latent to image"]
+    RETURN_TYPES = ("IMAGE", "STRING")
+    RETURN_NAMES = ("image", "report")
+    OUTPUT_TOOLTIPS = ("The pictures, in 0..1.", "Shapes, the plan, and the pictures' value range, as JSON.")
+    FUNCTION = "decode"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {
+            "required": {
+                "samples": ("LATENT", {"tooltip": "Raw latents: from a sampler or from VAE Encode."}),
+                "vae": ("VAE", {"tooltip": "The VAE of the model that the latent belongs to."}),
+            },
+            "optional": dict(TILING_INPUTS),
+        }
+
+    def decode(self, samples, vae, tiling="auto", budget_mb=4096):
+        latent = check_latent(samples, host.latent_channels(vae))
+        worked = host.decode_latent(vae, latent, Tiling(tiling, budget_mb))
+        check_finite(worked.result, latent)
+        image, notes = _true_size(worked.result, samples.get(TRUE_SIZE), host.pixels_per_cell(vae))
+        notes = [*worked.notes, *notes]
+        data = {
+            "latent": list(latent.shape), "image": list(image.shape), "min": round(float(image.min()), 4),
+            "max": round(float(image.max()), 4), "plan": worked.plan, "notes": notes,
+        }  # fmt: skip
+        lines = [f"latent {' x '.join(map(str, latent.shape))} -> {_size(image)} px", worked.plan, *notes]
+        if data["min"] == data["max"]:
+            lines.append(f"every pixel has the same value, {data['min']}: the latent or the VAE may be broken")
+        return shown(lines, data, (image, as_json(data)))
+
+
+def _true_size(image, size, factor: int | None) -> tuple:
+    """The picture without what VAE Encode put round it, if the latent still has the size it had then; and notes."""
+    if size is None or not factor:
+        return image, []
+    filled = [-(-side // factor) * factor for side in size]
+    if list(image.shape[1:3]) != filled:
+        return image, [f"the picture was {size[1]} x {size[0]} px, but its latent was resized since: nothing is cut"]
+    return cut_to(image, size), [f"cut back to {size[1]} x {size[0]} px"]
+
+
+def _statistics(latent) -> dict[str, float | None]:
+    """JSON has no NaN."""
+    numbers = {"mean": float(latent.mean()), "std": float(latent.std())}
+    return {name: round(value, 4) if math.isfinite(value) else None for name, value in numbers.items()}
+
+
+def _size(image) -> str:
+    batch, height, width = image.shape[:3]
+    return f"{width} x {height}" if batch == 1 else f"{batch} of {width} x {height}"
+
+
+NODES = {
+    "CVL_LoadVAE": (LoadVAE, "Load VAE (CVL)"),
+    "CVL_VAEEncode": (VAEEncode, "VAE Encode (CVL)"),
+    "CVL_VAEDecode": (VAEDecode, "VAE Decode (CVL)"),
+}

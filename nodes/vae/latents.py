@@ -1,0 +1,277 @@
+"""Latents as numbers: the distribution a VAE gives, mixtures of two, and noise as a family's latents are."""
+
+from __future__ import annotations
+
+from ...drawing.channel_plot import channel_plot
+from ...vae_core import inpaint, latents
+from ...vae_core.config import FAMILIES
+from ..checks import check_image, check_numbers, check_samples, picture_cell
+from ..host import host
+from ..reports import as_json, shown
+from .codec import TRUE_SIZE
+
+STANDARD_NORMAL = "standard normal"
+_SEED = {"default": 0, "min": 0, "max": 2**64 - 1, "control_after_generate": False}
+
+
+class LatentDistribution:
+    CATEGORY = "CVL/VAE"
+    DESCRIPTION = (
+        "Shows the distribution that a VAE gives for a picture, not one latent of it: mean and log-variance, and how "
+        "much each channel tells (its KL divergence from the standard normal, in nats)."
+    )
+    SEARCH_ALIASES = ["posterior", "KL divergence", "logvar", "latent channels"]
+    RETURN_TYPES = ("LATENT", "LATENT", "IMAGE", "STRING")
+    RETURN_NAMES = ("mean", "log_variance", "plot", "report")
+    OUTPUT_TOOLTIPS = (
+        "The mean: the latent of VAE Encode.",
+        "The natural logarithm of the variance of each value, within -30 to 20.",
+        "KL, mean and spread of each channel.",
+        "The same numbers for each channel, as JSON.",
+    )
+    FUNCTION = "measure"
+    OUTPUT_NODE = True  # queued alone it runs, and shows its plot
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {
+            "required": {
+                "pixels": (
+                    "IMAGE",
+                    {"tooltip": "The pictures to encode. Their border is mirrored to fill whole cells."},
+                ),
+                "vae": ("VAE", {"tooltip": "A full VAE. A tiny autoencoder has no distribution."}),
+            }
+        }
+
+    def measure(self, pixels, vae):
+        check_image(pixels)
+        check_numbers(pixels, "this IMAGE")
+        factor = picture_cell(host.pixels_per_cell(vae))
+        size = list(pixels.shape[1:3])
+        image = inpaint.padded_to_cells(pixels[..., :3], factor)
+        worked = host.posterior(vae, image)
+        mean, logvar = worked.result.mean, worked.result.logvar
+        check_numbers(mean, "the latent that the VAE made of a sound picture")
+        found = latents.channel_statistics(mean, logvar)
+        padded = [now - before for now, before in zip(image.shape[1:3], size)]
+        data = _distribution_data(found, list(mean.shape), padded)
+        data |= {"plan": worked.plan, "notes": list(worked.notes)}
+        data["bits_per_px"] = round(latents.bits_per_pixel(found.kl, *image.shape[1:3]), 4)
+        numbers = [values.tolist() for values in (found.kl, found.mean, found.std, found.noise)]
+        title = f"KL {data['kl_nats']:,.0f} nats a picture, {data['bits_per_px']} bits per pixel"
+        plot = channel_plot(title, *numbers)
+        kept = {TRUE_SIZE: size} if any(padded) else {}
+        results = ({"samples": mean, **kept}, {"samples": logvar, **kept}, plot, as_json(data))
+        return shown(_distribution_lines(data), data, results, host.save_preview(plot, "cvl_distribution"))
+
+
+def _distribution_data(found: latents.ChannelStatistics, shape: list[int], padded: list[int]) -> dict:
+    numbers = zip(*(values.tolist() for values in (found.kl, found.mean, found.std, found.noise)))
+    names = ("kl_nats", "mean", "std", "posterior_std")
+    return {
+        "latent": shape, "padded_px": padded, "kl_nats": round(float(found.kl.sum()), 3),
+        "channels": [{name: round(value, 6) for name, value in zip(names, row)} for row in numbers],
+    }  # fmt: skip
+
+
+def _distribution_lines(data: dict) -> list[str]:
+    kl = [channel["kl_nats"] for channel in data["channels"]]
+    most = kl.index(max(kl))
+    lines = [
+        f"latent {' x '.join(map(str, data['latent']))}",
+        f"KL {data['kl_nats']:,.0f} nats a picture, {data['bits_per_px']} bits per pixel; most in channel {most}: "
+        f"{kl[most]:,.0f} nats",
+    ]
+    if len(kl) <= 16:
+        lines += [
+            f"channel {place}: KL {channel['kl_nats']:,.1f}, mean {channel['mean']:.3f}, spread {channel['std']:.3f}"
+            for place, channel in enumerate(data["channels"])
+        ]
+    if any(data["padded_px"]):
+        down, right = data["padded_px"]
+        lines.append(f"mirrored {down} rows at the bottom and {right} columns at the right to fill whole cells")
+    return lines + data["notes"]
+
+
+class LatentInterpolate:
+    CATEGORY = "CVL/VAE"
+    DESCRIPTION = (
+        "Goes from one latent to another, in one place or in steps: along the line between them, or along the great "
+        "circle, which keeps the length that noise has (slerp)."
+    )
+    SEARCH_ALIASES = ["LatentBlend", "slerp", "lerp latent", "mix latents", "morph"]
+    RETURN_TYPES = ("LATENT", "STRING")
+    RETURN_NAMES = ("latent", "report")
+    OUTPUT_TOOLTIPS = (
+        "The mixture; with steps, all of them as a batch. Noise mask and the rest are the first's.",
+        "Factors, the cosine between the two, and what was kept, as JSON.",
+    )
+    FUNCTION = "interpolate"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {
+            "required": {
+                "first": ("LATENT", {"tooltip": "Where the way begins, factor 0."}),
+                "second": ("LATENT", {"tooltip": "Where it ends, factor 1: of the same shape, as many or one."}),
+                "factor": (
+                    "FLOAT",
+                    {
+                        "default": 0.5,
+                        "min": 0.0,
+                        "max": 1.0,
+                        "step": 0.01,
+                        "tooltip": "How far to go. Not used with more than one step.",
+                    },
+                ),
+            },
+            "optional": {
+                "mode": (
+                    ["spherical", "linear"],
+                    {
+                        "tooltip": "spherical: turns the direction and changes the length evenly, for noise. linear: "
+                        "the weighted mean of each value, for encoded pictures."
+                    },
+                ),
+                "steps": (
+                    "INT",
+                    {
+                        "default": 1,
+                        "min": 1,
+                        "max": 256,
+                        "tooltip": "1: one latent, at the factor. More: so many, evenly from the first to the second.",
+                    },
+                ),
+            },
+        }
+
+    def interpolate(self, first, second, factor, mode="spherical", steps=1):
+        a, b = check_samples(first, "the first"), check_samples(second, "the second")
+        factors = [factor] if steps == 1 else [step / (steps - 1) for step in range(steps)]
+        mixed = latents.interpolate(a, b, factors, spherical=mode == "spherical")
+        batch = len(mixed.latent) // len(factors)
+        latent, kept = _like_first(first, [item % len(a) for item in range(batch) for _ in factors])
+        latent["samples"] = mixed.latent
+        straight = int(mixed.straight.sum()) if mode == "spherical" else 0
+        cosines = [round(value, 6) if value == value else None for value in mixed.cosine.tolist()]
+        dropped = sorted(set(second) - {"samples"})
+        data = {
+            "latent": list(mixed.latent.shape), "mode": mode, "factors": [round(value, 6) for value in factors],
+            "cosine": cosines, "without_an_arc": straight, "kept_from_first": kept, "dropped_from_second": dropped,
+        }  # fmt: skip
+        return shown(_interpolate_lines(data), data, (latent, as_json(data)))
+
+
+def _like_first(first: dict, rows: list[int]) -> tuple[dict, list[str]]:
+    """The first LATENT without its samples, what it has for each of them in the order of the new rows."""
+    count, latent = len(first["samples"]), dict(first)
+    if latent.get("noise_mask") is not None and len(latent["noise_mask"]) == count > 1:
+        latent["noise_mask"] = latent["noise_mask"][rows]
+    if len(latent.get("batch_index", ())) == count:
+        latent["batch_index"] = [latent["batch_index"][row] for row in rows]
+    return latent, sorted(set(first) - {"samples"})
+
+
+def _interpolate_lines(data: dict) -> list[str]:
+    shape, factors = " x ".join(map(str, data["latent"])), data["factors"]
+    way = f"factor {factors[0]}" if len(factors) == 1 else f"{len(factors)} steps from the first to the second"
+    known = [value for value in data["cosine"] if value is not None]
+    lines = [f"{data['mode']}, {way} -> latent {shape}"]
+    if known:
+        lines.append(f"cosine between the two: {', '.join(f'{value:.3f}' for value in known[:8])}")
+    if data["without_an_arc"]:
+        lines.append(f"{data['without_an_arc']} of {len(data['cosine'])} mixed linearly: one of the two is zero, or "
+                     "they are opposite, and no one arc joins them")  # fmt: skip
+    if data["kept_from_first"]:
+        lines.append(f"kept from the first: {', '.join(data['kept_from_first'])}")
+    if data["dropped_from_second"]:
+        lines.append(f"not taken from the second: {', '.join(data['dropped_from_second'])}")
+    return lines
+
+
+class SamplePrior:
+    CATEGORY = "CVL/VAE"
+    DESCRIPTION = (
+        "Noise with the mean and spread that a model family's latents have, as a raw LATENT: what a VAE makes of no "
+        "picture in particular. The same seed gives the same latent on every machine."
+    )
+    SEARCH_ALIASES = ["EmptyLatentImage", "random latent", "noise", "prior"]
+    RETURN_TYPES = ("LATENT", "STRING")
+    RETURN_NAMES = ("latent", "report")
+    OUTPUT_TOOLTIPS = (
+        "Raw latents. One whose size does not fill whole cells remembers it.",
+        "Shape, seed, and the mean and spread that were aimed at and drawn, as JSON.",
+    )
+    FUNCTION = "draw"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        side = {"default": 512, "min": 1, "max": 16384, "step": 1}
+        return {
+            "required": {
+                "width": ("INT", {**side, "tooltip": "Width of the picture in px."}),
+                "height": ("INT", {**side, "tooltip": "Height of the picture in px."}),
+                "batch_size": ("INT", {"default": 1, "min": 1, "max": 4096, "tooltip": "How many latents."}),
+                "seed": (
+                    "INT",
+                    {**_SEED, "tooltip": "Which noise. The first latent is the same in a batch of any size."},
+                ),
+                "family": (
+                    [*FAMILIES, STANDARD_NORMAL],
+                    {
+                        "tooltip": "Whose latents: the scale and shift that the family's model is trained with. "
+                        "standard normal: mean 0, spread 1, which a VAE is trained towards; needs a VAE."
+                    },
+                ),
+            },
+            "optional": {
+                "vae": ("VAE", {"tooltip": "Gives the number of channels and the px of a cell; must fit the family."}),
+            },
+        }
+
+    def draw(self, width, height, batch_size, seed, family, vae=None):
+        channels, cell = _layout(family, vae)
+        rows, columns = -(-height // cell), -(-width // cell)
+        named = None if family == STANDARD_NORMAL else family
+        samples = latents.prior((batch_size, channels, rows, columns), seed, named)
+        latent = {"samples": samples}
+        if [rows * cell, columns * cell] != [height, width]:
+            latent[TRUE_SIZE] = [height, width]
+        title = FAMILIES[family].title if named else STANDARD_NORMAL
+        data = {
+            "latent": list(samples.shape), "family": family, "px_per_cell": cell, "seed": seed,
+            "mean": round(float(samples.mean()), 4), "std": round(float(samples.std(correction=0)), 4),
+            "channel_mean": _rounded(samples.mean((0, 2, 3))),
+            "channel_std": _rounded(samples.transpose(0, 1).flatten(1).std(1, correction=0)),
+        }  # fmt: skip
+        lines = [
+            f"{title}: latent {' x '.join(map(str, samples.shape))} for {width} x {height} px",
+            f"mean {data['mean']}, spread {data['std']}",
+        ]
+        return shown(lines, data, (latent, as_json(data)))
+
+
+def _layout(family: str, vae) -> tuple[int, int]:
+    """Channels of the latent and pixels per cell: the VAE's where there is one."""
+    if vae is None:
+        if family == STANDARD_NORMAL:
+            raise ValueError("standard normal needs a VAE, which says how many channels there are: connect one, or "
+                             "choose a family")  # fmt: skip
+        return FAMILIES[family].latent, FAMILIES[family].px_per_cell
+    cell, channels = picture_cell(host.pixels_per_cell(vae)), host.latent_channels(vae)
+    if family != STANDARD_NORMAL and FAMILIES[family].latent != channels:
+        raise ValueError(f"a latent of {family} has {FAMILIES[family].latent} channels, this VAE wants {channels}; "
+                         "choose the family that the VAE belongs to")  # fmt: skip
+    return channels, cell
+
+
+def _rounded(values) -> list[float]:
+    return [round(value, 4) for value in values.tolist()]
+
+
+NODES = {
+    "CVL_LatentDistribution": (LatentDistribution, "Latent Distribution (CVL)"),
+    "CVL_LatentInterpolate": (LatentInterpolate, "Interpolate Latents (CVL)"),
+    "CVL_SamplePrior": (SamplePrior, "Sample Prior (CVL)"),
+}

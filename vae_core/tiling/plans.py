@@ -1,0 +1,186 @@
+"""How much memory encoding and decoding need, and the plan that suits a budget.
+
+Arithmetic on the sizes of a network: what waits between sweeps, what a tile needs while it is computed, what the
+untiled network holds at its fullest moment. The weights are not counted.
+"""
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from ..config import VAEConfig
+from ..tiny import TinyConfig
+from .tiles import Size
+
+SMALLEST_CELLS = 256      # 16 x 16: below this the rows round a tile cost more than the tile
+LARGEST_CELLS = 4096      # 64 x 64: above it tiles are no faster, and between two of them the work can be stopped
+_LEAN_SHARE = 1 / 8       # a tile may need this share of what waits: larger ones are hardly faster
+_SMALL_BYTES = 256 << 20  # untiled pictures below this are not worth tiles
+LIBRARY_BYTES = 64 << 20  # measured: what torch and its convolutions take for themselves
+_KEPT_BELOW_BYTES = 64 << 20  # of tiles smaller than this, Linux's C library keeps what is freed,
+_KEPT = {"decode": 0.3, "encode": 0.1}  # as measured, in units of what waits
+_COPIES = {"decode": 2.6, "encode": 2.6}  # a tile's values in units of its widest activations
+
+
+class BudgetError(ValueError):
+    """Even the smallest plan does not fit; one sentence says what would."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Untiled (`tile` None), or tiles of `tile` latent cells."""
+
+    tile: Size | None
+    device_bytes: int  # on the device: the tile, or everything when untiled; on a card also what waits there
+    host_bytes: int    # what waits, and the result; beside a card only what waits in host memory
+    needs_bytes: int   # where both are one memory: the two are not at their fullest at once
+    tile_bytes: int = 0  # of it what a tile adds to what waits
+    pictures: int = 1  # in one pass
+    waiting_bytes: int | None = None  # of what waits so much may be on the device; None: all
+    told: str = ""  # for a card: the plan and why, in one sentence
+
+    @property
+    def untiled(self) -> bool:
+        return self.tile is None
+
+    @property
+    def how(self) -> str:
+        """In words."""
+        return "all cells at once" if self.tile is None else f"tiles of {self.tile[0]} x {self.tile[1]} cells"
+
+    def __str__(self) -> str:
+        return self.told or f"{self.how}, about {self.needs_bytes / 1e6:,.0f} MB beside the weights"
+
+
+def untiled_plan(config: VAEConfig | TinyConfig, shape: tuple[int, int, int, int], dtype_bytes: int, *,
+                 way: str = "decode") -> Plan:
+    """All cells at once, whatever it needs; the arguments are those of `largest_plan`."""
+    return next(_plans(config, shape, dtype_bytes, way))
+
+
+def largest_plan(config: VAEConfig | TinyConfig, shape: tuple[int, int, int, int], budget_bytes: int | None,
+                 dtype_bytes: int, *, way: str = "decode") -> Plan:
+    """The plan with the largest tiles that fits `budget_bytes`; with None the lean one: the largest worth having.
+
+    For one memory; a card of its own memory has `card_plans`. `shape` is the latent's [B, C, h, w] for both ways
+    ("decode", "encode"). Raises BudgetError when nothing fits, ValueError for another way.
+    """
+    plans = list(_plans(config, shape, dtype_bytes, way))
+    if budget_bytes is None:
+        if plans[0].needs_bytes <= _SMALL_BYTES:
+            return plans[0]
+        lean = (plan for plan in plans[1:] if plan.tile_bytes <= plan.host_bytes * _LEAN_SHARE)
+        return next(lean, plans[-1])
+
+    for plan in plans:
+        if plan.needs_bytes <= budget_bytes:
+            return plan
+    least = min(plans, key=lambda plan: plan.needs_bytes)
+    raise BudgetError(f"{budget_bytes / 1e6:,.0f} MB are not enough: even {least.how} need "
+                      f"{math.ceil(least.needs_bytes / 1e6):,} MB; set the budget to that or more, or use a smaller "
+                      "picture")
+
+
+def plan_of_tile(config: VAEConfig | TinyConfig, shape: tuple[int, int, int, int], tile: Size, dtype_bytes: int, *,
+                 way: str = "decode") -> Plan:
+    """Tiles of at most that many latent cells, whatever they need; the arguments are those of `largest_plan`."""
+    tile = (min(tile[0], shape[2]), min(tile[1], shape[3]))
+    return next(_plans(config, shape, dtype_bytes, way, (tile,)))
+
+
+def smaller_plans(config: VAEConfig | TinyConfig, shape: tuple[int, int, int, int], plan: Plan, dtype_bytes: int, *,
+                  way: str = "decode") -> Iterator[Plan]:
+    """Plans to try one after another when memory ran out under `plan`: each needs at most 0.7 of the one before."""
+    last = plan
+    for smaller in _plans(config, shape, dtype_bytes, way):
+        if smaller.device_bytes <= 0.7 * last.device_bytes:
+            yield smaller
+            last = smaller
+
+
+def _plans(config: VAEConfig | TinyConfig, shape: tuple[int, int, int, int], dtype_bytes: int, way: str,
+           tiles: Iterable[Size] | None = None) -> Iterator[Plan]:
+    """Untiled, then strips as wide as the picture and ever lower, then shorter and shorter pieces; or `tiles` alone."""
+    batch, _, height, width = shape
+    px = height * width * config.factor**2
+    widths = widths_of(config, way)
+    result = batch * config.image_channels * px
+    once, waits, middle = values_of(config, px, way)
+    all_at_once = LIBRARY_BYTES + round(dtype_bytes * (batch * once + result))
+    if tiles is None:
+        yield Plan(None, all_at_once, 0, all_at_once)
+    host = dtype_bytes * (waits + result)
+    for tile in tiles_of(height, width) if tiles is None else tiles:
+        values = _COPIES[way] * max(widths[:2]) * tile[0] * tile[1] * config.factor**2
+        if tile[1] < width:  # a row of tiles waits for the next one
+            values += widths[0] * tile[0] * width * config.factor**2
+        values = min(values, once)
+        device = LIBRARY_BYTES + round(dtype_bytes * max(values, middle))
+        tile_bytes = dtype_bytes * max(values, middle - waits / 2)
+        kept = _KEPT[way] * host if dtype_bytes * values / _COPIES[way] < _KEPT_BELOW_BYTES else 0
+        both = LIBRARY_BYTES + host + kept + tile_bytes
+        yield Plan(tile, device, round(host), round(both), round(tile_bytes))
+
+
+def widths_of(config: VAEConfig | TinyConfig, way: str) -> tuple[int, ...]:
+    """Channels at each level, the picture's size first. Raises ValueError for another way than encode and decode."""
+    if way not in _COPIES:
+        raise ValueError(f"a VAE can decode or encode, not {way!r}")
+    return config.widths if way == "encode" else config.decoder_widths
+
+
+def values_of(config: VAEConfig | TinyConfig, px: int, way: str) -> tuple[float, float, float]:
+    """Values of one picture held at the fullest moment: untiled, waiting between sweeps, and in the middle."""
+    if isinstance(config, TinyConfig):
+        return _tiny_values(px)
+    return (_decode_values if way == "decode" else _encode_values)(widths_of(config, way), px)
+
+
+def tiles_of(height: int, width: int) -> Iterator[Size]:
+    """Tiles worth trying, the largest first."""
+    rows, columns = max(1, min(height, LARGEST_CELLS // width)), width
+    yield rows, columns
+    while rows * width > SMALLEST_CELLS and rows > 1:
+        rows = max(1, math.ceil(SMALLEST_CELLS / width), int(rows * 0.8))
+        yield rows, columns
+        if rows * width < 2 * SMALLEST_CELLS:
+            break
+    while rows * columns >= 2 * SMALLEST_CELLS:
+        columns = math.ceil(columns / 2)
+        yield rows, columns
+
+
+def _decode_values(widths: tuple[int, ...], px: int) -> tuple[float, float, float]:
+    once, waits = 0.0, 0.0
+    for number in reversed(range(len(widths))):
+        inner, outer = (*widths, widths[-1])[number + 1], widths[number]
+        here = px / 4**number
+        made = number == 0 and len(widths) > 1  # from half the size, when it is read
+        once = max(once, (2 * inner + outer) * here, (inner + 2 * outer) * here)
+        changes = inner / 4 + outer if made else inner + (outer if inner == outer else 2 * outer)
+        waits = max(waits, changes * here, 2 * outer * here)
+        if number:
+            once = max(once, (outer + 4 * outer + outer) * here)
+            waits = max(waits, 5 * outer * here if number > 1 else 0)
+    return once, waits, _middle_values(widths[-1], px / 4 ** (len(widths) - 1))
+
+
+def _encode_values(widths: tuple[int, ...], px: int) -> tuple[float, float, float]:
+    once, waits, inner = 0.0, 0.0, widths[0]
+    for number, outer in enumerate(widths):
+        here = px / 4**number
+        once = max(once, (2 * inner + outer) * here, (inner + 2 * outer) * here, 2.25 * outer * here)
+        after = outer / 4 if number + 1 < len(widths) else 0
+        waits = max(waits, (2 * outer + max(after, inner if number else 0)) * here)
+        inner = outer
+    return once, waits, _middle_values(widths[-1], px / 4 ** (len(widths) - 1))
+
+
+def _middle_values(width: int, cells: float) -> float:
+    """Attention: keys and values, and the cells of a tile, which at this size are often all."""
+    return 5 * width * cells
+
+
+def _tiny_values(px: int) -> tuple[float, float, float]:
+    width = 64
+    return 3 * width * px, 1.25 * width * px / 4, 5 * 4 * width * px / 64
