@@ -64,9 +64,12 @@ def in_openai_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
         "text_projection": state["text_projection.weight"].T,
     }
     names = {
-        "attn.out_proj": "self_attn.out_proj", "ln_1": "layer_norm1", "ln_2": "layer_norm2", "mlp.c_fc": "mlp.fc1",
+        "attn.out_proj": "self_attn.out_proj",
+        "ln_1": "layer_norm1",
+        "ln_2": "layer_norm2",
+        "mlp.c_fc": "mlp.fc1",
         "mlp.c_proj": "mlp.fc2",
-    }  # fmt: skip
+    }
     for number in range(CONFIG.text.layers):
         ours, theirs = f"text_model.encoder.layers.{number}.", f"transformer.resblocks.{number}."
         for part in ("weight", "bias"):
@@ -97,8 +100,18 @@ def with_openai(state: dict[str, Tensor], folder: Path) -> dict[str, Encode]:
     import clip
 
     text, vision = CONFIG.text, CONFIG.vision
-    network = clip.model.CLIP(text.embed, vision.image_px, vision.layers, vision.width, vision.patch_px, text.context,
-                              text.vocab, text.width, text.heads, text.layers)
+    network = clip.model.CLIP(
+        text.embed,
+        vision.image_px,
+        vision.layers,
+        vision.width,
+        vision.patch_px,
+        text.context,
+        text.vocab,
+        text.width,
+        text.heads,
+        text.layers,
+    )
     filled(network, in_openai_names(state))
     return {"openai/CLIP": lambda texts: F.normalize(network.encode_text(clip.tokenize(texts)), dim=-1)}
 
@@ -108,11 +121,20 @@ def with_transformers(state: dict[str, Tensor]) -> dict[str, Encode]:
     from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizer
 
     text, known = CONFIG.text, vocabulary()
-    network = CLIPTextModelWithProjection(CLIPTextConfig(
-        vocab_size=text.vocab, hidden_size=text.width, intermediate_size=text.mlp, projection_dim=text.embed,
-        num_hidden_layers=text.layers, num_attention_heads=text.heads, hidden_act=text.activation,
-        bos_token_id=49406, eos_token_id=49407, pad_token_id=49407,
-    ))  # fmt: skip
+    network = CLIPTextModelWithProjection(
+        CLIPTextConfig(
+            vocab_size=text.vocab,
+            hidden_size=text.width,
+            intermediate_size=text.mlp,
+            projection_dim=text.embed,
+            num_hidden_layers=text.layers,
+            num_attention_heads=text.heads,
+            hidden_act=text.activation,
+            bos_token_id=49406,
+            eos_token_id=49407,
+            pad_token_id=49407,
+        )
+    )
     filled(network, {name: weight for name, weight in state.items() if name.startswith("text_")})
     words = CLIPTokenizer(dict(known.ids), [(known.pieces[a], known.pieces[b]) for a, b in known.merges])
 
@@ -159,8 +181,10 @@ def race(encode: Encode, texts: list[str], peers: dict[str, Encode], calls: list
     whole = {name: medians[name] / mine for name in peers if "padding=True" not in name}
     fastest = min(whole, key=whole.get)
     met = whole[fastest] >= TARGET and max(apart.values()) <= TOLERANCE
-    print(f"  beside the fastest that pads to 77, {fastest}: {whole[fastest]:.1f} times (target {TARGET:g}), "
-          f"at most {max(apart.values()):.1e} apart (target {TOLERANCE:g}): {'met' if met else 'MISSED'}")
+    print(
+        f"  beside the fastest that pads to 77, {fastest}: {whole[fastest]:.1f} times (target {TARGET:g}), "
+        f"at most {max(apart.values()):.1e} apart (target {TOLERANCE:g}): {'met' if met else 'MISSED'}"
+    )
     return met
 
 
@@ -168,8 +192,10 @@ def work(texts: list[str]) -> str:
     """How much there is to do, in words."""
     rows, _ = token_rows(Tokenizer(), texts, CONFIG.text.context)
     nodes = len(plan(sorted(set(rows))).tokens)
-    return (f"{len(texts)} texts: {77 * len(texts)} tokens padded to 77, {sum(map(len, rows))} up to the end tokens, "
-            f"{nodes} with shared beginnings once")
+    return (
+        f"{len(texts)} texts: {77 * len(texts)} tokens padded to 77, {sum(map(len, rows))} up to the end tokens, "
+        f"{nodes} with shared beginnings once"
+    )
 
 
 def main() -> int:

@@ -150,11 +150,15 @@ def main() -> None:
     print(f"{given.files} JPEGs of {given.px} px, {given.threads} threads, median of {given.rounds} rounds")
     for name in names:
         apart = (features[name] - features["ours"]).abs().max().item()
-        print(f"  {name:26} {given.files / medians[name]:7.1f} files/s   {medians[name] / medians['ours']:.2f} x our "
-              f"time   features {apart:.1e} apart")
+        print(
+            f"  {name:26} {given.files / medians[name]:7.1f} files/s   {medians[name] / medians['ours']:.2f} x our "
+            f"time   features {apart:.1e} apart"
+        )
     ratio = medians[fastest] / medians["ours"]
-    print(f"  over the fastest peer ({fastest}): {ratio:.2f} x (target >= {TARGET}: "
-          f"{'met' if ratio >= TARGET else 'MISSED'}); features within {CLOSE:g} where the pixels are equal")
+    print(
+        f"  over the fastest peer ({fastest}): {ratio:.2f} x (target >= {TARGET}: "
+        f"{'met' if ratio >= TARGET else 'MISSED'}); features within {CLOSE:g} where the pixels are equal"
+    )
 
 
 if __name__ == "__main__":

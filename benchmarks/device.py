@@ -91,8 +91,12 @@ class Bench:
         except DynamicOutputShapeException as error:
             return {"waits_for_a_size": str(error)}  # a card would wait here; without numbers nobody can go on
         count = self.count
-        return {"kernels": count.kernels, "bus_mb": round(count.moved_bytes / 1e6, 2), "moves": count.moves,
-                "waits": len(count.waits)}  # fmt: skip
+        return {
+            "kernels": count.kernels,
+            "bus_mb": round(count.moved_bytes / 1e6, 2),
+            "moves": count.moves,
+            "waits": len(count.waits),
+        }
 
     def _synchronise(self) -> None:
         if self.device.type in ("cuda", "xpu", "mps"):
@@ -120,14 +124,31 @@ def their_vaes(bench: Bench) -> dict:
     from diffusers import AutoencoderKL
 
     with torch.device(bench.device):
-        found = {"diffusers": AutoencoderKL(
-            down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4, sample_size=512,
-            block_out_channels=(128, 256, 512, 512), layers_per_block=2, latent_channels=4)}  # fmt: skip
+        found = {
+            "diffusers": AutoencoderKL(
+                down_block_types=("DownEncoderBlock2D",) * 4,
+                up_block_types=("UpDecoderBlock2D",) * 4,
+                sample_size=512,
+                block_out_channels=(128, 256, 512, 512),
+                layers_per_block=2,
+                latent_channels=4,
+            )
+        }
         if comfyui() is not None:
             from comfy.ldm.models.autoencoder import AutoencoderKL as Stock
 
-            numbers = {"double_z": True, "z_channels": 4, "resolution": 256, "in_channels": 3, "out_ch": 3, "ch": 128,
-                       "ch_mult": [1, 2, 4, 4], "num_res_blocks": 2, "attn_resolutions": [], "dropout": 0.0}
+            numbers = {
+                "double_z": True,
+                "z_channels": 4,
+                "resolution": 256,
+                "in_channels": 3,
+                "out_ch": 3,
+                "ch": 128,
+                "ch_mult": [1, 2, 4, 4],
+                "num_res_blocks": 2,
+                "attn_resolutions": [],
+                "dropout": 0.0,
+            }
             found["ComfyUI"] = Stock(ddconfig=numbers, embed_dim=4)
     for name, network in found.items():
         for module in network.modules():  # on the spot: a pretended network cannot be moved or cast as a whole
@@ -160,6 +181,7 @@ def decode(bench: Bench):
         z, ours, theirs = bench.draw(count, 4, px // 8, px // 8), our_vae(bench), their_vaes(bench)
         contenders = {"ours": lambda z=z, ours=ours: standalone_vae.decode_latent(ours, z, Tiling()).result}
         for name, network in theirs.items():
+
             def work(network=network, z=z):
                 pixels = network.decode(z.half().to(bench.device))
                 return getattr(pixels, "sample", pixels).cpu()
@@ -173,6 +195,7 @@ def encode(bench: Bench):
     image, ours, theirs = bench.draw(1, 1024, 1024, 3), our_vae(bench), their_vaes(bench)
     contenders = {"ours": lambda: standalone_vae.encode_image(ours, image, None, Tiling()).result}
     for name, network in theirs.items():
+
         def work(network=network):
             found = network.encode(image.movedim(-1, 1).half().to(bench.device) * 2 - 1)
             return (found.latent_dist.mean if hasattr(found, "latent_dist") else found).cpu()
@@ -187,8 +210,11 @@ def labels(bench: Bench):
 
     model = CLIP(PUBLISHED["ViT-B-32"], device=bench.device).eval().requires_grad_(False)
     with torch.device(bench.device):
-        theirs = CLIPTextModelWithProjection(CLIPTextConfig(hidden_size=512, intermediate_size=2048, projection_dim=512,
-                                                            num_attention_heads=8, eos_token_id=49407)).eval()
+        theirs = CLIPTextModelWithProjection(
+            CLIPTextConfig(
+                hidden_size=512, intermediate_size=2048, projection_dim=512, num_attention_heads=8, eos_token_id=49407
+            )
+        ).eval()
         if bench.count is None:
             import open_clip
 
@@ -210,8 +236,10 @@ def fusing(bench: Bench):
     for model, shapes in WEIGHTS.items():
         for out, inner in shapes:
             weight = bench.draw(out, inner, dtype=torch.float16, on=str(bench.device))
-            loras = [LoRA(bench.draw(out, 32, dtype=torch.float16), bench.draw(32, inner, dtype=torch.float16), 16.0)
-                     for _ in range(5)]  # fmt: skip
+            loras = [
+                LoRA(bench.draw(out, 32, dtype=torch.float16), bench.draw(32, inner, dtype=torch.float16), 16.0)
+                for _ in range(5)
+            ]
             changes = [Change(lora, 0.7) for lora in loras]
 
             def stock(count, weight=weight, loras=loras):  # as ComfyUI's LoRAAdapter.calculate_weight
@@ -221,10 +249,16 @@ def fusing(bench: Bench):
                     changed += (0.7 * 0.5 * torch.mm(up, down)).type(changed.dtype)
                 return changed.half()
 
-            yield f"five LoRAs on a weight of {model}, {out} x {inner}", bench.measured({
-                "ours": lambda weight=weight, changes=changes: applied(weight, changes),
-                "stock way, five": lambda stock=stock: stock(5), "stock way, one": lambda stock=stock: stock(1),
-            })  # fmt: skip
+            yield (
+                f"five LoRAs on a weight of {model}, {out} x {inner}",
+                bench.measured(
+                    {
+                        "ours": lambda weight=weight, changes=changes: applied(weight, changes),
+                        "stock way, five": lambda stock=stock: stock(5),
+                        "stock way, one": lambda stock=stock: stock(1),
+                    }
+                ),
+            )
 
 
 def prompt(bench: Bench):
@@ -235,10 +269,22 @@ def prompt(bench: Bench):
     for name in ("clip_l", "clip_g"):
         config = TEXT_FAMILIES[name]
         ours.append(CLIPText(config, dtype=torch.float16).to(bench.device).eval().requires_grad_(False))
-        theirs.append(CLIPTextModelWithProjection(CLIPTextConfig(
-            hidden_size=config.width, intermediate_size=config.mlp, num_hidden_layers=config.layers,
-            num_attention_heads=config.heads, projection_dim=config.embed or config.width, hidden_act=config.activation,
-            eos_token_id=49407)).half().to(bench.device).eval())  # fmt: skip
+        theirs.append(
+            CLIPTextModelWithProjection(
+                CLIPTextConfig(
+                    hidden_size=config.width,
+                    intermediate_size=config.mlp,
+                    num_hidden_layers=config.layers,
+                    num_attention_heads=config.heads,
+                    projection_dim=config.embed or config.width,
+                    hidden_act=config.activation,
+                    eos_token_id=49407,
+                )
+            )
+            .half()
+            .to(bench.device)
+            .eval()
+        )
 
     ports = [
         Port(f"clip_{key}", key, model.config.width, 49407, 77, model.config.layers) for key, model in zip("lg", ours)
@@ -253,10 +299,15 @@ def prompt(bench: Bench):
         ids = tokenizer.batch([PROMPT, ""])[0].to(bench.device)
         return [model(input_ids=ids, output_hidden_states=True).hidden_states[-2].cpu() for model in theirs]
 
-    yield "weighted prompt, SDXL", bench.measured({
-        "ours": weighted,
-        "transformers, unweighted": reference,
-    })  # fmt: skip
+    yield (
+        "weighted prompt, SDXL",
+        bench.measured(
+            {
+                "ours": weighted,
+                "transformers, unweighted": reference,
+            }
+        ),
+    )
 
 
 def jpegs(bench: Bench, count: int = 1000):
@@ -277,9 +328,15 @@ def jpegs(bench: Bench, count: int = 1000):
                 pixels = processor([Image.open(path) for path in paths[begin : begin + 64]], return_tensors="pt")
                 theirs(**pixels.to(bench.device)).image_embeds.cpu()
 
-        yield f"{count} JPEGs of 800 x 600 px, ViT-B/32", bench.measured({
-            "ours": lambda: list(file_features(model, paths, read_square, batch=256)), "transformers": reference,
-        })  # fmt: skip
+        yield (
+            f"{count} JPEGs of 800 x 600 px, ViT-B/32",
+            bench.measured(
+                {
+                    "ours": lambda: list(file_features(model, paths, read_square, batch=256)),
+                    "transformers": reference,
+                }
+            ),
+        )
 
 
 ROWS = {"decode": decode, "encode": encode, "labels": labels, "fusing": fusing}

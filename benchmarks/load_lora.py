@@ -41,11 +41,23 @@ SDXL = {
     "dtype": torch.float16, "use_linear_in_transformer": True, "use_temporal_attention": False,
 }  # fmt: skip
 FLUX = {
-    "image_model": "flux", "in_channels": 16, "patch_size": 2, "out_channels": 16, "vec_in_dim": 768,
-    "context_in_dim": 4096, "hidden_size": 3072, "mlp_ratio": 4.0, "num_heads": 24, "depth": 19,
-    "depth_single_blocks": 38, "axes_dim": [16, 56, 56], "theta": 10000, "qkv_bias": True, "guidance_embed": True,
+    "image_model": "flux",
+    "in_channels": 16,
+    "patch_size": 2,
+    "out_channels": 16,
+    "vec_in_dim": 768,
+    "context_in_dim": 4096,
+    "hidden_size": 3072,
+    "mlp_ratio": 4.0,
+    "num_heads": 24,
+    "depth": 19,
+    "depth_single_blocks": 38,
+    "axes_dim": [16, 56, 56],
+    "theta": 10000,
+    "qkv_bias": True,
+    "guidance_embed": True,
     "dtype": torch.float8_e4m3fn,
-}  # fmt: skip
+}
 
 
 def host(base):
@@ -140,14 +152,20 @@ def measured(name, given, base, table, ours):
         told = timed("again", lambda node=node: node.load(path.name, 0.9, 0.0, model=model))["ui"]["text"][0]
     medians = {which: statistics.median(taken) for which, taken in times.items()}
     return {
-        "model": name, "modules": modules, "rank": given.rank, "file_mb": path.stat().st_size / 1e6,
+        "model": name,
+        "modules": modules,
+        "rank": given.rank,
+        "file_mb": path.stat().st_size / 1e6,
         "weights_mb": sum(w.nbytes for w in model.model_state_dict().values()) / 1e6,
-        "seconds": medians, "first_s": {which: taken[0] for which, taken in times.items()},
-        "allowed_s": 1.2 * medians["stock"] + 0.1, "best_s": {which: min(taken) for which, taken in times.items()},
+        "seconds": medians,
+        "first_s": {which: taken[0] for which, taken in times.items()},
+        "allowed_s": 1.2 * medians["stock"] + 0.1,
+        "best_s": {which: min(taken) for which, taken in times.items()},
         "cpu_s": {which: statistics.median(taken) for which, taken in processor.items()},
-        "best_cpu_s": {which: min(taken) for which, taken in processor.items()}, "grown_mb": grown / 1e6,
+        "best_cpu_s": {which: min(taken) for which, taken in processor.items()},
+        "grown_mb": grown / 1e6,
         "told": next((line for line in told.splitlines() if "the change is" in line), ""),
-    }  # fmt: skip
+    }
 
 
 def main():

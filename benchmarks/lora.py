@@ -39,11 +39,17 @@ from clip_vae_lora.lora.weights.patching import with_patches  # noqa: E402
 RANK, COUNT, STRENGTHS = 32, 5, (0.7, 0.3, 1.0, -0.5, 0.8)
 LINEAR = (".transformer_blocks.", ".proj_in.", ".proj_out.")
 CONVOLUTIONS = (".in_layers.2.", ".out_layers.3.", ".emb_layers.1.", ".skip_connection.", ".op.", ".conv.")
-XL = {"block_out_channels": (320, 640, 1280), "cross_attention_dim": 2048, "use_linear_projection": True,
-      "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-      "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-      "transformer_layers_per_block": (1, 2, 10), "addition_embed_type": "text_time", "addition_time_embed_dim": 256,
-      "projection_class_embeddings_input_dim": 2816}
+XL = {
+    "block_out_channels": (320, 640, 1280),
+    "cross_attention_dim": 2048,
+    "use_linear_projection": True,
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+    "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+    "transformer_layers_per_block": (1, 2, 10),
+    "addition_embed_type": "text_time",
+    "addition_time_embed_dim": 256,
+    "projection_class_embeddings_input_dim": 2816,
+}
 MODELS = {"sd15": (published.sd15, {"cross_attention_dim": 768}), "sdxl": (published.sdxl, XL)}
 
 
@@ -67,8 +73,13 @@ def numbers(shape, dtype, seed):
 
 def adapters(shapes):
     half = torch.float16
-    return [{key: LoRA(numbers((out, RANK), half, 2 * n), numbers((RANK, inner, *kernel), half, n), 16)
-             for key, (out, inner, *kernel) in shapes.items()} for n in range(COUNT)]
+    return [
+        {
+            key: LoRA(numbers((out, RANK), half, 2 * n), numbers((RANK, inner, *kernel), half, n), 16)
+            for key, (out, inner, *kernel) in shapes.items()
+        }
+        for n in range(COUNT)
+    ]
 
 
 def network(shapes, dtype):
@@ -106,10 +117,19 @@ def one_strength(options):
 
     def merge():
         strength = next(times) / 8
-        kept.append(with_patches(model, changes | {
-            key: [Change(several[0].adapter, strength), *several[1:]] for key, several in changes.items()
-            if key.split(".")[1:3] == block}))
+        kept.append(
+            with_patches(
+                model,
+                changes
+                | {
+                    key: [Change(several[0].adapter, strength), *several[1:]]
+                    for key, several in changes.items()
+                    if key.split(".")[1:3] == block
+                },
+            )
+        )
         del kept[:-1]
+
     merge()
     return merge, lambda: None
 
@@ -130,12 +150,14 @@ def comfyui(options, in_one=False):
     if in_one:
         patcher = patched(patcher, fused(loras))
     for lora, strength in () if in_one else zip(loras, STRENGTHS):
-        patcher.add_patches({key: LoRAAdapter(set(), (a.up, a.down, a.alpha, None, None, None))
-                             for key, a in lora.items()}, strength)
+        patcher.add_patches(
+            {key: LoRAAdapter(set(), (a.up, a.down, a.alpha, None, None, None)) for key, a in lora.items()}, strength
+        )
 
     def merge():
         for key in patcher.patches:
             patcher.patch_weight_to_device(key, cpu)
+
     return merge, lambda: patcher.unpatch_model(cpu)
 
 
@@ -179,11 +201,13 @@ def peft(options):
     def load(model, name, tensors, modules):
         inject_adapter_in_model(LoraConfig(r=RANK, lora_alpha=16, target_modules=modules), model, name)
         set_peft_model_state_dict(model, tensors, name)
+
     model = unet(options, load)
 
     def merge():
         for layer in layers(model):
             layer.merge(adapter_names=[f"a{n}" for n in range(COUNT)])
+
     return merge, lambda: unmark(model)
 
 
@@ -195,8 +219,14 @@ def diffusers(options):
     return lambda: model.fuse_lora(adapter_names=names), lambda: unmark(model)
 
 
-CONTENDERS = {"ComfyUI": comfyui, "ours in ComfyUI": lambda options: comfyui(options, True), "ours": ours,
-              "ours, one strength": one_strength, "PEFT merge": peft, "diffusers fuse_lora": diffusers}
+CONTENDERS = {
+    "ComfyUI": comfyui,
+    "ours in ComfyUI": lambda options: comfyui(options, True),
+    "ours": ours,
+    "ours, one strength": one_strength,
+    "PEFT merge": peft,
+    "diffusers fuse_lora": diffusers,
+}
 
 
 def one(options):
@@ -220,9 +250,26 @@ def status(name):
 
 
 def run(name, model, dtype, options):
-    done = subprocess.run([sys.executable, __file__, "--one", name, "--model", model, "--dtype", dtype, "--layers",
-                           options.layers, "--part", str(options.part), "--threads", str(options.threads)],
-                          capture_output=True, text=True)
+    done = subprocess.run(
+        [
+            sys.executable,
+            __file__,
+            "--one",
+            name,
+            "--model",
+            model,
+            "--dtype",
+            dtype,
+            "--layers",
+            options.layers,
+            "--part",
+            str(options.part),
+            "--threads",
+            str(options.threads),
+        ],
+        capture_output=True,
+        text=True,
+    )
     if done.returncode:
         sys.exit(f"{name}: {done.stderr[-2000:]}")
     return json.loads(done.stdout.splitlines()[-1])
@@ -235,8 +282,10 @@ def compare(model, dtype, options):
         for name in names:
             found[name].append(run(name, model, dtype, options))
     times = {name: statistics.median(run["seconds"] for run in runs) for name, runs in found.items()}
-    print(f"\n{model}, {dtype}, {options.layers} layers, 1 of {options.part} of each size, {options.threads} threads, "
-          f"median of {options.rounds}\n| | seconds | times ComfyUI's speed | peak MB |\n|---|---|---|---|")
+    print(
+        f"\n{model}, {dtype}, {options.layers} layers, 1 of {options.part} of each size, {options.threads} threads, "
+        f"median of {options.rounds}\n| | seconds | times ComfyUI's speed | peak MB |\n|---|---|---|---|"
+    )
     for name, runs in found.items():
         peak = statistics.median(run["peak"] for run in runs)
         ratio = f"{times['ComfyUI'] / times[name]:.2f}" if "ComfyUI" in times else ""

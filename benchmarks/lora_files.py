@@ -88,8 +88,9 @@ def main():
             timed("node", lambda node=node: node.load(path.name, 0.0, 0.0, clip_model=model))
             timed("node, kept", lambda node=node: node.load(path.name, 0.0, 0.0, clip_model=model))
         size = path.stat().st_size
-    print(f"{count} modules of rank {given.rank}, {size / 1e6:.0f} MB, {given.threads} threads, "
-          f"median of {given.rounds}")
+    print(
+        f"{count} modules of rank {given.rank}, {size / 1e6:.0f} MB, {given.threads} threads, median of {given.rounds}"
+    )
     for name, taken in times.items():
         print(f"{name:20} {statistics.median(taken):.3f} s")
 

@@ -125,8 +125,10 @@ def tokenizers(count: int, rounds: int) -> None:
     others, prompts = made.many(count), made.many(count)
     expected = [ids[1:-1] for ids in theirs(prompts)["input_ids"]]
     lengths, foreign = list(map(len, expected)), sum(not prompt.isascii() for prompt in prompts)
-    print(f"{count} prompts of {min(lengths)} to {max(lengths)} tokens, {statistics.mean(lengths):.0f} on average, "
-          f"{foreign} of them not ASCII; {len({*' '.join(prompts).split()})} different pieces between blanks")
+    print(
+        f"{count} prompts of {min(lengths)} to {max(lengths)} tokens, {statistics.mean(lengths):.0f} on average, "
+        f"{foreign} of them not ASCII; {len({*' '.join(prompts).split()})} different pieces between blanks"
+    )
     for rules in RULES:
         fresh = []
         for _ in range(rounds):  # each measures prompts of which it has seen none
@@ -139,15 +141,20 @@ def tokenizers(count: int, rounds: int) -> None:
         for prompt in others:
             fresh[0].encode(prompt)
         waiting = iter(fresh)
-        seconds = medians({
-            "warm on other prompts": lambda: list(map(next(waiting).encode, prompts)),  # noqa: B023
-            "warm on these prompts": lambda: list(map(warm.encode, prompts)),  # noqa: B023
-            "one": lambda: [theirs(prompt)["input_ids"] for prompt in prompts],
-            "batch": lambda: theirs(prompts)["input_ids"],
-            "core": lambda: [found.ids for found in theirs.backend_tokenizer.encode_batch(prompts)],
-        }, rounds)  # fmt: skip
-        print(f"rules {rules!r}: {differ} prompts with other ids; transformers takes "
-              f"{seconds['one'] / count * 1e6:.0f} us one a call, {seconds['batch'] / count * 1e6:.0f} us in a batch")
+        seconds = medians(
+            {
+                "warm on other prompts": lambda: list(map(next(waiting).encode, prompts)),  # noqa: B023
+                "warm on these prompts": lambda: list(map(warm.encode, prompts)),  # noqa: B023
+                "one": lambda: [theirs(prompt)["input_ids"] for prompt in prompts],
+                "batch": lambda: theirs(prompts)["input_ids"],
+                "core": lambda: [found.ids for found in theirs.backend_tokenizer.encode_batch(prompts)],
+            },
+            rounds,
+        )
+        print(
+            f"rules {rules!r}: {differ} prompts with other ids; transformers takes "
+            f"{seconds['one'] / count * 1e6:.0f} us one a call, {seconds['batch'] / count * 1e6:.0f} us in a batch"
+        )
         for state in ("warm on other prompts", "warm on these prompts"):
             print(f" ours {state}: {seconds[state] / count * 1e6:.1f} us a prompt")
             verdict("faster than one call a prompt", seconds["one"] / seconds[state], 5)
@@ -246,12 +253,16 @@ def fresh_prompts(nodes: dict[str, type], dtype: str, clips: tuple, rounds: int,
         reference, got = theirs(stock, prompts[0])[0][0][0], mine(clip, prompts[0])["result"][0][0][0]
         print(f"{dtype} weights: largest difference from the stock node {(reference - got).abs().max():.1e}")
     turns = [iter(prompts[1:]) for _ in range(4)]
-    seconds = medians({
-        "stock": lambda: theirs(stock, next(turns[0])),
-        "CVL_TextEncode, stock CLIP": lambda: mine(stock, next(turns[1])),
-        "CVL_TextEncode, our CLIP": lambda: mine(ours, next(turns[2])),
-        "CLIPTextEncode, our CLIP": lambda: theirs(ours, next(turns[3])),
-    }, rounds, threads)  # fmt: skip
+    seconds = medians(
+        {
+            "stock": lambda: theirs(stock, next(turns[0])),
+            "CVL_TextEncode, stock CLIP": lambda: mine(stock, next(turns[1])),
+            "CVL_TextEncode, our CLIP": lambda: mine(ours, next(turns[2])),
+            "CLIPTextEncode, our CLIP": lambda: theirs(ours, next(turns[3])),
+        },
+        rounds,
+        threads,
+    )
     print(f"{dtype} weights: CLIPTextEncode with the stock CLIP takes {seconds['stock'] * 1e3:.0f} ms")
     for name in list(seconds)[1:3]:
         verdict(f"{name} faster than that", seconds["stock"] / seconds[name], 1.7)
@@ -263,8 +274,13 @@ def again(nodes: dict[str, type], title: str, clip, threads: int) -> None:
     seen, encode, made = Passes(clip, threads), nodes["CVL_TextEncode"]().encode, Prompts(5)
     first, other = made.weighted(), made.weighted()
     changed = first.replace(":1.3)", ":1.1)").replace(":0.7)", ":0.9)")
-    for what, text in (("a prompt", first), ("again", first), ("only weights changed", changed), ("another", other),
-                       ("the first again", first)):  # fmt: skip
+    for what, text in (
+        ("a prompt", first),
+        ("again", first),
+        ("only weights changed", changed),
+        ("another", other),
+        ("the first again", first),
+    ):
         print(f"  {title}: {what}: {seen.of(lambda: encode(clip, text))}")  # noqa: B023
 
 

@@ -58,8 +58,10 @@ class Comparison:
                 self.smallest = text
 
     def report(self):
-        print(f"{self.name}: {self.different} of {self.strings} strings differ; ours {self.seconds[0]:.1f} s, "
-              f"theirs {self.seconds[1]:.1f} s" + (f"; the smallest: {self.smallest!r}" if self.different else ""))
+        print(
+            f"{self.name}: {self.different} of {self.strings} strings differ; ours {self.seconds[0]:.1f} s, "
+            f"theirs {self.seconds[1]:.1f} s" + (f"; the smallest: {self.smallest!r}" if self.different else "")
+        )
 
 
 def comparisons():
@@ -95,8 +97,14 @@ def main():
     parser.add_argument("--strings", type=int, default=100_000)
     count, compared, planes = parser.parse_args().strings, comparisons(), Counter()
 
-    @settings(max_examples=count, deadline=None, database=None, phases=[Phase.generate], derandomize=True,
-              suppress_health_check=list(HealthCheck))
+    @settings(
+        max_examples=count,
+        deadline=None,
+        database=None,
+        phases=[Phase.generate],
+        derandomize=True,
+        suppress_health_check=list(HealthCheck),
+    )
     @given(TEXTS)
     def run(text):
         planes.update({ord(sign) >> 16 for sign in text})

@@ -61,8 +61,11 @@ def ours(how, px, dtype, options):
         tiled.Sweeps = ApartSweeps
     budget = options.budget_mb * 1_000_000 if how in ("budget", "apart") else None
     shape = (1, CONFIG.latent, px // 8, px // 8)
-    plan = (card_plans.card_plan(CONFIG, shape, card_plans.Limit(budget, "the budget"), dtype.itemsize) if apart
-            else memory.largest_plan(CONFIG, shape, budget, dtype.itemsize))
+    plan = (
+        card_plans.card_plan(CONFIG, shape, card_plans.Limit(budget, "the budget"), dtype.itemsize)
+        if apart
+        else memory.largest_plan(CONFIG, shape, budget, dtype.itemsize)
+    )
     tile = options.tile or plan.tile
     return (lambda z: tiled.decode(vae, z, tile)) if tile else vae.decode
 
@@ -70,9 +73,14 @@ def ours(how, px, dtype, options):
 def diffusers(how, px, dtype, options):
     from diffusers import AutoencoderKL as Theirs
 
-    model = Theirs(down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
-                   block_out_channels=(128, 256, 512, 512), layers_per_block=2, latent_channels=4,
-                   sample_size=8 * TILE_CELLS).eval()
+    model = Theirs(
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        block_out_channels=(128, 256, 512, 512),
+        layers_per_block=2,
+        latent_channels=4,
+        sample_size=8 * TILE_CELLS,
+    ).eval()
     shapes, known = {name: t.shape for name, t in model.state_dict().items()}, weights()
     renames = find_vae(shapes).renames
     model.load_state_dict({theirs: known[ours].reshape(shapes[theirs]) for theirs, ours in renames.items()})
@@ -86,12 +94,23 @@ def comfyui(how, px, dtype, options):
     sys.path.insert(0, os.environ["COMFYUI_PATH"])
     sys.argv = sys.argv[:1] + ["--cpu"]
     import comfy.options
+
     comfy.options.enable_args_parsing()
     import comfy.utils
     from comfy.ldm.models.autoencoder import AutoencoderKL as Theirs
 
-    numbers = {"double_z": True, "z_channels": 4, "resolution": 256, "in_channels": 3, "out_ch": 3, "ch": 128,
-               "ch_mult": [1, 2, 4, 4], "num_res_blocks": 2, "attn_resolutions": [], "dropout": 0.0}
+    numbers = {
+        "double_z": True,
+        "z_channels": 4,
+        "resolution": 256,
+        "in_channels": 3,
+        "out_ch": 3,
+        "ch": 128,
+        "ch_mult": [1, 2, 4, 4],
+        "num_res_blocks": 2,
+        "attn_resolutions": [],
+        "dropout": 0.0,
+    }
     model = Theirs(ddconfig=numbers, embed_dim=4).eval()
     model.load_state_dict(weights())
     model.requires_grad_(False).to(dtype)
@@ -100,9 +119,14 @@ def comfyui(how, px, dtype, options):
 
     def averaged(z):  # as comfy/sd.py's decode_tiled_: three passes with tiles of three shapes
         shapes = ((TILE_CELLS // 2, TILE_CELLS * 2), (TILE_CELLS * 2, TILE_CELLS // 2), (TILE_CELLS, TILE_CELLS))
-        passes = (comfy.utils.tiled_scale(z, lambda part: model.decode(part).float(), width, height, OVERLAP_CELLS,
-                                          upscale_amount=8) for width, height in shapes)
+        passes = (
+            comfy.utils.tiled_scale(
+                z, lambda part: model.decode(part).float(), width, height, OVERLAP_CELLS, upscale_amount=8
+            )
+            for width, height in shapes
+        )
         return sum(passes) / 3
+
     return averaged
 
 
@@ -135,8 +159,25 @@ def run(name, px, dtype, out, options):
     python = options.comfyui_python if name.startswith("comfyui") else sys.executable
     more = ["--tile", *map(str, options.tile)] if options.tile else []
     more += ["--budget-mb", str(options.budget_mb)] if options.budget_mb else []
-    done = subprocess.run([python, __file__, "--one", name, "--px", str(px), "--dtype", dtype, "--out", str(out),
-                           "--threads", str(options.threads), *more], capture_output=True, text=True)
+    done = subprocess.run(
+        [
+            python,
+            __file__,
+            "--one",
+            name,
+            "--px",
+            str(px),
+            "--dtype",
+            dtype,
+            "--out",
+            str(out),
+            "--threads",
+            str(options.threads),
+            *more,
+        ],
+        capture_output=True,
+        text=True,
+    )
     if done.returncode:
         sys.exit(f"{name}: {done.stderr[-2000:]}")
     return json.loads(done.stdout.splitlines()[-1])
@@ -157,8 +198,10 @@ def compare(px, dtype, options, folder):
     for name in names:
         seconds, peak = (statistics.median(r[key] for r in found[name]) for key in ("seconds", "peak"))
         pixels = torch.load(folder / f"{name}.pt", weights_only=True)
-        print(f"| {name} | {seconds:.2f} | {peak / 1e6:,.0f} | {(pixels - wanted).abs().max().item() / reach:.1e} |",
-              flush=True)
+        print(
+            f"| {name} | {seconds:.2f} | {peak / 1e6:,.0f} | {(pixels - wanted).abs().max().item() / reach:.1e} |",
+            flush=True,
+        )
     if options.picture:
         shown = [name for name in names if not name.endswith("untiled")]
         seams(wanted, [torch.load(folder / f"{name}.pt", weights_only=True) for name in shown], options.picture)

@@ -176,9 +176,7 @@ def _clip(embed: int, text: tuple[int, int], vision: tuple[int, int, int], px: t
 
 
 def _resnet(embed: int, text: tuple[int, int], width: int, blocks: tuple[int, int, int, int], px: int) -> CLIPConfig:
-    return CLIPConfig(
-        _text(*text, embed, "quick_gelu"), ResNetConfig(width, blocks, resnet_heads(width), px, embed)
-    )
+    return CLIPConfig(_text(*text, embed, "quick_gelu"), ResNetConfig(width, blocks, resnet_heads(width), px, embed))
 
 
 PUBLISHED: dict[str, CLIPConfig] = {

@@ -37,10 +37,25 @@ def channel_plot(
     above.bar(channels, kl, color=PLOT_BLUE)
     above.set_ylabel("KL from N(0, 1), nats")
     below.axhline(0, color=PLOT_GREY, linewidth=0.8)
-    below.errorbar(channels, mean, yerr=std, fmt="o", color=PLOT_ORANGE, capsize=3, markersize=4,
-                   label="mean and spread of the values")  # fmt: skip
-    below.plot(channels, noise, "_", color=PLOT_BLUE, markersize=9, markeredgewidth=2,
-               label="standard deviation of the distribution")  # fmt: skip
+    below.errorbar(
+        channels,
+        mean,
+        yerr=std,
+        fmt="o",
+        color=PLOT_ORANGE,
+        capsize=3,
+        markersize=4,
+        label="mean and spread of the values",
+    )
+    below.plot(
+        channels,
+        noise,
+        "_",
+        color=PLOT_BLUE,
+        markersize=9,
+        markeredgewidth=2,
+        label="standard deviation of the distribution",
+    )
     below.set_ylabel("raw latent")
     below.set_xlabel("channel")
     canvas.figure.legend(loc="outside lower center", ncols=2, frameon=False)

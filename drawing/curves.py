@@ -52,8 +52,15 @@ def token_plot(curves: TokenCurves, *, width_px: int = 1024, height_px: int = 64
     low = min(_finite(curves.cosine), default=0.0)
     above.set_ylim(min(-0.02, low * 1.05), 1.05)
     if without := [place for place, value in enumerate(curves.cosine) if value is None]:
-        above.plot(without, [0.03] * len(without), "x", color=PLOT_RED, label="no cosine", markersize=5,
-                   transform=above.get_xaxis_transform())  # fmt: skip
+        above.plot(
+            without,
+            [0.03] * len(without),
+            "x",
+            color=PLOT_RED,
+            label="no cosine",
+            markersize=5,
+            transform=above.get_xaxis_transform(),
+        )
         above.legend(loc="lower right", framealpha=0.9)
     _curve(below, curves.first, PLOT_ORANGE, "first", width=2.4)
     _curve(below, curves.second, PLOT_BLUE, "second")

@@ -14,11 +14,17 @@ from .safetensors_file import safetensors_contents
 INDEX_SUFFIX = ".safetensors.index.json"
 _PART = re.compile(r"-\d{5}-of-\d{5}\.safetensors$")
 _KINDS = (INDEX_SUFFIX, ".safetensors", ".bin", ".pt", ".pth", ".ckpt")  # earlier is better
-_STEMS = ("model", "diffusion_pytorch_model", "adapter_model", "pytorch_lora_weights", "open_clip_model",
-          "open_clip_pytorch_model", "pytorch_model")  # the names the libraries give
+_STEMS = (
+    "model",
+    "diffusion_pytorch_model",
+    "adapter_model",
+    "pytorch_lora_weights",
+    "open_clip_model",
+    "open_clip_pytorch_model",
+    "pytorch_model",
+)  # the names the libraries give
 _FULL_PRECISION_FIRST = ("", ".fp32", ".fp16", ".bf16")
-_NOT_WEIGHTS = {"training_args.bin", "optimizer.pt", "scheduler.pt", "rng_state.pth", "optimizer.bin",
-                "scheduler.bin"}
+_NOT_WEIGHTS = {"training_args.bin", "optimizer.pt", "scheduler.pt", "rng_state.pth", "optimizer.bin", "scheduler.bin"}
 
 
 def weights_in_folder(folder: Path) -> Path:
@@ -28,16 +34,16 @@ def weights_in_folder(folder: Path) -> Path:
         FileFormatError: none, a pipeline with several parts (names them), or several without a usual name.
     """
     files = sorted(file for file in folder.iterdir() if file.is_file())
-    weights = {file.name: file for file in files
-               if file.name.endswith(_KINDS) and file.name not in _NOT_WEIGHTS}
+    weights = {file.name: file for file in files if file.name.endswith(_KINDS) and file.name not in _NOT_WEIGHTS}
     for kind in _KINDS:
         for variant in _FULL_PRECISION_FIRST:
             for stem in _STEMS:
                 middle = f"{stem}{INDEX_SUFFIX}" if kind == INDEX_SUFFIX else f"{stem}{variant}{kind}"
                 if middle in weights:
                     return weights[middle]
-    shards = {file.name for index in weights.values() if index.name.endswith(INDEX_SUFFIX)
-              for file in _shards(index)[1]}
+    shards = {
+        file.name for index in weights.values() if index.name.endswith(INDEX_SUFFIX) for file in _shards(index)[1]
+    }
     left = [file for name, file in weights.items() if name not in shards]
     if len(left) == 1:
         return left[0]
@@ -45,10 +51,14 @@ def weights_in_folder(folder: Path) -> Path:
     if not left and parts:
         raise FileFormatError(folder, f"this folder has several parts; give one of them: {_some(set(parts))}")
     if not left:
-        raise FileFormatError(folder, "this folder holds no weights; expected a .safetensors file in it, as diffusers "
-                                      "and transformers write them")
-    raise FileFormatError(folder, f"this folder holds several weight files; give one of them: "
-                                  f"{_some({file.name for file in left})}")
+        raise FileFormatError(
+            folder,
+            "this folder holds no weights; expected a .safetensors file in it, as diffusers "
+            "and transformers write them",
+        )
+    raise FileFormatError(
+        folder, f"this folder holds several weight files; give one of them: {_some({file.name for file in left})}"
+    )
 
 
 def whole_of(path: Path) -> Path:
@@ -77,13 +87,19 @@ def sharded_contents(index: Path) -> Contents:
         parts[path.name] = safetensors_contents(path)
     for name, shard in where.items():
         if name not in parts[shard].shapes:
-            raise FileFormatError(index, f"it says that {shard} holds tensor {name!r}, but that is not there: the "
-                                         "parts come from different models")
+            raise FileFormatError(
+                index,
+                f"it says that {shard} holds tensor {name!r}, but that is not there: the "
+                "parts come from different models",
+            )
     for shard, part in parts.items():
         for name in part.shapes:
             if where.get(name) != shard:
-                raise FileFormatError(index, f"tensor {name!r} lies in {shard}, which the index does not say: the "
-                                             "parts come from different models")
+                raise FileFormatError(
+                    index,
+                    f"tensor {name!r} lies in {shard}, which the index does not say: the "
+                    "parts come from different models",
+                )
 
     def load(names: Iterable[str]) -> dict[str, Tensor]:
         wanted = list(names)
@@ -98,7 +114,8 @@ def sharded_contents(index: Path) -> Contents:
     return Contents(
         {name: parts[shard].shapes[name] for name, shard in where.items()},
         {name: parts[shard].dtypes[name] for name, shard in where.items()},
-        load, metadata,
+        load,
+        metadata,
     )
 
 
@@ -108,10 +125,10 @@ def _shards(index: Path) -> tuple[dict[str, str], list[Path]]:
     if not isinstance(where, dict) or not where or not all(isinstance(name, str) for name in where.values()):
         raise FileFormatError(index, "it has no weight_map, the table from tensor to file: the index is damaged")
     for name in sorted(set(where.values())):
-        if "/" in name or "\\" in name or ":" in name or name in ("", ".", "..") \
-                or not name.endswith(".safetensors"):
-            raise FileFormatError(index, f"it names {name!r} as a part, and parts must be .safetensors files beside "
-                                         "it; nothing was read")
+        if "/" in name or "\\" in name or ":" in name or name in ("", ".", "..") or not name.endswith(".safetensors"):
+            raise FileFormatError(
+                index, f"it names {name!r} as a part, and parts must be .safetensors files beside it; nothing was read"
+            )
     return where, [index.parent / name for name in sorted(set(where.values()))]
 
 

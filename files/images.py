@@ -28,8 +28,18 @@ from .writing import write_whole
 MAX_PIXELS = 178_956_970  # all frames together; where Pillow, too, refuses a single picture
 _COMPRESS_LEVEL, _PREVIEW_LEVEL = 4, 1  # ComfyUI's, of SaveImage and of PreviewImage
 _FIRST_FRAME_ONLY = ("MPO",)  # a camera's photograph with previews of itself
-_BROKEN = (OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError, OverflowError, MemoryError,
-           struct.error)  # what Pillow's readers raise for damaged files
+_BROKEN = (
+    OSError,
+    ValueError,
+    SyntaxError,
+    EOFError,
+    IndexError,
+    KeyError,
+    TypeError,
+    OverflowError,
+    MemoryError,
+    struct.error,
+)  # what Pillow's readers raise for damaged files
 
 
 def read_image(path: str | PathLike) -> tuple[Tensor, Tensor]:
@@ -78,20 +88,26 @@ def opened(path: Path) -> Iterator[Image.Image]:
     except FileFormatError:
         raise
     except UnidentifiedImageError as error:
-        raise FileFormatError(path, "this is no picture of a kind known here; expected PNG, JPEG, WebP, GIF, BMP or "
-                                    "TIFF") from error
+        raise FileFormatError(
+            path, "this is no picture of a kind known here; expected PNG, JPEG, WebP, GIF, BMP or TIFF"
+        ) from error
     except Image.DecompressionBombError as error:
-        raise FileFormatError(path, f"it has more than {MAX_PIXELS // 10**6} million pixels in {size_text(size)}: "
-                                    "too many to open") from error
+        raise FileFormatError(
+            path, f"it has more than {MAX_PIXELS // 10**6} million pixels in {size_text(size)}: too many to open"
+        ) from error
     except _BROKEN as error:
-        raise FileFormatError(path, "this picture is damaged or was cut short, and cannot be read to its "
-                                    "end") from error
+        raise FileFormatError(
+            path, "this picture is damaged or was cut short, and cannot be read to its end"
+        ) from error
 
 
 def check_pixels(path: Path, pixels: int) -> None:
     if pixels > MAX_PIXELS:
-        raise FileFormatError(path, f"it has more than {MAX_PIXELS // 10**6} million pixels in "
-                                    f"{size_text(regular_file_size(path))}: too many to open")
+        raise FileFormatError(
+            path,
+            f"it has more than {MAX_PIXELS // 10**6} million pixels in "
+            f"{size_text(regular_file_size(path))}: too many to open",
+        )
 
 
 def write_png(path: str | PathLike, image: Tensor, text: dict[str, str], *, preview: bool = False) -> None:
@@ -126,14 +142,18 @@ def next_path(folder: str | PathLike, prefix: str, suffix: str, *, width_px: int
     """
     folder = Path(os.path.abspath(folder))
     if not prefix.isascii() and re.search("[\ud800-\udfff]", prefix):
-        raise ValueError(f"the prefix {prefix!r} has half a character in it, which no file name "
-                         "can have; write it anew")
+        raise ValueError(
+            f"the prefix {prefix!r} has half a character in it, which no file name can have; write it anew"
+        )
     prefix = os.path.normpath(_filled(prefix, width_px, height_px).replace("\\", "/"))
     place = Path(os.path.abspath(folder / prefix)).parent
     name = os.path.basename(prefix)
     inside = os.path.realpath(place)
-    if name in ("", ".", "..") or "\0" in prefix \
-            or os.path.commonpath([os.path.realpath(folder), inside]) != os.path.realpath(folder):
+    if (
+        name in ("", ".", "..")
+        or "\0" in prefix
+        or os.path.commonpath([os.path.realpath(folder), inside]) != os.path.realpath(folder)
+    ):
         raise ValueError(f"the prefix {prefix!r} leads out of the folder {folder.name}: saving there is not allowed")
     try:
         place.mkdir(parents=True, exist_ok=True)
@@ -164,9 +184,16 @@ def _frame(frame: Image.Image) -> tuple[Tensor, Tensor]:
 def _filled(prefix: str, width_px: int, height_px: int) -> str:
     """The prefix with ComfyUI's server-side tokens replaced."""
     now = time.localtime()
-    values = {"width": f"{width_px}", "height": f"{height_px}", "year": f"{now.tm_year}", "month": f"{now.tm_mon:02}",
-              "day": f"{now.tm_mday:02}", "hour": f"{now.tm_hour:02}", "minute": f"{now.tm_min:02}",
-              "second": f"{now.tm_sec:02}"}
+    values = {
+        "width": f"{width_px}",
+        "height": f"{height_px}",
+        "year": f"{now.tm_year}",
+        "month": f"{now.tm_mon:02}",
+        "day": f"{now.tm_mday:02}",
+        "hour": f"{now.tm_hour:02}",
+        "minute": f"{now.tm_min:02}",
+        "second": f"{now.tm_sec:02}",
+    }
     for token, value in values.items():
         prefix = prefix.replace(f"%{token}%", value)
     return prefix
@@ -174,7 +201,7 @@ def _filled(prefix: str, width_px: int, height_px: int) -> str:
 
 def _count(file: str, name: str) -> int:
     """The number in NAME_00012_.png; 0 for any other file."""
-    if os.path.normcase(file[:len(name) + 1]) != os.path.normcase(name + "_"):
+    if os.path.normcase(file[: len(name) + 1]) != os.path.normcase(name + "_"):
         return 0
-    digits = file[len(name) + 1:].split("_")[0]
+    digits = file[len(name) + 1 :].split("_")[0]
     return int(digits) if digits.isascii() and digits.isdigit() else 0

@@ -78,18 +78,40 @@ def _load(path: Path, kind: str) -> object:
     except pickle.UnpicklingError as error:
         message = _TERMINAL_CODE.sub("", str(error))
         if "persistent_load" in message:  # only storages are fetched from outside the pickle, and in old files modules
-            raise FileFormatError(path, "it is of PyTorch's oldest kind and holds whole modules with their source, "
-                                        "not only tensors; nothing was run; get the .safetensors version") from None
+            raise FileFormatError(
+                path,
+                "it is of PyTorch's oldest kind and holds whole modules with their source, "
+                "not only tensors; nothing was run; get the .safetensors version",
+            ) from None
         found = next((match[1] for pattern in _FORBIDDEN if (match := pattern.search(message))), None)
         if found is None:
-            raise FileFormatError(path, "it begins like a PyTorch file, but its pickle is damaged or holds more than "
-                                        "tensors; nothing was run; get the .safetensors version") from None
-        raise FileFormatError(path, f"its pickle asks for {found.strip('`')!r}, which is code and not a tensor; "
-                                    "nothing was run; get the .safetensors version") from None
-    except (RuntimeError, OSError, EOFError, ValueError, TypeError, AttributeError, LookupError, MemoryError,
-            ArithmeticError, AssertionError, struct.error):  # torch raises any of these
-        raise FileFormatError(path, "it begins like a PyTorch file but cannot be read to its end: it is damaged, or "
-                                    "the download was cut short") from None
+            raise FileFormatError(
+                path,
+                "it begins like a PyTorch file, but its pickle is damaged or holds more than "
+                "tensors; nothing was run; get the .safetensors version",
+            ) from None
+        raise FileFormatError(
+            path,
+            f"its pickle asks for {found.strip('`')!r}, which is code and not a tensor; "
+            "nothing was run; get the .safetensors version",
+        ) from None
+    except (
+        RuntimeError,
+        OSError,
+        EOFError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        LookupError,
+        MemoryError,
+        ArithmeticError,
+        AssertionError,
+        struct.error,
+    ):  # torch raises any of these
+        raise FileFormatError(
+            path,
+            "it begins like a PyTorch file but cannot be read to its end: it is damaged, or the download was cut short",
+        ) from None
 
 
 @contextlib.contextmanager
@@ -103,7 +125,10 @@ def _known_bookkeeping() -> Iterator[None]:
         (_ParameterDict, "torch.nn.modules.container.ParameterDict"),
         (core.multiarray.scalar, "numpy.core.multiarray.scalar"),
         (core.multiarray.scalar, "numpy._core.multiarray.scalar"),
-        numpy.dtype, type(numpy.dtype("float64")), type(numpy.dtype("float32")), type(numpy.dtype("int64")),
+        numpy.dtype,
+        type(numpy.dtype("float64")),
+        type(numpy.dtype("float32")),
+        type(numpy.dtype("int64")),
     ]
     import _codecs
 
@@ -126,8 +151,9 @@ def _tensors(path: Path, document: object) -> tuple[dict[str, Tensor], dict[str,
     tensors: dict[str, Tensor] = {}
     _flatten(path, document, "", tensors, metadata, ignored, 0)
     if not tensors:
-        raise FileFormatError(path, f"it is a PyTorch file without one tensor in it (it holds a "
-                                    f"{type(document).__name__})")
+        raise FileFormatError(
+            path, f"it is a PyTorch file without one tensor in it (it holds a {type(document).__name__})"
+        )
     return tensors, metadata, tuple(ignored)
 
 
@@ -147,8 +173,15 @@ def _texts(values: Mapping) -> dict[str, str]:
     return {str(key): str(value) for key, value in values.items() if isinstance(value, (str, int, float))}
 
 
-def _flatten(path: Path, value: object, name: str, tensors: dict[str, Tensor], metadata: dict[str, str],
-             ignored: list[str], depth: int) -> None:
+def _flatten(
+    path: Path,
+    value: object,
+    name: str,
+    tensors: dict[str, Tensor],
+    metadata: dict[str, str],
+    ignored: list[str],
+    depth: int,
+) -> None:
     """Put tensors under dotted names, short texts and numbers into the metadata, all else into `ignored`."""
     if isinstance(value, Tensor):
         if name in tensors:
@@ -161,8 +194,9 @@ def _flatten(path: Path, value: object, name: str, tensors: dict[str, Tensor], m
     elif isinstance(value, Mapping):
         for key, inner in value.items():
             _flatten(path, inner, f"{name}.{key}" if name else str(key), tensors, metadata, ignored, depth + 1)
-    elif isinstance(value, (list, tuple)) and all(isinstance(inner, (Tensor, Mapping) if not depth else Tensor)
-                                                  for inner in value):
+    elif isinstance(value, (list, tuple)) and all(
+        isinstance(inner, (Tensor, Mapping) if not depth else Tensor) for inner in value
+    ):
         for index, inner in enumerate(value):
             _flatten(path, inner, f"{name}.{index}" if name else str(index), tensors, metadata, ignored, depth + 1)
     elif name:
@@ -172,9 +206,13 @@ def _flatten(path: Path, value: object, name: str, tensors: dict[str, Tensor], m
 def _check_tensor(path: Path, name: str, tensor: Tensor, size: int) -> None:
     """An ordinary, dense tensor whose data can be in a file of this size."""
     if tensor.layout != torch.strided or tensor.is_quantized or tensor.device.type != "cpu":
-        raise FileFormatError(path, f"tensor {name!r} is sparse, quantised or without data; only ordinary, dense "
-                                    "tensors are read here")
+        raise FileFormatError(
+            path, f"tensor {name!r} is sparse, quantised or without data; only ordinary, dense tensors are read here"
+        )
     if tensor.numel() * tensor.element_size() > size:
-        raise FileFormatError(path, f"tensor {name!r} of shape {list(tensor.shape)} claims "
-                                    f"{size_text(tensor.numel() * tensor.element_size())} in a file of "
-                                    f"{size_text(size)}: the file was made to mislead")
+        raise FileFormatError(
+            path,
+            f"tensor {name!r} of shape {list(tensor.shape)} claims "
+            f"{size_text(tensor.numel() * tensor.element_size())} in a file of "
+            f"{size_text(size)}: the file was made to mislead",
+        )

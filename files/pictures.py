@@ -76,8 +76,9 @@ def _strip(picture: Image.Image, wide: int, tall: int, size_px: int) -> np.ndarr
     left, across = _weights(picture.width, wide, size_px)
     top, down = _weights(picture.height, tall, size_px)
     part = picture.crop((left, top, left + across.shape[1], top + down.shape[1]))
-    return np.stack([_fixed(down @ _fixed(np.array(colour, np.float64) @ across.T)) for colour in part.split()]) \
-        .astype(np.uint8)
+    return np.stack([_fixed(down @ _fixed(np.array(colour, np.float64) @ across.T)) for colour in part.split()]).astype(
+        np.uint8
+    )
 
 
 def _weights(length: int, new: int, size_px: int) -> tuple[int, np.ndarray]:

@@ -23,11 +23,25 @@ from .errors import FileFormatError
 from .sniff import MAX_HEADER_BYTES, regular_file_size
 
 _DTYPES = {  # theirs: torch's name (older torch lacks the last ones)
-    "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "C64": "complex64", "BOOL": "bool",
-    "I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8", "U8": "uint8",
-    "U64": "uint64", "U32": "uint32", "U16": "uint16",
-    "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2", "F8_E8M0": "float8_e8m0fnu",
-    "F8_E4M3FNUZ": "float8_e4m3fnuz", "F8_E5M2FNUZ": "float8_e5m2fnuz",
+    "F64": "float64",
+    "F32": "float32",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "C64": "complex64",
+    "BOOL": "bool",
+    "I64": "int64",
+    "I32": "int32",
+    "I16": "int16",
+    "I8": "int8",
+    "U8": "uint8",
+    "U64": "uint64",
+    "U32": "uint32",
+    "U16": "uint16",
+    "F8_E4M3": "float8_e4m3fn",
+    "F8_E5M2": "float8_e5m2",
+    "F8_E8M0": "float8_e8m0fnu",
+    "F8_E4M3FNUZ": "float8_e4m3fnuz",
+    "F8_E5M2FNUZ": "float8_e5m2fnuz",
 }
 _KNOWN_DTYPES = {theirs: dtype for theirs, name in _DTYPES.items() if (dtype := getattr(torch, name, None)) is not None}
 _MAX_DIMENSIONS = 8
@@ -49,11 +63,17 @@ def safetensors_contents(path: Path) -> Contents:
         mark = _mark(file)
         length = int.from_bytes(file.read(8), "little")
         if size < 9 or length > MAX_HEADER_BYTES:
-            raise FileFormatError(path, f"its safetensors header claims to have {size_text(length)}: this is no "
-                                        "safetensors file, or it is damaged")
+            raise FileFormatError(
+                path,
+                f"its safetensors header claims to have {size_text(length)}: this is no "
+                "safetensors file, or it is damaged",
+            )
         if length > size - 8:
-            raise FileFormatError(path, f"its safetensors header has {size_text(length)} but the file only "
-                                        f"{size_text(size)}: the download was cut short")
+            raise FileFormatError(
+                path,
+                f"its safetensors header has {size_text(length)} but the file only "
+                f"{size_text(size)}: the download was cut short",
+            )
         header = _header(path, file.read(length))
     metadata = _metadata(path, header.pop("__metadata__", None))
     entries = {name: _entry(path, name, value, 8 + length) for name, value in header.items()}
@@ -123,8 +143,9 @@ def _header(path: Path, data: bytes) -> dict:
     try:
         header = parse_json(data.decode("utf-8"))
     except ValueError as error:
-        raise FileFormatError(path, f"its safetensors header is not valid JSON ({error}): the file is damaged or was "
-                                    "made to mislead") from error
+        raise FileFormatError(
+            path, f"its safetensors header is not valid JSON ({error}): the file is damaged or was made to mislead"
+        ) from error
     if not isinstance(header, dict):
         raise FileFormatError(path, "its safetensors header is not a JSON object: the file is damaged")
     return header
@@ -136,13 +157,16 @@ def _metadata(path: Path, found: object) -> dict[str, str]:
     if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
         raise FileFormatError(path, "its __metadata__ is not a table of texts: the safetensors header is damaged")
     if found.get("format") in _FOREIGN:
-        raise FileFormatError(path, f"it was written for {_FOREIGN[found['format']]}, whose names and axes differ; "
-                                    "get the PyTorch version")
+        raise FileFormatError(
+            path,
+            f"it was written for {_FOREIGN[found['format']]}, whose names and axes differ; get the PyTorch version",
+        )
     return found
 
 
 def _entry(path: Path, name: str, value: object, start: int) -> _Entry:
     """One line of the header: every number is checked before anything is allocated."""
+
     def wrong(what: str) -> FileFormatError:
         return FileFormatError(path, f"tensor {name!r} {what}: the safetensors header is damaged")
 
@@ -150,8 +174,10 @@ def _entry(path: Path, name: str, value: object, start: int) -> _Entry:
         raise wrong("lacks its dtype, shape or data_offsets")
     dtype = _KNOWN_DTYPES.get(str(value["dtype"]))
     if dtype is None:
-        raise FileFormatError(path, f"tensor {name!r} has the dtype {value['dtype']!r}, which is not read here; known "
-                                    f"are {', '.join(_DTYPES)}")
+        raise FileFormatError(
+            path,
+            f"tensor {name!r} has the dtype {value['dtype']!r}, which is not read here; known are {', '.join(_DTYPES)}",
+        )
     shape, offsets = value["shape"], value["data_offsets"]
     for numbers in (shape, offsets):
         if not _are_whole(numbers):
@@ -180,13 +206,17 @@ def _check_coverage(path: Path, entries: dict[str, _Entry], start: int, size: in
     place = start
     last = max((entry.end for entry in entries.values()), default=start)
     if last > size:
-        raise FileFormatError(path, f"its header promises {size_text(last)} but the file has {size_text(size)}: the "
-                                    "download was cut short")
+        raise FileFormatError(
+            path,
+            f"its header promises {size_text(last)} but the file has {size_text(size)}: the download was cut short",
+        )
     for name, entry in sorted(entries.items(), key=lambda item: (item[1].begin, item[1].end)):
         if entry.begin != place:
             what = "overlaps the tensor before it" if entry.begin < place else "leaves a gap before it"
             raise FileFormatError(path, f"tensor {name!r} {what}: the safetensors header is damaged")
         place = entry.end
     if place != size:
-        raise FileFormatError(path, f"it has {size_text(size - place)} after its last tensor: the file is damaged, or "
-                                    "two files were joined")
+        raise FileFormatError(
+            path,
+            f"it has {size_text(size - place)} after its last tensor: the file is damaged, or two files were joined",
+        )

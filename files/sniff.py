@@ -60,8 +60,11 @@ def sniff(path: str | PathLike) -> str:
     except OSError as error:
         raise FileFormatError(path, f"cannot be read: {error.strerror or error}") from error
     if head.startswith(b"\x89PNG") and _PICTURE_EMBEDDING in head:
-        raise FileFormatError(path, "this seems to be one of A1111's embeddings in a picture, which are not read "
-                                    "here; get it as .pt or .safetensors")
+        raise FileFormatError(
+            path,
+            "this seems to be one of A1111's embeddings in a picture, which are not read "
+            "here; get it as .pt or .safetensors",
+        )
     for magic, meaning in _REFUSED:
         if head.startswith(magic):
             raise FileFormatError(path, f"this seems to be {meaning}; {WANTED}")
@@ -85,8 +88,11 @@ def zip_records(path: str | PathLike) -> list[zipfile.ZipInfo]:
         with zipfile.ZipFile(path) as archive:
             return archive.infolist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-        raise FileFormatError(path, "it begins like a PyTorch file, but its table of contents at the end is missing "
-                                    "or broken: the download was cut short") from error
+        raise FileFormatError(
+            path,
+            "it begins like a PyTorch file, but its table of contents at the end is missing "
+            "or broken: the download was cut short",
+        ) from error
 
 
 def _is_torchscript(records: list[zipfile.ZipInfo]) -> bool:
@@ -107,14 +113,20 @@ def check_zip(path: str | PathLike) -> list[zipfile.ZipInfo]:
         raise FileFormatError(path, f"this seems to be NumPy's .npz archive; {WANTED}")
     if not any(name.endswith("/data.pkl") for name in names):
         raise FileFormatError(path, f"this is a zip archive without tensors in it; {WANTED}")
-    if any(record.compress_type or record.file_size != record.compress_size for record in records) \
-            or sum(record.file_size for record in records) > size:
-        raise FileFormatError(path, "its records are compressed or overlap, as in a zip bomb, and PyTorch never writes "
-                                    "that; nothing was unpacked")
+    if (
+        any(record.compress_type or record.file_size != record.compress_size for record in records)
+        or sum(record.file_size for record in records) > size
+    ):
+        raise FileFormatError(
+            path,
+            "its records are compressed or overlap, as in a zip bomb, and PyTorch never writes "
+            "that; nothing was unpacked",
+        )
     roots = {name.split("/")[0] for name in names}
     if len(roots) > 1 or any(".." in name.split("/") or "\\" in name or name.startswith("/") for name in names):
-        raise FileFormatError(path, "its records lie in more than one folder, and PyTorch never writes that; "
-                                    "nothing was unpacked")
+        raise FileFormatError(
+            path, "its records lie in more than one folder, and PyTorch never writes that; nothing was unpacked"
+        )
     return records
 
 

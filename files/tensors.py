@@ -84,8 +84,11 @@ class TensorFile:
             raise FileFormatError(self.path, f"it has no tensor {name!r}; it has {len(self.shapes)} others")
         stem = name.removesuffix(".weight")
         if stem != name and any(stem + scale in self.shapes for scale in _SCALES):
-            raise FileFormatError(self.path, f"tensor {name!r} is stored with a separate scale (scaled fp8), which is "
-                                             "not read here; get the fp16 version")
+            raise FileFormatError(
+                self.path,
+                f"tensor {name!r} is stored with a separate scale (scaled fp8), which is "
+                "not read here; get the fp16 version",
+            )
 
 
 def open_tensors(path: str | PathLike) -> TensorFile:
@@ -150,8 +153,14 @@ def _wrapping(names: Iterable[str]) -> int:
     """How many characters of wrapping every name begins with."""
     names, cut = list(names), 0
     while True:
-        prefix = next((prefix for prefix in _WRAPPING_PREFIXES
-                       if all(name.startswith(prefix, cut) and len(name) > cut + len(prefix) for name in names)), None)
+        prefix = next(
+            (
+                prefix
+                for prefix in _WRAPPING_PREFIXES
+                if all(name.startswith(prefix, cut) and len(name) > cut + len(prefix) for name in names)
+            ),
+            None,
+        )
         if prefix is None or not names:
             return cut
         cut += len(prefix)
@@ -234,5 +243,8 @@ def _check_finite(path: Path, name: str, tensor: Tensor) -> None:
     if not broken and name.split(".")[-1] == _MAY_BE_INFINITE:
         return
     what = "NaN (not a number)" if broken else "infinite"
-    raise FileFormatError(path, f"tensor {name!r} has {what} values: the weights are broken (overflow in training or "
-                                "a damaged file); get another copy")
+    raise FileFormatError(
+        path,
+        f"tensor {name!r} has {what} values: the weights are broken (overflow in training or "
+        "a damaged file); get another copy",
+    )

@@ -31,11 +31,18 @@ _MODULE, _TENSOR = "__torch__.", "torch._utils._rebuild_tensor_v2"
 _STORAGES = {
     f"torch.{name}Storage": dtype
     for name, dtype in {
-        "Double": torch.float64, "Float": torch.float32, "Half": torch.float16, "BFloat16": torch.bfloat16,
-        "Long": torch.int64, "Int": torch.int32, "Short": torch.int16, "Char": torch.int8, "Byte": torch.uint8,
+        "Double": torch.float64,
+        "Float": torch.float32,
+        "Half": torch.float16,
+        "BFloat16": torch.bfloat16,
+        "Long": torch.int64,
+        "Int": torch.int32,
+        "Short": torch.int16,
+        "Char": torch.int8,
+        "Byte": torch.uint8,
         "Bool": torch.bool,
     }.items()
-}  # fmt: skip
+}
 _NAME = re.compile(r"[\w-]{1,100}", re.ASCII)  # of an attribute: an identifier or, in a Sequential, a number
 _OTHERS = {"collections.OrderedDict", "torch.device"}  # beside tensors and modules; what they make is left out
 _LISTS = "torch.jit._pickle."  # lists and dictionaries of a declared type
@@ -78,8 +85,9 @@ def torchscript_contents(path: Path) -> Contents:
     for name, place in places.items():
         _check(path, name, place, root, records)
     if sum(place.size_bytes for place in places.values()) > _MAX_SHARING * regular_file_size(path):
-        raise FileFormatError(path, "its tensors share their bytes so often that they would fill the memory: the file "
-                                    "was made to mislead")
+        raise FileFormatError(
+            path, "its tensors share their bytes so often that they would fill the memory: the file was made to mislead"
+        )
     if not places:
         raise FileFormatError(path, "it is a TorchScript archive without one tensor in it")
     return Contents(
@@ -98,8 +106,11 @@ def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
         with zipfile.ZipFile(path) as archive:
             yield archive
     except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, struct.error, ValueError) as error:
-        raise FileFormatError(path, "it begins like a TorchScript archive but cannot be read to its end: it is "
-                                    "damaged, or the download was cut short") from error
+        raise FileFormatError(
+            path,
+            "it begins like a TorchScript archive but cannot be read to its end: it is "
+            "damaged, or the download was cut short",
+        ) from error
 
 
 def _records(path: Path) -> dict[str, zipfile.ZipInfo]:
@@ -109,10 +120,16 @@ def _records(path: Path) -> dict[str, zipfile.ZipInfo]:
     """
     read = [record for record in zip_records(path) if _is_read(record.filename)]
     records = {record.filename: record for record in read}
-    if len(records) < len(read) or any(record.compress_type for record in read) \
-            or sum(record.file_size for record in read) > regular_file_size(path):
-        raise FileFormatError(path, "its tensors are compressed, overlap or are there twice, as in a zip bomb, and "
-                                    "PyTorch never writes that; nothing was unpacked")
+    if (
+        len(records) < len(read)
+        or any(record.compress_type for record in read)
+        or sum(record.file_size for record in read) > regular_file_size(path)
+    ):
+        raise FileFormatError(
+            path,
+            "its tensors are compressed, overlap or are there twice, as in a zip bomb, and "
+            "PyTorch never writes that; nothing was unpacked",
+        )
     return records
 
 
@@ -125,17 +142,24 @@ def _root(path: Path, records: Mapping[str, zipfile.ZipInfo]) -> str:
     roots = {name.split("/")[0] for name in records}
     root = next(iter(roots), "")
     if len(roots) != 1 or f"{root}/data.pkl" not in records:
-        raise FileFormatError(path, "it begins like a TorchScript archive, but its tensors lie in more than one folder "
-                                    "or in none; nothing was unpacked")
+        raise FileFormatError(
+            path,
+            "it begins like a TorchScript archive, but its tensors lie in more than one folder "
+            "or in none; nothing was unpacked",
+        )
     if records[f"{root}/data.pkl"].file_size > MAX_PICKLE_BYTES:
-        raise FileFormatError(path, f"its pickle has {size_text(records[f'{root}/data.pkl'].file_size)}, and 16 MiB "
-                                    "is the limit")
+        raise FileFormatError(
+            path, f"its pickle has {size_text(records[f'{root}/data.pkl'].file_size)}, and 16 MiB is the limit"
+        )
     if f"{root}/byteorder" in records:
         with _opened(path) as archive, archive.open(f"{root}/byteorder") as file:
             order = file.read(16)
         if order != b"little":
-            raise FileFormatError(path, "its numbers have their bytes in the order of big-endian machines, which is "
-                                        "not read here; get the .safetensors version")
+            raise FileFormatError(
+                path,
+                "its numbers have their bytes in the order of big-endian machines, which is "
+                "not read here; get the .safetensors version",
+            )
     return root
 
 
@@ -159,12 +183,16 @@ def _gather(path: Path, document: Made) -> tuple[dict[str, _Place], tuple[str, .
         prefix, parts, depth = waiting.pop()
         count += len(parts)
         if depth > _MAX_DEPTH or count > _MAX_VALUES:
-            raise FileFormatError(path, "its tree of modules is deeper or larger than that of any model: the file was "
-                                        "made to mislead")
+            raise FileFormatError(
+                path, "its tree of modules is deeper or larger than that of any model: the file was made to mislead"
+            )
         for key, value in parts.items():
             if not isinstance(key, str) or not _NAME.fullmatch(key):
-                raise FileFormatError(path, f"its module {prefix!r} has a part without a proper name: the file is "
-                                            "damaged or was made to mislead")
+                raise FileFormatError(
+                    path,
+                    f"its module {prefix!r} has a part without a proper name: the file is "
+                    "damaged or was made to mislead",
+                )
             inner = _parts(value)
             if inner is not None:
                 waiting.append((f"{prefix}{key}.", inner, depth + 1))
@@ -180,14 +208,24 @@ def _place(path: Path, name: str, arguments: tuple) -> _Place:
     ("storage", its class, its record, its device, its length).
     """
     match arguments:
-        case (Outside(("storage", Named(kind), str(record), str(), int(length))), int(offset), tuple(shape),
-              tuple(stride), *_) if kind in _STORAGES:
+        case (
+            Outside(("storage", Named(kind), str(record), str(), int(length))),
+            int(offset),
+            tuple(shape),
+            tuple(stride),
+            *_,
+        ) if kind in _STORAGES:
             numbers = (length, offset, *shape, *stride)
-            if all(type(number) is int and 0 <= number < 2**62 for number in numbers) \
-                    and len(shape) == len(stride) <= _MAX_DIMENSIONS:
+            if (
+                all(type(number) is int and 0 <= number < 2**62 for number in numbers)
+                and len(shape) == len(stride) <= _MAX_DIMENSIONS
+            ):
                 return _Place(record, _STORAGES[kind], offset, shape, stride)
-    raise FileFormatError(path, f"tensor {name!r} is described in a way that PyTorch does not write: the file is "
-                                "damaged or of a kind not read here; get the .safetensors version")
+    raise FileFormatError(
+        path,
+        f"tensor {name!r} is described in a way that PyTorch does not write: the file is "
+        "damaged or of a kind not read here; get the .safetensors version",
+    )
 
 
 def _check(path: Path, name: str, place: _Place, root: str, records: Mapping[str, zipfile.ZipInfo]) -> None:
@@ -199,9 +237,12 @@ def _check(path: Path, name: str, place: _Place, root: str, records: Mapping[str
     steps = zip(place.shape, place.stride)
     last = place.offset + sum((length - 1) * step for length, step in steps) if count else 0
     if record.file_size % place.dtype.itemsize or count > room or last >= max(room, 1):
-        raise FileFormatError(path, f"tensor {name!r} of shape {list(place.shape)} claims more than the "
-                                    f"{size_text(record.file_size)} that are there for it: the file is damaged or was "
-                                    "made to mislead")
+        raise FileFormatError(
+            path,
+            f"tensor {name!r} of shape {list(place.shape)} claims more than the "
+            f"{size_text(record.file_size)} that are there for it: the file is damaged or was "
+            "made to mislead",
+        )
 
 
 def _load(path: Path, root: str, places: Mapping[str, _Place], names: Iterable[str]) -> dict[str, Tensor]:

@@ -14,13 +14,22 @@ from torch import Tensor
 MAX_DEPTH = 32
 _MAX_BITS = 4096  # of an integer; Python refuses to read those of more than 4,300 digits
 _AS_THEY_ARE = {
-    torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.int16, torch.int8,
-    torch.uint8, torch.bool,
-}  # fmt: skip
+    torch.float64,
+    torch.float32,
+    torch.float16,
+    torch.bfloat16,
+    torch.int64,
+    torch.int32,
+    torch.int16,
+    torch.int8,
+    torch.uint8,
+    torch.bool,
+}
 _DTYPES = {  # quantized ones need a scale beside their bytes, and most of torch refuses tensors that have none
-    str(value): value for value in vars(torch).values()
+    str(value): value
+    for value in vars(torch).values()
     if isinstance(value, torch.dtype) and not str(value).startswith(("torch.qint", "torch.quint"))
-}  # fmt: skip
+}
 _FLOATS = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 
@@ -67,8 +76,12 @@ class Bundle:
             found = [self._plain(inner, f"{name}/{place}", depth + 1) for place, inner in enumerate(value)]
             return {"tuple": found} if isinstance(value, tuple) else found
         if isinstance(value, dict):
-            return {"dict": [[self._plain(key, name, depth + 1), self._plain(inner, f"{name}/{key}", depth + 1)]
-                             for key, inner in value.items()]}
+            return {
+                "dict": [
+                    [self._plain(key, name, depth + 1), self._plain(inner, f"{name}/{key}", depth + 1)]
+                    for key, inner in value.items()
+                ]
+            }
         raise UnstorableError(f"an object of the kind {type(value).__name__}")
 
     def _tensor(self, tensor: Tensor, name: str) -> dict:

@@ -60,15 +60,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="run.py", description=_DESCRIPTION, epilog=_EXIT_CODES)
     parser.add_argument("workflow", type=Path, metavar="WORKFLOW.json")
-    parser.add_argument("--set", action="append", default=[], metavar="NODE.INPUT=VALUE", dest="settings",
-                        help="change an input; the node by id, title or class; can be given several times")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NODE.INPUT=VALUE",
+        dest="settings",
+        help="change an input; the node by id, title or class; can be given several times",
+    )
     parser.add_argument("--server", metavar="URL", help="run on this ComfyUI, http://127.0.0.1:8188 for example")
-    parser.add_argument("--output", type=Path, default=Path("output"), metavar="FOLDER",
-                        help="where pictures go (default: output/; previews into its temp/)")
-    parser.add_argument("--input", type=Path, metavar="FOLDER",
-                        help="where LoadImage finds pictures; then the workflow's own folder and input/ in it")
-    parser.add_argument("--models", type=Path, metavar="FOLDER",
-                        help="a models folder as ComfyUI has it (loras/, vae/, ...); without --server only")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("output"),
+        metavar="FOLDER",
+        help="where pictures go (default: output/; previews into its temp/)",
+    )
+    parser.add_argument(
+        "--input",
+        type=Path,
+        metavar="FOLDER",
+        help="where LoadImage finds pictures; then the workflow's own folder and input/ in it",
+    )
+    parser.add_argument(
+        "--models",
+        type=Path,
+        metavar="FOLDER",
+        help="a models folder as ComfyUI has it (loras/, vae/, ...); without --server only",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON document: outputs, images, seconds")
     parser.add_argument("--verbose", action="store_true", help="show where in the code an error came from")
     return parser
@@ -80,8 +99,10 @@ def _run(options: argparse.Namespace) -> None:
     if options.input is not None and not options.input.is_dir():
         raise WorkflowError(f"--input {options.input} is no folder")
     if options.models is not None and (options.server or not options.models.is_dir()):
-        raise WorkflowError(f"--models {options.models} " + (
-            "is for runs in this process: a server has its own models" if options.server else "is no folder"))
+        raise WorkflowError(
+            f"--models {options.models} "
+            + ("is for runs in this process: a server has its own models" if options.server else "is no folder")
+        )
     own = options.workflow.absolute().parent
     inputs = tuple(dict.fromkeys([*([options.input.absolute()] if options.input else []), own, own / "input"]))
     folders = Folders(Path(os.path.abspath(options.output)), inputs, models=options.models)
@@ -113,8 +134,11 @@ def _show(shown: Iterable[tuple[str, str, Mapping, list[Path]]], begin: float, *
             print("\n".join(_block(name, ui, paths)), flush=True)
     seconds = round(time.perf_counter() - begin, 3)
     if as_json:
-        print(json.dumps({"outputs": outputs, "images": images, "seconds": seconds}, indent=2, ensure_ascii=False,
-                         default=str))
+        print(
+            json.dumps(
+                {"outputs": outputs, "images": images, "seconds": seconds}, indent=2, ensure_ascii=False, default=str
+            )
+        )
     else:
         print(f"done in {seconds:.1f} s", flush=True)
 

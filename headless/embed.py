@@ -30,7 +30,7 @@ from clip_vae_lora.index.shards import Picture, write_shard
 from clip_vae_lora.index.table import Facts
 from clip_vae_lora.index.update import Embed, entries_of, finish, prepare
 from clip_vae_lora.index.writing import writing
-from clip_vae_lora.nodes import loading
+from clip_vae_lora.nodes.clip.load import load_clip_model
 from clip_vae_lora.nodes.host.alone import place as standalone_place
 from clip_vae_lora.nodes.search import indexing
 from clip_vae_lora.nodes.search.indexing import Embedder
@@ -61,8 +61,13 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Embed a folder of pictures into an index, also under torchrun.")
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="the pictures")
     parser.add_argument("--model", type=Path, required=True, metavar="FILE", help="a file with both halves of a CLIP")
-    parser.add_argument("--index", type=Path, required=True, metavar="DIR",
-                        help="the index's folder; ComfyUI's are output/cvl_index/NAME")
+    parser.add_argument(
+        "--index",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="the index's folder; ComfyUI's are output/cvl_index/NAME",
+    )
     parser.add_argument("--flat", action="store_true", help="leave out the folders below it")
     parser.add_argument("--batch", type=int, default=32, help="pictures encoded at a time (default 32)")
     parser.add_argument("--every", type=int, default=512, help="pictures in a shard (default 512)")
@@ -70,8 +75,12 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--activation", choices=["auto", "quick_gelu", "gelu"], default="auto")
     parser.add_argument("--device", default="auto", help="auto (the card, where there is one), cpu, cuda, xpu or mps")
     parser.add_argument("--dtype", choices=["auto", "fp32", "fp16", "bf16"], default="auto", help="of the weights")
-    parser.add_argument("--precision", choices=list(PRECISIONS), help="of the activations: fp32 is exact, fp16 and "
-                        "bf16 use tensor cores (default: as --dtype, and fp32 for auto)")
+    parser.add_argument(
+        "--precision",
+        choices=list(PRECISIONS),
+        help="of the activations: fp32 is exact, fp16 and "
+        "bf16 use tensor cores (default: as --dtype, and fp32 for auto)",
+    )
     return parser.parse_args(arguments)
 
 
@@ -80,7 +89,7 @@ def _run(options: argparse.Namespace, group: Group, progress: Progress) -> int:
         raise ValueError("--batch, --every and --workers must be 1 or more")
     if not options.folder.is_dir():
         raise ValueError(f"there is no folder {options.folder}; give the folder with the pictures")
-    model, _, _ = loading.clip_model(options.model, options.activation, options.dtype)
+    model, _, _ = load_clip_model(options.model, options.activation, options.dtype)
     precision = options.precision or (EXACT if options.dtype == "auto" else options.dtype)
     embed = indexing.Embedder(model, options.batch, options.workers, precision)
     facts = indexing.facts_of(model, embed.encoder, options.index, options.folder, precision)

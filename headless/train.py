@@ -58,14 +58,19 @@ def main(arguments: list[str] | None = None) -> int:
 def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Train the bundled CLIP, VAE and LoRA from drawn pictures.")
     parser.add_argument("what", choices=["bundled", "pictures"], help="the weights, or the example workflows' pictures")
-    parser.add_argument("--only", nargs="+", choices=KINDS, default=list(KINDS),
-                        help="some of the files (the LoRA needs the CLIP)")
+    parser.add_argument(
+        "--only", nargs="+", choices=KINDS, default=list(KINDS), help="some of the files (the LoRA needs the CLIP)"
+    )
     parser.add_argument("--output", type=Path, default=_ROOT / "models", help="folder")
     parser.add_argument("--resume", action="store_true", help="go on with an interrupted training, if there is one")
     parser.add_argument("--steps", type=int, help="instead of the recipe's number")
     parser.add_argument("--seed", type=int, help="instead of the recipe's number")
-    parser.add_argument("--precision", choices=_PRECISIONS, default="bfloat16",
-                        help="of the matrix products; float32 is faster on processors without bfloat16 instructions")
+    parser.add_argument(
+        "--precision",
+        choices=_PRECISIONS,
+        default="bfloat16",
+        help="of the matrix products; float32 is faster on processors without bfloat16 instructions",
+    )
     parser.add_argument("--threads", type=int, default=1, help="the last bits depend on it, so one by default")
     parser.add_argument("--every", type=int, default=200, help="steps between two saved states")
     parser.add_argument("--device", default="auto", help="auto (the card, where there is one), cpu, cuda, xpu or mps")
@@ -94,8 +99,15 @@ def _train(kind: str, options: argparse.Namespace, device: torch.device) -> None
     state = options.output / "unfinished" / f"{kind}.safetensors"
     state.parent.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
-    made = make(kind, options.output, plan, _PRECISIONS[options.precision], device=device,
-                on_step=_bar(kind), checkpoint=Checkpoint(state, options.every, options.resume))
+    made = make(
+        kind,
+        options.output,
+        plan,
+        _PRECISIONS[options.precision],
+        device=device,
+        on_step=_bar(kind),
+        checkpoint=Checkpoint(state, options.every, options.resume),
+    )
     state.unlink(missing_ok=True)
     print(f"\n{made.path}: {made.path.stat().st_size:,} bytes, {time.monotonic() - start:.0f} s")
     for name, value in made.scores.items():

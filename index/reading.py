@@ -89,8 +89,9 @@ def _opened(folder: Path) -> PictureIndex:
     for shard in shards:
         rows = map_rows(folder / shard.name)
         if rows.shape != (shard.rows, facts.width):
-            raise FileFormatError(folder / shard.name, f"it is {list(rows.shape)} where "
-                                                       f"{[shard.rows, facts.width]} was written")
+            raise FileFormatError(
+                folder / shard.name, f"it is {list(rows.shape)} where {[shard.rows, facts.width]} was written"
+            )
         blocks.append(rows)
         missing = torch.ones(shard.rows, dtype=torch.bool)
         missing[taken.get(shard.number, slice(None))] = False

@@ -50,10 +50,15 @@ def write_shard(folder: Path, entries: Sequence[Entry], features: Tensor, model_
         FileFormatError: the disk refused.
     """
     name = f"shard_{uuid.uuid4().hex[:16]}.safetensors"
-    files = [[entry.picture.path, entry.picture.size_bytes, entry.picture.mtime_ns, entry.row, entry.skipped]
-             for entry in entries]
-    write_tensors(folder / name, {_TENSOR: features.float()},
-                  {_MARK: _VERSION, "model_key": model_key, "files": json.dumps(files)})
+    files = [
+        [entry.picture.path, entry.picture.size_bytes, entry.picture.mtime_ns, entry.row, entry.skipped]
+        for entry in entries
+    ]
+    write_tensors(
+        folder / name,
+        {_TENSOR: features.float()},
+        {_MARK: _VERSION, "model_key": model_key, "files": json.dumps(files)},
+    )
     _keep_name(folder)
     return name
 
@@ -71,8 +76,10 @@ def read_entries(path: Path, model_key: str) -> list[Entry]:
     if metadata.get("model_key") != model_key:
         return []
     try:
-        return [Entry(Picture(place, size, mtime), row, skipped)
-                for place, size, mtime, row, skipped in json.loads(metadata.get("files", "[]"))]
+        return [
+            Entry(Picture(place, size, mtime), row, skipped)
+            for place, size, mtime, row, skipped in json.loads(metadata.get("files", "[]"))
+        ]
     except (ValueError, TypeError) as error:
         raise FileFormatError(path, "the list of its files is damaged") from error
 
@@ -85,8 +92,12 @@ def rows_and_width(path: Path) -> tuple[int, int]:
     """
     contents = safetensors_contents(path)
     shape = contents.shapes.get(_TENSOR, ())
-    if contents.metadata.get(_MARK) != _VERSION or len(shape) != 2 or contents.dtypes[_TENSOR] != torch.float32 \
-            or len(contents.shapes) != 1:
+    if (
+        contents.metadata.get(_MARK) != _VERSION
+        or len(shape) != 2
+        or contents.dtypes[_TENSOR] != torch.float32
+        or len(contents.shapes) != 1
+    ):
         raise FileFormatError(path, "this is no part of a picture index, or one of a later version")
     return shape[0], shape[1]
 

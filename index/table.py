@@ -90,8 +90,9 @@ class Table:
             yield
         except self._errors as error:
             raise FileFormatError(
-                self.path, f"the table of this index cannot be used ({error}); if it is damaged, delete the index's "
-                           f"folder {self.path.parent.name} and index again"
+                self.path,
+                f"the table of this index cannot be used ({error}); if it is damaged, delete the index's "
+                f"folder {self.path.parent.name} and index again",
             ) from error
 
     @contextmanager
@@ -128,8 +129,11 @@ class Table:
         elif application != _APPLICATION:
             raise FileFormatError(self.path, "this is a database of another program, not the table of an index")
         elif version != VERSION:
-            raise FileFormatError(self.path, f"this index has format {version}, known here is {VERSION}; update the "
-                                             "node pack, or index into another name")
+            raise FileFormatError(
+                self.path,
+                f"this index has format {version}, known here is {VERSION}; update the "
+                "node pack, or index into another name",
+            )
 
     def facts(self) -> Facts | None:
         """None before the first `set_facts`."""
@@ -137,11 +141,19 @@ class Table:
         if not found:
             return None
         try:
-            return Facts(found["model_key"], found["model_name"], int(found["width"]), found["folder"],
-                         int(found["remaining"]), found.get("fingerprint", ""), found.get("precision", "fp32"))
+            return Facts(
+                found["model_key"],
+                found["model_name"],
+                int(found["width"]),
+                found["folder"],
+                int(found["remaining"]),
+                found.get("fingerprint", ""),
+                found.get("precision", "fp32"),
+            )
         except (KeyError, ValueError) as error:
-            raise FileFormatError(self.path, "what this index is of cannot be read; delete its folder and index "
-                                             "again") from error
+            raise FileFormatError(
+                self.path, "what this index is of cannot be read; delete its folder and index again"
+            ) from error
 
     def set_facts(self, facts: Facts) -> None:
         rows = [(name, str(value)) for name, value in vars(facts).items()]
@@ -170,8 +182,17 @@ class Table:
         """New pictures, or other rows of old ones."""
         self._db.executemany(
             "INSERT OR REPLACE INTO pictures VALUES (?, ?, ?, ?, ?, ?)",
-            ((e.picture.path, e.picture.size_bytes, e.picture.mtime_ns, None if e.row is None else shard, e.row,
-              e.skipped) for e in entries),
+            (
+                (
+                    e.picture.path,
+                    e.picture.size_bytes,
+                    e.picture.mtime_ns,
+                    None if e.row is None else shard,
+                    e.row,
+                    e.skipped,
+                )
+                for e in entries
+            ),
         )
 
     def forget(self, paths: Iterable[str]) -> None:
@@ -179,8 +200,7 @@ class Table:
 
     def pictures(self) -> dict[str, Picture]:
         """Every picture the index knows, with a row or without, by path."""
-        return {row[0]: Picture(*row)
-                for row in self._db.execute("SELECT path, size_bytes, mtime_ns FROM pictures")}
+        return {row[0]: Picture(*row) for row in self._db.execute("SELECT path, size_bytes, mtime_ns FROM pictures")}
 
     def skipped_count(self) -> int:
         return self._db.execute("SELECT count(*) FROM pictures WHERE shard IS NULL").fetchone()[0]
@@ -195,7 +215,8 @@ class Table:
 
     def entries_of(self, shard: int) -> list[Entry]:
         found = self._db.execute(
-            "SELECT path, size_bytes, mtime_ns, row FROM pictures WHERE shard = ? ORDER BY row", (shard,))
+            "SELECT path, size_bytes, mtime_ns, row FROM pictures WHERE shard = ? ORDER BY row", (shard,)
+        )
         return [Entry(Picture(*row[:3]), row[3]) for row in found]
 
     def rows_of(self, shard: int) -> list[int]:
@@ -227,8 +248,9 @@ def writers_lock(folder: Path) -> Iterator[None]:
         try:
             lock.execute("BEGIN EXCLUSIVE")
         except sqlite3.Error as error:
-            raise FileFormatError(folder, "this index is being written by another process; wait until that is done, "
-                                          "or use another index") from error
+            raise FileFormatError(
+                folder, "this index is being written by another process; wait until that is done, or use another index"
+            ) from error
         yield
     finally:
         lock.close()

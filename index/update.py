@@ -86,9 +86,15 @@ def finish(writer: IndexWriter, found: Scan, differ: Changes, embedded: int) -> 
     writer.set_remaining(0)
     writer.tidy()
     return Update(
-        new=len(differ.new), changed=len(differ.changed), deleted=len(differ.gone), unchanged=differ.unchanged,
-        rows=sum(writer.table.live().values()), embedded=embedded, skipped=tuple(writer.table.skipped()),
-        refused=tuple(sorted(found.refused.items())), notes=tuple(writer.notes),
+        new=len(differ.new),
+        changed=len(differ.changed),
+        deleted=len(differ.gone),
+        unchanged=differ.unchanged,
+        rows=sum(writer.table.live().values()),
+        embedded=embedded,
+        skipped=tuple(writer.table.skipped()),
+        refused=tuple(sorted(found.refused.items())),
+        notes=tuple(writer.notes),
     )
 
 

@@ -89,8 +89,10 @@ class IndexWriter:
         known = self.facts.precision if facts is None else facts.precision
         if self.facts.precision not in known.split(", "):
             self.table.set_fact("precision", f"{known}, {self.facts.precision}")
-            self.notes.append(f"this index was made with {known}, and what is new in it with {self.facts.precision}: "
-                              "cosines of the two differ by the rounding of the coarser one")
+            self.notes.append(
+                f"this index was made with {known}, and what is new in it with {self.facts.precision}: "
+                "cosines of the two differ by the rounding of the coarser one"
+            )
 
     def tidy(self) -> int:
         """Put small shards together and leave dead rows out, where there are many; returns how many shards went."""
@@ -192,19 +194,23 @@ def check_model(folder: Path, known: Facts, here: Facts) -> None:
     if known.fingerprint or not here.fingerprint:
         why = "connect that model, or use another index"
     else:
-        why = ("connect that model. If it is the same one: an older version made this index, which knows a model only "
-               "as it was loaded then, so load it with the dtype of that time, or index anew under another name")
+        why = (
+            "connect that model. If it is the same one: an older version made this index, which knows a model only "
+            "as it was loaded then, so load it with the dtype of that time, or index anew under another name"
+        )
     raise FileFormatError(
-        folder, f"this index was made with {known.model_name} ({known.model_key[:12]}), but the model here is "
-                f"{here.model_name} ({here.model_key[:12]}); {why}"
+        folder,
+        f"this index was made with {known.model_name} ({known.model_key[:12]}), but the model here is "
+        f"{here.model_name} ({here.model_key[:12]}); {why}",
     )
 
 
 def _check_folder(folder: Path, known: Facts, facts: Facts) -> None:
     if known.folder != facts.folder:
         raise FileFormatError(
-            folder, f"this index is of the folder {known.folder}, but {facts.folder} (both seen from the index) is to "
-                    "be indexed; use another index for it"
+            folder,
+            f"this index is of the folder {known.folder}, but {facts.folder} (both seen from the index) is to "
+            "be indexed; use another index for it",
         )
 
 

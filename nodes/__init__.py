@@ -1,46 +1,17 @@
 """The nodes and the names they are saved under. An id is for ever; inputs are only ever appended.
 
-A node's file has a table NODES: id -> (class, title). A new node is a row there, and a new file a name in _FILES.
+A node's file has a table NODES: id -> (class, title), and its theme merges those of its files. A new node is a row
+there, and a new file a row in its theme's `__init__`.
 """
 
 from collections.abc import Iterable, Mapping
 
-from . import image
-from .clip import encode_image as image_encode
-from .clip import judge, questions, similarity, zero_shot
-from .clip import load as clip
-from .conditioning import nodes as conditioning
+from . import clip, conditioning, image, lora, search, text, vae
 from .host import host as this_host  # not `host`: that is the folder
-from .lora import info as lora_info
-from .lora import load as lora
-from .lora import stack as lora_stack
 from .routes import ROUTES
-from .search import search_images as search
-from .text import encode
-from .text import load as text
-from .vae import codec as vae
-from .vae import inpaint, latents
 
-_FILES = (
-    text,
-    encode,
-    clip,
-    zero_shot,
-    vae,
-    image,
-    lora,
-    conditioning,
-    inpaint,
-    latents,
-    lora_stack,
-    lora_info,
-    image_encode,
-    search,
-    similarity,
-    judge,
-    questions,
-)
-_FIRST = (  # ids that come before all others, which follow in the order of their files
+_THEMES = (text, conditioning, clip, vae, image, lora, search)
+_SERVED = (  # the order in which version 0.1 served its nodes; later ones follow in the order of their themes
     "CVL_LoadTextEncoder",
     "CVL_TextEncode",
     "CVL_LoadCLIPModel",
@@ -51,6 +22,30 @@ _FIRST = (  # ids that come before all others, which follow in the order of thei
     "CVL_CompareImages",
     "CVL_LoadLoRA",
     "CVL_ExampleImage",
+    "CVL_TextEncodeSDXL",
+    "CVL_InspectTokens",
+    "CVL_CompareConditioning",
+    "CVL_CombineConditioning",
+    "CVL_SaveConditioning",
+    "CVL_LoadConditioning",
+    "CVL_VAEEncodeInpaint",
+    "CVL_CompositeInpaint",
+    "CVL_LatentDistribution",
+    "CVL_LatentInterpolate",
+    "CVL_SamplePrior",
+    "CVL_LoRAStack",
+    "CVL_LoRAInfo",
+    "CVL_ConvertLoRA",
+    "CVL_EncodeImage",
+    "CVL_IndexFolder",
+    "CVL_SearchImages",
+    "CVL_FindDuplicates",
+    "CVL_ImageTextSimilarity",
+    "CVL_RankImages",
+    "CVL_SelectLatents",
+    "CVL_ImageGate",
+    "CVL_VisualQuestion",
+    "CVL_RankTags",
 )
 
 
@@ -64,10 +59,10 @@ def merged(tables: Iterable[Mapping[str, tuple[type, str]]]) -> dict[str, tuple[
     found = dict(rows)
     if twice := [name for name, node in rows if found[name] is not node]:
         raise ValueError(f"an id of its own was expected for each node, but two are called {twice[0]}")
-    return {name: found[name] for name in (*(name for name in _FIRST if name in found), *found)}
+    return {name: found[name] for name in (*(name for name in _SERVED if name in found), *found)}
 
 
-_NODES = merged(file.NODES for file in _FILES)
+_NODES = merged(theme.NODES for theme in _THEMES)
 NODE_CLASS_MAPPINGS = {name: node for name, (node, _) in _NODES.items()}
 NODE_DISPLAY_NAME_MAPPINGS = {name: title for name, (_, title) in _NODES.items()}
 

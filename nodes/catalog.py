@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..files.folder import parts_of
-from .clip.facts import NAMES_BESIDE
+from .clip_facts import NAMES_BESIDE
 from .host import host
 
 BUNDLED_FOLDER = Path(__file__).resolve().parents[1] / "models"

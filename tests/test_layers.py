@@ -39,14 +39,14 @@ OUTSIDE = {  # what each folder may import from outside the pack, beside the sta
 STANDARD = set(__import__("sys").stdlib_module_names)
 READING_ORDER = {  # inside a leaf and the index a file imports only from files above it
     "clip_core": (
-        "config device tokenizer families prompts/comfy prompts/a1111 prompts/oddities prompts/dialects "
+        "config device kept tokenizer families prompts/comfy prompts/a1111 prompts/oddities prompts/dialects "
         "prompts/splits prompts/chunks encoding/conditioning prompts/textual_inversion prompts/plan "
         "networks/layers networks/text networks/class_token networks/vision networks/resnet networks/clip "
-        "networks/precision features/shared_prefixes features/padded_texts encoding/kept features/texts "
+        "networks/precision features/shared_prefixes features/padded_texts features/texts "
         "encoding/rows encoding/masked encoding/emphasis encoding/encode features/preprocess features/pictures "
         "features/search judging/ranking judging/templates judging/zero_shot judging/word_list judging/english "
-        "judging/questions checkpoint/foreign checkpoint/layouts checkpoint/sizes checkpoint/recipe "
-        "checkpoint/find checkpoint/facts"
+        "judging/question_rules judging/questions checkpoint/foreign checkpoint/layouts checkpoint/sizes "
+        "checkpoint/recipe checkpoint/find checkpoint/facts"
     ).split(),
     "vae_core": (
         "config wide norms layers tiling/tiles tiling/waiting tiling/sweeps autoencoder tiny tiling/kl "
@@ -64,12 +64,31 @@ READING_ORDER = {  # inside a leaf and the index a file imports only from files 
         "errors contents writing documents sniff safetensors_file folder pickle_file inert_pickle "
         "torchscript_file tensors tree images pictures"
     ).split(),
-    "index": (
-        "model shards scan table writing update reading adding"
-    ).split(),
+    "index": ("model shards scan table writing update reading adding").split(),
     "drawing": (
         "paper fit bar_chart heat_map token_sheet label_table rank_sheet contact_sheet curves channel_plot"
     ).split(),
+}
+ROOMS = {  # the rooms of a core, and which of the others each may import from; all may from the core's own files
+    "clip_core": {
+        "prompts": set(),
+        "networks": set(),
+        "judging": set(),
+        "encoding": {"prompts", "networks"},
+        "features": {"networks"},
+        "checkpoint": {"networks"},
+    },
+    "vae_core": {"checkpoint": set(), "tiling": {"checkpoint"}},
+    "lora": {"kinds": set(), "formats": {"kinds"}, "models": {"kinds", "formats"}, "weights": {"kinds", "models"}},
+    "nodes": {
+        "host": set(),
+        "text": {"host", "conditioning"},
+        "conditioning": {"host"},
+        "clip": {"host"},
+        "vae": {"host"},
+        "lora": {"host"},
+        "search": {"host", "clip"},
+    },
 }
 MAX_LINES, MAX_FUNCTION, MAX_FILES = 300, 60, 14
 
@@ -175,6 +194,20 @@ def test_inside_a_core_imports_go_up_the_reading_order(core):
         assert name in order, f"{file} has no place in the reading order"
         for other in (one.removeprefix(f"{core}/") for one in imported if one.startswith(f"{core}/")):
             assert other.endswith("__init__") or order.index(other) < order.index(name), f"{file} imports {other}"
+
+
+@pytest.mark.parametrize("folder", ROOMS)
+def test_rooms_import_only_from_rooms_below_them(folder):
+    rooms = ROOMS[folder]
+    assert {path.parent.name for path in sources(folder) if path.parent.parent == ROOT / folder} == set(rooms)
+    for file, imported in imported_files().items():
+        above, room = f"{folder}/", file.split("/")[1] if "/" in file else ""
+        if not file.startswith(above) or (folder == "nodes" and room not in rooms):
+            continue  # the ground, which for nodes lies above: it gathers what the themes have
+        for other in imported:
+            there = other.split("/")[1] if other.startswith(above) else ""
+            known = {room} | (rooms[room] if room in rooms else set())
+            assert there not in rooms or there in known, f"{file} imports {other}"
 
 
 @pytest.mark.parametrize("path", [p for p in ALL if p.relative_to(ROOT).parts[0] in LEAVES - {"files"}], ids=str)

@@ -22,16 +22,16 @@ from .scores import clip_scores, pair_texts, texture_score
 FILES = {"clip": "tiny_clip.safetensors", "vae": "tiny_vae.safetensors", "lora": "tiny_clip_stripes_lora.safetensors"}
 KINDS = tuple(FILES)
 SCORE_SEED = 20_000_003  # of the pictures that the scores in the files were measured on
-TEST_SEED = 30_000_001   # of those that the tests measure again on; no training uses either
+TEST_SEED = 30_000_001  # of those that the tests measure again on; no training uses either
 _PLANS = {"clip": clip_recipe.PLAN, "vae": vae_recipe.PLAN, "lora": lora_recipe.PLAN}
 _OBJECTIVES = {
     "clip": "symmetric contrastive loss, true pairs off the diagonal left out; beside it, the facts read off the "
-            "features of pictures and captions by one linear layer that is not kept; all pictures grey at first, a "
-            "quarter of them in the end",
+    "features of pictures and captions by one linear layer that is not kept; all pictures grey at first, a "
+    "quarter of them in the end",
     "vae": "absolute error of values and of neighbouring differences, and the KL divergence; it starts as a linear "
-           "autoencoder",
+    "autoencoder",
     "lora": "the CLIP's, texture only, and each caption against the same one with the other texture; features of plain "
-            "pictures and of captions without a texture held at the base's",
+    "pictures and of captions without a texture held at the base's",
 }
 _COMMAND = "python headless/train.py bundled"
 _SCENES = f"{len(SHAPES)} shapes x {len(COLOURS)} colours, sizes, counts, places, backgrounds"
@@ -66,10 +66,19 @@ def make(
         TrainingError: the LoRA is wanted and the folder has no CLIP.
     """
     path = folder / FILES[kind]
-    story = {"format": "pt", "licence": "MIT", "author": "comfyui-clip-vae-lora", "seed": str(plan.seed),
-             "steps": str(plan.steps), "command": f"{_COMMAND} --only {kind}",
-             "precision": str(precision).removeprefix("torch."), "torch": torch.__version__,
-             "threads": str(torch.get_num_threads()), "device": torch.device(device).type, **plan.describe()}
+    story = {
+        "format": "pt",
+        "licence": "MIT",
+        "author": "comfyui-clip-vae-lora",
+        "seed": str(plan.seed),
+        "steps": str(plan.steps),
+        "command": f"{_COMMAND} --only {kind}",
+        "precision": str(precision).removeprefix("torch."),
+        "torch": torch.__version__,
+        "threads": str(torch.get_num_threads()),
+        "device": torch.device(device).type,
+        **plan.describe(),
+    }
     maker = {"clip": _make_clip, "vae": _make_vae, "lora": _make_lora}[kind]
     scores = maker(path, plan, precision, story, torch.device(device), on_step=on_step, checkpoint=checkpoint)
     return Made(path, scores)
@@ -78,8 +87,10 @@ def make(
 def clip_report(path: Path, seed: int, count: int = 1000, device: torch.device | str = "cpu") -> dict[str, str]:
     """Scores of a stored CLIP beside chance and the untrained model."""
     tokenizer = Tokenizer()
-    report = {f"zero-shot, {name}": _percent(value)
-              for name, value in clip_scores(clip_recipe.read_clip(path).to(device), tokenizer, seed, count).items()}
+    report = {
+        f"zero-shot, {name}": _percent(value)
+        for name, value in clip_scores(clip_recipe.read_clip(path).to(device), tokenizer, seed, count).items()
+    }
     untrained = clip_scores(clip_recipe.new_clip(0).to(device), tokenizer, seed, count)
     report["zero-shot, trained pairs, untrained model"] = _percent(untrained["trained pairs"])
     report["zero-shot, trained pairs, chance"] = _percent(1 / len(PAIRS))
@@ -112,7 +123,9 @@ def _make_clip(
 ) -> dict[str, str]:
     model = clip_recipe.train_clip(plan, precision=precision, device=device, **hooks)
     story = story | {
-        **to_metadata(clip_recipe.CONFIG), "batch": str(clip_recipe.BATCH), "layout": "Hugging Face CLIPModel",
+        **to_metadata(clip_recipe.CONFIG),
+        "batch": str(clip_recipe.BATCH),
+        "layout": "Hugging Face CLIPModel",
         "data": f"drawn {_SCENES}; captions from the same facts; a fresh batch each step",
         "objective": _OBJECTIVES["clip"],
         "never trained": ", ".join(pair_label(pair) for pair in HELD_OUT),
@@ -128,12 +141,14 @@ def _make_vae(
 ) -> dict[str, str]:
     model = vae_recipe.train_vae(plan, precision=precision, device=device, **hooks)
     story = story | {
-        "batch": str(vae_recipe.BATCH), "layout": "latent-diffusion AutoencoderKL",
+        "batch": str(vae_recipe.BATCH),
+        "layout": "latent-diffusion AutoencoderKL",
         "objective": _OBJECTIVES["vae"],
-        "px per cell": str(model.config.factor), "kl weight": str(vae_recipe.KL_WEIGHT),
+        "px per cell": str(model.config.factor),
+        "kl weight": str(vae_recipe.KL_WEIGHT),
         "edge weight": str(vae_recipe.EDGE_WEIGHT),
         "data": "drawn scenes, dead leaves, 1/f clouds and gradients: 64 px parts of pictures of 64, 128 and 256 px; "
-                "a fresh batch each step; no photograph",
+        "a fresh batch each step; no photograph",
     }
     report = partial(vae_report, path, SCORE_SEED, device=device)
     return _write_measured(path, vae_recipe.stored_vae(model), story, report)
@@ -144,15 +159,22 @@ def _make_lora(
 ) -> dict[str, str]:
     clip_path = path.with_name(FILES["clip"])
     if not clip_path.exists():
-        raise TrainingError(f"the LoRA is trained on {clip_path.name}, which is not in {path.parent.name}: "
-                            "train clip first")
+        raise TrainingError(
+            f"the LoRA is trained on {clip_path.name}, which is not in {path.parent.name}: train clip first"
+        )
     base = clip_recipe.read_clip(clip_path).to(device)
     made = lora_recipe.train_adapter(base, plan, precision=precision, **hooks)
-    story = story | {
-        "batch": str(lora_recipe.BATCH), "base": clip_path.name, "modelspec.title": "stripes for the bundled CLIP",
-        "objective": _OBJECTIVES["lora"],
-        "data": "drawn scenes, half of the things striped; half of the captions say \"striped\" or \"plain\"",
-    } | {f"trained share {name}": f"{share:.2%}" for name, share in made.shares().items()}
+    story = (
+        story
+        | {
+            "batch": str(lora_recipe.BATCH),
+            "base": clip_path.name,
+            "modelspec.title": "stripes for the bundled CLIP",
+            "objective": _OBJECTIVES["lora"],
+            "data": 'drawn scenes, half of the things striped; half of the captions say "striped" or "plain"',
+        }
+        | {f"trained share {name}": f"{share:.2%}" for name, share in made.shares().items()}
+    )
     tensors, story = lora_recipe.stored_adapter(made.adapters, base, story)
     report = partial(lora_report, clip_path, path, SCORE_SEED, device=device)
     scores = _write_measured(path, tensors, story, report)

@@ -21,8 +21,14 @@ def example_pictures() -> dict[str, Tensor]:
 
 def _picture(seed: int, shape: str, colour: str, texture: str, background: str) -> Tensor:
     values = {
-        "shape": SHAPES.index(shape), "colour": tuple(COLOURS).index(colour), "size": SIZES.index("large"), "count": 0,
-        "column": 1, "row": 1, "background": tuple(BACKGROUNDS).index(background), "texture": TEXTURES.index(texture),
+        "shape": SHAPES.index(shape),
+        "colour": tuple(COLOURS).index(colour),
+        "size": SIZES.index("large"),
+        "count": 0,
+        "column": 1,
+        "row": 1,
+        "background": tuple(BACKGROUNDS).index(background),
+        "texture": TEXTURES.index(texture),
     }
     scenes = Scenes(*(torch.tensor([values[name]]) for name in FACTS))
     return draw(scenes, _SIDE_PX, Generator().manual_seed(seed))[0].permute(1, 2, 0)

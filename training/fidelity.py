@@ -15,10 +15,12 @@ def round_trip(model: AutoencoderKL, pictures: Tensor) -> Tensor:
     """Encoded to the likeliest latent, decoded, clamped. [B, 3, H, W] in 0..1 -> the same, on the pictures' device"""
     device = next(model.parameters()).device
     with torch.inference_mode():
-        return torch.cat([
-            (model.decode(model.encode(part * 2 - 1).mode).float() / 2 + 0.5).clamp(0, 1)
-            for part in sent(pictures, device).split(4)
-        ]).to(pictures.device)
+        return torch.cat(
+            [
+                (model.decode(model.encode(part * 2 - 1).mode).float() / 2 + 0.5).clamp(0, 1)
+                for part in sent(pictures, device).split(4)
+            ]
+        ).to(pictures.device)
 
 
 def vae_scores(model: AutoencoderKL, seed: int, count: int = 100) -> dict[str, float]:

@@ -37,14 +37,16 @@ class Plan:
     lr: float
     weight_decay: float = 0.0  # on matrices and kernels, not on vectors, scalars and embeddings
     warm_up: int = 100
-    clip_norm: float = 1.0     # longest gradient, all parameters together
-    average: float = 0.0       # > 0: the result is the exponential moving average of the weights, with this decay
+    clip_norm: float = 1.0  # longest gradient, all parameters together
+    average: float = 0.0  # > 0: the result is the exponential moving average of the weights, with this decay
     betas: tuple[float, float] = (0.9, 0.98)
 
     def __post_init__(self):
         if self.steps < 1 or not self.lr > 0 or not 0 <= self.average < 1 or not self.clip_norm > 0:
-            raise TrainingError(f"steps {self.steps}, learning rate {self.lr}, average {self.average}, clip norm "
-                                f"{self.clip_norm}: expected steps >= 1, 0 <= average < 1 and the others above 0")
+            raise TrainingError(
+                f"steps {self.steps}, learning rate {self.lr}, average {self.average}, clip norm "
+                f"{self.clip_norm}: expected steps >= 1, 0 <= average < 1 and the others above 0"
+            )
 
     def describe(self) -> dict[str, str]:
         """The numbers as texts, for a file's metadata; with them a checkpoint knows whose it is."""
@@ -56,7 +58,7 @@ class Checkpoint:
     """Where the state of a training lies on disk, and how often it is written (it is also written on cancel)."""
 
     path: Path
-    every: int = 200      # steps
+    every: int = 200  # steps
     resume: bool = False  # go on from the file, if it is there
 
 
@@ -82,8 +84,10 @@ def fit(
         TrainingError: parameters made under inference mode, a loss that is no number, another training's checkpoint.
     """
     if bad := [name for name, parameter in parameters.items() if parameter.is_inference()]:
-        raise TrainingError(f"{bad[0]} was made under torch.inference_mode and cannot be trained: build the model "
-                            "inside `with torch.inference_mode(False)`")
+        raise TrainingError(
+            f"{bad[0]} was made under torch.inference_mode and cannot be trained: build the model "
+            "inside `with torch.inference_mode(False)`"
+        )
     with trainable():
         state = _State(parameters, plan)
         if checkpoint and checkpoint.resume and checkpoint.path.exists():
@@ -143,8 +147,10 @@ class _State:
         loss = step_loss(step, step_generator(plan.seed, step))
         number = float(loss.detach())
         if not math.isfinite(number):
-            raise TrainingError(f"the loss became {number} at step {step + 1} of {plan.steps}: lower the learning "
-                                f"rate, which is {plan.lr:g}")
+            raise TrainingError(
+                f"the loss became {number} at step {step + 1} of {plan.steps}: lower the learning "
+                f"rate, which is {plan.lr:g}"
+            )
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.parameters.values(), plan.clip_norm)
         self.optimizer.step()
@@ -174,8 +180,10 @@ class _State:
             found = {name: shape for name, shape in file.shapes.items() if name.startswith("weights/")}
             plan = {key: value for key, value in file.metadata.items() if key.startswith("plan.")}
             if found != expected or plan != self.plan.describe():
-                raise TrainingError(f"{path.name} is the state of another training than this one (other sizes or other "
-                                    "numbers): remove it to start anew, or ask for the same training")
+                raise TrainingError(
+                    f"{path.name} is the state of another training than this one (other sizes or other "
+                    "numbers): remove it to start anew, or ask for the same training"
+                )
             saved = file.read(file.shapes)
         self.losses = saved["losses"].tolist()
         with torch.no_grad():

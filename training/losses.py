@@ -24,8 +24,10 @@ def contrastive_loss(
     Shapes: [B, E], [B, E], [] -> []
     """
     if image_features.shape != text_features.shape:
-        raise ValueError(f"expected as many texts as pictures, in the same space, but got {list(image_features.shape)} "
-                         f"and {list(text_features.shape)}")
+        raise ValueError(
+            f"expected as many texts as pictures, in the same space, but got {list(image_features.shape)} "
+            f"and {list(text_features.shape)}"
+        )
     images = functional.normalize(image_features.float(), dim=-1)
     texts = functional.normalize(text_features.float(), dim=-1)
     logits = logit_scale.float().clamp(max=LARGEST_SCALE).exp() * images @ texts.T  # [B, B]
@@ -56,10 +58,16 @@ def fact_loss(logits: Tensor, facts: Tensor, sizes: tuple[int, ...], named: Tens
     Shapes: [B, sum of sizes] -> [], in nats for each fact
     """
     if logits.shape[1] != sum(sizes) or facts.shape[1] != len(sizes):
-        raise ValueError(f"expected {sum(sizes)} logits and {len(sizes)} facts, but got {logits.shape[1]} and "
-                         f"{facts.shape[1]}")
-    each = torch.stack([functional.cross_entropy(part, facts[:, place], reduction="none")
-                        for place, part in enumerate(logits.float().split(sizes, dim=1))], dim=1)  # [B, F]
+        raise ValueError(
+            f"expected {sum(sizes)} logits and {len(sizes)} facts, but got {logits.shape[1]} and {facts.shape[1]}"
+        )
+    each = torch.stack(
+        [
+            functional.cross_entropy(part, facts[:, place], reduction="none")
+            for place, part in enumerate(logits.float().split(sizes, dim=1))
+        ],
+        dim=1,
+    )  # [B, F]
     return each[named].mean()
 
 
@@ -69,8 +77,8 @@ class VAELoss:
 
     total: Tensor
     absolute: Tensor  # mean |difference| of the values, -1..1
-    edges: Tensor     # mean |difference| of neighbouring values' differences
-    kl: Tensor        # nats for each value of the latent
+    edges: Tensor  # mean |difference| of neighbouring values' differences
+    kl: Tensor  # nats for each value of the latent
 
 
 def vae_loss(

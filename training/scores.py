@@ -112,7 +112,8 @@ def clip_scores(model: CLIP, tokenizer: Tokenizer, seed: int, count: int = 1000)
         scores[fact] = accuracy(model, tokenizer, pictures, lines, getattr(scenes, fact))
     for fact in ("shape", "colour"):
         scores[f"{fact}, never trained pairs"] = accuracy(
-            model, tokenizer, unseen_pictures, texts[fact], getattr(unseen, fact))
+            model, tokenizer, unseen_pictures, texts[fact], getattr(unseen, fact)
+        )
     return scores
 
 
@@ -132,7 +133,7 @@ def recall_scores(model: CLIP, tokenizer: Tokenizer, seed: int, count: int = 200
 
 
 def texture_score(model: CLIP, tokenizer: Tokenizer, seed: int, count: int = 1000) -> float:
-    """"a striped red circle" against "a plain red circle", half of the pictures each, all pairs: 0..1, chance 0.5."""
+    """ "a striped red circle" against "a plain red circle", half of the pictures each, all pairs: 0..1, chance 0.5."""
     generator = Generator().manual_seed(seed)
     scenes = random_scenes(count, generator, PAIRS, textures=(0, 1))
     pictures = draw(scenes, model.config.vision.image_px, generator)
@@ -141,6 +142,6 @@ def texture_score(model: CLIP, tokenizer: Tokenizer, seed: int, count: int = 100
         names = [pair_label(pair) for pair in PAIRS]
         said = [[f"a photo of a {texture} {name}" for name in names] for texture in TEXTURES[:2]]
         both = torch.stack([similarity(images, caption_features(model, tokenizer, texts)) for texts in said])
-        cosines = both.cpu()                                   # [2, B, pairs]
+        cosines = both.cpu()  # [2, B, pairs]
     own = cosines[:, torch.arange(count), pair_index(scenes)]  # [2, B]
     return float((own.argmax(dim=0) == scenes.texture).double().mean())

@@ -69,7 +69,8 @@ class Encoder(nn.Module):
         self.conv_in = layers.conv(config.image_channels, config.channels)
         self.down = nn.ModuleList(
             Level(widths[i], widths[i + 1], config.blocks, None if i == last else "downsample", layers)
-            for i in range(last + 1))
+            for i in range(last + 1)
+        )
         self.mid = Middle(widths[-1], layers)
         self.norm_out = layers.norm(widths[-1])
         self.conv_out = layers.conv(widths[-1], 2 * config.stack_latent)
@@ -102,7 +103,8 @@ class Decoder(nn.Module):
         self.mid = Middle(widths[-1], layers)
         self.up = nn.ModuleList(
             Level(widths[i + 1], widths[i], config.blocks + 1, "upsample" if i else None, layers)
-            for i in range(len(config.decoder_widths)))
+            for i in range(len(config.decoder_widths))
+        )
         self.norm_out = layers.norm(widths[0])
         self.conv_out = layers.conv(widths[0], config.image_channels)
 
@@ -150,8 +152,16 @@ class AutoencoderKL(nn.Module):
     `operations` is the namespace its layers come from (Conv2d, GroupNorm).
     """
 
-    def __init__(self, config: VAEConfig, operations: ModuleType | type = nn, device: Device = None,
-                 dtype: torch.dtype | None = None, *, encoder: bool = True, decoder: bool = True):
+    def __init__(
+        self,
+        config: VAEConfig,
+        operations: ModuleType | type = nn,
+        device: Device = None,
+        dtype: torch.dtype | None = None,
+        *,
+        encoder: bool = True,
+        decoder: bool = True,
+    ):
         super().__init__()
         layers, inner = Layers(operations, device, dtype), config.stack_latent
         self.config = config
@@ -204,15 +214,19 @@ class AutoencoderKL(nn.Module):
     def check_encodes(self, pixels: Tensor) -> None:
         """Raises ValueError where `encode` does."""
         if self.encoder is None:
-            raise ValueError("this VAE file holds only a decoder: it turns latents into pictures; load the full VAE "
-                             "to encode a picture")
+            raise ValueError(
+                "this VAE file holds only a decoder: it turns latents into pictures; load the full VAE "
+                "to encode a picture"
+            )
         check_pixels(pixels, self.config.image_channels, self.config.factor)
 
     def check_decodes(self, latent: Tensor) -> None:
         """Raises ValueError where `decode` does."""
         if self.decoder is None:
-            raise ValueError("this VAE file holds only an encoder: it turns pictures into latents; load the full VAE "
-                             "to decode a latent")
+            raise ValueError(
+                "this VAE file holds only an encoder: it turns pictures into latents; load the full VAE "
+                "to decode a latent"
+            )
         check_latent(latent, self.config.latent)
 
 
@@ -222,8 +236,10 @@ def check_pixels(pixels: Tensor, channels: int, factor: int) -> None:
         raise ValueError(f"this VAE wants pixels [B, {channels}, H, W], not {list(pixels.shape)}")
     height, width = pixels.shape[2:]
     if not height or not width or height % factor or width % factor:
-        raise ValueError(f"this VAE wants sides that are multiples of {factor} px, not {height} x {width} px: "
-                         "crop or pad the picture first")
+        raise ValueError(
+            f"this VAE wants sides that are multiples of {factor} px, not {height} x {width} px: "
+            "crop or pad the picture first"
+        )
 
 
 def check_latent(latent: Tensor, channels: int) -> None:
@@ -231,7 +247,9 @@ def check_latent(latent: Tensor, channels: int) -> None:
     if latent.ndim != 4:
         raise ValueError(f"this VAE wants a latent [B, {channels}, h, w], not {list(latent.shape)}")
     if latent.shape[1] != channels:
-        raise ValueError(f"this latent has {latent.shape[1]} channels, this VAE wants {channels}: "
-                         "use the VAE of the model that made it")
+        raise ValueError(
+            f"this latent has {latent.shape[1]} channels, this VAE wants {channels}: "
+            "use the VAE of the model that made it"
+        )
     if not latent.shape[2] or not latent.shape[3]:
         raise ValueError(f"this latent is empty {list(latent.shape)}: there is nothing to decode")

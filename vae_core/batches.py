@@ -14,7 +14,7 @@ from torch import Tensor
 class Chosen:
     latent: dict[str, object]
     entries: tuple[str, ...]  # of which the same pictures were taken
-    whole: tuple[str, ...]    # that belong to no picture and were passed on as they are
+    whole: tuple[str, ...]  # that belong to no picture and were passed on as they are
 
 
 def batch_size(samples) -> int:
@@ -66,8 +66,10 @@ def _taken(name: str, value: object, places: list[int], count: int) -> object | 
         return value[places].clone() if value.ndim and len(value) == count else None
     if name == "batch_index":
         if len(value) != count:
-            raise ValueError(f"this LATENT has {count} pictures and {len(value)} entries in its batch_index; as many "
-                             "were expected; make it anew")
+            raise ValueError(
+                f"this LATENT has {count} pictures and {len(value)} entries in its batch_index; as many "
+                "were expected; make it anew"
+            )
         return [value[place] for place in places]
     whose = isinstance(value, (list, tuple)) and len(value) == count
     if whose and all(isinstance(one, (Tensor, Mapping)) for one in value):  # [height, width] is no list of pictures

@@ -25,14 +25,14 @@ class VAEConfig:
     normalised by a batch norm's statistics, `patch` x `patch` cells folded into the channels: `latent=128, patch=2`.
     """
 
-    channels: int                       # width at the picture's size
-    multipliers: tuple[float, ...]      # width of each level, in units of `channels`; whole numbers in every known file
-    blocks: int                         # residual blocks per level of the encoder; the decoder has one more
-    latent: int                         # channels of the latent: those between the halves, times patch * patch
-    quant: bool                         # 1x1 convolutions on both sides of the latent
+    channels: int  # width at the picture's size
+    multipliers: tuple[float, ...]  # width of each level, in units of `channels`; whole numbers in every known file
+    blocks: int  # residual blocks per level of the encoder; the decoder has one more
+    latent: int  # channels of the latent: those between the halves, times patch * patch
+    quant: bool  # 1x1 convolutions on both sides of the latent
     decoder_channels: int | None = None  # the decoder's own width where it differs (None: as the encoder)
     image_channels: int = 3
-    patch: int = 1                      # FLUX.2: 2
+    patch: int = 1  # FLUX.2: 2
 
     def __post_init__(self):
         if not self.multipliers or min(self.blocks, self.latent, self.image_channels) < 1:
@@ -41,8 +41,10 @@ class VAEConfig:
             raise ValueError(f"{self.latent} latent channels are no whole number of {self.patch} x {self.patch} cells")
         for width in (self.channels, *self.widths, *self.decoder_widths):
             if width < NORM_GROUPS or width % NORM_GROUPS:
-                raise ValueError(f"every width of a VAE is a multiple of {NORM_GROUPS} (its norms have that many "
-                                 f"groups), not {width}: choose other channels or multipliers")
+                raise ValueError(
+                    f"every width of a VAE is a multiple of {NORM_GROUPS} (its norms have that many "
+                    f"groups), not {width}: choose other channels or multipliers"
+                )
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -87,8 +89,9 @@ _PLAYGROUND_STD = (8.4927, 5.9022, 6.5498, 5.2299)
 FAMILIES = {
     "sd1": Family("SD1.x, SD2.x, PixArt-alpha", 4, (0.18215,), tiny="taesd"),
     "sdxl": Family("SDXL, PixArt-sigma, AuraFlow, HunyuanDiT", 4, (0.13025,), tiny="taesdxl"),
-    "playground": Family("Playground 2.5", 4, tuple(0.5 / s for s in _PLAYGROUND_STD),
-                         (-1.6574, 1.886, -1.383, 2.5155)),
+    "playground": Family(
+        "Playground 2.5", 4, tuple(0.5 / s for s in _PLAYGROUND_STD), (-1.6574, 1.886, -1.383, 2.5155)
+    ),
     "upscaler": Family("SD x4 upscaler", 4, (0.08333,), px_per_cell=4),
     "sd3": Family("SD3, SD3.5", 16, (1.5305,), (0.0609,), tiny="taesd3"),
     "flux": Family("Flux.1, Lumina 2, HiDream, OmniGen 2, Chroma, Z-Image", 16, (0.3611,), (0.1159,), tiny="taef1"),
@@ -117,10 +120,13 @@ def _numbers(latent: Tensor, family: str) -> tuple[Tensor, Tensor]:
         raise ValueError(f"no VAE family is called {family!r}; there are {', '.join(FAMILIES)}")
     found = FAMILIES[family]
     if latent.ndim != 4 or latent.shape[1] != found.latent:
-        raise ValueError(f"a latent of {found.title} has {found.latent} channels [B, {found.latent}, h, w], "
-                         f"this one is {list(latent.shape)}: choose the latent's own family")
-    numbers = (torch.tensor(n, device=latent.device, dtype=latent.dtype).view(1, -1, 1, 1)
-               for n in (found.scale, found.shift))
+        raise ValueError(
+            f"a latent of {found.title} has {found.latent} channels [B, {found.latent}, h, w], "
+            f"this one is {list(latent.shape)}: choose the latent's own family"
+        )
+    numbers = (
+        torch.tensor(n, device=latent.device, dtype=latent.dtype).view(1, -1, 1, 1) for n in (found.scale, found.shift)
+    )
     return next(numbers), next(numbers)
 
 

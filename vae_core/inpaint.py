@@ -37,8 +37,10 @@ def cut_to(image: Tensor, size: Size) -> Tensor:
     """
     height, width = size
     if image.shape[1] < height or image.shape[2] < width:
-        raise ValueError(f"a picture of {width} x {height} px was to be cut from one of {image.shape[2]} x "
-                         f"{image.shape[1]} px, which is smaller: connect the picture that was padded")
+        raise ValueError(
+            f"a picture of {width} x {height} px was to be cut from one of {image.shape[2]} x "
+            f"{image.shape[1]} px, which is smaller: connect the picture that was padded"
+        )
     return image[:, :height, :width]
 
 
@@ -67,10 +69,10 @@ def _largest(mask: Tensor, before_px: int, after_px: int) -> Tensor:
 class Hole:
     """What is encoded for inpainting, and where the sampler may paint."""
 
-    pixels: Tensor      # [B, H', W', 3] of whole cells, neutral grey where the mask was
+    pixels: Tensor  # [B, H', W', 3] of whole cells, neutral grey where the mask was
     noise_mask: Tensor  # [M, 1, H', W'] of 0 and 1, the mask grown
-    mask: Tensor        # [M, H, W], the mask of the picture's own size, rounded to 0 and 1
-    was_soft: bool      # some of its values were neither
+    mask: Tensor  # [M, H, W], the mask of the picture's own size, rounded to 0 and 1
+    was_soft: bool  # some of its values were neither
 
 
 def hole(image: Tensor, mask: Tensor, brush_px: int, factor: int) -> Hole:
@@ -82,7 +84,7 @@ def hole(image: Tensor, mask: Tensor, brush_px: int, factor: int) -> Hole:
     """
     sized = resized_mask(mask, tuple(image.shape[1:3]))
     rounded = sized.round()
-    inside = padded_to_cells(rounded, factor)                                   # [M, H', W']
+    inside = padded_to_cells(rounded, factor)  # [M, H', W']
     pixels = torch.where(inside[..., None] > 0, GREY, padded_to_cells(image, factor))
     painted = grown(inside, (brush_px - 1) // 2, brush_px // 2) if brush_px else inside
     return Hole(pixels, painted[:, None], rounded, bool((sized != rounded).any()))

@@ -22,8 +22,9 @@ def prior(shape: Sequence[int], seed: int, family: str | None = None) -> Tensor:
     after another, so that the first is the same however many follow. [B, C, h, w]
     """
     generator = torch.Generator().manual_seed(seed)
-    noise = torch.stack([torch.randn(tuple(shape[1:]), generator=generator, dtype=torch.float64)
-                         for _ in range(shape[0])])
+    noise = torch.stack(
+        [torch.randn(tuple(shape[1:]), generator=generator, dtype=torch.float64) for _ in range(shape[0])]
+    )
     return (noise if family is None else prior_sample(noise, family)).float()
 
 
@@ -31,9 +32,9 @@ def prior(shape: Sequence[int], seed: int, family: str | None = None) -> Tensor:
 class Mixed:
     """A mixture, every factor of the first pair, then of the second; and what the pairs were like."""
 
-    latent: Tensor      # [B * factors, C, ...], in the first's type, on its device
-    cosine: Tensor      # [B] float64, of each pair; NaN where one of them is zero
-    straight: Tensor    # [B], True where there is no one arc between the two: opposite, or one of them zero
+    latent: Tensor  # [B * factors, C, ...], in the first's type, on its device
+    cosine: Tensor  # [B] float64, of each pair; NaN where one of them is zero
+    straight: Tensor  # [B], True where there is no one arc between the two: opposite, or one of them zero
 
 
 def interpolate(first: Tensor, second: Tensor, factors: Sequence[float], *, spherical: bool) -> Mixed:
@@ -45,23 +46,27 @@ def interpolate(first: Tensor, second: Tensor, factors: Sequence[float], *, sphe
     [B or 1, C, ...] each -> Mixed. Raises ValueError for other shapes or numbers of latents.
     """
     if first.shape[1:] != second.shape[1:]:
-        raise ValueError(f"two latents of one shape were expected, but the first is {list(first.shape)} and the second "
-                         f"{list(second.shape)}: scale one of them, and take both from one VAE")
+        raise ValueError(
+            f"two latents of one shape were expected, but the first is {list(first.shape)} and the second "
+            f"{list(second.shape)}: scale one of them, and take both from one VAE"
+        )
     if len(first) != len(second) and 1 not in (len(first), len(second)):
-        raise ValueError(f"as many latents on both sides, or one on one of them, were expected, but there are "
-                         f"{len(first)} and {len(second)}: take as many from each batch")
+        raise ValueError(
+            f"as many latents on both sides, or one on one of them, were expected, but there are "
+            f"{len(first)} and {len(second)}: take as many from each batch"
+        )
     batch, sample = max(len(first), len(second)), first.shape[1:]
-    a, b = (wide(latent).flatten(1).expand(batch, -1) for latent in (first, second.to(first.device)))      # [B, N]
-    t = torch.tensor(list(factors), dtype=torch.float64, device=a.device).view(1, -1)                      # [1, F]
-    a_length, b_length = a.norm(dim=1, keepdim=True), b.norm(dim=1, keepdim=True)                          # [B, 1]
-    angle = _angle(a / a_length, b / b_length)                                  # [B, 1], NaN beside a zero
-    line = ~(angle.sin() > _STRAIGHT)                                           # and beside a NaN
-    a_share, b_share = 1 - t.expand(batch, -1), t.expand(batch, -1)             # [B, F]
+    a, b = (wide(latent).flatten(1).expand(batch, -1) for latent in (first, second.to(first.device)))  # [B, N]
+    t = torch.tensor(list(factors), dtype=torch.float64, device=a.device).view(1, -1)  # [1, F]
+    a_length, b_length = a.norm(dim=1, keepdim=True), b.norm(dim=1, keepdim=True)  # [B, 1]
+    angle = _angle(a / a_length, b / b_length)  # [B, 1], NaN beside a zero
+    line = ~(angle.sin() > _STRAIGHT)  # and beside a NaN
+    a_share, b_share = 1 - t.expand(batch, -1), t.expand(batch, -1)  # [B, F]
     if spherical:
         length = a_share * a_length + b_share * b_length
         a_share = torch.where(line, a_share, (a_share * angle).sin() / angle.sin() * length / a_length)
         b_share = torch.where(line, b_share, (b_share * angle).sin() / angle.sin() * length / b_length)
-    mixed = a_share[..., None] * a[:, None] + b_share[..., None] * b[:, None]                            # [B, F, N]
+    mixed = a_share[..., None] * a[:, None] + b_share[..., None] * b[:, None]  # [B, F, N]
     straight = line & ~(angle < 1)  # the same direction is no loss: there the line is the arc
     latent = mixed.to(first.dtype).to(first.device)  # in this order: the device may not know the wide type
     return Mixed(latent.reshape(-1, *sample), angle.cos()[:, 0], straight[:, 0])
@@ -76,10 +81,10 @@ def _angle(a: Tensor, b: Tensor) -> Tensor:
 class ChannelStatistics:
     """The channels of a posterior over all pictures and cells. Each is [C], float64, where `wide` puts it."""
 
-    kl: Tensor      # divergence from the standard normal in nats: the sum over cells, the mean over pictures
-    mean: Tensor    # of the means
-    std: Tensor     # of the means: what differs from cell to cell
-    noise: Tensor   # root of the mean variance: what the distribution leaves open
+    kl: Tensor  # divergence from the standard normal in nats: the sum over cells, the mean over pictures
+    mean: Tensor  # of the means
+    std: Tensor  # of the means: what differs from cell to cell
+    noise: Tensor  # root of the mean variance: what the distribution leaves open
 
 
 def channel_statistics(mean: Tensor, logvar: Tensor) -> ChannelStatistics:

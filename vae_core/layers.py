@@ -42,17 +42,20 @@ class Layers:
     def __init__(self, operations: ModuleType | type, device: Device, dtype: torch.dtype | None):
         self.operations, self.device, self.dtype = operations, device, dtype
 
-    def conv(self, inner: int, outer: int, size: int = 3, stride: int = 1, padding: int | None = None,
-             bias: bool = True) -> nn.Module:
+    def conv(
+        self, inner: int, outer: int, size: int = 3, stride: int = 1, padding: int | None = None, bias: bool = True
+    ) -> nn.Module:
         """A convolution that keeps the size unless told otherwise. [B, inner, H, W] -> [B, outer, H', W']"""
         padding = size // 2 if padding is None else padding
-        return self.operations.Conv2d(inner, outer, size, stride=stride, padding=padding, bias=bias,
-                                      device=self.device, dtype=self.dtype)
+        return self.operations.Conv2d(
+            inner, outer, size, stride=stride, padding=padding, bias=bias, device=self.device, dtype=self.dtype
+        )
 
     def up_conv(self, inner: int, outer: int, bias: bool = True) -> nn.Module:
         """Nearest-neighbour doubling and a 3x3 convolution in one. [B, inner, H, W] -> [B, outer, 2H, 2W]"""
-        return _doubling(self.operations.Conv2d)(inner, outer, 3, padding=1, bias=bias, device=self.device,
-                                                 dtype=self.dtype)
+        return _doubling(self.operations.Conv2d)(
+            inner, outer, 3, padding=1, bias=bias, device=self.device, dtype=self.dtype
+        )
 
     def norm(self, channels: int, groups: int = NORM_GROUPS, eps: float = NORM_EPS) -> nn.Module:
         """A group norm with a weight and a bias per channel. [B, C, H, W] -> [B, C, H, W]"""
@@ -86,10 +89,12 @@ def doubled(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     if x.device.type in CARDS and not torch.is_grad_enabled():
         return doubled_at_once(x, weight, bias)
     kernels = _summed(weight)
-    parts = (functional.conv2d(x, kernel, bias, padding=1)[:, :, row:row + height, column:column + width]
-             for (row, column), kernel in kernels)
+    parts = (
+        functional.conv2d(x, kernel, bias, padding=1)[:, :, row : row + height, column : column + width]
+        for (row, column), kernel in kernels
+    )
     if torch.is_grad_enabled():
-        both = torch.stack(tuple(parts), 2).unflatten(2, (2, 2))                    # [B, D, 2, 2, H, W]
+        both = torch.stack(tuple(parts), 2).unflatten(2, (2, 2))  # [B, D, 2, 2, H, W]
         return both.permute(0, 1, 4, 2, 5, 3).flatten(4).flatten(2, 3)
     out = None
     for (row, column), part in zip((place for place, _ in kernels), parts):
@@ -106,11 +111,11 @@ def doubled_at_once(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     The taps of a 2x2 kernel are sums of 2x2 neighbours of the 3x3 kernel with zeros round it.
     """
     (batch, _, height, width), outer = x.shape, len(weight)
-    sums = functional.avg_pool2d(weight, 2, 1, padding=1, divisor_override=1)       # [D, C, 4, 4], summed in float32
-    taps = sums.unflatten(3, (2, 2)).unflatten(2, (2, 2))                           # [D, C, tap, row, tap, column]
-    kernels = taps.permute(3, 5, 0, 1, 2, 4).reshape(4 * outer, -1, 2, 2)           # of each pixel of a cell
+    sums = functional.avg_pool2d(weight, 2, 1, padding=1, divisor_override=1)  # [D, C, 4, 4], summed in float32
+    taps = sums.unflatten(3, (2, 2)).unflatten(2, (2, 2))  # [D, C, tap, row, tap, column]
+    kernels = taps.permute(3, 5, 0, 1, 2, 4).reshape(4 * outer, -1, 2, 2)  # of each pixel of a cell
     all_four = functional.conv2d(x, kernels, None if bias is None else bias.repeat(4), padding=1).contiguous()
-    every, channel, line, one = all_four.stride()                      # [B, 4D, H + 1, W + 1]
+    every, channel, line, one = all_four.stride()  # [B, 4D, H + 1, W + 1]
     down, right = 2 * outer * channel + line, outer * channel + one  # to the next pixel's kernel, whose cells lie so
     places = (batch, outer, height, 2, width, 2)
     pixels = all_four.as_strided(places, (every, channel, line, down, one, right), all_four.storage_offset())
@@ -127,9 +132,11 @@ def _summed(weight: Tensor) -> list[tuple[tuple[int, int], Tensor]]:
     rows = {0: (wide[:, :, 0], wide[:, :, 1] + wide[:, :, 2]), 1: (wide[:, :, 0] + wide[:, :, 1], wide[:, :, 2])}
     kernels = []
     for row, pair in rows.items():
-        tall = torch.stack(pair, 2)                                                 # [D, C, 2, 3]
-        for column, columns in ((0, (tall[..., 0], tall[..., 1] + tall[..., 2])),
-                                (1, (tall[..., 0] + tall[..., 1], tall[..., 2]))):
+        tall = torch.stack(pair, 2)  # [D, C, 2, 3]
+        for column, columns in (
+            (0, (tall[..., 0], tall[..., 1] + tall[..., 2])),
+            (1, (tall[..., 0] + tall[..., 1], tall[..., 2])),
+        ):
             kernels.append(((row, column), torch.stack(columns, 3).to(weight.dtype)))
     return kernels
 
@@ -192,7 +199,7 @@ class Attention(nn.Module):
         parts = queries.split(max(1, scores // (len(keys) * keys.shape[2])), dim=2)
         found = [functional.scaled_dot_product_attention(part, keys, values) for part in parts]
         found = found[0] if len(found) == 1 else torch.cat(found, 2)
-        found = found.squeeze(1).unflatten(1, normed.shape[2:]).permute(0, 3, 1, 2)   # channels last in memory
+        found = found.squeeze(1).unflatten(1, normed.shape[2:]).permute(0, 3, 1, 2)  # channels last in memory
         return self.proj_out(found if normed.device.type == "cpu" else found.contiguous())
 
 

@@ -24,7 +24,7 @@ class Part:
     """The mean and the population variance of each channel over some cells of one picture, in float32 at least."""
 
     cells: int
-    mean: Tensor      # [C]
+    mean: Tensor  # [C]
     variance: Tensor  # [C]
 
 
@@ -32,7 +32,7 @@ class Part:
 class Moments:
     """The mean and the population variance of the group that each channel is in, over a whole picture."""
 
-    mean: Tensor      # [C]
+    mean: Tensor  # [C]
     variance: Tensor  # [C]
 
 
@@ -46,16 +46,16 @@ def merged(parts: Iterable[Part], groups: int) -> Moments:
         raise ValueError("there are no values to take a mean of: give at least one part")
     dtype, device = parts[0].mean.dtype, parts[0].mean.device
     wide = torch.float64 if has_float64(device) else torch.float32
-    means = torch.stack([part.mean for part in parts]).to(wide)                                # [parts, C]
-    variances = torch.stack([part.variance for part in parts]).to(wide)                        # [parts, C]
-    shares = _shares([part.cells for part in parts], wide, device)                             # [parts, 1]
+    means = torch.stack([part.mean for part in parts]).to(wide)  # [parts, C]
+    variances = torch.stack([part.variance for part in parts]).to(wide)  # [parts, C]
+    shares = _shares([part.cells for part in parts], wide, device)  # [parts, 1]
     near = means[0]  # all means are taken from one of them: of differences float32 keeps more digits
-    shift = _total((means - near) * shares)                                                    # [C]
-    variance = _total((variances + (means - near - shift).square()) * shares)                  # [C]
-    near, shift, variance = (t.view(groups, -1).T for t in (near, shift, variance))            # [C / G, G]
+    shift = _total((means - near) * shares)  # [C]
+    variance = _total((variances + (means - near - shift).square()) * shares)  # [C]
+    near, shift, variance = (t.view(groups, -1).T for t in (near, shift, variance))  # [C / G, G]
     shift, width = shift + (near - near[0]), len(near)
-    of_group = _total(shift) / width                                                           # [G]
-    variance = _total(variance + (shift - of_group).square()) / width                          # [G]
+    of_group = _total(shift) / width  # [G]
+    variance = _total(variance + (shift - of_group).square()) / width  # [G]
     return Moments(*(t.to(dtype).repeat_interleave(width) for t in (near[0] + of_group, variance)))
 
 
@@ -126,7 +126,7 @@ def exactly_normed(layer: nn.Module, x: Tensor) -> Tensor:
         return normed(layer, x, moments(x, layer.num_groups))
     out = torch.empty_like(x)
     for i in range(len(x)):
-        out[i:i + 1] = normed(layer, x[i:i + 1], moments(x[i:i + 1], layer.num_groups))
+        out[i : i + 1] = normed(layer, x[i : i + 1], moments(x[i : i + 1], layer.num_groups))
     return out
 
 
@@ -152,18 +152,20 @@ class _Shared(TorchFunctionMode):
             return func(*args, **(kwargs or {}))
         return self._normed(*args, **(kwargs or {}))
 
-    def _normed(self, x: Tensor, groups: int, weight: Tensor | None = None, bias: Tensor | None = None,
-                eps: float = 1e-5) -> Tensor:
+    def _normed(
+        self, x: Tensor, groups: int, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
+    ) -> Tensor:
         wide = {"dtype": torch.promote_types(x.dtype, torch.float32), "device": x.device}
-        mean, variance = self.of_all.mean.to(**wide), self.of_all.variance.to(**wide)          # [C]
+        mean, variance = self.of_all.mean.to(**wide), self.of_all.variance.to(**wide)  # [C]
         weight, bias = (None if t is None else t.to(**wide) for t in (weight, bias))
         if x.dtype == wide["dtype"] or x.device.type in _MIXES_TYPES:
             return functional.batch_norm(x, mean, variance, weight, bias, False, 0.0, eps)
         return by_hand(x, mean, variance, weight, bias, eps)
 
 
-def by_hand(x: Tensor, mean: Tensor, variance: Tensor, weight: Tensor | None, bias: Tensor | None,
-            eps: float) -> Tensor:
+def by_hand(
+    x: Tensor, mean: Tensor, variance: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
+) -> Tensor:
     """batch_norm with given statistics for a device whose own does not mix types (MPS, DirectML); in the statistics'
     type, then rounded to x's. [B, C, H, W] and 4 x [C] -> [B, C, H, W]
     """

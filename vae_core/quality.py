@@ -40,16 +40,22 @@ def ssim(first: Tensor, second: Tensor) -> Tensor:
     Raises ValueError where the shapes differ or a side is smaller than the window.
     """
     if first.shape != second.shape or first.ndim != 4 or min(first.shape[1:3]) < SSIM_WINDOW_PX:
-        raise ValueError(f"SSIM compares two batches [B, H, W, C] of one shape with sides of {SSIM_WINDOW_PX} px or "
-                         f"more, not {list(first.shape)} and {list(second.shape)}: scale one of them")
+        raise ValueError(
+            f"SSIM compares two batches [B, H, W, C] of one shape with sides of {SSIM_WINDOW_PX} px or "
+            f"more, not {list(first.shape)} and {list(second.shape)}: scale one of them"
+        )
     pairs = zip(first, second)  # a channel of a picture at a time, since the maps are many
-    return torch.stack([torch.stack([_similarity(wide(one[..., c]), wide(other[..., c]))
-                                     for c in range(one.shape[-1])]).mean() for one, other in pairs])
+    return torch.stack(
+        [
+            torch.stack([_similarity(wide(one[..., c]), wide(other[..., c])) for c in range(one.shape[-1])]).mean()
+            for one, other in pairs
+        ]
+    )
 
 
 def _similarity(x: Tensor, y: Tensor) -> Tensor:
     """Mean SSIM of one channel. Two of [H, W] -> []"""
-    maps = _windowed(torch.stack([x, y, x * x + y * y, x * y]))                 # [4, H - 10, W - 10]
+    maps = _windowed(torch.stack([x, y, x * x + y * y, x * y]))  # [4, H - 10, W - 10]
     mean_x, mean_y, squares, product = maps
     means = mean_x.square() + mean_y.square()
     c1, c2 = _K1**2, _K2**2

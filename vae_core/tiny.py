@@ -26,12 +26,12 @@ _CELL_PX, _DEEP_CELL_PX = 8, 32
 class TinyConfig:
     """raw latent = stack's latent / scale + shift, then `patch` x `patch` cells folded into the channels."""
 
-    latent: int             # channels of the latent as ComfyUI has it: the stack's own times patch * patch
-    pooled: bool = False    # taef2: the blocks at latent size look at the whole picture
+    latent: int  # channels of the latent as ComfyUI has it: the stack's own times patch * patch
+    pooled: bool = False  # taef2: the blocks at latent size look at the whole picture
     scale: float = 1.0
     shift: float = 0.0
-    patch: int = 1          # taef2: 2
-    deep: bool = False      # taesana: two more halvings
+    patch: int = 1  # taef2: 2
+    deep: bool = False  # taesana: two more halvings
     image_channels: int = 3
 
     @property
@@ -67,11 +67,20 @@ class Block(nn.Module):
 
     def __init__(self, layers: Layers, pooled: bool = False, width: int = WIDTH):
         super().__init__()
-        self.conv = nn.Sequential(layers.conv(width, width), nn.ReLU(), layers.conv(width, width), nn.ReLU(),
-                                  layers.conv(width, width))
+        self.conv = nn.Sequential(
+            layers.conv(width, width), nn.ReLU(), layers.conv(width, width), nn.ReLU(), layers.conv(width, width)
+        )
         wide = 4 * width
-        self.pool = nn.Sequential(layers.conv(width, wide, 1, bias=False), layers.norm(wide, _POOL_GROUPS, _POOL_EPS),
-                                  nn.ReLU(), layers.conv(wide, width, 1, bias=False)) if pooled else None
+        self.pool = (
+            nn.Sequential(
+                layers.conv(width, wide, 1, bias=False),
+                layers.norm(wide, _POOL_GROUPS, _POOL_EPS),
+                nn.ReLU(),
+                layers.conv(wide, width, 1, bias=False),
+            )
+            if pooled
+            else None
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         if self.pool is not None:
@@ -106,8 +115,16 @@ def _decoder(config: TinyConfig, layers: Layers) -> nn.Sequential:
 class TinyAutoencoder(nn.Module):
     """Both stacks; `encoder=False` or `decoder=False` leaves one out. `operations` gives Conv2d and GroupNorm."""
 
-    def __init__(self, config: TinyConfig, operations: ModuleType | type = nn, device: Device = None,
-                 dtype: torch.dtype | None = None, *, encoder: bool = True, decoder: bool = True):
+    def __init__(
+        self,
+        config: TinyConfig,
+        operations: ModuleType | type = nn,
+        device: Device = None,
+        dtype: torch.dtype | None = None,
+        *,
+        encoder: bool = True,
+        decoder: bool = True,
+    ):
         super().__init__()
         layers = Layers(operations, device, dtype)
         self.config = config

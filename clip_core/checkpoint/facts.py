@@ -149,16 +149,20 @@ def told_by_name(name: str) -> Told:
 def _object(config: Mapping[str, object], name: str) -> Mapping[str, object] | None:
     found = config.get(name)
     if found is not None and not isinstance(found, Mapping):
-        raise ToldError(f"its {name} should be an object {{...}} and is a {type(found).__name__}; get the file that "
-                        "belongs to the model, or remove it")
+        raise ToldError(
+            f"its {name} should be an object {{...}} and is a {type(found).__name__}; get the file that "
+            "belongs to the model, or remove it"
+        )
     return found
 
 
 def _number(config: Mapping[str, object], name: str) -> int | None:
     found = config.get(name)
     if found is not None and (type(found) is not int or not 0 < found < 2**20):
-        raise ToldError(f"its {name} should be a whole number above 0 and is {str(found)[:40]!r}; get the file that "
-                        "belongs to the model, or remove it")
+        raise ToldError(
+            f"its {name} should be a whole number above 0 and is {str(found)[:40]!r}; get the file that "
+            "belongs to the model, or remove it"
+        )
     return found
 
 
@@ -168,6 +172,8 @@ def _colours(config: Mapping[str, object], name: str) -> tuple[float, float, flo
         return None
     good = isinstance(found, list) and len(found) == 3 and all(type(value) in (int, float) for value in found)
     if not good or not all(math.isfinite(value) for value in found) or (name.endswith("std") and min(found) <= 0):
-        raise ToldError(f"its {name} should be three numbers, one for each colour, and is {str(found)[:40]!r}; get the "
-                        "file that belongs to the model, or remove it")
+        raise ToldError(
+            f"its {name} should be three numbers, one for each colour, and is {str(found)[:40]!r}; get the "
+            "file that belongs to the model, or remove it"
+        )
     return tuple(float(value) for value in found)

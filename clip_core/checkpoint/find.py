@@ -245,4 +245,3 @@ def _refuse_relatives(shapes: Shapes, found: Collection[Root]) -> None:
         what = relative_of_clip(name for name in shapes if name.startswith(base(root)))
         if what:
             raise LayoutError(f"it is {what}, whose names are CLIP's in part and whose network is another. {_WANTED}")
-

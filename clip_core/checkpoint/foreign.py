@@ -19,12 +19,14 @@ _OTHERS = (
     (r"(^|\.)model\.layers\.0\.self_attn|(^|\.)embed_tokens\.weight$", "a language model (Llama, Qwen or the like)"),
     (r"layer_scale[12]?\.lambda1$|(^|\.)ls[12]\.gamma$", "DINOv2"),
     (r"(^|\.)string_to_param|(^|\.)emb_params$|(^|\.)emp_params$", "a textual inversion embedding"),
-    (r"(^|\.)input_blocks\.0\.|(^|\.)(double|joint|single|transformer)_blocks\.0\."
-     r"|(^|\.)down_blocks\.0\.attentions\.0\.transformer|(^|\.)time_embed(ding)?\.",
-     "a diffusion model (UNet or transformer) without text encoders"),
+    (
+        r"(^|\.)input_blocks\.0\.|(^|\.)(double|joint|single|transformer)_blocks\.0\."
+        r"|(^|\.)down_blocks\.0\.attentions\.0\.transformer|(^|\.)time_embed(ding)?\.",
+        "a diffusion model (UNet or transformer) without text encoders",
+    ),
     (r"(^|\.)(encoder|decoder)\.(down|up|mid|down_blocks|up_blocks|mid_block|conv_in)\b|(^|\.)quant_conv\.", "a VAE"),
     (r"^\d+\.(conv\.\d+\.)?weight$", "a tiny autoencoder (TAESD)"),
-)  # fmt: skip
+)
 
 
 def relative_of_clip(names: Iterable[str]) -> str | None:

@@ -18,7 +18,6 @@ from torch import Tensor
 Shapes = Mapping[str, Sequence[int]]
 
 
-
 class LayoutError(ValueError):
     """The tensors are not those of a CLIP that is read here. One sentence or two for the person at the screen."""
 
@@ -68,9 +67,14 @@ _RESNET_ANCHOR = "attnpool.positional_embedding"
 _ANCHOR = {"text": "token_embedding.weight", "vision": "class_embedding"}  # each encoder has one
 _THIRDS = ("q_proj", "k_proj", "v_proj")  # the order in which in_proj holds them
 _LEFTOVERS = {
-    "position_ids", "attn_mask", "num_batches_tracked", "input_resolution", "context_length", "vocab_size",
+    "position_ids",
+    "attn_mask",
+    "num_batches_tracked",
+    "input_resolution",
+    "context_length",
+    "vocab_size",
     "logit_scale",
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)

@@ -28,10 +28,12 @@ _LONG_CONTEXT = 248  # LongCLIP
 _H_WIDTH, _H_LAYERS = 1024, 24
 _OPENAI = "as in OpenAI's weights of this size; most of LAION's have gelu"
 _EITHER = {  # sizes that were published with both activations (open_clip 3.3.0, pretrained.py): why one is assumed
-    "ViT-B-32": _OPENAI, "ViT-B-16": _OPENAI, "ViT-L-14": _OPENAI,
+    "ViT-B-32": _OPENAI,
+    "ViT-B-16": _OPENAI,
+    "ViT-L-14": _OPENAI,
     "ViT-H-14": "as in LAION's weights of this size; MetaCLIP's and DFN's have quick_gelu",
     "ViT-bigG-14": "as in LAION's weights of this size; MetaCLIP's have quick_gelu",
-}  # fmt: skip
+}
 
 Shapes = Mapping[str, tuple[int, ...]]  # by our names
 

@@ -61,8 +61,10 @@ def padded_features(
     """
     order = sorted(range(len(rows)), key=lambda number: len(rows[number]))
     passes = list(stretches([len(rows[number]) for number in order], tokens))
-    filled = [[(*rows[n], *[END] * (len(rows[order[last - 1]]) - len(rows[n]))) for n in order[first:last]]
-              for first, last in passes]  # fmt: skip
+    filled = [
+        [(*rows[n], *[END] * (len(rows[order[last - 1]]) - len(rows[n]))) for n in order[first:last]]
+        for first, last in passes
+    ]
     ends = [len(rows[number]) - 1 for number in order]
     sizes = [len(some) * len(some[0]) for some in filled]
     numbers = torch.tensor([*chain.from_iterable(chain.from_iterable(filled)), *ends], dtype=torch.int64, device="cpu")

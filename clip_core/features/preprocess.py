@@ -90,14 +90,12 @@ def square_of(picture: Tensor, size_px: int, resize: str = "crop") -> Tensor:
     )
     top, bottom = down[0][0], down[-1][1]
     wide_lines = [  # [..., 3, h, n] each
-        _rounded(_doubles(picture[..., top:bottom, first:last]) @ rows.T)
-        for first, last, rows in across
+        _rounded(_doubles(picture[..., top:bottom, first:last]) @ rows.T) for first, last, rows in across
     ]
     lines = torch.cat(wide_lines, -1)  # [..., 3, h, S]
-    return torch.cat([
-        _rounded(rows @ _doubles(lines[..., first - top : last - top, :]))
-        for first, last, rows in down
-    ], -2)  # fmt: skip
+    return torch.cat(
+        [_rounded(rows @ _doubles(lines[..., first - top : last - top, :])) for first, last, rows in down], -2
+    )
 
 
 def _on(device: torch.device, *directions: list[Band]) -> list[list[Band]]:

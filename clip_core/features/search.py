@@ -48,7 +48,7 @@ def nearest(
     for number, block in enumerate(blocks):
         first = start
         for part in block.split(step):
-            scores = _products(queries, part)                                       # [Q, n]
+            scores = _products(queries, part)  # [Q, n]
             if dead is not None and len(dead[number]):
                 gone = dead[number].cpu() + first - start  # chosen on the CPU, where nobody waits for a card
                 scores[:, gone[(gone >= 0) & (gone < len(part))].to(scores.device)] = -torch.inf
@@ -113,7 +113,7 @@ def duplicate_groups(
     total, done = len(parts) * (len(parts) + 1) // 2, 0
     for number, (first, rows) in enumerate(parts):
         for second, others in parts[number:]:
-            near = rows @ others.T >= threshold                                     # [n, m]
+            near = rows @ others.T >= threshold  # [n, m]
             near &= alive[first : first + len(rows), None] & alive[second : second + len(others)]
             if first == second:
                 near = near.triu(1)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ..config import OnStep
 from ..device import budget_bytes
-from ..encoding.kept import Kept, bytes_of, copied
+from ..kept import Kept, bytes_of, copied
 from ..networks.clip import CLIP
 from ..networks.layers import activation_dtype, looked_up
 from ..networks.text import CLIPText
@@ -165,9 +165,11 @@ def _attention(layer: nn.Module, x: Tensor, looks: Sequence[_Look], asking: Tens
     q, k, v = layer.q_proj(x if asking is None else x[asking]), layer.k_proj(x), layer.v_proj(x)
     mixed = torch.empty_like(q)
     for look in looks:
-        own = q[look.rows].view(look.texts, look.new, layer.heads, -1).transpose(1, 2)          # [n, H, s, D]
-        near, far = (t.index_select(0, look.keys).view(look.texts, -1, layer.heads, own.shape[-1]).transpose(1, 2)
-                     for t in (k, v))                                                           # [n, H, T, D]
+        own = q[look.rows].view(look.texts, look.new, layer.heads, -1).transpose(1, 2)  # [n, H, s, D]
+        near, far = (
+            t.index_select(0, look.keys).view(look.texts, -1, layer.heads, own.shape[-1]).transpose(1, 2)
+            for t in (k, v)
+        )  # [n, H, T, D]
         found = F.scaled_dot_product_attention(own, near, far, attn_mask=look.allowed)
         mixed[look.rows] = found.transpose(1, 2).reshape(-1, q.shape[-1])
     return layer.out_proj(mixed)

@@ -21,8 +21,18 @@ _VERBS = set(
     "have wear hold look show contain eat sit stand ride play carry seem appear feel drink read run walk smile use "
     "like drive fly swim sleep want see face cover touch belong say mean make do go".split()
 )
-_SINGULAR = {"people": "person", "men": "man", "women": "woman", "children": "child", "mice": "mouse", "feet": "foot",
-             "teeth": "tooth", "geese": "goose", "sheep": "sheep", "fish": "fish"}  # fmt: skip
+_SINGULAR = {
+    "people": "person",
+    "men": "man",
+    "women": "woman",
+    "children": "child",
+    "mice": "mouse",
+    "feet": "foot",
+    "teeth": "tooth",
+    "geese": "goose",
+    "sheep": "sheep",
+    "fish": "fish",
+}
 
 
 def split_at_verb(rest: str) -> tuple[str, str, str] | None:
@@ -58,7 +68,7 @@ def third_person(verb: str) -> str:
 
 
 def split_participle(rest: str) -> tuple[str, str]:
-    """"this photo taken" -> ("this photo", "taken")."""
+    """ "this photo taken" -> ("this photo", "taken")."""
     words = rest.split()
     last = words[-1].lower()
     if len(words) > 1 and (last in ("taken", "made", "shot", "drawn") or last.endswith(("ing", "ed"))):
@@ -81,7 +91,7 @@ def with_article(noun: str, verb: str = "is") -> str:
 
 
 def there_is(noun: str, verb: str) -> str:
-    """"there is a dog", "there are dogs"."""
+    """ "there is a dog", "there are dogs"."""
     if is_plural(noun) and noun.split()[0].lower() not in ("a", "an", "one", "1"):
         verb = {"is": "are", "was": "were"}.get(verb, verb)
     return f"there {verb} {with_article(noun, verb)}"

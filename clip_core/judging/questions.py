@@ -1,41 +1,26 @@
 """A question and an answer -> a statement, so that CLIP, which compares pictures with statements, can choose answers.
 
-Rules for the common forms of English questions, tried in the order of `RULES`. No parser: where a rule needs to know
-where a subject ends ("is the big circle red"), the answers themselves, small word lists, and then the last word decide.
-What fits no rule becomes "question answer", which CLIP often still understands.
+The forms of questions are tried in the order of `question_rules.RULES`. What fits none of them becomes "question
+answer", which CLIP often still understands.
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .english import (
-    DETERMINERS,
-    POINTERS,
-    PREPOSITIONS,
-    PRONOUNS,
-    amount,
-    as_many,
-    is_one,
-    placed,
-    split_at_verb,
-    split_complement,
-    split_participle,
-    there_is,
-    third_person,
-    timed,
-    with_article,
-)
+from .question_rules import RULES, says_no
 
 _PLACE = re.compile(r"\{(?:answer)?\}")
 _IN_THE_PICTURE = re.compile(r"^(?:in|on) (?:the|this) (?:picture|image|photo|photograph)s?,? (?=\w+ )", re.IGNORECASE)
-_YES, _NO = {"yes", "yeah", "yep", "true"}, {"no", "nope", "false"}
-_SHORT = {"what's": "what is", "who's": "who is", "where's": "where is", "when's": "when is", "how's": "how is",
-          "isn't": "is not", "aren't": "are not"}  # fmt: skip
-_BE = "(?P<verb>is|are|was|were)"
-_SEEN = ("shown", "visible", "depicted")
-
-Maker = Callable[[str], str]  # an answer -> its statement
+_SHORT = {
+    "what's": "what is",
+    "who's": "who is",
+    "where's": "where is",
+    "when's": "when is",
+    "how's": "how is",
+    "isn't": "is not",
+    "aren't": "are not",
+}
 
 
 @dataclass(frozen=True)
@@ -43,217 +28,6 @@ class Statements:
     texts: tuple[str, ...]  # one for each answer
     rule: str  # which form of question was seen
     denies: bool = False  # one of them says what is not: CLIP hears the words and hardly the "not"
-
-
-def _matched(pattern: str, asked: str) -> re.Match | None:
-    return re.fullmatch(pattern, asked, re.IGNORECASE)
-
-
-def _is_there(asked: str, answers: Sequence[str]) -> Maker | None:
-    found = _matched(f"{_BE} there (?P<thing>.+)", asked) or _matched(
-        "(?:(?:can|do|could) (?:you|we|i) see) (?P<thing>.+)", asked)
-    if not found:
-        return None
-    verb = (found.groupdict().get("verb") or "is").lower()
-    thing = re.sub("^any ", "", found["thing"], flags=re.IGNORECASE)
-    bare = re.sub("^(?:an?|some|any) ", "", found["thing"], flags=re.IGNORECASE)
-
-    def made(answer: str) -> str:
-        if _says_yes(answer):
-            return f"there {verb} {thing}"
-        return f"there {verb} no {bare}" if _says_no(answer) else there_is(answer, verb)
-
-    return made
-
-
-def _how_many(asked: str, answers: Sequence[str]) -> Maker | None:
-    """how many cats are there; ... can you see in the garden; ... are on the sofa; how many wheels does it have."""
-    found = _matched("how (?:many|much) (.+)", asked)
-    if not found:
-        return None
-    if owned := _matched("(.+?) (do|does) (.+) have", found[1]):
-        verb = "has" if owned[2].lower() == "does" else "have"
-        return lambda answer: f"{owned[3]} {verb} {amount(answer)} {as_many(owned[1], answer)}"
-    seen = r" (?:(?:can|do|could) (?:you|we|i) see|(?:is|are|was|were) (?:there|shown|visible))\b"
-    thing = re.sub(seen, "", found[1], flags=re.IGNORECASE)
-    noun, _, rest = re.sub(f" {_BE}(?= |$)", " ", thing, count=1, flags=re.IGNORECASE).partition("  ")
-    if not rest:  # "cats in the garden": the place begins at the preposition
-        words = noun.split()
-        cut = next((n for n, word in enumerate(words) if n and word.lower() in PREPOSITIONS), len(words))
-        noun, rest = " ".join(words[:cut]), " ".join(words[cut:])
-    return lambda answer: f"there {'is' if is_one(answer) else 'are'} {amount(answer)} {as_many(noun, answer)} {rest}"
-
-
-def _what_colour(asked: str, answers: Sequence[str]) -> Maker | None:
-    if found := _matched(f"(?:what|which) (?:colou?rs?|size) {_BE} (?P<who>.+)", asked):
-        return lambda answer: f"{found['who']} {found['verb'].lower()} {answer}"
-    found = _matched("(?:what|which) (?P<what>colou?rs?|shape|size) (?P<do>do|does) (?P<who>.+) have", asked)
-    if not found:
-        return None
-    verb = "has" if found["do"].lower() == "does" else "have"
-    return lambda answer: f"{found['who']} {verb} the {found['what']} {answer}"
-
-
-def _when(asked: str, answers: Sequence[str]) -> Maker | None:
-    found = _matched(f"(?:when|what time|what season) {_BE} (?P<who>.+)", asked)
-    if not found:
-        return None
-    verb = found["verb"].lower()
-    who, done = split_participle(found["who"])
-    if who.lower() == "it" and not done:
-        return lambda answer: f"it {verb} {answer}"
-    return lambda answer: f"{who} {verb} {done} {timed(answer)}"
-
-
-def _which_thing(asked: str, answers: Sequence[str]) -> Maker | None:
-    """what animal is this; what animal is she holding; which fruit is on the table; which circle is bigger."""
-    found = _matched(
-        rf"(?:what|which) (?P<kind>(?:kind|type|sort)s? of )?(?P<noun>\S+(?: \S+)??) {_BE} (?P<rest>.+)", asked)
-    if not found:
-        return None
-    noun, verb, rest = found["noun"], found["verb"].lower(), found["rest"]
-    first, *more = rest.lower().split()
-    who, does = split_participle(rest)
-    coloured = re.sub("^colou?r ", "", noun, flags=re.IGNORECASE)
-    if first in PREPOSITIONS or first in _SEEN:
-        return lambda answer: f"{there_is(answer, verb)} {rest}"
-    if does and coloured != noun:  # what colour dress is she wearing
-        return lambda answer: f"{who} {verb} {does} {with_article(f'{answer} {coloured}')}"
-    if does:
-        return lambda answer: f"{who} {verb} {does} {with_article(answer)}"
-    if (not more and first in POINTERS | PRONOUNS) or (found["kind"] and first in DETERMINERS):
-        return lambda answer: f"{rest} {verb} {with_article(answer, verb)}"
-    if first in DETERMINERS | PRONOUNS:
-        return lambda answer: f"the {noun} of {rest} {verb} {answer}"
-    return lambda answer: f"the {answer} {noun} {verb} {rest}"
-
-
-def _what_is(asked: str, answers: Sequence[str]) -> Maker | None:
-    found = _matched(f"what {_BE} (?P<rest>.+)", asked)
-    if not found:
-        return None
-    verb, rest = found["verb"].lower(), found["rest"]
-    first, *more = rest.lower().split()
-    who, does = split_participle(rest)
-    if first in PREPOSITIONS or first in _SEEN or first == "there":
-        return lambda answer: f"{there_is(answer, verb)} {rest.removeprefix('there')}"
-    if does.lower() == "doing":
-        return lambda answer: f"{who} {verb} {answer}"
-    if does:
-        return lambda answer: f"{who} {verb} {does} {with_article(answer)}"
-    if not more and first in POINTERS | PRONOUNS:
-        return lambda answer: f"{rest} {verb} {with_article(answer, verb)}"
-    return lambda answer: f"{rest} {verb} {answer}"
-
-
-def _what_does(asked: str, answers: Sequence[str]) -> Maker | None:
-    """what does the sign say; how does she look; what does it look like."""
-    found = _matched("(?:what|how) (do|does) (.+)", asked)
-    split = split_at_verb(found[2]) if found else None
-    if split is None:
-        return None
-    who, verb, rest = split
-    verb = third_person(verb) if found[1].lower() == "does" else verb
-    if rest.lower() == "like":
-        return lambda answer: f"{who} {verb} like {with_article(answer)}"
-    return lambda answer: f"{who} {verb} {answer} {rest}"
-
-
-def _who(asked: str, answers: Sequence[str]) -> Maker | None:
-    """who is this; who is in the picture; who is wearing a hat; who wears the hat."""
-    found = _matched(r"who (\S+) (.+)", asked)
-    if not found:
-        return None
-    verb, rest = found[1], found[2]
-    if verb.lower() in ("is", "are", "was", "were") and rest.split()[0].lower() in POINTERS | DETERMINERS | PRONOUNS:
-        return lambda answer: f"{rest} {verb} {answer}"
-    return lambda answer: f"{answer} {verb} {rest}"
-
-
-def _where(asked: str, answers: Sequence[str]) -> Maker | None:
-    found = _matched(f"where {_BE} (?P<who>.+)", asked)
-    if not found:
-        return None
-    who, done = split_participle(found["who"])
-    return lambda answer: f"{who} {found['verb'].lower()} {done} {placed(answer)}"
-
-
-def _how(asked: str, answers: Sequence[str]) -> Maker | None:
-    """how is the weather; how old is the man."""
-    found = _matched(rf"how (?:\S+ )?{_BE} (?P<who>.+)", asked)
-    return (lambda answer: f"{found['who']} {found['verb'].lower()} {answer}") if found else None
-
-
-def _is_it(asked: str, answers: Sequence[str]) -> Maker | None:
-    """is the circle red; is it day or night."""
-    found = _matched(f"{_BE} (?:not )?(?P<rest>.+)", asked)
-    if not found:
-        return None
-    verb = found["verb"].lower()
-    subject, said = _cut_at_answer(found["rest"], answers) or split_complement(found["rest"])
-    if not said:
-        return None
-    article = re.match("(?:an?|the) ", said, re.IGNORECASE)
-
-    def made(answer: str) -> str:
-        if _says_yes(answer):
-            return f"{subject} {verb} {said}"
-        if _says_no(answer):
-            return f"{subject} {verb} not {said}"
-        if article and answer.lower() in said.lower() and " " not in answer:
-            return f"{subject} {verb} {'the ' + answer if article[0].lower() == 'the ' else with_article(answer)}"
-        return f"{subject} {verb} {answer}"
-
-    return made
-
-
-def _does_it(asked: str, answers: Sequence[str]) -> Maker | None:
-    found = _matched("(do|does) (.+)", asked)
-    split = split_at_verb(found[2]) if found else None
-    if split is None:
-        return None
-    who, verb, rest = split
-    does = found[1].lower()
-    says = third_person(verb) if does == "does" else verb
-
-    def made(answer: str) -> str:
-        if _says_no(answer):
-            return f"{who} {does} not {verb} {rest}"
-        return f"{who} {says} {rest if _says_yes(answer) else answer}"
-
-    return made
-
-
-def _cut_at_answer(rest: str, answers: Sequence[str]) -> tuple[str, str] | None:
-    """Subject and what is said of it, cut before the first of the answers that the question itself names."""
-    patterns = (rf"(?:\b(?:an?|the) )?(?<!\w){re.escape(answer)}(?!\w)" for answer in answers)
-    named = (re.search(pattern, rest, re.IGNORECASE) for pattern in patterns)
-    place = min((found.start() for found in named if found and found.start()), default=0)
-    return (rest[:place].strip(), rest[place:]) if place else None
-
-
-def _says_yes(answer: str) -> bool:
-    return answer.lower().strip(" .!") in _YES
-
-
-def _says_no(answer: str) -> bool:
-    return answer.lower().strip(" .!") in _NO
-
-
-RULES: dict[str, Callable[[str, Sequence[str]], Maker | None]] = {
-    "is there": _is_there,
-    "how many": _how_many,
-    "what colour": _what_colour,
-    "when": _when,
-    "what is": _what_is,
-    "which thing": _which_thing,
-    "what does": _what_does,
-    "who": _who,
-    "where": _where,
-    "how": _how,
-    "is it": _is_it,
-    "does it": _does_it,
-}
 
 
 def fill(pattern: str, answer: str) -> str:
@@ -293,6 +67,6 @@ def statements(question: str, answers: Sequence[str], pattern: str = "") -> Stat
         made = rule(asked, answers)
         if made is not None:
             texts = tuple(" ".join(made(answer).split()) for answer in answers)
-            denies = name in ("is there", "is it", "does it") and any(map(_says_no, answers))
+            denies = name in ("is there", "is it", "does it") and any(map(says_no, answers))
             return Statements(texts, name, denies)
     return Statements(tuple(f"{asked} {answer}" for answer in answers), "question and answer")

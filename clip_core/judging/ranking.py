@@ -44,7 +44,7 @@ def prompt_scores(
     Raises:
         ValueError: a probability is asked for and there are no negatives to share it with.
     """
-    wanted = cosines(images, prompt)                                            # [B, 1]
+    wanted = cosines(images, prompt)  # [B, 1]
     if negatives is None or not len(negatives):
         if kind == PROBABILITY:
             raise ValueError(
@@ -52,7 +52,7 @@ def prompt_scores(
                 "have 100 %; write what the picture should not show, or take the score cosine"
             )
         return wanted[:, 0]
-    unwanted = cosines(images, negatives)                                       # [B, N]
+    unwanted = cosines(images, negatives)  # [B, N]
     if kind == PROBABILITY:
         return probabilities(torch.cat([wanted, unwanted], 1), scale)[:, 0]
     return wanted[:, 0] - unwanted.amax(1)
@@ -63,7 +63,7 @@ class Ranking:
     """Places of pictures in their batch, counted from 0."""
 
     order: tuple[int, ...]  # all of them, the best first; equal ones as they came; NaN last
-    kept: tuple[int, ...]   # the first ones of `order`, maybe none
+    kept: tuple[int, ...]  # the first ones of `order`, maybe none
     fell_back: bool = False  # none passed, and the best one is kept all the same
 
 
@@ -110,8 +110,7 @@ def sound_pictures(image: Tensor) -> list[int]:
 
 
 def with_gaps(features: Tensor, places: Sequence[int], count: int) -> Tensor:
-    """Rows put to their places among `count`; those of no place, and any without numbers, are NaN. [n, E] -> [count, E]
-    """
+    """Rows are put to their places among `count`; a place without a row is NaN. [n, E] -> [count, E]"""
     whole = torch.full((count, features.shape[1]), torch.nan)
     whole[list(places)] = features.float().cpu()
     return whole.masked_fill(~whole.isfinite().all(1, keepdim=True), torch.nan)

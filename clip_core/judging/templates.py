@@ -9,11 +9,30 @@ import re
 PLACE = re.compile(r"\{(?:label)?\}")
 
 _PICTURES = (  # of a thing: "a bad photo of a {}."
-    "a photo", "a bad photo", "a good photo", "a bright photo", "a dark photo", "a blurry photo", "a cropped photo",
-    "a close-up photo", "a low resolution photo", "a pixelated photo", "a jpeg corrupted photo",
-    "a black and white photo", "a painting", "a drawing", "a sketch", "a doodle", "a rendering", "a rendition",
-    "a sculpture", "a tattoo", "graffiti", "art", "itap",
-)  # fmt: skip
+    "a photo",
+    "a bad photo",
+    "a good photo",
+    "a bright photo",
+    "a dark photo",
+    "a blurry photo",
+    "a cropped photo",
+    "a close-up photo",
+    "a low resolution photo",
+    "a pixelated photo",
+    "a jpeg corrupted photo",
+    "a black and white photo",
+    "a painting",
+    "a drawing",
+    "a sketch",
+    "a doodle",
+    "a rendering",
+    "a rendition",
+    "a sculpture",
+    "a tattoo",
+    "graffiti",
+    "art",
+    "itap",
+)
 _LOOKS = ("hard to see", "clean", "dirty", "cool", "nice", "weird", "large", "small")  # "a photo of a clean {}."
 _STUFFS = ("embroidered", "plastic", "origami", "toy", "cartoon", "plushie")  # "a plastic {}."
 
@@ -21,13 +40,22 @@ PHOTOS_80 = (
     *(f"{picture} of {article} {{}}." for picture in _PICTURES for article in ("a", "the")),
     *(f"a photo of {article} {look} {{}}." for look in _LOOKS for article in ("a", "the")),
     *(f"{article} {stuff} {{}}." for stuff in _STUFFS for article in ("a", "the")),
-    "a {} in a video game.", "the {} in a video game.",
-    "a photo of many {}.", "a photo of one {}.", "a photo of my {}.", "itap of my {}.",
-)  # fmt: skip
+    "a {} in a video game.",
+    "the {} in a video game.",
+    "a photo of many {}.",
+    "a photo of one {}.",
+    "a photo of my {}.",
+    "itap of my {}.",
+)
 PHOTOS_7 = (
-    "itap of a {}.", "a bad photo of the {}.", "a origami {}.", "a photo of the large {}.", "a {} in a video game.",
-    "art of the {}.", "a photo of the small {}.",
-)  # fmt: skip
+    "itap of a {}.",
+    "a bad photo of the {}.",
+    "a origami {}.",
+    "a photo of the large {}.",
+    "a {} in a video game.",
+    "art of the {}.",
+    "a photo of the small {}.",
+)
 
 SETS: dict[str, tuple[str, ...]] = {"none": (), "7 for photographs": PHOTOS_7, "80 for photographs": PHOTOS_80}
 

@@ -96,8 +96,10 @@ def templates_for(labels: Sequence[Label], template: str, chosen_set: str, own: 
     """
     found = template_list(template, chosen_set, own)
     if not found and not all(label.templates for label in labels):
-        raise ValueError("there is no template, so it has no place for the label; write one such as 'a photo of a "
-                         "{label}', or choose a set of them")
+        raise ValueError(
+            "there is no template, so it has no place for the label; write one such as 'a photo of a "
+            "{label}', or choose a set of them"
+        )
     return found
 
 
@@ -146,8 +148,8 @@ def classify(
 
     [B, E] and [N, E], rows of length 1
     """
-    cosine = ranking.cosines(pictures, points)      # [B, N]
-    shares = ranking.probabilities(cosine, scale)   # [B, N]
+    cosine = ranking.cosines(pictures, points)  # [B, N]
+    shares = ranking.probabilities(cosine, scale)  # [B, N]
     measure = cosine if none_by == "cosine" else shares
     best = measure.gather(1, shares.argmax(1, keepdim=True))[:, 0]
     none = (best < none_below).tolist() if none_below else [False] * len(pictures)

@@ -64,8 +64,10 @@ def _through_(block: Block, x: Tensor) -> Tensor:
     """`Block.forward`, into x itself. [B, T, C] -> [B, T, C]"""
     mixing, mlp = block.self_attn, block.mlp
     y = block.layer_norm1(x)
-    q, k, v = (layer(y).unflatten(-1, (mixing.heads, -1)).transpose(1, 2)  # [B, H, T, C/H]
-               for layer in (mixing.q_proj, mixing.k_proj, mixing.v_proj))  # fmt: skip
+    q, k, v = (
+        layer(y).unflatten(-1, (mixing.heads, -1)).transpose(1, 2)  # [B, H, T, C/H]
+        for layer in (mixing.q_proj, mixing.k_proj, mixing.v_proj)
+    )
     mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
     rows = x.view(-1, x.shape[-1])  # [B * T, C]
     _add_(rows, mixed, mixing.out_proj)

@@ -33,10 +33,15 @@ def in_precision(network: Network, norm: nn.Module, dtype: torch.dtype) -> Netwo
     """
     if type(norm) is not nn.LayerNorm or norm.weight.dtype == dtype:
         return network
-    stays = {id(tensor): tensor for part in network.modules() if isinstance(part, BatchNorm)  # float32 in any case
-             for tensor in (*part.parameters(), *part.buffers())}  # fmt: skip
-    converted = {id(weight): nn.Parameter(weight.detach().to(dtype), requires_grad=False)
-                 for weight in network.parameters()}  # fmt: skip
+    stays = {
+        id(tensor): tensor
+        for part in network.modules()
+        if isinstance(part, BatchNorm)  # float32 in any case
+        for tensor in (*part.parameters(), *part.buffers())
+    }
+    converted = {
+        id(weight): nn.Parameter(weight.detach().to(dtype), requires_grad=False) for weight in network.parameters()
+    }
     return copy.deepcopy(network, converted | stays)
 
 

@@ -38,7 +38,7 @@ class BatchNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, C, H, W]"""
         factor = self.weight * (self.running_var + _VARIANCE_EPS).rsqrt()  # [C]
-        shift = self.bias - self.running_mean * factor                     # [C]
+        shift = self.bias - self.running_mean * factor  # [C]
         return torch.addcmul(*(values.to(x)[:, None, None] for values in (shift, factor)), x)
 
 
@@ -85,11 +85,11 @@ class AttentionPool(nn.Module):
 
     def forward(self, places: Tensor) -> Tensor:
         """[B, P, C] -> [B, C]"""
-        tokens = torch.cat([places.mean(1, keepdim=True), places], 1)                      # [B, 1 + P, C]
+        tokens = torch.cat([places.mean(1, keepdim=True), places], 1)  # [B, 1 + P, C]
         tokens = tokens + self.positional_embedding.to(tokens)
-        q = self._by_head(self.q_proj(tokens[:, :1]))                                      # [B, H, 1, C/H]
+        q = self._by_head(self.q_proj(tokens[:, :1]))  # [B, H, 1, C/H]
         k, v = (self._by_head(project(tokens)) for project in (self.k_proj, self.v_proj))  # [B, H, 1 + P, C/H]
-        return F.scaled_dot_product_attention(q, k, v).flatten(1)                          # [B, C]
+        return F.scaled_dot_product_attention(q, k, v).flatten(1)  # [B, C]
 
     def _by_head(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
@@ -137,7 +137,7 @@ class ResNet(nn.Module):
         wanted, x = block_number(layer, _STAGES), pixels
         for number in (1, 2, 3):
             x = F.relu(getattr(self, f"bn{number}")(getattr(self, f"conv{number}")(x)))
-        x = F.avg_pool2d(x, 2)                                                             # [B, width, S / 4, S / 4]
+        x = F.avg_pool2d(x, 2)  # [B, width, S / 4, S / 4]
         chosen = x
         for number in range(1, _STAGES + 1):
             for block in getattr(self, f"layer{number}"):

@@ -106,7 +106,7 @@ def first_end(ids: Tensor) -> Tensor:
 
     [N, T] -> [N]
     """
-    found = ids == END                                                          # [N, T]
+    found = ids == END  # [N, T]
     return torch.where(found.any(1), found.int().argmax(1), ids.shape[1] - 1)
 
 

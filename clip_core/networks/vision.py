@@ -33,8 +33,8 @@ class VisionEmbeddings(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """[B, 3, S, S] -> [B, 1 + P, C]"""
-        patches = self.patch_embedding(pixels).flatten(2).transpose(1, 2)                # [B, P, C]
-        first = self.class_embedding.to(patches).expand(len(patches), 1, -1)            # [B, 1, C]
+        patches = self.patch_embedding(pixels).flatten(2).transpose(1, 2)  # [B, P, C]
+        first = self.class_embedding.to(patches).expand(len(patches), 1, -1)  # [B, 1, C]
         places = torch.arange(patches.shape[1] + 1, device=pixels.device)
         return torch.cat([first, patches], 1) + looked_up(self.position_embedding, places, patches.dtype)
 

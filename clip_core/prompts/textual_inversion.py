@@ -17,9 +17,14 @@ Answer = Tensor | str  # vectors [n, width] float32, or a sentence that says why
 MAX_VECTORS = 4096  # far more than 75 fit into a chunk; beyond this it is the token table of an encoder
 _MADE_FOR = {768: "SD1", 1024: "SD2", 1280: "SDXL's clip_g", 4096: "T5"}
 _ENCODERS = {  # name in the file: key of the encoder
-    "clip_l": "l", "clip_g": "g", "clip_h": "h", "t5": "t5xxl", "t5xxl": "t5xxl",
-    "text_encoders_0": "l", "text_encoders_1": "g",
-}  # fmt: skip
+    "clip_l": "l",
+    "clip_g": "g",
+    "clip_h": "h",
+    "t5": "t5xxl",
+    "t5xxl": "t5xxl",
+    "text_encoders_0": "l",
+    "text_encoders_1": "g",
+}
 _ONE_WORD = ("emb_params", "emp_params", "tensor")  # the last is what files/ calls a tensor without a name
 _BUNDLED = re.compile(r"bundle_emb\.(.+?)\.(string_to_param\.\*|\w+)")
 _LISTED = re.compile(r"\d+(\..+)?")  # "0.name": in a list
@@ -160,8 +165,10 @@ def _fault(shape: tuple[int, ...]) -> str:
 
 
 def _misfit(widths: set[int], key: str, width: int) -> str:
-    made = [f"{number} numbers" + (f" (made for {_MADE_FOR[number]})" if number in _MADE_FOR else "")
-            for number in sorted(widths)]  # fmt: skip
+    made = [
+        f"{number} numbers" + (f" (made for {_MADE_FOR[number]})" if number in _MADE_FOR else "")
+        for number in sorted(widths)
+    ]
     return f"its vectors have {' or '.join(made)} and {_encoder(key)} wants {width}"
 
 

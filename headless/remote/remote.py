@@ -19,8 +19,9 @@ from .server import Client, Interrupted
 Shown = list[tuple[str, str, dict[str, list], list[Path]]]  # node, its name, ui, pictures
 
 
-def run_there(url: str, document: Mapping, settings: Sequence[str], folders: Folders, progress: Progress,
-              notes: list[str]) -> Shown:
+def run_there(
+    url: str, document: Mapping, settings: Sequence[str], folders: Folders, progress: Progress, notes: list[str]
+) -> Shown:
     """Run the workflow on the server; the pictures are in `folders.output` when this returns.
 
     Raises:
@@ -43,13 +44,17 @@ async def _cancellable(work) -> Shown:
     return await task
 
 
-async def _run(url: str, document: Mapping, settings: Sequence[str], folders: Folders, progress: Progress,
-               notes: list[str]) -> Shown:
+async def _run(
+    url: str, document: Mapping, settings: Sequence[str], folders: Folders, progress: Progress, notes: list[str]
+) -> Shown:
     async with Client(url) as client:
         canvas = is_canvas(document)
         prompt = {} if canvas else read_api(document)
-        names = {str(node.get("type")) for node in document["nodes"] if isinstance(node, Mapping)} if canvas \
+        names = (
+            {str(node.get("type")) for node in document["nodes"] if isinstance(node, Mapping)}
+            if canvas
             else {found["class_type"] for found in prompt.values()}
+        )
         specs = {name: await client.object_info(name) for name in sorted(names)}
         if canvas:
             prompt, found = to_api(document, specs.get)
@@ -90,8 +95,12 @@ async def _upload(client: Client, prompt: Prompt, specs: Mapping[str, Spec | Non
 def _entries(ui: Mapping) -> list[Mapping]:
     """What of a node's ui is a file on the server."""
     lists = [values for values in ui.values() if isinstance(values, list)]
-    return [entry for values in lists for entry in values
-            if isinstance(entry, Mapping) and entry.get("filename") and entry.get("type") in ("output", "temp")]
+    return [
+        entry
+        for values in lists
+        for entry in values
+        if isinstance(entry, Mapping) and entry.get("filename") and entry.get("type") in ("output", "temp")
+    ]
 
 
 async def _download(client: Client, entry: Mapping, folders: Folders) -> Path:

@@ -145,8 +145,9 @@ class Client:
                 why = str(data.get("exception_message")).removeprefix("Execution Blocked: ")
                 outputs[node] = {"text": [f"did not run: {why}"]}
             elif kind == "execution_error":
-                raise NodeFailure(f"{_name(prompt, node)} failed: {data.get('exception_type')}: "
-                                  f"{data.get('exception_message')}")
+                raise NodeFailure(
+                    f"{_name(prompt, node)} failed: {data.get('exception_type')}: {data.get('exception_message')}"
+                )
             elif kind == "execution_interrupted":
                 raise Interrupted("the run was stopped on the server")
         raise ServerError(f"the server at {self._url} closed the connection before the workflow was done")

@@ -67,8 +67,11 @@ def to_api(document: Mapping, specs: Specs) -> tuple[Prompt, list[str]]:
 def _read(document: Mapping) -> _Canvas:
     nodes: dict[str, Mapping] = {}
     for node in document["nodes"]:
-        if not isinstance(node, Mapping) or not isinstance(node.get("type"), str) \
-                or not isinstance(node.get("id"), (int, str)):
+        if (
+            not isinstance(node, Mapping)
+            or not isinstance(node.get("type"), str)
+            or not isinstance(node.get("id"), (int, str))
+        ):
             raise WorkflowError("this is no workflow: one of its nodes has no id or no type")
         if str(node["id"]) in nodes:
             raise WorkflowError(f"two nodes have the id {node['id']}: the workflow is damaged")
@@ -81,24 +84,32 @@ def _read(document: Mapping) -> _Canvas:
         try:
             if isinstance(link, Mapping):
                 number, origin, slot, target, target_slot = (
-                    link[key] for key in ("id", "origin_id", "origin_slot", "target_id", "target_slot"))
+                    link[key] for key in ("id", "origin_id", "origin_slot", "target_id", "target_slot")
+                )
             else:
                 number, origin, slot, target, target_slot = link[:5]
             links[str(number)] = _Link(str(origin), int(slot), str(target), int(target_slot))
         except (KeyError, TypeError, ValueError) as error:
-            raise WorkflowError(f"this is no workflow: the link {str(link)[:80]} is neither [id, from, slot, to, slot, "
-                                "type] nor an object with these") from error
+            raise WorkflowError(
+                f"this is no workflow: the link {str(link)[:80]} is neither [id, from, slot, to, slot, "
+                "type] nor an object with these"
+            ) from error
     return _Canvas(nodes, links)
 
 
 def _refuse_subgraphs(document: Mapping, canvas: _Canvas, active: list[str]) -> None:
     definitions = (document.get("definitions") or {}).get("subgraphs") or []
     ids = {str(definition.get("id")) for definition in definitions if isinstance(definition, Mapping)}
-    inside = [_label(canvas, node) for node in active if canvas.nodes[node]["type"] in ids
-              or canvas.nodes[node]["type"].startswith(("workflow>", "workflow/"))]
+    inside = [
+        _label(canvas, node)
+        for node in active
+        if canvas.nodes[node]["type"] in ids or canvas.nodes[node]["type"].startswith(("workflow>", "workflow/"))
+    ]
     if inside:
-        raise WorkflowError(f"subgraphs and group nodes are not read here: {'; '.join(inside)}; unpack them in the "
-                            "canvas, or export the workflow in API format")
+        raise WorkflowError(
+            f"subgraphs and group nodes are not read here: {'; '.join(inside)}; unpack them in the "
+            "canvas, or export the workflow in API format"
+        )
 
 
 def _mode(canvas: _Canvas, node: str) -> int:
@@ -135,8 +146,10 @@ def _linked_values(canvas: _Canvas, node: str, notes: list[str]) -> dict[str, li
         if origin is not None:
             result[str(found.get("name"))] = list(origin)
         elif not _from_primitive(canvas, found):
-            notes.append(f"{_label(canvas, node)}: the link of its input {found.get('name')!r} leads to nothing that "
-                         "runs (muted or bypassed)")
+            notes.append(
+                f"{_label(canvas, node)}: the link of its input {found.get('name')!r} leads to nothing that "
+                "runs (muted or bypassed)"
+            )
     return result
 
 
@@ -150,8 +163,10 @@ def _resolve_input(canvas: _Canvas, node: str, slot: int, kind: str, seen: set) 
         return None
     link = canvas.links.get(str(inputs[slot]["link"]))
     if link is None or link.origin not in canvas.nodes:
-        raise WorkflowError(f"{_label(canvas, node)}: its input {inputs[slot].get('name')!r} has the link "
-                            f"{inputs[slot]['link']}, which leads nowhere: the workflow is damaged")
+        raise WorkflowError(
+            f"{_label(canvas, node)}: its input {inputs[slot].get('name')!r} has the link "
+            f"{inputs[slot]['link']}, which leads nowhere: the workflow is damaged"
+        )
     return _resolve_output(canvas, link.origin, link.origin_slot, kind, seen)
 
 
@@ -181,8 +196,9 @@ def _bypass_slot(node: Mapping, slot: int, kind: str) -> int | None:
         return slot
     if kind in kinds:
         return kinds.index(kind)
-    return next((place for place, found in enumerate(kinds)
-                 if is_value_for(found, own) and is_value_for(found, kind)), None)
+    return next(
+        (place for place, found in enumerate(kinds) if is_value_for(found, own) and is_value_for(found, kind)), None
+    )
 
 
 def _from_primitive(canvas: _Canvas, found: Mapping) -> bool:

@@ -21,8 +21,9 @@ def checked(prompt: Prompt, specs: Specs, classes: Mapping[str, type]) -> tuple[
         raise unknown_nodes(unknown)
     targets = [node for node, found in prompt.items() if specs(found["class_type"]).output_node]
     if not targets:
-        raise WorkflowError("the workflow has no output node (SaveImage, PreviewImage, PreviewAny, ...): nothing would "
-                            "come out of it")
+        raise WorkflowError(
+            "the workflow has no output node (SaveImage, PreviewImage, PreviewAny, ...): nothing would come out of it"
+        )
     order = execution_order(prompt, targets)
     problems: list[str] = []
     result: Prompt = {}
@@ -99,11 +100,14 @@ def _checked_inputs(prompt: Prompt, node: str, specs: Specs) -> tuple[dict, list
 def _link_problem(prompt: Prompt, link: tuple[str, int], name: str, found: Input, specs: Specs) -> str | None:
     outputs = specs(prompt[link[0]]["class_type"]).outputs
     if not 0 <= link[1] < len(outputs):
-        return (f"its input {name!r} is linked to output {link[1]} of {label(prompt, link[0])}, which has "
-                f"{len(outputs)} outputs")
+        return (
+            f"its input {name!r} is linked to output {link[1]} of {label(prompt, link[0])}, which has "
+            f"{len(outputs)} outputs"
+        )
     if not fits(outputs[link[1]], found.kind):
-        return (f"its input {name!r} wants {found.kind} and is linked to {outputs[link[1]]} from "
-                f"{label(prompt, link[0])}")
+        return (
+            f"its input {name!r} wants {found.kind} and is linked to {outputs[link[1]]} from {label(prompt, link[0])}"
+        )
     return None
 
 
@@ -119,13 +123,15 @@ def _asked(node_class: type, known: Spec, inputs: dict, prompt: Prompt, specs: S
     names = known.validates
     if not names:
         return []
-    arguments = {name: None if link_of(value) else value for name, value in inputs.items()
-                 if name in names or None in names}
+    arguments = {
+        name: None if link_of(value) else value for name, value in inputs.items() if name in names or None in names
+    }
     arguments |= {name: None for name in known.inputs if name in names and name not in inputs}
     if "input_types" in names:
         links = {name: link_of(value) for name, value in inputs.items()}
-        arguments["input_types"] = {name: specs(prompt[link[0]]["class_type"]).outputs[link[1]]
-                                    for name, link in links.items() if link}
+        arguments["input_types"] = {
+            name: specs(prompt[link[0]]["class_type"]).outputs[link[1]] for name, link in links.items() if link
+        }
     answer = node_class.VALIDATE_INPUTS(**arguments)
     if answer is True:
         return []
@@ -168,8 +174,10 @@ def _check_choice(choices: tuple, value: object) -> None:
     near = difflib.get_close_matches(str(value), [str(choice) for choice in choices], 3, 0.5)
     shown = near or [str(choice) for choice in choices[:8]]
     more = f" and {len(choices) - len(shown)} more" if not near and len(choices) > len(shown) else ""
-    raise ValueError(f"{_short(value)} is not one of its choices; " + (
-        f"{'near are' if near else 'they are'} {', '.join(shown)}{more}" if choices else "it has none"))
+    raise ValueError(
+        f"{_short(value)} is not one of its choices; "
+        + (f"{'near are' if near else 'they are'} {', '.join(shown)}{more}" if choices else "it has none")
+    )
 
 
 def _short(value: object) -> str:

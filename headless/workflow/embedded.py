@@ -15,8 +15,9 @@ from .settings import with_settings
 from .stock_nodes import stock_nodes
 
 
-def run_here(document: Mapping, settings: Sequence[str], folders: Folders, progress: Progress,
-             notes: list[str]) -> Iterator[tuple[str, str, dict[str, list], list]]:
+def run_here(
+    document: Mapping, settings: Sequence[str], folders: Folders, progress: Progress, notes: list[str]
+) -> Iterator[tuple[str, str, dict[str, list], list]]:
     """Check, run, and give (node, its name, ui, paths of its pictures) for each node that shows something.
 
     Raises:
@@ -39,8 +40,12 @@ def run_here(document: Mapping, settings: Sequence[str], folders: Folders, progr
     workflow = document if is_canvas(document) else None
     for node, ui in execute(prompt, order, classes, workflow, on_node):
         progress.close()
-        paths = [folders.saved(entry) for entries in ui.values() for entry in entries
-                 if isinstance(entry, Mapping) and "filename" in entry]
+        paths = [
+            folders.saved(entry)
+            for entries in ui.values()
+            for entry in entries
+            if isinstance(entry, Mapping) and "filename" in entry
+        ]
         yield node, label(prompt, node), ui, paths
 
 

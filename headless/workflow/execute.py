@@ -16,8 +16,13 @@ Outputs = list[list]  # for each output of a node, the list of its values
 OnNode = Callable[[str], None]
 
 
-def execute(prompt: Prompt, order: list[str], classes: Mapping[str, type], workflow: Mapping | None = None,
-            on_node: OnNode = lambda node: None) -> Iterator[tuple[str, dict[str, list]]]:
+def execute(
+    prompt: Prompt,
+    order: list[str],
+    classes: Mapping[str, type],
+    workflow: Mapping | None = None,
+    on_node: OnNode = lambda node: None,
+) -> Iterator[tuple[str, dict[str, list]]]:
     """Run the nodes in order and give (node, ui) after each that returned ui.
 
     `workflow` is what the canvas saved: nodes get it as EXTRA_PNGINFO. What a node gave is kept until the last node
@@ -58,8 +63,7 @@ def _gathered(inputs: Mapping[str, object], values: Mapping[str, Outputs]) -> di
 
 def _hidden(node_class: type, node: str, prompt: Prompt, workflow: Mapping | None) -> dict[str, object]:
     declared = node_class.INPUT_TYPES().get("hidden") or {}
-    known = {"UNIQUE_ID": node, "PROMPT": prompt,
-             "EXTRA_PNGINFO": None if workflow is None else {"workflow": workflow}}
+    known = {"UNIQUE_ID": node, "PROMPT": prompt, "EXTRA_PNGINFO": None if workflow is None else {"workflow": workflow}}
     kinds = {name: kind[0] if isinstance(kind, (list, tuple)) else kind for name, kind in declared.items()}
     return {name: known[kind] for name, kind in kinds.items() if kind in known}
 
@@ -74,8 +78,10 @@ def _run(node_class: type, inputs: dict[str, list], hidden: dict[str, object]) -
         if empty:
             raise NodeFailure(f"its input {empty[0]!r} got an empty list: the node before it gave nothing")
         count = max((len(values) for values in inputs.values()), default=1)
-        calls = [{name: values[min(index, len(values) - 1)] for name, values in inputs.items()} | hidden
-                 for index in range(count)]
+        calls = [
+            {name: values[min(index, len(values) - 1)] for name, values in inputs.items()} | hidden
+            for index in range(count)
+        ]
     results, uis = [], []
     for arguments in calls:
         absent = _absent(arguments)
@@ -112,8 +118,10 @@ def _parts(node_class: type, answer: object) -> tuple[tuple, dict]:
     count = len(node_class.RETURN_TYPES)
     if not isinstance(answer, (tuple, list)) or len(answer) != count and (count or answer):
         if not (answer == () or answer is None) or count:
-            raise NodeFailure(f"it should give {count} outputs and gave {type(answer).__name__}"
-                              + (f" of {len(answer)}" if isinstance(answer, (tuple, list)) else ""))
+            raise NodeFailure(
+                f"it should give {count} outputs and gave {type(answer).__name__}"
+                + (f" of {len(answer)}" if isinstance(answer, (tuple, list)) else "")
+            )
     return tuple(answer or ()), ui
 
 

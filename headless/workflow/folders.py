@@ -33,7 +33,7 @@ class Folders:
         plain, places = name, self.inputs
         for mark, place in (("[output]", self.output), ("[temp]", self.temp), ("[input]", None)):
             if name.endswith(mark):
-                plain, places = name[:-len(mark)].rstrip(), (place,) if place else self.inputs
+                plain, places = name[: -len(mark)].rstrip(), (place,) if place else self.inputs
         for place in places:
             path = inside(place, plain)
             if path is not None and path.is_file():
@@ -42,8 +42,13 @@ class Folders:
 
     def names(self) -> list[str]:
         """What could be loaded: the pictures that lie in the input folders themselves."""
-        found = {file.name for place in self.inputs if place.is_dir() for file in place.iterdir()
-                 if file.suffix.lower() in PICTURES and file.is_file()}
+        found = {
+            file.name
+            for place in self.inputs
+            if place.is_dir()
+            for file in place.iterdir()
+            if file.suffix.lower() in PICTURES and file.is_file()
+        }
         return sorted(found)
 
     def saved(self, entry: Mapping[str, object]) -> Path:

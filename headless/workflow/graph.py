@@ -76,14 +76,21 @@ def class_spec(node_class: type) -> Spec:
     if function is None:
         return found
     parameters = inspect.signature(function).parameters.values()
-    return replace(found, validates=frozenset(
-        None if one.kind is inspect.Parameter.VAR_KEYWORD else one.name for one in parameters))
+    return replace(
+        found,
+        validates=frozenset(None if one.kind is inspect.Parameter.VAR_KEYWORD else one.name for one in parameters),
+    )
 
 
 def link_of(value: object) -> tuple[str, int] | None:
     """The node and output that a value points at, or None for an ordinary value."""
-    if isinstance(value, list) and len(value) == 2 and isinstance(value[0], (str, int)) \
-            and type(value[1]) is int and not isinstance(value[0], bool):
+    if (
+        isinstance(value, list)
+        and len(value) == 2
+        and isinstance(value[0], (str, int))
+        and type(value[1]) is int
+        and not isinstance(value[0], bool)
+    ):
         return str(value[0]), value[1]
     return None
 
@@ -97,8 +104,10 @@ def label(prompt: Prompt, node: str) -> str:
 
 def unknown_nodes(labels: list[str]) -> WorkflowError:
     """The error for nodes of classes that are not there."""
-    return WorkflowError(f"these nodes are not known here: {'; '.join(labels)}; run the workflow on a ComfyUI that has "
-                         "them, with --server")
+    return WorkflowError(
+        f"these nodes are not known here: {'; '.join(labels)}; run the workflow on a ComfyUI that has "
+        "them, with --server"
+    )
 
 
 def is_canvas(document: Mapping) -> bool:
@@ -119,8 +128,10 @@ def read_api(document: Mapping) -> Prompt:
     prompt: Prompt = {}
     for node, value in document.items():
         if not isinstance(value, Mapping) or not isinstance(value.get("class_type"), str):
-            raise WorkflowError(f"this is no workflow: the entry {str(node)[:40]!r} has no class_type; expected "
-                                "what the canvas saves, or its export in API format")
+            raise WorkflowError(
+                f"this is no workflow: the entry {str(node)[:40]!r} has no class_type; expected "
+                "what the canvas saves, or its export in API format"
+            )
         inputs, meta = value.get("inputs", {}), value.get("_meta") or {}
         if not isinstance(inputs, Mapping) or not isinstance(meta, Mapping):
             raise WorkflowError(f"node {node} {value['class_type']}: its inputs are not a table of names and values")
@@ -150,7 +161,7 @@ def execution_order(prompt: Prompt, targets: list[str]) -> list[str]:
             following = needs.pop(0)
             if following in open_nodes:
                 circle = [name for name, _ in path]
-                circle = circle[circle.index(following):] + [following]
+                circle = circle[circle.index(following) :] + [following]
                 raise WorkflowError(f"nodes need each other in a circle: {' <- '.join(circle)}; remove one link")
             if following not in done:
                 open_nodes.add(following)
@@ -162,6 +173,7 @@ def _needs(prompt: Prompt, node: str) -> list[str]:
     links = {name: link_of(value) for name, value in prompt[node]["inputs"].items()}
     for name, link in links.items():
         if link and link[0] not in prompt:
-            raise WorkflowError(f"{label(prompt, node)}: its input {name!r} is linked to node {link[0]}, which is not "
-                                "in the workflow")
+            raise WorkflowError(
+                f"{label(prompt, node)}: its input {name!r} is linked to node {link[0]}, which is not in the workflow"
+            )
     return list(dict.fromkeys(link[0] for link in links.values() if link))

@@ -38,4 +38,4 @@ def _cut(image: Tensor, aspect: float) -> Tensor:
         x = round((width - width * (aspect / old)) / 2)
     elif old < aspect:
         y = round((height - height * (old / aspect)) / 2)
-    return image[:, y:height - y, x:width - x]
+    return image[:, y : height - y, x : width - x]

@@ -30,8 +30,10 @@ def with_settings(prompt: Prompt, settings: Sequence[str], specs: Specs) -> tupl
         if known is None or wanted not in known.inputs:
             names = list(known.inputs) if known else []
             near = difflib.get_close_matches(wanted, names, 3, 0.4) or names
-            raise WorkflowError(f"--set {setting!r}: {label(prompt, node)} has no input {wanted!r}; "
-                                + (f"it has {', '.join(near)}" if near else "it has none"))
+            raise WorkflowError(
+                f"--set {setting!r}: {label(prompt, node)} has no input {wanted!r}; "
+                + (f"it has {', '.join(near)}" if near else "it has none")
+            )
         found = known.inputs[wanted]
         path = Path(text).expanduser()
         if found.options.get("image_upload") and path.is_file():
@@ -55,13 +57,19 @@ def _node(prompt: Prompt, name: str) -> str:
     if len(matches) == 1:
         return matches[0]
     if matches:
-        raise WorkflowError(f"--set {name!r} can be any of {', '.join(label(prompt, node) for node in matches)}; use "
-                            "the id")
-    names = {str(text): None for node, found in prompt.items()
-             for text in (node, (found.get("_meta") or {}).get("title") or node, found["class_type"])}
+        raise WorkflowError(
+            f"--set {name!r} can be any of {', '.join(label(prompt, node) for node in matches)}; use the id"
+        )
+    names = {
+        str(text): None
+        for node, found in prompt.items()
+        for text in (node, (found.get("_meta") or {}).get("title") or node, found["class_type"])
+    }
     near = difflib.get_close_matches(name, names, 3, 0.4)
-    raise WorkflowError(f"--set: there is no node {name!r}; " + (
-        f"near are {', '.join(near)}" if near else f"there are {', '.join(label(prompt, node) for node in prompt)}"))
+    raise WorkflowError(
+        f"--set: there is no node {name!r}; "
+        + (f"near are {', '.join(near)}" if near else f"there are {', '.join(label(prompt, node) for node in prompt)}")
+    )
 
 
 def _value(found: Input, text: str, *, bounds: bool) -> object:

@@ -10,14 +10,11 @@ from __future__ import annotations
 import json
 import sys
 
-import torch
 from torch import Tensor
 
 from ...files.images import next_path, read_image, write_png
 from .folders import Folders
-from .scaling import METHODS, scaled
-
-_SIDE = {"default": 512, "min": 1, "max": 16384}
+from .stock_pictures import PICTURE_NODES
 
 
 class LoadImage:
@@ -49,8 +46,10 @@ class SaveImage:
 
     @classmethod
     def INPUT_TYPES(cls):
-        return {"required": {"images": ("IMAGE",), "filename_prefix": ("STRING", {"default": "ComfyUI"})},
-                "hidden": {"prompt": "PROMPT", "extra_pnginfo": "EXTRA_PNGINFO"}}
+        return {
+            "required": {"images": ("IMAGE",), "filename_prefix": ("STRING", {"default": "ComfyUI"})},
+            "hidden": {"prompt": "PROMPT", "extra_pnginfo": "EXTRA_PNGINFO"},
+        }
 
     def run(self, images, filename_prefix="ComfyUI", prompt=None, extra_pnginfo=None):
         if not isinstance(images, Tensor) or images.ndim != 4 or not len(images):
@@ -64,8 +63,9 @@ class SaveImage:
             path = next_path(folder, prefix, ".png", width_px=image.shape[1], height_px=image.shape[0])
             write_png(path, image[..., :3], texts)
             subfolder = path.parent.relative_to(folder.absolute()).as_posix()
-            entries.append({"filename": path.name, "subfolder": "" if subfolder == "." else subfolder,
-                            "type": self.kind})
+            entries.append(
+                {"filename": path.name, "subfolder": "" if subfolder == "." else subfolder, "type": self.kind}
+            )
         return {"ui": {"images": entries}}
 
 
@@ -98,171 +98,30 @@ class PreviewAny:
         return {"ui": {"text": (text,)}, "result": (text,)}
 
 
-class ImageScale:
-    RETURN_TYPES = ("IMAGE",)
-    FUNCTION = "run"
-
-    @classmethod
-    def INPUT_TYPES(cls):
-        side = {**_SIDE, "min": 0}
-        return {"required": {"image": ("IMAGE",), "upscale_method": (list(METHODS),), "width": ("INT", side),
-                             "height": ("INT", side), "crop": (["disabled", "center"],)}}
-
-    def run(self, image, upscale_method, width, height, crop):
-        return (scaled(image, upscale_method, width, height, centre=crop == "center"),)
-
-
-class ImageScaleBy:
-    RETURN_TYPES = ("IMAGE",)
-    FUNCTION = "run"
-
-    @classmethod
-    def INPUT_TYPES(cls):
-        return {"required": {"image": ("IMAGE",), "upscale_method": (list(METHODS),),
-                             "scale_by": ("FLOAT", {"default": 1.0, "min": 0.01, "max": 8.0})}}
-
-    def run(self, image, upscale_method, scale_by):
-        width, height = round(image.shape[2] * scale_by), round(image.shape[1] * scale_by)
-        return (scaled(image, upscale_method, width, height, centre=False),)
-
-
-class ImageInvert:
-    RETURN_TYPES = ("IMAGE",)
-    FUNCTION = "run"
-
-    @classmethod
-    def INPUT_TYPES(cls):
-        return {"required": {"image": ("IMAGE",)}}
-
-    def run(self, image):
-        return (1.0 - image,)
-
-
-class ImageBatch:
-    RETURN_TYPES = ("IMAGE",)
-    FUNCTION = "run"
-
-    @classmethod
-    def INPUT_TYPES(cls):
-        return {"required": {"image1": ("IMAGE",), "image2": ("IMAGE",)}}
-
-    def run(self, image1, image2):
-        if image1.shape[1:] != image2.shape[1:]:
-            image2 = scaled(image2, "bilinear", image1.shape[2], image1.shape[1], centre=True)
-        return (torch.cat((image1, image2)),)
-
-
-class EmptyImage:
-    RETURN_TYPES = ("IMAGE",)
-    FUNCTION = "run"
-
-    @classmethod
-    def INPUT_TYPES(cls):
-        return {"required": {"width": ("INT", _SIDE), "height": ("INT", _SIDE),
-                             "batch_size": ("INT", {"default": 1, "min": 1, "max": 4096}),
-                             "color": ("INT", {"default": 0, "min": 0, "max": 0xFFFFFF})}}
-
-    def run(self, width, height, batch_size=1, color=0):
-        colour = torch.tensor([color >> 16 & 255, color >> 8 & 255, color & 255]) / 255
-        return (colour.expand(batch_size, height, width, 3).clone(),)
-
-
-class ImageFromBatch:
-    RETURN_TYPES = ("IMAGE",)
-    FUNCTION = "run"
-
-    @classmethod
-    def INPUT_TYPES(cls):
-        return {"required": {"image": ("IMAGE",), "batch_index": ("INT", {"default": 0, "min": 0, "max": 4095}),
-                             "length": ("INT", {"default": 1, "min": 1, "max": 4096})}}
-
-    def run(self, image, batch_index, length):
-        first = min(len(image) - 1, batch_index)
-        return (image[first:first + length].clone(),)
-
-
-class RepeatImageBatch:
-    RETURN_TYPES = ("IMAGE",)
-    FUNCTION = "run"
-
-    @classmethod
-    def INPUT_TYPES(cls):
-        return {"required": {"image": ("IMAGE",), "amount": ("INT", {"default": 1, "min": 1, "max": 4096})}}
-
-    def run(self, image, amount):
-        return (image.repeat(amount, 1, 1, 1),)
-
-
-class SolidMask:
-    RETURN_TYPES = ("MASK",)
-    FUNCTION = "run"
-
-    @classmethod
-    def INPUT_TYPES(cls):
-        return {"required": {"value": ("FLOAT", {"default": 1.0, "min": 0.0, "max": 1.0, "step": 0.01}),
-                             "width": ("INT", _SIDE), "height": ("INT", _SIDE)}}
-
-    def run(self, value, width, height):
-        return (torch.full((1, height, width), float(value)),)
-
-
-class ImageToMask:
-    RETURN_TYPES = ("MASK",)
-    FUNCTION = "run"
-    CHANNELS = ("red", "green", "blue", "alpha")
-
-    @classmethod
-    def INPUT_TYPES(cls):
-        return {"required": {"image": ("IMAGE",), "channel": (list(cls.CHANNELS),)}}
-
-    def run(self, image, channel):
-        place = self.CHANNELS.index(channel)
-        if place >= image.shape[-1]:
-            raise ValueError(f"this picture has no {channel} channel, it has {image.shape[-1]}; choose another")
-        return (image[..., place],)
-
-
-class InvertMask:
-    RETURN_TYPES = ("MASK",)
-    FUNCTION = "run"
-
-    @classmethod
-    def INPUT_TYPES(cls):
-        return {"required": {"mask": ("MASK",)}}
-
-    def run(self, mask):
-        return (1.0 - mask,)
-
-
-class ThresholdMask:
-    RETURN_TYPES = ("MASK",)
-    FUNCTION = "run"
-
-    @classmethod
-    def INPUT_TYPES(cls):
-        return {"required": {"mask": ("MASK",),
-                             "value": ("FLOAT", {"default": 0.5, "min": 0.0, "max": 1.0, "step": 0.01})}}
-
-    def run(self, mask, value):
-        return ((mask > value).float(),)
-
-
 def _primitive(name: str, kind: str, options: dict) -> type:
     """A node that gives on the value of its one widget."""
-    members = {"RETURN_TYPES": (kind,), "FUNCTION": "run", "run": lambda self, value: (value,),
-               "INPUT_TYPES": classmethod(lambda cls: {"required": {"value": (kind, options)}})}
+    members = {
+        "RETURN_TYPES": (kind,),
+        "FUNCTION": "run",
+        "run": lambda self, value: (value,),
+        "INPUT_TYPES": classmethod(lambda cls: {"required": {"value": (kind, options)}}),
+    }
     return type(name, (), members)
 
 
 _RANGE = {"min": -sys.maxsize, "max": sys.maxsize}
-_CLASSES = [LoadImage, SaveImage, PreviewImage, PreviewAny, ImageScale, ImageScaleBy, ImageInvert, ImageBatch,
-            EmptyImage, ImageFromBatch, RepeatImageBatch, SolidMask, ImageToMask, InvertMask,
-            ThresholdMask,
-            _primitive("PrimitiveString", "STRING", {}),
-            _primitive("PrimitiveStringMultiline", "STRING", {"multiline": True}),
-            _primitive("PrimitiveInt", "INT", {**_RANGE, "control_after_generate": True}),
-            _primitive("PrimitiveFloat", "FLOAT", _RANGE),
-            _primitive("PrimitiveBoolean", "BOOLEAN", {})]
+_CLASSES = [
+    LoadImage,
+    SaveImage,
+    PreviewImage,
+    PreviewAny,
+    *PICTURE_NODES,
+    _primitive("PrimitiveString", "STRING", {}),
+    _primitive("PrimitiveStringMultiline", "STRING", {"multiline": True}),
+    _primitive("PrimitiveInt", "INT", {**_RANGE, "control_after_generate": True}),
+    _primitive("PrimitiveFloat", "FLOAT", _RANGE),
+    _primitive("PrimitiveBoolean", "BOOLEAN", {}),
+]
 
 
 def stock_nodes(folders: Folders) -> dict[str, type]:

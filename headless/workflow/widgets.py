@@ -81,13 +81,21 @@ def _by_position(saved: list, spec: Spec, notes: list[str], label: str) -> dict[
         slots = [name if name is None or spec.inputs[name].is_widget else None for name in old_slots]
     has_button = any(found.options.get(key) for found in spec.inputs.values() for key in _UPLOADS)
     if len(saved) > len(slots) + has_button:
-        notes.append(f"{label}: the workflow keeps {len(saved)} values for it and the class knows {len(slots)}; the "
-                     "last ones were left out, as the canvas does")
+        notes.append(
+            f"{label}: the workflow keeps {len(saved)} values for it and the class knows {len(slots)}; the "
+            "last ones were left out, as the canvas does"
+        )
     for value, name in zip(saved, slots):
-        if name is not None and isinstance(value, str) and value in _CONTROL and spec.inputs[name].kind in (
-                "INT", "FLOAT", "BOOLEAN"):
-            raise WorkflowError(f"{label}: its saved values do not fit its inputs ({name!r} would get {value!r}): it "
-                                "was saved with another version of this class; open and save it in the canvas again")
+        if (
+            name is not None
+            and isinstance(value, str)
+            and value in _CONTROL
+            and spec.inputs[name].kind in ("INT", "FLOAT", "BOOLEAN")
+        ):
+            raise WorkflowError(
+                f"{label}: its saved values do not fit its inputs ({name!r} would get {value!r}): it "
+                "was saved with another version of this class; open and save it in the canvas again"
+            )
     return {name: value for value, name in zip(saved, slots) if name is not None}
 
 

@@ -34,8 +34,9 @@ def configurations(metadata: Mapping[str, str], given: Mapping[str, object] | No
     return found
 
 
-def alpha_of(configs: Mapping[str, Mapping[str, object]], module: str, rank: int, *,
-             dora: bool = False) -> float | None:
+def alpha_of(
+    configs: Mapping[str, Mapping[str, object]], module: str, rank: int, *, dora: bool = False
+) -> float | None:
     """The alpha that gives a module PEFT's scale when divided by its rank; None where no configuration covers it.
 
     `dora`: the module has a magnitude vector.
@@ -93,13 +94,20 @@ def describe(adapters: Mapping[str, LoRA | DoRA]) -> dict[str, object]:
     alpha = Counter(adapter.alpha for adapter in paths.values()).most_common(1)[0][0]
     exact = {path: "^" + re.escape(path) for path in paths}  # PEFT reads the keys of both patterns as expressions
     return {
-        "peft_type": "LORA", "r": rank, "lora_alpha": _plain(alpha), "target_modules": sorted(paths),
+        "peft_type": "LORA",
+        "r": rank,
+        "lora_alpha": _plain(alpha),
+        "target_modules": sorted(paths),
         "rank_pattern": {exact[p]: a.rank for p, a in paths.items() if a.rank != rank},
         "alpha_pattern": {exact[p]: _plain(a.alpha) for p, a in paths.items() if a.alpha != alpha},
         "use_rslora": False,
-        "use_dora": all(isinstance(a, DoRA) for a in paths.values()), "bias": "none", "fan_in_fan_out": False,
+        "use_dora": all(isinstance(a, DoRA) for a in paths.values()),
+        "bias": "none",
+        "fan_in_fan_out": False,
         "lora_dropout": 0.0,
-        "task_type": None, "base_model_name_or_path": None, "inference_mode": True,
+        "task_type": None,
+        "base_model_name_or_path": None,
+        "inference_mode": True,
     }
 
 
@@ -112,8 +120,10 @@ def _parse(metadata: Mapping[str, str], header: str) -> dict[str, object]:
     except (ValueError, RecursionError):
         fields = None
     if not isinstance(fields, dict):
-        raise LoRAError(f"the header's {header} is not a JSON object, so the scale is unknown: "
-                        "give the adapter_config.json that came with the file")
+        raise LoRAError(
+            f"the header's {header} is not a JSON object, so the scale is unknown: "
+            "give the adapter_config.json that came with the file"
+        )
     return fields
 
 

@@ -39,8 +39,9 @@ def build(name: str, parts: Parts, facts: ConfigFacts) -> tuple[dict[str, Adapte
     has_alpha, scale = True, 1.0
     if kind:
         row = KINDS[kind]
-        adapter = _made(row, name, {field: parts[role] for role, field in row.fields.items() if role in parts}, parts,
-                        facts)  # fmt: skip
+        adapter = _made(
+            row, name, {field: parts[role] for role, field in row.fields.items() if role in parts}, parts, facts
+        )
         if row.scaled:
             alpha = _alpha(parts, adapter.rank, facts.alpha_of)
             has_alpha = alpha is not None
@@ -103,8 +104,11 @@ def fault_of(tensor: Tensor, whole_numbers: bool = False, *, largest: float = ma
         low, high = (bound.item() for bound in torch.aminmax(wide.detach()))
     if not (math.isfinite(low) and math.isfinite(high)):  # NaN is the smallest and the largest of all that it is among
         return "it holds NaN or infinity"
-    return "" if max(-low, high) <= MOST else (
-        f"it holds numbers as large as {max(-low, high):.1e}, which no training makes: the file is damaged")
+    return (
+        ""
+        if max(-low, high) <= MOST
+        else (f"it holds numbers as large as {max(-low, high):.1e}, which no training makes: the file is damaged")
+    )
 
 
 def _is_norm(name: str, parts: Parts) -> bool:

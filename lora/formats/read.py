@@ -22,7 +22,8 @@ from .writing import write as write
 
 _NOT_YET = "{}: this kind is not read"
 _NUMBERED_CLASSES = {  # cloneofsimo's default choice of layers, the only one whose numbering is known
-    "unet": {"CrossAttention", "Attention", "GEGLU"}, "text_encoder": {"CLIPAttention"},
+    "unet": {"CrossAttention", "Attention", "GEGLU"},
+    "text_encoder": {"CLIPAttention"},
 }
 _PEFT = "base_model.model."
 _MOST_SCALE = 10_000
@@ -53,8 +54,13 @@ class _Module:
     fault: str = ""
 
 
-def read(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None,
-         adapter_config: Mapping[str, object] | None = None, *, largest: float = math.inf) -> LoRAFile:
+def read(
+    tensors: Mapping[str, Tensor],
+    metadata: Mapping[str, str] | None = None,
+    adapter_config: Mapping[str, object] | None = None,
+    *,
+    largest: float = math.inf,
+) -> LoRAFile:
     """The adapters in a file's tensors, whatever tool wrote them.
 
     `metadata` is the header's; `adapter_config` the parsed adapter_config.json of a PEFT folder, which holds the scale.
@@ -69,8 +75,10 @@ def read(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = Non
     modules, strays = _gather({name: tensor for name, tensor in tensors.items() if name not in words})
     if not modules and not words:
         shown = ", ".join(sorted(tensors)[:3]) or "nothing"
-        raise LoRAError(f"no LoRA tensors here: expected names that end in lora_up.weight, lora_A.weight or the like, "
-                        f"the file has {len(tensors)} tensors: {shown}")
+        raise LoRAError(
+            f"no LoRA tensors here: expected names that end in lora_up.weight, lora_A.weight or the like, "
+            f"the file has {len(tensors)} tensors: {shown}"
+        )
     configs = configurations(metadata, adapter_config)
     unread = {name: fault for name in sorted(words) if (fault := fault_of(tensors[name]))}
     adapters: dict[str, Adapter] = {}
@@ -84,8 +92,14 @@ def read(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = Non
             unread[name] = str(error)
     dialect = _dialect([module.dialect for module in modules.values() if module.dialect], modules)
     kinds = Counter(adapter.kind for adapter in adapters.values())
-    return LoRAFile(dialect, adapters, unread, _notes(adapters, without_alpha, dialect),
-                    {name: tensors[name] for name in sorted(words - unread.keys())}, dict(kinds))
+    return LoRAFile(
+        dialect,
+        adapters,
+        unread,
+        _notes(adapters, without_alpha, dialect),
+        {name: tensors[name] for name in sorted(words - unread.keys())},
+        dict(kinds),
+    )
 
 
 def _gather(tensors: Mapping[str, Tensor]) -> tuple[dict[str, _Module], dict[str, Tensor]]:
@@ -139,8 +153,15 @@ def _read_stray(name: str, tensor: Tensor, adapters: dict[str, Adapter], unread:
         adapters[plain.removesuffix(".weight")] = Replacement(tensor)
 
 
-def _read_module(name: str, module: _Module, configs: Mapping[str, Mapping[str, object]], metadata: Mapping[str, str],
-                 adapters: dict[str, Adapter], without_alpha: list[str], largest: float) -> None:
+def _read_module(
+    name: str,
+    module: _Module,
+    configs: Mapping[str, Mapping[str, object]],
+    metadata: Mapping[str, str],
+    adapters: dict[str, Adapter],
+    without_alpha: list[str],
+    largest: float,
+) -> None:
     """Adds one module's adapters; LoRAError with the reason where there are none."""
     if module.fault:
         raise LoRAError(module.fault)
@@ -175,16 +196,21 @@ def _check_numbering(name: str, rank: int, metadata: Mapping[str, str]) -> None:
 def _notes(adapters: Mapping[str, Adapter], without_alpha: list[str], dialect: str) -> tuple[str, ...]:
     notes = []
     if without_alpha and dialect == "peft":
-        notes.append(f"{len(without_alpha)} modules have no alpha and no adapter_config.json: "
-                     "their scale is unknown and 1 was used")
+        notes.append(
+            f"{len(without_alpha)} modules have no alpha and no adapter_config.json: "
+            "their scale is unknown and 1 was used"
+        )
     if without_alpha and dialect in ("kohya", "lycoris", "onetrainer"):
         notes.append(f"{len(without_alpha)} modules have no alpha: scale 1, as this dialect means it")
     if still := [name for name, adapter in adapters.items() if adapter.rank and adapter.alpha == 0]:
         notes.append(f"{len(still)} modules have alpha 0 and change nothing, {still[0]} is the first")
-    if huge := [name for name, adapter in adapters.items()
-                if adapter.rank and abs(adapter.alpha) > _MOST_SCALE * adapter.rank]:
-        notes.append(f"{len(huge)} modules have an alpha of more than {_MOST_SCALE} times their rank, which no trainer "
-                     f"writes: the file is damaged or made to do harm; {huge[0]} is the first")
+    if huge := [
+        name for name, adapter in adapters.items() if adapter.rank and abs(adapter.alpha) > _MOST_SCALE * adapter.rank
+    ]:
+        notes.append(
+            f"{len(huge)} modules have an alpha of more than {_MOST_SCALE} times their rank, which no trainer "
+            f"writes: the file is damaged or made to do harm; {huge[0]} is the first"
+        )
     return tuple(notes)
 
 

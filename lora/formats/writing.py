@@ -23,9 +23,9 @@ class _Dialect(NamedTuple):
 
 _DIALECTS = {
     "kohya": _Dialect(".lora_down.weight", ".lora_up.weight", STORED),
-    "lycoris": _Dialect(".lora_down.weight", ".lora_up.weight", STORED),          # stand-alone, and SimpleTuner's
+    "lycoris": _Dialect(".lora_down.weight", ".lora_up.weight", STORED),  # stand-alone, and SimpleTuner's
     "onetrainer": _Dialect(".lora_down.weight", ".lora_up.weight", STORED),
-    "diffusers": _Dialect(".lora_A.weight", ".lora_B.weight", FOLDED),            # and SimpleTuner's other one
+    "diffusers": _Dialect(".lora_A.weight", ".lora_B.weight", FOLDED),  # and SimpleTuner's other one
     "diffusers_0.2": _Dialect(".lora.down.weight", ".lora.up.weight", FOLDED),
     "diffusers_0.1": _Dialect("_lora.down.weight", "_lora.up.weight", FOLDED),
     "peft": _Dialect(".lora_A.weight", ".lora_B.weight", DESCRIBED),
@@ -35,8 +35,9 @@ _DIALECTS = {
 }
 
 
-def write(adapters: Mapping[str, Adapter], dialect: str,
-          metadata: Mapping[str, str] | None = None) -> tuple[dict[str, Tensor], dict[str, str]]:
+def write(
+    adapters: Mapping[str, Adapter], dialect: str, metadata: Mapping[str, str] | None = None
+) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors and header of a standard file. Names are written as given: take them from `names.spellings`.
 
     kohya, lycoris and onetrainer have .alpha and hold every kind. diffusers, diffusers_0.2, diffusers_0.1, xlabs, bfl
@@ -79,13 +80,17 @@ def _put_plain(name: str, adapter: Adapter, dialect: str) -> dict[str, Tensor]:
     if not isinstance(lora, LoRA):
         raise LoRAError(f"{name} is {adapter.kind}, which {dialect} files cannot hold: write it as kohya")
     if dialect == "peft" and "base_model.model." not in name:
-        raise LoRAError(f"{name} has no base_model.model. before it, so PEFT would not find it: "
-                        "take the names from spellings(keys, \"peft\")")
+        raise LoRAError(
+            f"{name} has no base_model.model. before it, so PEFT would not find it: "
+            'take the names from spellings(keys, "peft")'
+        )
     tensors = {name + style.down: lora.down, name + style.up: _scaled_up(lora) if style.alpha == FOLDED else lora.up}
     if isinstance(adapter, DoRA):
         if not adapter.always_rows:
-            raise LoRAError(f"{name} is a DoRA with {list(adapter.magnitude.shape)} magnitudes as kohya files have "
-                            "them, and PEFT knows rows only: write it as kohya")
+            raise LoRAError(
+                f"{name} is a DoRA with {list(adapter.magnitude.shape)} magnitudes as kohya files have "
+                "them, and PEFT knows rows only: write it as kohya"
+            )
         tensors[name + ".lora_magnitude_vector"] = adapter.magnitude
     return tensors
 
@@ -101,8 +106,11 @@ def _put_kohya(name: str, adapter: Adapter) -> dict[str, Tensor]:
     module = name.removesuffix(".bias")
     if row.bias and module != name:
         return {f"{module}.{row.bias}": getattr(adapter, next(iter(row.parts.values())))}
-    parts = {f"{name}.{suffix}": part for suffix, own in row.parts.items()
-             if isinstance(part := getattr(adapter, own), Tensor)}  # fmt: skip
+    parts = {
+        f"{name}.{suffix}": part
+        for suffix, own in row.parts.items()
+        if isinstance(part := getattr(adapter, own), Tensor)
+    }
     if row.has_alpha:
         parts[f"{name}.alpha"] = _alpha_tensor(adapter.alpha)
     marks = {} if row.marks is None else row.marks(name, adapter)
@@ -127,9 +135,11 @@ def _kohya_header(adapters: Mapping[str, Adapter]) -> dict[str, str]:
     ranks, alphas = {a.rank for a in ranked}, {a.alpha for a in ranked}
     kinds = {type(a.inner if isinstance(a, DoRA) else a) for a in adapters.values()}
     lycoris = kinds != {LoRA} or any(isinstance(a, LoRA) and a.mid is not None for a in adapters.values())
-    header = {"ss_network_module": "lycoris.kohya" if lycoris else "networks.lora",
-              "ss_network_dim": str(ranks.pop()) if len(ranks) == 1 else "Dynamic",
-              "ss_network_alpha": str(alphas.pop()) if len(alphas) == 1 else "Dynamic"}
+    header = {
+        "ss_network_module": "lycoris.kohya" if lycoris else "networks.lora",
+        "ss_network_dim": str(ranks.pop()) if len(ranks) == 1 else "Dynamic",
+        "ss_network_alpha": str(alphas.pop()) if len(alphas) == 1 else "Dynamic",
+    }
     rows = (row_of(a.inner if isinstance(a, DoRA) else a) for a in adapters.values())
     algorithm = next((row.algorithm for row in rows if row and row.algorithm), "locon")
     more = {"use_tucker": "True"} if algorithm == "locon" else {}
@@ -139,7 +149,10 @@ def _kohya_header(adapters: Mapping[str, Adapter]) -> dict[str, str]:
 def _cloneofsimo_header(adapters: Mapping[str, Adapter]) -> dict[str, str]:
     classes = {"unet": ["CrossAttention", "Attention", "GEGLU"], "text_encoder": ["CLIPAttention"]}
     if odd := next((name for name in adapters if name.partition(":")[0] not in classes), None):
-        raise LoRAError(f"{odd} is not a number of cloneofsimo's: take the names from spellings(keys, \"cloneofsimo\")")
-    header = {part: json.dumps(names) for part, names in classes.items()
-              if any(name.startswith(part + ":") for name in adapters)}
+        raise LoRAError(f'{odd} is not a number of cloneofsimo\'s: take the names from spellings(keys, "cloneofsimo")')
+    header = {
+        part: json.dumps(names)
+        for part, names in classes.items()
+        if any(name.startswith(part + ":") for name in adapters)
+    }
     return header | {f"{name}:rank": str(adapter.rank) for name, adapter in adapters.items()}

@@ -143,16 +143,19 @@ class LoRA:
     def __post_init__(self) -> None:
         up, down, mid = self.up, self.down, self.mid
         if up.ndim < 2 or down.ndim < 2 or math.prod(up.shape[2:]) != 1 or not (up.numel() and down.numel()):
-            raise LoRAError(f"up is {list(up.shape)} and down is {list(down.shape)}: "
-                            "expected [out, rank] and [rank, in]")
+            raise LoRAError(
+                f"up is {list(up.shape)} and down is {list(down.shape)}: expected [out, rank] and [rank, in]"
+            )
         if mid is None and up.shape[1] != down.shape[0]:
             raise LoRAError(f"up is {list(up.shape)} and down is {list(down.shape)}: their ranks differ")
         if mid is not None and (mid.ndim < 3 or not mid.numel() or math.prod(down.shape[2:]) != 1):
-            raise LoRAError(f"mid is {list(mid.shape)} and down is {list(down.shape)}: "
-                            "expected [rank, rank, kh, kw] and [rank, in]")
+            raise LoRAError(
+                f"mid is {list(mid.shape)} and down is {list(down.shape)}: expected [rank, rank, kh, kw] and [rank, in]"
+            )
         if mid is not None and mid.shape[:2] != (up.shape[1], down.shape[0]):
-            raise LoRAError(f"mid is {list(mid.shape)} between up {list(up.shape)} and down {list(down.shape)}: "
-                            "their ranks differ")
+            raise LoRAError(
+                f"mid is {list(mid.shape)} between up {list(up.shape)} and down {list(down.shape)}: their ranks differ"
+            )
         if not math.isfinite(self.alpha):
             raise LoRAError(f"alpha is {self.alpha}: expected a finite number")
 
@@ -199,7 +202,7 @@ class LoRA:
     def delta(self, weight: Tensor | Sequence[int], strength: float = 1.0, *, match_comfyui: bool = False) -> Tensor:
         """See Adapter; ComfyUI does the same. [out, in, ...] or its shape -> [out, in, ...]"""
         shape = fitting(self, weight)
-        up, down = self.up.float().flatten(1), self.down.float().flatten(1)      # [out, r], [r, in * kh * kw]
+        up, down = self.up.float().flatten(1), self.down.float().flatten(1)  # [out, r], [r, in * kh * kw]
         if self.mid is None:
             change = up @ down
         else:
@@ -264,8 +267,9 @@ def extent_of(shape: Sequence[int]) -> tuple[int | None, int | None]:
 def same_layer(own: Sequence[int], shape: Sequence[int]) -> bool:
     """Equal shapes, a 1x1 convolution and a Linear being the same thing."""
     own, shape = list(own), list(shape)
-    return own == shape or (len(own) > 1 < len(shape) and own[:2] == shape[:2] and math.prod(own[2:]) == 1
-                            and math.prod(shape[2:]) == 1)
+    return own == shape or (
+        len(own) > 1 < len(shape) and own[:2] == shape[:2] and math.prod(own[2:]) == 1 and math.prod(shape[2:]) == 1
+    )
 
 
 def build_of_table(name: str, parts: Mapping[str, Tensor], facts: ConfigFacts) -> LoRA:

@@ -47,10 +47,15 @@ class LoHa:
             if rank != b.shape[0] or (core is not None and (core.ndim < 3 or tuple(core.shape[:2]) != (rank, rank))):
                 between = "" if core is None else f" and the core is {list(core.shape)}"
                 raise LoRAError(f"a is {list(a.shape)}, b is {list(b.shape)}{between}: their ranks differ")
-        if self.a1.shape != self.a2.shape or self.b1.shape != self.b2.shape or (
-                self.t1 is not None and self.t1.shape != self.t2.shape):
-            raise LoRAError("the two halves of a LoHa have different shapes: "
-                            f"{list(self.a1.shape)} {list(self.b1.shape)}, {list(self.a2.shape)} {list(self.b2.shape)}")
+        if (
+            self.a1.shape != self.a2.shape
+            or self.b1.shape != self.b2.shape
+            or (self.t1 is not None and self.t1.shape != self.t2.shape)
+        ):
+            raise LoRAError(
+                "the two halves of a LoHa have different shapes: "
+                f"{list(self.a1.shape)} {list(self.b1.shape)}, {list(self.a2.shape)} {list(self.b2.shape)}"
+            )
         if not math.isfinite(self.alpha):
             raise LoRAError(f"alpha is {self.alpha}: expected a finite number")
 

@@ -41,8 +41,9 @@ class LoKr:
             if [whole is None, a is None, b is None] not in ([False, True, True], [True, False, False]):
                 raise LoRAError(f"{name} of a LoKr has to come whole or as two factors, it has {len(parts)} parts")
             if any(part.ndim < 2 or not part.numel() for part in parts):
-                raise LoRAError(f"{name} of a LoKr is {' and '.join(str(list(p.shape)) for p in parts)}: "
-                                "expected matrices")
+                raise LoRAError(
+                    f"{name} of a LoKr is {' and '.join(str(list(p.shape)) for p in parts)}: expected matrices"
+                )
         if self.w1_a is not None:
             _check_ranks("w1", self.w1_a.shape[1], self.w1_b.shape[0], None)
         if any(part is not None and part.ndim != 2 for part in (self.w1, self.w1_a, self.w1_b, self.w2_a, self.w2_b)):

@@ -123,8 +123,10 @@ class IA3:
     def misfit(self, shape: Sequence[int]) -> str | None:
         if self.axis(shape) is not None:
             return None
-        return (f"the adapter scales {self.factors.numel()} {'inputs' if self.on_input else 'outputs'}, "
-                f"the model's weight has shape {list(shape)}")
+        return (
+            f"the adapter scales {self.factors.numel()} {'inputs' if self.on_input else 'outputs'}, "
+            f"the model's weight has shape {list(shape)}"
+        )
 
     def delta(self, weight: Tensor | Sequence[int], strength: float = 1.0, *, match_comfyui: bool = False) -> Tensor:
         """See Adapter; a bias [out] is welcome too where rows are scaled."""
@@ -186,8 +188,13 @@ class GLoRA:
     def _layouts(self) -> list[tuple[Tensor, Tensor, Tensor, Tensor]]:
         """The parts as (a_in [in, r], a_out [r, in], up [out, r], down [r, in, ...]), new layout first."""
         readings = [(self.a1, self.a2, self.b1, self.b2), (self.a2, self.a1, self.b2, self.b1)]
-        return [r for r in readings if r[0].shape[1] == r[1].shape[0] == r[2].shape[1] == r[3].shape[0]
-                and r[0].shape[0] == r[1].shape[1] == r[3].shape[1] and math.prod(r[2].shape[2:]) == 1]
+        return [
+            r
+            for r in readings
+            if r[0].shape[1] == r[1].shape[0] == r[2].shape[1] == r[3].shape[0]
+            and r[0].shape[0] == r[1].shape[1] == r[3].shape[1]
+            and math.prod(r[2].shape[2:]) == 1
+        ]
 
     @property
     def rank(self) -> int:
@@ -198,8 +205,11 @@ class GLoRA:
         return self._layouts()[0][2].shape[0], self._layouts()[0][3].shape[1]
 
     def _fitting(self, shape: Sequence[int]) -> list[tuple[Tensor, Tensor, Tensor, Tensor]]:
-        return [(a_in, a_out, up, down) for a_in, a_out, up, down in self._layouts()
-                if down.shape[1] == shape[1] and fits([up.shape[0], *down.shape[1:]], shape)]
+        return [
+            (a_in, a_out, up, down)
+            for a_in, a_out, up, down in self._layouts()
+            if down.shape[1] == shape[1] and fits([up.shape[0], *down.shape[1:]], shape)
+        ]
 
     def misfit(self, shape: Sequence[int]) -> str | None:
         if len(shape) >= 2 and self._fitting(shape):

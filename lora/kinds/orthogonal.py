@@ -102,7 +102,7 @@ class OFT:
 
 def _turned(turns: Tensor, weight: Tensor) -> Tensor:
     """Every block of rows by its own matrix. [k, n, n] and [k * n, ...] -> [k * n, ...]"""
-    rows = weight.reshape(turns.shape[0], turns.shape[1], -1)                    # [k, n, in * kh * kw]
+    rows = weight.reshape(turns.shape[0], turns.shape[1], -1)  # [k, n, in * kh * kw]
     return (turns @ rows).reshape(weight.shape)
 
 
@@ -110,7 +110,7 @@ def _butterfly(turns: Tensor, weight: Tensor) -> Tensor:
     """Stage i turns blocks of rows that lie 2^i * b / 2 apart. [m, k, b, b] and [out, ...] -> [out, ...]"""
     out, changed = weight.shape[0], weight.reshape(weight.shape[0], -1)
     for stage, turn in enumerate(turns):
-        half = 2 ** stage * turn.shape[-1] // 2
+        half = 2**stage * turn.shape[-1] // 2
         dealt = changed.reshape(-1, 2, half, changed.shape[1]).transpose(1, 2).reshape(out, -1)
         changed = _turned(turn, dealt).reshape(-1, half, 2, changed.shape[1]).transpose(1, 2).reshape(out, -1)
     return changed.reshape(weight.shape)
@@ -162,13 +162,12 @@ class InputOFT:
         blocks, inputs = self.angles.shape[0], math.prod(shape[1:])
         if len(shape) >= 2 and inputs % self.size == 0 and blocks in (1, inputs // self.size):
             return None
-        return (f"the adapter turns {blocks} blocks of {self.size} inputs, "
-                f"the model's weight has shape {list(shape)}")
+        return f"the adapter turns {blocks} blocks of {self.size} inputs, the model's weight has shape {list(shape)}"
 
     def delta(self, weight: Tensor | Sequence[int], strength: float = 1.0, *, match_comfyui: bool = False) -> Tensor:
         """See Adapter."""
         fitting(self, weight)
-        flat = weight.float().reshape(weight.shape[0], -1, self.size)             # [out, k, n]
+        flat = weight.float().reshape(weight.shape[0], -1, self.size)  # [out, k, n]
         eye = torch.eye(self.size, device=self.angles.device, dtype=torch.float32)
         move = (self._rotation() - eye).to(flat.device) * strength
         if not (self.reverse_convolutions and weight.ndim > 2):

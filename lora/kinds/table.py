@@ -95,9 +95,7 @@ KINDS: dict[str, Kind] = {
         roles={"lora_down.weight": DOWN, "lora_up.weight": UP, "lora_mid.weight": MID},
         scaled=True,
         size=lambda lora: (
-            (lora.factors(),)
-            if lora.mid is not None
-            else ((lora.up.flatten(1), lora.down.flatten(1)), lora.scale)
+            (lora.factors(),) if lora.mid is not None else ((lora.up.flatten(1), lora.down.flatten(1)), lora.scale)
         ),
     ),
     "table": Kind(

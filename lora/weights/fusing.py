@@ -71,9 +71,7 @@ def _check(weight: Tensor, changes: Sequence[Change]) -> None:
             raise LoRAError(reason)
 
 
-def write(
-    into: Tensor, weight: Tensor, fused: Fused, strength: float = 1.0, *, match_comfyui: bool = False
-) -> Tensor:
+def write(into: Tensor, weight: Tensor, fused: Fused, strength: float = 1.0, *, match_comfyui: bool = False) -> Tensor:
     """Writes a weight with its changes into a tensor like it, which may be the weight itself; on the weight's device.
 
     On a card nothing is waited for, and of the whole weight there is one pass: into fp32 in place, into fp16 and bf16

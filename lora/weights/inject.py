@@ -17,7 +17,7 @@ from torch.utils.hooks import RemovableHandle
 
 from ..kinds.adapters import LoRA, LoRAError
 
-CHILD = "low_rank"          # the name of the adapter inside its layer
+CHILD = "low_rank"  # the name of the adapter inside its layer
 _RECORD = "_lora_injection"  # what eject needs, kept on the module that inject was called with
 
 
@@ -47,8 +47,9 @@ class LowRank(nn.Module):
     up [out, r] or [out, r, 1, 1]; down [r, in] or [r, in / groups, kh, kw]; both fp32 whatever the layer is in.
     """
 
-    def __init__(self, layer: nn.Linear | nn.Conv2d, rank: int, alpha: float, dropout: float,
-                 generator: torch.Generator | None) -> None:
+    def __init__(
+        self, layer: nn.Linear | nn.Conv2d, rank: int, alpha: float, dropout: float, generator: torch.Generator | None
+    ) -> None:
         super().__init__()
         if isinstance(layer, nn.Conv2d):
             up, down = (layer.out_channels, rank, 1, 1), (rank, layer.in_channels // layer.groups, *layer.kernel_size)
@@ -65,8 +66,8 @@ class LowRank(nn.Module):
         x = self.dropout(x.to(self.down.dtype))
         if isinstance(layer, nn.Conv2d):
             # every group sees the same `down` on its own channels: exactly the weight + up @ down of a grouped layer
-            down = self.down.repeat(layer.groups, 1, 1, 1)                        # [groups * r, in / groups, kh, kw]
-            hidden = layer._conv_forward(x, down, None)                           # its stride, padding and their modes
+            down = self.down.repeat(layer.groups, 1, 1, 1)  # [groups * r, in / groups, kh, kw]
+            hidden = layer._conv_forward(x, down, None)  # its stride, padding and their modes
             added = F.conv2d(hidden, self.up, groups=layer.groups)
         else:
             added = F.linear(F.linear(x, self.down), self.up)
@@ -77,9 +78,16 @@ def _add(layer: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
     return output + getattr(layer, CHILD)(layer, args[0]).to(output.dtype)
 
 
-def inject(module: nn.Module, patterns: str | Sequence[str], rank: int, alpha: float | None = None, *,
-           dropout: float = 0.0, exclude: str | Sequence[str] = (),
-           generator: torch.Generator | None = None) -> Injection:
+def inject(
+    module: nn.Module,
+    patterns: str | Sequence[str],
+    rank: int,
+    alpha: float | None = None,
+    *,
+    dropout: float = 0.0,
+    exclude: str | Sequence[str] = (),
+    generator: torch.Generator | None = None,
+) -> Injection:
     """Put a trainable adapter beside every Linear and Conv2d (and subclasses) whose name fits; freeze all the rest.
 
     `patterns` and `exclude` are shell patterns (fnmatch, case matters) on the dotted names of `named_modules()`;
@@ -116,8 +124,10 @@ def parameters(module: nn.Module) -> list[nn.Parameter]:
 
 def collect(module: nn.Module) -> dict[str, LoRA]:
     """The adapters as they are now, under their layers' names, as copies that further training does not change."""
-    return {name: LoRA(low_rank.up.detach().clone(), low_rank.down.detach().clone(), low_rank.alpha)
-            for name, low_rank in _adapters(module).items()}
+    return {
+        name: LoRA(low_rank.up.detach().clone(), low_rank.down.detach().clone(), low_rank.alpha)
+        for name, low_rank in _adapters(module).items()
+    }
 
 
 def load(module: nn.Module, adapters: dict[str, LoRA]) -> None:
@@ -128,15 +138,22 @@ def load(module: nn.Module, adapters: dict[str, LoRA]) -> None:
     """
     own = _adapters(module)
     if odd := sorted(own.keys() ^ adapters.keys()):
-        raise LoRAError(f"{len(odd)} layers are only in the module or only in the adapters, the first is {odd[0]}: "
-                        "inject with the same patterns as before")
+        raise LoRAError(
+            f"{len(odd)} layers are only in the module or only in the adapters, the first is {odd[0]}: "
+            "inject with the same patterns as before"
+        )
     for name, low_rank in own.items():
         theirs = adapters[name]
-        if theirs.mid is not None or theirs.alpha != low_rank.alpha or (
-                (theirs.up.shape, theirs.down.shape) != (low_rank.up.shape, low_rank.down.shape)):
-            raise LoRAError(f"{name} comes with alpha {theirs.alpha:g} and down {list(theirs.down.shape)}, but alpha "
-                            f"{low_rank.alpha:g} and down {list(low_rank.down.shape)} were injected: "
-                            "use the same numbers as before")
+        if (
+            theirs.mid is not None
+            or theirs.alpha != low_rank.alpha
+            or ((theirs.up.shape, theirs.down.shape) != (low_rank.up.shape, low_rank.down.shape))
+        ):
+            raise LoRAError(
+                f"{name} comes with alpha {theirs.alpha:g} and down {list(theirs.down.shape)}, but alpha "
+                f"{low_rank.alpha:g} and down {list(low_rank.down.shape)} were injected: "
+                "use the same numbers as before"
+            )
     with torch.no_grad():
         for name, low_rank in own.items():
             low_rank.up.copy_(adapters[name].up)
@@ -154,8 +171,9 @@ def eject(module: nn.Module) -> None:
     record = module.__dict__.get(_RECORD)
     if record is None:
         if inside := _adapters(module):
-            raise LoRAError(f"the adapter of {next(iter(inside))} was injected through another module than this one: "
-                            "eject that one")
+            raise LoRAError(
+                f"the adapter of {next(iter(inside))} was injected through another module than this one: eject that one"
+            )
         return
     for layer, hook in zip(record.layers, record.hooks):
         hook.remove()
@@ -181,13 +199,16 @@ def _as_list(patterns: str | Sequence[str]) -> list[str]:
 
 def _check(module: nn.Module, rank: int, alpha: float, dropout: float) -> None:
     if rank < 1 or not math.isfinite(alpha) or not 0.0 <= dropout < 1.0:
-        raise LoRAError(f"rank is {rank}, alpha {alpha}, dropout {dropout}: "
-                        "expected rank >= 1, a finite alpha and 0 <= dropout < 1")
+        raise LoRAError(
+            f"rank is {rank}, alpha {alpha}, dropout {dropout}: expected rank >= 1, a finite alpha and 0 <= dropout < 1"
+        )
     if inside := _adapters(module):
         raise LoRAError(f"{next(iter(inside))} has an adapter already: eject before injecting again")
     if torch.is_inference_mode_enabled() or any(p.is_inference() for p in module.parameters()):
-        raise LoRAError("the module or this call lives under torch.inference_mode, where nothing can be trained: "
-                        "copy the weights inside `with torch.inference_mode(False)` and inject there")
+        raise LoRAError(
+            "the module or this call lives under torch.inference_mode, where nothing can be trained: "
+            "copy the weights inside `with torch.inference_mode(False)` and inject there"
+        )
 
 
 def _find(module: nn.Module, patterns: list[str], exclude: list[str]) -> dict[str, nn.Module]:
@@ -195,7 +216,7 @@ def _find(module: nn.Module, patterns: list[str], exclude: list[str]) -> dict[st
     modules = {name: part for name, part in module.named_modules() if name}
     layers = {name: part for name, part in modules.items() if isinstance(part, (nn.Linear, nn.Conv2d))}
     if not patterns:
-        raise LoRAError("no name pattern was given: name the layers to train, \"*\" for all")
+        raise LoRAError('no name pattern was given: name the layers to train, "*" for all')
     found = {}
     for pattern in patterns:
         fits = [name for name in layers if fnmatchcase(name, pattern)]
@@ -206,8 +227,10 @@ def _find(module: nn.Module, patterns: list[str], exclude: list[str]) -> dict[st
         raise LoRAError(f"everything that fits {patterns} is excluded by {exclude}: nothing is left to train")
     for name in found:
         if isinstance(modules.get(name.rpartition(".")[0], module), nn.MultiheadAttention):
-            raise LoRAError(f"{name} belongs to an nn.MultiheadAttention, which uses its weight without calling it, so "
-                            "an adapter there would do nothing: exclude it")
+            raise LoRAError(
+                f"{name} belongs to an nn.MultiheadAttention, which uses its weight without calling it, so "
+                "an adapter there would do nothing: exclude it"
+            )
     return {name: layer for name, layer in layers.items() if name in found}
 
 

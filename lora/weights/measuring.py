@@ -88,12 +88,12 @@ def _sizes_of_products(loras: Sequence[LoRA]) -> list[Size]:
     The variance is the sum of those of choosing rows and of choosing columns, which is not less than that of both.
     """
     ups, downs = [lora.up.flatten(1) for lora in loras], [lora.down.flatten(1).mT for lora in loras]
-    rows = _stacked([_spread(up, _CHANGE_ROWS) for up in ups])                       # [n, 128, r]
-    columns = _stacked([_spread(down, _CHANGE_ROWS) for down in downs])              # [n, 128, r]
+    rows = _stacked([_spread(up, _CHANGE_ROWS) for up in ups])  # [n, 128, r]
+    columns = _stacked([_spread(down, _CHANGE_ROWS) for down in downs])  # [n, 128, r]
     numbers, variance = len(ups[0]) * len(downs[0]), 0.0
     for total, own, others in ((len(ups[0]), rows, columns), (len(downs[0]), columns, rows)):
-        gram = others.mT @ others / others.shape[1]                                  # [n, r, r]
-        means = ((own @ gram) * own).sum(2).clamp_min(0).double()                    # [n, 128]: of squares, along it
+        gram = others.mT @ others / others.shape[1]  # [n, r, r]
+        means = ((own @ gram) * own).sum(2).clamp_min(0).double()  # [n, 128]: of squares, along it
         read = means.shape[1]
         variance += means.var(1, correction=min(1, read - 1)) * (numbers * numbers * (1 - read / total) / read)
     return [Size(*size) for size in zip((means.mean(1) * numbers).tolist(), variance.tolist())]
@@ -173,7 +173,7 @@ def _spread(rows: Tensor, count: int) -> Tensor:
 
 def _row_norms(rows: Sequence[Tensor], scales: Sequence[Tensor | None]) -> Tensor:
     """n of [k, ...], each with a scale or none with one -> [n * k], fp32"""
-    norms = torch.linalg.vector_norm(_stacked(rows).flatten(2), dim=2)               # [n, k]
+    norms = torch.linalg.vector_norm(_stacked(rows).flatten(2), dim=2)  # [n, k]
     if scales[0] is not None:
         own = torch.stack([scale.detach().to(norms.device).float().abs().reshape(()) for scale in scales])
         norms = norms * own[:, None]

@@ -22,9 +22,7 @@ _merged: weakref.WeakKeyDictionary[nn.Module, dict[str, tuple[Signature, weakref
 _sizes: weakref.WeakKeyDictionary[nn.Module, dict[Place, Size | None]] = weakref.WeakKeyDictionary()
 
 
-def part_sizes(
-    owner: nn.Module, places: Sequence[Place], stored: Callable[[str], Stored | None]
-) -> dict[Place, Size]:
+def part_sizes(owner: nn.Module, places: Sequence[Place], stored: Callable[[str], Stored | None]) -> dict[Place, Size]:
     """The sizes of weights of a network and of rows of them, from a sample of rows, kept as long as the network lives.
 
     `stored` gives the weight of a key where a few of its rows can be read cheaply, else None; its places are left out.

@@ -37,9 +37,7 @@ def pictures(clip_model, image, on_step: OnStep | None = None, precision: str = 
     return host.image_features(clip_model, image, on_step or host.progress(len(image)), precision)
 
 
-def texts(
-    clip_model, clip, texts: Sequence[str], on_step: OnStep | None = None, precision: str = EXACT
-) -> Texts:
+def texts(clip_model, clip, texts: Sequence[str], on_step: OnStep | None = None, precision: str = EXACT) -> Texts:
     """Features of texts: by the model's own text encoder, or for a CLIP_VISION by that of `clip` (None: not connected).
 
     Raises:
@@ -55,9 +53,7 @@ def texts(
     return Texts(found.features, notes, found.cut)
 
 
-def points(
-    clip_model, clip, labels: Sequence[zero_shot.Label], templates: Sequence[str], precision: str = EXACT
-):
+def points(clip_model, clip, labels: Sequence[zero_shot.Label], templates: Sequence[str], precision: str = EXACT):
     """The points of labels in templates [N, E], and notes on what was cut."""
     notes: list[str] = []
 
@@ -91,8 +87,9 @@ def _check_sound(found, texts: Sequence[str], precision: str) -> None:
     if bad:
         more = f" and {len(bad) - 1} more texts" if len(bad) > 1 else ""
         how = "load the model with dtype fp32" if precision == EXACT else f"choose precision {EXACT}"
-        raise ValueError(f"the model made NaN (not a number) features of {_short(bad[0])!r}{more}: it overflowed; "
-                         f"{how}")
+        raise ValueError(
+            f"the model made NaN (not a number) features of {_short(bad[0])!r}{more}: it overflowed; {how}"
+        )
 
 
 def _short(text: str) -> str:

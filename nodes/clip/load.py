@@ -1,11 +1,66 @@
-"""The whole CLIP, both encoders: load it."""
+"""The whole CLIP, both encoders: load it from a file or from the parts of one, and say what was read."""
 
 from __future__ import annotations
 
-from .. import catalog, loading
+from pathlib import Path
+
+from ...clip_core.checkpoint import find as clip_files
+from ...clip_core.config import CLIPConfig, ResNetConfig
+from ...files.errors import FileFormatError
+from ...files.folder import whole_of
+from ...files.tensors import open_tensors
+from .. import catalog
+from ..clip_facts import told_about
+from ..dtypes import DTYPES
 from ..host import host
 from ..reports import as_json, shown
-from ..text.load import DTYPES
+
+
+def load_clip_model(path: Path, activation: str, dtype: str, heads: int = 0) -> tuple[object, list[str], dict]:
+    """Both encoders from one file, or from the parts of one. `activation` "auto" and `heads` 0: as told, or by rule."""
+    with open_tensors(whole_of(path)) as file:
+        told = told_about(file, None if activation == "auto" else activation, heads or None)
+        try:
+            source = clip_files.find_clip(file.shapes, file.metadata, told.activation, heads=told.heads)
+        except clip_files.LayoutError as error:
+            raise FileFormatError(file.path, str(error)) from error
+        config, notes = told.prepared(source.config), [*source.notes, *told.notes]
+        model = host.make_clip_model(config, source.translate(file.read(source.names)), dtype)
+        name = file.path.name
+    text, seen, vision = config.text, *_vision(config)
+    lines = [
+        f"{name} ({source.layout})",
+        f"text: {text.layers} layers, width {text.width}",
+        f"image: {seen}",
+        f"{text.embed} dimensions shared, activation {text.activation}",
+        *notes,
+    ]
+    data = {
+        "file": name,
+        "layout": source.layout,
+        "embed": text.embed,
+        "activation": text.activation,
+        "text": {"layers": text.layers, "width": text.width, "heads": text.heads},
+        "notes": notes,
+        "vision": vision,
+        "preprocess": {"resize": config.resize, "mean": list(config.mean), "std": list(config.std)},
+        "tensors": len(source.names),
+        "ignored": [*source.ignored, *file.ignored],
+    }
+    return model, lines, data
+
+
+def _vision(config: CLIPConfig) -> tuple[str, dict]:
+    """The image encoder for the report, as a line and as data."""
+    vision = config.vision
+    data = {"width": vision.width, "heads": vision.heads, "image_px": vision.image_px}
+    pictures = f"{vision.heads} heads, {vision.image_px} px"
+    if isinstance(vision, ResNetConfig):
+        blocks = ", ".join(map(str, vision.blocks))
+        return f"ResNet of {blocks} blocks, width {vision.width}, {pictures}", {"blocks": list(vision.blocks), **data}
+    data |= {"layers": vision.layers, "patch_px": vision.patch_px}
+    line = f"{vision.layers} layers, width {vision.width}, {pictures} in patches of {vision.patch_px} px"
+    return line, data
 
 
 class LoadCLIPModel:
@@ -63,7 +118,7 @@ class LoadCLIPModel:
         return catalog.fingerprint("clip_model", file)
 
     def load(self, file, activation="auto", dtype="auto", heads=0):
-        model, lines, data = loading.clip_model(catalog.path("clip_model", file), activation, dtype, heads)
+        model, lines, data = load_clip_model(catalog.path("clip_model", file), activation, dtype, heads)
         return shown(lines, data, (model, as_json(data), host.clip_vision(model)))
 
 

@@ -50,13 +50,19 @@ def told_effect(precision: str, device, changes: dict[str, float]) -> tuple[dict
     slow = slow_half(device, as_precision(precision))
     if precision == EXACT:
         return {}, []
-    data = {"activations": precision, **{f"{name}_moved": round(change, 7) for name, change in changes.items()},
-            "max_cosine_change": round(sum(changes.values()), 7) if changes else None}  # fmt: skip
+    data = {
+        "activations": precision,
+        **{f"{name}_moved": round(change, 7) for name, change in changes.items()},
+        "max_cosine_change": round(sum(changes.values()), 7) if changes else None,
+    }
     notes = [slow] if slow else []
     if changes:
         what = " and ".join(f"the first {name}" for name in changes)
-        notes.insert(0, f"{precision} in place of fp32: no cosine of {what}, encoded in both, changes by more than "
-                        f"{sum(changes.values()):.2g}")  # fmt: skip
+        notes.insert(
+            0,
+            f"{precision} in place of fp32: no cosine of {what}, encoded in both, changes by more than "
+            f"{sum(changes.values()):.2g}",
+        )
     return {"precision": data}, notes
 
 

@@ -81,10 +81,17 @@ class VisualQuestion:
         )
         notes = [*notes, *words.notes, *gaps(found), *said]
         if made.denies:
-            notes.append("a statement says what is not, and CLIP hardly hears the not: a pattern, or answers that say "
-                         "what is there instead, are safer")  # fmt: skip
-        data = {"question": question, "rule": made.rule, "statements": dict(zip(choices, made.texts)), "notes": notes,
-                **moved}  # fmt: skip
+            notes.append(
+                "a statement says what is not, and CLIP hardly hears the not: a pattern, or answers that say "
+                "what is there instead, are safer"
+            )
+        data = {
+            "question": question,
+            "rule": made.rule,
+            "statements": dict(zip(choices, made.texts)),
+            "notes": notes,
+            **moved,
+        }
         data["pictures"] = [
             {"answer": one, "probabilities": _by_name(choices, shares), "cosine": _by_name(choices, cosines)}
             for one, shares, cosines in zip(best, share, cosine)
@@ -167,8 +174,18 @@ class RankTags:
             },
         }
 
-    def rank(self, clip_model, image, tags, keep=5, threshold=-1.0, score=ranking.COSINE, template="a photo of a {tag}",
-             clip=None, precision=EXACT):  # fmt: skip
+    def rank(
+        self,
+        clip_model,
+        image,
+        tags,
+        keep=5,
+        threshold=-1.0,
+        score=ranking.COSINE,
+        template="a photo of a {tag}",
+        clip=None,
+        precision=EXACT,
+    ):
         names, notes = word_list.words(tags)
         if not names:
             raise ValueError("there are no tags; write one a line, or several with commas between them")
@@ -190,9 +207,16 @@ class RankTags:
         if empty:
             notes.append(f"no tag reaches the threshold {threshold:g} for {empty} of {len(image)} pictures")
         lists = [", ".join(names[place] for place in places) for places in kept]
-        data = {"tags": len(names), "template": template, "score": score, "keep": keep, "threshold": threshold,
-                "notes": notes, **moved, "pictures": [{names[place]: number(row[place]) for place in places}
-                                             for places, row in zip(kept, rows)]}  # fmt: skip
+        data = {
+            "tags": len(names),
+            "template": template,
+            "score": score,
+            "keep": keep,
+            "threshold": threshold,
+            "notes": notes,
+            **moved,
+            "pictures": [{names[place]: number(row[place]) for place in places} for places, row in zip(kept, rows)],
+        }
         lines = [f"#{place}: {text or 'none'}" for place, text in enumerate(lists)] + notes
         return shown(lines, data, ("\n".join(lists), lists, as_json(data)))
 

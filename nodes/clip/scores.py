@@ -87,8 +87,10 @@ def scores(
     scale = features.scale(clip_model)
     values = ranking.prompt_scores(found, texts.features[:1], texts.features[1:], scale=scale, kind=kind).tolist()
     if not any(value == value for value in values):
-        raise ValueError("no picture of this batch has a score: all came out as NaN (not a number), so the model "
-                         "overflowed; load it with dtype fp32, or choose precision fp32")
+        raise ValueError(
+            "no picture of this batch has a score: all came out as NaN (not a number), so the model "
+            "overflowed; load it with dtype fp32, or choose precision fp32"
+        )
     moved, said = precisions.effect(
         precision, clip_model, clip, image=image, seen=found, text=wanted, told=texts.features[:1]
     )

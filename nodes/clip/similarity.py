@@ -77,8 +77,10 @@ class ImageTextSimilarity:
             data["images"], drawn = _against_pictures(found, others, image, image_b)
             maps.append(drawn)
         first = data.get("texts") or data["images"]
-        best = ["\n".join("-" if one is None else str(one) for one in first[key])
-                for key in ("best_for_images", "best_for_columns")]  # fmt: skip
+        best = [
+            "\n".join("-" if one is None else str(one) for one in first[key])
+            for key in ("best_for_images", "best_for_columns")
+        ]
         drawn = stacked(maps)
         results = (drawn, as_json(data), *best)
         return shown(_told_lines(data), _short_report(data), results, host.save_preview(drawn, "cvl_similarity"))
@@ -88,10 +90,12 @@ def _against_texts(found, words, lines: list[str], scale: float, image) -> tuple
     cosine = ranking.cosines(found, words)
     best_text, best_picture = ranking.best_each_way(cosine)
     data = {
-        "columns": lines, "cosine": numbers(cosine), "probabilities": numbers(ranking.probabilities(cosine, scale)),
+        "columns": lines,
+        "cosine": numbers(cosine),
+        "probabilities": numbers(ranking.probabilities(cosine, scale)),
         "best_for_images": [None if place is None else lines[place] for place in best_text],
         "best_for_columns": best_picture,
-    }  # fmt: skip
+    }
     return data, heat_map(cosine, _axis(image), Axis(lines), "pictures and texts: cosine")
 
 
@@ -99,8 +103,12 @@ def _against_pictures(found, others, image, image_b) -> tuple[dict, object]:
     alone = image_b is None
     cosine = ranking.cosines(found, others)
     best_other, best_picture = ranking.best_each_way(cosine, with_itself=alone)
-    data = {"of": "the same batch" if alone else "image_b", "cosine": numbers(cosine),
-            "best_for_images": best_other, "best_for_columns": best_picture}  # fmt: skip
+    data = {
+        "of": "the same batch" if alone else "image_b",
+        "cosine": numbers(cosine),
+        "best_for_images": best_other,
+        "best_for_columns": best_picture,
+    }
     columns = _axis(image if alone else image_b)
     title = "pictures and one another: cosine" if alone else "pictures and the second batch: cosine"
     return data, heat_map(cosine, _axis(image), columns, title, diagonal=not alone)
@@ -114,12 +122,16 @@ def _told_lines(data: dict) -> list[str]:
     lines = []
     if "texts" in data:
         columns = data["texts"]["columns"]
-        lines += [f"#{place}: {'none' if best is None else f'{best} ({row[columns.index(best)]:.3f})'}"
-                  for place, best, row in _first_rows(data["texts"])]  # fmt: skip
+        lines += [
+            f"#{place}: {'none' if best is None else f'{best} ({row[columns.index(best)]:.3f})'}"
+            for place, best, row in _first_rows(data["texts"])
+        ]
     if "images" in data:
         of = "" if data["images"]["of"] == "the same batch" else " of image_b"
-        lines += [f"#{place}: nearest is {'none' if best is None else f'#{best}{of} ({row[best]:.3f})'}"
-                  for place, best, row in _first_rows(data["images"])]  # fmt: skip
+        lines += [
+            f"#{place}: nearest is {'none' if best is None else f'#{best}{of} ({row[best]:.3f})'}"
+            for place, best, row in _first_rows(data["images"])
+        ]
     return lines + ([f"and {data['pictures'] - 16} more pictures"] if data["pictures"] > 16 else []) + data["notes"]
 
 

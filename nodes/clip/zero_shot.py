@@ -77,9 +77,20 @@ class ZeroShotClassify:
         }
 
     def classify(
-        self, clip_model, image, labels, template, template_set="none", more_templates="", top_k=5, scale=0.0,
-        none_below=0.0, none_by="cosine", clip=None, precision=EXACT,
-    ):  # fmt: skip
+        self,
+        clip_model,
+        image,
+        labels,
+        template,
+        template_set="none",
+        more_templates="",
+        top_k=5,
+        scale=0.0,
+        none_below=0.0,
+        none_by="cosine",
+        clip=None,
+        precision=EXACT,
+    ):
         found, notes = zero_shot.parse_labels(labels)
         sentences = zero_shot.templates_for(found, template, template_set, more_templates)
         seen = features.pictures(clip_model, image, host.progress(len(image)), precision)
@@ -91,10 +102,17 @@ class ZeroShotClassify:
         moved, changed = _effect(precision, clip_model, clip, image, seen, found, sentences)
         notes = [*notes, *said, *why, *changed]
         data = {
-            "template": template, "templates": sentences[:MOST_TEMPLATES_SHOWN], "template_count": len(sentences),
-            "scale": factor, "none_below": none_below, "none_by": none_by, **_labels(found, len(image), top_k, notes),
-            "notes": notes, "pictures": _pictures(answer, top_k), **moved,
-        }  # fmt: skip
+            "template": template,
+            "templates": sentences[:MOST_TEMPLATES_SHOWN],
+            "template_count": len(sentences),
+            "scale": factor,
+            "none_below": none_below,
+            "none_by": none_by,
+            **_labels(found, len(image), top_k, notes),
+            "notes": notes,
+            "pictures": _pictures(answer, top_k),
+            **moved,
+        }
         return _shown(data, answer, image, top_k)
 
 
@@ -128,7 +146,10 @@ def _optional_inputs() -> dict[str, tuple]:
         "scale": (
             "FLOAT",
             {
-                "default": 0.0, "min": 0.0, "max": 10_000.0, "step": 0.1,
+                "default": 0.0,
+                "min": 0.0,
+                "max": 10_000.0,
+                "step": 0.1,
                 "tooltip": "What cosines are multiplied with before the softmax (1 / temperature): more is "
                 "more decided. 0: what the model learned, about 100.",
             },
@@ -136,7 +157,10 @@ def _optional_inputs() -> dict[str, tuple]:
         "none_below": (
             "FLOAT",
             {
-                "default": 0.0, "min": 0.0, "max": 1.0, "step": 0.01,
+                "default": 0.0,
+                "min": 0.0,
+                "max": 1.0,
+                "step": 0.01,
                 "tooltip": "A picture whose best label stays under this is none of these. 0: off. Published "
                 "CLIPs have cosines of about 0.2 to 0.35 where a label fits.",
             },
@@ -150,7 +174,7 @@ def _optional_inputs() -> dict[str, tuple]:
         ),
         "clip": ("CLIP", {"tooltip": "The text encoder that belongs to a CLIP_VISION. Not needed otherwise."}),
         "precision": WIDGET,
-    }  # fmt: skip
+    }
 
 
 def _labels(labels: Sequence[zero_shot.Label], pictures: int, top_k: int, notes: list[str]) -> dict:
@@ -160,8 +184,12 @@ def _labels(labels: Sequence[zero_shot.Label], pictures: int, top_k: int, notes:
         notes.append(f"{len(labels)} labels: the JSON lists the best {most} of each picture")
     words = {label.name: list(label.words) for label in labels[:most] if len(label.words) > 1}
     own = {label.name: list(label.templates) for label in labels[:most] if label.templates}
-    return {"labels": [label.name for label in labels[:most]], "label_count": len(labels), "synonyms": words,
-            "own_templates": own}
+    return {
+        "labels": [label.name for label in labels[:most]],
+        "label_count": len(labels),
+        "synonyms": words,
+        "own_templates": own,
+    }
 
 
 def _listed(labels: int, pictures: int, top_k: int) -> int:
@@ -178,19 +206,24 @@ def _pictures(answer: zero_shot.Classification, top_k: int) -> list[dict]:
 def _picture(answer: zero_shot.Classification, row: int, top_k: int, most: int) -> dict:
     ranked = [(label, round(share, 6), round(cosine, 6)) for label, share, cosine in answer.ranked(row, most)]
     return {
-        "best": answer.best(row), "margin": round(answer.margin(row), 6), "none_of_these": answer.none_of_these[row],
+        "best": answer.best(row),
+        "margin": round(answer.margin(row), 6),
+        "none_of_these": answer.none_of_these[row],
         "top": [{"label": label, "probability": share, "cosine": cosine} for label, share, cosine in ranked[:top_k]],
         "probabilities": {label: share for label, share, _ in ranked},
         "cosine": {label: cosine for label, _, cosine in ranked},
-    }  # fmt: skip
+    }
 
 
 def _title(picture: dict) -> str:
     """What a picture shows, in a line: its label and how sure that is."""
     first = picture["top"][0]
     sure = f"{first['probability']:.1%}, cosine {first['cosine']:.3f}, leads by {picture['margin']:.1%}"
-    return f"{picture['best']} (nearest: {first['label']}, {sure})" if picture["none_of_these"] else (
-        f"{picture['best']}: {sure}")
+    return (
+        f"{picture['best']} (nearest: {first['label']}, {sure})"
+        if picture["none_of_these"]
+        else (f"{picture['best']}: {sure}")
+    )
 
 
 def _shown(data: dict, answer: zero_shot.Classification, image, top_k: int) -> dict:

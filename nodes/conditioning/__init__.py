@@ -1,0 +1,5 @@
+"""CONDITIONING combined, compared, saved and loaded."""
+
+from . import nodes
+
+NODES = nodes.NODES

@@ -70,12 +70,16 @@ def _row(compared: Comparison, pooled: Comparison | None, place: int) -> dict:
     cosine, ratio = compared.cosine[place].tolist(), compared.ratio[place].tolist()
     known = [(value, token) for token, value in enumerate(cosine) if math.isfinite(value)]
     lowest, at = min(known, default=(None, None))
-    pooled_pair = None if pooled is None else {
-        "cosine": _number(float(pooled.cosine[place, 0])),
-        "length_ratio": _number(float(pooled.ratio[place, 0])),
-        "largest_difference": _number(pooled.largest_difference),
-        "identical_bits": pooled.identical,
-    }  # fmt: skip
+    pooled_pair = (
+        None
+        if pooled is None
+        else {
+            "cosine": _number(float(pooled.cosine[place, 0])),
+            "length_ratio": _number(float(pooled.ratio[place, 0])),
+            "largest_difference": _number(pooled.largest_difference),
+            "identical_bits": pooled.identical,
+        }
+    )
     return {
         "tokens": [compared.norms[0].shape[1], compared.norms[1].shape[1]],
         "compared": len(cosine),

@@ -111,8 +111,9 @@ def _combined_entry(one, other, mode: str, weights: tuple[float, float]) -> tupl
     lengths = [hidden_a.shape[1], hidden_b.shape[1]]
     notes = [
         f"the {which} has {length} tokens: {more} of zeros were put behind them"
-        for which, length, more in zip(("first", "second"), lengths, result.padded) if more
-    ]  # fmt: skip
+        for which, length, more in zip(("first", "second"), lengths, result.padded)
+        if more
+    ]
     options = dict(options_a)
     pooled, origin = _pooled(options_a.get(POOLED), options_b.get(POOLED), mode, weights)
     if pooled is not None:

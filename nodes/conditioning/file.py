@@ -88,8 +88,11 @@ def read(path: Path) -> list:
         FileFormatError: no file of ours, a damaged one, or one of a newer version.
     """
     if sniff(path) != SAFETENSORS:
-        raise FileFormatError(path, "a conditioning saved by Save Conditioning (CVL) was expected, but this is no "
-                                    "safetensors file; choose another")  # fmt: skip
+        raise FileFormatError(
+            path,
+            "a conditioning saved by Save Conditioning (CVL) was expected, but this is no "
+            "safetensors file; choose another",
+        )
     with open_tensors(path) as file:
         entries = _entries(path, file.metadata, list(file.shapes))
         stored = file.read(file.shapes)
@@ -131,9 +134,12 @@ def _is_sound(entry) -> bool:
 
 def _entries(path: Path, metadata: Mapping[str, str], names: list[str]) -> object:
     if _MARK not in metadata:
-        raise FileFormatError(path, "a conditioning saved by Save Conditioning (CVL) was expected, but this "
-                                    f"safetensors file holds something else ({len(names)} tensors, {names[0]!r} for "
-                                    "example); choose another, or the loader for its kind")  # fmt: skip
+        raise FileFormatError(
+            path,
+            "a conditioning saved by Save Conditioning (CVL) was expected, but this "
+            f"safetensors file holds something else ({len(names)} tensors, {names[0]!r} for "
+            "example); choose another, or the loader for its kind",
+        )
     try:
         found = json.loads(metadata[_MARK])
     except (ValueError, RecursionError) as error:
@@ -141,6 +147,7 @@ def _entries(path: Path, metadata: Mapping[str, str], names: list[str]) -> objec
     if not isinstance(found, dict) or not isinstance(found.get("version"), int) or "entries" not in found:
         raise FileFormatError(path, "this saved conditioning is damaged: its description is incomplete")
     if found["version"] > _VERSION:
-        raise FileFormatError(path, f"it was saved in version {found['version']}, and this pack reads {_VERSION}; "
-                                    "update the pack")  # fmt: skip
+        raise FileFormatError(
+            path, f"it was saved in version {found['version']}, and this pack reads {_VERSION}; update the pack"
+        )
     return found["entries"]

@@ -113,8 +113,13 @@ class CombineConditioning:
     def combine(self, first, second, mode, weight_first=1.0, weight_second=1.0):
         weights = shares(mode, weight_first, weight_second)
         made, notes, facts = combined(first, second, mode, weights)
-        data = {"mode": mode, "weights": [weight_first, weight_second], "shares": list(weights), "entries": facts,
-                "notes": notes}  # fmt: skip
+        data = {
+            "mode": mode,
+            "weights": [weight_first, weight_second],
+            "shares": list(weights),
+            "entries": facts,
+            "notes": notes,
+        }
         return shown(combined_lines(mode, weights, facts) + notes, data, (made, as_json(data)))
 
 
@@ -169,10 +174,18 @@ class SaveConditioning:
         texts = _workflow_texts(prompt, extra_pnginfo) if host.saves_workflow() else {}
         conditioning_file.write(path, content, texts)
         entry = host.output_entry(path)
-        data = {**entry, "entries": len(conditioning), "tensors": conditioning_file.described(content),
-                "bytes": path.stat().st_size, "lost": list(content.lost)}  # fmt: skip
-        lines = [f"saved {path.name} (entries: {len(conditioning)}, tensors: {len(content.tensors)}, "
-                 f"{data['bytes'] / 1000:,.0f} kB)", *content.lost]  # fmt: skip
+        data = {
+            **entry,
+            "entries": len(conditioning),
+            "tensors": conditioning_file.described(content),
+            "bytes": path.stat().st_size,
+            "lost": list(content.lost),
+        }
+        lines = [
+            f"saved {path.name} (entries: {len(conditioning)}, tensors: {len(content.tensors)}, "
+            f"{data['bytes'] / 1000:,.0f} kB)",
+            *content.lost,
+        ]
         answer = shown(lines, data, (conditioning, as_json(data)))
         answer["ui"]["files"] = [entry]
         return answer

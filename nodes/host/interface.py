@@ -148,9 +148,7 @@ class Host(Protocol):
         Raises ValueError for a CLIP_VISION that is no CLIP or has no projection.
         """
 
-    def image_features(
-        self, model: Looking, image: Tensor, on_step: OnStep, precision: str = EXACT
-    ) -> Tensor:
+    def image_features(self, model: Looking, image: Tensor, on_step: OnStep, precision: str = EXACT) -> Tensor:
         """[B, H, W, 3 or 4] in 0..1 -> float32 [B, E] on the CPU, rows of length 1. Raises as `image_encoder`."""
 
     def vision_output(self, model: Looking, image: Tensor, resize: str, on_step: OnStep) -> ClipVisionOutput:

@@ -1,0 +1,5 @@
+"""LoRAs applied to models, and what is in their files."""
+
+from . import info, load, stack
+
+NODES = {**load.NODES, **stack.NODES, **info.NODES}

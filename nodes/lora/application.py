@@ -39,8 +39,8 @@ class Use:
     parsed: ParsedFile
     matches: Mapping[str, Match]
     strengths: Mapping[str, Mapping[Place, float]]
-    elsewhere: tuple[str, ...]       # modules for a kind of target that is not connected
-    homeless: Mapping[str, str]      # the others without a place -> the nearest key, or ""
+    elsewhere: tuple[str, ...]  # modules for a kind of target that is not connected
+    homeless: Mapping[str, str]  # the others without a place -> the nearest key, or ""
     misfits: Mapping[str, str]
 
     @property
@@ -86,8 +86,10 @@ def _check_strengths(entry: Entry) -> None:
     for name, strength in entry.strengths.items():
         number = isinstance(strength, int | float) and not isinstance(strength, bool)
         if not number or not abs(strength) <= MOST_STRENGTH:  # NaN is not <= either
-            raise ValueError(f"the strength of {entry.path.name} on the {name} is {strength!r}: expected a number from "
-                             f"-{MOST_STRENGTH:g} to {MOST_STRENGTH:g}")  # fmt: skip
+            raise ValueError(
+                f"the strength of {entry.path.name} on the {name} is {strength!r}: expected a number from "
+                f"-{MOST_STRENGTH:g} to {MOST_STRENGTH:g}"
+            )
 
 
 def _use(entry: Entry, shapes: Mapping[str, Shapes], strict: bool) -> Use:

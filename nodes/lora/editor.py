@@ -63,6 +63,8 @@ def header(question: object) -> dict:
     learned = [clean(word) for word in names if metadata.get(word) == "<embed>"]
     words = [*trigger_words(metadata), *learned]
     return {
-        "name": name, "title": title(metadata), "base_model": base_model(metadata),
+        "name": name,
+        "title": title(metadata),
+        "base_model": base_model(metadata),
         "trigger_words": words[:_MOST_WORDS],
-    }  # fmt: skip
+    }

@@ -94,5 +94,6 @@ def _configuration(path: Path, beside: Path) -> Mapping[str, object] | None:
     try:
         return read_json(beside)
     except FileFormatError as error:
-        raise FileFormatError(path, f"the {beside.name} beside it, which holds its scale, cannot be used: "
-                                    f"{error.sentence}") from error  # fmt: skip
+        raise FileFormatError(
+            path, f"the {beside.name} beside it, which holds its scale, cannot be used: {error.sentence}"
+        ) from error

@@ -24,8 +24,15 @@ from .report import beside_weights, fact_line, facts, size_line
 DIALECTS = ["kohya", "diffusers", "peft"]
 _STRONGEST, _LISTED = 4, 3000
 _ENERGY = 0.99
-_NOT_KEPT = ("adapter_config", "lora_adapter_metadata", "format", "sshs_model_hash", "sshs_legacy_hash",
-             "modelspec.hash_sha256", "modelspec.thumbnail")  # fmt: skip
+_NOT_KEPT = (
+    "adapter_config",
+    "lora_adapter_metadata",
+    "format",
+    "sshs_model_hash",
+    "sshs_legacy_hash",
+    "modelspec.hash_sha256",
+    "modelspec.thumbnail",
+)
 _LONGEST_KEPT = 100_000
 _BESIDE = "whose weights the change is measured beside, all of them: this takes seconds to minutes."
 
@@ -69,9 +76,12 @@ class LoRAInfo:
         words = [*trigger_words(read.metadata), *read.file.embeddings]
         listed, spectra = _modules(read), _spectra(read)
         data |= {
-            "trigger_words": words, "training": training_facts(read.metadata), "spectra": spectra,
-            "bytes": read.size_bytes, "strengths": listed,
-        }  # fmt: skip
+            "trigger_words": words,
+            "training": training_facts(read.metadata),
+            "spectra": spectra,
+            "bytes": read.size_bytes,
+            "strengths": listed,
+        }
         lines = [fact_line(data), f"{data['modules']} modules, {read.size_bytes / 2**20:.1f} MiB"]
         lines += [f"trigger words: {', '.join(words)}"] if words else ["the header names no trigger words"]
         lines += [
@@ -134,8 +144,13 @@ class ConvertLoRA:
             raise FileFormatError(read.path, str(error)) from error
         path = host.output_path(filename_prefix, ".safetensors")
         write_tensors(path, tensors, header)
-        data = {"file": str(path), "dialect": dialect, "modules": len(adapters), "names_of": names_of,
-                "not_written": lost}  # fmt: skip
+        data = {
+            "file": str(path),
+            "dialect": dialect,
+            "modules": len(adapters),
+            "names_of": names_of,
+            "not_written": lost,
+        }
         lines = [f"{path.name}: {len(adapters)} modules as {dialect}, with the names of {names_of}"]
         lines += [f"not written: {name}: {why}" for name, why in list(lost.items())[:5]]
         lines += [f"and {len(lost) - 5} more"] if len(lost) > 5 else []
@@ -154,8 +169,11 @@ def _measured(read: ParsedFile, targets: Mapping[str, object]) -> dict:
     norms = {adapter: read.norm_of(adapter) for found in matches.values() for adapter in found.found.values()}
     changes = {adapter: Size(norm**2) for adapter, norm in norms.items() if norm is not None}
     if not any(found.found for found in matches.values()):
-        raise FileFormatError(read.path, "none of its modules has a place in what is connected; connect the MODEL or "
-                                         "CLIP it was made for, or nothing")  # fmt: skip
+        raise FileFormatError(
+            read.path,
+            "none of its modules has a place in what is connected; connect the MODEL or "
+            "CLIP it was made for, or nothing",
+        )
     sizes = {}
     for name, target in targets.items():
         places = [place for place, adapter in matches[name].found.items() if adapter in changes]
@@ -171,8 +189,15 @@ def _modules(read: ParsedFile) -> list[dict]:
     found = []
     for module, adapter in read.file.adapters.items():
         alpha, size = getattr(adapter, "alpha", None), read.norm_of(adapter)
-        found.append({"module": module, "kind": adapter.kind, "rank": adapter.rank, "alpha": alpha,
-                      "norm": None if size is None else round(size, 6)})  # fmt: skip
+        found.append(
+            {
+                "module": module,
+                "kind": adapter.kind,
+                "rank": adapter.rank,
+                "alpha": alpha,
+                "norm": None if size is None else round(size, 6),
+            }
+        )
     return sorted(found, key=lambda one: -(one["norm"] or 0.0))[:_LISTED]
 
 
@@ -187,8 +212,12 @@ def _spectra(read: ParsedFile) -> dict[str, dict]:
         while needed < len(values) and so_far < _ENERGY * total:
             so_far += values[needed] ** 2
             needed += 1
-        spectra[one["module"]] = {"norm": one["norm"], "rank": adapter.rank, "directions": needed,
-                                  "values": [round(value, 6) for value in values]}  # fmt: skip
+        spectra[one["module"]] = {
+            "norm": one["norm"],
+            "rank": adapter.rank,
+            "directions": needed,
+            "values": [round(value, 6) for value in values],
+        }
     return spectra
 
 
@@ -209,8 +238,11 @@ def _layouts(read: ParsedFile, connected: list) -> tuple[str, list[Mapping]]:
         return "what is connected", [host.weights(target) for target in connected]
     found = published_model(read.file)
     if found is None:
-        raise FileFormatError(read.path, "none of its modules has a place in a model whose names are known here "
-                                         f"({', '.join(PUBLISHED)}); connect the MODEL or CLIP it is for")  # fmt: skip
+        raise FileFormatError(
+            read.path,
+            "none of its modules has a place in a model whose names are known here "
+            f"({', '.join(PUBLISHED)}); connect the MODEL or CLIP it is for",
+        )
     model, shapes = found
     return f"{model}, as published", [shapes]
 
@@ -229,8 +261,11 @@ def _renamed(read: ParsedFile, names_of: str, layouts: list, dialect: str) -> tu
         homeless |= found.misfit
         named_modules |= set(found.modules.values())
     if not adapters:
-        raise FileFormatError(read.path, f"none of its modules fits {names_of}, which tells the names; "
-                                         "connect the MODEL or CLIP that it was made for")  # fmt: skip
+        raise FileFormatError(
+            read.path,
+            f"none of its modules fits {names_of}, which tells the names; "
+            "connect the MODEL or CLIP that it was made for",
+        )
     without = [module for module in read.file.adapters if module not in named_modules and module not in homeless]
     return adapters, homeless | dict.fromkeys(without, f"it has no place in {names_of}")
 
@@ -240,9 +275,12 @@ def _kept(metadata: Mapping[str, str]) -> dict[str, str]:
     return {
         name: text
         for name, text in metadata.items()
-        if name not in _NOT_KEPT and not name.endswith(":rank") and text != "<embed>" and len(text) <= _LONGEST_KEPT
+        if name not in _NOT_KEPT
+        and not name.endswith(":rank")
+        and text != "<embed>"
+        and len(text) <= _LONGEST_KEPT
         and name not in ("unet", "text_encoder")  # cloneofsimo's lists of layer classes
-    }  # fmt: skip
+    }
 
 
 NODES = {

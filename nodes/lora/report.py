@@ -30,11 +30,17 @@ def facts(read: ParsedFile) -> dict:
     adapters = file.adapters.values()
     alphas = {float(alpha) for adapter in adapters if (alpha := getattr(adapter, "alpha", None)) is not None}
     return {
-        "file": read.path.name, "dialect": file.dialect, "kinds": file.kinds, "family": family_of_file(file),
-        "modules": len(file.adapters), "ranks": sorted({adapter.rank for adapter in adapters if adapter.rank}),
-        "alphas": sorted(alphas), "unread": dict(file.unread), "notes": list(file.notes),
+        "file": read.path.name,
+        "dialect": file.dialect,
+        "kinds": file.kinds,
+        "family": family_of_file(file),
+        "modules": len(file.adapters),
+        "ranks": sorted({adapter.rank for adapter in adapters if adapter.rank}),
+        "alphas": sorted(alphas),
+        "unread": dict(file.unread),
+        "notes": list(file.notes),
         "embeddings": list(file.embeddings),
-    }  # fmt: skip
+    }
 
 
 def fact_line(data: Mapping) -> str:
@@ -58,12 +64,14 @@ def told(use: Use, targets: Mapping[str, object]) -> tuple[list[str], dict]:
     taken = {name: len(set(found.modules.values())) for name, found in use.matches.items()}
     data |= {
         "applied": use.applied,
-        "targets": {
-            name: {"modules": taken[name], "strength": use.entry.strengths[name]} for name in use.matches
-        },
-        "block_selectors": use.entry.blocks, "blocks": blocks, **together,
-        "homeless": dict(use.homeless), "misfits": dict(use.misfits), "not_connected": list(use.elsewhere),
-    }  # fmt: skip
+        "targets": {name: {"modules": taken[name], "strength": use.entry.strengths[name]} for name in use.matches},
+        "block_selectors": use.entry.blocks,
+        "blocks": blocks,
+        **together,
+        "homeless": dict(use.homeless),
+        "misfits": dict(use.misfits),
+        "not_connected": list(use.elsewhere),
+    }
     lines = [fact_line(data)]
     lines += [
         f"{name}: {count} of {len(file.adapters) + len(file.unread)} modules, strength {use.entry.strengths[name]:g}"

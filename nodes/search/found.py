@@ -19,6 +19,10 @@ from ..host import OnStep, host
 _SPARE = 16  # hits asked for beyond those wanted, in the place of pictures that are gone
 
 
+INDEX = ("STRING", {"default": "pictures", "tooltip": "The name of an index that Index Folder made."})
+MAX_SHEET_ROWS = 50
+
+
 @dataclass(frozen=True)
 class Hit:
     path: Path
@@ -63,8 +67,14 @@ def opened(name: str) -> PictureIndex:
 
 def notes_of(index: PictureIndex) -> list[str]:
     remaining = index.facts.remaining
-    return [f"the index is not complete: {remaining} pictures were still to do when indexing was stopped; run Index "
-            "Folder again, it goes on from there"] if remaining else []
+    return (
+        [
+            f"the index is not complete: {remaining} pictures were still to do when indexing was stopped; run Index "
+            "Folder again, it goes on from there"
+        ]
+        if remaining
+        else []
+    )
 
 
 def search(index: PictureIndex, queries, count: int, min_score: float, on_step: OnStep) -> Found:

@@ -25,20 +25,28 @@ def facts_of(clip_model, encoder: ImageEncoder, index: Path, pictures: Path, pre
     """What an index of this folder by this model says of itself."""
     seen = os.path.relpath(os.path.realpath(pictures), os.path.realpath(index)).replace(os.sep, "/")
     return Facts(
-        host.model_key(clip_model), model_name(encoder), encoder.embed, seen,
-        fingerprint=host.model_fingerprint(clip_model), precision=precision,
-    )  # fmt: skip
+        host.model_key(clip_model),
+        model_name(encoder),
+        encoder.embed,
+        seen,
+        fingerprint=host.model_fingerprint(clip_model),
+        precision=precision,
+    )
 
 
 def notes_on(known: Facts, here: Facts) -> list[str]:
     """What differs between how an index was made and how it is asked now, by what is the same model."""
     notes = []
     if known.model_key != here.model_key:
-        notes.append("this model was loaded in another type than the one that made the index, so its weights are "
-                     "rounded otherwise: cosines differ by that, at most by about 0.01 where one of them was bf16")
+        notes.append(
+            "this model was loaded in another type than the one that made the index, so its weights are "
+            "rounded otherwise: cosines differ by that, at most by about 0.01 where one of them was bf16"
+        )
     if known.precision != here.precision:
-        notes.append(f"the index was made with precision {known.precision}, and the query with {here.precision}: "
-                     "cosines differ by the rounding of the coarser one")
+        notes.append(
+            f"the index was made with precision {known.precision}, and the query with {here.precision}: "
+            "cosines differ by the rounding of the coarser one"
+        )
     return notes
 
 
@@ -89,11 +97,18 @@ def told(update: Update, seconds: float, embedder: Embedder) -> tuple[list[str],
     if len(left) > _SHOWN:
         lines.append(f"and {len(left) - _SHOWN} more skipped; the JSON lists them all")
     data = {
-        "rows": update.rows, "new": update.new, "changed": update.changed, "deleted": update.deleted,
-        "unchanged": update.unchanged, "embedded": update.embedded, "seconds": round(seconds, 3),
-        "pictures_per_second": speed, "skipped": [{"picture": path, "why": why} for path, why in left],
-        **how, "notes": [*update.notes, *said],
-    }  # fmt: skip
+        "rows": update.rows,
+        "new": update.new,
+        "changed": update.changed,
+        "deleted": update.deleted,
+        "unchanged": update.unchanged,
+        "embedded": update.embedded,
+        "seconds": round(seconds, 3),
+        "pictures_per_second": speed,
+        "skipped": [{"picture": path, "why": why} for path, why in left],
+        **how,
+        "notes": [*update.notes, *said],
+    }
     return [*lines, *update.notes, *said], data
 
 

@@ -1,0 +1,5 @@
+"""Prompts: text encoders loaded, prompts encoded, tokens counted."""
+
+from . import encode, load
+
+NODES = {**load.NODES, **encode.NODES}

@@ -96,8 +96,11 @@ class Library:
         if not name or len(name) > _LONGEST_NAME:
             return None
         end = posixpath.normpath(PurePath(name).as_posix())
-        found = [(*self._places[end + extension], order) for order, extension in enumerate(("", *_EXTENSIONS))
-                 if end + extension in self._places]  # fmt: skip
+        found = [
+            (*self._places[end + extension], order)
+            for order, extension in enumerate(("", *_EXTENSIONS))
+            if end + extension in self._places
+        ]
         return min(found, key=lambda place: (place[0], place[1], place[3]))[2] if found else None
 
     def _not_found(self, name: str) -> str:

@@ -42,13 +42,26 @@ class TextEncode:
         }
 
     def encode(
-        self, clip, text, dialect="comfy", weighting=AS_DIALECT, normalisation="none", splitting=AS_DIALECT,
-        clip_skip=0, pooled="first chunk", joining=AS_DIALECT,
-    ):  # fmt: skip
+        self,
+        clip,
+        text,
+        dialect="comfy",
+        weighting=AS_DIALECT,
+        normalisation="none",
+        splitting=AS_DIALECT,
+        clip_skip=0,
+        pooled="first chunk",
+        joining=AS_DIALECT,
+    ):
         settings = PromptSettings(
-            dialect=dialect, weighting=weighting, normalisation=normalisation, splitting=splitting,
-            clip_skip=clip_skip, pooled=pooled, joining=joining,
-        )  # fmt: skip
+            dialect=dialect,
+            weighting=weighting,
+            normalisation=normalisation,
+            splitting=splitting,
+            clip_skip=clip_skip,
+            pooled=pooled,
+            joining=joining,
+        )
         return _encoded(clip, text, settings, {})
 
 
@@ -86,18 +99,41 @@ class TextEncodeSDXL:
         }
 
     def encode(
-        self, clip, width, height, crop_w, crop_h, target_width, target_height, text_g, text_l, dialect="comfy",
-        weighting=AS_DIALECT, normalisation="none", splitting=AS_DIALECT, clip_skip=0, pooled="first chunk",
+        self,
+        clip,
+        width,
+        height,
+        crop_w,
+        crop_h,
+        target_width,
+        target_height,
+        text_g,
+        text_l,
+        dialect="comfy",
+        weighting=AS_DIALECT,
+        normalisation="none",
+        splitting=AS_DIALECT,
+        clip_skip=0,
+        pooled="first chunk",
         joining=AS_DIALECT,
-    ):  # fmt: skip
+    ):
         settings = PromptSettings(
-            dialect=dialect, weighting=weighting, normalisation=normalisation, splitting=splitting,
-            clip_skip=clip_skip, pooled=pooled, joining=joining,
-        )  # fmt: skip
+            dialect=dialect,
+            weighting=weighting,
+            normalisation=normalisation,
+            splitting=splitting,
+            clip_skip=clip_skip,
+            pooled=pooled,
+            joining=joining,
+        )
         sizes = {
-            "width": width, "height": height, "crop_w": crop_w, "crop_h": crop_h,
-            "target_width": target_width, "target_height": target_height,
-        }  # fmt: skip
+            "width": width,
+            "height": height,
+            "crop_w": crop_w,
+            "crop_h": crop_h,
+            "target_width": target_width,
+            "target_height": target_height,
+        }
         return _encoded(clip, {"g": text_g, "l": text_l}, settings, sizes)
 
 

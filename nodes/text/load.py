@@ -1,16 +1,88 @@
-"""Text encoders: load one from a file."""
+"""Text encoders: load one from a file, or two, or a checkpoint, and say what was read."""
 
 from __future__ import annotations
 
-from .. import catalog, loading
+from collections.abc import Sequence
+from pathlib import Path
+
+from ...clip_core.checkpoint import find as clip_files
+from ...clip_core.families import FAMILIES
+from ...files.errors import FileFormatError
+from ...files.folder import whole_of
+from ...files.tensors import open_tensors
+from .. import catalog
+from ..clip_facts import activation_beside
+from ..dtypes import DTYPE_TOOLTIP, DTYPES
+from ..host import host
 from ..reports import as_json, shown
+from . import embeddings
 
 NONE = "none"
-DTYPES = ["auto", "fp32", "fp16", "bf16"]
-DTYPE_TOOLTIP = (
-    "How the weights are kept. auto: what ComfyUI chooses (fp16), fp32 without ComfyUI; fp32 costs twice the memory. "
-    "Activations are fp32 either way."
-)
+FAMILY_NAMES = list(FAMILIES)
+
+
+def load_text_encoder(paths: Sequence[Path], family_name: str, dtype: str) -> tuple[object, list[str], dict]:
+    """A CLIP from one or two files; the lines and the data of its report."""
+    paths = [whole_of(path) for path in paths]
+    found = [(path, source) for path in paths for source in _text_sources(path)]
+    if family_name == "auto":
+        try:
+            family_name = clip_files.family_of([source for _, source in found])
+        except clip_files.LayoutError as error:
+            raise FileFormatError(paths[0], str(error)) from error
+    family = FAMILIES[family_name]
+    chosen = [_for_use(use, found, family, paths) for use in family.uses]
+    parts = []
+    for path, source in chosen:
+        with open_tensors(path) as file:
+            parts.append((source, source.translate(file.read(source.names))))
+    clip = host.make_clip(family, parts, dtype, embeddings.find)
+    lines, encoders = [f"family: {family.name}"], []
+    for use, (path, source) in zip(family.uses, chosen):
+        config = source.config
+        lines.append(f"{use.encoder}: {path.name}, {config.layers} layers, width {config.width}")
+        lines += source.notes
+        encoders.append(
+            {
+                "encoder": use.encoder,
+                "file": path.name,
+                "layout": source.layout,
+                "prefix": source.prefix,
+                "layers": config.layers,
+                "width": config.width,
+                "activation": config.activation,
+                "tensors": len(source.names),
+                "notes": list(source.notes),
+            }
+        )
+    unused = [source.family for pair in found for source in pair[1:] if pair not in chosen]
+    if unused:
+        lines.append(f"also in the file and not used by {family.name}: {', '.join(unused)}")
+    return clip, lines, {"family": family.name, "dtype": dtype, "encoders": encoders, "unused": unused}
+
+
+def _text_sources(path: Path) -> list:
+    with open_tensors(path) as file:
+        try:
+            return clip_files.find_text_encoders(file.shapes, file.metadata, activation_beside(file.path))
+        except clip_files.LayoutError as error:
+            raise FileFormatError(path, str(error)) from error
+
+
+def _for_use(use, found, family, paths):
+    """The encoder in these files that the family reads in this place."""
+    fits = [pair for pair in found if pair[1].family == use.encoder]
+    if not fits and len(found) == len(family.uses):
+        mine = found[family.uses.index(use)]  # sizes that no published family has: in the order of the files
+        fits = [mine] if len(found) == 1 or mine[1].family == "custom" else []
+    if not fits:
+        there = ", ".join(source.family for _, source in found)
+        raise FileFormatError(
+            paths[0],
+            f"the family {family.name} needs {use.encoder}, and the files chosen hold {there}; "
+            "choose the file with it as second_file, or another family",
+        )
+    return fits[0]
 
 
 class LoadTextEncoder:
@@ -42,7 +114,7 @@ class LoadTextEncoder:
                     {"tooltip": "The other encoder where a family has two in two files (SDXL, SD3: clip_l, clip_g)."},
                 ),
                 "family": (
-                    ["auto", *loading.FAMILY_NAMES],
+                    ["auto", *FAMILY_NAMES],
                     {
                         "tooltip": "Which model's way of reading the encoder to use (layer, norm, pooling, padding). "
                         "auto: told from what the files hold."
@@ -58,7 +130,7 @@ class LoadTextEncoder:
 
     def load(self, file, second_file=NONE, family="auto", dtype="auto"):
         names = [file] if second_file == NONE else [file, second_file]
-        clip, lines, data = loading.text_encoder([catalog.path("text_encoder", name) for name in names], family, dtype)
+        clip, lines, data = load_text_encoder([catalog.path("text_encoder", name) for name in names], family, dtype)
         return shown(lines, data, (clip, as_json(data)))
 
 

@@ -77,7 +77,10 @@ def reading_inputs() -> dict:
         "clip_skip": (
             "INT",
             {
-                "default": 0, "min": 0, "max": 24, "step": 1,
+                "default": 0,
+                "min": 0,
+                "max": 24,
+                "step": 1,
                 "tooltip": "Which layer is read. 0: the model's own, or that of CLIP Set Last Layer. 1: the last, "
                 "2: the one before it, and so on.",
             },
@@ -90,4 +93,4 @@ def reading_inputs() -> dict:
             },
         ),
         "joining": joining_input(),
-    }  # fmt: skip
+    }

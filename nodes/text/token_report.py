@@ -19,9 +19,13 @@ def summary(plan: PromptPlan) -> dict:
     """The report of an encoding, without the tokens themselves."""
     settings = plan.settings
     return _facts(plan) | {
-        "dialect": settings.dialect, "weighting": settings.weighting, "normalisation": settings.normalisation,
-        "splitting": settings.splitting, "clip_skip": settings.clip_skip, "pooled": settings.pooled,
-    }  # fmt: skip
+        "dialect": settings.dialect,
+        "weighting": settings.weighting,
+        "normalisation": settings.normalisation,
+        "splitting": settings.splitting,
+        "clip_skip": settings.clip_skip,
+        "pooled": settings.pooled,
+    }
 
 
 def whole(plan: PromptPlan) -> dict:
@@ -32,9 +36,11 @@ def whole(plan: PromptPlan) -> dict:
 
 def _facts(plan: PromptPlan) -> dict:
     return {
-        "tokens": plan.tokens, "parts": [_part_facts(part) for part in plan.parts],
-        "embeddings_found": plan.found, "embeddings_lost": plan.lost,
-    }  # fmt: skip
+        "tokens": plan.tokens,
+        "parts": [_part_facts(part) for part in plan.parts],
+        "embeddings_found": plan.found,
+        "embeddings_lost": plan.lost,
+    }
 
 
 def strips(plan: PromptPlan) -> list[tuple[str, list[Strip]]]:

@@ -4,69 +4,13 @@ from __future__ import annotations
 
 import math
 
-from ...vae_core.checkpoint.find import families_to_name
 from ...vae_core.inpaint import cut_to, padded_to_cells
-from .. import catalog, loading
 from ..checks import check_finite, check_image, check_latent, check_numbers
 from ..host import host
 from ..host.shared.vae_work import Tiling
 from ..reports import as_json, shown
-from ..text.load import DTYPES
 
 TRUE_SIZE = "cvl_size_px"  # in a LATENT: [height, width] of the picture before it was padded to whole cells
-
-
-class LoadVAE:
-    CATEGORY = "CVL/VAE"
-    DESCRIPTION = (
-        "Loads a VAE (SD1, SD2, SDXL, SD3, Flux.1; LDM or diffusers names; alone or inside a checkpoint) or a tiny "
-        "autoencoder of the TAESD family, and says what it found. Stock nodes take its VAE."
-    )
-    SEARCH_ALIASES = ["VAELoader", "load vae", "TAESD", "autoencoder"]
-    RETURN_TYPES = ("VAE", "STRING")
-    RETURN_NAMES = ("vae", "report")
-    OUTPUT_TOOLTIPS = (
-        "The VAE, for any node that takes one.",
-        "What was read, as JSON: kind, latent channels, pixels per cell, layout, tensors left unread.",
-    )
-    FUNCTION = "load"
-    OUTPUT_NODE = True  # queued alone it runs, and shows its report
-
-    @classmethod
-    def INPUT_TYPES(cls):
-        tiny = families_to_name()
-        return {
-            "required": {
-                "file": (
-                    catalog.choices("vae"),
-                    {
-                        "tooltip": "A VAE file, or a checkpoint that contains one. Of a TAESD pair choose either "
-                        "half: the other is found beside it."
-                    },
-                ),
-            },
-            "optional": {
-                "dtype": (
-                    DTYPES,
-                    {"tooltip": "What the VAE computes in. auto: as ComfyUI, or fp32 alone. SDXL's fails in fp16."},
-                ),
-                "family": (
-                    ["auto", *tiny],
-                    {
-                        "tooltip": "For a tiny autoencoder only: the model it stands in for, which its tensors do not "
-                        f"tell. auto: told from the file's name ({', '.join(tiny.values())})."
-                    },
-                ),
-            },
-        }
-
-    @classmethod
-    def IS_CHANGED(cls, file, **_):
-        return catalog.fingerprint("vae", file)
-
-    def load(self, file, dtype="auto", family="auto"):
-        vae, lines, data = loading.vae(catalog.path("vae", file), dtype, family)
-        return shown(lines, data, (vae, as_json(data)))
 
 
 TILING_INPUTS = {
@@ -81,12 +25,15 @@ TILING_INPUTS = {
     "budget_mb": (
         "INT",
         {
-            "default": 4096, "min": 16, "max": 1_048_576, "step": 16,
+            "default": 4096,
+            "min": 16,
+            "max": 1_048_576,
+            "step": 16,
             "tooltip": "The most memory in MB, on a graphics card its own, that may be used beside the VAE's weights; "
             "for tiling = budget only.",
         },
     ),
-}  # fmt: skip
+}
 
 
 class VAEEncode:
@@ -166,13 +113,21 @@ class VAEEncode:
             loose_text = f"{loose[0]} rows and {loose[1]} columns"
             notes.append(f"cut at the centre: {loose_text} did not fill a cell of {factor} px")
         data = {
-            "image": list(pixels.shape), "latent": list(worked.result.shape), "posterior": posterior, "border": border,
-            "loose_px": loose, **_statistics(worked.result), "plan": worked.plan, "notes": notes,
-        }  # fmt: skip
+            "image": list(pixels.shape),
+            "latent": list(worked.result.shape),
+            "posterior": posterior,
+            "border": border,
+            "loose_px": loose,
+            **_statistics(worked.result),
+            "plan": worked.plan,
+            "notes": notes,
+        }
         lines = [
             f"{_size(pixels)} px -> latent {' x '.join(map(str, worked.result.shape))}",
-            f"mean {data['mean']}, spread {data['std']}", worked.plan, *notes,
-        ]  # fmt: skip
+            f"mean {data['mean']}, spread {data['std']}",
+            worked.plan,
+            *notes,
+        ]
         return shown(lines, data, (latent, as_json(data)))
 
 
@@ -205,9 +160,13 @@ class VAEDecode:
         image, notes = _true_size(worked.result, samples.get(TRUE_SIZE), host.pixels_per_cell(vae))
         notes = [*worked.notes, *notes]
         data = {
-            "latent": list(latent.shape), "image": list(image.shape), "min": round(float(image.min()), 4),
-            "max": round(float(image.max()), 4), "plan": worked.plan, "notes": notes,
-        }  # fmt: skip
+            "latent": list(latent.shape),
+            "image": list(image.shape),
+            "min": round(float(image.min()), 4),
+            "max": round(float(image.max()), 4),
+            "plan": worked.plan,
+            "notes": notes,
+        }
         lines = [f"latent {' x '.join(map(str, latent.shape))} -> {_size(image)} px", worked.plan, *notes]
         if data["min"] == data["max"]:
             lines.append(f"every pixel has the same value, {data['min']}: the latent or the VAE may be broken")
@@ -236,7 +195,6 @@ def _size(image) -> str:
 
 
 NODES = {
-    "CVL_LoadVAE": (LoadVAE, "Load VAE (CVL)"),
     "CVL_VAEEncode": (VAEEncode, "VAE Encode (CVL)"),
     "CVL_VAEDecode": (VAEDecode, "VAE Decode (CVL)"),
 }

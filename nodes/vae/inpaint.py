@@ -69,12 +69,18 @@ class VAEEncodeInpaint:
         if any(padded):
             latent[TRUE_SIZE] = size
         data = {
-            "image": list(pixels.shape), "latent": list(samples.shape), "mask": list(mask.shape),
-            "mask_scaled": list(mask.shape[1:]) != size, "mask_rounded": hole.was_soft, "grow_mask_by": grow_mask_by,
-            "padded_px": padded, "masked": round(float(hole.mask.mean()), 6),
+            "image": list(pixels.shape),
+            "latent": list(samples.shape),
+            "mask": list(mask.shape),
+            "mask_scaled": list(mask.shape[1:]) != size,
+            "mask_rounded": hole.was_soft,
+            "grow_mask_by": grow_mask_by,
+            "padded_px": padded,
+            "masked": round(float(hole.mask.mean()), 6),
             "noise_masked": round(float(inpaint.cut_to(hole.noise_mask[:, 0], size).mean()), 6),
-            "plan": worked.plan, "notes": list(worked.notes),
-        }  # fmt: skip
+            "plan": worked.plan,
+            "notes": list(worked.notes),
+        }
         return shown(_encode_lines(data, factor), data, (latent, as_json(data)))
 
 
@@ -167,13 +173,17 @@ class CompositeInpaint:
         image[..., :3] = colours
         weight = weight.expand(batch, -1, -1)
         data = {
-            "image": list(image.shape), "inpainted_was": fitted,
-            "mask": list(mask.shape), "mask_scaled": tuple(mask.shape[1:]) != size,
-            "feather_px": feather_px, "grow_px": grow_px, "masked": round(float((whole > 0).float().mean()), 6),
+            "image": list(image.shape),
+            "inpainted_was": fitted,
+            "mask": list(mask.shape),
+            "mask_scaled": tuple(mask.shape[1:]) != size,
+            "feather_px": feather_px,
+            "grow_px": grow_px,
+            "masked": round(float((whole > 0).float().mean()), 6),
             "untouched": round(float((weight == 0).float().mean()), 6),
             "largest_share": round(float(weight.max()), 6),
             "thinned": bool(whole.max() == 1 and weight.max() < 1),
-        }  # fmt: skip
+        }
         return shown(_composite_lines(data), data, (image, weight.clone(), as_json(data)))
 
 

@@ -70,9 +70,11 @@ def _distribution_data(found: latents.ChannelStatistics, shape: list[int], padde
     numbers = zip(*(values.tolist() for values in (found.kl, found.mean, found.std, found.noise)))
     names = ("kl_nats", "mean", "std", "posterior_std")
     return {
-        "latent": shape, "padded_px": padded, "kl_nats": round(float(found.kl.sum()), 3),
+        "latent": shape,
+        "padded_px": padded,
+        "kl_nats": round(float(found.kl.sum()), 3),
         "channels": [{name: round(value, 6) for name, value in zip(names, row)} for row in numbers],
-    }  # fmt: skip
+    }
 
 
 def _distribution_lines(data: dict) -> list[str]:
@@ -157,9 +159,14 @@ class LatentInterpolate:
         cosines = [round(value, 6) if value == value else None for value in mixed.cosine.tolist()]
         dropped = sorted(set(second) - {"samples"})
         data = {
-            "latent": list(mixed.latent.shape), "mode": mode, "factors": [round(value, 6) for value in factors],
-            "cosine": cosines, "without_an_arc": straight, "kept_from_first": kept, "dropped_from_second": dropped,
-        }  # fmt: skip
+            "latent": list(mixed.latent.shape),
+            "mode": mode,
+            "factors": [round(value, 6) for value in factors],
+            "cosine": cosines,
+            "without_an_arc": straight,
+            "kept_from_first": kept,
+            "dropped_from_second": dropped,
+        }
         return shown(_interpolate_lines(data), data, (latent, as_json(data)))
 
 
@@ -181,8 +188,10 @@ def _interpolate_lines(data: dict) -> list[str]:
     if known:
         lines.append(f"cosine between the two: {', '.join(f'{value:.3f}' for value in known[:8])}")
     if data["without_an_arc"]:
-        lines.append(f"{data['without_an_arc']} of {len(data['cosine'])} mixed linearly: one of the two is zero, or "
-                     "they are opposite, and no one arc joins them")  # fmt: skip
+        lines.append(
+            f"{data['without_an_arc']} of {len(data['cosine'])} mixed linearly: one of the two is zero, or "
+            "they are opposite, and no one arc joins them"
+        )
     if data["kept_from_first"]:
         lines.append(f"kept from the first: {', '.join(data['kept_from_first'])}")
     if data["dropped_from_second"]:
@@ -240,11 +249,15 @@ class SamplePrior:
             latent[TRUE_SIZE] = [height, width]
         title = FAMILIES[family].title if named else STANDARD_NORMAL
         data = {
-            "latent": list(samples.shape), "family": family, "px_per_cell": cell, "seed": seed,
-            "mean": round(float(samples.mean()), 4), "std": round(float(samples.std(correction=0)), 4),
+            "latent": list(samples.shape),
+            "family": family,
+            "px_per_cell": cell,
+            "seed": seed,
+            "mean": round(float(samples.mean()), 4),
+            "std": round(float(samples.std(correction=0)), 4),
             "channel_mean": _rounded(samples.mean((0, 2, 3))),
             "channel_std": _rounded(samples.transpose(0, 1).flatten(1).std(1, correction=0)),
-        }  # fmt: skip
+        }
         lines = [
             f"{title}: latent {' x '.join(map(str, samples.shape))} for {width} x {height} px",
             f"mean {data['mean']}, spread {data['std']}",
@@ -256,13 +269,16 @@ def _layout(family: str, vae) -> tuple[int, int]:
     """Channels of the latent and pixels per cell: the VAE's where there is one."""
     if vae is None:
         if family == STANDARD_NORMAL:
-            raise ValueError("standard normal needs a VAE, which says how many channels there are: connect one, or "
-                             "choose a family")  # fmt: skip
+            raise ValueError(
+                "standard normal needs a VAE, which says how many channels there are: connect one, or choose a family"
+            )
         return FAMILIES[family].latent, FAMILIES[family].px_per_cell
     cell, channels = picture_cell(host.pixels_per_cell(vae)), host.latent_channels(vae)
     if family != STANDARD_NORMAL and FAMILIES[family].latent != channels:
-        raise ValueError(f"a latent of {family} has {FAMILIES[family].latent} channels, this VAE wants {channels}; "
-                         "choose the family that the VAE belongs to")  # fmt: skip
+        raise ValueError(
+            f"a latent of {family} has {FAMILIES[family].latent} channels, this VAE wants {channels}; "
+            "choose the family that the VAE belongs to"
+        )
     return channels, cell
 
 

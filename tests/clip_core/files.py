@@ -12,11 +12,18 @@ TEXT = TextConfig(64, 2, text_heads(64), 96, 64)  # square projection: orientati
 VISION = VisionConfig(64, 2, vision_heads(64), 96, 8, 24, 64)
 OTHERS = {"model.diffusion_model.input_blocks.0.0.bias": (320,), "first_stage_model.quant_conv.bias": (8,)}
 FLAT = [
-    ("layer_norm", "ln_"), ("mlp.fc1", "mlp.c_fc"), ("mlp.fc2", "mlp.c_proj"), ("self_attn.out_proj", "attn.out_proj"),
-    ("encoder.layers", "transformer.resblocks"), ("embeddings.position_embedding.weight", "positional_embedding"),
-    ("embeddings.token", "token"), ("embeddings.class", "class"), ("embeddings.patch_embedding", "conv1"),
-    ("pre_layrnorm", "ln_pre"), ("post_layernorm", "ln_post"),
-]  # fmt: skip
+    ("layer_norm", "ln_"),
+    ("mlp.fc1", "mlp.c_fc"),
+    ("mlp.fc2", "mlp.c_proj"),
+    ("self_attn.out_proj", "attn.out_proj"),
+    ("encoder.layers", "transformer.resblocks"),
+    ("embeddings.position_embedding.weight", "positional_embedding"),
+    ("embeddings.token", "token"),
+    ("embeddings.class", "class"),
+    ("embeddings.patch_embedding", "conv1"),
+    ("pre_layrnorm", "ln_pre"),
+    ("post_layernorm", "ln_post"),
+]
 
 
 def encoder(kind, config):

@@ -15,18 +15,25 @@ def tiny(name: str) -> CLIPConfig:
     """A published model an eighth as wide and deep, with its own numbers of heads, activation and patch size."""
     whole = PUBLISHED[name]
     text = replace(
-        whole.text, width=whole.text.width // 8, layers=2 + whole.text.layers // 16, mlp=whole.text.mlp // 8,
+        whole.text,
+        width=whole.text.width // 8,
+        layers=2 + whole.text.layers // 16,
+        mlp=whole.text.mlp // 8,
         embed=whole.text.embed // 8,
-    )  # fmt: skip
+    )
     if name in RESNETS:
         blocks = tuple(1 + count // 8 for count in whole.vision.blocks)
         px = 32 * (1 + whole.vision.grid // 4)
         sizes = {"width": whole.vision.width // 8, "heads": whole.vision.heads // 8, "embed": text.embed}
         return CLIPConfig(text, replace(whole.vision, blocks=blocks, image_px=px, **sizes))
     vision = replace(
-        whole.vision, width=whole.vision.width // 8, layers=2 + whole.vision.layers // 16, mlp=whole.vision.mlp // 8,
-        embed=whole.vision.embed // 8, image_px=3 * whole.vision.patch_px,
-    )  # fmt: skip
+        whole.vision,
+        width=whole.vision.width // 8,
+        layers=2 + whole.vision.layers // 16,
+        mlp=whole.vision.mlp // 8,
+        embed=whole.vision.embed // 8,
+        image_px=3 * whole.vision.patch_px,
+    )
     return CLIPConfig(text, vision)
 
 
@@ -49,10 +56,18 @@ def hf_text_config(config: CLIPConfig):
 
     text = config.text
     return CLIPTextConfig(
-        vocab_size=text.vocab, hidden_size=text.width, intermediate_size=text.mlp, projection_dim=text.embed,
-        num_hidden_layers=text.layers, num_attention_heads=text.heads, max_position_embeddings=text.context,
-        hidden_act=text.activation, eos_token_id=49407, bos_token_id=49406, pad_token_id=49407,
-    )  # fmt: skip
+        vocab_size=text.vocab,
+        hidden_size=text.width,
+        intermediate_size=text.mlp,
+        projection_dim=text.embed,
+        num_hidden_layers=text.layers,
+        num_attention_heads=text.heads,
+        max_position_embeddings=text.context,
+        hidden_act=text.activation,
+        eos_token_id=49407,
+        bos_token_id=49406,
+        pad_token_id=49407,
+    )
 
 
 def hf_vision_config(config: CLIPConfig):
@@ -60,10 +75,15 @@ def hf_vision_config(config: CLIPConfig):
 
     vision = config.vision
     return CLIPVisionConfig(
-        hidden_size=vision.width, intermediate_size=vision.mlp, projection_dim=vision.embed,
-        num_hidden_layers=vision.layers, num_attention_heads=vision.heads, image_size=vision.image_px,
-        patch_size=vision.patch_px, hidden_act=vision.activation,
-    )  # fmt: skip
+        hidden_size=vision.width,
+        intermediate_size=vision.mlp,
+        projection_dim=vision.embed,
+        num_hidden_layers=vision.layers,
+        num_attention_heads=vision.heads,
+        image_size=vision.image_px,
+        patch_size=vision.patch_px,
+        hidden_act=vision.activation,
+    )
 
 
 def hf_clip(config: CLIPConfig):
@@ -80,19 +100,28 @@ def open_clip_model(config: CLIPConfig, custom_text: bool = False):
     text, vision = config.text, config.vision
     kind = CustomTextCLIP if custom_text else CLIP
     if isinstance(vision, ResNetConfig):
-        seen = CLIPVisionCfg(layers=vision.blocks, width=vision.width, head_width=32 * vision.width // vision.heads,
-                             image_size=vision.image_px, patch_size=None)
+        seen = CLIPVisionCfg(
+            layers=vision.blocks,
+            width=vision.width,
+            head_width=32 * vision.width // vision.heads,
+            image_size=vision.image_px,
+            patch_size=None,
+        )
     else:
         seen = CLIPVisionCfg(
-            layers=vision.layers, width=vision.width, head_width=vision.width // vision.heads,
-            mlp_ratio=vision.mlp / vision.width, patch_size=vision.patch_px, image_size=vision.image_px,
-        )  # fmt: skip
+            layers=vision.layers,
+            width=vision.width,
+            head_width=vision.width // vision.heads,
+            mlp_ratio=vision.mlp / vision.width,
+            patch_size=vision.patch_px,
+            image_size=vision.image_px,
+        )
     made = kind(
         text.embed,
         seen,
         CLIPTextCfg(width=text.width, heads=text.heads, layers=text.layers),
         quick_gelu=text.activation == "quick_gelu",
-    )  # fmt: skip
+    )
     return calibrate_(randomise_(made), config)
 
 

@@ -30,7 +30,9 @@ def test_an_archive_gives_the_features_of_the_network_it_was_made_of(networks, t
     assert (source.layout, source.notes) == ("openai", ())
     ids, pixels = networks.ids(), networks.pixels(config)
     with torch.no_grad():
-        for found, expected in ((ours.text_features(ids), theirs.encode_text(ids)),
-                                (ours.image_features(pixels), theirs.encode_image(pixels))):
+        for found, expected in (
+            (ours.text_features(ids), theirs.encode_text(ids)),
+            (ours.image_features(pixels), theirs.encode_image(pixels)),
+        ):
             length = expected.norm(dim=-1, keepdim=True)
             torch.testing.assert_close(found / length, expected / length, atol=1e-5, rtol=1e-5)  # float32 rounding

@@ -211,8 +211,10 @@ def test_another_vocabulary_is_refused(rows):
 
 
 def test_added_tokens_and_an_unusual_context_are_noted():
-    tables = {"text_model.embeddings.token_embedding.weight": (49410, 64),
-              "text_model.embeddings.position_embedding.weight": (32, 64)}  # fmt: skip
+    tables = {
+        "text_model.embeddings.token_embedding.weight": (49410, 64),
+        "text_model.embeddings.position_embedding.weight": (32, 64),
+    }
     (source,) = find_text_encoders(shapes(encoder(CLIPText, TEXT).state_dict()) | tables)
     assert (source.config.vocab, source.config.context) == (49410, 32)
     assert "2 tokens were added to the vocabulary; no text leads to them" in source.notes

@@ -52,16 +52,22 @@ def test_one_part_alone_with_weight_1_keeps_its_bits():
         assert conditioning.same_bits(join([(a, 1.0)]).hidden, a)
 
 
-@pytest.mark.parametrize("join", [
-    lambda a, b: conditioning.concat([(a, 1.0), (b, 1.0)]),
-    lambda a, b: conditioning.average(a, b, 0.5),
-    conditioning.compare,
-])  # fmt: skip
-@pytest.mark.parametrize("other, said", [
-    (hidden(3, width=8), "6 and 8 wide"),
-    (hidden(3, batch=2), "have 1 and 2"),
-    (hidden(3)[0], r"\[batch, tokens, width\]"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "join",
+    [
+        lambda a, b: conditioning.concat([(a, 1.0), (b, 1.0)]),
+        lambda a, b: conditioning.average(a, b, 0.5),
+        conditioning.compare,
+    ],
+)
+@pytest.mark.parametrize(
+    "other, said",
+    [
+        (hidden(3, width=8), "6 and 8 wide"),
+        (hidden(3, batch=2), "have 1 and 2"),
+        (hidden(3)[0], r"\[batch, tokens, width\]"),
+    ],
+)
 def test_what_does_not_fit_is_one_sentence_with_both_numbers(join, other, said):
     with pytest.raises(ValueError, match=said):
         join(hidden(3), other)
@@ -122,15 +128,18 @@ def test_no_tokens_in_common_are_no_crash():
     assert found.cosine.shape == (1, 0) and found.largest_difference == 0.0
 
 
-@pytest.mark.parametrize("first, second, equal", [
-    ({"a": [1, (2.0, None)]}, {"a": [1, (2.0, None)]}, True),
-    ({"a": [1, (2.0, None)]}, {"a": [1, [2.0, None]]}, False),
-    ([torch.ones(2)], [torch.ones(2)], True),
-    ([torch.ones(2)], [torch.zeros(2)], False),
-    ("a", "a", True),
-    (1, 1.0, True),
-    (object(), object(), False),
-    (torch.ones(2), 1, False),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "first, second, equal",
+    [
+        ({"a": [1, (2.0, None)]}, {"a": [1, (2.0, None)]}, True),
+        ({"a": [1, (2.0, None)]}, {"a": [1, [2.0, None]]}, False),
+        ([torch.ones(2)], [torch.ones(2)], True),
+        ([torch.ones(2)], [torch.zeros(2)], False),
+        ("a", "a", True),
+        (1, 1.0, True),
+        (object(), object(), False),
+        (torch.ones(2), 1, False),
+    ],
+)
 def test_options_are_the_same_when_their_values_are(first, second, equal):
     assert conditioning.same(first, second) is equal

@@ -97,8 +97,12 @@ def test_brackets_that_hold_no_number_are_the_next_parts_own():
 
 def test_break_works_in_comfy_when_joined_and_keeps_the_emphasis_around_it():
     assert spans("(a BREAK b:1.2) BREAK c", join_words=True) == [
-        Span("a", 1.2), CHUNK_END, Span("b", 1.2), CHUNK_END, Span("c"),
-    ]  # fmt: skip
+        Span("a", 1.2),
+        CHUNK_END,
+        Span("b", 1.2),
+        CHUNK_END,
+        Span("c"),
+    ]
     assert spans("(a BREAK b:1.2)") == [Span("a BREAK b", 1.2)]
 
 
@@ -111,8 +115,10 @@ def test_break_is_a1111s_own(join_words):
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_an_embedding_begins_its_own_span(dialect):
     assert spans("a embedding:x, (embedding:y:1.2)", dialect) == [
-        Span("a "), Span("embedding:x, "), Span("embedding:y", 1.2),
-    ]  # fmt: skip
+        Span("a "),
+        Span("embedding:x, "),
+        Span("embedding:y", 1.2),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ ONE_WORD = [
     ({"bundle_emb.cat.clip_l": L, "bundle_emb.cat.clip_g": G, "bundle_emb.cat.clip_l_out": L * 2}, {}, "g", G),
     ({"<s1>": L[0], "text_encoder:0:up": rows(4, 4)}, {"<s1>": "<embed>"}, "l", L[:1]),
     ({"word": L[0], "text_encoder:0:up": rows(4, 4)}, {"word": "<embed>"}, "l", L[:1]),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("tensors, metadata, key, expected", ONE_WORD)
@@ -99,17 +99,20 @@ def test_what_is_no_learned_word_is_told_with_the_reason():
     assert "[1, 2, 3]" in found.unread["clip_l"] and "int64" in found.unread["clip_g"]
 
 
-@pytest.mark.parametrize("tensors, said", [
-    ({}, "no tensor"),
-    ({"string_to_token.*": torch.tensor(265)}, "no tensor"),
-    ({"emb_params": torch.tensor(1.0)}, "its shape is []"),
-    ({"emb_params": torch.ones(0, 768)}, "[0, 768]"),
-    ({"emb_params": torch.ones(2, 768).long()}, "int64"),
-    ({"emb_params": torch.empty(MAX_VECTORS + 1, 2)}, "token table"),
-    ({"model.a.weight": L, "model.a.bias": L[0], "betas": L[0]}, "and 1 more tensors"),
-    ({"lora_te_x.lora_up.weight": L, "lora_te_x.alpha": L[0]}, "not a learned word"),
-    ({"bundle_emb.x.who_knows": L}, "not a learned word"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "tensors, said",
+    [
+        ({}, "no tensor"),
+        ({"string_to_token.*": torch.tensor(265)}, "no tensor"),
+        ({"emb_params": torch.tensor(1.0)}, "its shape is []"),
+        ({"emb_params": torch.ones(0, 768)}, "[0, 768]"),
+        ({"emb_params": torch.ones(2, 768).long()}, "int64"),
+        ({"emb_params": torch.empty(MAX_VECTORS + 1, 2)}, "token table"),
+        ({"model.a.weight": L, "model.a.bias": L[0], "betas": L[0]}, "and 1 more tensors"),
+        ({"lora_te_x.lora_up.weight": L, "lora_te_x.alpha": L[0]}, "not a learned word"),
+        ({"bundle_emb.x.who_knows": L}, "not a learned word"),
+    ],
+)
 def test_a_file_without_a_learned_word_is_refused_in_one_sentence(tensors, said):
     with pytest.raises(EmbeddingError) as caught:
         read(tensors)

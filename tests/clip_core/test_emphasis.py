@@ -58,9 +58,13 @@ def theirs(model, vectors):
     from transformers import CLIPTextConfig, CLIPTextModel
 
     config = CLIPTextConfig(
-        hidden_size=WIDTH, num_hidden_layers=3, num_attention_heads=2, intermediate_size=64, eos_token_id=END,
+        hidden_size=WIDTH,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        intermediate_size=64,
+        eos_token_id=END,
         hidden_act=model.config.activation,
-    )  # fmt: skip
+    )
     network = CLIPTextModel(config).double()
     state = {name: tensor for name, tensor in model.state_dict().items() if name.startswith("text_model.")}
     bare = not any(name.startswith("text_model.") for name in network.state_dict())
@@ -127,11 +131,12 @@ def compel(encode, rows, weights, chunks, z0):
         before = w
     prompts = [(1.0, [])] + [(math.tan((1 - max(w, 1e-5)) * math.pi / 2), hidden) for w, hidden in fragments]
     encoded = [
-        t * torch.stack([
-            z0 + weights[k] * (encode(ids, [j for n, j in hidden if n == k]) - z0) for k, ids in enumerate(rows)
-        ])
+        t
+        * torch.stack(
+            [z0 + weights[k] * (encode(ids, [j for n, j in hidden if n == k]) - z0) for k, ids in enumerate(rows)]
+        )
         for t, hidden in prompts
-    ]  # fmt: skip
+    ]
     return list(sum(encoded) / sum(t for t, _ in prompts))
 
 
@@ -165,9 +170,14 @@ def comfy_pp(encode, rows, weights, chunks, z0):
 
 
 REFERENCES = {
-    "comfy": comfy, "a1111": a1111, "a1111 no norm": a1111_no_norm, "compel": compel, "comfy++": comfy_pp,
-    "down_weight": down_weight, "perp": perp,
-}  # fmt: skip
+    "comfy": comfy,
+    "a1111": a1111,
+    "a1111 no norm": a1111_no_norm,
+    "compel": compel,
+    "comfy++": comfy_pp,
+    "down_weight": down_weight,
+    "perp": perp,
+}
 
 
 @pytest.mark.parametrize("pad", [END, 0])

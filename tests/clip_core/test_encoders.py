@@ -119,13 +119,25 @@ def test_published_sizes_are_those_of_open_clip():
             assert ours.vision == ResNetConfig(vision["width"], blocks, vision["width"] * 32 // 64, image_px, embed)
         else:
             assert ours.vision == VisionConfig(
-                vision["width"], vision["layers"], heads, mlp, vision["patch_size"], image_px, embed,
+                vision["width"],
+                vision["layers"],
+                heads,
+                mlp,
+                vision["patch_size"],
+                image_px,
+                embed,
                 ours.vision.activation,
-            )  # fmt: skip
+            )
         assert ours.text == TextConfig(
-            text["width"], text["layers"], text["heads"], 4 * text["width"], theirs["embed_dim"], text["vocab_size"],
-            text["context_length"], ours.text.activation,
-        )  # fmt: skip
+            text["width"],
+            text["layers"],
+            text["heads"],
+            4 * text["width"],
+            theirs["embed_dim"],
+            text["vocab_size"],
+            text["context_length"],
+            ours.text.activation,
+        )
 
 
 @pytest.mark.parametrize(("width", "heads"), [(768, 12), (896, 14), (1024, 16), (1280, 16), (1408, 16), (1664, 16)])

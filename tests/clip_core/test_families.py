@@ -17,13 +17,29 @@ def hf(prefix, config, projection=True):
 
 def openai(prefix, config):
     w, m = config.width, config.mlp
-    file = {"token_embedding.weight": (49408, w), "positional_embedding": (77, w), "ln_final.weight": (w,),
-            "ln_final.bias": (w,), "text_projection": (w, config.embed), "logit_scale": ()}  # fmt: skip
+    file = {
+        "token_embedding.weight": (49408, w),
+        "positional_embedding": (77, w),
+        "ln_final.weight": (w,),
+        "ln_final.bias": (w,),
+        "text_projection": (w, config.embed),
+        "logit_scale": (),
+    }
     for number in range(config.layers):
-        parts = {"ln_1.weight": (w,), "ln_1.bias": (w,), "ln_2.weight": (w,), "ln_2.bias": (w,),
-                 "attn.in_proj_weight": (3 * w, w), "attn.in_proj_bias": (3 * w,), "attn.out_proj.weight": (w, w),
-                 "attn.out_proj.bias": (w,), "mlp.c_fc.weight": (m, w), "mlp.c_fc.bias": (m,),
-                 "mlp.c_proj.weight": (w, m), "mlp.c_proj.bias": (w,)}  # fmt: skip
+        parts = {
+            "ln_1.weight": (w,),
+            "ln_1.bias": (w,),
+            "ln_2.weight": (w,),
+            "ln_2.bias": (w,),
+            "attn.in_proj_weight": (3 * w, w),
+            "attn.in_proj_bias": (3 * w,),
+            "attn.out_proj.weight": (w, w),
+            "attn.out_proj.bias": (w,),
+            "mlp.c_fc.weight": (m, w),
+            "mlp.c_fc.bias": (m,),
+            "mlp.c_proj.weight": (w, m),
+            "mlp.c_proj.bias": (w,),
+        }
         file |= {f"transformer.resblocks.{number}.{name}": shape for name, shape in parts.items()}
     return {prefix + name: shape for name, shape in file.items()}
 

@@ -24,8 +24,10 @@ def test_the_features_are_those_of_open_clip(networks, size):
     ours.load_state_dict(source.translate(state))
     ids, pixels = networks.ids(), networks.pixels(config)
     with torch.no_grad():
-        for found, expected in ((ours.text_features(ids), theirs.encode_text(ids)),
-                                (ours.image_features(pixels), theirs.encode_image(pixels))):
+        for found, expected in (
+            (ours.text_features(ids), theirs.encode_text(ids)),
+            (ours.image_features(pixels), theirs.encode_image(pixels)),
+        ):
             length = expected.norm(dim=-1, keepdim=True)
             torch.testing.assert_close(found / length, expected / length, atol=1e-5, rtol=0)  # float32 rounding
 

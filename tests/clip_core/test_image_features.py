@@ -45,6 +45,7 @@ def close(first, second):
 
 # the class token alone
 
+
 @pytest.mark.parametrize("name", SIZES)
 def test_the_class_token_alone_is_that_of_transformers(networks, name):
     from transformers import CLIPVisionModelWithProjection
@@ -139,6 +140,7 @@ def test_the_pixels_given_are_not_changed(clip, networks):
 
 # pictures
 
+
 def test_rows_have_length_1_and_batches_are_their_pictures(clip):
     image = torch.rand(5, 40, 50, 3)
     whole = image_features(clip, image)
@@ -175,6 +177,7 @@ def test_an_image_encoder_without_projection_is_refused(networks):
 
 
 # files
+
 
 def test_files_come_in_their_order_whatever_the_threads(clip):
     paths = list(range(0, 250, 11))

@@ -11,14 +11,25 @@ from clip_vae_lora.clip_core.networks.vision import CLIPVision
 from .files import OTHERS, TEXT, VISION, assert_same, encoder, flat, hf_pair, shapes, under
 
 HF_PREFIXES = [
-    "", "cond_stage_model.transformer.", "conditioner.embedders.0.transformer.", "text_encoders.clip_l.transformer.",
-    "text_encoders.clip_g.transformer.", "text_encoder.clip_g.transformer.", "clip_l.transformer.",
-    "clip_g.transformer.", "clip_h.transformer.", "module.",
-]  # fmt: skip
-OPENAI_PREFIXES = [
-    "", "text.", "cond_stage_model.model.", "conditioner.embedders.0.model.", "conditioner.embedders.1.model.",
+    "",
+    "cond_stage_model.transformer.",
+    "conditioner.embedders.0.transformer.",
+    "text_encoders.clip_l.transformer.",
+    "text_encoders.clip_g.transformer.",
+    "text_encoder.clip_g.transformer.",
+    "clip_l.transformer.",
+    "clip_g.transformer.",
+    "clip_h.transformer.",
     "module.",
-]  # fmt: skip
+]
+OPENAI_PREFIXES = [
+    "",
+    "text.",
+    "cond_stage_model.model.",
+    "conditioner.embedders.0.model.",
+    "conditioner.embedders.1.model.",
+    "module.",
+]
 
 
 @pytest.mark.parametrize("prefix", HF_PREFIXES)
@@ -58,9 +69,11 @@ def test_image_encoder_in_hugging_face_names(prefix, inner):
 @pytest.mark.parametrize(
     "prefix",
     [
-        "visual.", "embedder.model.visual.", "conditioner.embedders.0.open_clip.model.visual.",
+        "visual.",
+        "embedder.model.visual.",
+        "conditioner.embedders.0.open_clip.model.visual.",
         "cond_stage_model.model.visual.",
-    ],  # fmt: skip
+    ],
 )
 def test_image_encoder_in_openai_names(prefix):
     network = encoder(CLIPVision, VISION)
@@ -70,8 +83,10 @@ def test_image_encoder_in_openai_names(prefix):
     assert_same(source, file, network)
 
 
-@pytest.mark.parametrize("kind", ["CLIPTextModel", "CLIPTextModelWithProjection", "CLIPVisionModel",
-                                  "CLIPVisionModelWithProjection", "CLIPModel"])  # fmt: skip
+@pytest.mark.parametrize(
+    "kind",
+    ["CLIPTextModel", "CLIPTextModelWithProjection", "CLIPVisionModel", "CLIPVisionModelWithProjection", "CLIPModel"],
+)
 def test_what_transformers_saves_gives_what_it_computes(networks, kind):
     transformers = pytest.importorskip("transformers")
     config, half = networks.tiny("ViT-L-14"), "text" if "Text" in kind else "vision"

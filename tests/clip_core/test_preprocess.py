@@ -23,12 +23,14 @@ def openai_transform(picture, size, pillow_12=True):
     if pillow_12:
         wide, tall = resize(image).size
         image = image.resize((wide, image.height), Image.BICUBIC).resize((wide, tall), Image.BICUBIC)
-    return transforms.Compose([
-        resize,
-        transforms.CenterCrop(size),
-        transforms.ToTensor(),
-        transforms.Normalize(OPENAI_MEAN, OPENAI_STD),
-    ])(image)
+    return transforms.Compose(
+        [
+            resize,
+            transforms.CenterCrop(size),
+            transforms.ToTensor(),
+            transforms.Normalize(OPENAI_MEAN, OPENAI_STD),
+        ]
+    )(image)
 
 
 @settings(max_examples=60, deadline=None)

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clip_vae_lora.clip_core.judging.questions import RULES, statements
+from clip_vae_lora.clip_core.judging.question_rules import RULES
+from clip_vae_lora.clip_core.judging.questions import statements
 
 KNOWN = [  # question, answers with their statements
     ("What colour is the circle?", {"red": "the circle is red"}),
@@ -49,11 +50,18 @@ KNOWN = [  # question, answers with their statements
     ("who wears the hat?", {"the man": "the man wears the hat"}),
     ("where is the cat?", {"on the table": "the cat is on the table", "the kitchen": "the cat is in the kitchen"}),
     ("where was this photo taken?", {"Paris": "this photo was taken in Paris"}),
-    ("when was this taken?", {"winter": "this was taken in winter", "night": "this was taken at night",
-                              "Sunday": "this was taken on Sunday", "in 1950": "this was taken in 1950"}),
+    (
+        "when was this taken?",
+        {
+            "winter": "this was taken in winter",
+            "night": "this was taken at night",
+            "Sunday": "this was taken on Sunday",
+            "in 1950": "this was taken in 1950",
+        },
+    ),
     ("what season is it?", {"winter": "it is winter"}),
     ("In this picture, what colour is the star?", {"blue": "the star is blue"}),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("question, expected", KNOWN, ids=[question for question, _ in KNOWN])
@@ -76,26 +84,36 @@ def test_only_a_denied_yes_or_no_question_says_what_is_not():
     assert not statements("what colour is it?", ["no"]).denies
 
 
-@pytest.mark.parametrize("question, pattern", [("what colour?", "a {answer} thing"), ("a {answer} thing", ""),
-                                               ("", "a {} thing")])  # fmt: skip
+@pytest.mark.parametrize(
+    "question, pattern", [("what colour?", "a {answer} thing"), ("a {answer} thing", ""), ("", "a {} thing")]
+)
 def test_a_pattern_of_ones_own_goes_before_the_rules(question, pattern):
     assert statements(question, ["{x}", "blue"], pattern).texts == ("a {x} thing", "a blue thing")
 
 
-@pytest.mark.parametrize("question, answers, pattern, says", [
-    ("what is it?", [], "", "no answers"), ("what is it?", ["a", " "], "", "no answers"),
-    (" ? ", ["a"], "", "no question"),
-    ("what is it?", ["a"], "a thing", "no place for the answer"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "question, answers, pattern, says",
+    [
+        ("what is it?", [], "", "no answers"),
+        ("what is it?", ["a", " "], "", "no answers"),
+        (" ? ", ["a"], "", "no question"),
+        ("what is it?", ["a"], "a thing", "no place for the answer"),
+    ],
+)
 def test_what_cannot_be_made_a_statement_is_refused_in_one_sentence(question, answers, pattern, says):
     with pytest.raises(ValueError, match=says) as error:
         statements(question, answers, pattern)
     assert "\n" not in str(error.value)
 
 
-WORDS = st.lists(st.sampled_from("is are was what which who where when how many colour does the a this it cat cats red "
-                                 "or in on there wearing have no yes see do taken doing like shown old".split()),
-                 min_size=1, max_size=7).map(" ".join)  # fmt: skip
+WORDS = st.lists(
+    st.sampled_from(
+        "is are was what which who where when how many colour does the a this it cat cats red "
+        "or in on there wearing have no yes see do taken doing like shown old".split()
+    ),
+    min_size=1,
+    max_size=7,
+).map(" ".join)
 
 
 @settings(max_examples=400, deadline=None)

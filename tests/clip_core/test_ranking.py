@@ -44,8 +44,10 @@ def test_a_probability_is_the_prompts_share(features):
 
 def test_with_one_negative_both_scores_give_one_order(features):
     images, prompt, negatives = features
-    orders = [rank(prompt_scores(images, prompt, negatives[:1], kind=kind, scale=5.0).tolist()).order
-              for kind in ranking.KINDS]  # fmt: skip
+    orders = [
+        rank(prompt_scores(images, prompt, negatives[:1], kind=kind, scale=5.0).tolist()).order
+        for kind in ranking.KINDS
+    ]
     assert orders[0] == orders[1]
 
 

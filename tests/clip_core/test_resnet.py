@@ -51,6 +51,7 @@ def openai_names(network: CLIPResNet) -> dict[str, torch.Tensor]:
 
 def reference(tensors: dict[str, torch.Tensor], x: torch.Tensor, heads: int) -> torch.Tensor:
     """The formula of openai/CLIP clip/model.py in plain functions, written against its tensor names."""
+
     def norm(x, at):
         parts = (tensors[f"visual.{at}.{part}"] for part in ("running_mean", "running_var", "weight", "bias"))
         return F.batch_norm(x, *parts)
@@ -76,9 +77,24 @@ def reference(tensors: dict[str, torch.Tensor], x: torch.Tensor, heads: int) -> 
     biases = torch.cat([pool["q_proj.bias"], pool["k_proj.bias"], pool["v_proj.bias"]])
     weights = {f"{name}_proj_weight": pool[f"{name}_proj.weight"] for name in "qkv"}
     mixed, _ = F.multi_head_attention_forward(
-        x[:1], x, x, x.shape[-1], heads, None, biases, None, None, False, 0.0, pool["c_proj.weight"],
-        pool["c_proj.bias"], training=False, need_weights=False, use_separate_proj_weight=True, **weights,
-    )  # fmt: skip
+        x[:1],
+        x,
+        x,
+        x.shape[-1],
+        heads,
+        None,
+        biases,
+        None,
+        None,
+        False,
+        0.0,
+        pool["c_proj.weight"],
+        pool["c_proj.bias"],
+        training=False,
+        need_weights=False,
+        use_separate_proj_weight=True,
+        **weights,
+    )
     return mixed[0]
 
 

@@ -85,8 +85,10 @@ def test_groups_are_the_connected_parts_of_the_graph(count, step, threshold, see
     rows = unit(count, 3, seed)
     dead = set(range(0, count, 5))
     sizes = [count // 3, count - count // 3]
-    lost = [torch.tensor([r for r in dead if r < sizes[0]], dtype=torch.int64),
-            torch.tensor([r - sizes[0] for r in dead if r >= sizes[0]], dtype=torch.int64)]
+    lost = [
+        torch.tensor([r for r in dead if r < sizes[0]], dtype=torch.int64),
+        torch.tensor([r - sizes[0] for r in dead if r >= sizes[0]], dtype=torch.int64),
+    ]
     before, search._PAIR_ROWS = search._PAIR_ROWS, step
     try:
         assert duplicate_groups(cut(rows, sizes), threshold, dead=lost) == groups_by_hand(rows, threshold, dead)

@@ -5,10 +5,20 @@ import pytest
 from clip_vae_lora.clip_core.judging.templates import PHOTOS_7, PHOTOS_80, SETS, fill, template_list
 
 OF_OPENAI = (  # some of the notebook's, of each kind
-    "a photo of a {}.", "a photo of many {}.", "itap of my {}.", "a photo of the hard to see {}.", "a origami {}.",
-    "the {} in a video game.", "a jpeg corrupted photo of the {}.", "art of the {}.", "graffiti of a {}.",
-    "a black and white photo of a {}.", "the plushie {}.", "a close-up photo of a {}.", "a photo of one {}.",
-)  # fmt: skip
+    "a photo of a {}.",
+    "a photo of many {}.",
+    "itap of my {}.",
+    "a photo of the hard to see {}.",
+    "a origami {}.",
+    "the {} in a video game.",
+    "a jpeg corrupted photo of the {}.",
+    "art of the {}.",
+    "graffiti of a {}.",
+    "a black and white photo of a {}.",
+    "the plushie {}.",
+    "a close-up photo of a {}.",
+    "a photo of one {}.",
+)
 
 
 def test_there_are_eighty_different_sentences_and_seven_of_them():

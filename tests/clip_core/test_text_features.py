@@ -14,10 +14,18 @@ from clip_vae_lora.clip_core.networks.clip import CLIP
 from clip_vae_lora.clip_core.tokenizer import END, START, Tokenizer
 
 TEXTS = [
-    "a photo of a cat", "a photo of a dog", "a photo of a cat", "a photo", "", "a photo of a cat and a dog",
-    "漢字 and an emoji 🐱", "word " * 90, "ends here<|endoftext|> and this is not looked at", "<|startoftext|> inside",
+    "a photo of a cat",
+    "a photo of a dog",
+    "a photo of a cat",
+    "a photo",
+    "",
+    "a photo of a cat and a dog",
+    "漢字 and an emoji 🐱",
+    "word " * 90,
+    "ends here<|endoftext|> and this is not looked at",
+    "<|startoftext|> inside",
     *(f"a {look} photo of the {thing}" for look in ("bad", "good", "very very bad") for thing in ("bus", "lawn mower")),
-]  # fmt: skip
+]
 
 
 @pytest.fixture(scope="module")

@@ -54,8 +54,11 @@ def test_a_label_may_have_templates_of_its_own_in_which_commas_stay():
     ((crane,), notes) = parse_labels("crane | heron => a photo of a {label}, a bird | a {}")
     assert crane == Label(("crane", "heron"), ("a photo of a {label}, a bird", "a {}")) and "one label" in notes[0]
     assert crane.sentences(["my {}"]) == [
-        "a photo of a crane, a bird", "a crane", "a photo of a heron, a bird", "a heron"
-    ]  # fmt: skip
+        "a photo of a crane, a bird",
+        "a crane",
+        "a photo of a heron, a bird",
+        "a heron",
+    ]
 
 
 def test_a_labels_own_template_without_a_place_is_refused():
@@ -149,10 +152,16 @@ def test_a_lower_scale_is_less_decided():
     assert torch.equal(sharp.cosine, soft.cosine)
 
 
-@pytest.mark.parametrize(("by", "below", "none"), [
-    ("cosine", 0.0, (False, False)), ("cosine", 0.8, (False, True)), ("cosine", 1.0, (True, True)),
-    ("probability", 0.9, (False, False)), ("probability", 0.99999, (False, True)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("by", "below", "none"),
+    [
+        ("cosine", 0.0, (False, False)),
+        ("cosine", 0.8, (False, True)),
+        ("cosine", 1.0, (True, True)),
+        ("probability", 0.9, (False, False)),
+        ("probability", 0.99999, (False, True)),
+    ],
+)
 def test_what_stays_under_the_threshold_is_none_of_these(by, below, none):
     found = classify(PICTURES, POINTS, ["x", "y"], 100.0, none_below=below, none_by=by)
     assert found.none_of_these == none

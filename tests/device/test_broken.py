@@ -17,9 +17,18 @@ MISHAPS = {
     ),
 }
 NODES = [  # whose first work on the card is not the VAE's
-    "TextEncode", "TextEncodeSDXL", "ZeroShotClassify", "EncodeImage", "IndexFolder", "SearchImages",
-    "ImageTextSimilarity", "RankImages", "ImageGate", "VisualQuestion", "RankTags",
-]  # fmt: skip
+    "TextEncode",
+    "TextEncodeSDXL",
+    "ZeroShotClassify",
+    "EncodeImage",
+    "IndexFolder",
+    "SearchImages",
+    "ImageTextSimilarity",
+    "RankImages",
+    "ImageGate",
+    "VisualQuestion",
+    "RankTags",
+]
 
 
 def _gone(words: str) -> Exception:

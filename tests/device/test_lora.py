@@ -56,8 +56,6 @@ KINDS = {  # name: (the weight's kernel, the adapter), all on the CPU
 }
 
 
-
-
 def weight(kernel=(), dtype=torch.float16, device="cuda", out=OUT, inner=INNER):
     return torch.empty(out, inner, *kernel, dtype=dtype, device=device)
 
@@ -128,8 +126,10 @@ def test_a_driver_that_refuses_to_pin_memory_makes_it_slower_and_nothing_else(mo
 def test_weights_of_a_card_are_sampled_with_one_wait_for_all_of_them():
     with pretend_cuda() as count:
         scale = torch.ones((), device="cuda")
-        weights = [Stored(weight(out=1280, inner=640, dtype=d), s)
-                   for d, s in [(torch.float16, None), (torch.float8_e4m3fn, scale), (torch.float32, None)] * 20]
+        weights = [
+            Stored(weight(out=1280, inner=640, dtype=d), s)
+            for d, s in [(torch.float16, None), (torch.float8_e4m3fn, scale), (torch.float32, None)] * 20
+        ]
         biases = [Stored(torch.empty(1280, device="cuda")) for _ in range(5)]
         count.reset()
         assert len(sampled([*weights, *biases])) == 65

@@ -111,15 +111,24 @@ def test_a_training_saved_on_the_cpu_goes_on_on_the_card_with_its_state_there(tm
     path, plan = tmp_path / "state.safetensors", replace(PLAN, steps=3)
     weight = torch.nn.Parameter(torch.ones(3, 2))
     with pytest.raises(Stop):
-        fit(lambda step, generator: (weight * 0.1).sum(), {"weight": weight}, plan, on_step=stop,
-            checkpoint=Checkpoint(path))  # fmt: skip
+        fit(
+            lambda step, generator: (weight * 0.1).sum(),
+            {"weight": weight},
+            plan,
+            on_step=stop,
+            checkpoint=Checkpoint(path),
+        )
     whole = torch.nn.Parameter(torch.ones(3, 2))
     fit(lambda step, generator: (whole * 0.1).sum(), {"weight": whole}, plan)
     with card():
         moved = torch.nn.Parameter(torch.ones(3, 2).to("cuda"))
         with engine(lambda: [moved]):
-            fit(lambda step, generator: (moved * 0.1).sum(), {"weight": moved}, plan,
-                checkpoint=Checkpoint(path, resume=True))  # fmt: skip
+            fit(
+                lambda step, generator: (moved * 0.1).sum(),
+                {"weight": moved},
+                plan,
+                checkpoint=Checkpoint(path, resume=True),
+            )
         assert isinstance(moved.data, OnCard)
         found = moved.detach().cpu()
     torch.testing.assert_close(found, whole.detach(), rtol=1e-6, atol=0)  # the same arithmetic, not fused
@@ -169,10 +178,13 @@ def test_what_names_no_device_is_refused_in_one_sentence(name):
         named_device(name)
 
 
-@pytest.mark.parametrize("script", [
-    lambda: train.main(["bundled", "--device", "xpu"]),
-    lambda: embed.main(["a", "--model", "b", "--index", "c", "--device", "xpu"]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "script",
+    [
+        lambda: train.main(["bundled", "--device", "xpu"]),
+        lambda: embed.main(["a", "--model", "b", "--index", "c", "--device", "xpu"]),
+    ],
+)
 def test_an_absent_device_ends_a_script_with_one_sentence(script, capsys, monkeypatch):
     monkeypatch.setattr(torch.xpu, "is_available", lambda: False)
     assert script() == 1

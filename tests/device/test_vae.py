@@ -66,9 +66,14 @@ def theirs(count):
     try:
         with torch.device("cuda"):
             return AutoencoderKL(
-                3, 3, ("DownEncoderBlock2D",) * 4, ("UpDecoderBlock2D",) * 4, (128, 256, 512, 512), 2,
+                3,
+                3,
+                ("DownEncoderBlock2D",) * 4,
+                ("UpDecoderBlock2D",) * 4,
+                (128, 256, 512, 512),
+                2,
                 latent_channels=4,
-            ).eval()  # fmt: skip
+            ).eval()
     finally:
         torch.set_default_dtype(before)
 
@@ -161,8 +166,14 @@ def test_a_tile_is_not_waited_for_and_starts_few_kernels(count, ours, way):
     steps = []
     room = Room(CUDA, CPU, 1_000_000_000, 30_000_000_000)
     count.reset()
-    getattr(vae_running, way)(ours, values(way, 1024), Tiling("tile", tile=(16, 128)), room,
-                              lambda done, total: steps.append((done, total)), lambda: ours)  # fmt: skip
+    getattr(vae_running, way)(
+        ours,
+        values(way, 1024),
+        Tiling("tile", tile=(16, 128)),
+        room,
+        lambda done, total: steps.append((done, total)),
+        lambda: ours,
+    )
     assert steps[-1][0] == steps[-1][1] > 60 and not count.waits
     assert count.kernels < 40 * len(steps)
 

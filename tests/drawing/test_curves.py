@@ -7,8 +7,10 @@ from clip_vae_lora.drawing.curves import TokenCurves, token_plot, token_plots
 
 
 def test_a_plot_has_the_size_asked_for_and_shows_the_numbers():
-    first, other = (token_plot(TokenCurves("t", [value, 0.5], [1.0, 2.0], [1.0, 2.0]), width_px=500, height_px=400)
-                    for value in (0.1, 0.9))  # fmt: skip
+    first, other = (
+        token_plot(TokenCurves("t", [value, 0.5], [1.0, 2.0], [1.0, 2.0]), width_px=500, height_px=400)
+        for value in (0.1, 0.9)
+    )
     assert first.shape == (1, 400, 500, 3) and 0 <= first.min() and first.max() <= 1 and not first.equal(other)
 
 

@@ -46,8 +46,9 @@ def test_a_letter_that_the_font_lacks_is_shown_by_its_number():
     assert paper.drawable("a猫") == "a<732b>" and paper.drawable("a猫", "?") == "a?"
 
 
-@pytest.mark.parametrize("shape, size", [((40, 20, 3), (20, 40)), ((10, 20, 4), (40, 20)), ((1, 7, 7, 3), (40, 40)),
-                                         ((1, 900, 3), (40, 1))])  # fmt: skip
+@pytest.mark.parametrize(
+    "shape, size", [((40, 20, 3), (20, 40)), ((10, 20, 4), (40, 20)), ((1, 7, 7, 3), (40, 40)), ((1, 900, 3), (40, 1))]
+)
 def test_a_picture_in_a_square_keeps_its_proportions(shape, size):
     assert paper.within_square(torch.rand(shape), 40).size == size
 

@@ -30,8 +30,9 @@ def test_emphasis_changes_the_picture_and_not_its_width():
 
 
 def test_more_chunks_than_are_drawn_are_counted():
-    most, more, many = (token_sheet([("L", [chunk(2)] * count)], []).shape[1] for count in
-                        (MAX_CHUNKS, MAX_CHUNKS + 1, MAX_CHUNKS + 90))  # fmt: skip
+    most, more, many = (
+        token_sheet([("L", [chunk(2)] * count)], []).shape[1] for count in (MAX_CHUNKS, MAX_CHUNKS + 1, MAX_CHUNKS + 90)
+    )
     assert most < more == many
 
 

@@ -119,8 +119,10 @@ def test_the_counter_goes_on_after_the_highest_number(tmp_path):
     for name in ("cat_00007_.png", "cat_00009_x.png", "cats_00050_.png", "cat_00060.txt.png", "cat_-3_.png", "cat_"):
         (tmp_path / name).touch()
     assert next_path(tmp_path, "cat", ".png").name == "cat_00010_.png"
-    assert next_path(tmp_path, "sub/%width%x%height%_%year%", ".png", width_px=3, height_px=4) == \
-        tmp_path / "sub" / f"3x4_{time.localtime().tm_year}_00001_.png"
+    assert (
+        next_path(tmp_path, "sub/%width%x%height%_%year%", ".png", width_px=3, height_px=4)
+        == tmp_path / "sub" / f"3x4_{time.localtime().tm_year}_00001_.png"
+    )
 
 
 @pytest.mark.parametrize("prefix", ["../x", "a/../../x", "/etc/x", "..", ".", "", "a/..", "..\\x", "a\0b"])

@@ -35,6 +35,7 @@ def save(request, tmp_path):
     def save(document, name="a.pt"):
         torch.save(document, tmp_path / name, _use_new_zipfile_serialization=request.param)
         return tmp_path / name
+
     return save
 
 
@@ -47,20 +48,23 @@ def refusal(path) -> str:
     return text
 
 
-@pytest.mark.parametrize("document, names", [
-    ({"w": W, "v": V}, ["w", "v"]),
-    (collections.OrderedDict(w=W, v=V), ["w", "v"]),
-    ({"state_dict": {"w": W, "v": V}, "epoch": 3, "optimizer": {"state": {}}}, ["w", "v"]),
-    ({"state_dict": {"module.w": W, "module.v": V}}, ["w", "v"]),
-    ({"anything": {"w": W, "v": V}}, ["w", "v"]),
-    ({"model": {"state_dict": {"w": W, "v": V}}, "args": None}, ["w", "v"]),
-    ({"params_ema": {"w": W, "v": V}, "params": {"w": W * 2, "v": V}}, ["w", "v"]),
-    ({"w": torch.nn.Parameter(W), "v": V, "version": 3}, ["w", "v"]),
-    ({"string_to_param": {"*": W}, "string_to_token": {"*": 265}, "v": V, "name": "x"}, ["string_to_param.*", "v"]),
-    ([W, V], ["0", "1"]),
-    ([{"a": W}, {"a": V}], ["0.a", "1.a"]),
-    ({"w": W.T.contiguous().T, "v": V.expand(2)}, ["w", "v"]),
-])
+@pytest.mark.parametrize(
+    "document, names",
+    [
+        ({"w": W, "v": V}, ["w", "v"]),
+        (collections.OrderedDict(w=W, v=V), ["w", "v"]),
+        ({"state_dict": {"w": W, "v": V}, "epoch": 3, "optimizer": {"state": {}}}, ["w", "v"]),
+        ({"state_dict": {"module.w": W, "module.v": V}}, ["w", "v"]),
+        ({"anything": {"w": W, "v": V}}, ["w", "v"]),
+        ({"model": {"state_dict": {"w": W, "v": V}}, "args": None}, ["w", "v"]),
+        ({"params_ema": {"w": W, "v": V}, "params": {"w": W * 2, "v": V}}, ["w", "v"]),
+        ({"w": torch.nn.Parameter(W), "v": V, "version": 3}, ["w", "v"]),
+        ({"string_to_param": {"*": W}, "string_to_token": {"*": 265}, "v": V, "name": "x"}, ["string_to_param.*", "v"]),
+        ([W, V], ["0", "1"]),
+        ([{"a": W}, {"a": V}], ["0.a", "1.a"]),
+        ({"w": W.T.contiguous().T, "v": V.expand(2)}, ["w", "v"]),
+    ],
+)
 def test_the_tensors_are_found_in_every_usual_wrapper(save, document, names):
     with open_tensors(save(document)) as file:
         read = file.read(names)
@@ -128,15 +132,18 @@ def test_a_pickle_with_code_in_it_is_refused_and_nothing_is_executed(save, tmp_p
     assert mark.exists()
 
 
-@pytest.mark.parametrize("document, said", [
-    (argparse.Namespace(a=1), "argparse.Namespace"),
-    (torch.nn.Linear(2, 2), "Linear"),
-    ({"w": collections.defaultdict(list)}, "defaultdict"),
-    ({"epoch": 3}, "without one tensor"),
-    ({}, "without one tensor"),
-    ({"w": W.to_sparse()}, "sparse"),
-    ({"w": torch.ones(1).expand(10**6)}, "made to mislead"),
-])
+@pytest.mark.parametrize(
+    "document, said",
+    [
+        (argparse.Namespace(a=1), "argparse.Namespace"),
+        (torch.nn.Linear(2, 2), "Linear"),
+        ({"w": collections.defaultdict(list)}, "defaultdict"),
+        ({"epoch": 3}, "without one tensor"),
+        ({}, "without one tensor"),
+        ({"w": W.to_sparse()}, "sparse"),
+        ({"w": torch.ones(1).expand(10**6)}, "made to mislead"),
+    ],
+)
 def test_what_holds_more_or_less_than_tensors_is_refused_with_its_name(save, document, said):
     assert said in refusal(save(document))
 
@@ -178,8 +185,10 @@ def test_a_zip_bomb_is_refused_before_anything_is_unpacked(tmp_path):
 
 def test_a_compressed_archive_is_refused_even_when_it_does_not_grow(tmp_path):
     torch.save({"w": torch.rand(100)}, tmp_path / "stored.pt")
-    with zipfile.ZipFile(tmp_path / "stored.pt") as stored, \
-            zipfile.ZipFile(tmp_path / "packed.pt", "w", zipfile.ZIP_DEFLATED) as packed:
+    with (
+        zipfile.ZipFile(tmp_path / "stored.pt") as stored,
+        zipfile.ZipFile(tmp_path / "packed.pt", "w", zipfile.ZIP_DEFLATED) as packed,
+    ):
         for record in stored.infolist():
             packed.writestr(record.filename, stored.read(record))
         packed.writestr("stored/data/pad", os.urandom(10**4))

@@ -133,14 +133,17 @@ def jpeg() -> bytes:
     return buffer.getvalue()
 
 
-@pytest.mark.parametrize(("content", "said"), [
-    (b"", "empty"),
-    (b"not a picture", "no picture of a kind known here"),
-    (jpeg()[:900], "damaged or was cut short"),
-    (png_of(60_000, 60_000), "million pixels"),
-    (png_of(15_000, 12_000), "million pixels"),
-    (png_of(10, 10)[:120], "damaged or was cut short"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "empty"),
+        (b"not a picture", "no picture of a kind known here"),
+        (jpeg()[:900], "damaged or was cut short"),
+        (png_of(60_000, 60_000), "million pixels"),
+        (png_of(15_000, 12_000), "million pixels"),
+        (png_of(10, 10)[:120], "damaged or was cut short"),
+    ],
+)
 def test_a_broken_file_is_told_in_a_sentence(tmp_path, content, said):
     path = tmp_path / "a.png"
     path.write_bytes(content)

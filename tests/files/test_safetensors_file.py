@@ -15,8 +15,18 @@ from clip_vae_lora.files.tensors import _bounds, open_tensors, write_tensors
 
 from ..support.growth import used_s
 
-DTYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.uint8,
-          torch.bool, torch.float8_e4m3fn, torch.float8_e5m2]
+DTYPES = [
+    torch.float64,
+    torch.float32,
+    torch.float16,
+    torch.bfloat16,
+    torch.int64,
+    torch.int32,
+    torch.uint8,
+    torch.bool,
+    torch.float8_e4m3fn,
+    torch.float8_e5m2,
+]
 
 
 def raw(path, header, data=b""):
@@ -41,8 +51,11 @@ def refusal(path) -> str:
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_every_dtype_is_read_bit_for_bit_as_the_library_reads_it(tmp_path, dtype):
     path = tmp_path / "a.safetensors"
-    tensors = {"x": (torch.rand(3, 5) * 9).to(dtype), "scalar": torch.tensor(1).to(dtype),
-               "none": torch.zeros(0, 4).to(dtype)}
+    tensors = {
+        "x": (torch.rand(3, 5) * 9).to(dtype),
+        "scalar": torch.tensor(1).to(dtype),
+        "none": torch.zeros(0, 4).to(dtype),
+    }
     save_file(tensors, path, {"format": "pt", "who": "me"})
     with open_tensors(path) as file:
         read = file.read(file.shapes)
@@ -82,8 +95,10 @@ def test_the_library_reads_what_we_write(tmp_path, dtype):
 
 def test_of_a_4_gb_file_only_the_tensors_asked_for_are_read(tmp_path):
     big = 4 * 10**9
-    path = raw(tmp_path / "big.safetensors",
-               {"unet": entry(0, big), "clip": entry(big, big + 16), "vae": entry(big + 16, big + 24)})
+    path = raw(
+        tmp_path / "big.safetensors",
+        {"unet": entry(0, big), "clip": entry(big, big + 16), "vae": entry(big + 16, big + 24)},
+    )
     start = path.stat().st_size
     with open(path, "r+b") as file:
         file.truncate(start + big)  # a hole: takes no place on the disk
@@ -116,36 +131,42 @@ def test_a_file_cut_anywhere_is_refused(tmp_path):
         assert any(word in text for word in ("cut short", "empty")), (length, text)
 
 
-@pytest.mark.parametrize("header, data, said", [
-    (b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}',
-     bytes(4), "'a' is there twice"),
-    (b'{"a":{"dtype":"F32","shape":[1],"shape":[1],"data_offsets":[0,4]}}', bytes(4), "'shape' is there twice"),
-    ({"a": entry(0, 8), "b": entry(4, 12)}, bytes(12), "overlaps"),
-    ({"a": entry(0, 4), "b": entry(8, 12)}, bytes(12), "gap"),
-    ({"a": entry(4, 8)}, bytes(8), "gap"),
-    ({"a": {"dtype": "F32", "shape": [1], "data_offsets": [-4, 0]}}, bytes(4), "whole numbers"),
-    ({"a": {"dtype": "F32", "shape": [-1], "data_offsets": [0, 4]}}, bytes(4), "whole numbers"),
-    ({"a": {"dtype": "F32", "shape": [True], "data_offsets": [0, 4]}}, bytes(4), "whole numbers"),
-    ({"a": {"dtype": "F32", "shape": [1.0], "data_offsets": [0, 4]}}, bytes(4), "whole numbers"),
-    ({"a": {"dtype": "F32", "shape": "1", "data_offsets": [0, 4]}}, bytes(4), "whole numbers"),
-    ({"a": {"dtype": "F32", "shape": [1], "data_offsets": [4, 0]}}, bytes(4), "impossible offsets"),
-    ({"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 2**63]}}, bytes(4), "impossible offsets"),
-    ({"a": {"dtype": "F32", "shape": [2**40, 2**40], "data_offsets": [0, 4]}}, bytes(4), "needs"),
-    ({"a": {"dtype": "F32", "shape": [1] * 9, "data_offsets": [0, 4]}}, bytes(4), "9 dimensions"),
-    ({"a": {"dtype": "F6_E2M3", "shape": [4], "data_offsets": [0, 3]}}, bytes(3), "F6_E2M3"),
-    ({"a": {"dtype": ["F32"], "shape": [1], "data_offsets": [0, 4]}}, bytes(4), "dtype"),
-    ({"a": {"shape": [1], "data_offsets": [0, 4]}}, bytes(4), "lacks"),
-    ({"a": None}, b"", "lacks"),
-    ({"a": entry(0, 4)}, bytes(9), "after its last tensor"),
-    ({"a": entry(0, 4 * 10**9)}, bytes(9), "promises 4 GB but the file has"),
-    ({"__metadata__": {"format": "flax"}, "a": entry(0, 4)}, bytes(4), "Flax"),
-    ({"__metadata__": {"n": 1}, "a": entry(0, 4)}, bytes(4), "__metadata__"),
-    ({}, b"", "no tensors"),
-    (b"{" * 50_000, b"", "not valid JSON"),
-    (b'{"a":' + b"[" * 100_000, b"", "nests too deeply"),
-    (b'{"a":{"dtype":"F32","shape":[' + b"9" * 5000 + b'],"data_offsets":[0,4]}}', bytes(4), "not valid JSON"),
-    (b'{"\xff\xfe":1}', b"", "not valid JSON"),
-])
+@pytest.mark.parametrize(
+    "header, data, said",
+    [
+        (
+            b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}',
+            bytes(4),
+            "'a' is there twice",
+        ),
+        (b'{"a":{"dtype":"F32","shape":[1],"shape":[1],"data_offsets":[0,4]}}', bytes(4), "'shape' is there twice"),
+        ({"a": entry(0, 8), "b": entry(4, 12)}, bytes(12), "overlaps"),
+        ({"a": entry(0, 4), "b": entry(8, 12)}, bytes(12), "gap"),
+        ({"a": entry(4, 8)}, bytes(8), "gap"),
+        ({"a": {"dtype": "F32", "shape": [1], "data_offsets": [-4, 0]}}, bytes(4), "whole numbers"),
+        ({"a": {"dtype": "F32", "shape": [-1], "data_offsets": [0, 4]}}, bytes(4), "whole numbers"),
+        ({"a": {"dtype": "F32", "shape": [True], "data_offsets": [0, 4]}}, bytes(4), "whole numbers"),
+        ({"a": {"dtype": "F32", "shape": [1.0], "data_offsets": [0, 4]}}, bytes(4), "whole numbers"),
+        ({"a": {"dtype": "F32", "shape": "1", "data_offsets": [0, 4]}}, bytes(4), "whole numbers"),
+        ({"a": {"dtype": "F32", "shape": [1], "data_offsets": [4, 0]}}, bytes(4), "impossible offsets"),
+        ({"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 2**63]}}, bytes(4), "impossible offsets"),
+        ({"a": {"dtype": "F32", "shape": [2**40, 2**40], "data_offsets": [0, 4]}}, bytes(4), "needs"),
+        ({"a": {"dtype": "F32", "shape": [1] * 9, "data_offsets": [0, 4]}}, bytes(4), "9 dimensions"),
+        ({"a": {"dtype": "F6_E2M3", "shape": [4], "data_offsets": [0, 3]}}, bytes(3), "F6_E2M3"),
+        ({"a": {"dtype": ["F32"], "shape": [1], "data_offsets": [0, 4]}}, bytes(4), "dtype"),
+        ({"a": {"shape": [1], "data_offsets": [0, 4]}}, bytes(4), "lacks"),
+        ({"a": None}, b"", "lacks"),
+        ({"a": entry(0, 4)}, bytes(9), "after its last tensor"),
+        ({"a": entry(0, 4 * 10**9)}, bytes(9), "promises 4 GB but the file has"),
+        ({"__metadata__": {"format": "flax"}, "a": entry(0, 4)}, bytes(4), "Flax"),
+        ({"__metadata__": {"n": 1}, "a": entry(0, 4)}, bytes(4), "__metadata__"),
+        ({}, b"", "no tensors"),
+        (b"{" * 50_000, b"", "not valid JSON"),
+        (b'{"a":' + b"[" * 100_000, b"", "nests too deeply"),
+        (b'{"a":{"dtype":"F32","shape":[' + b"9" * 5000 + b'],"data_offsets":[0,4]}}', bytes(4), "not valid JSON"),
+        (b'{"\xff\xfe":1}', b"", "not valid JSON"),
+    ],
+)
 def test_a_header_made_to_mislead_is_refused_with_the_reason(tmp_path, header, data, said):
     assert said in refusal(raw(tmp_path / "bad.safetensors", header, data))
 
@@ -178,25 +199,30 @@ def test_a_cast_touches_floats_and_leaves_integers(tmp_path):
 
 def test_scaled_fp8_is_refused_instead_of_read_without_its_scale(tmp_path):
     one = torch.ones(1)
-    save_file({"fc.weight": one.to(torch.float8_e4m3fn), "fc.scale_weight": one.clone(), "o": one},
-              tmp_path / "s.safetensors")
+    save_file(
+        {"fc.weight": one.to(torch.float8_e4m3fn), "fc.scale_weight": one.clone(), "o": one}, tmp_path / "s.safetensors"
+    )
     with open_tensors(tmp_path / "s.safetensors") as file:
         assert file.read(["o"])
         with pytest.raises(FileFormatError, match="scaled fp8"):
             file.read(["fc.weight"])
 
 
-@pytest.mark.parametrize("names, expected", [
-    (["module.a", "module.b"], ["a", "b"]),
-    (["_orig_mod.module.a"], ["a"]),
-    (["module.a", "b"], ["module.a", "b"]),
-    (["module."], ["module."]),
-])
+@pytest.mark.parametrize(
+    "names, expected",
+    [
+        (["module.a", "module.b"], ["a", "b"]),
+        (["_orig_mod.module.a"], ["a"]),
+        (["module.a", "b"], ["module.a", "b"]),
+        (["module."], ["module."]),
+    ],
+)
 def test_wrapping_prefixes_go_only_when_every_name_has_them(tmp_path, names, expected):
     save_file({name: torch.full((1,), float(index)) for index, name in enumerate(names)}, tmp_path / "w.safetensors")
     with open_tensors(tmp_path / "w.safetensors") as file:
-        assert {name: value.item() for name, value in file.read(expected).items()} == \
-            {name: index for index, name in enumerate(expected)}
+        assert {name: value.item() for name, value in file.read(expected).items()} == {
+            name: index for index, name in enumerate(expected)
+        }
 
 
 def test_a_name_that_is_not_there_and_a_closed_file_are_errors(tmp_path):
@@ -216,8 +242,13 @@ def test_small_and_large_tensors_at_any_place_are_read_as_the_library_reads_them
     torch.manual_seed(0)
     dtypes = [torch.float16, torch.float32, torch.bfloat16, torch.int64, torch.float8_e4m3fn] * 6
     tensors = {f"s{n}": torch.randn(n % 5, 3).to(dtype) for n, dtype in enumerate(dtypes)}
-    tensors |= {"large": torch.randn(700, 1000), "one": torch.tensor(2.5), "half": torch.randn(9_000_001).half(),
-                "flags": torch.tensor([True, False]), "wave": torch.tensor([1 + 2j])}  # fmt: skip
+    tensors |= {
+        "large": torch.randn(700, 1000),
+        "one": torch.tensor(2.5),
+        "half": torch.randn(9_000_001).half(),
+        "flags": torch.tensor([True, False]),
+        "wave": torch.tensor([1 + 2j]),
+    }
     save_file(tensors, tmp_path / "a.safetensors")
     with open_tensors(tmp_path / "a.safetensors") as file:
         for names in (list(tensors), ["s3", "large", "s9"], ["one"]):
@@ -225,8 +256,11 @@ def test_small_and_large_tensors_at_any_place_are_read_as_the_library_reads_them
             assert list(read) == names
             for name in names:
                 assert read[name].dtype == tensors[name].dtype and read[name].shape == tensors[name].shape
-                assert read[name].contiguous().view(torch.uint8).equal(tensors[name].view(torch.uint8)) if (
-                    tensors[name].ndim) else read[name].equal(tensors[name])
+                assert (
+                    read[name].contiguous().view(torch.uint8).equal(tensors[name].view(torch.uint8))
+                    if (tensors[name].ndim)
+                    else read[name].equal(tensors[name])
+                )
         floats = [t.float().abs().max().item() for t in tensors.values() if t.is_floating_point() and t.numel()]
         assert file.largest == max(floats)
 

@@ -20,26 +20,29 @@ def refusal(path) -> str:
     return str(caught.value)
 
 
-@pytest.mark.parametrize("data, said", [
-    (b"", "empty"),
-    (b"abc", "only 3 bytes"),
-    (b"<!DOCTYPE html><html><head><title>Log in</title>", "web page"),
-    (b"\n  <HTML lang=en>" + b"x" * 5000, "web page"),
-    (b"\xef\xbb\xbf<?xml version='1.0'?><Error>AccessDenied</Error>", "web page"),
-    (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 4265146304\n", "Git LFS pointer"),
-    (b"GGUF\x03\0\0\0" + bytes(99), "GGUF"),
-    (b"\x89PNG\r\n\x1a\n" + bytes(99), "PNG picture"),
-    (b"\x89PNG\r\n\x1a\n" + bytes(25) + b"\0\0\1\0tEXtsd-ti-embedding\0e30=", "A1111's embeddings in a picture"),
-    (b"\xff\xd8\xff\xe0" + bytes(99), "JPEG"),
-    (b"\x93NUMPY\x01" + bytes(99), "NumPy"),
-    (b"\x89HDF\r\n\x1a\n" + bytes(99), "HDF5"),
-    (b"\x08\x07\x12\x07pytorch\x1a\x05" + bytes(99), "ONNX"),
-    (b'{"error": "Invalid username or password."}', "JSON"),
-    (b"Access to model is restricted", "text"),
-    (bytes(4096), "zeros"),
-    (bytes(range(128, 256)) * 9, "no file of a kind known"),
-    (b"\xff" * 8 + b"{" + bytes(99), "100 MB is the limit"),
-])
+@pytest.mark.parametrize(
+    "data, said",
+    [
+        (b"", "empty"),
+        (b"abc", "only 3 bytes"),
+        (b"<!DOCTYPE html><html><head><title>Log in</title>", "web page"),
+        (b"\n  <HTML lang=en>" + b"x" * 5000, "web page"),
+        (b"\xef\xbb\xbf<?xml version='1.0'?><Error>AccessDenied</Error>", "web page"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 4265146304\n", "Git LFS pointer"),
+        (b"GGUF\x03\0\0\0" + bytes(99), "GGUF"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(99), "PNG picture"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(25) + b"\0\0\1\0tEXtsd-ti-embedding\0e30=", "A1111's embeddings in a picture"),
+        (b"\xff\xd8\xff\xe0" + bytes(99), "JPEG"),
+        (b"\x93NUMPY\x01" + bytes(99), "NumPy"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(99), "HDF5"),
+        (b"\x08\x07\x12\x07pytorch\x1a\x05" + bytes(99), "ONNX"),
+        (b'{"error": "Invalid username or password."}', "JSON"),
+        (b"Access to model is restricted", "text"),
+        (bytes(4096), "zeros"),
+        (bytes(range(128, 256)) * 9, "no file of a kind known"),
+        (b"\xff" * 8 + b"{" + bytes(99), "100 MB is the limit"),
+    ],
+)
 @pytest.mark.parametrize("name", ["model.safetensors"])
 def test_what_is_picked_by_mistake_is_named(tmp_path, data, said, name):
     (tmp_path / name).write_bytes(data)
@@ -83,16 +86,19 @@ def test_shards_are_one_file_through_the_index_or_the_folder(tmp_path):
             assert file.read(["c", "a"])["c"].tolist() == [2, 2, 2]
 
 
-@pytest.mark.parametrize("change, said", [
-    ({"a": "../m-00001-of-00002.safetensors"}, "beside it"),
-    ({"a": "/etc/passwd"}, "beside it"),
-    ({"a": "..\\x.safetensors"}, "beside it"),
-    ({"a": "m.bin"}, "beside it"),
-    ({"a": "m-00003.safetensors"}, "download all the parts"),
-    ({"a": "m-00002-of-00002.safetensors"}, "different models"),
-    ({"d": "m-00002-of-00002.safetensors"}, "different models"),
-    ({"a": 1}, "weight_map"),
-])
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        ({"a": "../m-00001-of-00002.safetensors"}, "beside it"),
+        ({"a": "/etc/passwd"}, "beside it"),
+        ({"a": "..\\x.safetensors"}, "beside it"),
+        ({"a": "m.bin"}, "beside it"),
+        ({"a": "m-00003.safetensors"}, "download all the parts"),
+        ({"a": "m-00002-of-00002.safetensors"}, "different models"),
+        ({"d": "m-00002-of-00002.safetensors"}, "different models"),
+        ({"a": 1}, "weight_map"),
+    ],
+)
 def test_an_index_that_leads_astray_is_refused(tmp_path, change, said):
     assert said in refusal(shards(tmp_path, GOOD | change))
 
@@ -154,10 +160,16 @@ def test_what_cannot_be_read_back_is_not_written(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("data, said", [
-    (b"", "not valid JSON"), (b"[1]", "object"), (b'{"a":1,"a":2}', "'a' is there twice"),
-    (b"\xff\xfe{", "not valid JSON"), (b"[" * 10**5, "nests too deeply"),
-])
+@pytest.mark.parametrize(
+    "data, said",
+    [
+        (b"", "not valid JSON"),
+        (b"[1]", "object"),
+        (b'{"a":1,"a":2}', "'a' is there twice"),
+        (b"\xff\xfe{", "not valid JSON"),
+        (b"[" * 10**5, "nests too deeply"),
+    ],
+)
 def test_json_that_is_none_is_refused(tmp_path, data, said):
     (tmp_path / "c.json").write_bytes(data)
     with pytest.raises(FileFormatError, match=said):

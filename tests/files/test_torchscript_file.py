@@ -80,8 +80,13 @@ def refusal(path) -> str:
 def written(path, data: bytes, records=(("0", bytes(24)),), *, compressed=(), extra=()):
     """A zip with the marks of a TorchScript archive round this pickle."""
     with zipfile.ZipFile(path, "w") as made:
-        for name, content in (("data.pkl", data), ("constants.pkl", b"\x80\x02)."), ("code/__torch__.py", b""),
-                              *((f"data/{name}", content) for name, content in records), *extra):
+        for name, content in (
+            ("data.pkl", data),
+            ("constants.pkl", b"\x80\x02)."),
+            ("code/__torch__.py", b""),
+            *((f"data/{name}", content) for name, content in records),
+            *extra,
+        ):
             how = zipfile.ZIP_DEFLATED if name in compressed else zipfile.ZIP_STORED
             made.writestr(f"a/{name}", content, compress_type=how)
     return path
@@ -102,8 +107,14 @@ def numbers(*values: int) -> bytes:
 def tensor(shape=(2, 3), stride=(3, 1), offset=0, length=6, record="0", kind="torch FloatStorage") -> bytes:
     storage = b"(" + text("storage") + b"c" + kind.replace(" ", "\n").encode() + b"\n" + text(record) + text("cuda:0")
     storage += number(length) + b"tQ"
-    return (b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage + number(offset) + numbers(*shape) + numbers(*stride)
-            + b"\x89ccollections\nOrderedDict\n)RtR")
+    return (
+        b"ctorch._utils\n_rebuild_tensor_v2\n("
+        + storage
+        + number(offset)
+        + numbers(*shape)
+        + numbers(*stride)
+        + b"\x89ccollections\nOrderedDict\n)RtR"
+    )
 
 
 def module(**parts: bytes) -> bytes:
@@ -139,10 +150,21 @@ def test_a_pickle_with_code_is_refused_and_not_run(tmp_path, protocol):
     assert "nothing was run" in said and not mark.exists()
 
 
-@pytest.mark.parametrize("name", [
-    "os system", "builtins eval", "builtins getattr", "torch load", "torch.jit load", "torch.nn.modules.linear Linear",
-    "torch._utils _rebuild_parameter", "__torch__x CLIP", "torch.storage _load_from_bytes", "torch.FloatStorage x",
-])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "os system",
+        "builtins eval",
+        "builtins getattr",
+        "torch load",
+        "torch.jit load",
+        "torch.nn.modules.linear Linear",
+        "torch._utils _rebuild_parameter",
+        "__torch__x CLIP",
+        "torch.storage _load_from_bytes",
+        "torch.FloatStorage x",
+    ],
+)
 def test_every_other_name_is_refused(tmp_path, name):
     place, own = name.split(" ")
     called = b"c" + place.encode() + b"\n" + own.encode() + b"\n(" + text("x") + b"tR"
@@ -150,12 +172,27 @@ def test_every_other_name_is_refused(tmp_path, name):
     assert f"asks for '{place}.{own}', which is code" in said
 
 
-@pytest.mark.parametrize("changes", [
-    {"length": 7}, {"shape": (3, 3)}, {"offset": 1}, {"stride": (4, 1)}, {"shape": (-2, 3)}, {"stride": (-3, 1)},
-    {"offset": -1}, {"shape": (10**9, 10**9), "stride": (0, 0)}, {"shape": (2**61,), "stride": (1,)},
-    {"shape": (2, 3, 1)}, {"shape": (1,) * 9, "stride": (1,) * 9}, {"record": "1"}, {"record": "../data.pkl"},
-    {"kind": "torch DoubleStorage"}, {"kind": "collections OrderedDict"}, {"length": 2**70},
-])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"length": 7},
+        {"shape": (3, 3)},
+        {"offset": 1},
+        {"stride": (4, 1)},
+        {"shape": (-2, 3)},
+        {"stride": (-3, 1)},
+        {"offset": -1},
+        {"shape": (10**9, 10**9), "stride": (0, 0)},
+        {"shape": (2**61,), "stride": (1,)},
+        {"shape": (2, 3, 1)},
+        {"shape": (1,) * 9, "stride": (1,) * 9},
+        {"record": "1"},
+        {"record": "../data.pkl"},
+        {"kind": "torch DoubleStorage"},
+        {"kind": "collections OrderedDict"},
+        {"length": 2**70},
+    ],
+)
 def test_a_tensor_that_claims_what_is_not_there_is_refused(tmp_path, changes):
     if changes == {"length": 7}:  # a storage may be longer than the tensor in it, but not than the file
         changes = {"length": 7, "shape": (7,), "stride": (1,)}
@@ -249,11 +286,32 @@ def test_a_pickle_becomes_plain_data():
     assert parse_pickle(pickled(text("k") + b"Q"), lambda name: False) == Outside("k")
 
 
-@pytest.mark.parametrize("body", [
-    b"", b"t", b"(", b"u", b"K\x01b", b"h\x05", b"}K\x01s", b"(((((t", b"NR", b"K\x01K\x02R", b"a", b"(K\x01e",
-    b"}(K\x01u", b"}()K\x01u", b"r\xff\xff\xff\xff", b"X\xff\xff\xff\xffab", b"\x8d" + b"\xff" * 8, b"NN",
-    b"}" + b"(" * 9, b"\x8a\xffabc", b"\x96\xff\xff\xff\xff\x00\x00\x00\x00ab",
-])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"t",
+        b"(",
+        b"u",
+        b"K\x01b",
+        b"h\x05",
+        b"}K\x01s",
+        b"(((((t",
+        b"NR",
+        b"K\x01K\x02R",
+        b"a",
+        b"(K\x01e",
+        b"}(K\x01u",
+        b"}()K\x01u",
+        b"r\xff\xff\xff\xff",
+        b"X\xff\xff\xff\xffab",
+        b"\x8d" + b"\xff" * 8,
+        b"NN",
+        b"}" + b"(" * 9,
+        b"\x8a\xffabc",
+        b"\x96\xff\xff\xff\xff\x00\x00\x00\x00ab",
+    ],
+)
 def test_a_damaged_pickle_is_one_error(body):
     with pytest.raises(PickleError):
         parse_pickle(pickled(body), lambda name: True)

@@ -38,16 +38,35 @@ class Colour:
             "hidden": {"unique_id": "UNIQUE_ID", "prompt": "PROMPT", "extra_pnginfo": "EXTRA_PNGINFO"},
         }
 
-    def run(self, name, size, seed, text, image=None, gain=1.0, invert=False, mode="a", unique_id=None, prompt=None,
-            extra_pnginfo=None):
+    def run(
+        self,
+        name,
+        size,
+        seed,
+        text,
+        image=None,
+        gain=1.0,
+        invert=False,
+        mode="a",
+        unique_id=None,
+        prompt=None,
+        extra_pnginfo=None,
+    ):
         assert torch.is_inference_mode_enabled()  # as in ComfyUI
         if text == "explode":
             raise RuntimeError("it broke\nhere is what to do")
         picture = torch.zeros(1, size, size, 3)
         picture[..., ["red", "green", "blue"].index(name)] = gain
         picture = 1 - picture if invert else picture
-        said = {"id": unique_id, "text": text, "seed": seed, "mode": mode, "nodes": sorted(prompt),
-                "canvas": extra_pnginfo is not None, "given": image is not None}
+        said = {
+            "id": unique_id,
+            "text": text,
+            "seed": seed,
+            "mode": mode,
+            "nodes": sorted(prompt),
+            "canvas": extra_pnginfo is not None,
+            "given": image is not None,
+        }
         return {"ui": {"text": [text]}, "result": (picture, json.dumps(said))}
 
 
@@ -108,21 +127,35 @@ def run(tmp_path, monkeypatch, capsys):
 def prompt():
     """A picture made, saved and its text shown."""
     return {
-        "1": {"class_type": "Colour", "_meta": {"title": "Paint"},
-              "inputs": {"name": "red", "size": 4, "seed": 7, "text": "hi there"}},
+        "1": {
+            "class_type": "Colour",
+            "_meta": {"title": "Paint"},
+            "inputs": {"name": "red", "size": 4, "seed": 7, "text": "hi there"},
+        },
         "2": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "sub/x"}},
         "3": {"class_type": "PreviewAny", "inputs": {"source": ["1", 1]}},
     }
 
 
 INFO = {
-    "LoadImage": {"input": {"required": {"image": [["on_server.png"], {"image_upload": True}]}},
-                  "output": ["IMAGE", "MASK"], "output_node": False},
-    "Sampler": {"input": {"required": {"image": ["IMAGE"], "seed": ["INT", {"default": 0}], "text": ["STRING", {}]}},
-                "output": ["IMAGE"], "output_node": False},
-    "SaveImage": {"input": {"required": {"images": ["IMAGE"], "filename_prefix": ["STRING", {"default": "x"}]}},
-                  "output": [], "output_node": True},
+    "LoadImage": {
+        "input": {"required": {"image": [["on_server.png"], {"image_upload": True}]}},
+        "output": ["IMAGE", "MASK"],
+        "output_node": False,
+    },
+    "Sampler": {
+        "input": {"required": {"image": ["IMAGE"], "seed": ["INT", {"default": 0}], "text": ["STRING", {}]}},
+        "output": ["IMAGE"],
+        "output_node": False,
+    },
+    "SaveImage": {
+        "input": {"required": {"images": ["IMAGE"], "filename_prefix": ["STRING", {"default": "x"}]}},
+        "output": [],
+        "output_node": True,
+    },
 }
+
+
 class Fake:
     """Says what ComfyUI says; `ending` chooses how a run ends. Everything it was sent is kept."""
 
@@ -133,11 +166,18 @@ class Fake:
         self.images = {"x_00001_.png": b"picture", "t.png": b"preview"}
         self.tasks = set()
         app = web.Application()
-        app.add_routes([
-            web.get("/object_info/{name}", self.object_info), web.post("/prompt", self.prompt),
-            web.get("/ws", self.ws), web.get("/history/{id}", self.get_history), web.get("/view", self.view),
-            web.post("/upload/image", self.upload), web.post("/interrupt", self.post), web.post("/queue", self.post),
-        ])
+        app.add_routes(
+            [
+                web.get("/object_info/{name}", self.object_info),
+                web.post("/prompt", self.prompt),
+                web.get("/ws", self.ws),
+                web.get("/history/{id}", self.get_history),
+                web.get("/view", self.view),
+                web.post("/upload/image", self.upload),
+                web.post("/interrupt", self.post),
+                web.post("/queue", self.post),
+            ]
+        )
         self.loop = asyncio.new_event_loop()
         self.runner = web.AppRunner(app)
         self.loop.run_until_complete(self.runner.setup())
@@ -182,8 +222,13 @@ class Fake:
         self.sent = body
         if self.ending == "refused":
             problem = {"type": "value_bigger_than_max", "message": "Value 9 bigger than max of 3", "details": "seed"}
-            return self.web.json_response({"error": {"message": "Prompt outputs failed validation", "details": ""},
-                                      "node_errors": {"2": {"class_type": "Sampler", "errors": [problem]}}}, status=400)
+            return self.web.json_response(
+                {
+                    "error": {"message": "Prompt outputs failed validation", "details": ""},
+                    "node_errors": {"2": {"class_type": "Sampler", "errors": [problem]}},
+                },
+                status=400,
+            )
         if self.ending == "no_outputs":
             error = {"type": "prompt_no_outputs", "message": "Prompt has no outputs", "details": ""}
             return self.web.json_response({"error": error, "node_errors": []}, status=400)
@@ -205,11 +250,23 @@ class Fake:
         for done in range(1, 5):
             await say("progress", value=done, max=4, node="2")
         if self.ending == "error":
-            await say("execution_error", node_id="2", node_type="Sampler", exception_type="RuntimeError",
-                      exception_message="out of memory\ntry less", traceback=[])
+            await say(
+                "execution_error",
+                node_id="2",
+                node_type="Sampler",
+                exception_type="RuntimeError",
+                exception_message="out of memory\ntry less",
+                traceback=[],
+            )
         elif self.ending == "blocked":
-            await say("execution_error", node_id="2", node_type="Sampler", exception_type="ExecutionBlocked",
-                      exception_message="Execution Blocked: Nothing has no pictures", traceback=[])
+            await say(
+                "execution_error",
+                node_id="2",
+                node_type="Sampler",
+                exception_type="ExecutionBlocked",
+                exception_message="Execution Blocked: Nothing has no pictures",
+                traceback=[],
+            )
             self.tasks.add(asyncio.ensure_future(self.finish(number, say)))
         elif self.ending == "stopped":
             await say("execution_interrupted", node_id="2")

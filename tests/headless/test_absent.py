@@ -42,8 +42,9 @@ SAID = ["did not run: Nothing has no pictures"]
 @pytest.fixture
 def outputs(run, monkeypatch):
     """outputs(why) -> node: ui"""
-    monkeypatch.setattr(embedded, "_classes", lambda folders: {**stock_nodes(Folders(folders.output)), **FAKES,
-                                                               "Nothing": Nothing})  # fmt: skip
+    monkeypatch.setattr(
+        embedded, "_classes", lambda folders: {**stock_nodes(Folders(folders.output)), **FAKES, "Nothing": Nothing}
+    )
 
     def outputs(why):
         code, out, _ = run({**PROMPT, "1": {"class_type": "Nothing", "inputs": {"why": why}}}, "--json")
@@ -63,8 +64,10 @@ def test_without_a_reason_nothing_is_said(outputs):
 
 def test_a_node_that_a_server_has_blocked_is_no_failure(fake, run):
     server = fake("blocked")
-    document = {"2": {"class_type": "Sampler", "inputs": {"image": ["1", 0], "seed": 1, "text": "a"}},
-                "1": {"class_type": "LoadImage", "inputs": {"image": "on_server.png"}},
-                "3": {"class_type": "SaveImage", "inputs": {"images": ["2", 0], "filename_prefix": "x"}}}  # fmt: skip
+    document = {
+        "2": {"class_type": "Sampler", "inputs": {"image": ["1", 0], "seed": 1, "text": "a"}},
+        "1": {"class_type": "LoadImage", "inputs": {"image": "on_server.png"}},
+        "3": {"class_type": "SaveImage", "inputs": {"images": ["2", 0], "filename_prefix": "x"}},
+    }
     code, out, _ = run(document, "--json", "--server", server.url)
     assert code == 0 and json.loads(out)["outputs"]["2"]["text"] == SAID

@@ -11,10 +11,22 @@ from clip_vae_lora.headless.workflow.widgets import dynamic_prompt, widget_value
 
 def node(number, kind, inputs=(), values=None, mode=0, outputs=("IMAGE", "STRING"), title=None):
     """A node as the canvas saves it; inputs are (name, type, link) or (name, type, link, widget)."""
-    slots = [{"name": name, "type": kind, "link": link, **({"widget": {"name": widget[0]}} if widget else {})}
-             for name, kind, link, *widget in inputs]
-    found = {"id": number, "type": kind, "pos": [0, 0], "size": [1, 1], "flags": {}, "order": 0, "mode": mode,
-             "inputs": slots, "outputs": [{"name": o, "type": o, "links": []} for o in outputs], "properties": {}}
+    slots = [
+        {"name": name, "type": kind, "link": link, **({"widget": {"name": widget[0]}} if widget else {})}
+        for name, kind, link, *widget in inputs
+    ]
+    found = {
+        "id": number,
+        "type": kind,
+        "pos": [0, 0],
+        "size": [1, 1],
+        "flags": {},
+        "order": 0,
+        "mode": mode,
+        "inputs": slots,
+        "outputs": [{"name": o, "type": o, "links": []} for o in outputs],
+        "properties": {},
+    }
     if values is not None:
         found["widgets_values"] = values
     if title:
@@ -28,8 +40,16 @@ def canvas(nodes, links, version):
     if version == 1:
         links = [dict(zip(keys, link)) for link in links]
         return {"version": 1, "state": {}, "nodes": nodes, "links": links}
-    return {"version": 0.4, "last_node_id": 9, "last_link_id": 9, "nodes": nodes, "links": links, "groups": [],
-            "config": {}, "extra": {}}
+    return {
+        "version": 0.4,
+        "last_node_id": 9,
+        "last_link_id": 9,
+        "nodes": nodes,
+        "links": links,
+        "groups": [],
+        "config": {},
+        "extra": {},
+    }
 
 
 VALUES = ["green", 16, 99, "randomize", "a cat", 0.5, True, "b"]  # a slot for control_after_generate after the seed
@@ -38,21 +58,32 @@ PAINTED = {"name": "green", "size": 16, "seed": 99, "text": "a cat", "gain": 0.5
 
 @pytest.mark.parametrize("version", [0.4, 1])
 def test_both_forms_give_the_same_prompt(specs, version):
-    document = canvas([node(1, "Colour", [("image", "IMAGE", None)], VALUES, title="Paint"),
-                       node(2, "SaveImage", [("images", "IMAGE", 5)], ["pre"], outputs=())],
-                      [[5, 1, 0, 2, 0, "IMAGE"]], version)
+    document = canvas(
+        [
+            node(1, "Colour", [("image", "IMAGE", None)], VALUES, title="Paint"),
+            node(2, "SaveImage", [("images", "IMAGE", 5)], ["pre"], outputs=()),
+        ],
+        [[5, 1, 0, 2, 0, "IMAGE"]],
+        version,
+    )
     prompt, notes = to_api(json.loads(json.dumps(document)), specs)
     assert prompt == {
         "1": {"class_type": "Colour", "inputs": PAINTED, "_meta": {"title": "Paint"}},
-        "2": {"class_type": "SaveImage", "inputs": {"filename_prefix": "pre", "images": ["1", 0]},
-              "_meta": {"title": "SaveImage"}},
+        "2": {
+            "class_type": "SaveImage",
+            "inputs": {"filename_prefix": "pre", "images": ["1", 0]},
+            "_meta": {"title": "SaveImage"},
+        },
     }
     assert notes == []
 
 
 def test_ids_may_be_texts_and_links_a_table(specs):
-    document = canvas([node("a", "Colour", (), VALUES), node("b", "PreviewImage", [("images", "IMAGE", 5)])],
-                      [[5, "a", 0, "b", 0, "IMAGE"]], 0.4)
+    document = canvas(
+        [node("a", "Colour", (), VALUES), node("b", "PreviewImage", [("images", "IMAGE", 5)])],
+        [[5, "a", 0, "b", 0, "IMAGE"]],
+        0.4,
+    )
     document["links"] = {"5": {"id": 5, "origin_id": "a", "origin_slot": 0, "target_id": "b", "target_slot": 0}}
     assert to_api(document, specs)[0]["b"]["inputs"] == {"images": ["a", 0]}
 
@@ -65,60 +96,99 @@ def test_values_by_name_and_by_position(specs, values, gain):
 
 def test_widgets_that_were_not_saved_get_their_defaults(specs):
     prompt, _ = to_api(canvas([node(1, "Colour", (), ["blue", 3])], [], 0.4), specs)
-    assert prompt["1"]["inputs"] == {"name": "blue", "size": 3, "seed": 0, "text": "hello", "gain": 1.0,
-                                     "invert": False, "mode": "a"}
+    assert prompt["1"]["inputs"] == {
+        "name": "blue",
+        "size": 3,
+        "seed": 0,
+        "text": "hello",
+        "gain": 1.0,
+        "invert": False,
+        "mode": "a",
+    }
 
 
 def test_a_widget_converted_to_an_input_keeps_its_place_and_takes_the_link(specs):
-    document = canvas([node(1, "PrimitiveStringMultiline", (), ["from far"], outputs=("STRING",)),
-                       node(2, "Colour", [("image", "IMAGE", None), ("text", "STRING", 3, "text")], VALUES)],
-                      [[3, 1, 0, 2, 1, "STRING"]], 0.4)
+    document = canvas(
+        [
+            node(1, "PrimitiveStringMultiline", (), ["from far"], outputs=("STRING",)),
+            node(2, "Colour", [("image", "IMAGE", None), ("text", "STRING", 3, "text")], VALUES),
+        ],
+        [[3, 1, 0, 2, 1, "STRING"]],
+        0.4,
+    )
     assert to_api(document, specs)[0]["2"]["inputs"] == PAINTED | {"text": ["1", 0]}
 
 
 def test_a_primitive_writes_into_its_widget_also_when_there_are_several(specs):
-    document = canvas([node(1, "PrimitiveNode", (), [33, "fixed"], outputs=("INT",)),
-                       node(2, "Colour", [("seed", "INT", 3, "seed")], VALUES),
-                       node(4, "Colour", [("size", "INT", 5, "size")], VALUES)],
-                      [[3, 1, 0, 2, 0, "INT"], [5, 1, 0, 4, 0, "INT"]], 0.4)
+    document = canvas(
+        [
+            node(1, "PrimitiveNode", (), [33, "fixed"], outputs=("INT",)),
+            node(2, "Colour", [("seed", "INT", 3, "seed")], VALUES),
+            node(4, "Colour", [("size", "INT", 5, "size")], VALUES),
+        ],
+        [[3, 1, 0, 2, 0, "INT"], [5, 1, 0, 4, 0, "INT"]],
+        0.4,
+    )
     prompt, notes = to_api(document, specs)
     assert prompt["2"]["inputs"] == PAINTED | {"seed": 33} and prompt["4"]["inputs"] == PAINTED | {"size": 33}
     assert "1" not in prompt and notes == []
 
 
 def test_reroutes_and_notes_vanish(specs):
-    document = canvas([node(1, "Colour", (), VALUES),
-                       node(2, "Reroute", [("", "*", 1)], outputs=("IMAGE",)),
-                       node(3, "Reroute", [("", "*", 2)], outputs=("IMAGE",)),
-                       node(4, "PreviewImage", [("images", "IMAGE", 3)]),
-                       node(5, "Note", (), ["text"]), node(6, "MarkdownNote", (), ["text"])],
-                      [[1, 1, 0, 2, 0, "*"], [2, 2, 0, 3, 0, "*"], [3, 3, 0, 4, 0, "IMAGE"]], 0.4)
+    document = canvas(
+        [
+            node(1, "Colour", (), VALUES),
+            node(2, "Reroute", [("", "*", 1)], outputs=("IMAGE",)),
+            node(3, "Reroute", [("", "*", 2)], outputs=("IMAGE",)),
+            node(4, "PreviewImage", [("images", "IMAGE", 3)]),
+            node(5, "Note", (), ["text"]),
+            node(6, "MarkdownNote", (), ["text"]),
+        ],
+        [[1, 1, 0, 2, 0, "*"], [2, 2, 0, 3, 0, "*"], [3, 3, 0, 4, 0, "IMAGE"]],
+        0.4,
+    )
     prompt, _ = to_api(document, specs)
     assert set(prompt) == {"1", "4"} and prompt["4"]["inputs"]["images"] == ["1", 0]
 
 
 def test_a_bypassed_node_hands_on_the_input_of_the_same_type(specs):
-    document = canvas([node(1, "Colour", (), VALUES),
-                       node(2, "Colour", [("text", "STRING", None), ("image", "IMAGE", 1)], VALUES, mode=4),
-                       node(3, "PreviewImage", [("images", "IMAGE", 2)])],
-                      [[1, 1, 0, 2, 1, "IMAGE"], [2, 2, 0, 3, 0, "IMAGE"]], 0.4)
+    document = canvas(
+        [
+            node(1, "Colour", (), VALUES),
+            node(2, "Colour", [("text", "STRING", None), ("image", "IMAGE", 1)], VALUES, mode=4),
+            node(3, "PreviewImage", [("images", "IMAGE", 2)]),
+        ],
+        [[1, 1, 0, 2, 1, "IMAGE"], [2, 2, 0, 3, 0, "IMAGE"]],
+        0.4,
+    )
     prompt, notes = to_api(document, specs)
     assert set(prompt) == {"1", "3"} and prompt["3"]["inputs"]["images"] == ["1", 0] and notes == []
 
 
 def test_a_bypassed_node_prefers_the_input_in_the_same_place(specs):
-    document = canvas([node(1, "Colour", (), VALUES), node(2, "Colour", (), VALUES),
-                       node(3, "ImageBatch", [("image1", "IMAGE", 1), ("image2", "IMAGE", 2)], mode=4,
-                            outputs=("IMAGE", "IMAGE")),
-                       node(4, "PreviewImage", [("images", "IMAGE", 3)])],
-                      [[1, 1, 0, 3, 0, "IMAGE"], [2, 2, 0, 3, 1, "IMAGE"], [3, 3, 1, 4, 0, "IMAGE"]], 0.4)
+    document = canvas(
+        [
+            node(1, "Colour", (), VALUES),
+            node(2, "Colour", (), VALUES),
+            node(3, "ImageBatch", [("image1", "IMAGE", 1), ("image2", "IMAGE", 2)], mode=4, outputs=("IMAGE", "IMAGE")),
+            node(4, "PreviewImage", [("images", "IMAGE", 3)]),
+        ],
+        [[1, 1, 0, 3, 0, "IMAGE"], [2, 2, 0, 3, 1, "IMAGE"], [3, 3, 1, 4, 0, "IMAGE"]],
+        0.4,
+    )
     assert to_api(document, specs)[0]["4"]["inputs"]["images"] == ["2", 0]
 
 
 @pytest.mark.parametrize("mode, output", [(2, 0), (4, 1)])
 def test_a_link_from_a_muted_node_or_one_that_has_nothing_to_hand_on_is_reported(specs, mode, output):
-    document = canvas([node(1, "Colour", [("image", "IMAGE", None)], VALUES, mode=mode),
-                       node(3, "PreviewAny", [("source", "STRING", 2)])], [[2, 1, output, 3, 0, "STRING"]], 0.4)
+    document = canvas(
+        [
+            node(1, "Colour", [("image", "IMAGE", None)], VALUES, mode=mode),
+            node(3, "PreviewAny", [("source", "STRING", 2)]),
+        ],
+        [[2, 1, output, 3, 0, "STRING"]],
+        0.4,
+    )
     prompt, notes = to_api(document, specs)
     assert prompt["3"]["inputs"] == {} and len(notes) == 1 and "muted or bypassed" in notes[0]
 
@@ -128,12 +198,15 @@ def test_a_list_as_value_is_wrapped_so_that_it_is_no_link(specs):
     assert widget_values({"widgets_values": [["a", "b"]]}, known, [], "n") == {"pick": {"__value__": ["a", "b"]}}
 
 
-@pytest.mark.parametrize("options, values", [
-    ({}, [5, "x"]),
-    ({"control_after_generate": True}, [5, "fixed", "x"]),
-    ({"control_after_generate": False}, [5, "x"]),
-    ({"control_after_generate": "increment"}, [5, "increment", "x"]),
-])
+@pytest.mark.parametrize(
+    "options, values",
+    [
+        ({}, [5, "x"]),
+        ({"control_after_generate": True}, [5, "fixed", "x"]),
+        ({"control_after_generate": False}, [5, "x"]),
+        ({"control_after_generate": "increment"}, [5, "increment", "x"]),
+    ],
+)
 @pytest.mark.parametrize("name", ["steps", "seed", "noise_seed"])
 def test_the_slot_of_control_after_generate(name, options, values):
     known = spec({"required": {name: ("INT", options), "text": ("STRING", {})}}, (), False)
@@ -169,8 +242,9 @@ def test_shifted_values_are_an_error_instead_of_a_wrong_run(specs):
 def test_an_unknown_node_is_named_and_one_without_links_left_out(specs):
     lonely = canvas([node(1, "Colour", (), VALUES), node(8, "Label (rgthree)", title="My label")], [], 0.4)
     assert 'node 8 Label (rgthree) "My label"' in to_api(lonely, specs)[1][0]
-    linked = canvas([node(1, "KSampler", (), [1]), node(2, "PreviewImage", [("images", "IMAGE", 1)])],
-                    [[1, 1, 0, 2, 0, "IMAGE"]], 1)
+    linked = canvas(
+        [node(1, "KSampler", (), [1]), node(2, "PreviewImage", [("images", "IMAGE", 1)])], [[1, 1, 0, 2, 0, "IMAGE"]], 1
+    )
     with pytest.raises(WorkflowError, match="not known here: node 1 KSampler; .*--server"):
         to_api(linked, specs)
 
@@ -187,22 +261,31 @@ def test_subgraphs_and_group_nodes_are_refused_where_they_run(specs):
     assert set(to_api(document, specs)[0]) == {"2"}
 
 
-@pytest.mark.parametrize("nodes, links, said", [
-    ([{"id": 1}], [], "no id or no type"),
-    ([{"type": "x"}], [], "no id or no type"),
-    ([7], [], "no id or no type"),
-    ([node(1, "Colour"), node(1, "Colour")], [], "two nodes have the id 1"),
-    ([node(1, "PreviewImage", [("images", "IMAGE", 3)])], [], "leads nowhere"),
-    ([node(1, "PreviewImage", [("images", "IMAGE", 3)])], [[3, 9, 0, 1, 0, "IMAGE"]], "leads nowhere"),
-    ([node(1, "Colour")], [[1, 2]], "the link"),
-    ([node(1, "Colour")], [{"id": 1}], "the link"),
-    ([node(1, "Colour")], ["abcde"], "the link"),
-    ([node(1, "Colour", (), "text")], [], "neither a list nor a table"),
-    ([node(1, "Note"), node(2, "Colour", mode=2)], [], "no nodes to run"),
-    ([node(1, "Reroute", [("", "*", 1)]), node(2, "Reroute", [("", "*", 2)]),
-      node(3, "PreviewAny", [("source", "*", 3)])],
-     [[1, 2, 0, 1, 0, "*"], [2, 1, 0, 2, 0, "*"], [3, 1, 0, 3, 0, "*"]], "circle"),
-])
+@pytest.mark.parametrize(
+    "nodes, links, said",
+    [
+        ([{"id": 1}], [], "no id or no type"),
+        ([{"type": "x"}], [], "no id or no type"),
+        ([7], [], "no id or no type"),
+        ([node(1, "Colour"), node(1, "Colour")], [], "two nodes have the id 1"),
+        ([node(1, "PreviewImage", [("images", "IMAGE", 3)])], [], "leads nowhere"),
+        ([node(1, "PreviewImage", [("images", "IMAGE", 3)])], [[3, 9, 0, 1, 0, "IMAGE"]], "leads nowhere"),
+        ([node(1, "Colour")], [[1, 2]], "the link"),
+        ([node(1, "Colour")], [{"id": 1}], "the link"),
+        ([node(1, "Colour")], ["abcde"], "the link"),
+        ([node(1, "Colour", (), "text")], [], "neither a list nor a table"),
+        ([node(1, "Note"), node(2, "Colour", mode=2)], [], "no nodes to run"),
+        (
+            [
+                node(1, "Reroute", [("", "*", 1)]),
+                node(2, "Reroute", [("", "*", 2)]),
+                node(3, "PreviewAny", [("source", "*", 3)]),
+            ],
+            [[1, 2, 0, 1, 0, "*"], [2, 1, 0, 2, 0, "*"], [3, 1, 0, 3, 0, "*"]],
+            "circle",
+        ),
+    ],
+)
 def test_a_damaged_canvas_is_an_error_with_the_place(specs, nodes, links, said):
     with pytest.raises(WorkflowError, match=said):
         to_api(canvas(nodes, links, 0.4), specs)

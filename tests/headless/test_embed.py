@@ -27,8 +27,9 @@ def pictures(tmp_path):
 
 
 def run(pictures, index, *more):
-    return embed.main([str(pictures), "--model", str(MODEL), "--index", str(index), "--every", "2", "--workers", "1",
-                       *more])
+    return embed.main(
+        [str(pictures), "--model", str(MODEL), "--index", str(index), "--every", "2", "--workers", "1", *more]
+    )
 
 
 def rows(index) -> dict[str, torch.Tensor]:
@@ -57,8 +58,23 @@ def test_two_processes_make_the_same_index_and_begin_where_one_left_off(pictures
 
     monkeypatch.setattr(embed, "write_shard", stop)
     assert run(pictures, shared) == 130 and len(list(shared.glob("shard_*"))) == 2
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", str(ROOT / "headless/embed.py"),
-               str(pictures), "--model", str(MODEL), "--index", str(shared), "--every", "2", "--workers", "1"]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node",
+        "2",
+        str(ROOT / "headless/embed.py"),
+        str(pictures),
+        "--model",
+        str(MODEL),
+        "--index",
+        str(shared),
+        "--every",
+        "2",
+        "--workers",
+        "1",
+    ]
     result = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert result.returncode == 0, result.stderr
     assert "8 embedded" in result.stdout  # 4 of 12 were in the two shards

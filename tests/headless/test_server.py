@@ -107,29 +107,44 @@ def test_a_workflow_cannot_upload_files_from_elsewhere(fake, go, tmp_path):
 
 def test_the_canvas_form_is_read_with_the_servers_own_classes(fake, go):
     server = fake()
-    nodes = [{"id": 1, "type": "LoadImage", "inputs": [], "widgets_values": ["on_server.png", "image"]},
-             {"id": 2, "type": "Sampler", "widgets_values": [7, "randomize", "hi"],
-              "inputs": [{"name": "image", "type": "IMAGE", "link": 1}]},
-             {"id": 3, "type": "SaveImage", "widgets_values": ["y"],
-              "inputs": [{"name": "images", "type": "IMAGE", "link": 2}]},
-             {"id": 4, "type": "Note", "widgets_values": ["x"]}]
+    nodes = [
+        {"id": 1, "type": "LoadImage", "inputs": [], "widgets_values": ["on_server.png", "image"]},
+        {
+            "id": 2,
+            "type": "Sampler",
+            "widgets_values": [7, "randomize", "hi"],
+            "inputs": [{"name": "image", "type": "IMAGE", "link": 1}],
+        },
+        {
+            "id": 3,
+            "type": "SaveImage",
+            "widgets_values": ["y"],
+            "inputs": [{"name": "images", "type": "IMAGE", "link": 2}],
+        },
+        {"id": 4, "type": "Note", "widgets_values": ["x"]},
+    ]
     document = {"version": 0.4, "nodes": nodes, "links": [[1, 1, 0, 2, 0, "IMAGE"], [2, 2, 0, 3, 0, "IMAGE"]]}
     assert go(server.url, document=document)[0] == 0
     assert {node: found["inputs"] for node, found in server.sent["prompt"].items()} == {
-        "1": {"image": "on_server.png"}, "2": {"seed": 7, "text": "hi", "image": ["1", 0]},
-        "3": {"filename_prefix": "y", "images": ["2", 0]}}
+        "1": {"image": "on_server.png"},
+        "2": {"seed": 7, "text": "hi", "image": ["1", 0]},
+        "3": {"filename_prefix": "y", "images": ["2", 0]},
+    }
     assert server.sent["extra_data"]["extra_pnginfo"]["workflow"] == document
 
 
-@pytest.mark.parametrize("ending, code, said", [
-    ("refused", 2, 'node 2 Sampler "Mine": Value 9 bigger than max of 3 (seed)'),
-    ("no_outputs", 2, "Prompt has no outputs"),
-    ("partly", 2, 'node 2 Sampler "Mine": Bad branch'),
-    ("error", 1, 'node 2 Sampler "Mine" failed: RuntimeError: out of memory try less'),
-    ("stopped", 130, "stopped on the server"),
-    ("lost", 3, "closed the connection"),
-    ("broken", 3, "HTTP 500"),
-])
+@pytest.mark.parametrize(
+    "ending, code, said",
+    [
+        ("refused", 2, 'node 2 Sampler "Mine": Value 9 bigger than max of 3 (seed)'),
+        ("no_outputs", 2, "Prompt has no outputs"),
+        ("partly", 2, 'node 2 Sampler "Mine": Bad branch'),
+        ("error", 1, 'node 2 Sampler "Mine" failed: RuntimeError: out of memory try less'),
+        ("stopped", 130, "stopped on the server"),
+        ("lost", 3, "closed the connection"),
+        ("broken", 3, "HTTP 500"),
+    ],
+)
 def test_every_bad_end_has_its_code_and_its_sentence(fake, go, tmp_path, ending, code, said):
     server = fake(ending)
     found, out, err = go(server.url)
@@ -142,11 +157,14 @@ def test_a_class_that_the_server_does_not_have_is_named(fake, go):
     assert code == 2 and "node 4 No Such/Class" in err
 
 
-@pytest.mark.parametrize("entry", [
-    {"filename": "../../evil.png", "subfolder": "", "type": "output"},
-    {"filename": "evil.png", "subfolder": "../..", "type": "output"},
-    {"filename": "/tmp/evil.png", "subfolder": "", "type": "temp"},
-])
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"filename": "../../evil.png", "subfolder": "", "type": "output"},
+        {"filename": "evil.png", "subfolder": "../..", "type": "output"},
+        {"filename": "/tmp/evil.png", "subfolder": "", "type": "temp"},
+    ],
+)
 def test_a_server_cannot_write_outside_the_output_folder(fake, go, tmp_path, entry):
     server = fake()
     server.saved = entry
@@ -179,8 +197,12 @@ def test_ctrl_c_stops_the_server_too_and_exits_130(fake, tmp_path, number):
     server = fake("endless")
     document = {**PROMPT, "1": {"class_type": "LoadImage", "inputs": {"image": "on_server.png"}}}
     (tmp_path / "w.json").write_text(json.dumps(document))
-    process = subprocess.Popen([sys.executable, str(RUN), str(tmp_path / "w.json"), "--server", server.url],
-                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, str(RUN), str(tmp_path / "w.json"), "--server", server.url],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     deadline = time.monotonic() + 600
     while not hasattr(server, "sent") and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -188,5 +210,7 @@ def test_ctrl_c_stops_the_server_too_and_exits_130(fake, tmp_path, number):
     process.send_signal(number)
     out, err = process.communicate(timeout=600)
     assert process.returncode == 130 and out == "" and err.splitlines()[-1].startswith("error: stopped")
-    assert server.posts == [("/queue", {"delete": [server.sent["prompt_id"]]}),
-                            ("/interrupt", {"prompt_id": server.sent["prompt_id"]})]
+    assert server.posts == [
+        ("/queue", {"delete": [server.sent["prompt_id"]]}),
+        ("/interrupt", {"prompt_id": server.sent["prompt_id"]}),
+    ]

@@ -34,9 +34,7 @@ def canvas(browser: "playwright.Browser", server: str, kind: str) -> "playwright
     page.errors = []
     page.on("pageerror", lambda error: page.errors.append(str(error.stack)))
     page.goto(server)
-    page.wait_for_function(
-        f"!!(window.app?.graph && window.LiteGraph?.registered_node_types?.{kind})", timeout=120_000
-    )
+    page.wait_for_function(f"!!(window.app?.graph && window.LiteGraph?.registered_node_types?.{kind})", timeout=120_000)
     page.wait_for_timeout(2000)
     page.keyboard.press("Escape")
     return page
@@ -53,9 +51,20 @@ def load(page: "playwright.Page", kind: str, **saved: object) -> None:
     """Opens a graph with one node, as saved. Its id is a new one: newer frontends keep values by id."""
     node = {"id": next(_NUMBERS), "type": kind, "pos": [500, 200], "size": [400, 100], "flags": {}, "order": 0}
     node |= {"mode": 0, "properties": {}} | saved
-    page.evaluate("""async graph => {
+    page.evaluate(
+        """async graph => {
       await app.loadGraphData(graph);
       app.canvas.ds.scale = 1; app.canvas.ds.offset = [0, 0];
       app.canvas.setDirty(true, true);
-    }""", {"version": 0.4, "nodes": [node], "links": [], "groups": [], "config": {}, "extra": {},
-           "last_node_id": node["id"], "last_link_id": 0})  # fmt: skip
+    }""",
+        {
+            "version": 0.4,
+            "nodes": [node],
+            "links": [],
+            "groups": [],
+            "config": {},
+            "extra": {},
+            "last_node_id": node["id"],
+            "last_link_id": 0,
+        },
+    )

@@ -6,8 +6,12 @@ import torch
 
 LAYERS = {"num_hidden_layers": 3, "intermediate_size": 64}
 T5 = {"num_layers": 1, "d_ff": 64, "num_heads": 1, "d_kv": 16}
-OPTIONS = {"clip_l_model_config": LAYERS, "clip_g_model_config": LAYERS, "clip_h_model_config": LAYERS,
-           "t5xxl_model_config": T5}  # fmt: skip
+OPTIONS = {
+    "clip_l_model_config": LAYERS,
+    "clip_g_model_config": LAYERS,
+    "clip_h_model_config": LAYERS,
+    "t5xxl_model_config": T5,
+}
 
 
 def stock_clip(family: str, state: dict | None = None):

@@ -185,8 +185,10 @@ def test_a_prompt_that_comes_by_a_link_is_not_counted(page):
       from.connect(0, to, to.inputs.findIndex(input => input.name === "text"));
     }""")
     expect_line(page, "comes from a link")
-    page.evaluate("() => { const to = app.graph._nodes.find(node => node.comfyClass === 'CVL_TextEncode');"
-                  "to.disconnectInput(to.inputs.findIndex(input => input.name === 'text')) }")  # fmt: skip
+    page.evaluate(
+        "() => { const to = app.graph._nodes.find(node => node.comfyClass === 'CVL_TextEncode');"
+        "to.disconnectInput(to.inputs.findIndex(input => input.name === 'text')) }"
+    )
     expect_line(page, "0 / 75 tokens · 1 chunk")
 
 

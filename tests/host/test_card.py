@@ -36,8 +36,13 @@ def managed(stack: ExitStack, free_bytes: int = 22_000_000_000):
         stack.enter_context(patch.object(management, name, lambda *_, **__: there))
     stack.enter_context(patch.object(management, "cpu_state", management.CPUState.GPU))
     stack.enter_context(patch.object(management, "vram_state", management.VRAMState.NORMAL_VRAM))
-    stack.enter_context(patch.object(management, "get_free_memory", lambda device=None, torch_free_too=False: (
-        (free_bytes, free_bytes) if torch_free_too else free_bytes)))  # fmt: skip
+    stack.enter_context(
+        patch.object(
+            management,
+            "get_free_memory",
+            lambda device=None, torch_free_too=False: (free_bytes, free_bytes) if torch_free_too else free_bytes,
+        )
+    )
     stack.enter_context(patch.object(management, "current_loaded_models", []))
     return cost
 

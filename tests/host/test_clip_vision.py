@@ -24,11 +24,18 @@ def stock(tmp_path, **changed):
 
     vision = CONFIG.vision
     config = {
-        "hidden_act": vision.activation, "hidden_size": vision.width, "image_size": vision.image_px,
-        "intermediate_size": vision.mlp, "model_type": "clip_vision_model", "num_attention_heads": vision.heads,
-        "num_channels": 3, "num_hidden_layers": vision.layers, "patch_size": vision.patch_px,
-        "projection_dim": vision.embed, **changed,
-    }  # fmt: skip
+        "hidden_act": vision.activation,
+        "hidden_size": vision.width,
+        "image_size": vision.image_px,
+        "intermediate_size": vision.mlp,
+        "model_type": "clip_vision_model",
+        "num_attention_heads": vision.heads,
+        "num_channels": 3,
+        "num_hidden_layers": vision.layers,
+        "patch_size": vision.patch_px,
+        "projection_dim": vision.embed,
+        **changed,
+    }
     path = tmp_path / "config.json"
     path.write_text(json.dumps({key: value for key, value in config.items() if value is not None}))
     return comfy.clip_vision.ClipVisionModel(str(path))
@@ -69,7 +76,7 @@ def test_a_picture_of_the_models_size_gives_what_the_stock_node_gives(comfyui, c
     for answer in (
         *(by_ours(comfyui, model, image) for model in (clips.ours, clips.stock, clips.vision)),
         by_stock(comfyui, clips.vision, image),
-    ):  # fmt: skip
+    ):
         assert_equal(reference, answer)
         assert answer.mm_projected is None
         assert [list(size) for size in answer.image_sizes] == [[3, 32, 32]] * 3
@@ -180,12 +187,15 @@ def dinov2(tmp_path):
     )
 
 
-@pytest.mark.parametrize(("model", "said"), [
-    (without_projection, "came without one"),
-    (siglip, "of another kind"),
-    (dinov2, "of another kind"),
-    (lambda tmp_path: object(), "a CLIP_VISION was expected, but a object came"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        (without_projection, "came without one"),
+        (siglip, "of another kind"),
+        (dinov2, "of another kind"),
+        (lambda tmp_path: object(), "a CLIP_VISION was expected, but a object came"),
+    ],
+)
 def test_what_shares_no_space_with_texts_is_refused_in_a_sentence(comfyui, tmp_path, model, said):
     host = comfyui.ours.nodes.host.host
     for ask in (host.image_encoder, host.model_key):

@@ -16,13 +16,19 @@ from . import models, small_clips
 from .dynamic_vram import dynamic_vram
 
 BUNDLED = Path(__file__).resolve().parents[2] / "models"
+NAMES = {"text": "load_text_encoder", "clip": "load_clip_model", "vae": "load_vae"}
 TYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 SMALL = TextConfig(64, 2, 1, 256, 64, activation="quick_gelu")
 
 
 @pytest.fixture(scope="module")
-def loading(comfyui):
-    return importlib.import_module(f"{comfyui.ours.__name__}.nodes.loading")
+def load(comfyui):
+    """The loaders' functions by theme: text, clip and vae."""
+
+    def of(theme: str):
+        return getattr(importlib.import_module(f"{comfyui.ours.__name__}.nodes.{theme}.load"), NAMES[theme])
+
+    return of
 
 
 @pytest.fixture(scope="module")
@@ -56,8 +62,8 @@ def types_of(network: torch.nn.Module, names: int) -> set[torch.dtype]:
 
 
 @pytest.mark.parametrize("dtype", [*TYPES, "auto"])
-def test_a_text_encoder_is_of_the_type_asked_for(comfyui, loading, mixed, mode, dtype):
-    clip = loading.text_encoder([mixed], "sd1", dtype)[0]
+def test_a_text_encoder_is_of_the_type_asked_for(comfyui, load, mixed, mode, dtype):
+    clip = load("text")([mixed], "sd1", dtype)[0]
     names = len(CLIPText(SMALL).state_dict())
     assert types_of(clip.cond_stage_model, names) == {TYPES.get(dtype, torch.float16)}  # what the host chooses
     clip.load_model()
@@ -68,9 +74,9 @@ def test_a_text_encoder_is_of_the_type_asked_for(comfyui, loading, mixed, mode, 
 
 
 @pytest.mark.parametrize("dtype", [*TYPES, "auto"])
-def test_the_bundled_clip_is_of_the_type_asked_for(comfyui, loading, mode, dtype):
+def test_the_bundled_clip_is_of_the_type_asked_for(comfyui, load, mode, dtype):
     """Its token table is kept in fp8 in the file."""
-    model = loading.clip_model(BUNDLED / "tiny_clip.safetensors", "auto", dtype)[0]
+    model = load("clip")(BUNDLED / "tiny_clip.safetensors", "auto", dtype)[0]
     network = model.patcher.model
     names = len([name for name, _ in type(network)(model.config).named_parameters()])
     assert types_of(network, names) == {TYPES.get(dtype, torch.float32)}
@@ -79,8 +85,8 @@ def test_the_bundled_clip_is_of_the_type_asked_for(comfyui, loading, mode, dtype
 
 
 @pytest.mark.parametrize("dtype", [*TYPES, "auto"])
-def test_a_vae_is_of_the_type_asked_for(comfyui, loading, mode, dtype):
-    vae = loading.vae(BUNDLED / "tiny_vae.safetensors", dtype, "auto")[0]
+def test_a_vae_is_of_the_type_asked_for(comfyui, load, mode, dtype):
+    vae = load("vae")(BUNDLED / "tiny_vae.safetensors", dtype, "auto")[0]
     names = len(dict(type(vae.first_stage_model)(vae.first_stage_model.config).named_parameters()))
     assert types_of(vae.first_stage_model, names) == {vae.vae_dtype if dtype == "auto" else TYPES[dtype]}
 
@@ -97,7 +103,7 @@ class NoFP8Index(TorchFunctionMode):
 
 
 @pytest.mark.parametrize("whose", ["stock", "ours"])
-def test_no_prompt_and_no_text_looks_up_in_fp8(comfyui, loading, mixed, stock_state, mode, whose, monkeypatch):
+def test_no_prompt_and_no_text_looks_up_in_fp8(comfyui, load, mixed, stock_state, mode, whose, monkeypatch):
     """What `--fp8_e4m3fn-text-enc` makes: every weight fp8. The same numbers as of the table in float32."""
     import comfy.model_management as management
 
@@ -106,7 +112,7 @@ def test_no_prompt_and_no_text_looks_up_in_fp8(comfyui, loading, mixed, stock_st
         clip = small_clips.stock_clip("sd1", stock_state)
     else:
         monkeypatch.setattr(management, "text_encoder_dtype", lambda device=None: torch.float8_e4m3fn)
-        clip = loading.text_encoder([mixed], "sd1", "auto")[0]
+        clip = load("text")([mixed], "sd1", "auto")[0]
     network = clip.cond_stage_model.clip_l.transformer
     embeddings = network.text_model.embeddings
 

@@ -17,9 +17,13 @@ def rows(count: int, width: int, seed: int = 0) -> torch.Tensor:
 
 def a1111(vectors: torch.Tensor) -> dict:
     return {
-        "string_to_token": {"*": 265}, "string_to_param": {"*": vectors}, "name": "cat", "step": 9,
-        "sd_checkpoint": None, "sd_checkpoint_name": "x",
-    }  # fmt: skip
+        "string_to_token": {"*": 265},
+        "string_to_param": {"*": vectors},
+        "name": "cat",
+        "step": 9,
+        "sd_checkpoint": None,
+        "sd_checkpoint_name": "x",
+    }
 
 
 def first(vectors: torch.Tensor) -> dict:
@@ -117,10 +121,29 @@ def test_where_the_host_is_wrong_ours_is_not(stock, ours, folder, name, document
 
 
 NAMES = [
-    "cat", "cat.pt", "cat.bin", "sub/cat", "sub/cat.pt", "deep/dog", "sub/deep/dog.safetensors", "dog", "Cat", "./cat",
-    "sub//cat", "sub/", "nothing", "cat.safetensors", "../secret", "sub/../../secret", "cat:1.2", "sub/../cat", "DOG",
-    "sub\\cat", "cat.", "x.y",
-]  # fmt: skip
+    "cat",
+    "cat.pt",
+    "cat.bin",
+    "sub/cat",
+    "sub/cat.pt",
+    "deep/dog",
+    "sub/deep/dog.safetensors",
+    "dog",
+    "Cat",
+    "./cat",
+    "sub//cat",
+    "sub/",
+    "nothing",
+    "cat.safetensors",
+    "../secret",
+    "sub/../../secret",
+    "cat:1.2",
+    "sub/../cat",
+    "DOG",
+    "sub\\cat",
+    "cat.",
+    "x.y",
+]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -72,10 +72,18 @@ def test_the_distribution_is_the_same_from_both_and_its_mean_is_the_stock_encode
         assert (theirs[which]["samples"] - ours[which]["samples"]).abs().max() <= ROUNDING
 
 
-@pytest.mark.parametrize("family,latent_format", [
-    ("sd1", "SD15"), ("sdxl", "SDXL"), ("playground", "SDXL_Playground_2_5"), ("upscaler", "SD_X4"), ("sd3", "SD3"),
-    ("flux", "Flux"), ("flux2", "Flux2"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "family,latent_format",
+    [
+        ("sd1", "SD15"),
+        ("sdxl", "SDXL"),
+        ("playground", "SDXL_Playground_2_5"),
+        ("upscaler", "SD_X4"),
+        ("sd3", "SD3"),
+        ("flux", "Flux"),
+        ("flux2", "Flux2"),
+    ],
+)
 def test_a_familys_prior_is_standard_normal_to_comfyuis_sampler(comfyui, family, latent_format):
     import comfy.latent_formats
 

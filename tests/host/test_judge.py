@@ -39,11 +39,19 @@ def vision(comfyui, whole, weights, tmp_path_factory):
 
     sizes = whole.config.vision
     config = {
-        "model_type": "clip_vision_model", "hidden_size": sizes.width, "num_hidden_layers": sizes.layers,
-        "num_attention_heads": sizes.heads, "intermediate_size": sizes.mlp, "patch_size": sizes.patch_px,
-        "image_size": sizes.image_px, "projection_dim": sizes.embed, "hidden_act": sizes.activation, "num_channels": 3,
-        "image_mean": list(whole.config.mean), "image_std": list(whole.config.std),
-    }  # fmt: skip
+        "model_type": "clip_vision_model",
+        "hidden_size": sizes.width,
+        "num_hidden_layers": sizes.layers,
+        "num_attention_heads": sizes.heads,
+        "intermediate_size": sizes.mlp,
+        "patch_size": sizes.patch_px,
+        "image_size": sizes.image_px,
+        "projection_dim": sizes.embed,
+        "hidden_act": sizes.activation,
+        "num_channels": 3,
+        "image_mean": list(whole.config.mean),
+        "image_std": list(whole.config.std),
+    }
     path = tmp_path_factory.mktemp("vision") / "config.json"
     path.write_text(json.dumps(config))
     model = comfy.clip_vision.ClipVisionModel(str(path))
@@ -61,8 +69,13 @@ def clip(comfyui, whole, weights):
     from comfy import sd1_clip
 
     sizes = whole.config.text
-    options = {"hidden_size": sizes.width, "num_hidden_layers": sizes.layers, "num_attention_heads": sizes.heads,
-               "intermediate_size": sizes.mlp, "hidden_act": sizes.activation}  # fmt: skip
+    options = {
+        "hidden_size": sizes.width,
+        "num_hidden_layers": sizes.layers,
+        "num_attention_heads": sizes.heads,
+        "intermediate_size": sizes.mlp,
+        "hidden_act": sizes.activation,
+    }
     found = comfy.sd.CLIP(
         SimpleNamespace(params={}, clip=sd1_clip.SD1ClipModel, tokenizer=sd1_clip.SD1Tokenizer),
         embedding_directory=folder_paths.get_folder_paths("embeddings"),
@@ -111,8 +124,11 @@ def test_a_stock_clip_vision_alone_compares_pictures(comfyui, whole, vision, sma
 def test_stock_objects_answer_and_tag_alike(comfyui, whole, vision, clip, small):
     ask, tag = comfyui.nodes["CVL_VisualQuestion"]().ask, comfyui.nodes["CVL_RankTags"]().rank
     words = "red, green, blue, circle, star, heart"
-    assert ask(whole, small, "what colour is it?", "red, green, blue")["result"][3] == [
-        "red", "blue", "green"] == ask(vision, small, "what colour is it?", "red, green, blue", clip=clip)["result"][3]
+    assert (
+        ask(whole, small, "what colour is it?", "red, green, blue")["result"][3]
+        == ["red", "blue", "green"]
+        == ask(vision, small, "what colour is it?", "red, green, blue", clip=clip)["result"][3]
+    )
     assert tag(whole, small, words, 2)["result"][1] == tag(vision, small, words, 2, clip=clip)["result"][1]
 
 
@@ -143,6 +159,7 @@ def test_one_latent_is_chosen_as_the_stock_node_chooses_it(comfyui):
 
 
 # a whole server
+
 
 @pytest.fixture(scope="module")
 def server(comfyui_path, tmp_path_factory):

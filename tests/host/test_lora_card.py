@@ -39,8 +39,10 @@ def test_five_loras_need_no_more_kernels_than_the_stock_patch_for_one(comfyui, o
             one = (torch.empty(out, 16).half(), torch.empty(16, inner, *kernel).half(), 8.0, None, None, None)
             several = [(torch.empty_like(one[0]), torch.empty_like(one[1])) for _ in range(5)]
             lora, change = ours("lora.adapters").LoRA, ours("lora.fusing").Change
-            patches = {"stock": LoRAAdapter(set(), one),
-                       "ours": changes_of([change(lora(*pair, 8.0), 0.5) for pair in several], False)}  # fmt: skip
+            patches = {
+                "stock": LoRAAdapter(set(), one),
+                "ours": changes_of([change(lora(*pair, 8.0), 0.5) for pair in several], False),
+            }
             for name, patch in patches.items():
                 weight = torch.empty(shape, dtype=computed, device="cuda")
                 count.reset()
@@ -154,9 +156,13 @@ def _check(true, shape, about, whole, rounding):
         assert 0 < variance and abs(squares - own**2) <= 5 * variance**0.5 + rounding * own**2
 
 
-@pytest.mark.parametrize("layout, rows_tell, rounding", [
-    ("TensorCoreFP8E4M3Layout", True, 0.02), ("TensorCoreNVFP4Layout", False, 0.05),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "layout, rows_tell, rounding",
+    [
+        ("TensorCoreFP8E4M3Layout", True, 0.02),
+        ("TensorCoreNVFP4Layout", False, 0.05),
+    ],
+)
 def test_quantised_weights_are_measured_dequantised_or_not_at_all(comfyui, ours, layout, rows_tell, rounding):  # noqa: F811
     quantised = pytest.importorskip("comfy.quant_ops")
     if not hasattr(quantised, "QuantizedTensor") or not hasattr(quantised.QuantizedTensor, "from_float"):

@@ -74,8 +74,11 @@ def value(page) -> str:
 
 
 def expect_list(page, text: str) -> None:
-    page.wait_for_function("""wanted => app.graph._nodes[0]?.widgets.find(w => w.name === 'loras').value === wanted""",
-                           arg=text, timeout=WAIT_MS)  # fmt: skip
+    page.wait_for_function(
+        """wanted => app.graph._nodes[0]?.widgets.find(w => w.name === 'loras').value === wanted""",
+        arg=text,
+        timeout=WAIT_MS,
+    )
 
 
 def with_line(place: int, written: str) -> str:
@@ -223,8 +226,12 @@ def test_blocks_are_opened_and_written(page):
 
 def test_a_name_that_is_none_or_several_is_marked_with_the_servers_sentence(page):
     show(page, "anna : 0.5\noff stlye")
-    for place, sentence in enumerate(("'anna' could be old/anna.safetensors or people/anna.safetensors; write which",
-                                      "there is no LoRA 'stlye' in the folder loras; did you mean style.safetensors?")):
+    for place, sentence in enumerate(
+        (
+            "'anna' could be old/anna.safetensors or people/anna.safetensors; write which",
+            "there is no LoRA 'stlye' in the folder loras; did you mean style.safetensors?",
+        )
+    ):
         playwright.expect(row(page, place).locator(".cvl-problem")).to_have_text(sentence, timeout=WAIT_MS)
         part(page, place, "words").click()
         playwright.expect(page.locator(".cvl-popup")).to_have_text(f"⚠ {sentence}")
@@ -268,8 +275,10 @@ def test_a_list_that_comes_by_a_link_has_no_rows_until_it_is_cut(page):
     }""")
     playwright.expect(page.locator(".cvl-count:visible")).to_have_text("comes from a link")
     assert not page.locator(".cvl-loras:visible .cvl-row").count()
-    page.evaluate("() => { const to = app.graph._nodes.find(node => node.comfyClass === 'CVL_LoRAStack');"
-                  "to.disconnectInput(to.inputs.findIndex(input => input.name === 'loras')) }")  # fmt: skip
+    page.evaluate(
+        "() => { const to = app.graph._nodes.find(node => node.comfyClass === 'CVL_LoRAStack');"
+        "to.disconnectInput(to.inputs.findIndex(input => input.name === 'loras')) }"
+    )
     playwright.expect(page.locator(".cvl-loras:visible .cvl-row")).to_have_count(5)
 
 

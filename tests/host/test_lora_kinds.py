@@ -38,7 +38,8 @@ def kinds(ours, out: int, inner: int) -> dict:
         "OFT of inputs": ours("lora.orthogonal").InputOFT(random(inner // 4, 6)),
         "DoRA": ours("lora.magnitude").DoRA(lora, random(out, 1).abs() + 1),
         "GLoRA": ours("lora.magnitude").GLoRA(
-            random(inner, 2), random(2, inner, seed=1), random(out, 2, seed=2), random(2, inner, seed=3), 1.0),
+            random(inner, 2), random(2, inner, seed=1), random(out, 2, seed=2), random(2, inner, seed=3), 1.0
+        ),
         "(IA)^3": ours("lora.magnitude").IA3(random(out), False),
         "difference": a.Difference(random(out, inner)),
         "replacement": a.Replacement(random(out, inner)),
@@ -46,8 +47,18 @@ def kinds(ours, out: int, inner: int) -> dict:
     }
 
 
-NAMES = ["LoHa", "LoKr", "OFT", "OFT of inputs", "DoRA", "GLoRA", "(IA)^3", "difference", "replacement",
-         "halves the other way round"]  # fmt: skip
+NAMES = [
+    "LoHa",
+    "LoKr",
+    "OFT",
+    "OFT of inputs",
+    "DoRA",
+    "GLoRA",
+    "(IA)^3",
+    "difference",
+    "replacement",
+    "halves the other way round",
+]
 
 
 def patched(ours, target, changes, **options):
@@ -67,11 +78,14 @@ def test_a_patched_weight_is_the_weight_and_the_adapters_own_change(comfyui, our
     assert torch.equal(sd15.model.state_dict()[KEY], before)
 
 
-@pytest.mark.parametrize("key", [
-    "diffusion_model.input_blocks.1.1.transformer_blocks.0.ff.net.0.proj.bias",
-    "diffusion_model.input_blocks.1.1.transformer_blocks.0.norm1.weight",
-    "diffusion_model.input_blocks.1.0.in_layers.0.bias",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "key",
+    [
+        "diffusion_model.input_blocks.1.1.transformer_blocks.0.ff.net.0.proj.bias",
+        "diffusion_model.input_blocks.1.1.transformer_blocks.0.norm1.weight",
+        "diffusion_model.input_blocks.1.0.in_layers.0.bias",
+    ],
+)
 def test_biases_and_norms_are_changed_by_their_differences(comfyui, ours, sd15, key):
     change, difference = ours("lora.fusing").Change, ours("lora.adapters").Difference
     before = sd15.model.state_dict()[key].clone()
@@ -88,8 +102,12 @@ def test_a_file_with_differences_of_biases_and_norms_is_applied_whole(comfyui, o
     block = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0"
     shapes = {name: tuple(weight.shape) for name, weight in sd15.model.state_dict().items()}
     width = shapes[KEY][0]
-    tensors = {f"{block}_ff_net_2.diff": random(width, 4 * width), f"{block}_ff_net_2.diff_b": random(width),
-               f"{block}_norm1.w_norm": random(width), f"{block}_norm1.b_norm": random(width)}  # fmt: skip
+    tensors = {
+        f"{block}_ff_net_2.diff": random(width, 4 * width),
+        f"{block}_ff_net_2.diff_b": random(width),
+        f"{block}_norm1.w_norm": random(width),
+        f"{block}_norm1.b_norm": random(width),
+    }
     found = ours("lora.match").match(ours("lora.formats").read(tensors), shapes)
     assert len(found.found) == 4 and not found.homeless and not found.misfit
     change = ours("lora.fusing").Change
@@ -98,8 +116,12 @@ def test_a_file_with_differences_of_biases_and_norms_is_applied_whole(comfyui, o
     for place, name in found.modules.items():
         value = found.found[place].value
         assert (state[place] - before[place] - value).abs().max() <= 1e-6, name  # one rounding of numbers near 1
-    assert sorted(found.modules.values()) == [f"{block}_ff_net_2", f"{block}_ff_net_2.bias", f"{block}_norm1",
-                                              f"{block}_norm1.bias"]  # fmt: skip
+    assert sorted(found.modules.values()) == [
+        f"{block}_ff_net_2",
+        f"{block}_ff_net_2.bias",
+        f"{block}_norm1",
+        f"{block}_norm1.bias",
+    ]
 
 
 def test_rows_of_a_weight_are_changed_and_no_others(comfyui, ours, sd15):

@@ -13,16 +13,36 @@ import pytest
 from clip_vae_lora.lora.models.names import name_map
 
 UNETS = {
-    "SD15": {"model_channels": 320, "channel_mult": [1, 2, 4, 4], "transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0],
-             "transformer_depth_output": [1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0], "transformer_depth_middle": 1,
-             "context_dim": 768, "use_linear_in_transformer": False, "num_heads": 8, "num_head_channels": -1},
-    "SDXL": {"model_channels": 320, "channel_mult": [1, 2, 4], "transformer_depth": [0, 0, 2, 2, 10, 10],
-             "transformer_depth_output": [0, 0, 0, 2, 2, 2, 10, 10, 10], "transformer_depth_middle": 10,
-             "context_dim": 2048, "use_linear_in_transformer": True, "num_head_channels": 64, "adm_in_channels": 2816,
-             "num_classes": "sequential"},
+    "SD15": {
+        "model_channels": 320,
+        "channel_mult": [1, 2, 4, 4],
+        "transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0],
+        "transformer_depth_output": [1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0],
+        "transformer_depth_middle": 1,
+        "context_dim": 768,
+        "use_linear_in_transformer": False,
+        "num_heads": 8,
+        "num_head_channels": -1,
+    },
+    "SDXL": {
+        "model_channels": 320,
+        "channel_mult": [1, 2, 4],
+        "transformer_depth": [0, 0, 2, 2, 10, 10],
+        "transformer_depth_output": [0, 0, 0, 2, 2, 2, 10, 10, 10],
+        "transformer_depth_middle": 10,
+        "context_dim": 2048,
+        "use_linear_in_transformer": True,
+        "num_head_channels": 64,
+        "adm_in_channels": 2816,
+        "num_classes": "sequential",
+    },
 }
-TEXTS = {"SD15": {"clip_l": (12, 768)}, "SDXL": {"clip_l": (12, 768), "clip_g": (32, 1280)},
-         "SD2": {"clip_h": (24, 1024)}, "refiner": {"clip_g": (32, 1280)}}
+TEXTS = {
+    "SD15": {"clip_l": (12, 768)},
+    "SDXL": {"clip_l": (12, 768), "clip_g": (32, 1280)},
+    "SD2": {"clip_h": (24, 1024)},
+    "refiner": {"clip_g": (32, 1280)},
+}
 
 SCRIPT = """
 import json, sys
@@ -66,8 +86,13 @@ print("RESULT" + json.dumps(out))
 @pytest.fixture(scope="module")
 def host_maps(comfyui_path):
     host = str(comfyui_path)
-    done = subprocess.run([sys.executable, "-c", SCRIPT, host, json.dumps(UNETS), json.dumps(TEXTS)], cwd=host,
-                          capture_output=True, text=True, timeout=600)
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, host, json.dumps(UNETS), json.dumps(TEXTS)],
+        cwd=host,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
     lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT")]
     assert lines, done.stderr[-3000:]
     return json.loads(lines[0].removeprefix("RESULT"))

@@ -148,9 +148,14 @@ def test_an_embedding_that_is_not_there_is_reported_and_left_out(vectors):
 
 def tiny(layers, width, activation):
     return {
-        "num_hidden_layers": layers, "hidden_size": width, "num_attention_heads": width // 32, "eos_token_id": 49407,
-        "intermediate_size": 2 * width, "hidden_act": activation, "max_position_embeddings": 77,
-    }  # fmt: skip
+        "num_hidden_layers": layers,
+        "hidden_size": width,
+        "num_attention_heads": width // 32,
+        "eos_token_id": 49407,
+        "intermediate_size": 2 * width,
+        "hidden_act": activation,
+        "max_position_embeddings": 77,
+    }
 
 
 CONFIGS = {
@@ -206,9 +211,9 @@ def test_encodings_are_the_stock_models(stock, vectors, family, layer):
             run = Runner(our_encoder(model, use.encoder), chosen, use.final_norm, use.projected)
             encoded.append(encode_chunks(run, result.chunks, empty=result.empty))
         with torch.no_grad():
-            hidden, pooled = model.encode_token_weights({
-                key: [[pair[:2] for pair in row] for row in rows] for key, rows in tokens.items()
-            })
+            hidden, pooled = model.encode_token_weights(
+                {key: [[pair[:2] for pair in row] for row in rows] for key, rows in tokens.items()}
+            )
         torch.testing.assert_close(torch.cat([part.hidden for part in encoded], -1), hidden, atol=1e-5, rtol=1e-5)
         torch.testing.assert_close(encoded[-1].pooled, pooled, atol=1e-5, rtol=1e-5)
 

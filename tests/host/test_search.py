@@ -64,11 +64,11 @@ def alone(comfyui):
 
 def clip_in(comfyui, host, dtype):
     """The bundled CLIP as one of the hosts loads it."""
-    loading = importlib.import_module(f"{comfyui.ours.nodes.__name__}.loading")
+    loading = importlib.import_module(f"{comfyui.ours.nodes.__name__}.clip.load")
     path = importlib.import_module(f"{comfyui.ours.nodes.__name__}.catalog").BUNDLED_FOLDER / "tiny_clip.safetensors"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loading, "host", host)
-        return loading.clip_model(path, "auto", dtype)[0]
+        return loading.load_clip_model(path, "auto", dtype)[0]
 
 
 def changed(comfyui, host, model, strength):
@@ -76,11 +76,22 @@ def changed(comfyui, host, model, strength):
     adapters, fusing = comfyui.ours.lora.adapters, comfyui.ours.lora.fusing
     names = [f"{half}_model.encoder.layers.0.mlp.fc1.weight" for half in ("text", "vision")]
     shapes, draw = host.weights(model), torch.Generator().manual_seed(0)
-    return host.patched(model, {
-        name: [fusing.Change(adapters.LoRA(torch.randn(shapes[name][0], 2, generator=draw),
-                                           torch.randn(2, shapes[name][1], generator=draw), 2.0), strength)]
-        for name in names
-    })  # fmt: skip
+    return host.patched(
+        model,
+        {
+            name: [
+                fusing.Change(
+                    adapters.LoRA(
+                        torch.randn(shapes[name][0], 2, generator=draw),
+                        torch.randn(2, shapes[name][1], generator=draw),
+                        2.0,
+                    ),
+                    strength,
+                )
+            ]
+            for name in names
+        },
+    )
 
 
 def test_a_model_is_the_same_in_both_hosts_in_every_type_and_with_the_same_lora(comfyui, alone):
@@ -105,13 +116,20 @@ def test_a_stock_clip_vision_is_itself_in_every_type(comfyui):
     host, is_same = comfyui.ours.nodes.host.host, comfyui.ours.index.model.is_same
     config = Path(sys.modules[ClipVisionModel.__module__].__file__).parent / "clip_vision_config_vitl.json"
     small = json.loads(config.read_text()) | {
-        "hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 1, "num_hidden_layers": 2,
-        "projection_dim": 32, "image_size": 28,
-    }  # fmt: skip
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_attention_heads": 1,
+        "num_hidden_layers": 2,
+        "projection_dim": 32,
+        "image_size": 28,
+    }
     (comfyui.base / "small_config.json").write_text(json.dumps(small))
     model, draw = ClipVisionModel(str(comfyui.base / "small_config.json")), torch.Generator().manual_seed(0)
-    state = {name: torch.randn(weight.shape, generator=draw) for name, weight in model.model.state_dict().items()
-             if weight.is_floating_point()}  # fmt: skip
+    state = {
+        name: torch.randn(weight.shape, generator=draw)
+        for name, weight in model.model.state_dict().items()
+        if weight.is_floating_point()
+    }
     seen = []
     for dtype in (torch.float32, torch.float16, torch.bfloat16):
         model.model.to(dtype).load_state_dict(state, strict=False)

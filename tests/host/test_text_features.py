@@ -17,10 +17,17 @@ def clip_vision(tmp_path, width: int):
     import comfy.clip_vision
 
     config = {
-        "hidden_act": "quick_gelu", "hidden_size": 64, "image_size": 32, "intermediate_size": 128, "num_channels": 3,
-        "model_type": "clip_vision_model", "num_attention_heads": 1, "num_hidden_layers": 2, "patch_size": 8,
+        "hidden_act": "quick_gelu",
+        "hidden_size": 64,
+        "image_size": 32,
+        "intermediate_size": 128,
+        "num_channels": 3,
+        "model_type": "clip_vision_model",
+        "num_attention_heads": 1,
+        "num_hidden_layers": 2,
+        "patch_size": 8,
         "projection_dim": width,
-    }  # fmt: skip
+    }
     path = tmp_path / "vision.json"
     path.write_text(json.dumps(config))
     vision = comfy.clip_vision.ClipVisionModel(str(path))

@@ -49,8 +49,9 @@ def test_autoencoder_kl_gives_the_hosts_latents_and_pixels(comfyui, latent, quan
     assert_equal_up_to_rounding(network.decode(cells).div(2).add(0.5).clamp(0, 1).movedim(1, -1), stock.decode(cells))
 
 
-@pytest.mark.parametrize("config", [TinyConfig(4, scale=0.18215), TinyConfig(16, scale=1.5305, shift=0.0609)],
-                         ids=["taesd", "taesd3"])
+@pytest.mark.parametrize(
+    "config", [TinyConfig(4, scale=0.18215), TinyConfig(16, scale=1.5305, shift=0.0609)], ids=["taesd", "taesd3"]
+)
 def test_a_tiny_autoencoder_gives_the_hosts_raw_latents_and_pixels(comfyui, config):
     torch.manual_seed(0)
     tensors = TinyAutoencoder(config).state_dict()

@@ -279,9 +279,13 @@ def test_a_lost_shard_is_said_to_a_reader_and_made_anew_by_a_writer(places, harm
     check_equals_folder(index, pictures)
 
 
-@pytest.mark.parametrize("content, said", [
-    (b"this is no database at all, only words" * 40, "cannot be used"), (b"", "the index is empty"),
-])
+@pytest.mark.parametrize(
+    "content, said",
+    [
+        (b"this is no database at all, only words" * 40, "cannot be used"),
+        (b"", "the index is empty"),
+    ],
+)
 def test_a_broken_table_is_said(places, content, said):
     index, pictures = places
     run(index, pictures)
@@ -396,8 +400,9 @@ def test_killed_at_any_moment_the_index_is_whole_and_no_row_is_lost(tmp_path):
 
 
 def test_importing_the_index_does_not_import_sqlite():
-    code = ("import runpy, sys; runpy.run_path(sys.argv[1], run_name='parts'); "
-            "raise SystemExit('sqlite3' in sys.modules)")
+    code = (
+        "import runpy, sys; runpy.run_path(sys.argv[1], run_name='parts'); raise SystemExit('sqlite3' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code, index_parts.__file__], timeout=600).returncode == 0
 
 

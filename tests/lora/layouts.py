@@ -7,7 +7,12 @@ __all__ = ["LAYOUTS", "flux", "sd3", "text", "vision"]
 
 
 def vision(width, layers, embed):
-    out = {f"vision_model.{key.split('text_model.')[1]}": shape for key, shape in text("", width, layers).items()
-           if ".encoder." in key}
-    return out | {"vision_model.embeddings.patch_embedding.weight": (width, 3, 32, 32),
-                  "visual_projection.weight": (embed, width)}
+    out = {
+        f"vision_model.{key.split('text_model.')[1]}": shape
+        for key, shape in text("", width, layers).items()
+        if ".encoder." in key
+    }
+    return out | {
+        "vision_model.embeddings.patch_embedding.weight": (width, 3, 32, 32),
+        "visual_projection.weight": (embed, width),
+    }

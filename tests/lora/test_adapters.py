@@ -28,8 +28,9 @@ def test_a_linear_adapter_and_a_1x1_convolution_are_the_same_thing():
 
 def test_locon_is_the_convolution_down_then_up():
     lora, x = LoRA(random(6, 4, 1, 1), random(4, 5, 3, 3, seed=1), 4.0), random(2, 5, 7, 7, seed=2)
-    torch.testing.assert_close(F.conv2d(x, lora.delta((6, 5, 3, 3))), F.conv2d(F.conv2d(x, lora.down), lora.up),
-                               rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        F.conv2d(x, lora.delta((6, 5, 3, 3))), F.conv2d(F.conv2d(x, lora.down), lora.up), rtol=1e-4, atol=1e-4
+    )
 
 
 def test_the_middle_form_is_three_convolutions_in_a_row():
@@ -54,26 +55,37 @@ def test_strength_zero_is_nothing_and_the_delta_is_linear_in_strength():
     torch.testing.assert_close(lora.delta((6, 5), -2.0), -2.0 * lora.delta((6, 5)))
 
 
-@pytest.mark.parametrize("up, down, mid, alpha, message", [
-    ((6, 4), (3, 5), None, 1.0, "ranks differ"),
-    ((6, 4), (4, 5), (4, 3, 3, 3), 1.0, "ranks differ"),
-    ((6, 4), (4, 5, 3, 3), (4, 4, 3, 3), 1.0, "mid is"),
-    ((6, 4), (4, 5), (4, 4), 1.0, "mid is"),
-    ((6,), (4, 5), None, 1.0, "expected"),
-    ((6, 0), (0, 5), None, 1.0, "expected"),
-    ((6, 4, 3, 3), (4, 5), None, 1.0, "expected"),
-    ((6, 4), (4, 5), None, float("nan"), "alpha"),
-    ((6, 4), (4, 5), None, float("inf"), "alpha"),
-])
+@pytest.mark.parametrize(
+    "up, down, mid, alpha, message",
+    [
+        ((6, 4), (3, 5), None, 1.0, "ranks differ"),
+        ((6, 4), (4, 5), (4, 3, 3, 3), 1.0, "ranks differ"),
+        ((6, 4), (4, 5, 3, 3), (4, 4, 3, 3), 1.0, "mid is"),
+        ((6, 4), (4, 5), (4, 4), 1.0, "mid is"),
+        ((6,), (4, 5), None, 1.0, "expected"),
+        ((6, 0), (0, 5), None, 1.0, "expected"),
+        ((6, 4, 3, 3), (4, 5), None, 1.0, "expected"),
+        ((6, 4), (4, 5), None, float("nan"), "alpha"),
+        ((6, 4), (4, 5), None, float("inf"), "alpha"),
+    ],
+)
 def test_contradicting_factors_are_refused_in_words(up, down, mid, alpha, message):
     with pytest.raises(LoRAError, match=message):
         LoRA(torch.zeros(up), torch.zeros(down), alpha, None if mid is None else torch.zeros(mid))
 
 
-@pytest.mark.parametrize("down, shape", [
-    ((4, 5), (6, 4)), ((4, 5), (7, 5)), ((4, 5), (6, 5, 3, 3)), ((4, 5, 3, 3), (6, 9, 5, 1)), ((4, 5, 3, 3), (6, 45)),
-    ((4, 5), (30,)), ((4, 5), ()),
-])
+@pytest.mark.parametrize(
+    "down, shape",
+    [
+        ((4, 5), (6, 4)),
+        ((4, 5), (7, 5)),
+        ((4, 5), (6, 5, 3, 3)),
+        ((4, 5, 3, 3), (6, 9, 5, 1)),
+        ((4, 5, 3, 3), (6, 45)),
+        ((4, 5), (30,)),
+        ((4, 5), ()),
+    ],
+)
 def test_a_weight_of_another_shape_is_named_with_both_shapes(down, shape):
     lora = LoRA(torch.zeros(6, 4), torch.zeros(down), 1.0)
     assert str(list(shape)) in lora.misfit(shape) and "[6, 5" in lora.misfit(shape)

@@ -78,15 +78,27 @@ def test_a_preset_on_text_encoders_alone_is_its_first_number():
     assert set(select(",".join(["0.3"] + ["1"] * 11), keys).strengths.values()) == {0.3}
 
 
-@pytest.mark.parametrize("words, keys, message", [
-    ("attn3: 0.5", SD15, r"did you mean attn"), ("IN12: 0", SD15, "IN00-11, OUT00-11, MID, clip_l"),
-    ("double.0: 0", SD15, "selects nothing"), ("IN09-IN07: 0", SD15, "selects nothing"),
-    ("double.9: 1", FLUX, "double.0-2"),
-    ("MID: strong", SD15, "not a number"), ("MID: nan", SD15, "not a number"), ("MID: 1e999", SD15, "not a number"),
-    ("MID:", SD15, "not a number"), ("MID: 1: 2", SD15, "not a number"), (": 1", SD15, "selects nothing"),
-    ("1,2,3", SD15, "3 numbers are no preset"), (",".join("1" * 12), SD15, "for SDXL"),
-    (",".join("1" * 17), SDXL, "for SD 1"), (",".join("1" * 17), FLUX, "no such blocks"), ("x: 1", [], "nothing to"),
-])
+@pytest.mark.parametrize(
+    "words, keys, message",
+    [
+        ("attn3: 0.5", SD15, r"did you mean attn"),
+        ("IN12: 0", SD15, "IN00-11, OUT00-11, MID, clip_l"),
+        ("double.0: 0", SD15, "selects nothing"),
+        ("IN09-IN07: 0", SD15, "selects nothing"),
+        ("double.9: 1", FLUX, "double.0-2"),
+        ("MID: strong", SD15, "not a number"),
+        ("MID: nan", SD15, "not a number"),
+        ("MID: 1e999", SD15, "not a number"),
+        ("MID:", SD15, "not a number"),
+        ("MID: 1: 2", SD15, "not a number"),
+        (": 1", SD15, "selects nothing"),
+        ("1,2,3", SD15, "3 numbers are no preset"),
+        (",".join("1" * 12), SD15, "for SDXL"),
+        (",".join("1" * 17), SDXL, "for SD 1"),
+        (",".join("1" * 17), FLUX, "no such blocks"),
+        ("x: 1", [], "nothing to"),
+    ],
+)
 def test_what_cannot_be_selected_is_said_with_what_there_is(words, keys, message):
     with pytest.raises(LoRAError, match=message) as error:
         select(words, keys)

@@ -10,8 +10,14 @@ from clip_vae_lora.lora.models.families import family_of_file, family_of_keys, r
 from clip_vae_lora.lora.models.mmdit import Slice
 from clip_vae_lora.lora.models.names import spellings
 
-MODELS = {"SD 1": LAYOUTS["SD15"](), "SD 2": LAYOUTS["SD2"](), "SDXL": LAYOUTS["SDXL"](), "Flux": flux(),
-          "SDXL refiner": LAYOUTS["SDXL_refiner"](), "SD 3": sd3()}
+MODELS = {
+    "SD 1": LAYOUTS["SD15"](),
+    "SD 2": LAYOUTS["SD2"](),
+    "SDXL": LAYOUTS["SDXL"](),
+    "Flux": flux(),
+    "SDXL refiner": LAYOUTS["SDXL_refiner"](),
+    "SD 3": sd3(),
+}
 
 
 def file_for(shapes, dialect, keep=lambda name: True):

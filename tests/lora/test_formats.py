@@ -51,15 +51,24 @@ def test_alpha_is_read_in_any_form_of_one_number(alpha):
 
 
 def test_a_middle_tensor_is_read():
-    parts = {"a.lora_up.weight": torch.ones(6, 2, 1, 1), "a.lora_down.weight": torch.ones(2, 5, 1, 1),
-             "a.lora_mid.weight": torch.ones(2, 2, 3, 3)}
+    parts = {
+        "a.lora_up.weight": torch.ones(6, 2, 1, 1),
+        "a.lora_down.weight": torch.ones(2, 5, 1, 1),
+        "a.lora_mid.weight": torch.ones(2, 2, 3, 3),
+    }
     assert read(parts).adapters["a"].delta((6, 5, 3, 3)).shape == (6, 5, 3, 3)
 
 
 def test_the_scale_of_a1111_overrides_alpha():
     up, down = pair()
-    file = read({"a.lora_up.weight": up, "a.lora_down.weight": down, "a.alpha": torch.tensor(8.0),
-                 "a.scale": torch.tensor(0.25)})
+    file = read(
+        {
+            "a.lora_up.weight": up,
+            "a.lora_down.weight": down,
+            "a.alpha": torch.tensor(8.0),
+            "a.scale": torch.tensor(0.25),
+        }
+    )
     assert file.adapters["a"].scale == 0.25
 
 
@@ -105,15 +114,22 @@ def test_diffusers_files_have_the_scale_in_up():
 
 
 def test_kohya_headers_say_dynamic_where_ranks_differ():
-    assert write({"a": LoRA(*pair(), 4.0)}, "kohya")[1].items() >= {"ss_network_dim": "2", "ss_network_alpha": "4.0",
-                                                                  "ss_network_module": "networks.lora"}.items()
+    assert (
+        write({"a": LoRA(*pair(), 4.0)}, "kohya")[1].items()
+        >= {"ss_network_dim": "2", "ss_network_alpha": "4.0", "ss_network_module": "networks.lora"}.items()
+    )
     assert write(ADAPTERS, "kohya")[1]["ss_network_dim"] == "Dynamic"
 
 
-@pytest.mark.parametrize("adapters, dialect, metadata, message", [
-    (ADAPTERS, "a1111", None, "expected one of kohya"), ({}, "kohya", None, "no adapters"),
-    (ADAPTERS, "kohya", {"steps": 3}, "steps is int"), ({"a": LoRA(*pair(), 1.0)}, "peft", None, "base_model.model"),
-])
+@pytest.mark.parametrize(
+    "adapters, dialect, metadata, message",
+    [
+        (ADAPTERS, "a1111", None, "expected one of kohya"),
+        ({}, "kohya", None, "no adapters"),
+        (ADAPTERS, "kohya", {"steps": 3}, "steps is int"),
+        ({"a": LoRA(*pair(), 1.0)}, "peft", None, "base_model.model"),
+    ],
+)
 def test_what_cannot_be_written_is_said(adapters, dialect, metadata, message):
     with pytest.raises(LoRAError, match=message):
         write(adapters, dialect, metadata)
@@ -124,15 +140,18 @@ def peft_file(module="base_model.model.block.fc1"):
     return {f"{module}.lora_B.weight": up, f"{module}.lora_A.weight": down}
 
 
-@pytest.mark.parametrize("config, scale", [
-    ({"r": 2, "lora_alpha": 8}, 4.0),
-    ({"r": 2, "lora_alpha": 8, "use_rslora": True}, 8 / 2**0.5),
-    ({"r": 4, "lora_alpha": 8, "rank_pattern": {"fc1": 2}}, 4.0),
-    ({"r": 2, "lora_alpha": 8, "alpha_pattern": {"fc2": 1, "block.fc1": 2}}, 1.0),
-    ({"r": 2, "lora_alpha": 8, "alpha_pattern": {"^fc1": 2}}, 4.0),
-    ({"r": 2, "lora_alpha": 8, "alpha_pattern": {r".*fc\d": 2}}, 1.0),
-    ({"lora_alpha": 6.5}, 3.25),
-])
+@pytest.mark.parametrize(
+    "config, scale",
+    [
+        ({"r": 2, "lora_alpha": 8}, 4.0),
+        ({"r": 2, "lora_alpha": 8, "use_rslora": True}, 8 / 2**0.5),
+        ({"r": 4, "lora_alpha": 8, "rank_pattern": {"fc1": 2}}, 4.0),
+        ({"r": 2, "lora_alpha": 8, "alpha_pattern": {"fc2": 1, "block.fc1": 2}}, 1.0),
+        ({"r": 2, "lora_alpha": 8, "alpha_pattern": {"^fc1": 2}}, 4.0),
+        ({"r": 2, "lora_alpha": 8, "alpha_pattern": {r".*fc\d": 2}}, 1.0),
+        ({"lora_alpha": 6.5}, 3.25),
+    ],
+)
 def test_the_scale_of_peft_comes_from_its_configuration(config, scale):
     for file in (read(peft_file(), {}, config), read(peft_file(), {"adapter_config": json.dumps(config)})):
         assert file.adapters["base_model.model.block.fc1"].scale == pytest.approx(scale, rel=1e-12)
@@ -140,25 +159,36 @@ def test_the_scale_of_peft_comes_from_its_configuration(config, scale):
 
 
 def test_diffusers_metadata_names_the_component():
-    header = {"lora_adapter_metadata": json.dumps({"unet.r": 2, "unet.lora_alpha": 8,
-                                                   "text_encoder.r": 2, "text_encoder.lora_alpha": 1})}
+    header = {
+        "lora_adapter_metadata": json.dumps(
+            {"unet.r": 2, "unet.lora_alpha": 8, "text_encoder.r": 2, "text_encoder.lora_alpha": 1}
+        )
+    }
     file = read(peft_file("unet.block.fc1") | peft_file("text_encoder.fc1") | peft_file("other"), header)
     assert {name: adapter.scale for name, adapter in file.adapters.items()} == {
-        "unet.block.fc1": 4.0, "text_encoder.fc1": 0.5, "other": 1.0}
+        "unet.block.fc1": 4.0,
+        "text_encoder.fc1": 0.5,
+        "other": 1.0,
+    }
 
 
 def test_peft_without_a_configuration_is_noted():
     assert "adapter_config.json" in read(peft_file()).notes[0]
 
 
-@pytest.mark.parametrize("config, message", [
-    ({"r": 4, "lora_alpha": 8}, "rank 4"), ({"r": 2, "lora_alpha": "many"}, "expected a number"),
-    ({"r": 2}, "no lora_alpha"),
-    ({"r": 2, "lora_alpha": 8, "use_dora": True}, "DoRA"), ({"r": 2, "lora_alpha": 8, "alpha_pattern": [1]}, "table"),
-    ({"r": 2, "lora_alpha": 8, "alpha_pattern": {"(a+)+": 1}}, "complicated"),
-    ({"r": 2, "lora_alpha": 8, "alpha_pattern": {"[": 1}}, "complicated"),
-    ({"r": 2, "lora_alpha": float("nan")}, "number"),
-])
+@pytest.mark.parametrize(
+    "config, message",
+    [
+        ({"r": 4, "lora_alpha": 8}, "rank 4"),
+        ({"r": 2, "lora_alpha": "many"}, "expected a number"),
+        ({"r": 2}, "no lora_alpha"),
+        ({"r": 2, "lora_alpha": 8, "use_dora": True}, "DoRA"),
+        ({"r": 2, "lora_alpha": 8, "alpha_pattern": [1]}, "table"),
+        ({"r": 2, "lora_alpha": 8, "alpha_pattern": {"(a+)+": 1}}, "complicated"),
+        ({"r": 2, "lora_alpha": 8, "alpha_pattern": {"[": 1}}, "complicated"),
+        ({"r": 2, "lora_alpha": float("nan")}, "number"),
+    ],
+)
 def test_a_configuration_that_contradicts_or_confuses_leaves_the_module_unread(config, message):
     file = read(peft_file(), {}, config)
     assert not file.adapters and message in file.unread["base_model.model.block.fc1"]
@@ -171,10 +201,14 @@ def test_a_header_that_is_not_json_is_one_sentence(text):
 
 
 OTHERS = {
-    "BOFT as PEFT": ["boft_R", "boft_s"], "AdaLoRA": ["lora_A", "lora_B", "lora_E"],
-    "VeRA": ["vera_lambda_b", "vera_lambda_d"], "DyLoRA": ["lora_A.0.weight", "lora_B.0.weight"],
-    "bias inside": ["lora_A.weight", "lora_B.weight", "lora_A.bias"], "T-LoRA": ["lambda_layer", "lora_A.weight"],
-    "LoKr with a core": ["lokr_w1", "lokr_w2", "lokr_t1"], "enlarges": ["reshape_weight", "lora_A.weight"],
+    "BOFT as PEFT": ["boft_R", "boft_s"],
+    "AdaLoRA": ["lora_A", "lora_B", "lora_E"],
+    "VeRA": ["vera_lambda_b", "vera_lambda_d"],
+    "DyLoRA": ["lora_A.0.weight", "lora_B.0.weight"],
+    "bias inside": ["lora_A.weight", "lora_B.weight", "lora_A.bias"],
+    "T-LoRA": ["lambda_layer", "lora_A.weight"],
+    "LoKr with a core": ["lokr_w1", "lokr_w2", "lokr_t1"],
+    "enlarges": ["reshape_weight", "lora_A.weight"],
     "middle tensor": ["a1.weight", "a2.weight", "b1.weight", "b2.weight", "bm.weight"],
 }
 
@@ -188,8 +222,9 @@ def test_another_kind_is_unread_as_a_whole_under_its_name(kind):
     assert kind in file.unread["a"]
 
 
-@pytest.mark.parametrize("magnitude", ["lora_magnitude_vector", "lora_magnitude_vector.weight",
-                                       "lora_magnitude_vector.default.weight"])
+@pytest.mark.parametrize(
+    "magnitude", ["lora_magnitude_vector", "lora_magnitude_vector.weight", "lora_magnitude_vector.default.weight"]
+)
 def test_peft_dora_is_never_applied_as_plain_lora(magnitude):
     name = "base_model.model.block.fc1"
     for config in ({"r": 2, "lora_alpha": 8, "use_dora": True}, {"r": 2, "lora_alpha": 8}):
@@ -197,19 +232,33 @@ def test_peft_dora_is_never_applied_as_plain_lora(magnitude):
         assert dora.kind == "DoRA of LoRA" and dora.inner.scale == 4.0
 
 
-@pytest.mark.parametrize("change, message", [
-    ({"a.lora_down.weight": None}, "no down"), ({"a.lora_up.weight": None}, "no up"),
-    ({"a.lora_up.weight": torch.zeros(6, 3)}, "ranks differ"), ({"a.lora_up.weight": torch.zeros(6)}, "expected"),
-    ({"a.lora_up.weight": torch.full((6, 2), torch.nan)}, "NaN"), ({"a.alpha": torch.tensor(torch.nan)}, "NaN"),
-    ({"a.alpha": torch.tensor(torch.inf)}, "infinity"), ({"a.alpha": torch.ones(4)}, "4 values"),
-    ({"a.alpha": torch.ones(0)}, "0 values"), ({"a.lora_down.weight": torch.zeros(2, 5, dtype=torch.int8)}, "int8"),
-    ({"a.lora_A.weight": torch.zeros(2, 5)}, "two adapters"), ({"a.strange": torch.zeros(1)}, "a.strange"),
-    ({"a.base_layer.bias": torch.zeros(1)}, "base_layer.bias"),
-])
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"a.lora_down.weight": None}, "no down"),
+        ({"a.lora_up.weight": None}, "no up"),
+        ({"a.lora_up.weight": torch.zeros(6, 3)}, "ranks differ"),
+        ({"a.lora_up.weight": torch.zeros(6)}, "expected"),
+        ({"a.lora_up.weight": torch.full((6, 2), torch.nan)}, "NaN"),
+        ({"a.alpha": torch.tensor(torch.nan)}, "NaN"),
+        ({"a.alpha": torch.tensor(torch.inf)}, "infinity"),
+        ({"a.alpha": torch.ones(4)}, "4 values"),
+        ({"a.alpha": torch.ones(0)}, "0 values"),
+        ({"a.lora_down.weight": torch.zeros(2, 5, dtype=torch.int8)}, "int8"),
+        ({"a.lora_A.weight": torch.zeros(2, 5)}, "two adapters"),
+        ({"a.strange": torch.zeros(1)}, "a.strange"),
+        ({"a.base_layer.bias": torch.zeros(1)}, "base_layer.bias"),
+    ],
+)
 def test_a_damaged_module_is_unread_with_the_reason(change, message):
     up, down = pair()
-    tensors = {"a.lora_up.weight": up, "a.lora_down.weight": down, "a.alpha": torch.tensor(1.0),
-               "b.lora_up.weight": up, "b.lora_down.weight": down} | change
+    tensors = {
+        "a.lora_up.weight": up,
+        "a.lora_down.weight": down,
+        "a.alpha": torch.tensor(1.0),
+        "b.lora_up.weight": up,
+        "b.lora_down.weight": down,
+    } | change
     file = read({name: tensor for name, tensor in tensors.items() if tensor is not None})
     assert list(file.adapters) == ["b"] and message in file.unread["a"]
 
@@ -232,10 +281,15 @@ def test_a_file_that_is_no_lora_is_one_sentence():
             read(tensors)
 
 
-@pytest.mark.parametrize("header, message", [
-    ({"unet": '["ResnetBlock2D", "GEGLU"]'}, "default choice"), ({"unet": "{"}, "default choice"),
-    ({"unet": "[[1]]"}, "default choice"), ({"unet:0:rank": "9"}, "rank 9"),
-])
+@pytest.mark.parametrize(
+    "header, message",
+    [
+        ({"unet": '["ResnetBlock2D", "GEGLU"]'}, "default choice"),
+        ({"unet": "{"}, "default choice"),
+        ({"unet": "[[1]]"}, "default choice"),
+        ({"unet:0:rank": "9"}, "rank 9"),
+    ],
+)
 def test_cloneofsimo_numbers_of_another_choice_of_layers_are_refused(header, message):
     up, down = pair()
     file = read({"unet:0:up": up, "unet:0:down": down}, header)
@@ -302,8 +356,15 @@ def test_old_diffusers_names_have_no_dot_before_lora():
 
 def test_two_kinds_in_one_module_are_unread():
     up, down = pair()
-    file = read({"a.lora_up.weight": up, "a.lora_down.weight": down, "a.diff": torch.ones(6, 5),
-                 "b.oft_blocks": torch.zeros(2, 3, 3), "b.dora_scale": torch.ones(6, 1)})
+    file = read(
+        {
+            "a.lora_up.weight": up,
+            "a.lora_down.weight": down,
+            "a.diff": torch.ones(6, 5),
+            "b.oft_blocks": torch.zeros(2, 3, 3),
+            "b.dora_scale": torch.ones(6, 1),
+        }
+    )
     assert not file.adapters and "two kinds" in file.unread["a"] and "ignored" in file.unread["b"]
 
 

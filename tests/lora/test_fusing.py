@@ -15,8 +15,10 @@ def random(*shape, seed=0):
 
 
 def loras(out=6, inner=5, kernel=()):
-    return [Change(LoRA(random(out, rank, seed=rank), random(rank, inner, *kernel, seed=9 + rank), 1.5), strength)
-            for rank, strength in ((1, 0.5), (2, -1.0), (4, 2.0))]
+    return [
+        Change(LoRA(random(out, rank, seed=rank), random(rank, inner, *kernel, seed=9 + rank), 1.5), strength)
+        for rank, strength in ((1, 0.5), (2, -1.0), (4, 2.0))
+    ]
 
 
 @pytest.mark.parametrize("shape", [(6, 5), (6, 5, 3, 3)])

@@ -12,35 +12,121 @@ from clip_vae_lora.lora.models.blocks import select
 from clip_vae_lora.lora.models.families import family_of_file
 from clip_vae_lora.lora.models.match import key_of, match, part_of, shape_at
 
-SHAPES = {"diffusion_model.input_blocks.1.1.proj_in.weight": (8, 8, 1, 1), "diffusion_model.out.2.weight": (4, 8, 3, 3),
-          "diffusion_model.input_blocks.1.1.proj_in.bias": (8,), "diffusion_model.out.2.bias": (4,),
-          "diffusion_model.double_blocks.0.img_attn.qkv.weight": (24, 8), "diffusion_model.x.weight": (8, 8),
-          "diffusion_model.final_layer.adaLN_modulation.1.weight": (16, 8), "fc1.weight": (8, 8), "fc1.bias": (8,),
-          "clip_l.transformer.text_model.encoder.layers.0.mlp.fc1.weight": (16, 8),
-          "clip_l.transformer.text_model.encoder.layers.0.self_attn.k_proj.weight": (8, 8)}
-SUFFIXES = [".lora_up.weight", ".lora_down.weight", ".lora_mid.weight", ".alpha", ".lora_A.weight", ".lora_B.weight",
-            ".lora_A.default.weight", ".lora_B.other.weight", "_lora.up.weight", ".lora.down.weight", ".dora_scale",
-            ".scale", ".lora_magnitude_vector", ".hada_w1_a", ".lokr_w1", ".diff", ".lora_B.bias", ".weight", "", ".",
-            ".lora_A", ":up", ".hada_w1_b", ".hada_w2_a", ".hada_w2_b", ".hada_t1", ".hada_t2", ".lokr_w1_a",
-            ".lokr_w1_b", ".lokr_w2", ".lokr_w2_a", ".lokr_w2_b", ".lokr_t2", ".a1.weight", ".a2.weight", ".b1.weight",
-            ".b2.weight", ".oft_blocks", ".rescale", ".oft_R.weight", ".oft_R.scaled_oft", ".on_input", ".ia3_l",
-            ".diff_b", ".w_norm", ".b_norm", ".set_weight", ".bias", ".lora_embedding_A", ".lora_embedding_B",
-            ".processor.qkv_lora1.up.weight"]
-SIZES = [(), (0,), (1,), (2, 8), (8, 2), (8, 2, 1, 1), (2, 8, 3, 3), (2, 2, 3, 3), (1, 1, 1, 1, 1), (3, 0), (8,),
-         (8, 8), (2, 4, 4), (2, 4, 2, 2), (4, 3), (2, 6), (8, 1), (1, 8), (2, 2), (4, 4), (0, 4, 4), (24, 2)]
+SHAPES = {
+    "diffusion_model.input_blocks.1.1.proj_in.weight": (8, 8, 1, 1),
+    "diffusion_model.out.2.weight": (4, 8, 3, 3),
+    "diffusion_model.input_blocks.1.1.proj_in.bias": (8,),
+    "diffusion_model.out.2.bias": (4,),
+    "diffusion_model.double_blocks.0.img_attn.qkv.weight": (24, 8),
+    "diffusion_model.x.weight": (8, 8),
+    "diffusion_model.final_layer.adaLN_modulation.1.weight": (16, 8),
+    "fc1.weight": (8, 8),
+    "fc1.bias": (8,),
+    "clip_l.transformer.text_model.encoder.layers.0.mlp.fc1.weight": (16, 8),
+    "clip_l.transformer.text_model.encoder.layers.0.self_attn.k_proj.weight": (8, 8),
+}
+SUFFIXES = [
+    ".lora_up.weight",
+    ".lora_down.weight",
+    ".lora_mid.weight",
+    ".alpha",
+    ".lora_A.weight",
+    ".lora_B.weight",
+    ".lora_A.default.weight",
+    ".lora_B.other.weight",
+    "_lora.up.weight",
+    ".lora.down.weight",
+    ".dora_scale",
+    ".scale",
+    ".lora_magnitude_vector",
+    ".hada_w1_a",
+    ".lokr_w1",
+    ".diff",
+    ".lora_B.bias",
+    ".weight",
+    "",
+    ".",
+    ".lora_A",
+    ":up",
+    ".hada_w1_b",
+    ".hada_w2_a",
+    ".hada_w2_b",
+    ".hada_t1",
+    ".hada_t2",
+    ".lokr_w1_a",
+    ".lokr_w1_b",
+    ".lokr_w2",
+    ".lokr_w2_a",
+    ".lokr_w2_b",
+    ".lokr_t2",
+    ".a1.weight",
+    ".a2.weight",
+    ".b1.weight",
+    ".b2.weight",
+    ".oft_blocks",
+    ".rescale",
+    ".oft_R.weight",
+    ".oft_R.scaled_oft",
+    ".on_input",
+    ".ia3_l",
+    ".diff_b",
+    ".w_norm",
+    ".b_norm",
+    ".set_weight",
+    ".bias",
+    ".lora_embedding_A",
+    ".lora_embedding_B",
+    ".processor.qkv_lora1.up.weight",
+]
+SIZES = [
+    (),
+    (0,),
+    (1,),
+    (2, 8),
+    (8, 2),
+    (8, 2, 1, 1),
+    (2, 8, 3, 3),
+    (2, 2, 3, 3),
+    (1, 1, 1, 1, 1),
+    (3, 0),
+    (8,),
+    (8, 8),
+    (2, 4, 4),
+    (2, 4, 2, 2),
+    (4, 3),
+    (2, 6),
+    (8, 1),
+    (1, 8),
+    (2, 2),
+    (4, 4),
+    (0, 4, 4),
+    (24, 2),
+]
 KINDS = {  # a whole module of each kind for a weight of 8 by 8
     "LoHa": {"hada_w1_a": (8, 2), "hada_w1_b": (2, 8), "hada_w2_a": (8, 2), "hada_w2_b": (2, 8)},
-    "LoKr": {"lokr_w1": (2, 2), "lokr_w2_a": (4, 2), "lokr_w2_b": (2, 4)}, "OFT": {"oft_blocks": (2, 4, 4)},
+    "LoKr": {"lokr_w1": (2, 2), "lokr_w2_a": (4, 2), "lokr_w2_b": (2, 4)},
+    "OFT": {"oft_blocks": (2, 4, 4)},
     "GLoRA": {"a1.weight": (8, 2), "a2.weight": (2, 8), "b1.weight": (8, 2), "b2.weight": (2, 8)},
-    "BOFT": {"oft_blocks": (2, 4, 2, 2), "rescale": (8, 1)}, "(IA)^3": {"weight": (8,), "on_input": ()},
-    "OFT of inputs": {"oft_R.weight": (2, 6)}, "PEFT (IA)^3": {"ia3_l": (8, 1)},
+    "BOFT": {"oft_blocks": (2, 4, 2, 2), "rescale": (8, 1)},
+    "(IA)^3": {"weight": (8,), "on_input": ()},
+    "OFT of inputs": {"oft_R.weight": (2, 6)},
+    "PEFT (IA)^3": {"ia3_l": (8, 1)},
     "full": {"diff": (8, 8), "diff_b": (8,)},
     "DoRA": {"lora_up.weight": (8, 2), "lora_down.weight": (2, 8), "dora_scale": (8, 1)},
     "DoRA of PEFT": {"lora_A.weight": (2, 8), "lora_B.weight": (8, 2), "lora_magnitude_vector": (8,)},
-    "bias": {"lora_A.weight": (2, 8), "lora_B.weight": (8, 2), "lora_B.bias": (8,)}, "set": {"set_weight": (8, 8)},
+    "bias": {"lora_A.weight": (2, 8), "lora_B.weight": (8, 2), "lora_B.bias": (8,)},
+    "set": {"set_weight": (8, 8)},
 }
-NAMES = ["lora_unet_input_blocks_1_1_proj_in", "diffusion_model.x", "base_model.model.fc1", "lycoris_x", "oft_unet_x",
-         "transformer.transformer_blocks.0.attn.to_q", "transformer.norm_out.linear", "diffusion_model.final_layer"]
+NAMES = [
+    "lora_unet_input_blocks_1_1_proj_in",
+    "diffusion_model.x",
+    "base_model.model.fc1",
+    "lycoris_x",
+    "oft_unet_x",
+    "transformer.transformer_blocks.0.attn.to_q",
+    "transformer.norm_out.linear",
+    "diffusion_model.final_layer",
+]
 
 
 def whole():
@@ -49,10 +135,13 @@ def whole():
         for up, down in ((".lora_up.weight", ".lora_down.weight"), (".lora_B.weight", ".lora_A.weight")):
             if name.startswith("lora_") == up.startswith(".lora_up"):
                 tensors |= {name + up: torch.ones(8, 2), name + down: torch.ones(2, 8)}
-    return tensors | {"lora_te_text_model_encoder_layers_0_mlp_fc1.lora_up.weight": torch.ones(16, 2, 1, 1),
-                      "lora_te_text_model_encoder_layers_0_mlp_fc1.lora_down.weight": torch.ones(2, 8, 1, 1),
-                      "lora_te_text_model_encoder_layers_0_mlp_fc1.alpha": torch.tensor(1.0),
-                      "text_encoder:0:up": torch.ones(8, 1), "text_encoder:0:down": torch.ones(1, 8)}
+    return tensors | {
+        "lora_te_text_model_encoder_layers_0_mlp_fc1.lora_up.weight": torch.ones(16, 2, 1, 1),
+        "lora_te_text_model_encoder_layers_0_mlp_fc1.lora_down.weight": torch.ones(2, 8, 1, 1),
+        "lora_te_text_model_encoder_layers_0_mlp_fc1.alpha": torch.tensor(1.0),
+        "text_encoder:0:up": torch.ones(8, 1),
+        "text_encoder:0:down": torch.ones(1, 8),
+    }
 
 
 def whole_of_any_kind(rng):
@@ -74,7 +163,7 @@ def tensor(rng):
 
 def name(rng, names):
     start = rng.choice([*names, "", "x", ".", "unet:0", "unet:9999999999999999999999", "lora_unet_é", "a" * 5000])
-    start = start[:rng.randrange(len(start) + 1)] if rng.random() < 0.3 else start.rsplit(".", 2)[0]
+    start = start[: rng.randrange(len(start) + 1)] if rng.random() < 0.3 else start.rsplit(".", 2)[0]
     return start + rng.choice(SUFFIXES)
 
 
@@ -96,8 +185,9 @@ def damaged(rng):
 def header(rng):
     value = rng.choice([None, {}, [], 3, "x", float("nan"), 10**400, {"r": 2}, True])
     field = rng.choice(["r", "lora_alpha", "rank_pattern", "alpha_pattern", "unet.r", "unet."])
-    config = rng.choice([value, {field: value},
-                         {"r": 2, "lora_alpha": 2, "alpha_pattern": {rng.choice(["fc1", "(", "*", ""]): value}}])
+    config = rng.choice(
+        [value, {field: value}, {"r": 2, "lora_alpha": 2, "alpha_pattern": {rng.choice(["fc1", "(", "*", ""]): value}}]
+    )
     key = rng.choice(["adapter_config", "lora_adapter_metadata", "text_encoder", "text_encoder:0:rank", "<s1>", "unet"])
     return {key: rng.choice([json.dumps(config), "null", "", "<embed>", "\x00"])}
 

@@ -26,10 +26,12 @@ class Net(nn.Module):
 
 
 def state(module):
-    return ({k: v.clone() for k, v in module.state_dict().items()},
-            {k: p.requires_grad for k, p in module.named_parameters()},
-            {k: m.training for k, m in module.named_modules()},
-            {k: (id(m), type(m), len(m._forward_hooks)) for k, m in module.named_modules()})
+    return (
+        {k: v.clone() for k, v in module.state_dict().items()},
+        {k: p.requires_grad for k, p in module.named_parameters()},
+        {k: m.training for k, m in module.named_modules()},
+        {k: (id(m), type(m), len(m._forward_hooks)) for k, m in module.named_modules()},
+    )
 
 
 def same(a, b):
@@ -80,10 +82,18 @@ def test_eject_after_inject_and_training_restores_everything():
     assert injection.parameters(net) == [] and injection.collect(net) == {}
 
 
-@pytest.mark.parametrize("conv", [
-    {}, {"groups": 2}, {"stride": 2, "padding": 1}, {"dilation": 2, "padding": "same"}, {"bias": False},
-    {"padding": 1, "padding_mode": "reflect"}, {"groups": 2, "padding": (1, 0), "padding_mode": "circular"},
-])
+@pytest.mark.parametrize(
+    "conv",
+    [
+        {},
+        {"groups": 2},
+        {"stride": 2, "padding": 1},
+        {"dilation": 2, "padding": "same"},
+        {"bias": False},
+        {"padding": 1, "padding_mode": "reflect"},
+        {"groups": 2, "padding": (1, 0), "padding_mode": "circular"},
+    ],
+)
 def test_the_injected_forward_is_the_forward_of_weight_plus_delta(conv):
     torch.manual_seed(0)
     net, x = Net(**conv).eval(), torch.randn(2, 4, 9, 9)
@@ -162,8 +172,9 @@ def test_collected_values_are_copies_and_load_puts_them_back():
     train(net)
     assert not torch.equal(kept["conv"].up, injection.collect(net)["conv"].up)
     injection.load(net, kept)
-    assert all(torch.equal(kept[k].up, v.up) and torch.equal(kept[k].down, v.down)
-               for k, v in injection.collect(net).items())
+    assert all(
+        torch.equal(kept[k].up, v.up) and torch.equal(kept[k].down, v.down) for k, v in injection.collect(net).items()
+    )
 
 
 def test_load_refuses_other_layers_and_other_ranks():
@@ -177,10 +188,16 @@ def test_load_refuses_other_layers_and_other_ranks():
         injection.load(net, {**kept, "conv": other})
 
 
-@pytest.mark.parametrize("patterns, message", [
-    ("block.fc3", "nearest names are block.fc"), ("norm", "BatchNorm2d"), ([], "no name pattern"),
-    (["conv", "nothing.*"], "nothing"), ("block", r"block\.\*"),
-])
+@pytest.mark.parametrize(
+    "patterns, message",
+    [
+        ("block.fc3", "nearest names are block.fc"),
+        ("norm", "BatchNorm2d"),
+        ([], "no name pattern"),
+        (["conv", "nothing.*"], "nothing"),
+        ("block", r"block\.\*"),
+    ],
+)
 def test_a_pattern_that_fits_no_layer_is_an_error_and_changes_nothing(patterns, message):
     net = Net()
     before = state(net)

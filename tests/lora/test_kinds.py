@@ -44,6 +44,7 @@ def case(name):
     def put(function):
         CASES[name] = function
         return function
+
     return put
 
 
@@ -64,8 +65,9 @@ def _(t):
 @case("LoHa, Tucker")
 def _(t):
     a, b, core = random(2, 8), random(2, 6, seed=1), random(2, 2, 3, 3, seed=2)
-    half = sum(core[i, j].double() * torch.outer(a[i], b[j])[:, :, None, None].double()
-               for i in range(2) for j in range(2))
+    half = sum(
+        core[i, j].double() * torch.outer(a[i], b[j])[:, :, None, None].double() for i in range(2) for j in range(2)
+    )
     return LoHa(a, b, a, b, 1.0, core, core), CONV, t * 0.5 * half * half
 
 
@@ -205,9 +207,12 @@ def test_every_kind_is_written_and_read_back_the_same(name):
 
 
 def test_biases_and_norms_are_written_and_read_back_the_same():
-    adapters = {"lora_unet_x": LoRA(random(8, 2), random(2, 6), 1.0), "lora_unet_x.bias": Difference(random(8)),
-                "lora_unet_n": Difference(random(8), "norm difference"),
-                "lora_unet_n.bias": Difference(random(8), "norm difference")}
+    adapters = {
+        "lora_unet_x": LoRA(random(8, 2), random(2, 6), 1.0),
+        "lora_unet_x.bias": Difference(random(8)),
+        "lora_unet_n": Difference(random(8), "norm difference"),
+        "lora_unet_n.bias": Difference(random(8), "norm difference"),
+    }
     tensors, header = write(adapters, "kohya")
     assert {"lora_unet_x.diff_b", "lora_unet_n.w_norm", "lora_unet_n.b_norm"} < tensors.keys()
     again = read(tensors, header).adapters
@@ -251,20 +256,27 @@ def test_match_comfyui_limits_oft_by_alpha_ignores_its_rescaling_and_takes_the_s
     torch.testing.assert_close(butterfly.delta(W, 0.5, match_comfyui=True), 0.5 * butterfly.delta(W, 0.5))
 
 
-@pytest.mark.parametrize("make, message", [
-    (lambda: LoHa(random(8, 2), random(3, 6), random(8, 2), random(3, 6), 1.0), "ranks differ"),
-    (lambda: LoHa(random(8, 2), random(2, 6), random(8, 3), random(3, 6), 1.0), "different shapes"),
-    (lambda: LoHa(random(8, 2), random(2, 6), random(8, 2), random(2, 6), float("nan")), "alpha"),
-    (lambda: LoHa(random(2, 8), random(2, 6), random(2, 8), random(2, 6), 1.0, t1=random(2, 2, 3, 3)), "one core"),
-    (lambda: LoKr(1.0, w1=random(2, 3)), "w2"), (lambda: LoKr(1.0, w1=random(2, 3), w2_a=random(4, 2)), "w2"),
-    (lambda: LoKr(1.0, w1=random(2, 3), w2=random(4, 2), t2=random(2, 2, 3, 3)), "core"),
-    (lambda: LoKr(1.0, w1=random(2, 3), w2_a=random(4, 2), w2_b=random(3, 2)), "ranks"),
-    (lambda: GLoRA(random(6, 2), random(3, 6), random(8, 2), random(2, 6), 1.0), "differ"),
-    (lambda: OFT(random(2, 4, 3)), "expected"), (lambda: OFT(random(4, 4, 2, 2)), "butterfly"),
-    (lambda: OFT(random(2, 4, 4), 0.0, random(7)), "8 rows"), (lambda: InputOFT(random(2, 4)), "angles"),
-    (lambda: IA3(random(2, 2), False), "factors"), (lambda: DoRA(OFT(random(2, 4, 4)), random(8)), "inside"),
-    (lambda: DoRA(LoRA(random(8, 2), random(2, 6), 1.0), random(8, 6)), "magnitude"),
-])
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: LoHa(random(8, 2), random(3, 6), random(8, 2), random(3, 6), 1.0), "ranks differ"),
+        (lambda: LoHa(random(8, 2), random(2, 6), random(8, 3), random(3, 6), 1.0), "different shapes"),
+        (lambda: LoHa(random(8, 2), random(2, 6), random(8, 2), random(2, 6), float("nan")), "alpha"),
+        (lambda: LoHa(random(2, 8), random(2, 6), random(2, 8), random(2, 6), 1.0, t1=random(2, 2, 3, 3)), "one core"),
+        (lambda: LoKr(1.0, w1=random(2, 3)), "w2"),
+        (lambda: LoKr(1.0, w1=random(2, 3), w2_a=random(4, 2)), "w2"),
+        (lambda: LoKr(1.0, w1=random(2, 3), w2=random(4, 2), t2=random(2, 2, 3, 3)), "core"),
+        (lambda: LoKr(1.0, w1=random(2, 3), w2_a=random(4, 2), w2_b=random(3, 2)), "ranks"),
+        (lambda: GLoRA(random(6, 2), random(3, 6), random(8, 2), random(2, 6), 1.0), "differ"),
+        (lambda: OFT(random(2, 4, 3)), "expected"),
+        (lambda: OFT(random(4, 4, 2, 2)), "butterfly"),
+        (lambda: OFT(random(2, 4, 4), 0.0, random(7)), "8 rows"),
+        (lambda: InputOFT(random(2, 4)), "angles"),
+        (lambda: IA3(random(2, 2), False), "factors"),
+        (lambda: DoRA(OFT(random(2, 4, 4)), random(8)), "inside"),
+        (lambda: DoRA(LoRA(random(8, 2), random(2, 6), 1.0), random(8, 6)), "magnitude"),
+    ],
+)
 def test_parts_that_do_not_belong_together_are_refused_in_words(make, message):
     with pytest.raises(LoRAError, match=message):
         make()

@@ -23,8 +23,12 @@ def lora(out=12, inner=9, rank=3, alpha=2.0, seed=0, kernel=()):
 
 def tucker():
     g = torch.Generator().manual_seed(3)
-    return LoRA(torch.randn(12, 2, 1, 1, generator=g), torch.randn(2, 9, 1, 1, generator=g), 1.0,
-                torch.randn(2, 2, 3, 3, generator=g))
+    return LoRA(
+        torch.randn(12, 2, 1, 1, generator=g),
+        torch.randn(2, 9, 1, 1, generator=g),
+        1.0,
+        torch.randn(2, 2, 3, 3, generator=g),
+    )
 
 
 def test_the_stack_of_several_is_their_sum_at_their_strengths():
@@ -42,9 +46,14 @@ def test_convolutions_and_middle_tensors_are_stacked_too():
     torch.testing.assert_close((up @ down).reshape(12, 9, 3, 3), dense, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("loras, strengths, message", [
-    ([], [], "one for each"), ([lora()], [1.0, 2.0], "one for each"), ([lora(), lora(out=5)], [1.0, 1.0], "different"),
-])
+@pytest.mark.parametrize(
+    "loras, strengths, message",
+    [
+        ([], [], "one for each"),
+        ([lora()], [1.0, 2.0], "one for each"),
+        ([lora(), lora(out=5)], [1.0, 1.0], "different"),
+    ],
+)
 def test_what_cannot_be_stacked_is_said(loras, strengths, message):
     with pytest.raises(LoRAError, match=message):
         joined(loras, strengths)
@@ -56,7 +65,7 @@ def test_norm_and_singular_values_are_those_of_the_product(adapter):
     dense = (up @ down).double()
     assert norm(up, down) == pytest.approx(float(dense.norm()), rel=1e-5)
     values, expected = singular_values(up, down), torch.linalg.svdvals(dense)
-    torch.testing.assert_close(values.double(), expected[:len(values)], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(values.double(), expected[: len(values)], rtol=1e-4, atol=1e-4)
     assert len(values) == min(up.shape[0], up.shape[1], down.shape[1])
     weight = torch.randn(up.shape[0], down.shape[1])
     assert relative_norm(up, down, weight) == pytest.approx(float(dense.norm() / weight.double().norm()), rel=1e-5)
@@ -71,10 +80,15 @@ def test_the_norm_of_a_tensor_of_many_numbers_is_that_of_double_precision(dtype)
 
 def test_the_size_of_a_change_is_known_without_it_for_three_kinds():
     g = torch.Generator().manual_seed(5)
-    lokr = LoKr(3.0, w1=torch.randn(2, 3, generator=g), w2_a=torch.randn(4, 2, generator=g),
-                w2_b=torch.randn(2, 5, generator=g))
-    for adapter, shape in ((lora(), (12, 9)), (tucker(), (12, 9, 3, 3)), (lokr, (8, 15)),
-                           (Difference(torch.randn(7, generator=g)), (7,))):
+    lokr = LoKr(
+        3.0, w1=torch.randn(2, 3, generator=g), w2_a=torch.randn(4, 2, generator=g), w2_b=torch.randn(2, 5, generator=g)
+    )
+    for adapter, shape in (
+        (lora(), (12, 9)),
+        (tucker(), (12, 9, 3, 3)),
+        (lokr, (8, 15)),
+        (Difference(torch.randn(7, generator=g)), (7,)),
+    ):
         assert change_norm(adapter) == pytest.approx(float(adapter.delta(shape).norm()), rel=1e-5)
     assert change_norm(Replacement(torch.ones(3))) is None
 

@@ -13,8 +13,10 @@ from clip_vae_lora.lora.models.match import match
 modules = pytest.importorskip("lycoris.modules", exc_type=ImportError)
 
 LAYERS = {
-    "linear": lambda: nn.Linear(12, 32), "wide": lambda: nn.Linear(24, 16, bias=False),
-    "conv": lambda: nn.Conv2d(12, 32, 3), "point": lambda: nn.Conv2d(8, 16, 1),
+    "linear": lambda: nn.Linear(12, 32),
+    "wide": lambda: nn.Linear(24, 16, bias=False),
+    "conv": lambda: nn.Conv2d(12, 32, 3),
+    "point": lambda: nn.Conv2d(8, 16, 1),
 }
 INPUTS = {"linear": (5, 12), "wide": (5, 24), "conv": (2, 12, 5, 5), "point": (2, 8, 5, 5)}
 
@@ -28,9 +30,18 @@ DORA = [{}, {"weight_decompose": True, "wd_on_out": True}, {"weight_decompose": 
 KINDS = {
     "LoConModule": [a | b for a in options(**SCALES, use_tucker=[False, True], use_scalar=[False, True]) for b in DORA],
     "LohaModule": [a | b for a in options(**SCALES, use_tucker=[False, True], use_scalar=[False, True]) for b in DORA],
-    "LokrModule": [a | b for a in options(alpha=[1, 3], use_tucker=[False, True], decompose_both=[False, True],
-                                          full_matrix=[False, True], factor=[-1, 2],
-                                          unbalanced_factorization=[False, True]) for b in DORA],
+    "LokrModule": [
+        a | b
+        for a in options(
+            alpha=[1, 3],
+            use_tucker=[False, True],
+            decompose_both=[False, True],
+            full_matrix=[False, True],
+            factor=[-1, 2],
+            unbalanced_factorization=[False, True],
+        )
+        for b in DORA
+    ],
     "GLoRAModule": options(alpha=[1, 3], rs_lora=[False]),
     "DiagOFTModule": options(constraint=[0, 0.001, 0.3], rescaled=[False, True]),
     "ButterflyOFTModule": options(constraint=[0, 0.001, 0.3], rescaled=[False, True]),
@@ -62,8 +73,10 @@ def merged_by_us(tensors, layer, strength=1.0):
     assert not file.unread, file.unread
     result = match(file, {key: value.shape for key, value in weights.items()})
     assert result.found and not result.homeless and not result.misfit, result
-    return {key.removeprefix("x."): value + (result.found[key].delta(value, strength) if key in result.found else 0)
-            for key, value in weights.items()}
+    return {
+        key.removeprefix("x."): value + (result.found[key].delta(value, strength) if key in result.found else 0)
+        for key, value in weights.items()
+    }
 
 
 def outputs(kind, layer, choice, strength, seed=0):
@@ -90,8 +103,10 @@ def test_every_variant_does_what_lycoris_does(kind, layer):
         assert torch.allclose(ours, theirs, rtol=1e-5, atol=1e-5), (choice, (ours - theirs).abs().max())
 
 
-@pytest.mark.parametrize("kind", ["LoConModule", "LohaModule", "LokrModule", "GLoRAModule", "DiagOFTModule",
-                                  "ButterflyOFTModule", "IA3Module"])
+@pytest.mark.parametrize(
+    "kind",
+    ["LoConModule", "LohaModule", "LokrModule", "GLoRAModule", "DiagOFTModule", "ButterflyOFTModule", "IA3Module"],
+)
 @pytest.mark.parametrize("strength", [0.0, 0.4, -0.5, 1.7])
 def test_other_strengths_mean_what_lycoris_means(kind, strength):
     """Without DoRA and without rescaling, whose strength in LyCORIS is not 0 = nothing."""

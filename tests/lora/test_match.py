@@ -24,8 +24,14 @@ def holding(adapters):
 def test_an_adapter_for_every_weight_finds_every_weight(layout, dialect):
     shapes = LAYOUTS[layout]()
     names = {key: name for key, name in spellings(shapes, dialect).items() if len(shapes[key]) > 1}
-    file = holding({name: LoRA(torch.empty(shapes[key][0], 1, device="meta"),
-                               torch.empty(1, *shapes[key][1:], device="meta"), 1.0) for key, name in names.items()})
+    file = holding(
+        {
+            name: LoRA(
+                torch.empty(shapes[key][0], 1, device="meta"), torch.empty(1, *shapes[key][1:], device="meta"), 1.0
+            )
+            for key, name in names.items()
+        }
+    )
     result = match(file, shapes)
     assert result.found.keys() == names.keys() and not result.homeless and not result.misfit
     assert all(result.found[key] is file.adapters[name] for key, name in names.items())
@@ -56,8 +62,15 @@ def test_a_real_file_does_not_fit_sd2_and_every_misfit_has_both_shapes(shared_da
 
 def test_a_homeless_module_gets_the_nearest_key():
     shapes = LAYOUTS["SD15"]()
-    result = match(holding({"lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_attn3_to_q": adapter((1, 1)),
-                            "lora_unt_mid_block_attentions_0_proj_in": adapter((1, 1))}), shapes)
+    result = match(
+        holding(
+            {
+                "lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_attn3_to_q": adapter((1, 1)),
+                "lora_unt_mid_block_attentions_0_proj_in": adapter((1, 1)),
+            }
+        ),
+        shapes,
+    )
     near = list(result.homeless.values())
     assert near[0] in [f"diffusion_model.input_blocks.4.1.transformer_blocks.0.attn{n}.to_q.weight" for n in (1, 2)]
     assert near[1] == "diffusion_model.middle_block.1.proj_in.weight"
@@ -96,11 +109,14 @@ def test_a_bias_lies_beside_its_weight():
     assert result.modules == {f"{PROJ}.weight": NAME, f"{PROJ}.bias": f"{NAME}.bias"}
 
 
-@pytest.mark.parametrize("weight, bias, shapes", [
-    (adapter((320, 320)), Difference(torch.ones(319)), BIASED),
-    (adapter((320, 319)), Difference(torch.ones(320)), BIASED),
-    (adapter((320, 320)), Difference(torch.ones(320)), {}),
-])
+@pytest.mark.parametrize(
+    "weight, bias, shapes",
+    [
+        (adapter((320, 320)), Difference(torch.ones(319)), BIASED),
+        (adapter((320, 319)), Difference(torch.ones(320)), BIASED),
+        (adapter((320, 320)), Difference(torch.ones(320)), {}),
+    ],
+)
 def test_a_weight_and_its_bias_are_taken_together_or_not_at_all(weight, bias, shapes):
     result = match(holding({NAME: weight, f"{NAME}.bias": bias}), LAYOUTS["SD15"]() | shapes)
     assert not result.found and not result.modules
@@ -115,8 +131,14 @@ def test_pefts_ia3_scales_the_bias_where_there_is_one():
     assert torch.equal(found[f"{PROJ}.bias"].delta(torch.full((320,), 2.0), 0.5), torch.ones(320))
 
 
-@pytest.mark.parametrize("name", [
-    "oft_unet_input_blocks_1_1_proj_in", "lycoris_down_blocks_0_attentions_0_proj_in",
-    "oft_unet_down_blocks_0_attentions_0_proj_in", "lora_prior_unet_input_blocks_1_1_proj_in"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "oft_unet_input_blocks_1_1_proj_in",
+        "lycoris_down_blocks_0_attentions_0_proj_in",
+        "oft_unet_down_blocks_0_attentions_0_proj_in",
+        "lora_prior_unet_input_blocks_1_1_proj_in",
+    ],
+)
 def test_the_prefixes_of_other_trainers_are_known(name):
     assert f"{PROJ}.weight" in match(holding({name: adapter((320, 320))}), LAYOUTS["SD15"]()).found

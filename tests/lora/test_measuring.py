@@ -39,8 +39,9 @@ def test_many_samples_together_are_near_and_their_error_is_neither_promised_too_
     true = sum(float(weight.double().square().sum()) for weight in weights)
     error = math.sqrt(sum(size.variance for size in sizes))
     assert abs(sum(size.squares for size in sizes) - true) <= FAR * error and error < 0.1 * true
-    apart = [(size.squares - float(w.double().square().sum())) / math.sqrt(size.variance)
-             for size, w in zip(sizes, weights)]  # fmt: skip
+    apart = [
+        (size.squares - float(w.double().square().sum())) / math.sqrt(size.variance) for size, w in zip(sizes, weights)
+    ]
     assert 0.3 < sum(abs(one) for one in apart) / len(apart) < 3  # of a normal distribution 0.8; few rows have tails
 
 
@@ -66,9 +67,11 @@ def test_the_size_of_a_change_is_told_by_its_thin_factors(shape):
 
 
 def test_many_sizes_together_are_those_of_each_alone_in_their_order():
-    loras = [LoRA(random(out, 4, seed=n), random(4, into, seed=n + 50).to(dtype), 1.0 + n)
-             for n, (out, into) in enumerate([(300, 200), (200, 300)] * 20)
-             for dtype in (torch.float32, torch.float16, torch.float8_e4m3fn)]  # fmt: skip
+    loras = [
+        LoRA(random(out, 4, seed=n), random(4, into, seed=n + 50).to(dtype), 1.0 + n)
+        for n, (out, into) in enumerate([(300, 200), (200, 300)] * 20)
+        for dtype in (torch.float32, torch.float16, torch.float8_e4m3fn)
+    ]
     adapters = [*loras, Replacement(torch.ones(3)), Difference(torch.ones(2))]
     together, alone = change_sizes(adapters), [change_size(adapter) for adapter in adapters]
     assert together[-2] is None and together[-1].squares == pytest.approx(2)

@@ -22,11 +22,26 @@ def theirs():
     with torch_device:
         return {
             "Flux": diffusers.FluxTransformer2DModel(
-                in_channels=64, num_layers=2, num_single_layers=3, attention_head_dim=128, num_attention_heads=1,
-                joint_attention_dim=32, pooled_projection_dim=768, guidance_embeds=True, axes_dims_rope=(16, 56, 56)),
+                in_channels=64,
+                num_layers=2,
+                num_single_layers=3,
+                attention_head_dim=128,
+                num_attention_heads=1,
+                joint_attention_dim=32,
+                pooled_projection_dim=768,
+                guidance_embeds=True,
+                axes_dims_rope=(16, 56, 56),
+            ),
             "SD3": diffusers.SD3Transformer2DModel(
-                num_layers=3, attention_head_dim=64, num_attention_heads=2, joint_attention_dim=32,
-                caption_projection_dim=128, pooled_projection_dim=2048, out_channels=16, in_channels=16),
+                num_layers=3,
+                attention_head_dim=64,
+                num_attention_heads=2,
+                joint_attention_dim=32,
+                caption_projection_dim=128,
+                pooled_projection_dim=2048,
+                out_channels=16,
+                in_channels=16,
+            ),
         }
 
 
@@ -38,8 +53,11 @@ def test_every_layer_of_diffusers_has_a_place_of_its_own_shape(family, theirs):
             target = targets[f"transformer.{name}"]
             places.append(target.place)
             assert shape_at(target.place, shapes) == tuple(part.weight.shape), name
-            for other in (f"lycoris_{name.replace('.', '_')}", f"lora_transformer_{name.replace('.', '_')}",
-                          f"base_model.model.{name}"):
+            for other in (
+                f"lycoris_{name.replace('.', '_')}",
+                f"lora_transformer_{name.replace('.', '_')}",
+                f"base_model.model.{name}",
+            ):
                 assert targets[other] == target
     covered = {}
     for place in places:
@@ -59,7 +77,8 @@ def applied(found, shapes):
     weights = {key: torch.zeros(shape) for key, shape in shapes.items()}
     for place, adapter in found.items():
         part_of(weights[place if isinstance(place, str) else place.key], place).add_(
-            adapter.delta(shape_at(place, shapes)))
+            adapter.delta(shape_at(place, shapes))
+        )
     return weights
 
 
@@ -101,9 +120,14 @@ def test_another_kind_on_rows_is_not_joined_but_said():
     assert not told.named and "joined" in told.unnamed[place]
 
 
-@pytest.mark.parametrize("family, name", [
-    ("Flux", "transformer.norm_out.linear"), ("SD3", "transformer.norm_out.linear"),
-    ("SD3", "transformer.transformer_blocks.2.norm1_context.linear")])
+@pytest.mark.parametrize(
+    "family, name",
+    [
+        ("Flux", "transformer.norm_out.linear"),
+        ("SD3", "transformer.norm_out.linear"),
+        ("SD3", "transformer.transformer_blocks.2.norm1_context.linear"),
+    ],
+)
 def test_the_last_norms_halves_are_exchanged(family, name):
     shapes = SMALL[family]
     target = target_map(shapes)[name]
@@ -124,16 +148,23 @@ def test_the_last_norms_halves_are_exchanged(family, name):
 
 def test_xlabs_processors_lie_in_the_fused_weights():
     shapes = SMALL["Flux"]
-    names = {"double_blocks.1.processor.qkv_lora1": (384, 128), "double_blocks.1.processor.proj_lora2": (128, 128),
-             "single_blocks.2.processor.qkv_lora": (384, 128), "single_blocks.2.processor.proj_lora": (128, 640)}
+    names = {
+        "double_blocks.1.processor.qkv_lora1": (384, 128),
+        "double_blocks.1.processor.proj_lora2": (128, 128),
+        "single_blocks.2.processor.qkv_lora": (384, 128),
+        "single_blocks.2.processor.proj_lora": (128, 640),
+    }
     adapters = {name: lora(shape, 1, alpha=2.0) for name, shape in names.items()}
     file = read(*write(adapters, "xlabs"))
     assert file.dialect == "xlabs"
     found = match(file, shapes).found
     single = Slice("diffusion_model.single_blocks.2.linear1.weight", (0, 0, 384))
-    assert set(found) == {"diffusion_model.double_blocks.1.img_attn.qkv.weight", single,
-                          "diffusion_model.double_blocks.1.txt_attn.proj.weight",
-                          "diffusion_model.single_blocks.2.linear2.weight"}
+    assert set(found) == {
+        "diffusion_model.double_blocks.1.img_attn.qkv.weight",
+        single,
+        "diffusion_model.double_blocks.1.txt_attn.proj.weight",
+        "diffusion_model.single_blocks.2.linear2.weight",
+    }
     assert torch.equal(found[single].up, adapters["single_blocks.2.processor.qkv_lora"].up)
 
 
@@ -141,8 +172,17 @@ def test_bfl_control_loras_change_biases_and_replace_norms():
     shapes = SMALL["Flux"]
     qkv, norm = "double_blocks.0.img_attn.qkv", "double_blocks.0.img_attn.norm.key_norm.scale"
     adapter, bias, scale = lora((384, 128), 0), torch.randn(384), torch.rand(128)
-    found = match(read({f"{qkv}.lora_A.weight": adapter.down, f"{qkv}.lora_B.weight": adapter.up,
-                        f"{qkv}.lora_B.bias": bias, norm: scale}), shapes).found
+    found = match(
+        read(
+            {
+                f"{qkv}.lora_A.weight": adapter.down,
+                f"{qkv}.lora_B.weight": adapter.up,
+                f"{qkv}.lora_B.bias": bias,
+                norm: scale,
+            }
+        ),
+        shapes,
+    ).found
     assert isinstance(found[f"diffusion_model.{qkv}.bias"], Difference)
     weight = torch.ones(128)
     torch.testing.assert_close(weight + found[f"diffusion_model.{norm}"].delta(weight), scale)
@@ -151,8 +191,10 @@ def test_bfl_control_loras_change_biases_and_replace_norms():
 def test_a_whole_weight_and_its_rows_in_one_file_are_refused():
     shapes = SMALL["Flux"]
     tensors = {}
-    for name, rows in (("diffusion_model.double_blocks.0.img_attn.qkv", 384),
-                       ("transformer.transformer_blocks.0.attn.to_q", 128)):
+    for name, rows in (
+        ("diffusion_model.double_blocks.0.img_attn.qkv", 384),
+        ("transformer.transformer_blocks.0.attn.to_q", 128),
+    ):
         tensors |= {f"{name}.lora_A.weight": torch.ones(2, 128), f"{name}.lora_B.weight": torch.ones(rows, 2)}
     result = match(read(tensors), shapes)
     assert not result.found and len(result.misfit) == 2 and "either the whole" in next(iter(result.misfit.values()))

@@ -11,18 +11,26 @@ DIFFUSERS = {
     "SD15": {"cross_attention_dim": 768},
     "SD2": {"cross_attention_dim": 1024, "use_linear_projection": True},
     "SDXL": {
-        "block_out_channels": (320, 640, 1280), "cross_attention_dim": 2048, "use_linear_projection": True,
+        "block_out_channels": (320, 640, 1280),
+        "cross_attention_dim": 2048,
+        "use_linear_projection": True,
         "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
         "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-        "transformer_layers_per_block": (1, 2, 10), "addition_embed_type": "text_time",
-        "addition_time_embed_dim": 256, "projection_class_embeddings_input_dim": 2816,
+        "transformer_layers_per_block": (1, 2, 10),
+        "addition_embed_type": "text_time",
+        "addition_time_embed_dim": 256,
+        "projection_class_embeddings_input_dim": 2816,
     },
     "SDXL_refiner": {
-        "block_out_channels": (384, 768, 1536, 1536), "cross_attention_dim": 1280, "use_linear_projection": True,
+        "block_out_channels": (384, 768, 1536, 1536),
+        "cross_attention_dim": 1280,
+        "use_linear_projection": True,
         "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
         "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-        "transformer_layers_per_block": 4, "addition_embed_type": "text_time",
-        "addition_time_embed_dim": 256, "projection_class_embeddings_input_dim": 2560,
+        "transformer_layers_per_block": 4,
+        "addition_embed_type": "text_time",
+        "addition_time_embed_dim": 256,
+        "projection_class_embeddings_input_dim": 2560,
     },
 }
 
@@ -35,6 +43,7 @@ def diffusers_model():
     def build(layout):
         with torch.device("meta"):
             return diffusers.UNet2DConditionModel(**DIFFUSERS[layout])
+
     return build
 
 
@@ -55,8 +64,9 @@ def test_the_arithmetic_gives_the_table_of_the_team(layout, shared_data):
     for module, names in diffusers_unet(modules).items():
         block = next(module[:n] for n in range(len(module), 0, -1) if module[:n] in table)
         for name in names:
-            assert any(name == entry.removesuffix(".weight") or name.startswith(entry + ".")
-                       for entry in table[block]), (module, name)
+            assert any(
+                name == entry.removesuffix(".weight") or name.startswith(entry + ".") for entry in table[block]
+            ), (module, name)
     assert len(diffusers_unet(modules)) == len(modules)
 
 
@@ -69,8 +79,14 @@ def test_no_underscored_spelling_is_ambiguous_in_the_published_models(layout):
         assert len(set(written.values())) == len(keys)
 
 
-@pytest.mark.parametrize("keys", [*(list(make()) for make in LAYOUTS.values()),
-                                  [*text("", 64, 2, 64), *vision(64, 2, 64)], ["fc1.weight", "net.0.conv.weight"]])
+@pytest.mark.parametrize(
+    "keys",
+    [
+        *(list(make()) for make in LAYOUTS.values()),
+        [*text("", 64, 2, 64), *vision(64, 2, 64)],
+        ["fc1.weight", "net.0.conv.weight"],
+    ],
+)
 @pytest.mark.parametrize("dialect", ["kohya", "diffusers", "peft", "onetrainer"])
 def test_what_is_written_is_read_back(keys, dialect):
     names = name_map(keys)
@@ -89,21 +105,43 @@ def test_the_first_spelling_is_the_one_of_the_tool():
     assert sdxl[f"clip_g.{fc}"] == "lora_te2_text_model_encoder_layers_0_mlp_fc1"
 
 
-@pytest.mark.parametrize("layout, name, key", [
-    ("SD15", "unet.up_blocks.1.attentions.2.transformer_blocks.0.attn2.processor.to_out",
-     "diffusion_model.output_blocks.5.1.transformer_blocks.0.attn2.to_out.0.weight"),
-    ("SD15", "text_encoder.encoder.layers.3.mlp.fc2", "clip_l.transformer.text_model.encoder.layers.3.mlp.fc2.weight"),
-    ("SD2", "lora_te_text_model_encoder_layers_23_self_attn_q_proj",
-     "clip_h.transformer.text_model.encoder.layers.23.self_attn.q_proj.weight"),
-    ("SDXL", "text_encoder_2.text_model.encoder.layers.31.mlp.fc1",
-     "clip_g.transformer.text_model.encoder.layers.31.mlp.fc1.weight"),
-    ("SDXL", "lora_te2_text_projection", "clip_g.transformer.text_projection.weight"),
-    ("SDXL", "text_encoders.clip_l.transformer.text_model.encoder.layers.0.mlp.fc1",
-     "clip_l.transformer.text_model.encoder.layers.0.mlp.fc1.weight"),
-    ("SDXL", "lora_unet_down_blocks_2_attentions_1_proj_in", "diffusion_model.input_blocks.8.1.proj_in.weight"),
-    ("SDXL_refiner", "lora_te2_text_model_encoder_layers_0_mlp_fc1",
-     "clip_g.transformer.text_model.encoder.layers.0.mlp.fc1.weight"),
-])
+@pytest.mark.parametrize(
+    "layout, name, key",
+    [
+        (
+            "SD15",
+            "unet.up_blocks.1.attentions.2.transformer_blocks.0.attn2.processor.to_out",
+            "diffusion_model.output_blocks.5.1.transformer_blocks.0.attn2.to_out.0.weight",
+        ),
+        (
+            "SD15",
+            "text_encoder.encoder.layers.3.mlp.fc2",
+            "clip_l.transformer.text_model.encoder.layers.3.mlp.fc2.weight",
+        ),
+        (
+            "SD2",
+            "lora_te_text_model_encoder_layers_23_self_attn_q_proj",
+            "clip_h.transformer.text_model.encoder.layers.23.self_attn.q_proj.weight",
+        ),
+        (
+            "SDXL",
+            "text_encoder_2.text_model.encoder.layers.31.mlp.fc1",
+            "clip_g.transformer.text_model.encoder.layers.31.mlp.fc1.weight",
+        ),
+        ("SDXL", "lora_te2_text_projection", "clip_g.transformer.text_projection.weight"),
+        (
+            "SDXL",
+            "text_encoders.clip_l.transformer.text_model.encoder.layers.0.mlp.fc1",
+            "clip_l.transformer.text_model.encoder.layers.0.mlp.fc1.weight",
+        ),
+        ("SDXL", "lora_unet_down_blocks_2_attentions_1_proj_in", "diffusion_model.input_blocks.8.1.proj_in.weight"),
+        (
+            "SDXL_refiner",
+            "lora_te2_text_model_encoder_layers_0_mlp_fc1",
+            "clip_g.transformer.text_model.encoder.layers.0.mlp.fc1.weight",
+        ),
+    ],
+)
 def test_spellings_of_the_wild(layout, name, key):
     keys = LAYOUTS[layout]()
     assert key in keys
@@ -144,7 +182,8 @@ def test_cloneofsimo_numbers_follow_the_team_s_list(shared_data):
     names = name_map(LAYOUTS["SD15"]())
     assert [names[f"unet:{n}"] for n in range(144)] == [f"diffusion_model.{m}.weight" for m in lists["unet"]]
     assert [names[f"text_encoder:{n}"] for n in range(48)] == [
-        f"clip_l.transformer.{m}.weight" for m in lists["text_encoder"]]
+        f"clip_l.transformer.{m}.weight" for m in lists["text_encoder"]
+    ]
     assert "unet:144" not in names and "text_encoder:48" not in names
 
 
@@ -158,8 +197,11 @@ def test_cloneofsimo_numbers_follow_diffusers_own_order_of_modules(kinds, diffus
     names, found = name_map(LAYOUTS["SD15"]()), []
     for name, part in diffusers_model("SD15").named_modules():
         if type(part).__name__ in kinds:
-            found += [names[f"unet.{name}.{child}"] for child, layer in part.named_modules()
-                      if type(layer).__name__ == "Linear"]
+            found += [
+                names[f"unet.{name}.{child}"]
+                for child, layer in part.named_modules()
+                if type(layer).__name__ == "Linear"
+            ]
     assert [names[f"unet:{n}"] for n in range(144) if names[f"unet:{n}"] in set(found)] == found
     assert len(found) == (16 if kinds == ("GEGLU",) else 128)
 

@@ -19,17 +19,25 @@ CONFIGS = {
     "rslora": {"r": 4, "lora_alpha": 8, "use_rslora": True},
     "alpha_pattern": {"r": 4, "lora_alpha": 8, "alpha_pattern": {"block.fc1": 2, "conv": 5}},
     "rank_pattern": {"r": 4, "lora_alpha": 8, "rank_pattern": {"fc1": 2}},
-    "both with rslora": {"r": 4, "lora_alpha": 8, "rank_pattern": {r".*fc\d": 2, "conv": 3},
-                         "alpha_pattern": {"^conv": 1, "^fc1": 100, "fc2": 3}, "use_rslora": True},
+    "both with rslora": {
+        "r": 4,
+        "lora_alpha": 8,
+        "rank_pattern": {r".*fc\d": 2, "conv": 3},
+        "alpha_pattern": {"^conv": 1, "^fc1": 100, "fc2": 3},
+        "use_rslora": True,
+    },
 }
 
 
 def net():
     torch.manual_seed(0)
-    return nn.ModuleDict({
-        "conv": nn.Conv2d(4, 6, 3), "point": nn.Conv2d(6, 5, 1),
-        "block": nn.ModuleDict({"fc1": nn.Linear(5, 7), "fc2": nn.Linear(7, 3, bias=False)}),
-    })
+    return nn.ModuleDict(
+        {
+            "conv": nn.Conv2d(4, 6, 3),
+            "point": nn.Conv2d(6, 5, 1),
+            "block": nn.ModuleDict({"fc1": nn.Linear(5, 7), "fc2": nn.Linear(7, 3, bias=False)}),
+        }
+    )
 
 
 def trained(config):
@@ -69,8 +77,9 @@ def all_merged(model, base, config):
     weights = base.state_dict()
     result = match(file, {key: value.shape for key, value in weights.items()})
     assert result.found and not result.homeless and not result.misfit
-    return {key: value + result.found[key].delta(value) if key in result.found else value
-            for key, value in weights.items()}
+    return {
+        key: value + result.found[key].delta(value) if key in result.found else value for key, value in weights.items()
+    }
 
 
 def randomized(model, *names):
@@ -84,8 +93,9 @@ def randomized(model, *names):
 
 def with_bias():
     torch.manual_seed(0)
-    return nn.ModuleDict({"conv": nn.Conv2d(4, 8, 3), "fc1": nn.Linear(12, 8), "fc2": nn.Linear(8, 12),
-                          "table": nn.Embedding(6, 4)})
+    return nn.ModuleDict(
+        {"conv": nn.Conv2d(4, 8, 3), "fc1": nn.Linear(12, 8), "fc2": nn.Linear(8, 12), "table": nn.Embedding(6, 4)}
+    )
 
 
 KINDS = {
@@ -94,11 +104,13 @@ KINDS = {
     "embedding": lambda: peft.LoraConfig(r=2, lora_alpha=6, target_modules=["table", "fc1"]),
     "modules_to_save": lambda: peft.LoraConfig(r=2, lora_alpha=6, target_modules=["fc1"], modules_to_save=["fc2"]),
     "OFT, Neumann": lambda: peft.OFTConfig(r=0, oft_block_size=4, target_modules=["conv", "fc1", "fc2"]),
-    "OFT, 7 terms": lambda: peft.OFTConfig(r=0, oft_block_size=4, num_cayley_neumann_terms=7,
-                                           target_modules=["conv", "fc1"]),
+    "OFT, 7 terms": lambda: peft.OFTConfig(
+        r=0, oft_block_size=4, num_cayley_neumann_terms=7, target_modules=["conv", "fc1"]
+    ),
     "OFT, 2 terms": lambda: peft.OFTConfig(r=0, oft_block_size=4, num_cayley_neumann_terms=2, target_modules=["fc1"]),
-    "OFT, exact": lambda: peft.OFTConfig(r=0, oft_block_size=4, use_cayley_neumann=False,
-                                         target_modules=["conv", "fc1"]),
+    "OFT, exact": lambda: peft.OFTConfig(
+        r=0, oft_block_size=4, use_cayley_neumann=False, target_modules=["conv", "fc1"]
+    ),
     "OFT, shared": lambda: peft.OFTConfig(r=0, oft_block_size=4, block_share=True, target_modules=["conv", "fc1"]),
     "(IA)^3": lambda: peft.IA3Config(target_modules=["conv", "fc1", "fc2"], feedforward_modules=["fc2"]),
     "(IA)^3, conv inputs": lambda: peft.IA3Config(target_modules=["conv", "fc1"], feedforward_modules=["conv"]),
@@ -149,8 +161,14 @@ def tiny_unet():
     diffusers = pytest.importorskip("diffusers", exc_type=ImportError)
     torch.manual_seed(0)
     return diffusers.UNet2DConditionModel(
-        block_out_channels=(8, 16), layers_per_block=1, norm_num_groups=4, cross_attention_dim=8, attention_head_dim=4,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"))
+        block_out_channels=(8, 16),
+        layers_per_block=1,
+        norm_num_groups=4,
+        cross_attention_dim=8,
+        attention_head_dim=4,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+    )
 
 
 def test_a_file_that_diffusers_wrote_is_read_with_its_scale(tiny_unet, tmp_path):

@@ -13,7 +13,8 @@ from clip_vae_lora.lora.models.published import PUBLISHED, published_model
 
 HAVE = {  # which dialects were ever written for which family; cloneofsimo's are SD 1 and SD 2
     model: ["kohya", "diffusers", "peft", "lycoris", "onetrainer", "diffusers_0.2", "bfl", "xlabs"]
-    if model == "Flux" else ["kohya", "diffusers", "peft", "lycoris", "onetrainer", "diffusers_0.2"]
+    if model == "Flux"
+    else ["kohya", "diffusers", "peft", "lycoris", "onetrainer", "diffusers_0.2"]
     for model in PUBLISHED
 }
 PAIRS = [(model, dialect) for model, dialects in HAVE.items() for dialect in dialects]
@@ -31,8 +32,9 @@ def written(model, dialect, every=23):
     adapters = {}
     for place in chosen:
         out, inner, *kernel = shape_at(place, shapes)
-        adapters[names[place]] = LoRA(torch.randn(out, 1, generator=generator),
-                                      torch.randn(1, inner, *kernel, generator=generator), 0.5)
+        adapters[names[place]] = LoRA(
+            torch.randn(out, 1, generator=generator), torch.randn(1, inner, *kernel, generator=generator), 0.5
+        )
     tensors, header = write(adapters, dialect)
     return shapes, dict(zip(chosen, adapters.values())), tensors, header
 

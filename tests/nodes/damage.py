@@ -12,8 +12,11 @@ UNET = "lora_unet_input_blocks_4_1_transformer_blocks_0_attn2_to_k"
 SIZES = {QUERY: (64, 64), MLP: (128, 64), OTHER: (64, 64)}
 KINDS = {  # suffix: shape, of a weight [out, in]
     "LoRA": lambda o, i: {"lora_up.weight": (o, 2), "lora_down.weight": (2, i)},
-    "LoCon": lambda o, i: {"lora_up.weight": (o, 2, 1, 1), "lora_down.weight": (2, i, 1, 1),
-                           "lora_mid.weight": (2, 2, 1, 1)},
+    "LoCon": lambda o, i: {
+        "lora_up.weight": (o, 2, 1, 1),
+        "lora_down.weight": (2, i, 1, 1),
+        "lora_mid.weight": (2, 2, 1, 1),
+    },
     "LoHa": lambda o, i: {"hada_w1_a": (o, 2), "hada_w1_b": (2, i), "hada_w2_a": (o, 2), "hada_w2_b": (2, i)},
     "LoKr": lambda o, i: {"lokr_w1": (2, 2), "lokr_w2_a": (o // 2, 2), "lokr_w2_b": (2, i // 2)},
     "OFT": lambda o, i: {"oft_blocks": (4, o // 4, o // 4)},
@@ -30,11 +33,24 @@ KINDS = {  # suffix: shape, of a weight [out, in]
     "full": lambda o, i: {"diff": (o, i), "diff_b": (o,)},
     "set": lambda o, i: {"set_weight": (o, i)},
 }
-NAMES = (lambda path: "lora_te_" + path.replace(".", "_"), lambda path: path, lambda path: f"text_encoder.{path}",
-         lambda path: f"base_model.model.{path}", lambda path: "lora_te1_" + path.replace(".", "_"))  # fmt: skip
+NAMES = (
+    lambda path: "lora_te_" + path.replace(".", "_"),
+    lambda path: path,
+    lambda path: f"text_encoder.{path}",
+    lambda path: f"base_model.model.{path}",
+    lambda path: "lora_te1_" + path.replace(".", "_"),
+)
 ODD = (float("nan"), float("inf"), -float("inf"), 0.0, 1e-30, 3e38, -1e12, 65504.0)
-CONFIGS = ({"r": 2, "lora_alpha": 4}, {"r": 3, "lora_alpha": 4}, {"r": "x"}, [], None, {"r": 2, "lora_alpha": 1e300},
-           {"r": 2, "lora_alpha": 4, "alpha_pattern": {"(a+)+$": 1}}, {"r": 2, "lora_alpha": None, "use_dora": True})
+CONFIGS = (
+    {"r": 2, "lora_alpha": 4},
+    {"r": 3, "lora_alpha": 4},
+    {"r": "x"},
+    [],
+    None,
+    {"r": 2, "lora_alpha": 1e300},
+    {"r": 2, "lora_alpha": 4, "alpha_pattern": {"(a+)+$": 1}},
+    {"r": 2, "lora_alpha": None, "use_dora": True},
+)
 BLOCKS = ("", "", "", "text: 0.5", "IN07: 0", "layers.0: 0, *: 0.5", "text: much", "1,2,3", ":", "1" + ",0" * 16)
 
 

@@ -91,8 +91,11 @@ def test_an_archive_gives_the_features_of_the_same_tensors_in_a_plain_file(place
     write_tensors(place.models / "clip_vision" / "plain.safetensors", state, {})
     (ours, report), (plain, _) = load(place, "openai.pt"), load(place, "plain.safetensors", activation="quick_gelu")
     assert features(ours).equal(features(plain))
-    assert report["activation"] == "quick_gelu" and report["ignored"] == ["context_length", "input_resolution",
-                                                                          "vocab_size"]
+    assert report["activation"] == "quick_gelu" and report["ignored"] == [
+        "context_length",
+        "input_resolution",
+        "vocab_size",
+    ]
     assert "after its kind, the archives that OpenAI published: quick_gelu" in report["notes"]
     assert load(place, "openai.pt", activation="gelu")[1]["activation"] == "gelu"
 
@@ -107,10 +110,19 @@ def test_the_heads_are_the_users_choice_and_change_the_features(place):
 
 
 def test_a_config_of_hugging_face_tells_activation_heads_and_colours(place, folder):
-    folder("config.json", {"text_config": {"hidden_act": "gelu"},
-                           "vision_config": {"hidden_size": 64, "num_attention_heads": 4}})
-    folder("preprocessor_config.json", {"image_mean": [0.5] * 3, "image_std": [0.25] * 3, "do_center_crop": False,
-                                        "size": {"height": 32, "width": 32}})
+    folder(
+        "config.json",
+        {"text_config": {"hidden_act": "gelu"}, "vision_config": {"hidden_size": 64, "num_attention_heads": 4}},
+    )
+    folder(
+        "preprocessor_config.json",
+        {
+            "image_mean": [0.5] * 3,
+            "image_std": [0.25] * 3,
+            "do_center_crop": False,
+            "size": {"height": 32, "width": 32},
+        },
+    )
     model, report = load(place, "some-clip/model.safetensors")
     assert (report["activation"], report["vision"]["heads"]) == ("gelu", 4)
     assert report["preprocess"] == {"resize": "squash", "mean": [0.5] * 3, "std": [0.25] * 3}
@@ -129,8 +141,9 @@ def test_a_hugging_face_clip_without_a_word_on_its_activation_has_the_librarys_d
 def test_a_config_of_open_clip_tells_all_of_it(place, folder):
     vision = {"width": 64, "layers": 2, "head_width": 16, "image_size": 32, "patch_size": 8}
     pictures = {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bilinear", "resize_mode": "squash"}
-    folder("open_clip_config.json", {"model_cfg": {"quick_gelu": True, "vision_cfg": vision},
-                                     "preprocess_cfg": pictures})
+    folder(
+        "open_clip_config.json", {"model_cfg": {"quick_gelu": True, "vision_cfg": vision}, "preprocess_cfg": pictures}
+    )
     folder("config.json", {"text_config": {"hidden_act": "gelu"}})
     report = load(place, "some-clip/model.safetensors")[1]
     assert (report["activation"], report["vision"]["heads"]) == ("quick_gelu", 4)

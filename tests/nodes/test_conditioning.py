@@ -31,6 +31,7 @@ def combine(*arguments, **named):
 
 # combined
 
+
 @pytest.mark.parametrize("percent", range(0, 101, 7))
 def test_an_average_is_the_stock_nodes_with_the_strength_as_share(percent):
     strength = percent / 100
@@ -92,8 +93,9 @@ def test_one_entry_is_put_to_every_one_of_the_first_and_equal_numbers_go_in_pair
         combine(second, first, "add")
 
 
-@pytest.mark.parametrize("first, second, origin", [(True, False, "first alone"), (False, True, "second alone"),
-                                                   (False, False, "none")])  # fmt: skip
+@pytest.mark.parametrize(
+    "first, second, origin", [(True, False, "first alone"), (False, True, "second alone"), (False, False, "none")]
+)
 @pytest.mark.parametrize("mode", ["concat", "average", "add"])
 def test_a_pooled_vector_that_only_one_has_is_taken_as_it_is(mode, first, second, origin):
     pair = [entry(), entry(seed=1)]
@@ -118,11 +120,14 @@ def test_attention_masks_follow_their_tokens_and_strange_ones_are_left_alone():
     assert "the second's 'attention_mask'" not in text
 
 
-@pytest.mark.parametrize("weights, said", [
-    ((1.0, -1.0), "make 0"),
-    ((math.nan, 1.0), "two weights were expected"),
-    ((math.inf, 1.0), "two weights were expected"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "weights, said",
+    [
+        ((1.0, -1.0), "make 0"),
+        ((math.nan, 1.0), "two weights were expected"),
+        ((math.inf, 1.0), "two weights were expected"),
+    ],
+)
 def test_weights_without_an_average_are_one_sentence(weights, said):
     with pytest.raises(ValueError, match=said):
         combine([entry()], [entry()], "average", *weights)
@@ -142,10 +147,17 @@ def test_nan_in_the_tokens_is_said_and_no_crash():
     assert "NaN or infinite numbers in 1 of its tokens" in text
 
 
-@pytest.mark.parametrize("value, said", [
-    (None, "NoneType"), ("text", "str"), ([], "without entries"), ([1, 2], "list"),
-    ([[None, {}]], "NoneType came"), ([[torch.zeros(2, 3), {}]], r"one of shape \[2, 3\]"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "value, said",
+    [
+        (None, "NoneType"),
+        ("text", "str"),
+        ([], "without entries"),
+        ([1, 2], "list"),
+        ([[None, {}]], "NoneType came"),
+        ([[torch.zeros(2, 3), {}]], r"one of shape \[2, 3\]"),
+    ],
+)
 def test_what_is_no_encoded_text_is_one_sentence(value, said):
     for node in (CombineConditioning().combine, CompareConditioning().compare):
         arguments = ["add"] if node.__name__ == "combine" else []
@@ -163,6 +175,7 @@ def test_a_prompts_parts_are_joined_by_the_word_between_them():
 
 
 # compared
+
 
 def test_a_plot_without_matplotlib_is_a_sentence(place, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)

@@ -27,9 +27,20 @@ def loaded(place, file):
     return place.node("CVL_LoadConditioning").load(file)["result"][0]
 
 
-TENSORS = [torch.arange(6).to(dtype).reshape(1, 2, 3) for dtype in (
-    torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.complex64, torch.int64,
-    torch.uint8, torch.bool)]  # fmt: skip
+TENSORS = [
+    torch.arange(6).to(dtype).reshape(1, 2, 3)
+    for dtype in (
+        torch.float64,
+        torch.float32,
+        torch.float16,
+        torch.bfloat16,
+        torch.float8_e4m3fn,
+        torch.complex64,
+        torch.int64,
+        torch.uint8,
+        torch.bool,
+    )
+]
 VALUES = [
     None, True, False, 0, -(2**70), 1.5, -0.0, math.inf, -math.inf, "", "ü\ud800 \" \\ {", [], (), {},
     [1, (2, [None, ("x",)])], {"a": {"b": (1.0,)}, 3: "int key", ("t", 1): 2, None: 0}, ("percentage", 0.25, 0.5),
@@ -46,8 +57,9 @@ def test_what_is_loaded_is_what_was_saved(place):
     ]
     report, ui = saved(place, conditioning)
     assert report["lost"] == [] and report["entries"] == 3
-    assert ui["files"] == [{"filename": "x_00001_.conditioning.safetensors", "subfolder": "conditioning",
-                            "type": "output"}]  # fmt: skip
+    assert ui["files"] == [
+        {"filename": "x_00001_.conditioning.safetensors", "subfolder": "conditioning", "type": "output"}
+    ]
     assert_equal(loaded(place, "conditioning/x_00001_.conditioning.safetensors [output]"), conditioning)
 
 
@@ -110,8 +122,18 @@ def test_a_file_written_anew_is_loaded_anew(place):
     assert LoadConditioning.IS_CHANGED(name) != before and LoadConditioning.IS_CHANGED("gone") == "missing"
 
 
-@pytest.mark.parametrize("name", ["../secret.conditioning.safetensors", "../secret.conditioning.safetensors [output]",
-                                  "/etc/passwd", "gone.conditioning.safetensors", "", "a\0b", " [output]"])  # fmt: skip
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../secret.conditioning.safetensors",
+        "../secret.conditioning.safetensors [output]",
+        "/etc/passwd",
+        "gone.conditioning.safetensors",
+        "",
+        "a\0b",
+        " [output]",
+    ],
+)
 def test_nothing_outside_the_two_folders_is_read(place, name):
     conditioning_file.write(place.base / "secret.conditioning.safetensors", conditioning_file.packed([entry()]), {})
     (place.base / "output").mkdir()
@@ -160,8 +182,12 @@ def as_input(place, data: bytes) -> str:
 def test_another_safetensors_file_and_a_pickle_are_refused_in_a_sentence(place):
     path = place.base / "a.safetensors"
     write_tensors(path, {"lora_up": torch.ones(2)}, {})
-    for data, said in [(path.read_bytes(), "holds something else .1 tensors, 'lora_up'"),
-                       (pickle.dumps([entry()]), "safetensors"), (b"", "empty"), (b"hello", "expected")]:  # fmt: skip
+    for data, said in [
+        (path.read_bytes(), "holds something else .1 tensors, 'lora_up'"),
+        (pickle.dumps([entry()]), "safetensors"),
+        (b"", "empty"),
+        (b"hello", "expected"),
+    ]:
         with pytest.raises(FileFormatError, match=said) as error:
             loaded(place, as_input(place, data))
         assert "\n" not in str(error.value)
@@ -170,19 +196,31 @@ def test_another_safetensors_file_and_a_pickle_are_refused_in_a_sentence(place):
         loaded(place, as_input(place, path.read_bytes()))
 
 
-@pytest.mark.parametrize("text", [
-    "", "{", "[]", "3", '{"version": 1}', '{"version": "1", "entries": []}', '{"version": 1, "entries": []}',
-    '{"version": 1, "entries": [1]}', '{"version": 1, "entries": [[{"tensor": "gone"}, {"dict": []}]]}',
-    '{"version": 1, "entries": [[{"tensor": "t", "dtype": "torch.float64", "shape": [9]}, {"dict": []}]]}',
-    '{"version": 1, "entries": [[{"tensor": "t", "dtype": "os.system", "shape": [1]}, {"dict": []}]]}',
-    '{"version": 1, "entries": [[{"tensor": "t", "dtype": "torch.uint8", "shape": ["x"]}, {"dict": []}]]}',
-    '{"version": 1, "entries": [[{"tensor": "t"}, {"dict": [[[1], 2]]}]]}',
-    '{"version": 1, "entries": [[{"tensor": "t"}, {"dict": [1]}]]}',
-    '{"version": 1, "entries": [[{"tensor": "t"}, {"float": "1.5"}]]}',
-    '{"version": 1, "entries": [[{"tensor": "t"}, {"call": "x"}]]}',
-    '{"version": 2, "entries": []}', "[" * 100_000, '{"version": 1, "entries": ' + "[" * 500 + "]" * 500 + "}",
-    '{"version": 1, "entries": ' + "9" * 5000 + "}",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "3",
+        '{"version": 1}',
+        '{"version": "1", "entries": []}',
+        '{"version": 1, "entries": []}',
+        '{"version": 1, "entries": [1]}',
+        '{"version": 1, "entries": [[{"tensor": "gone"}, {"dict": []}]]}',
+        '{"version": 1, "entries": [[{"tensor": "t", "dtype": "torch.float64", "shape": [9]}, {"dict": []}]]}',
+        '{"version": 1, "entries": [[{"tensor": "t", "dtype": "os.system", "shape": [1]}, {"dict": []}]]}',
+        '{"version": 1, "entries": [[{"tensor": "t", "dtype": "torch.uint8", "shape": ["x"]}, {"dict": []}]]}',
+        '{"version": 1, "entries": [[{"tensor": "t"}, {"dict": [[[1], 2]]}]]}',
+        '{"version": 1, "entries": [[{"tensor": "t"}, {"dict": [1]}]]}',
+        '{"version": 1, "entries": [[{"tensor": "t"}, {"float": "1.5"}]]}',
+        '{"version": 1, "entries": [[{"tensor": "t"}, {"call": "x"}]]}',
+        '{"version": 2, "entries": []}',
+        "[" * 100_000,
+        '{"version": 1, "entries": ' + "[" * 500 + "]" * 500 + "}",
+        '{"version": 1, "entries": ' + "9" * 5000 + "}",
+    ],
+)
 def test_a_damaged_description_is_a_sentence(place, text):
     path = place.base / "a.safetensors"
     write_tensors(path, {"t": torch.ones(3, dtype=torch.uint8)}, {"cvl_conditioning": text})
@@ -203,8 +241,12 @@ def test_a_file_cut_short_is_a_sentence(place):
 
 
 def test_what_has_no_tensors_is_not_saved(place):
-    for value, said in [([[None, {}]], "no tensors"), ([], "without entries"), (None, "NoneType"),
-                        ([[object(), {}]], "the tokens of entry 1 cannot be stored")]:  # fmt: skip
+    for value, said in [
+        ([[None, {}]], "no tensors"),
+        ([], "without entries"),
+        (None, "NoneType"),
+        ([[object(), {}]], "the tokens of entry 1 cannot be stored"),
+    ]:
         with pytest.raises(ValueError, match=said):
             saved(place, value)
 

@@ -31,13 +31,23 @@ def tried(place, request):
     clip = place.node("CVL_LoadTextEncoder").load("c.safetensors")["result"][0]
     shared = request.config.rootpath.parent / "shared" / "data" / "lora"
     real = [path.read_bytes() for path in sorted(shared.glob("*.safetensors"))] if shared.is_dir() else []
-    networks = [(network, {name: t.clone() for name, t in network.state_dict().items()})
-                for network in (clip_model.network, clip.towers)]  # fmt: skip
+    networks = [
+        (network, {name: t.clone() for name, t in network.state_dict().items()})
+        for network in (clip_model.network, clip.towers)
+    ]
 
     def load(rng, **options):
         node = place.node("CVL_LoadLoRA")
-        return node.load(BAD, 1.0, rng.choice([1.0, 0.0, -0.5]), clip_model=clip_model, blocks=rng.choice(
-            damage.BLOCKS), match_comfyui=rng.random() < 0.2, strict=rng.random() < 0.2, **options)  # fmt: skip
+        return node.load(
+            BAD,
+            1.0,
+            rng.choice([1.0, 0.0, -0.5]),
+            clip_model=clip_model,
+            blocks=rng.choice(damage.BLOCKS),
+            match_comfyui=rng.random() < 0.2,
+            strict=rng.random() < 0.2,
+            **options,
+        )
 
     def stack(rng):
         text = f"{GOOD} : 1\n{BAD} : 0.5 : 0.5"
@@ -101,7 +111,6 @@ def test_every_damaged_file_is_a_report_or_one_sentence_that_names_it(part, trie
             raise AssertionError(f"the file of seed {seed}") from error
         outcomes["sentences" if answer is None else "reports"] += 1
     assert COUNT < 100 or min(outcomes.values()) > COUNT / PARTS / 10, outcomes
-
 
 
 def sd1() -> nn.Module:

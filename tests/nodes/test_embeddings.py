@@ -71,12 +71,36 @@ def test_a_misspelt_name_is_told_with_its_nearest_and_without_any_there_is_no_li
     assert value("qqq") == "there is no embedding called qqq, nor one with a name like it"
 
 
-@pytest.mark.parametrize("name", [
-    "../secret", "../secret.pt", "sub/../../secret", "..", ".", "/", "", " ", "\0", "a\0b", "..\\secret",
-    "sub\\..\\..\\secret",
-    "//secret", "~", "\udc80", "x" * 100_000, "/" * 5000, "../" * 5000, ":", "::", "a:b:c", "\n", "C:secret",
-    "*", "embedding:",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../secret",
+        "../secret.pt",
+        "sub/../../secret",
+        "..",
+        ".",
+        "/",
+        "",
+        " ",
+        "\0",
+        "a\0b",
+        "..\\secret",
+        "sub\\..\\..\\secret",
+        "//secret",
+        "~",
+        "\udc80",
+        "x" * 100_000,
+        "/" * 5000,
+        "../" * 5000,
+        ":",
+        "::",
+        "a:b:c",
+        "\n",
+        "C:secret",
+        "*",
+        "embedding:",
+    ],
+)
 def test_no_name_leaves_the_folder_or_raises(folder, name):
     put(folder / "sub" / "a.pt", 1)
     put(folder.parent / "secret.pt", 2)
@@ -103,9 +127,12 @@ def test_broken_and_hostile_files_are_a_sentence(folder):
     torch.save({"emb_params": torch.full((2, 768), float("nan"))}, folder / "nan.pt")
     write_tensors(folder / "lora.safetensors", {"a.lora_up.weight": torch.ones(2, 2)}, {})
     for name, said in {
-        "empty": "empty.pt: the file is empty", "page": "web page", "code": "nothing was run", "nan": "has NaN",
+        "empty": "empty.pt: the file is empty",
+        "page": "web page",
+        "code": "nothing was run",
+        "nan": "has NaN",
         "lora": "lora.safetensors: a textual inversion was expected",
-    }.items():  # fmt: skip
+    }.items():
         why = value(name)
         assert said in why and "\n" not in why
     assert not (folder / "it-ran").exists()
@@ -191,9 +218,16 @@ def test_bare_names_are_file_names_matched_by_their_token_ids_the_longest_first(
     tokenizer = Tokenizer()
     match = embeddings.library().bare_name(tokenizer)
     for text, expected in {
-        "cat": ("cat", 1), "CAT food": ("cat", 1), "cat-toy": ("cat-toy", 3), "cat-": ("cat", 1), "black": None,
-        "black cat": ("Black Cat", 2), "picture": None, "cats": None, "": None,
-    }.items():  # fmt: skip
+        "cat": ("cat", 1),
+        "CAT food": ("cat", 1),
+        "cat-toy": ("cat-toy", 3),
+        "cat-": ("cat", 1),
+        "black": None,
+        "black cat": ("Black Cat", 2),
+        "picture": None,
+        "cats": None,
+        "": None,
+    }.items():
         assert match(tokenizer.encode(text)) == expected, text
     assert value("Black Cat") == 1
 

@@ -15,8 +15,14 @@ from clip_vae_lora.nodes.text.token_count import PORTS
 from . import tiny
 
 ODD = [
-    "\ud800 lone \udfff", "(" * 10_000, ")" * 10_000, "[" * 10_000 + "x", "(a" * 3000 + ")" * 10, "\0\1", "🦊" * 50,
-]  # fmt: skip
+    "\ud800 lone \udfff",
+    "(" * 10_000,
+    ")" * 10_000,
+    "[" * 10_000 + "x",
+    "(a" * 3000 + ")" * 10,
+    "\0\1",
+    "🦊" * 50,
+]
 ROUNDING = 1e-5  # float32, another order of additions
 PORT = PORTS["l"]
 

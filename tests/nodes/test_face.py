@@ -24,8 +24,9 @@ def specs(name: str) -> dict[str, tuple[str, dict, str]]:
     groups = NODE_CLASS_MAPPINGS[name].INPUT_TYPES()
     return {
         key: ("COMBO" if isinstance(spec[0], list) else spec[0], spec[1] if len(spec) > 1 else {}, group)
-        for group in ("required", "optional") for key, spec in groups.get(group, {}).items()
-    }  # fmt: skip
+        for group in ("required", "optional")
+        for key, spec in groups.get(group, {}).items()
+    }
 
 
 def default(name: str, key: str):
@@ -36,6 +37,7 @@ def default(name: str, key: str):
 
 
 # the class
+
 
 def test_every_node_has_a_display_name_of_its_own():
     assert set(NODE_DISPLAY_NAME_MAPPINGS) == set(NODE_CLASS_MAPPINGS)
@@ -107,6 +109,7 @@ def test_the_change_mark_accepts_every_input(name):
 
 # the help pages
 
+
 def help_table(name: str, section: str) -> list[list[str]]:
     """The rows of the table under a heading, cells without their spaces."""
     _, _, text = (HELP / f"{name}.md").read_text(encoding="utf-8").partition(f"\n## {section}\n")
@@ -144,6 +147,7 @@ def test_a_help_page_tells_each_output_with_its_type(name):
 
 
 # the locales
+
 
 def locale(file: str) -> dict:
     return json.loads((LOCALES / "zh" / file).read_text(encoding="utf-8"))
@@ -230,6 +234,7 @@ def test_the_links_of_an_example_fit_the_types_of_our_nodes(path):
 
 # the saved face
 
+
 @every_node
 def test_a_node_is_written_down_in_the_schema(name):
     assert name in saved_faces(), "a new node: run `python tests/nodes/write_schema.py`, which adds it to schema.json"
@@ -245,8 +250,12 @@ def entry(name: str, kind: str = "INT", group: str = "required", options: list[s
     return {"name": name, "type": kind, "group": group} | ({} if options is None else {"options": options})
 
 
-OLD_INPUTS = [entry("image", "IMAGE"), entry("size"), entry("mode", "COMBO", "optional", ["a", "b"]),
-              entry("gain", "FLOAT", "optional")]  # fmt: skip
+OLD_INPUTS = [
+    entry("image", "IMAGE"),
+    entry("size"),
+    entry("mode", "COMBO", "optional", ["a", "b"]),
+    entry("gain", "FLOAT", "optional"),
+]
 OLD = {"inputs": OLD_INPUTS, "outputs": ["IMAGE", "STRING"]}
 IMAGE, SIZE, MODE, GAIN = OLD_INPUTS
 NEW = entry("new", "INT", "optional")
@@ -256,34 +265,40 @@ def with_inputs(*inputs: dict) -> dict:
     return {**OLD, "inputs": list(inputs)}
 
 
-@pytest.mark.parametrize("now", [
-    pytest.param(with_inputs(IMAGE, SIZE, MODE), id="the last input removed"),
-    pytest.param(with_inputs(IMAGE, MODE, GAIN), id="an input removed"),
-    pytest.param(with_inputs(IMAGE, entry("width"), MODE, GAIN), id="an input renamed"),
-    pytest.param(with_inputs(IMAGE, SIZE, GAIN, MODE), id="two inputs swapped"),
-    pytest.param(with_inputs(IMAGE, entry("size", "FLOAT"), MODE, GAIN), id="another type"),
-    pytest.param(with_inputs(IMAGE, SIZE, entry("mode", "STRING", "optional"), GAIN), id="a menu made text"),
-    pytest.param(with_inputs(IMAGE, entry("size", "INT", "optional"), MODE, GAIN), id="required made optional"),
-    pytest.param(with_inputs(IMAGE, SIZE, MODE, entry("gain", "FLOAT")), id="optional made required"),
-    pytest.param(with_inputs(NEW, IMAGE, SIZE, MODE, GAIN), id="a new input before the others"),
-    pytest.param(with_inputs(IMAGE, SIZE, MODE, NEW, GAIN), id="a new input in between"),
-    pytest.param(with_inputs(IMAGE, SIZE, MODE, GAIN, entry("new")), id="a new input that is required"),
-    pytest.param(with_inputs(IMAGE, SIZE, {**MODE, "options": ["a"]}, GAIN), id="a menu entry removed"),
-    pytest.param({**OLD, "outputs": ["IMAGE"]}, id="an output removed"),
-    pytest.param({**OLD, "outputs": ["STRING", "IMAGE"]}, id="outputs swapped"),
-    pytest.param({**OLD, "outputs": ["IMAGE", "INT"]}, id="an output of another type"),
-    pytest.param({**OLD, "outputs": ["INT", "IMAGE", "STRING"]}, id="a new output before the others"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "now",
+    [
+        pytest.param(with_inputs(IMAGE, SIZE, MODE), id="the last input removed"),
+        pytest.param(with_inputs(IMAGE, MODE, GAIN), id="an input removed"),
+        pytest.param(with_inputs(IMAGE, entry("width"), MODE, GAIN), id="an input renamed"),
+        pytest.param(with_inputs(IMAGE, SIZE, GAIN, MODE), id="two inputs swapped"),
+        pytest.param(with_inputs(IMAGE, entry("size", "FLOAT"), MODE, GAIN), id="another type"),
+        pytest.param(with_inputs(IMAGE, SIZE, entry("mode", "STRING", "optional"), GAIN), id="a menu made text"),
+        pytest.param(with_inputs(IMAGE, entry("size", "INT", "optional"), MODE, GAIN), id="required made optional"),
+        pytest.param(with_inputs(IMAGE, SIZE, MODE, entry("gain", "FLOAT")), id="optional made required"),
+        pytest.param(with_inputs(NEW, IMAGE, SIZE, MODE, GAIN), id="a new input before the others"),
+        pytest.param(with_inputs(IMAGE, SIZE, MODE, NEW, GAIN), id="a new input in between"),
+        pytest.param(with_inputs(IMAGE, SIZE, MODE, GAIN, entry("new")), id="a new input that is required"),
+        pytest.param(with_inputs(IMAGE, SIZE, {**MODE, "options": ["a"]}, GAIN), id="a menu entry removed"),
+        pytest.param({**OLD, "outputs": ["IMAGE"]}, id="an output removed"),
+        pytest.param({**OLD, "outputs": ["STRING", "IMAGE"]}, id="outputs swapped"),
+        pytest.param({**OLD, "outputs": ["IMAGE", "INT"]}, id="an output of another type"),
+        pytest.param({**OLD, "outputs": ["INT", "IMAGE", "STRING"]}, id="a new output before the others"),
+    ],
+)
 def test_a_change_that_breaks_saved_workflows_is_found(now):
     assert breaks(OLD, now)
 
 
-@pytest.mark.parametrize("now", [
-    pytest.param(OLD, id="nothing changed"),
-    pytest.param(with_inputs(IMAGE, SIZE, MODE, GAIN, NEW), id="an optional input behind the others"),
-    pytest.param(with_inputs(IMAGE, SIZE, {**MODE, "options": ["c", "a", "b"]}, GAIN), id="a new menu entry"),
-    pytest.param({**OLD, "outputs": ["IMAGE", "STRING", "INT"]}, id="an output behind the others"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "now",
+    [
+        pytest.param(OLD, id="nothing changed"),
+        pytest.param(with_inputs(IMAGE, SIZE, MODE, GAIN, NEW), id="an optional input behind the others"),
+        pytest.param(with_inputs(IMAGE, SIZE, {**MODE, "options": ["c", "a", "b"]}, GAIN), id="a new menu entry"),
+        pytest.param({**OLD, "outputs": ["IMAGE", "STRING", "INT"]}, id="an output behind the others"),
+    ],
+)
 def test_what_is_only_added_behind_breaks_nothing(now):
     assert breaks(OLD, now) == []
 

@@ -17,10 +17,21 @@ def half_of(values, dtype):
 
 
 PICTURES = [
-    "ZeroShotClassify", "VAEEncode", "CompareImages", "VAEEncodeInpaint", "CompositeInpaint", "LatentDistribution",
-    "EncodeImage", "IndexFolder", "SearchImages", "ImageTextSimilarity", "RankImages", "ImageGate", "VisualQuestion",
+    "ZeroShotClassify",
+    "VAEEncode",
+    "CompareImages",
+    "VAEEncodeInpaint",
+    "CompositeInpaint",
+    "LatentDistribution",
+    "EncodeImage",
+    "IndexFolder",
+    "SearchImages",
+    "ImageTextSimilarity",
+    "RankImages",
+    "ImageGate",
+    "VisualQuestion",
     "RankTags",
-]  # fmt: skip
+]
 LATENTS = ["VAEDecode", "LatentInterpolate", "SelectLatents"]
 
 

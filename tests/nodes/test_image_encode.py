@@ -58,8 +58,9 @@ def test_a_picture_becomes_a_square_as_chosen(place, loaded, crop, resize):
 
 def test_auto_does_as_the_model_says(place):
     config = CLIPConfig(TextConfig(64, 1, 1, 64, 32), VisionConfig(64, 2, 1, 64, 8, 16, 32), resize="squash")
-    write_tensors(place.models / "clip_vision" / "a.safetensors", initialise_(CLIP(config), 0).state_dict(),
-                  to_metadata(config))  # fmt: skip
+    write_tensors(
+        place.models / "clip_vision" / "a.safetensors", initialise_(CLIP(config), 0).state_dict(), to_metadata(config)
+    )
     model = place.node("CVL_LoadCLIPModel").load("a.safetensors")["result"][0]
     _, data, text = encoded(place, model, torch.rand(1, 20, 40, 3))
     assert data["crop"] == "squash" and "proportions have changed" in text
@@ -114,11 +115,14 @@ def test_a_models_key_is_the_same_in_every_run_and_another_for_other_weights(pla
     assert len({host.model_key(found) for found in (model, other, striped)}) == 3
 
 
-@pytest.mark.parametrize(("image", "said"), [
-    (torch.zeros(1, 0, 4, 3), "no pixels"),
-    (torch.zeros(4, 4, 3), "batch, height, width, 3"),
-    (torch.full((1, 4, 4, 3), torch.nan), "NaN"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("image", "said"),
+    [
+        (torch.zeros(1, 0, 4, 3), "no pixels"),
+        (torch.zeros(4, 4, 3), "batch, height, width, 3"),
+        (torch.full((1, 4, 4, 3), torch.nan), "NaN"),
+    ],
+)
 def test_bad_pictures_are_told_in_a_sentence(place, loaded, image, said):
     with pytest.raises(ValueError, match=said):
         encoded(place, loaded[0], image)

@@ -43,6 +43,7 @@ def report(answer):
 
 # encoding
 
+
 def test_the_latent_is_the_encoding_of_the_picture_with_a_grey_hole(place, vae, encode):
     image, mask = picture(), box()
     grey = torch.where(mask[..., None] > 0, 0.5, image)
@@ -121,6 +122,7 @@ def test_there_and_back_the_picture_has_its_size_and_what_was_not_masked_its_bit
 
 # pasting
 
+
 def test_pixels_outside_the_grown_mask_keep_every_bit(paste):
     image, other = picture(40, 40), picture(40, 40, seed=1)
     mask = torch.zeros(1, 40, 40)
@@ -182,16 +184,20 @@ BAD_IMAGES = {
 BAD_MASKS = {
     "a picture": (picture(), r"a MASK of shape \[batch, height, width\]"),
     "five dimensions": (box()[None, None], r"a MASK of shape \[batch, height, width\]"),
-    "no pixels": (torch.zeros(1, 0, 4), "no pixels"), "NaN": (torch.full((1, 20, 24), NAN), "NaN"),
+    "no pixels": (torch.zeros(1, 0, 4), "no pixels"),
+    "NaN": (torch.full((1, 20, 24), NAN), "NaN"),
     "three for two": (box(batch=3), "batches of one size, or of one"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("kind", BAD_IMAGES)
 def test_a_bad_picture_is_one_sentence(encode, paste, kind):
     image, said = BAD_IMAGES[kind]
-    for call in (lambda: encode(image, box()), lambda: paste(image, picture(), box()),
-                 lambda: paste(picture(), image, box())):  # fmt: skip
+    for call in (
+        lambda: encode(image, box()),
+        lambda: paste(image, picture(), box()),
+        lambda: paste(picture(), image, box()),
+    ):
         with pytest.raises(ValueError, match=said) as error:
             call()
         assert "\n" not in str(error.value)

@@ -9,7 +9,7 @@ import torch
 from clip_vae_lora.clip_core.features.preprocess import preprocess
 from clip_vae_lora.clip_core.tokenizer import Tokenizer
 from clip_vae_lora.files.images import read_image
-from clip_vae_lora.nodes.clip.judge import Selection
+from clip_vae_lora.nodes.clip.selection import Selection
 from clip_vae_lora.nodes.host import alone as standalone
 from clip_vae_lora.nodes.host.alone.absence import Absent
 from clip_vae_lora.nodes.image import EXAMPLES, EXAMPLES_FOLDER
@@ -44,12 +44,15 @@ def cosines(model, image, texts):
     with torch.no_grad():
         words = network.text_features(Tokenizer().batch(texts, context=network.config.text.context)[0]).double()
         vision = network.config
-        seen = [network.image_features(preprocess(one[None], vision.vision.image_px, vision.mean, vision.std)).double()
-                for one in image]  # fmt: skip
+        seen = [
+            network.image_features(preprocess(one[None], vision.vision.image_px, vision.mean, vision.std)).double()
+            for one in image
+        ]
     return torch.nn.functional.cosine_similarity(torch.cat(seen)[:, None], words[None], dim=-1)
 
 
 # similarity
+
 
 def test_the_best_match_is_told_with_its_cosine(place, model, shapes):
     answer = place.node("CVL_ImageTextSimilarity").compare(model, shapes, "a blue star\na red circle", shapes)
@@ -61,7 +64,8 @@ def test_the_best_match_is_told_with_its_cosine(place, model, shapes):
 
 def test_similarity_is_every_cosine_both_ways(place, model, shapes):
     heat, matrix, for_images, for_texts = place.node("CVL_ImageTextSimilarity").compare(
-        model, shapes, "a blue star\na red circle")["result"]
+        model, shapes, "a blue star\na red circle"
+    )["result"]
     data = json.loads(matrix)["texts"]
     expected = cosines(model, shapes, ["a blue star", "a red circle"])
     assert (torch.tensor(data["cosine"]) - expected).abs().max() <= ROUNDING
@@ -77,15 +81,17 @@ def test_pictures_alone_are_compared_with_one_another(place, model, shapes):
     matrix = torch.tensor(data["cosine"])
     assert (matrix.diagonal() - 1).abs().max() <= ROUNDING and torch.equal(matrix, matrix.T)
     assert all(best != place for place, best in enumerate(data["best_for_images"]))
-    two = torch.cat([shapes[STAR:STAR + 1], shapes[CIRCLE:CIRCLE + 1]])[:, ::2, ::2]  # of another size
-    assert json.loads(place.node("CVL_ImageTextSimilarity").compare(model, shapes, "", two)["result"][1])[
-        "images"]["best_for_columns"] == [STAR, CIRCLE]
+    two = torch.cat([shapes[STAR : STAR + 1], shapes[CIRCLE : CIRCLE + 1]])[:, ::2, ::2]  # of another size
+    assert json.loads(place.node("CVL_ImageTextSimilarity").compare(model, shapes, "", two)["result"][1])["images"][
+        "best_for_columns"
+    ] == [STAR, CIRCLE]
 
 
 def test_texts_and_a_second_batch_give_two_maps_in_one_picture(place, model, shapes):
     compare = place.node("CVL_ImageTextSimilarity").compare
-    both, texts, images = (compare(model, shapes, *more)["result"][0].shape[1]
-                           for more in (("a star", shapes), ("a star",), ("", shapes)))  # fmt: skip
+    both, texts, images = (
+        compare(model, shapes, *more)["result"][0].shape[1] for more in (("a star", shapes), ("a star",), ("", shapes))
+    )
     assert both == texts + images
 
 
@@ -103,10 +109,11 @@ def test_thousands_of_texts_are_all_in_the_matrix_and_not_all_in_the_report(plac
 
 # rank
 
+
 def test_make_three_keep_the_best(place, model, shapes):
     results = place.node("CVL_RankImages").rank(model, shapes, "a photo of a blue star", keep=1)["result"]
     images, selection, indices, scores, index_list, score_list, ranks, report = results
-    assert torch.equal(images, shapes[STAR:STAR + 1]) and selection == Selection((STAR,), 3)
+    assert torch.equal(images, shapes[STAR : STAR + 1]) and selection == Selection((STAR,), 3)
     assert indices == "1" and index_list == [1] and json.loads(scores) == [round(score_list[0], 6)]
     assert [one["index"] for one in json.loads(report)["pictures"]][0] == STAR and ranks.shape[0] == 1
 
@@ -157,6 +164,7 @@ def test_one_picture_is_ranked_too(place, model, shapes):
 
 # latents
 
+
 def test_latents_follow_the_selection(place, model, shapes):
     selection = place.node("CVL_RankImages").rank(model, shapes, "a blue star", keep=2)["result"][1]
     latent = {"samples": torch.rand(3, 4, 8, 8), "noise_mask": torch.rand(3, 1, 8, 8)}
@@ -168,12 +176,18 @@ def test_latents_follow_the_selection(place, model, shapes):
     assert torch.equal(typed["samples"], found["samples"]) and json.loads(report)["indices"] == places
 
 
-@pytest.mark.parametrize("indices, selection, says", [
-    ("", None, "nothing says which"), ("1, x", None, "whole numbers"), ("1.5", None, "whole numbers"),
-    ("3", None, "the picture at 3, but this batch has 3"), ("-1", None, "the picture at -1"),
-    ("", Selection((0,), 8), "a batch of 8 pictures, but this LATENT has 3"),
-    ("0,1", Selection((1, 0), 3), "keep one of them"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "indices, selection, says",
+    [
+        ("", None, "nothing says which"),
+        ("1, x", None, "whole numbers"),
+        ("1.5", None, "whole numbers"),
+        ("3", None, "the picture at 3, but this batch has 3"),
+        ("-1", None, "the picture at -1"),
+        ("", Selection((0,), 8), "a batch of 8 pictures, but this LATENT has 3"),
+        ("0,1", Selection((1, 0), 3), "keep one of them"),
+    ],
+)
 def test_places_that_cannot_be_meant_are_refused_in_one_sentence(place, indices, selection, says):
     with pytest.raises(ValueError, match=says) as error:
         place.node("CVL_SelectLatents").select({"samples": torch.rand(3, 4, 8, 8)}, indices, selection)
@@ -181,6 +195,7 @@ def test_places_that_cannot_be_meant_are_refused_in_one_sentence(place, indices,
 
 
 # gate
+
 
 def test_the_gate_keeps_the_order_and_loses_nobody(place, model, broken):
     image = torch.cat([broken, broken.flip(0)])
@@ -201,6 +216,7 @@ def test_an_empty_side_of_the_gate_says_why_or_stays_silent(place, model, shapes
 
 
 # questions and tags
+
 
 def test_a_question_is_answered_for_every_picture(place, model, shapes):
     shown = place.node("CVL_VisualQuestion").ask(model, shapes, "what colour is the shape?", "red, green, blue")
@@ -254,10 +270,15 @@ CALLS = {
 
 
 @pytest.mark.parametrize("name", CALLS)
-@pytest.mark.parametrize("image, says", [
-    (torch.full((2, 8, 8, 3), math.nan), "no picture of this batch has numbers"),
-    (torch.rand(0, 8, 8, 3), "has no pixels"), (torch.rand(8, 8, 3), "an IMAGE of shape"),
-], ids=["NaN", "empty", "no batch"])  # fmt: skip
+@pytest.mark.parametrize(
+    "image, says",
+    [
+        (torch.full((2, 8, 8, 3), math.nan), "no picture of this batch has numbers"),
+        (torch.rand(0, 8, 8, 3), "has no pixels"),
+        (torch.rand(8, 8, 3), "an IMAGE of shape"),
+    ],
+    ids=["NaN", "empty", "no batch"],
+)
 def test_pictures_that_cannot_be_looked_at_are_refused_in_one_sentence(place, model, name, image, says):
     with pytest.raises(ValueError, match=says) as error:
         CALLS[name](place.node(name), model, image)
@@ -270,10 +291,13 @@ def test_a_picture_with_alpha_or_outside_the_range_is_judged(place, model, shape
     assert CALLS[name](place.node(name), model, image)["result"]
 
 
-@pytest.mark.parametrize("call", [
-    lambda place, model, image: place.node("CVL_RankImages").rank(model, image, " \n"),
-    lambda place, model, image: place.node("CVL_ImageGate").route(model, image, "", 0.1),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda place, model, image: place.node("CVL_RankImages").rank(model, image, " \n"),
+        lambda place, model, image: place.node("CVL_ImageGate").route(model, image, "", 0.1),
+    ],
+)
 def test_an_empty_prompt_is_refused(place, model, shapes, call):
     with pytest.raises(ValueError, match="there is no prompt"):
         call(place, model, shapes)

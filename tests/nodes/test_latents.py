@@ -38,6 +38,7 @@ def report(answer):
 
 # the distribution
 
+
 def test_mean_and_log_variance_are_the_networks_own(place, vae):
     network = AutoencoderKL(tiny.VAE_CONFIG)
     network.load_state_dict(vae.network.state_dict())
@@ -69,13 +70,16 @@ def test_a_size_that_fills_no_cells_is_padded_and_remembered_in_both(place, vae)
 def test_a_tiny_autoencoder_has_no_distribution_and_says_so(place):
     write_tensors(place.models / "vae" / "taesd.safetensors", TinyAutoencoder(TinyConfig(4)).state_dict(), {})
     vae = place.node("CVL_LoadVAE").load("taesd.safetensors")["result"][0]
-    for call in (lambda: place.node("CVL_LatentDistribution").measure(picture(16, 16), vae),
-                 lambda: place.node("CVL_VAEEncode").encode(picture(16, 16), vae, "sample")):  # fmt: skip
+    for call in (
+        lambda: place.node("CVL_LatentDistribution").measure(picture(16, 16), vae),
+        lambda: place.node("CVL_VAEEncode").encode(picture(16, 16), vae, "sample"),
+    ):
         with pytest.raises(ValueError, match="encodes to one latent and has no distribution"):
             call()
 
 
 # interpolation
+
 
 def test_steps_are_a_batch_from_the_first_to_the_second_pair_after_pair(place):
     first, second = noise(2), noise(2, 1)
@@ -121,12 +125,17 @@ def test_opposite_latents_are_mixed_linearly_and_that_is_said(place):
     assert report(answer)["cosine"] == [None] and report(answer)["without_an_arc"] == 1
 
 
-@pytest.mark.parametrize("second,said", [
-    (noise(shape=(16, 6, 5)), "two latents of one shape"), (noise(3), "there are 2 and 3"),
-    ({"samples": torch.full((2, 4, 6, 5), NAN)}, "the second LATENT has NaN"),
-    ({"samples": torch.zeros(2, 4, 0, 5)}, r"the second LATENT is \[2, 4, 0, 5\]"),
-    ({"samples": torch.zeros(4, 6)}, r"the second LATENT is \[4, 6\]"), (torch.zeros(1), "a LATENT was expected"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "second,said",
+    [
+        (noise(shape=(16, 6, 5)), "two latents of one shape"),
+        (noise(3), "there are 2 and 3"),
+        ({"samples": torch.full((2, 4, 6, 5), NAN)}, "the second LATENT has NaN"),
+        ({"samples": torch.zeros(2, 4, 0, 5)}, r"the second LATENT is \[2, 4, 0, 5\]"),
+        ({"samples": torch.zeros(4, 6)}, r"the second LATENT is \[4, 6\]"),
+        (torch.zeros(1), "a LATENT was expected"),
+    ],
+)
 def test_latents_that_can_not_be_mixed_are_one_sentence(place, second, said):
     with pytest.raises(ValueError, match=said) as error:
         place.node("CVL_LatentInterpolate").interpolate(noise(2), second, 0.5)
@@ -134,6 +143,7 @@ def test_latents_that_can_not_be_mixed_are_one_sentence(place, second, said):
 
 
 # the prior
+
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_familys_prior_has_its_channels_and_statistics(place, family):
@@ -168,6 +178,7 @@ def test_a_family_that_does_not_fit_the_vae_and_a_missing_vae_are_one_sentence(p
 
 # comparing
 
+
 def test_compare_images_gives_the_mean_ssim_and_each_pairs(place):
     first, second = picture(), picture().flip(0)
     answer = place.node("CVL_CompareImages").compare(first, second)
@@ -185,13 +196,20 @@ def test_pictures_below_the_window_have_no_ssim_and_that_is_said(place):
 
 
 @pytest.mark.parametrize("node", ["CVL_LatentDistribution", "CVL_CompareImages"])
-@pytest.mark.parametrize("image,said", [
-    (torch.full((1, 20, 24, 3), NAN), "NaN"), (picture(channels=1), "RGB pictures"), (picture()[None], "RGB pictures"),
-    (torch.zeros(0, 4, 4, 3), "no pixels"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "image,said",
+    [
+        (torch.full((1, 20, 24, 3), NAN), "NaN"),
+        (picture(channels=1), "RGB pictures"),
+        (picture()[None], "RGB pictures"),
+        (torch.zeros(0, 4, 4, 3), "no pixels"),
+    ],
+)
 def test_a_bad_picture_is_one_sentence(place, vae, node, image, said):
-    call = {"CVL_LatentDistribution": lambda n: n.measure(image, vae),
-            "CVL_CompareImages": lambda n: n.compare(picture(), image)}[node]  # fmt: skip
+    call = {
+        "CVL_LatentDistribution": lambda n: n.measure(image, vae),
+        "CVL_CompareImages": lambda n: n.compare(picture(), image),
+    }[node]
     with pytest.raises(ValueError, match=said) as error:
         call(place.node(node))
     assert "\n" not in str(error.value)

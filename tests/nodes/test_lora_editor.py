@@ -66,15 +66,23 @@ def test_a_question_that_is_none_is_refused_in_a_sentence(loras, question):
 
 
 def test_a_header_is_told_as_title_base_model_and_trigger_words(loras):
-    write(loras, "a.safetensors", {
-        "modelspec.title": "Ink\u202e wash", "modelspec.architecture": "stable-diffusion-v1/lora",
-        "ss_output_name": "x", "ss_base_model_version": "sd_v1",
-        "ss_tag_frequency": json.dumps({"10_ink": {"inkwash": 9, "tree": 4}}),
-    })  # fmt: skip
+    write(
+        loras,
+        "a.safetensors",
+        {
+            "modelspec.title": "Ink\u202e wash",
+            "modelspec.architecture": "stable-diffusion-v1/lora",
+            "ss_output_name": "x",
+            "ss_base_model_version": "sd_v1",
+            "ss_tag_frequency": json.dumps({"10_ink": {"inkwash": 9, "tree": 4}}),
+        },
+    )
     assert header({"name": "a.safetensors"}) == {
-        "name": "a.safetensors", "title": "Ink wash", "base_model": "stable-diffusion-v1/lora",
+        "name": "a.safetensors",
+        "title": "Ink wash",
+        "base_model": "stable-diffusion-v1/lora",
         "trigger_words": ["inkwash", "tree"],
-    }  # fmt: skip
+    }
 
 
 def test_learned_words_are_trigger_words_too(loras):
@@ -84,7 +92,11 @@ def test_learned_words_are_trigger_words_too(loras):
 
 def test_a_file_without_a_header_says_nothing(loras):
     assert header({"name": "style.safetensors"}) == {
-        "name": "style.safetensors", "title": "", "base_model": "", "trigger_words": []}
+        "name": "style.safetensors",
+        "title": "",
+        "base_model": "",
+        "trigger_words": [],
+    }
     assert header({"name": BUNDLED})["name"] == BUNDLED
 
 
@@ -97,8 +109,16 @@ def test_a_file_that_cannot_be_read_is_an_answer_too(loras, content):
 
 def test_only_names_of_the_menu_are_read(loras, tmp_path):
     (tmp_path / "secret.safetensors").write_bytes((loras.models / "loras" / "style.safetensors").read_bytes())
-    outside = ["style", "../secret.safetensors", str(tmp_path / "secret.safetensors"), "", "loras/style.safetensors",
-               "./style.safetensors", "people\\anna.safetensors", "people/../style.safetensors"]  # fmt: skip
+    outside = [
+        "style",
+        "../secret.safetensors",
+        str(tmp_path / "secret.safetensors"),
+        "",
+        "loras/style.safetensors",
+        "./style.safetensors",
+        "people\\anna.safetensors",
+        "people/../style.safetensors",
+    ]
     for name in [*outside, None, 3, ["style.safetensors"]]:
         with pytest.raises(ValueError, match="in the menu was expected"):
             header({"name": name})

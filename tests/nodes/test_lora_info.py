@@ -40,6 +40,7 @@ def look(place):
 
 # the header
 
+
 def test_a_headers_text_is_cut_and_freed_of_control_and_direction_characters():
     assert lora_header.clean("a\x00b\n\u202ec\x1b[31m \ud800") == "a b c [31m"
     assert lora_header.clean("x" * 600) == "x" * 500 + "…"
@@ -57,13 +58,15 @@ def test_a_header_that_is_not_what_it_should_be_has_no_tags(text):
 
 
 def test_the_trainers_facts_come_first_and_empty_ones_and_pictures_are_left_out():
-    facts = lora_header.training_facts({"zoo": "x", "ss_epoch": "3", "ss_lr": "None", "modelspec.thumbnail": "data:abc",
-                                        "unet:1:rank": "4"})  # fmt: skip
+    facts = lora_header.training_facts(
+        {"zoo": "x", "ss_epoch": "3", "ss_lr": "None", "modelspec.thumbnail": "data:abc", "unet:1:rank": "4"}
+    )
     assert list(facts.items()) == [("ss_epoch", "3"), ("zoo", "x")]
     assert len(lora_header.training_facts({f"ss_{n}": "x" for n in range(5000)})) == 200
 
 
 # LoRA Info
+
 
 def test_norms_and_directions_are_those_of_the_change(place):
     up = torch.zeros(64, 4)
@@ -88,18 +91,22 @@ def test_a_file_without_plain_loras_has_a_picture_of_its_kinds(place):
 
 # Convert LoRA
 
+
 @pytest.mark.parametrize("dialect", ["kohya", "diffusers", "peft"])
 def test_a_converted_file_makes_the_same_change(place, clip_model, dialect):
     source = write(place, {"ss_epoch": "3", "sshs_model_hash": "of another file"}, (FIRST, SECOND))
     path, report = place.node("CVL_ConvertLoRA").convert("l.safetensors", dialect, "loras/x", clip_model=clip_model)[
-        "result"]
+        "result"
+    ]
     assert json.loads(report)["modules"] == 2 and json.loads(report)["not_written"] == {}
     assert path.startswith(str(place.base / "output" / "loras"))
     (place.models / "loras" / "new.safetensors").write_bytes(open(path, "rb").read())
     states = [
-        place.node("CVL_LoadLoRA").load(name, 1.0, 1.0, clip_model=clip_model, strict=True)["result"][3]
-        .network.state_dict() for name in (source.name, "new.safetensors")
-    ]  # fmt: skip
+        place.node("CVL_LoadLoRA")
+        .load(name, 1.0, 1.0, clip_model=clip_model, strict=True)["result"][3]
+        .network.state_dict()
+        for name in (source.name, "new.safetensors")
+    ]
     assert all(torch.allclose(tensor, states[1][key], atol=1e-6) for key, tensor in states[0].items())
     with open_tensors(path) as file:
         assert file.metadata["ss_epoch"] == "3" and "sshs_model_hash" not in file.metadata
@@ -109,7 +116,8 @@ def test_what_is_not_written_is_told_with_the_reason(place, clip_model):
     write(place, {}, (FIRST, "lora_unet_mid_block_attentions_0_proj_in"))
     report = place.node("CVL_ConvertLoRA").convert("l.safetensors", "kohya", "x", clip_model=clip_model)["result"][1]
     assert json.loads(report)["not_written"] == {
-        "lora_unet_mid_block_attentions_0_proj_in": "it has no place in what is connected"}
+        "lora_unet_mid_block_attentions_0_proj_in": "it has no place in what is connected"
+    }
 
 
 def test_what_a_dialect_cannot_hold_is_an_error_and_no_file(place, clip_model):
@@ -133,7 +141,9 @@ def test_without_a_model_the_names_are_those_of_the_published_one_that_the_file_
     with open_tensors(path) as file:
         assert file.shapes["lora_te_text_model_encoder_layers_11_self_attn_q_proj.lora_up.weight"] == (768, 4)
         assert file.shapes["lora_unet_mid_block_attentions_0_transformer_blocks_0_attn2_to_k.lora_down.weight"] == (
-            4, 768)
+            4,
+            768,
+        )
 
 
 def test_without_a_model_a_file_of_no_published_one_is_an_error(place):

@@ -20,15 +20,78 @@ from clip_vae_lora.lora.formats.list_text import Line, ListError
 MODULE = Path(__file__).resolve().parents[2] / "web" / "lora_lines.mjs"
 FIELDS = {"on": "on", "name": "name", "model": "strength_model", "clip": "strength_clip", "blocks": "blocks"}
 PIECES = [
-    "a", "b c", "style.safetensors", "people/anna", "off", "OFF ", "off ", "- ", "-", "offset", ":", " : ", " : ",
-    " : ", " ", "\t", "\xa0", "\u3000", "\x1f", "\ufeff", "\u200b", "\x1c", "#", " #", "# c", "a#1", "0.5", "1_0",
-    "1__0", "_1", "1_.5", "\u0661\u0662", "\U0001d7d8", "\uff11", "1e1", "1E-3", "1e3", "1e", "-100", "100.0001", "+2",
-    "--2", "nan", "inf", "-Infinity", ".5", "5.", ".", "0x10", "1 0", "\xe9", "\U0001f600", "attn2: 0.5, IN07: 0",
-]  # fmt: skip
+    "a",
+    "b c",
+    "style.safetensors",
+    "people/anna",
+    "off",
+    "OFF ",
+    "off ",
+    "- ",
+    "-",
+    "offset",
+    ":",
+    " : ",
+    " : ",
+    " : ",
+    " ",
+    "\t",
+    "\xa0",
+    "\u3000",
+    "\x1f",
+    "\ufeff",
+    "\u200b",
+    "\x1c",
+    "#",
+    " #",
+    "# c",
+    "a#1",
+    "0.5",
+    "1_0",
+    "1__0",
+    "_1",
+    "1_.5",
+    "\u0661\u0662",
+    "\U0001d7d8",
+    "\uff11",
+    "1e1",
+    "1E-3",
+    "1e3",
+    "1e",
+    "-100",
+    "100.0001",
+    "+2",
+    "--2",
+    "nan",
+    "inf",
+    "-Infinity",
+    ".5",
+    "5.",
+    ".",
+    "0x10",
+    "1 0",
+    "\xe9",
+    "\U0001f600",
+    "attn2: 0.5, IN07: 0",
+]
 ENDS = ["\n"] * 8 + ["\r\n", "\r", "\v", "\f", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029", "\n\n", ""]
-CHANGES = [{"on": True}, {"on": False}, {"name": "other.pt"}, {"name": "- x"}, {"name": "x:y"}, {"name": "x #"},
-           {"model": 0.25}, {"clip": -3}, {"model": 2, "clip": 2}, {"model": 1, "clip": 0.5}, {"blocks": ""},
-           {"blocks": "attn2: 0.5, IN07-IN08: 0"}, {"blocks": "a # b"}, {"blocks": "a\nb"}, {}]  # fmt: skip
+CHANGES = [
+    {"on": True},
+    {"on": False},
+    {"name": "other.pt"},
+    {"name": "- x"},
+    {"name": "x:y"},
+    {"name": "x #"},
+    {"model": 0.25},
+    {"clip": -3},
+    {"model": 2, "clip": 2},
+    {"model": 1, "clip": 0.5},
+    {"blocks": ""},
+    {"blocks": "attn2: 0.5, IN07-IN08: 0"},
+    {"blocks": "a # b"},
+    {"blocks": "a\nb"},
+    {},
+]
 
 
 @pytest.fixture(scope="module")
@@ -51,18 +114,22 @@ def _in_node(function: str, data):
     code = f"""import * as L from {json.dumps(MODULE.as_uri())};
       let text = ""; for await (const piece of process.stdin.setEncoding("utf8")) text += piece;
       process.stdout.write(JSON.stringify(({function})(L, JSON.parse(text))));"""
-    done = subprocess.run(["node", "--input-type=module", "-e", code], input=json.dumps(data), text=True,
-                          capture_output=True, timeout=600)  # fmt: skip
+    done = subprocess.run(
+        ["node", "--input-type=module", "-e", code], input=json.dumps(data), text=True, capture_output=True, timeout=600
+    )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
 
 def _in_page(page, function: str, data):
     source = json.dumps(MODULE.read_text(encoding="utf-8"))
-    return page.evaluate(f"""async data => {{
+    return page.evaluate(
+        f"""async data => {{
       const url = URL.createObjectURL(new Blob([{source}], {{type: "text/javascript"}}));
       return JSON.parse(JSON.stringify(({function})(await import(url), data)));
-    }}""", data)  # fmt: skip
+    }}""",
+        data,
+    )
 
 
 def made_line(rng: random.Random) -> str:
@@ -87,16 +154,33 @@ def as_canvas(line: Line | ListError) -> dict | str:
 
 def test_the_canvas_reads_every_list_as_the_node_does(js):
     lists = made_lists(6000, 1)
-    lists += ["a\n" * 1001, "# c\n" * 1500 + "a\n" * 999, "", "\n", " ", "x" * 2000, "x" * 2001, "\U0001f600" * 2000,
-              "\U0001f600" * 2001, "a " + " " * 2100 + "b", " " * 2001 + "b", "# " + "c" * 3000, "a : 1 #" + "c" * 3000,
-              "a " + "x" * 1997 + " #", "a" * 1998 + " # over the edge"]  # fmt: skip
+    lists += [
+        "a\n" * 1001,
+        "# c\n" * 1500 + "a\n" * 999,
+        "",
+        "\n",
+        " ",
+        "x" * 2000,
+        "x" * 2001,
+        "\U0001f600" * 2000,
+        "\U0001f600" * 2001,
+        "a " + " " * 2100 + "b",
+        " " * 2001 + "b",
+        "# " + "c" * 3000,
+        "a : 1 #" + "c" * 3000,
+        "a " + "x" * 1997 + " #",
+        "a" * 1998 + " # over the edge",
+    ]
     found = js("(L, lists) => lists.map(text => L.readList(text))", lists)
     told = 0
     for text, lines in zip(lists, found):
         assert [line["written"] for line in lines] == text.splitlines()
         expected = {one.number: as_canvas(one) for one in lora_list.read(text)}
-        seen = {line["number"]: "broken" if line["kind"] == "broken" else {field: line[field] for field in FIELDS}
-                for line in lines if line["kind"] in ("lora", "broken")}  # fmt: skip
+        seen = {
+            line["number"]: "broken" if line["kind"] == "broken" else {field: line[field] for field in FIELDS}
+            for line in lines
+            if line["kind"] in ("lora", "broken")
+        }
         assert seen == expected, text
         told += sum(one != "broken" for one in seen.values())
     assert told > 6000  # the lists are not all nonsense
@@ -104,8 +188,9 @@ def test_the_canvas_reads_every_list_as_the_node_does(js):
 
 def test_an_edited_line_says_what_it_said_with_the_change_or_is_not_written_at_all(js):
     lines = list({line for text in made_lists(1500, 2) for line in text.splitlines()})
-    edited = js("(L, [lines, changes]) => lines.map(line => changes.map(change => L.editLine(line, change)))",
-                [lines, CHANGES])  # fmt: skip
+    edited = js(
+        "(L, [lines, changes]) => lines.map(line => changes.map(change => L.editLine(line, change)))", [lines, CHANGES]
+    )
     written = 0
     for line, results in zip(lines, edited):
         before = lora_list.read(line)
@@ -124,24 +209,31 @@ def test_an_edited_line_says_what_it_said_with_the_change_or_is_not_written_at_a
 
 def test_an_ordinary_line_can_be_edited_in_every_way(js):
     lines = ["a", "a.safetensors : 0.5", "off a : 1 : 2 # note", "- people/anna:1", "a : : 2", "a :", "a : 1 : 1 : x"]
-    changes = [change for change in CHANGES if change not in ({"name": "- x"}, {"name": "x:y"}, {"name": "x #"},
-               {"blocks": "a # b"}, {"blocks": "a\nb"})]  # fmt: skip
-    edited = js("(L, [lines, changes]) => lines.map(line => changes.map(change => L.editLine(line, change)))",
-                [lines, changes])  # fmt: skip
+    changes = [
+        change
+        for change in CHANGES
+        if change not in ({"name": "- x"}, {"name": "x:y"}, {"name": "x #"}, {"blocks": "a # b"}, {"blocks": "a\nb"})
+    ]
+    edited = js(
+        "(L, [lines, changes]) => lines.map(line => changes.map(change => L.editLine(line, change)))", [lines, changes]
+    )
     assert all(result is not None for results in edited for result in results)
 
 
-@pytest.mark.parametrize("line, change, expected", [
-    ("a.pt : 1.0 : 1.0   # mine", {"model": 0.5}, "a.pt : 0.5 : 1.0   # mine"),
-    ("a.pt : 1.0 : 1.0   # mine", {"on": False}, "off a.pt : 1.0 : 1.0   # mine"),
-    ("  -  a :0.50: 2", {"on": True}, "  a :0.50: 2"),
-    ("a", {"model": 0.5, "clip": 0.5}, "a : 0.5"),
-    ("a", {"clip": 0.5}, "a : 1 : 0.5"),
-    ("a : 0.5", {"blocks": "IN01: 0"}, "a : 0.5 : 0.5 : IN01: 0"),
-    ("a:1:1:x: 2 # c", {"blocks": ""}, "a:1:1 # c"),
-    ("a : 1 # c", {"name": "b/c.pt"}, "b/c.pt : 1 # c"),
-    ("off - a", {"on": True}, None),  # `- a` would be off
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "line, change, expected",
+    [
+        ("a.pt : 1.0 : 1.0   # mine", {"model": 0.5}, "a.pt : 0.5 : 1.0   # mine"),
+        ("a.pt : 1.0 : 1.0   # mine", {"on": False}, "off a.pt : 1.0 : 1.0   # mine"),
+        ("  -  a :0.50: 2", {"on": True}, "  a :0.50: 2"),
+        ("a", {"model": 0.5, "clip": 0.5}, "a : 0.5"),
+        ("a", {"clip": 0.5}, "a : 1 : 0.5"),
+        ("a : 0.5", {"blocks": "IN01: 0"}, "a : 0.5 : 0.5 : IN01: 0"),
+        ("a:1:1:x: 2 # c", {"blocks": ""}, "a:1:1 # c"),
+        ("a : 1 # c", {"name": "b/c.pt"}, "b/c.pt : 1 # c"),
+        ("off - a", {"on": True}, None),  # `- a` would be off
+    ],
+)
 def test_an_edit_changes_no_more_of_the_line_than_it_must(js, line, change, expected):
     assert js("(L, [line, change]) => L.editLine(line, change)", [line, change]) == expected
 
@@ -173,8 +265,20 @@ def ends_in_break(text: str) -> bool:
 
 
 def test_a_name_is_added_only_where_the_list_can_hold_it(js):
-    names = ["a.pt", "a b/c d.pt", "a:b.pt", "a #1.pt", "#a.pt", "off a.pt", "- a.pt", " a.pt", "a.pt ", "",
-             "a\u2028b", "a#b"]  # fmt: skip
+    names = [
+        "a.pt",
+        "a b/c d.pt",
+        "a:b.pt",
+        "a #1.pt",
+        "#a.pt",
+        "off a.pt",
+        "- a.pt",
+        " a.pt",
+        "a.pt ",
+        "",
+        "a\u2028b",
+        "a#b",
+    ]
     lines = js("(L, names) => names.map(L.lineOf)", names)
     assert [name for name, line in zip(names, lines) if line] == ["a.pt", "a b/c d.pt", "a#b"]
     assert all(asdict(lora_list.parse(line)[0]) == asdict(Line(1, name)) for name, line in zip(names, lines) if line)

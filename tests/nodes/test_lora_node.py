@@ -87,8 +87,12 @@ def test_the_report_tells_kinds_ranks_alphas_blocks_and_the_size_of_the_change(l
 
 
 def test_what_is_not_read_counts_among_the_modules_of_the_file(place, load):
-    pair = {f"{FIRST}.lora_up.weight": torch.ones(64, 4), f"{FIRST}.lora_down.weight": torch.ones(2, 64),
-            f"{SECOND}.lora_up.weight": torch.ones(64, 2), f"{SECOND}.lora_down.weight": torch.ones(2, 64)}  # fmt: skip
+    pair = {
+        f"{FIRST}.lora_up.weight": torch.ones(64, 4),
+        f"{FIRST}.lora_down.weight": torch.ones(2, 64),
+        f"{SECOND}.lora_up.weight": torch.ones(64, 2),
+        f"{SECOND}.lora_down.weight": torch.ones(2, 64),
+    }
     write_tensors(place.models / "loras" / "l.safetensors", pair, {})
     report, ui = load(None)[1:]
     assert "clip_model: 1 of 2 modules" in ui["text"][0] and "their ranks differ" in report["unread"][FIRST]
@@ -179,12 +183,17 @@ def test_a_lora_for_another_family_of_models_is_refused_with_both_names(place, m
         place.node("CVL_LoadLoRA").load("xl.safetensors", 1.0, 1.0, model=object())
 
 
-@pytest.mark.parametrize("change, error, unknown, said", [
-    (0.0313, 0.0021, 0, "the change is about 3.1 % (± 0.2) of the weights it touches"),
-    (0.0313, 0.00034, 0, "about 3.13 % (± 0.03)"), (1.5, 0.21, 0, "about 150 % (± 21)"),
-    (0.0313, 0.0, 0, "the change is 3.13 % of the weights it touches"),
-    (0.0313, 0.0, 2, "2 places are not in it"), (None, None, 5, "is not told"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "change, error, unknown, said",
+    [
+        (0.0313, 0.0021, 0, "the change is about 3.1 % (± 0.2) of the weights it touches"),
+        (0.0313, 0.00034, 0, "about 3.13 % (± 0.03)"),
+        (1.5, 0.21, 0, "about 150 % (± 21)"),
+        (0.0313, 0.0, 0, "the change is 3.13 % of the weights it touches"),
+        (0.0313, 0.0, 2, "2 places are not in it"),
+        (None, None, 5, "is not told"),
+    ],
+)
 def test_the_size_of_the_change_is_told_with_what_is_not_sure(change, error, unknown, said):
     line = lora_report.size_line({"change": change, "change_error": error, "not_measured": unknown})
     assert said in line and ("LoRA Info" in line) == bool(unknown)

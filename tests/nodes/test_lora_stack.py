@@ -42,30 +42,37 @@ def state(clip):
 
 # the list
 
-@pytest.mark.parametrize("text, expected", [
-    ("a", Line(1, "a")),
-    ("a.safetensors : 0.5", Line(1, "a.safetensors", 0.5, 0.5)),
-    ("a:0.5:-2", Line(1, "a", 0.5, -2.0)),
-    ("a : : 0", Line(1, "a", 1.0, 0.0)),
-    ("a : 1 : 1 : attn2: 0.5, IN07-IN08: 0", Line(1, "a", 1.0, 1.0, "attn2: 0.5, IN07-IN08: 0")),
-    ("off a : 0.5", Line(1, "a", 0.5, 0.5, "", False)),
-    ("- a", Line(1, "a", on=False)),
-    ("\n# a comment\n  a b # another", Line(3, "a b")),
-    ("offset.safetensors", Line(1, "offset.safetensors")),
-    ("a#1", Line(1, "a#1")),
-])  # fmt: skip
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        ("a", Line(1, "a")),
+        ("a.safetensors : 0.5", Line(1, "a.safetensors", 0.5, 0.5)),
+        ("a:0.5:-2", Line(1, "a", 0.5, -2.0)),
+        ("a : : 0", Line(1, "a", 1.0, 0.0)),
+        ("a : 1 : 1 : attn2: 0.5, IN07-IN08: 0", Line(1, "a", 1.0, 1.0, "attn2: 0.5, IN07-IN08: 0")),
+        ("off a : 0.5", Line(1, "a", 0.5, 0.5, "", False)),
+        ("- a", Line(1, "a", on=False)),
+        ("\n# a comment\n  a b # another", Line(3, "a b")),
+        ("offset.safetensors", Line(1, "offset.safetensors")),
+        ("a#1", Line(1, "a#1")),
+    ],
+)
 def test_a_line_is_name_strengths_and_blocks(text, expected):
     assert lora_list.parse(text) == [expected]
 
 
-@pytest.mark.parametrize("text, said", [
-    ("a\n: 1", "line 2 .*no name"),
-    ("a : much", "line 1 .*'much' is not a number"),
-    ("a : 1 : nan", "'nan' is not a number"),
-    ("a : 1e9", "not a number from -100 to 100"),
-    ("a" * 3000, "3000 characters"),
-    ("a\n" * 1001, "more than 1000"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ("a\n: 1", "line 2 .*no name"),
+        ("a : much", "line 1 .*'much' is not a number"),
+        ("a : 1 : nan", "'nan' is not a number"),
+        ("a : 1e9", "not a number from -100 to 100"),
+        ("a" * 3000, "3000 characters"),
+        ("a\n" * 1001, "more than 1000"),
+    ],
+)
 def test_a_line_that_cannot_be_followed_is_told_with_its_number(text, said):
     with pytest.raises(ListError, match=said):
         lora_list.parse(text)
@@ -82,6 +89,7 @@ def test_a_name_is_found_without_folder_and_extension_where_it_is_the_only_one()
 
 
 # the node
+
 
 def test_a_stack_is_the_sum_of_its_changes(place, clip, stack):
     both, report, ui = stack("both : 0.5\none : -1 : 2 # turned round on the MODEL alone")

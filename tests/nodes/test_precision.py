@@ -119,6 +119,7 @@ def test_a_precision_that_there_is_not_is_refused(place, load, shapes):
 
 # the index
 
+
 def test_one_index_is_used_with_a_model_in_every_type(place, load, output):
     report, _ = index(place, load())
     assert report["precision"] == {"activations": "fp32"} and report["batch"] == 32 and report["new"] == 3
@@ -179,6 +180,7 @@ def test_an_index_in_half_precision_says_what_that_changes_and_is_named_by_those
 
 # one scan for a prompt
 
+
 def scans(monkeypatch):
     asked, real = [], indexing.scan
 
@@ -222,12 +224,11 @@ def test_a_picture_that_came_after_the_scan_is_seen(place, load, output, monkeyp
 
 # numbers that are none
 
+
 @pytest.mark.parametrize("node", ["CVL_RankImages", "CVL_ImageGate"])
 def test_where_every_score_is_nan_a_sentence_says_so(place, load, shapes, node, monkeypatch):
     method, asked, _ = JUDGES[node]
-    monkeypatch.setattr(
-        judging.ranking, "prompt_scores", lambda found, *_, **__: torch.full((len(found),), math.nan)
-    )
+    monkeypatch.setattr(judging.ranking, "prompt_scores", lambda found, *_, **__: torch.full((len(found),), math.nan))
     with pytest.raises(ValueError, match="no picture of this batch has a score"):
         getattr(place.node(node), method)(load(), shapes, *asked)
 

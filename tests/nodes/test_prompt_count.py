@@ -67,8 +67,10 @@ def test_pieces_come_only_when_asked_for_and_carry_id_and_weight(place):
     pieces = answer({"text": "a (red:1.3) cat", "pieces": True})["chunks"][0]["pieces"]
     ids = Tokenizer("transformers").encode("a red cat")
     assert [(piece["text"].strip(), piece["id"], piece["weight"]) for piece in pieces] == [
-        ("a", ids[0], 1.0), ("red", ids[1], 1.3), ("cat", ids[2], 1.0)
-    ]  # fmt: skip
+        ("a", ids[0], 1.0),
+        ("red", ids[1], 1.3),
+        ("cat", ids[2], 1.0),
+    ]
 
 
 def test_the_list_of_pieces_is_bounded_and_the_rest_is_counted(place):
@@ -115,18 +117,21 @@ def test_hostile_prompts_are_counted_and_the_answer_is_json(place, text):
     assert json.loads(json.dumps(found))["tokens"] >= 0
 
 
-@pytest.mark.parametrize("question, said", [
-    (7, '"text"'),
-    ([], '"text"'),
-    ({}, '"text"'),
-    ({"text": 5}, '"text"'),
-    ({"text": "a", "dialect": "latin"}, "dialect was expected to be one of comfy, a1111, but 'latin' came"),
-    ({"text": "a", "dialect": ["comfy"]}, "dialect"),
-    ({"text": "a", "splitting": None}, "splitting"),
-    ({"text": "a", "joining": "AND"}, "joining"),
-    ({"text": "a", "encoder": "t5"}, "encoder"),
-    ({"text": "a", "pieces": 1}, "pieces"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "question, said",
+    [
+        (7, '"text"'),
+        ([], '"text"'),
+        ({}, '"text"'),
+        ({"text": 5}, '"text"'),
+        ({"text": "a", "dialect": "latin"}, "dialect was expected to be one of comfy, a1111, but 'latin' came"),
+        ({"text": "a", "dialect": ["comfy"]}, "dialect"),
+        ({"text": "a", "splitting": None}, "splitting"),
+        ({"text": "a", "joining": "AND"}, "joining"),
+        ({"text": "a", "encoder": "t5"}, "encoder"),
+        ({"text": "a", "pieces": 1}, "pieces"),
+    ],
+)
 def test_a_question_that_is_none_is_refused_in_a_sentence(place, question, said):
     with pytest.raises(ValueError, match=said):
         answer(question)

@@ -174,10 +174,17 @@ def test_an_index_of_another_model_is_refused_by_all(place, output, build, searc
             call()
 
 
-@pytest.mark.parametrize("subfolder, said", [
-    ("..", "leads out"), ("shapes/../..", "leads out"), ("/etc", "leads out"), ("link", "leads out"),
-    ("nothing", "there is no folder"), ("a\0b", "there is no folder"),
-])
+@pytest.mark.parametrize(
+    "subfolder, said",
+    [
+        ("..", "leads out"),
+        ("shapes/../..", "leads out"),
+        ("/etc", "leads out"),
+        ("link", "leads out"),
+        ("nothing", "there is no folder"),
+        ("a\0b", "there is no folder"),
+    ],
+)
 def test_only_folders_below_input_and_output_are_indexed(place, output, build, subfolder, said):
     if subfolder == "link":
         (place.base / "away").mkdir()

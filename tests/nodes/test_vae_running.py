@@ -76,6 +76,7 @@ def test_a_latent_resized_since_is_not_cut_and_that_is_said(place, vae):
 
 def test_memory_that_runs_out_leads_to_a_smaller_plan_and_a_note(place, vae, latent, monkeypatch):
     whole = place.node("CVL_VAEDecode").decode(latent, vae, "off")["result"][0]
+
     def short(self, z):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes")
 

@@ -65,8 +65,9 @@ def breaks(saved: Face, now: Face) -> list[str]:
     before = {entry["name"] for entry in saved["inputs"]}
     found += [
         f"input {entry['name']} is new and required: stored prompts do not have it"
-        for entry in now["inputs"] if entry["name"] not in before and entry["group"] == "required"
-    ]  # fmt: skip
+        for entry in now["inputs"]
+        if entry["name"] not in before and entry["group"] == "required"
+    ]
     kept = now["outputs"][: len(saved["outputs"])]
     if kept != saved["outputs"]:
         found.append(f"the outputs were {', '.join(saved['outputs'])} and now begin with {', '.join(kept) or 'none'}")

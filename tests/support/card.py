@@ -74,9 +74,14 @@ class OnCard(torch.Tensor):
     @staticmethod
     def __new__(cls, held: torch.Tensor, device: torch.device):
         return torch.Tensor._make_wrapper_subclass(
-            cls, held.size(), strides=held.stride(), storage_offset=held.storage_offset(), dtype=held.dtype,
-            layout=held.layout, device=_BELOW,
-        )  # fmt: skip
+            cls,
+            held.size(),
+            strides=held.stride(),
+            storage_offset=held.storage_offset(),
+            dtype=held.dtype,
+            layout=held.layout,
+            device=_BELOW,
+        )
 
     def __init__(self, held: torch.Tensor, device: torch.device):
         self.held, self.shown = held, device
@@ -234,8 +239,11 @@ class _Card(TorchDispatchMode):
         if name == "repeat_interleave":
             return kwargs.get("output_size") is None
         if name in _INDEXED:
-            return any(leaf.dtype in (torch.bool, torch.uint8) for leaf in tree_leaves(args[1])
-                       if isinstance(leaf, torch.Tensor))  # fmt: skip
+            return any(
+                leaf.dtype in (torch.bool, torch.uint8)
+                for leaf in tree_leaves(args[1])
+                if isinstance(leaf, torch.Tensor)
+            )
         return False
 
     def _moved(self, tensor: torch.Tensor) -> None:
@@ -305,22 +313,40 @@ class _Stream:
 def cuda_that_answers(free_bytes: int, synchronise=lambda: None) -> dict:
     """What code asks torch.cuda, answered as a machine with one card does."""
     properties = SimpleNamespace(
-        name="a card that is not there", major=8, minor=6, total_memory=free_bytes + (2 << 30), gcnArchName="",
-        multi_processor_count=80, warp_size=32,
-    )  # fmt: skip
+        name="a card that is not there",
+        major=8,
+        minor=6,
+        total_memory=free_bytes + (2 << 30),
+        gcnArchName="",
+        multi_processor_count=80,
+        warp_size=32,
+    )
     return {
-        "is_available": lambda: True, "device_count": lambda: 1, "current_device": lambda: 0,
-        "set_device": lambda device: None, "init": lambda: None, "_lazy_init": lambda: None,
-        "is_initialized": lambda: True, "empty_cache": lambda: None, "ipc_collect": lambda: None,
+        "is_available": lambda: True,
+        "device_count": lambda: 1,
+        "current_device": lambda: 0,
+        "set_device": lambda device: None,
+        "init": lambda: None,
+        "_lazy_init": lambda: None,
+        "is_initialized": lambda: True,
+        "empty_cache": lambda: None,
+        "ipc_collect": lambda: None,
         "mem_get_info": lambda device=None: (free_bytes, free_bytes + (2 << 30)),
-        "memory_reserved": lambda device=None: 0, "memory_allocated": lambda device=None: 0,
+        "memory_reserved": lambda device=None: 0,
+        "memory_allocated": lambda device=None: 0,
         "memory_stats": lambda device=None: {"active_bytes.all.current": 0, "reserved_bytes.all.current": 0},
-        "get_device_properties": lambda device=None: properties, "get_device_name": lambda device=None: properties.name,
-        "get_device_capability": lambda device=None: (8, 6), "is_bf16_supported": lambda *_, **__: True,
-        "synchronize": lambda device=None: synchronise(), "Stream": _Stream, "Event": _Stream,
-        "current_stream": lambda device=None: _Stream(), "default_stream": lambda device=None: _Stream(),
-        "stream": lambda stream: stream or _Stream(), "device": lambda device: _Stream(),
-    }  # fmt: skip
+        "get_device_properties": lambda device=None: properties,
+        "get_device_name": lambda device=None: properties.name,
+        "get_device_capability": lambda device=None: (8, 6),
+        "is_bf16_supported": lambda *_, **__: True,
+        "synchronize": lambda device=None: synchronise(),
+        "Stream": _Stream,
+        "Event": _Stream,
+        "current_stream": lambda device=None: _Stream(),
+        "default_stream": lambda device=None: _Stream(),
+        "stream": lambda stream: stream or _Stream(),
+        "device": lambda device: _Stream(),
+    }
 
 
 @contextmanager

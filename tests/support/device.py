@@ -32,9 +32,20 @@ _LOOSER = {  # than on the CPU, where a tolerance is of the order of summation i
 }
 _NUMERICAL = ("vae_core", "clip_core", "lora")  # folders of tests
 _FACTORIES = (
-    torch.tensor, torch.zeros, torch.ones, torch.full, torch.empty, torch.eye, torch.arange, torch.linspace, torch.rand,
-    torch.randn, torch.randint, torch.randperm, torch.from_numpy,
-)  # fmt: skip
+    torch.tensor,
+    torch.zeros,
+    torch.ones,
+    torch.full,
+    torch.empty,
+    torch.eye,
+    torch.arange,
+    torch.linspace,
+    torch.rand,
+    torch.randn,
+    torch.randint,
+    torch.randperm,
+    torch.from_numpy,
+)
 _TESTS = Path(__file__).resolve().parents[1]
 _open = ExitStack()
 

@@ -123,8 +123,9 @@ def test_without_an_average_and_clipping_the_steps_are_adamw_s():
     fit(_loss(ours), dict(ours.named_parameters()), plan)
     matrices = [p for p in theirs.parameters() if p.ndim == 2]
     vectors = [p for p in theirs.parameters() if p.ndim == 1]
-    optimizer = torch.optim.AdamW([{"params": matrices, "weight_decay": 0.1}, {"params": vectors, "weight_decay": 0.0}],
-                                  betas=(0.9, 0.98))
+    optimizer = torch.optim.AdamW(
+        [{"params": matrices, "weight_decay": 0.1}, {"params": vectors, "weight_decay": 0.0}], betas=(0.9, 0.98)
+    )
     for step in range(5):
         for group in optimizer.param_groups:
             group["lr"] = 0.01 * warm_cosine(step, 5, 2)
@@ -138,8 +139,12 @@ def test_without_an_average_and_clipping_the_steps_are_adamw_s():
 def test_the_average_is_the_exponential_moving_one():
     plan, values = Plan(steps=3, seed=0, lr=0.1, average=0.5, warm_up=1), []
     weight = nn.Parameter(torch.tensor([1.0]))
-    fit(lambda step, generator: weight.square().sum(), {"weight": weight}, plan,
-        on_step=lambda done, total: values.append(float(weight.detach())))
+    fit(
+        lambda step, generator: weight.square().sum(),
+        {"weight": weight},
+        plan,
+        on_step=lambda done, total: values.append(float(weight.detach())),
+    )
     expected = 1.0
     for step, value in enumerate(values):
         decay = min(0.5, (1 + step) / (10 + step))
@@ -148,8 +153,11 @@ def test_the_average_is_the_exponential_moving_one():
 
 
 def test_steps_and_seeds_do_not_share_random_numbers():
-    draws = {float(torch.rand((), generator=step_generator(seed, step), dtype=torch.float64))
-             for seed in range(4) for step in range(50)}
+    draws = {
+        float(torch.rand((), generator=step_generator(seed, step), dtype=torch.float64))
+        for seed in range(4)
+        for step in range(50)
+    }
     assert len(draws) == 200
 
 

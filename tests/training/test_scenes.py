@@ -186,7 +186,7 @@ def test_a_thing_lies_where_its_row_and_column_say(row: int, column: int):
 @pytest.mark.parametrize("count", range(4))
 def test_there_are_as_many_things_as_the_count_says(count: int):
     red = draw(_one(count=count), 64, _generator(count))[0, 0] > 0.5
-    quadrants = [red[y:y + 32, x:x + 32].sum() > 20 for y in (0, 32) for x in (0, 32)]
+    quadrants = [red[y : y + 32, x : x + 32].sum() > 20 for y in (0, 32) for x in (0, 32)]
     assert sum(quadrants) == (count + 1) if count else True
 
 

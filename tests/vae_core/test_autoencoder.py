@@ -12,7 +12,7 @@ from clip_vae_lora.vae_core.config import VAEConfig
 diffusers = pytest.importorskip("diffusers")
 
 SAME_ARITHMETIC = 1e-5  # of the largest output: fp32 sums in another order (each side is that far from float64)
-SAME_FORMULA = 1e-12    # of the largest output, in float64
+SAME_FORMULA = 1e-12  # of the largest output, in float64
 
 
 def assert_equal_up_to(tolerance, got, wanted):
@@ -25,9 +25,14 @@ def reference(widths, blocks, latent, quant, seed=0):
     torch.manual_seed(seed)
     levels = len(widths)
     model = diffusers.AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * levels, up_block_types=("UpDecoderBlock2D",) * levels,
-        block_out_channels=widths, layers_per_block=blocks, latent_channels=latent, use_quant_conv=quant,
-        use_post_quant_conv=quant).eval()
+        down_block_types=("DownEncoderBlock2D",) * levels,
+        up_block_types=("UpDecoderBlock2D",) * levels,
+        block_out_channels=widths,
+        layers_per_block=blocks,
+        latent_channels=latent,
+        use_quant_conv=quant,
+        use_post_quant_conv=quant,
+    ).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim == 1:
@@ -67,8 +72,9 @@ def test_encode_gives_diffusers_mean_logvar_sample_and_kl(pair):
     for name in ("mean", "logvar", "std"):
         assert_equal_up_to(SAME_ARITHMETIC, getattr(got, name), getattr(wanted, name))
     assert_equal_up_to(SAME_ARITHMETIC, got.mode, wanted.mode())
-    assert_equal_up_to(SAME_ARITHMETIC, got.sample(torch.Generator().manual_seed(5)),
-                       wanted.sample(torch.Generator().manual_seed(5)))
+    assert_equal_up_to(
+        SAME_ARITHMETIC, got.sample(torch.Generator().manual_seed(5)), wanted.sample(torch.Generator().manual_seed(5))
+    )
     torch.testing.assert_close(got.kl(), wanted.kl(), rtol=1e-5, atol=0)
 
 
@@ -171,34 +177,41 @@ def test_kl_is_the_divergence_that_torch_distributions_computes():
 
 
 def test_kl_of_half_precision_does_not_overflow():
-    posterior = Posterior(torch.full((1, 4, 64, 64), 10.0, dtype=torch.float16),
-                          torch.zeros(1, 4, 64, 64, dtype=torch.float16))
+    posterior = Posterior(
+        torch.full((1, 4, 64, 64), 10.0, dtype=torch.float16), torch.zeros(1, 4, 64, 64, dtype=torch.float16)
+    )
     assert posterior.kl().item() == 0.5 * 100 * 4 * 64 * 64
 
 
 def test_a_sample_has_the_mean_and_the_spread_of_its_posterior():
     posterior = Posterior(torch.full((1, 1, 400, 400), 3.0), torch.full((1, 1, 400, 400), math.log(4.0)))
     sample = posterior.sample(torch.Generator().manual_seed(0))
-    assert sample.mean().item() == pytest.approx(3.0, abs=0.03)   # six standard errors of 160,000 draws
+    assert sample.mean().item() == pytest.approx(3.0, abs=0.03)  # six standard errors of 160,000 draws
     assert sample.std().item() == pytest.approx(2.0, abs=0.03)
 
 
-@pytest.mark.parametrize("pixels, sentence", [
-    (torch.zeros(1, 4, 8, 8), r"wants pixels \[B, 3, H, W\], not \[1, 4, 8, 8\]"),
-    (torch.zeros(3, 8, 8), r"wants pixels"),
-    (torch.zeros(1, 3, 9, 8), "multiples of 2 px, not 9 x 8 px: crop or pad"),
-    (torch.zeros(1, 3, 0, 8), "multiples of 2 px"),
-])
+@pytest.mark.parametrize(
+    "pixels, sentence",
+    [
+        (torch.zeros(1, 4, 8, 8), r"wants pixels \[B, 3, H, W\], not \[1, 4, 8, 8\]"),
+        (torch.zeros(3, 8, 8), r"wants pixels"),
+        (torch.zeros(1, 3, 9, 8), "multiples of 2 px, not 9 x 8 px: crop or pad"),
+        (torch.zeros(1, 3, 0, 8), "multiples of 2 px"),
+    ],
+)
 def test_pixels_that_do_not_fit_are_refused_in_a_sentence(pixels, sentence):
     with pytest.raises(ValueError, match=sentence):
         AutoencoderKL(VAEConfig(32, (1, 1), 1, 4, True)).encode(pixels)
 
 
-@pytest.mark.parametrize("latent, sentence", [
-    (torch.zeros(1, 4, 8, 8), "this latent has 4 channels, this VAE wants 16"),
-    (torch.zeros(16, 8, 8), r"wants a latent \[B, 16, h, w\]"),
-    (torch.zeros(1, 16, 0, 8), "nothing to decode"),
-])
+@pytest.mark.parametrize(
+    "latent, sentence",
+    [
+        (torch.zeros(1, 4, 8, 8), "this latent has 4 channels, this VAE wants 16"),
+        (torch.zeros(16, 8, 8), r"wants a latent \[B, 16, h, w\]"),
+        (torch.zeros(1, 16, 0, 8), "nothing to decode"),
+    ],
+)
 def test_latents_that_do_not_fit_are_refused_in_a_sentence(latent, sentence):
     with pytest.raises(ValueError, match=sentence):
         AutoencoderKL(VAEConfig(32, (1, 1), 1, 16, True)).decode(latent)

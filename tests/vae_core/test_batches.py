@@ -55,8 +55,15 @@ def test_a_mask_without_a_batch_is_for_all_of_them(samples):
 
 
 def test_other_entries_of_pictures_are_chosen_and_the_rest_passed_on(samples):
-    latent = {"samples": samples, "depth": torch.arange(5), "size": [1, 2, 3, 4, 5], "type": "image", "ratio": 8,
-              "shared": torch.zeros(3), "each": [{"n": n} for n in range(5)]}  # fmt: skip
+    latent = {
+        "samples": samples,
+        "depth": torch.arange(5),
+        "size": [1, 2, 3, 4, 5],
+        "type": "image",
+        "ratio": 8,
+        "shared": torch.zeros(3),
+        "each": [{"n": n} for n in range(5)],
+    }
     found = choose(latent, [2, 1])
     assert found.latent["depth"].tolist() == [2, 1] and found.latent["each"] == [{"n": 2}, {"n": 1}]
     assert all(found.latent[name] is latent[name] for name in ("size", "type", "ratio", "shared"))
@@ -75,8 +82,9 @@ def test_nested_latents_are_chosen_part_by_part():
     assert torch.equal(found["noise_mask"].unbind()[1], masks[1])
 
 
-@pytest.mark.parametrize("places, says", [([], "no indices"), ([5], "the picture at 5, but this batch has 5"),
-                                          ([-1], "the picture at -1")])  # fmt: skip
+@pytest.mark.parametrize(
+    "places, says", [([], "no indices"), ([5], "the picture at 5, but this batch has 5"), ([-1], "the picture at -1")]
+)
 def test_places_that_are_not_there_are_refused(samples, places, says):
     with pytest.raises(ValueError, match=says):
         choose({"samples": samples}, places)

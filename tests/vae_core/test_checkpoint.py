@@ -35,9 +35,14 @@ def in_diffusers(config, old=False):
     levels = len(config.widths)
     with torch.device("meta"):
         model = diffusers.AutoencoderKL(
-            down_block_types=("DownEncoderBlock2D",) * levels, up_block_types=("UpDecoderBlock2D",) * levels,
-            block_out_channels=config.widths, layers_per_block=config.blocks, latent_channels=config.latent,
-            use_quant_conv=config.quant, use_post_quant_conv=config.quant)
+            down_block_types=("DownEncoderBlock2D",) * levels,
+            up_block_types=("UpDecoderBlock2D",) * levels,
+            block_out_channels=config.widths,
+            layers_per_block=config.blocks,
+            latent_channels=config.latent,
+            use_quant_conv=config.quant,
+            use_post_quant_conv=config.quant,
+        )
     shapes = shapes_of(model.state_dict())
     for new, before in (("to_q", "query"), ("to_k", "key"), ("to_v", "value"), ("to_out.0", "proj_attn")) * old:
         shapes = {name.replace(f"attentions.0.{new}.", f"attentions.0.{before}."): s for name, s in shapes.items()}
@@ -46,8 +51,11 @@ def in_diffusers(config, old=False):
 
 @pytest.mark.parametrize("config", CONFIGS)
 def test_a_network_built_named_detected_and_inferred_has_its_first_config(config):
-    for layout, shapes in (("ldm", shapes_of(AutoencoderKL(config, device="meta").state_dict())),
-                           ("diffusers", in_diffusers(config)), ("diffusers", in_diffusers(config, old=True))):
+    for layout, shapes in (
+        ("ldm", shapes_of(AutoencoderKL(config, device="meta").state_dict())),
+        ("diffusers", in_diffusers(config)),
+        ("diffusers", in_diffusers(config, old=True)),
+    ):
         source = find_vae(shapes)
         assert (source.config, source.kind, source.layout) == (config, "kl", layout)
         assert sorted(source.names) == sorted(shapes) and not source.ignored and not source.notes
@@ -131,16 +139,20 @@ def without(*names):
     return {name: s for name, s in shapes_of(ldm(CONFIGS[0])).items() if name not in names}
 
 
-@pytest.mark.parametrize("shapes, sentence", [
-    (without("decoder.mid.block_1.norm1.weight"), "lacks 1 of its .* tensors, 'decoder.mid.block_1.norm1.weight'"),
-    (without("decoder.conv_in.weight"), "'decoder.conv_in.weight' is missing"),
-    (without("post_quant_conv.weight", "post_quant_conv.bias"), "lacks 2 of its"),
-    (without("quant_conv.weight", "quant_conv.bias"), "does not, 'post_quant_conv.weight' the first"),
-    ({**without(), "encoder.conv_in.bias": (7,)}, r"'encoder.conv_in.bias' is \[7\] where \[32\] was expected"),
-    ({**without(), "encoder.down.0.attn.0.norm.weight": (32,)}, "'encoder.down.0.attn.0.norm.weight' the first"),
-    ({**without(), "encoder.conv_in.weight": (48, 3, 3, 3)}, "multiple of 32"),
-    ({**in_diffusers(SMALL), "encoder.mid_block.attentions.0.query.weight": (64, 64)}, "under two names"),
-], ids=lambda x: x if isinstance(x, str) else "")
+@pytest.mark.parametrize(
+    "shapes, sentence",
+    [
+        (without("decoder.mid.block_1.norm1.weight"), "lacks 1 of its .* tensors, 'decoder.mid.block_1.norm1.weight'"),
+        (without("decoder.conv_in.weight"), "'decoder.conv_in.weight' is missing"),
+        (without("post_quant_conv.weight", "post_quant_conv.bias"), "lacks 2 of its"),
+        (without("quant_conv.weight", "quant_conv.bias"), "does not, 'post_quant_conv.weight' the first"),
+        ({**without(), "encoder.conv_in.bias": (7,)}, r"'encoder.conv_in.bias' is \[7\] where \[32\] was expected"),
+        ({**without(), "encoder.down.0.attn.0.norm.weight": (32,)}, "'encoder.down.0.attn.0.norm.weight' the first"),
+        ({**without(), "encoder.conv_in.weight": (48, 3, 3, 3)}, "multiple of 32"),
+        ({**in_diffusers(SMALL), "encoder.mid_block.attentions.0.query.weight": (64, 64)}, "under two names"),
+    ],
+    ids=lambda x: x if isinstance(x, str) else "",
+)
 def test_damaged_and_unknown_vaes_are_refused_in_a_sentence(shapes, sentence):
     with pytest.raises(LayoutError, match=sentence):
         find_vae(shapes)
@@ -157,8 +169,15 @@ def test_no_damage_to_a_single_tensors_shape_or_name_goes_unnoticed():
             find_vae({**rest, name + "x": shape})
 
 
-@pytest.mark.parametrize("stray", ["decoder.up.9", "encoder.down.0.block.999999999.norm1.weight",
-                                   "decoder.up_blocks.²", "encoder.down." + "9" * 5000 + ".block.0.conv1.weight"])
+@pytest.mark.parametrize(
+    "stray",
+    [
+        "decoder.up.9",
+        "encoder.down.0.block.999999999.norm1.weight",
+        "decoder.up_blocks.²",
+        "encoder.down." + "9" * 5000 + ".block.0.conv1.weight",
+    ],
+)
 def test_hostile_numbers_in_names_are_refused_at_once(stray):
     encoder = {n: s for n, s in shapes_of(ldm()).items() if n.startswith("encoder.")}
     for shapes in (shapes_of(ldm()), encoder, in_diffusers(SMALL)):
@@ -196,32 +215,41 @@ def test_another_autoencoder_is_refused_by_name_even_inside_a_full_set_of_our_na
         find_vae({**shapes_of(ldm(prefix=prefix)), prefix + tell_tale: (1,)})
 
 
-@pytest.mark.parametrize("shapes, name", [
-    ({"decoder.conv_in.weight": (512, 32, 3, 3, 3)}, "video VAE"),
-    ({"encoder.conv_in.weight": (64, 2, 7)}, "audio autoencoder"),
-    ({"decoder.conv_in.weight": (1024, 64, 3, 3), "decoder.up.5.block.0.norm1.weight": (128,)}, "HunyuanImage 2.1"),
-])
+@pytest.mark.parametrize(
+    "shapes, name",
+    [
+        ({"decoder.conv_in.weight": (512, 32, 3, 3, 3)}, "video VAE"),
+        ({"encoder.conv_in.weight": (64, 2, 7)}, "audio autoencoder"),
+        ({"decoder.conv_in.weight": (1024, 64, 3, 3), "decoder.up.5.block.0.norm1.weight": (128,)}, "HunyuanImage 2.1"),
+    ],
+)
 def test_another_autoencoder_is_told_by_its_shapes(shapes, name):
     with pytest.raises(LayoutError, match=name):
         find_vae(shapes)
 
 
-@pytest.mark.parametrize("names, sentence", [
-    ((), "it holds no tensors"),
-    (("lora_unet_down_blocks_0.lora_down.weight", "lora_unet_down_blocks_0.lora_up.weight"), "looks like a LoRA"),
-    (("unet.down_blocks.0.attn1.to_q.lora_A.weight",), "looks like a LoRA"),
-    (("unet:0:up", "unet:0:down"), "looks like a LoRA"),
-    (("model.diffusion_model.input_blocks.0.0.weight",), "a diffusion model without a VAE: load the VAE from its own"),
-    (("double_blocks.0.img_attn.qkv.weight",), "a diffusion model without a VAE"),
-    (("down_blocks.0.attentions.0.proj_in.weight", "conv_in.weight"), "a diffusion model without a VAE"),
-    (("text_model.encoder.layers.0.self_attn.q_proj.weight",), "CLIP model or text encoder: load it with the CLIP"),
-    (("encoder.layers.0.self_attn.q_proj.weight",), "CLIP model or text encoder"),
-    (("visual.conv1.weight", "transformer.resblocks.0.attn.in_proj_weight"), "CLIP model or text encoder"),
-    (("shared.weight", "encoder.block.0.layer.0.SelfAttention.q.weight"), "T5 text encoder"),
-    (("control_model.input_blocks.0.0.weight",), "ControlNet"),
-    (("emb_params",), "textual inversion"),
-    (("fc.weight", "fc.bias"), "its 2 tensors are of no known layout .the first is 'fc.weight'"),
-])
+@pytest.mark.parametrize(
+    "names, sentence",
+    [
+        ((), "it holds no tensors"),
+        (("lora_unet_down_blocks_0.lora_down.weight", "lora_unet_down_blocks_0.lora_up.weight"), "looks like a LoRA"),
+        (("unet.down_blocks.0.attn1.to_q.lora_A.weight",), "looks like a LoRA"),
+        (("unet:0:up", "unet:0:down"), "looks like a LoRA"),
+        (
+            ("model.diffusion_model.input_blocks.0.0.weight",),
+            "a diffusion model without a VAE: load the VAE from its own",
+        ),
+        (("double_blocks.0.img_attn.qkv.weight",), "a diffusion model without a VAE"),
+        (("down_blocks.0.attentions.0.proj_in.weight", "conv_in.weight"), "a diffusion model without a VAE"),
+        (("text_model.encoder.layers.0.self_attn.q_proj.weight",), "CLIP model or text encoder: load it with the CLIP"),
+        (("encoder.layers.0.self_attn.q_proj.weight",), "CLIP model or text encoder"),
+        (("visual.conv1.weight", "transformer.resblocks.0.attn.in_proj_weight"), "CLIP model or text encoder"),
+        (("shared.weight", "encoder.block.0.layer.0.SelfAttention.q.weight"), "T5 text encoder"),
+        (("control_model.input_blocks.0.0.weight",), "ControlNet"),
+        (("emb_params",), "textual inversion"),
+        (("fc.weight", "fc.bias"), "its 2 tensors are of no known layout .the first is 'fc.weight'"),
+    ],
+)
 def test_a_file_of_another_sort_is_told_by_what_it_looks_like(names, sentence):
     with pytest.raises(LayoutError, match=f"expected a VAE, but .*{sentence}"):
         find_vae(dict.fromkeys(names, (8, 8)))

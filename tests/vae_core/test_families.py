@@ -24,9 +24,13 @@ def flux2():
     diffusers = pytest.importorskip("diffusers")
     torch.manual_seed(0)
     model = diffusers.AutoencoderKLFlux2(
-        down_block_types=("DownEncoderBlock2D",) * 3, up_block_types=("UpDecoderBlock2D",) * 3,
-        block_out_channels=(64, 64, 128), decoder_block_out_channels=(32, 32, 64), layers_per_block=1,
-        latent_channels=8).eval()
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        block_out_channels=(64, 64, 128),
+        decoder_block_out_channels=(32, 32, 64),
+        layers_per_block=1,
+        latent_channels=8,
+    ).eval()
     model.bn.running_mean.normal_()
     model.bn.running_var.uniform_(0.5, 2)
     return model
@@ -48,7 +52,7 @@ def test_flux2_latents_and_pixels_are_those_of_diffusers_pipeline(flux2):
     posterior = network.encode(pixels)
     assert latent.shape == (2, 32, 4, 6)
     torch.testing.assert_close(posterior.mean, latent, rtol=0, atol=ROUNDING)
-    spread = as_flux2_pipeline(flux2, wanted.mean + wanted.std) - latent      # a sample is carried over like the mean
+    spread = as_flux2_pipeline(flux2, wanted.mean + wanted.std) - latent  # a sample is carried over like the mean
     torch.testing.assert_close(posterior.std, spread, rtol=1e-3, atol=ROUNDING)
     decoded = flux2.decode(wanted.mean).sample
     torch.testing.assert_close(network.decode(latent), decoded, rtol=0, atol=ROUNDING)
@@ -62,15 +66,16 @@ def test_flux2_by_tiles_is_flux2_at_once(flux2):
     got = tiled.encode(network, pixels, (3, 2))
     torch.testing.assert_close(got.mean, posterior.mean, rtol=0, atol=ROUNDING)
     torch.testing.assert_close(got.logvar, posterior.logvar, rtol=0, atol=ROUNDING)
-    torch.testing.assert_close(tiled.decode(network, got.mean, (2, 3)), network.decode(got.mean), rtol=0,
-                               atol=ROUNDING)
+    torch.testing.assert_close(tiled.decode(network, got.mean, (2, 3)), network.decode(got.mean), rtol=0, atol=ROUNDING)
 
 
 def test_flux2s_published_file_has_its_quant_convolutions_inside_the_halves(flux2):
     network = load(flux2.state_dict())[1]
     inside = {"quant_conv.": "encoder.quant_conv.", "post_quant_conv.": "decoder.post_quant_conv."}
-    published = {next((new + name.removeprefix(old) for old, new in inside.items() if name.startswith(old)), name): t
-                 for name, t in network.state_dict().items()}
+    published = {
+        next((new + name.removeprefix(old) for old, new in inside.items() if name.startswith(old)), name): t
+        for name, t in network.state_dict().items()
+    }
     assert "encoder.quant_conv.weight" in published and "quant_conv.weight" not in published
     del published["bn.num_batches_tracked"]
     source, again = load(published)
@@ -86,6 +91,7 @@ def test_half_a_flux2_statistic_is_refused(flux2):
 
 def described_taesana():
     """As madebyollin/taesd publishes it: encoder and decoder by index, written without our code."""
+
     class Block(nn.Module):
         def __init__(self, width):
             super().__init__()
@@ -107,8 +113,13 @@ def described_taesana():
         encoder += [conv(64, 64, stride=2, bias=False), Block(64), Block(64), Block(64)]
     decoder = [SoftClamp(), conv(32, 256), nn.ReLU()]
     for inner, outer in ((256, 128), (128, 64), (64, 64), (64, 64), (64, 64)):
-        decoder += [Block(inner), Block(inner), Block(inner), nn.Upsample(scale_factor=2),
-                    conv(inner, outer, bias=False)]
+        decoder += [
+            Block(inner),
+            Block(inner),
+            Block(inner),
+            nn.Upsample(scale_factor=2),
+            conv(inner, outer, bias=False),
+        ]
     return nn.Sequential(*encoder, conv(64, 32)).eval(), nn.Sequential(*decoder, Block(64), conv(64, 3)).eval()
 
 

@@ -19,6 +19,7 @@ def spots(height=30, width=26, batch=1, seed=0, share=0.03):
 
 # padding
 
+
 @pytest.mark.parametrize("factor", [1, 2, 4, 8, 16, 32])
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (7, 2), (8, 16), (9, 17), (31, 33), (63, 5)])
 def test_padding_fills_whole_cells_and_cutting_gives_the_picture_back(size, factor):
@@ -56,6 +57,7 @@ def test_more_than_there_is_can_not_be_cut():
 
 # the hole
 
+
 @pytest.mark.parametrize("brush", range(12))
 def test_the_noise_mask_is_the_mask_convolved_with_the_brush_as_comfyui_does(brush):
     mask = spots(24, 28, batch=2)
@@ -91,6 +93,7 @@ def test_soft_and_scaled_masks_are_rounded_at_a_half():
 
 
 # the feather
+
 
 @pytest.mark.parametrize("feather", range(14))
 def test_a_feather_is_zero_where_the_mask_is_and_within_zero_and_one(feather):
@@ -130,6 +133,7 @@ def test_growing_is_by_so_many_pixels_on_each_side():
 
 # the composite
 
+
 def test_a_composite_is_both_pictures_bits_at_the_ends_and_a_mixture_between():
     original, inpainted = picture(batch=2), picture(seed=1)
     weight = torch.linspace(0, 1, 10).expand(1, 12, 10)
@@ -140,11 +144,22 @@ def test_a_composite_is_both_pictures_bits_at_the_ends_and_a_mixture_between():
     assert (found - expected).abs().max() < 1e-6  # float32
 
 
-@pytest.mark.parametrize("size,original,padded", [
-    ((16, 16), (13, 9), True), ((16, 12), (13, 9), True), ((64, 64), (13, 9), True), ((14, 10), (13, 9), True),
-    ((13, 16), (13, 9), False), ((15, 9), (13, 9), False), ((8, 8), (13, 9), False), ((16, 24), (13, 9), False),
-    ((26, 18), (13, 9), False), ((128, 128), (13, 9), False), ((13, 9), (13, 9), False),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "size,original,padded",
+    [
+        ((16, 16), (13, 9), True),
+        ((16, 12), (13, 9), True),
+        ((64, 64), (13, 9), True),
+        ((14, 10), (13, 9), True),
+        ((13, 16), (13, 9), False),
+        ((15, 9), (13, 9), False),
+        ((8, 8), (13, 9), False),
+        ((16, 24), (13, 9), False),
+        ((26, 18), (13, 9), False),
+        ((128, 128), (13, 9), False),
+        ((13, 9), (13, 9), False),
+    ],
+)
 def test_a_padded_size_is_the_next_whole_number_of_cells_on_both_sides(size, original, padded):
     assert inpaint.is_padded(size, original) is padded
 

@@ -94,8 +94,11 @@ def test_what_comes_out_has_the_firsts_type():
 
 
 def test_other_shapes_and_numbers_are_refused_in_one_sentence():
-    for second, said in ((noise(shape=(16, 6, 5)), "of one shape"), (noise(shape=(4, 5, 6)), "of one shape"),
-                         (noise(3), "there are 2 and 3")):
+    for second, said in (
+        (noise(shape=(16, 6, 5)), "of one shape"),
+        (noise(shape=(4, 5, 6)), "of one shape"),
+        (noise(3), "there are 2 and 3"),
+    ):
         with pytest.raises(ValueError, match=said):
             interpolate(noise(2), second, [0.5], spherical=True)
 

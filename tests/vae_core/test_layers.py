@@ -17,8 +17,9 @@ def plainly(x, weight, bias):
 @pytest.mark.parametrize("memory", [torch.contiguous_format, torch.channels_last])
 def test_doubling_and_convolving_is_done_in_one(size, grad, memory):
     generator = torch.Generator().manual_seed(0)
-    x, weight, bias = (torch.randn(shape, generator=generator, dtype=torch.float64)
-                       for shape in ((2, 5, *size), (7, 5, 3, 3), (7,)))
+    x, weight, bias = (
+        torch.randn(shape, generator=generator, dtype=torch.float64) for shape in ((2, 5, *size), (7, 5, 3, 3), (7,))
+    )
     with torch.set_grad_enabled(grad):
         got = doubled(x.to(memory_format=memory), weight, bias)
     torch.testing.assert_close(got, plainly(x, weight, bias), rtol=0, atol=1e-12)  # float64: sums in another order
@@ -29,8 +30,9 @@ def test_doubling_and_convolving_is_done_in_one(size, grad, memory):
 @pytest.mark.parametrize("biased", [True, False])
 def test_what_a_card_does_at_once_is_the_same(size, memory, biased):
     generator = torch.Generator().manual_seed(0)
-    x, weight, bias = (torch.randn(shape, generator=generator, dtype=torch.float64)
-                       for shape in ((2, 5, *size), (7, 5, 3, 3), (7,)))
+    x, weight, bias = (
+        torch.randn(shape, generator=generator, dtype=torch.float64) for shape in ((2, 5, *size), (7, 5, 3, 3), (7,))
+    )
     bias = bias if biased else None
     got = layers.doubled_at_once(x.to(memory_format=memory), weight, bias)
     torch.testing.assert_close(got, plainly(x, weight, bias), rtol=0, atol=1e-12)  # float64: sums in another order

@@ -39,6 +39,7 @@ def test_a_larger_budget_never_gets_smaller_tiles(shape, budget_mb, more_mb):
         except BudgetError:
             return 0
         return shape[2] * shape[3] + 1 if plan.untiled else plan.tile[0] * plan.tile[1]
+
     assert cells(budget_mb) <= cells(budget_mb + more_mb)
 
 

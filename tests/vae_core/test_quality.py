@@ -28,8 +28,11 @@ def by_definition(x, y) -> float:
             mean_a, mean_b = (weights * a).sum(), (weights * b).sum()
             var_a, var_b = (weights * (a - mean_a) ** 2).sum(), (weights * (b - mean_b) ** 2).sum()
             covariance = (weights * (a - mean_a) * (b - mean_b)).sum()
-            found.append((2 * mean_a * mean_b + 1e-4) * (2 * covariance + 9e-4)
-                         / ((mean_a**2 + mean_b**2 + 1e-4) * (var_a + var_b + 9e-4)))
+            found.append(
+                (2 * mean_a * mean_b + 1e-4)
+                * (2 * covariance + 9e-4)
+                / ((mean_a**2 + mean_b**2 + 1e-4) * (var_a + var_b + 9e-4))
+            )
     return float(sum(found) / len(found))
 
 
@@ -44,9 +47,14 @@ def test_ssim_is_scikit_images():
     metrics = pytest.importorskip("skimage.metrics", reason="needs scikit-image")
     first, second = pictures(1)
     expected = metrics.structural_similarity(
-        first[0].double().numpy(), second[0].double().numpy(), channel_axis=-1, data_range=1.0, gaussian_weights=True,
-        sigma=1.5, use_sample_covariance=False,
-    )  # fmt: skip
+        first[0].double().numpy(),
+        second[0].double().numpy(),
+        channel_axis=-1,
+        data_range=1.0,
+        gaussian_weights=True,
+        sigma=1.5,
+        use_sample_covariance=False,
+    )
     assert math.isclose(ssim(first, second).item(), expected, abs_tol=1e-9)  # theirs blurs by scipy
 
 

@@ -111,7 +111,7 @@ def test_what_progress_raises_comes_through_after_that_tile(way, shape):
 def test_nan_is_not_hidden():
     z = torch.randn(1, 4, 9, 7)
     z[0, 0, 4, 4] = torch.nan
-    assert tiled.decode(NETWORKS[0], z, (4, 3)).isnan().all()   # the statistics are everybody's: as untiled
+    assert tiled.decode(NETWORKS[0], z, (4, 3)).isnan().all()  # the statistics are everybody's: as untiled
     assert NETWORKS[0].decode(z).isnan().all()
 
 

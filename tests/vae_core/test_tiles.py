@@ -64,7 +64,7 @@ def test_merged_moments_are_those_of_the_whole(size, tile, seed):
     wide = x.double().view(4, -1)
     mean, variance = (t.double().view(4, 2) for t in (got.mean, got.variance))  # two channels a group
     assert torch.equal(mean[:, 0], mean[:, 1]) and torch.equal(variance[:, 0], variance[:, 1])
-    torch.testing.assert_close(mean[:, 0], wide.mean(1), rtol=1e-6, atol=1e-6)   # each part's are fp32's
+    torch.testing.assert_close(mean[:, 0], wide.mean(1), rtol=1e-6, atol=1e-6)  # each part's are fp32's
     torch.testing.assert_close(variance[:, 0], wide.var(1, correction=0), rtol=1e-4, atol=1e-4)
 
 
@@ -72,8 +72,10 @@ def test_merged_moments_are_those_of_the_whole(size, tile, seed):
 def test_where_there_is_no_float64_pairs_of_float32_merge_as_well(monkeypatch, count):
     """To the last digits of float32, also where the means are a thousand times the spread."""
     generator = torch.Generator().manual_seed(count)
-    parts = [Part(1 + place % 3, 1000 + torch.randn(8, generator=generator), torch.rand(8, generator=generator))
-             for place in range(count)]
+    parts = [
+        Part(1 + place % 3, 1000 + torch.randn(8, generator=generator), torch.rand(8, generator=generator))
+        for place in range(count)
+    ]
     wanted = merged(parts, 4)
     monkeypatch.setattr(norms, "has_float64", lambda device: False)
     monkeypatch.setattr(torch.Tensor, "double", None)
@@ -91,8 +93,15 @@ def test_the_norm_by_hand_is_batch_norms(dtype, affine):
     mean, variance = x.float().mean((0, 2, 3)), x.float().var((0, 2, 3), correction=0)
     weight, bias = torch.randn(2, 8, generator=generator) if affine else (None, None)
     got = by_hand(x, mean, variance, weight, bias, 1e-6)
-    wanted = torch.nn.functional.batch_norm(x.double(), mean.double(), variance.double(),
-                                            *(t if t is None else t.double() for t in (weight, bias)), False, 0.0, 1e-6)
+    wanted = torch.nn.functional.batch_norm(
+        x.double(),
+        mean.double(),
+        variance.double(),
+        *(t if t is None else t.double() for t in (weight, bias)),
+        False,
+        0.0,
+        1e-6,
+    )
     assert got.dtype == dtype
     torch.testing.assert_close(got.double(), wanted, rtol=torch.finfo(dtype).eps, atol=1e-5)  # one rounding
 
@@ -109,7 +118,7 @@ def test_a_norm_with_the_moments_of_its_own_input_is_the_layer(dtype):
 
 @torch.no_grad()
 def test_a_norm_of_a_large_picture_is_float64s_where_torchs_own_is_not():
-    x = (torch.randn(2, 8, 512, 512, generator=torch.Generator().manual_seed(0)) * 0.7 + 0.9)
+    x = torch.randn(2, 8, 512, 512, generator=torch.Generator().manual_seed(0)) * 0.7 + 0.9
     x = x.contiguous(memory_format=torch.channels_last)
     wanted = torch.nn.functional.group_norm(x.double(), 4, eps=1e-6)
     got = exactly_normed(torch.nn.GroupNorm(4, 8, eps=1e-6), x)

@@ -11,8 +11,12 @@ from clip_vae_lora.vae_core.config import fold, unfold
 from clip_vae_lora.vae_core.tiling import run as tiled
 from clip_vae_lora.vae_core.tiny import TinyAutoencoder, TinyConfig
 
-PUBLISHED = {"taesd": (4, 0.18215, 0.0), "taesdxl": (4, 0.13025, 0.0),
-             "taesd3": (16, 1.5305, 0.0609), "taef1": (16, 0.3611, 0.1159)}  # name: channels, scale, shift
+PUBLISHED = {
+    "taesd": (4, 0.18215, 0.0),
+    "taesdxl": (4, 0.13025, 0.0),
+    "taesd3": (16, 1.5305, 0.0609),
+    "taef1": (16, 0.3611, 0.1159),
+}  # name: channels, scale, shift
 
 
 def shapes_of(tensors):
@@ -23,8 +27,10 @@ def halves(config):
     """The two files of a TAESD, as published, with random numbers."""
     torch.manual_seed(0)
     tensors = TinyAutoencoder(config).state_dict()
-    return tuple({name.removeprefix(stem): t for name, t in tensors.items() if name.startswith(stem)}
-                 for stem in ("taesd_encoder.", "taesd_decoder."))
+    return tuple(
+        {name.removeprefix(stem): t for name, t in tensors.items() if name.startswith(stem)}
+        for stem in ("taesd_encoder.", "taesd_decoder.")
+    )
 
 
 def load(tensors, family=None):
@@ -48,15 +54,17 @@ def test_raw_latents_and_pixels_are_those_of_diffusers_and_the_familys_scale(nam
     in_model_space = model.encode(pixels).latents
     raw = network.encode(pixels)
     torch.testing.assert_close(raw, in_model_space / scale + shift, rtol=1e-5, atol=1e-5)
-    latent = torch.randn(2, channels, 4, 6) * 4                        # far enough out for the clamp to matter
+    latent = torch.randn(2, channels, 4, 6) * 4  # far enough out for the clamp to matter
     torch.testing.assert_close(network.decode(latent / scale + shift), model.decode(latent).sample, rtol=0, atol=1e-5)
 
 
 def test_every_layout_of_one_network_leads_to_the_same_tensors():
     encoder, decoder = halves(TinyConfig(4))
     in_diffusers = {f"encoder.layers.{name}": t for name, t in encoder.items()}
-    in_diffusers |= {f"decoder.layers.{int(n) - 1}.{rest}": t
-                     for n, rest, t in ((*name.split(".", 1), t) for name, t in decoder.items())}
+    in_diffusers |= {
+        f"decoder.layers.{int(n) - 1}.{rest}": t
+        for n, rest, t in ((*name.split(".", 1), t) for name, t in decoder.items())
+    }
     pair, comfyui = join_pair(encoder, decoder), {}
     comfyui |= {f"taesd_encoder.{name}": t for name, t in encoder.items()}
     comfyui |= {f"taesd_decoder.{name}": t for name, t in decoder.items()}
@@ -71,8 +79,10 @@ def test_every_layout_of_one_network_leads_to_the_same_tensors():
         assert all(torch.equal(t, found["pair"][name]) for name, t in found[other].items())
 
 
-@pytest.mark.parametrize("config", [TinyConfig(4, scale=0.18215), TinyConfig(16, scale=0.3611, shift=0.1159),
-                                    TinyConfig(128, pooled=True, patch=2)])
+@pytest.mark.parametrize(
+    "config",
+    [TinyConfig(4, scale=0.18215), TinyConfig(16, scale=0.3611, shift=0.1159), TinyConfig(128, pooled=True, patch=2)],
+)
 def test_a_network_built_named_detected_and_inferred_has_its_first_config(config):
     family = {4: "sd1", 16: "flux", 128: None}[config.latent]
     assert find_vae(shapes_of(join_pair(*halves(config))), family).config == config
@@ -101,8 +111,15 @@ def test_channels_that_no_published_model_has_are_taken_as_raw_and_said_so():
     assert source.config == TinyConfig(8) and "no published model has 8" in source.notes[0]
 
 
-@pytest.mark.parametrize("name, family", [("taesd_encoder.pth", "sd1"), ("TAESDXL_decoder.safetensors", "sdxl"),
-                                          ("taef2_decoder.pth", None), ("my_taesd.pth", None)])
+@pytest.mark.parametrize(
+    "name, family",
+    [
+        ("taesd_encoder.pth", "sd1"),
+        ("TAESDXL_decoder.safetensors", "sdxl"),
+        ("taef2_decoder.pth", None),
+        ("my_taesd.pth", None),
+    ],
+)
 def test_the_family_is_read_from_published_file_names_only(name, family):
     assert family_in_name(name) == family
 
@@ -129,14 +146,16 @@ def test_every_parameter_gets_a_gradient_from_a_round_trip():
 
 # TAEF2 by index, as madebyollin/taesd publishes it, written without our code
 
+
 class DescribedBlock(nn.Module):
     def __init__(self, pooled):
         super().__init__()
         c = [nn.Conv2d(64, 64, 3, padding=1) for _ in range(3)]
         self.conv = nn.Sequential(c[0], nn.ReLU(), c[1], nn.ReLU(), c[2])
         if pooled:
-            self.pool = nn.Sequential(nn.Conv2d(64, 256, 1, bias=False), nn.GroupNorm(4, 256), nn.ReLU(),
-                                      nn.Conv2d(256, 64, 1, bias=False))
+            self.pool = nn.Sequential(
+                nn.Conv2d(64, 256, 1, bias=False), nn.GroupNorm(4, 256), nn.ReLU(), nn.Conv2d(256, 64, 1, bias=False)
+            )
 
     def forward(self, x):
         x = x + self.pool(x) if hasattr(self, "pool") else x
@@ -151,23 +170,40 @@ class SoftClamp(nn.Module):
 def described_taef2():
     def conv(inner, outer, **options):
         return nn.Conv2d(inner, outer, 3, padding=1, **options)
+
     def down():
         return conv(64, 64, stride=2, bias=False)
+
     def up():
         return nn.Upsample(scale_factor=2), conv(64, 64, bias=False)
+
     def three(pooled=False):
         return (DescribedBlock(pooled) for _ in range(3))
-    encoder = nn.Sequential(conv(3, 64), DescribedBlock(False), down(), *three(), down(), *three(), down(),
-                            *three(True), conv(64, 32))
-    decoder = nn.Sequential(SoftClamp(), conv(32, 64), nn.ReLU(), *three(True), *up(), *three(), *up(), *three(), *up(),
-                            DescribedBlock(False), conv(64, 3))
+
+    encoder = nn.Sequential(
+        conv(3, 64), DescribedBlock(False), down(), *three(), down(), *three(), down(), *three(True), conv(64, 32)
+    )
+    decoder = nn.Sequential(
+        SoftClamp(),
+        conv(32, 64),
+        nn.ReLU(),
+        *three(True),
+        *up(),
+        *three(),
+        *up(),
+        *three(),
+        *up(),
+        DescribedBlock(False),
+        conv(64, 3),
+    )
     return encoder.eval(), decoder.eval()
 
 
 @pytest.fixture(scope="module")
 def taef2(shared_data):
-    files = [torch.load(shared_data / "taef2" / f"taef2_{half}.pth", weights_only=True)
-             for half in ("encoder", "decoder")]
+    files = [
+        torch.load(shared_data / "taef2" / f"taef2_{half}.pth", weights_only=True) for half in ("encoder", "decoder")
+    ]
     described = described_taef2()
     for stack, tensors in zip(described, files):
         stack.load_state_dict(tensors, strict=True)
@@ -201,5 +237,5 @@ def test_taef2_real_weights_round_trip_as_the_published_description_untiled_and_
     for pixels in (network.decode(latent), by_tiles):
         got = (pixels / 2 + 0.5).clamp(0, 1)
         assert abs(psnr(got, image) - psnr(wanted, image)) < 0.01
-        assert psnr(got, image) > 25                     # a picture, not noise: the reference's own are near 30 dB
+        assert psnr(got, image) > 25  # a picture, not noise: the reference's own are near 30 dB
         torch.testing.assert_close(got, wanted, rtol=0, atol=1e-4)

@@ -40,14 +40,16 @@ class TrainedAdapter:
     """What was trained, and how much of the model that is."""
 
     adapters: dict[str, LoRA]  # under the layers' names
-    trained: int               # numbers
-    total: int                 # numbers in the whole model
-    outside_table: int         # numbers in the model but for its token table
+    trained: int  # numbers
+    total: int  # numbers in the whole model
+    outside_table: int  # numbers in the model but for its token table
 
     def shares(self) -> dict[str, float]:
         """Trained numbers as a share of the model's, 0..1."""
-        return {"of all parameters": self.trained / self.total,
-                "of those outside the token table": self.trained / self.outside_table}
+        return {
+            "of all parameters": self.trained / self.total,
+            "of those outside the token table": self.trained / self.outside_table,
+        }
 
 
 def train_adapter(
@@ -97,8 +99,11 @@ def train_adapter(
 def _features_of_lies(model: CLIP, tokenizer: Tokenizer, drawn: Batch, precision: torch.dtype) -> Tensor:
     """The captions that speak of texture, with the other texture in its place. [those captions, E]"""
     said = drawn.captions.named[:, _TEXTURE].tolist()
-    lies = [" ".join(_OTHER.get(word, word) for word in text.split())
-            for text, says in zip(drawn.captions.texts, said) if says]
+    lies = [
+        " ".join(_OTHER.get(word, word) for word in text.split())
+        for text, says in zip(drawn.captions.texts, said)
+        if says
+    ]
     with products_in(precision, drawn.ids.device):
         return model.text_features(sent(tokens(tokenizer, lies), drawn.ids.device)).float()
 
@@ -113,8 +118,10 @@ def stored_adapter(
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors and header of a kohya file, 16 bits."""
     names = spellings(base.state_dict(), "kohya")
-    halves = {names[f"{layer}.weight"]: LoRA(adapter.up.half(), adapter.down.half(), adapter.alpha)
-              for layer, adapter in adapters.items()}
+    halves = {
+        names[f"{layer}.weight"]: LoRA(adapter.up.half(), adapter.down.half(), adapter.alpha)
+        for layer, adapter in adapters.items()
+    }
     return write(halves, "kohya", metadata)
 
 
@@ -130,8 +137,10 @@ def with_adapter(base: CLIP, path: Path, strength: float = 1.0) -> CLIP:
     weights = dict(model.named_parameters())
     found = match(adapters, {name: tuple(weight.shape) for name, weight in weights.items()})
     if lost := [*found.homeless, *found.misfit]:
-        raise TrainingError(f"{path.name} has {len(lost)} modules without a place in this CLIP, the first is "
-                            f"{lost[0]}: it was made for another model")
+        raise TrainingError(
+            f"{path.name} has {len(lost)} modules without a place in this CLIP, the first is "
+            f"{lost[0]}: it was made for another model"
+        )
     with torch.no_grad():
         for name, adapter in found.found.items():
             weights[name] += adapter.delta(tuple(weights[name].shape), strength).to(weights[name].device)

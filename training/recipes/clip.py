@@ -65,7 +65,7 @@ def grid_waves(grid: int, width: int) -> Tensor:
     sooner than from random positions (Beyer et al., arXiv 2205.01580). [grid * grid, width]
     """
     rate = torch.exp(torch.arange(width // 4) / (width // 4) * -math.log(2 * grid))
-    line = torch.arange(grid)[:, None] * rate * 2       # [grid, width / 4], radians, 2 and less from patch to patch
+    line = torch.arange(grid)[:, None] * rate * 2  # [grid, width / 4], radians, 2 and less from patch to patch
     waves = torch.cat([line.sin(), line.cos()], dim=1)  # [grid, width / 2]
     down = waves[:, None].expand(-1, grid, -1)
     across = waves[None].expand(grid, -1, -1)
@@ -127,13 +127,13 @@ def grey_share(done: float) -> float:
 class Batch:
     """Pictures with a caption each, and their facts: on the model's device, but for the captions."""
 
-    pixels: Tensor      # [B, 3, S, S], normalised
-    ids: Tensor         # [B, T]
+    pixels: Tensor  # [B, 3, S, S], normalised
+    ids: Tensor  # [B, T]
     captions: Captions  # on the CPU
-    facts: Tensor       # [B, 8]
-    shown: Tensor       # [B, 8] bool, the facts that the pictures show
-    named: Tensor       # [B, 8] bool, the facts that the captions name
-    fits: Tensor        # [B, B] bool, caption j is true of picture i
+    facts: Tensor  # [B, 8]
+    shown: Tensor  # [B, 8] bool, the facts that the pictures show
+    named: Tensor  # [B, 8] bool, the facts that the captions name
+    fits: Tensor  # [B, B] bool, caption j is true of picture i
 
 
 def draw_batch(
@@ -153,8 +153,14 @@ def draw_batch(
     shown = torch.ones_like(captions.named)
     shown[:, FACTS.index("colour")] = ~colourless
     facts = scenes.table()
-    drawn = (normalise(pictures, model), tokens(tokenizer, captions.texts), facts, shown, captions.named,
-             fits(captions, facts, shown))
+    drawn = (
+        normalise(pictures, model),
+        tokens(tokenizer, captions.texts),
+        facts,
+        shown,
+        captions.named,
+        fits(captions, facts, shown),
+    )
     pixels, ids, *table = (sent(values, device_of(model)) for values in drawn)
     return Batch(pixels, ids, captions, *table)
 
@@ -170,8 +176,9 @@ def batch_loss(
 ) -> Tensor:
     """The contrastive loss of a batch plus that of reading the facts named in `read` off both features."""
     wanted = sent(torch.tensor([name in read for name in FACTS]), images.device)
-    facts = (_read_off(head, images, batch.facts, batch.shown & wanted)
-             + _read_off(head, texts, batch.facts, batch.named & wanted))
+    facts = _read_off(head, images, batch.facts, batch.shown & wanted) + _read_off(
+        head, texts, batch.facts, batch.named & wanted
+    )
     return contrastive_loss(images, texts, model.logit_scale, batch.fits) + FACTS_WEIGHT * facts
 
 
@@ -183,8 +190,10 @@ def _read_off(head: nn.Linear, rows: Tensor, table: Tensor, named: Tensor) -> Te
 
 def stored_clip(model: CLIP) -> dict[str, Tensor]:
     """The tensors of the file: Hugging Face's names, 16 bits, the token table 8."""
-    return {name: tensor.detach().to(TABLE_DTYPE if name == TABLE else torch.float16)
-            for name, tensor in model.state_dict().items()}
+    return {
+        name: tensor.detach().to(TABLE_DTYPE if name == TABLE else torch.float16)
+        for name, tensor in model.state_dict().items()
+    }
 
 
 def read_clip(path: Path, config: CLIPConfig = CONFIG) -> CLIP:

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from ...vae_core.autoencoder import AutoencoderKL
 from ...vae_core.config import NORM_GROUPS
 
-_CONSTANT = 4.0       # large beside colours, which are -1..1
-_LATENT_SCALE = 1.6   # brings the deviation of colours near 1
-_RANDOM = 0.1         # what is left of torch's own random weights, for the rest of the network to grow from
+_CONSTANT = 4.0  # large beside colours, which are -1..1
+_LATENT_SCALE = 1.6  # brings the deviation of colours near 1
+_RANDOM = 0.1  # what is left of torch's own random weights, for the rest of the network to grow from
 _START_LOGVAR = -6.0  # deviation 0.05: at 1, the noise would drown the latent
 _DEVIATION = (_CONSTANT**2 * 2 / 9 + 0.2) ** 0.5  # of (x, -x, constant), where x is about 0.55
 
@@ -99,7 +99,7 @@ def _colour_out_(half: nn.Module, scale: float) -> None:
     if group != 3:
         raise ValueError(f"the last norm is {width} wide: a linear start needs {3 * NORM_GROUPS}")
     half.norm_out.bias.fill_(_CONSTANT / 3 / _DEVIATION)
-    matrix, _ = carriers(width)                                          # [width, 3]
+    matrix, _ = carriers(width)  # [width, 3]
     half.conv_out.weight *= _RANDOM / 3
     half.conv_out.bias.zero_()
     half.conv_out.weight[:3, :, 1, 1] += scale * _DEVIATION * 2 * (matrix / matrix.square().sum(dim=0)).T

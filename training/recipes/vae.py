@@ -52,8 +52,9 @@ def train_vae(
             posterior = model.encode(pixels)
             latent = posterior.sample(generator)
             reconstruction = model.decode(latent)
-        return vae_loss(pixels, reconstruction, posterior.kl(), latent[0].numel(),
-                        kl_weight=KL_WEIGHT, edge_weight=EDGE_WEIGHT).total
+        return vae_loss(
+            pixels, reconstruction, posterior.kl(), latent[0].numel(), kl_weight=KL_WEIGHT, edge_weight=EDGE_WEIGHT
+        ).total
 
     fit(step_loss, dict(model.named_parameters()), plan, on_step=on_step, checkpoint=checkpoint)
     return model

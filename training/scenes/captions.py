@@ -8,7 +8,13 @@ from torch import Generator, Tensor
 from .scene import BACKGROUNDS, COLOURS, COLUMNS, COUNTS, FACTS, ROWS, SHAPES, SIZES, TEXTURES, Scenes
 
 _WRAPS = (
-    "{}", "a photo of {}", "a photo of {}", "a picture of {}", "a drawing of {}", "an image of {}", "there is {}",
+    "{}",
+    "a photo of {}",
+    "a photo of {}",
+    "a picture of {}",
+    "a drawing of {}",
+    "an image of {}",
+    "there is {}",
     "look at {}",
 )
 _NOUNS = ("shape", "object", "thing")
@@ -41,14 +47,22 @@ def write_captions(
     texture = (torch.rand(count, generator=generator) < 0.5) & textures
     bare = (torch.rand(count, generator=generator) < 0.25) & ~dice["shape"]  # "something red" does not say how many
     named = {
-        "shape": dice["shape"], "colour": dice["colour"], "size": dice["size"] & ~bare, "count": ~bare,
-        "column": dice["place"], "row": dice["place"], "background": dice["background"], "texture": texture & ~bare,
+        "shape": dice["shape"],
+        "colour": dice["colour"],
+        "size": dice["size"] & ~bare,
+        "count": ~bare,
+        "column": dice["place"],
+        "row": dice["place"],
+        "background": dice["background"],
+        "texture": texture & ~bare,
     }
     table = torch.stack([named[name] for name in FACTS], dim=1)
     picks = torch.randint(24, (count, 2), generator=generator).tolist()
     facts = scenes.table().tolist()
-    texts = (_text(dict(zip(FACTS, fact)), dict(zip(FACTS, says)), pick)
-             for fact, says, pick in zip(facts, table.tolist(), picks))
+    texts = (
+        _text(dict(zip(FACTS, fact)), dict(zip(FACTS, says)), pick)
+        for fact, says, pick in zip(facts, table.tolist(), picks)
+    )
     return Captions(tuple(texts), table)
 
 
@@ -94,7 +108,7 @@ def _text(fact: dict[str, int], says: dict[str, bool], pick: list[int]) -> str:
 
 
 def place(row: int, column: int) -> str:
-    """"at the top left", "in the center"."""
+    """ "at the top left", "in the center"."""
     if ROWS[row] == "middle":
         return "in the center" if COLUMNS[column] == "center" else f"at the {COLUMNS[column]}"
     return f"at the {ROWS[row]}" if COLUMNS[column] == "center" else f"at the {ROWS[row]} {COLUMNS[column]}"
@@ -106,5 +120,5 @@ def plural(noun: str) -> str:
 
 
 def _article(word: str, exact: bool) -> str:
-    """"an orange ring", and half of the time "a orange ring", which is what a template such as "a {}" makes."""
+    """ "an orange ring", and half of the time "a orange ring", which is what a template such as "a {}" makes."""
     return "an" if exact and word[0] in "aeiou" else "a"

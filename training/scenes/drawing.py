@@ -9,10 +9,10 @@ from torch import Generator, Tensor
 from .scene import BACKGROUNDS, COLOURS, SHAPES, Scenes
 from .shapes import DISTANCES
 
-_RADIUS_ALONE = torch.tensor([0.42, 0.56, 0.74])    # of small, medium, large; half a picture is 1
+_RADIUS_ALONE = torch.tensor([0.42, 0.56, 0.74])  # of small, medium, large; half a picture is 1
 _RADIUS_CROWDED = torch.tensor([0.32, 0.37, 0.43])  # where two to four share the picture
 BROAD = (0.22, 0.38)  # stripes and dots that can still be told at 48 px
-FINE = (0.14, 0.26)   # and finer ones
+FINE = (0.14, 0.26)  # and finer ones
 _QUADRANTS = torch.tensor([[-0.5, -0.5], [0.5, -0.5], [-0.5, 0.5], [0.5, 0.5]])
 
 
@@ -20,11 +20,11 @@ _QUADRANTS = torch.tensor([[-0.5, -0.5], [0.5, -0.5], [-0.5, 0.5], [0.5, 0.5]])
 class _Places:
     """Where the things of each picture are; -1..1 spans the picture, y down."""
 
-    x: Tensor       # [B, 4]
-    y: Tensor       # [B, 4]
+    x: Tensor  # [B, 4]
+    y: Tensor  # [B, 4]
     radius: Tensor  # [B, 4]
-    angle: Tensor   # [B, 4] radians
-    there: Tensor   # [B, 4] bool
+    angle: Tensor  # [B, 4] radians
+    there: Tensor  # [B, 4] bool
 
 
 def window(size_px: int, zoom: float, generator: Generator) -> tuple[Tensor, Tensor]:
@@ -58,8 +58,8 @@ def draw(
     """
     places = _places(scenes, generator)
     x, y = window(size_px, zoom, generator)
-    picture = _backgrounds(scenes, x, y, generator)                    # [B, 3, H, W]
-    paint = _paint(scenes, x, y, generator, periods)                   # [B, 3, H, W]
+    picture = _backgrounds(scenes, x, y, generator)  # [B, 3, H, W]
+    paint = _paint(scenes, x, y, generator, periods)  # [B, 3, H, W]
     cover = torch.zeros(len(scenes), size_px, size_px)
     for name in scenes.shape.unique().tolist():
         for slot in range(4):
@@ -91,7 +91,7 @@ def _places(scenes: Scenes, generator: Generator) -> _Places:
     radius = torch.where(alone, _RADIUS_ALONE[scenes.size], _RADIUS_CROWDED[scenes.size])
     radius = radius * _uniform(generator, 0.92, 1.08, count)
     room = (1 - radius).clamp(min=0.2)
-    centre = torch.stack([scenes.column, scenes.row], dim=1) - 1                    # [B, 2] in -1, 0, 1
+    centre = torch.stack([scenes.column, scenes.row], dim=1) - 1  # [B, 2] in -1, 0, 1
     alone_at = (centre * 0.85 + _uniform(generator, -0.15, 0.15, count, 2)) * room[:, None]
     quadrants = _QUADRANTS[torch.rand(count, 4, generator=generator).argsort(dim=1)]  # [B, 4, 2]
     crowded_at = quadrants + _uniform(generator, -0.08, 0.08, count, 4, 2)
@@ -106,6 +106,7 @@ def _cover(shape: str, places: _Places, rows: Tensor, slot: int, x: Tensor, y: T
 
     [len(rows), H, W]
     """
+
     def of(values: Tensor) -> Tensor:
         return values[rows, slot, None, None]
 

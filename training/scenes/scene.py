@@ -12,9 +12,15 @@ from torch import Generator, Tensor
 
 SHAPES = ("circle", "square", "triangle", "star", "cross", "ring", "heart", "moon", "diamond", "arrow")
 COLOURS = {
-    "red": (0.86, 0.08, 0.10), "orange": (1.00, 0.52, 0.05), "yellow": (0.98, 0.90, 0.10),
-    "green": (0.10, 0.60, 0.18), "cyan": (0.15, 0.85, 0.90), "blue": (0.12, 0.22, 0.88),
-    "purple": (0.50, 0.10, 0.62), "pink": (1.00, 0.55, 0.75), "brown": (0.42, 0.24, 0.10),
+    "red": (0.86, 0.08, 0.10),
+    "orange": (1.00, 0.52, 0.05),
+    "yellow": (0.98, 0.90, 0.10),
+    "green": (0.10, 0.60, 0.18),
+    "cyan": (0.15, 0.85, 0.90),
+    "blue": (0.12, 0.22, 0.88),
+    "purple": (0.50, 0.10, 0.62),
+    "pink": (1.00, 0.55, 0.75),
+    "brown": (0.42, 0.24, 0.10),
 }
 BACKGROUNDS = {"black": (0.04, 0.04, 0.04), "gray": (0.50, 0.50, 0.50), "white": (0.97, 0.97, 0.97)}
 SIZES = ("small", "medium", "large")
@@ -52,7 +58,7 @@ class Scenes:
         return Scenes(*(getattr(self, name)[index] for name in FACTS))
 
     def label(self, index: int) -> str:
-        """"red circle"."""
+        """ "red circle"."""
         return pair_label((int(self.shape[index]), int(self.colour[index])))
 
 
@@ -79,12 +85,18 @@ def random_scenes(
         pairs: TRAINED, HELD_OUT or PAIRS.
         textures: indices into TEXTURES to choose from; only plain by default.
     """
+
     def index(size: int) -> Tensor:
         return torch.randint(size, (count,), generator=generator)
 
     chosen = torch.tensor(pairs)[index(len(pairs))]  # [B, 2]
     return Scenes(
-        shape=chosen[:, 0], colour=chosen[:, 1], size=index(len(SIZES)), count=index(len(COUNTS)) * index(2),
-        column=index(len(COLUMNS)), row=index(len(ROWS)), background=index(len(BACKGROUNDS)),
+        shape=chosen[:, 0],
+        colour=chosen[:, 1],
+        size=index(len(SIZES)),
+        count=index(len(COUNTS)) * index(2),
+        column=index(len(COLUMNS)),
+        row=index(len(ROWS)),
+        background=index(len(BACKGROUNDS)),
         texture=torch.tensor(textures)[index(len(textures))],
     )

@@ -90,6 +90,14 @@ def arrow(x: Tensor, y: Tensor) -> Tensor:
 
 
 DISTANCES = {
-    "circle": circle, "square": square, "triangle": triangle, "star": star, "cross": cross,
-    "ring": ring, "heart": heart, "moon": moon, "diamond": diamond, "arrow": arrow,
+    "circle": circle,
+    "square": square,
+    "triangle": triangle,
+    "star": star,
+    "cross": cross,
+    "ring": ring,
+    "heart": heart,
+    "moon": moon,
+    "diamond": diamond,
+    "arrow": arrow,
 }

@@ -8,7 +8,7 @@ from ..bundled import FILES
 _WHAT = {
     "clip": "CLIP: both encoders, in Hugging Face's names; 48 px pictures, the full vocabulary",
     "vae": "autoencoder: 4 latent channels, 4 px for each cell, in latent-diffusion's names",
-    "lora": "LoRA for that CLIP: teaches \"striped\" and \"plain\"; kohya's names",
+    "lora": 'LoRA for that CLIP: teaches "striped" and "plain"; kohya\'s names',
 }
 _SCORE = "score: "
 _HEAD = """# Bundled weights

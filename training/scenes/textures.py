@@ -47,7 +47,7 @@ def gradients(count: int, size_px: int, generator: Generator, zoom: float = 1.0)
     """A straight blend of two colours, and a grating over half of them. [B, 3, S, S] in 0..1"""
     x, y = window(size_px, zoom, generator)
     angle = _uniform(generator, 0, 2 * math.pi, count, 1, 1)
-    along = torch.cos(angle) * x + torch.sin(angle) * y                                    # [B, S, S]
+    along = torch.cos(angle) * x + torch.sin(angle) * y  # [B, S, S]
     first, second = _colours(generator, 2, count)[..., None, None]
     blend = torch.lerp(first, second, ((along + 1) / 2).clamp(0, 1)[:, None])
     waves = torch.sin(along * torch.exp(_uniform(generator, 1.0, 3.6, count, 1, 1)))

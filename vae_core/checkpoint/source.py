@@ -23,12 +23,12 @@ class VAESource:
     """A VAE found in a file: how big it is, where it lies, and how its tensors are called here."""
 
     config: VAEConfig | TinyConfig
-    kind: str                    # "kl": AutoencoderKL; "tiny": TinyAutoencoder
-    layout: str                  # "ldm", "diffusers"; tiny: "taesd", "pair", "comfyui", "diffusers"
-    prefix: str                  # what stands before every name in the file
-    renames: dict[str, str]      # the file's name: ours
-    notes: tuple[str, ...]       # what a user should know
-    ignored: tuple[str, ...]     # tensors under the prefix that are no part of the network
+    kind: str  # "kl": AutoencoderKL; "tiny": TinyAutoencoder
+    layout: str  # "ldm", "diffusers"; tiny: "taesd", "pair", "comfyui", "diffusers"
+    prefix: str  # what stands before every name in the file
+    renames: dict[str, str]  # the file's name: ours
+    notes: tuple[str, ...]  # what a user should know
+    ignored: tuple[str, ...]  # tensors under the prefix that are no part of the network
     has_encoder: bool
     has_decoder: bool
 
@@ -37,8 +37,9 @@ class VAESource:
         """The file's tensors to read."""
         return tuple(self.renames)
 
-    def build(self, operations: ModuleType | type = nn, device: Device = None,
-              dtype: torch.dtype | None = None) -> AutoencoderKL | TinyAutoencoder:
+    def build(
+        self, operations: ModuleType | type = nn, device: Device = None, dtype: torch.dtype | None = None
+    ) -> AutoencoderKL | TinyAutoencoder:
         """The network that `translate`'s result loads into, strictly; its weights are not set yet."""
         network = AutoencoderKL if self.kind == "kl" else TinyAutoencoder
         return network(self.config, operations, device, dtype, encoder=self.has_encoder, decoder=self.has_decoder)
@@ -50,8 +51,10 @@ class VAESource:
         """
         missing = [name for name in self.renames if name not in tensors]
         if missing:
-            raise LayoutError(f"{len(missing)} of the VAE's {len(self.renames)} tensors were not given, {missing[0]!r} "
-                              "the first: read every name in `names`")
+            raise LayoutError(
+                f"{len(missing)} of the VAE's {len(self.renames)} tensors were not given, {missing[0]!r} "
+                "the first: read every name in `names`"
+            )
         ours = {new: as_ours(new, tensors[old]) for old, new in self.renames.items()}
         if self.kind == "tiny":
             ours.setdefault("vae_scale", torch.tensor(self.config.scale))
@@ -68,14 +71,16 @@ def as_ours(name: str, tensor: Tensor) -> Tensor:
 
 def count(names: Shapes, stem: str) -> int:
     """How many different numbers follow `stem` in the names."""
-    return len({name[len(stem):].split(".", 1)[0] for name in names if name.startswith(stem)})
+    return len({name[len(stem) :].split(".", 1)[0] for name in names if name.startswith(stem)})
 
 
 def dim(found: Shapes, name: str, axis: int) -> int:
     """One side of a convolution's weight. Raises LayoutError where there is none."""
     if not is_convolution(found, name):
-        raise LayoutError(f"the VAE's convolution {name!r} is {list(found[name]) if name in found else 'missing'}: "
-                          "the file is damaged or of an unknown kind")
+        raise LayoutError(
+            f"the VAE's convolution {name!r} is {list(found[name]) if name in found else 'missing'}: "
+            "the file is damaged or of an unknown kind"
+        )
     return found[name][axis]
 
 
@@ -86,8 +91,10 @@ def is_convolution(shapes: Shapes, name: str) -> bool:
 
 def half_notes(has_encoder: bool, has_decoder: bool) -> tuple[str, ...]:
     """What to say of a file with one half."""
-    notes = {(True, False): "the file holds only an encoder: it cannot decode",
-             (False, True): "the file holds only a decoder: it cannot encode"}
+    notes = {
+        (True, False): "the file holds only an encoder: it cannot decode",
+        (False, True): "the file holds only a decoder: it cannot encode",
+    }
     return tuple(note for halves, note in notes.items() if halves == (has_encoder, has_decoder))
 
 
@@ -96,16 +103,22 @@ def checked(source: VAESource, found: Shapes, inner: Shapes) -> VAESource:
     expected = {name: tuple(t.shape) for name, t in source.build(device="meta").state_dict().items()}
     missing = [name for name in expected if name not in found]
     if missing:
-        raise LayoutError(f"this VAE lacks {len(missing)} of its {len(expected)} tensors, {missing[0]!r} the first: "
-                          "the file is incomplete or of an unknown kind")
+        raise LayoutError(
+            f"this VAE lacks {len(missing)} of its {len(expected)} tensors, {missing[0]!r} the first: "
+            "the file is incomplete or of an unknown kind"
+        )
     for name, shape in expected.items():
         if found[name] != shape:
-            raise LayoutError(f"the VAE's tensor {name!r} is {list(found[name])} where {list(shape)} was expected: "
-                              "the file is damaged or of an unknown kind")
+            raise LayoutError(
+                f"the VAE's tensor {name!r} is {list(found[name])} where {list(shape)} was expected: "
+                "the file is damaged or of an unknown kind"
+            )
     spare = ("quant_conv.",) * (not source.has_encoder) + ("post_quant_conv.",) * (not source.has_decoder)
     surplus = [name for name in found if name not in expected and not name.startswith(spare)]
     if surplus:
-        raise LayoutError(f"this VAE has {len(surplus)} tensors that an AutoencoderKL or TAESD does not, "
-                          f"{surplus[0]!r} the first: it is of another kind")
+        raise LayoutError(
+            f"this VAE has {len(surplus)} tensors that an AutoencoderKL or TAESD does not, "
+            f"{surplus[0]!r} the first: it is of another kind"
+        )
     renames = {old: new for old, new in source.renames.items() if new in expected}
     return replace(source, renames=renames, ignored=tuple(name for name in inner if name not in renames))

@@ -10,9 +10,9 @@ from .source import VAESource, checked, half_notes, is_convolution
 
 _TINY_LAYOUTS = (  # layout, its encoder's prefix, its decoder's, how far its decoder's numbers are behind ours
     ("comfyui", "taesd_encoder.", "taesd_decoder.", 0),
-    ("diffusers", "encoder.layers.", "decoder.layers.", 1),   # no number for the clamp
+    ("diffusers", "encoder.layers.", "decoder.layers.", 1),  # no number for the clamp
     ("pair", "encoder.", "decoder.", 0),
-    ("taesd", "", "", 0),                                     # one of the two published files: only one half fits
+    ("taesd", "", "", 0),  # one of the two published files: only one half fits
 )
 _ENDS = ((14, 19), (17, 29))  # the last layers of encoder and decoder; of taesana's
 
@@ -37,10 +37,12 @@ def find_tiny(inner: Shapes, family: str | None) -> VAESource | None:
     """A tiny autoencoder among names without a prefix; None where there is none. Raises LayoutError as `find_vae`."""
     for candidate in product(_TINY_LAYOUTS, _ENDS):
         (layout, encoder, decoder, behind), (into_latent, into_pixels) = candidate
-        has_encoder = (inner.get(f"{encoder}0.weight", ())[1:] == (3, 3, 3)
-                       and is_convolution(inner, f"{encoder}{into_latent}.weight"))
-        has_decoder = (inner.get(f"{decoder}{into_pixels - behind}.weight", ())[:1] == (3,)
-                       and is_convolution(inner, f"{decoder}{1 - behind}.weight"))
+        has_encoder = inner.get(f"{encoder}0.weight", ())[1:] == (3, 3, 3) and is_convolution(
+            inner, f"{encoder}{into_latent}.weight"
+        )
+        has_decoder = inner.get(f"{decoder}{into_pixels - behind}.weight", ())[:1] == (3,) and is_convolution(
+            inner, f"{decoder}{1 - behind}.weight"
+        )
         if has_encoder or has_decoder:
             break
     else:
@@ -56,8 +58,9 @@ def find_tiny(inner: Shapes, family: str | None) -> VAESource | None:
         config, notes = _deep_config(latent, "vae_scale" in found)
     else:
         config, notes = _tiny_config(latent, pooled, family, "vae_scale" in found)
-    source = VAESource(config, "tiny", layout, "", renames, notes + half_notes(has_encoder, has_decoder), (),
-                       has_encoder, has_decoder)
+    source = VAESource(
+        config, "tiny", layout, "", renames, notes + half_notes(has_encoder, has_decoder), (), has_encoder, has_decoder
+    )
     return checked(source, {"vae_scale": (), "vae_shift": (), **found}, inner)
 
 
@@ -66,7 +69,7 @@ def _tiny_name(name: str, encoder: str | None, decoder: str | None, behind: int)
     if name in ("vae_scale", "vae_shift"):
         return name
     for stem, ours, shift in ((encoder, "taesd_encoder", 0), (decoder, "taesd_decoder", behind)):
-        number, _, rest = name[len(stem or ""):].partition(".")
+        number, _, rest = name[len(stem or "") :].partition(".")
         if stem is not None and name.startswith(stem) and re.fullmatch(r"[0-9]{1,4}", number):
             return f"{ours}.{int(number) + shift}.{rest}"
     return None
@@ -79,13 +82,17 @@ def _tiny_config(latent: int, pooled: bool, family: str | None, has_scale: bool)
         return TinyConfig(latent), ("scale and shift are the file's own",)
     fitting = [name for name, published in FAMILIES.items() if published.tiny and published.latent == latent]
     if family is None and fitting:
-        raise LayoutError(f"this is a tiny VAE with {latent} latent channels, and the tensors do not tell for which "
-                          f"model: name the family, {' or '.join(fitting)}")
+        raise LayoutError(
+            f"this is a tiny VAE with {latent} latent channels, and the tensors do not tell for which "
+            f"model: name the family, {' or '.join(fitting)}"
+        )
     if family is None:
         return TinyConfig(latent), (f"no published model has {latent} latent channels: latents are taken as raw",)
     if family not in fitting:
-        raise LayoutError(f"this is a tiny VAE with {latent} latent channels, which the family {family!r} does not "
-                          f"have: expected {' or '.join(fitting) or 'no family'}")
+        raise LayoutError(
+            f"this is a tiny VAE with {latent} latent channels, which the family {family!r} does not "
+            f"have: expected {' or '.join(fitting) or 'no family'}"
+        )
     return TinyConfig(latent, scale=FAMILIES[family].scale[0], shift=FAMILIES[family].shift[0]), ()
 
 

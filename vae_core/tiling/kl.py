@@ -41,21 +41,34 @@ def encode_one(sweeps: Sweeps, encoder: Encoder, pixels: Activations, found: Wai
         following = encoder.mid.block_1.norm1 if last else encoder.down[number + 1].block[0].norm1
         for i, block in enumerate(level.block):
             ends = i + 1 == len(level.block)
-            x, of_x = _residual(sweeps, block, x, of_x, following if ends else level.block[i + 1].norm1,
-                                level.downsample if ends and not last else None)
+            x, of_x = _residual(
+                sweeps,
+                block,
+                x,
+                of_x,
+                following if ends else level.block[i + 1].norm1,
+                level.downsample if ends and not last else None,
+            )
     x, of_x = _middle(sweeps, encoder.mid, x, of_x, encoder.norm_out)
     _out(sweeps, encoder, x, of_x, found)
 
 
-def _middle(sweeps: Sweeps, middle: nn.Module, x: Activations, of_x: Moments | None,
-            following: nn.Module) -> tuple[Activations, Moments | None]:
+def _middle(
+    sweeps: Sweeps, middle: nn.Module, x: Activations, of_x: Moments | None, following: nn.Module
+) -> tuple[Activations, Moments | None]:
     x, of_x = _residual(sweeps, middle.block_1, x, of_x, middle.attn_1.norm)
     x, of_x = _attended(sweeps, middle.attn_1, x, of_x, middle.block_2.norm1)
     return _residual(sweeps, middle.block_2, x, of_x, following)
 
 
-def _residual(sweeps: Sweeps, block: ResidualBlock, x: Activations, of_x: Moments | None, following: nn.Module,
-              down: nn.Module | None = None) -> tuple[Activations, Moments | None]:
+def _residual(
+    sweeps: Sweeps,
+    block: ResidualBlock,
+    x: Activations,
+    of_x: Moments | None,
+    following: nn.Module,
+    down: nn.Module | None = None,
+) -> tuple[Activations, Moments | None]:
     """A residual block, and the halving after it where there is one; its result waits, with `following`'s moments.
 
     Two sweeps, one for each of its norms. The sum takes the place of what is added to it, or, where x is computed when
@@ -81,24 +94,32 @@ def _residual(sweeps: Sweeps, block: ResidualBlock, x: Activations, of_x: Moment
 
     of_first = sweeps.sweep(x.size, max(x.channels, first.channels), to_first, first.waiting, _groups(block.norm2))
     if again:
-        return first, sweeps.sweep(x.size, max(x.channels, first.channels), to_sum, first.waiting, _groups(following),
-                                   trailing=True)
+        return first, sweeps.sweep(
+            x.size, max(x.channels, first.channels), to_sum, first.waiting, _groups(following), trailing=True
+        )
     if down is None:
         return side, sweeps.sweep(x.size, first.channels, to_sum, side.waiting, _groups(following))
     half = sweeps.room(first.channels, (x.size[0] // 2, x.size[1] // 2))
-    return half, sweeps.sweep(half.size, 4 * half.channels, lambda tile: down(to_sum(tile.reached_by_down(x.size))),
-                              half.waiting, _groups(following))
+    return half, sweeps.sweep(
+        half.size,
+        4 * half.channels,
+        lambda tile: down(to_sum(tile.reached_by_down(x.size))),
+        half.waiting,
+        _groups(following),
+    )
 
 
-def _upsampled(sweeps: Sweeps, x: Activations, following: nn.Module, *,
-               waits: bool) -> tuple[Activations, Moments | None]:
+def _upsampled(
+    sweeps: Sweeps, x: Activations, following: nn.Module, *, waits: bool
+) -> tuple[Activations, Moments | None]:
     """What is twice as large, and `following`'s moments; it waits, or is computed again when it is read."""
     kept = sweeps.room(x.channels, x.size) if waits else x
     return kept, sweeps.sweep(x.size, x.channels, x.read, kept.waiting, _groups(following))
 
 
-def _attended(sweeps: Sweeps, attention: Attention, x: Activations, of_x: Moments | None,
-              following: nn.Module) -> tuple[Activations, Moments | None]:
+def _attended(
+    sweeps: Sweeps, attention: Attention, x: Activations, of_x: Moments | None, following: nn.Module
+) -> tuple[Activations, Moments | None]:
     """Attention: the keys and values of all cells are on the device, the queries come by tile; in x's own place."""
     cells = (x.size[0] * x.size[1], x.channels)
     keys, values = (torch.empty((*x.size, x.channels), dtype=sweeps.dtype, device=sweeps.device) for _ in range(2))
@@ -128,17 +149,21 @@ def _out(sweeps: Sweeps, half: Decoder | Encoder, x: Activations, of_x: Moments 
 
 def _convolved(x: Activations, conv: nn.Module) -> Activations:
     """A 3x3 convolution of what waits, computed when it is read."""
+
     def read(tile: Tile) -> Tensor:
         wide = tile.widened(1, x.size)
         return cut(conv(x.read(wide)), tile, wide)
+
     return Activations(x.size, conv.out_channels, read)
 
 
 def _doubled(x: Activations, up: Up) -> Activations:
     """The doubling of what waits, computed when it is read."""
+
     def read(tile: Tile) -> Tensor:
         low = tile.reached_by_up(x.size)
         return cut(up(x.read(low)), tile, low.times(2))
+
     return Activations((2 * x.size[0], 2 * x.size[1]), up.conv.out_channels, read)
 
 

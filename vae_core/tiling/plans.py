@@ -12,9 +12,9 @@ from ..config import VAEConfig
 from ..tiny import TinyConfig
 from .tiles import Size
 
-SMALLEST_CELLS = 256      # 16 x 16: below this the rows round a tile cost more than the tile
-LARGEST_CELLS = 4096      # 64 x 64: above it tiles are no faster, and between two of them the work can be stopped
-_LEAN_SHARE = 1 / 8       # a tile may need this share of what waits: larger ones are hardly faster
+SMALLEST_CELLS = 256  # 16 x 16: below this the rows round a tile cost more than the tile
+LARGEST_CELLS = 4096  # 64 x 64: above it tiles are no faster, and between two of them the work can be stopped
+_LEAN_SHARE = 1 / 8  # a tile may need this share of what waits: larger ones are hardly faster
 _SMALL_BYTES = 256 << 20  # untiled pictures below this are not worth tiles
 LIBRARY_BYTES = 64 << 20  # measured: what torch and its convolutions take for themselves
 _KEPT_BELOW_BYTES = 64 << 20  # of tiles smaller than this, Linux's C library keeps what is freed,
@@ -32,8 +32,8 @@ class Plan:
 
     tile: Size | None
     device_bytes: int  # on the device: the tile, or everything when untiled; on a card also what waits there
-    host_bytes: int    # what waits, and the result; beside a card only what waits in host memory
-    needs_bytes: int   # where both are one memory: the two are not at their fullest at once
+    host_bytes: int  # what waits, and the result; beside a card only what waits in host memory
+    needs_bytes: int  # where both are one memory: the two are not at their fullest at once
     tile_bytes: int = 0  # of it what a tile adds to what waits
     pictures: int = 1  # in one pass
     waiting_bytes: int | None = None  # of what waits so much may be on the device; None: all
@@ -52,14 +52,21 @@ class Plan:
         return self.told or f"{self.how}, about {self.needs_bytes / 1e6:,.0f} MB beside the weights"
 
 
-def untiled_plan(config: VAEConfig | TinyConfig, shape: tuple[int, int, int, int], dtype_bytes: int, *,
-                 way: str = "decode") -> Plan:
+def untiled_plan(
+    config: VAEConfig | TinyConfig, shape: tuple[int, int, int, int], dtype_bytes: int, *, way: str = "decode"
+) -> Plan:
     """All cells at once, whatever it needs; the arguments are those of `largest_plan`."""
     return next(_plans(config, shape, dtype_bytes, way))
 
 
-def largest_plan(config: VAEConfig | TinyConfig, shape: tuple[int, int, int, int], budget_bytes: int | None,
-                 dtype_bytes: int, *, way: str = "decode") -> Plan:
+def largest_plan(
+    config: VAEConfig | TinyConfig,
+    shape: tuple[int, int, int, int],
+    budget_bytes: int | None,
+    dtype_bytes: int,
+    *,
+    way: str = "decode",
+) -> Plan:
     """The plan with the largest tiles that fits `budget_bytes`; with None the lean one: the largest worth having.
 
     For one memory; a card of its own memory has `card_plans`. `shape` is the latent's [B, C, h, w] for both ways
@@ -76,20 +83,34 @@ def largest_plan(config: VAEConfig | TinyConfig, shape: tuple[int, int, int, int
         if plan.needs_bytes <= budget_bytes:
             return plan
     least = min(plans, key=lambda plan: plan.needs_bytes)
-    raise BudgetError(f"{budget_bytes / 1e6:,.0f} MB are not enough: even {least.how} need "
-                      f"{math.ceil(least.needs_bytes / 1e6):,} MB; set the budget to that or more, or use a smaller "
-                      "picture")
+    raise BudgetError(
+        f"{budget_bytes / 1e6:,.0f} MB are not enough: even {least.how} need "
+        f"{math.ceil(least.needs_bytes / 1e6):,} MB; set the budget to that or more, or use a smaller "
+        "picture"
+    )
 
 
-def plan_of_tile(config: VAEConfig | TinyConfig, shape: tuple[int, int, int, int], tile: Size, dtype_bytes: int, *,
-                 way: str = "decode") -> Plan:
+def plan_of_tile(
+    config: VAEConfig | TinyConfig,
+    shape: tuple[int, int, int, int],
+    tile: Size,
+    dtype_bytes: int,
+    *,
+    way: str = "decode",
+) -> Plan:
     """Tiles of at most that many latent cells, whatever they need; the arguments are those of `largest_plan`."""
     tile = (min(tile[0], shape[2]), min(tile[1], shape[3]))
     return next(_plans(config, shape, dtype_bytes, way, (tile,)))
 
 
-def smaller_plans(config: VAEConfig | TinyConfig, shape: tuple[int, int, int, int], plan: Plan, dtype_bytes: int, *,
-                  way: str = "decode") -> Iterator[Plan]:
+def smaller_plans(
+    config: VAEConfig | TinyConfig,
+    shape: tuple[int, int, int, int],
+    plan: Plan,
+    dtype_bytes: int,
+    *,
+    way: str = "decode",
+) -> Iterator[Plan]:
     """Plans to try one after another when memory ran out under `plan`: each needs at most 0.7 of the one before."""
     last = plan
     for smaller in _plans(config, shape, dtype_bytes, way):
@@ -98,8 +119,13 @@ def smaller_plans(config: VAEConfig | TinyConfig, shape: tuple[int, int, int, in
             last = smaller
 
 
-def _plans(config: VAEConfig | TinyConfig, shape: tuple[int, int, int, int], dtype_bytes: int, way: str,
-           tiles: Iterable[Size] | None = None) -> Iterator[Plan]:
+def _plans(
+    config: VAEConfig | TinyConfig,
+    shape: tuple[int, int, int, int],
+    dtype_bytes: int,
+    way: str,
+    tiles: Iterable[Size] | None = None,
+) -> Iterator[Plan]:
     """Untiled, then strips as wide as the picture and ever lower, then shorter and shorter pieces; or `tiles` alone."""
     batch, _, height, width = shape
     px = height * width * config.factor**2

@@ -23,8 +23,16 @@ VAE = AutoencoderKL | TinyAutoencoder
 
 
 @torch.no_grad()
-def decode(vae: VAE, latent: Tensor, tile: Size, *, device: Device = None, host: Device = None,
-           on_step: OnStep | None = None, waiting_bytes: int | None = None) -> Tensor:
+def decode(
+    vae: VAE,
+    latent: Tensor,
+    tile: Size,
+    *,
+    device: Device = None,
+    host: Device = None,
+    on_step: OnStep | None = None,
+    waiting_bytes: int | None = None,
+) -> Tensor:
     """`vae.decode(latent)` in tiles of at most `tile` latent cells (height, width), to rounding; pictures one by one.
 
     `device` is where the weights are and tiles are computed, `host` where the result is wanted (None: the latent's). Of
@@ -37,26 +45,43 @@ def decode(vae: VAE, latent: Tensor, tile: Size, *, device: Device = None, host:
     size = [factor * side for side in latent.shape[2:]]
     shape = (vae.config.image_channels, *size)
     if isinstance(vae, TinyAutoencoder):
+
         def one(sweeps: Sweeps, z: Tensor, into: Tensor) -> None:
             run_one(sweeps, vae.taesd_decoder, sweeps.waiting(z), sweeps.waiting(into).waiting)
     else:
+
         def one(sweeps: Sweeps, z: Tensor, into: Tensor) -> None:
             decode_one(sweeps, vae.decoder, sweeps.waiting(z), sweeps.waiting(into).waiting)
 
     def ready(i: int) -> Tensor:
-        return vae.into_decoder(latent[i:i + 1].to(device))
+        return vae.into_decoder(latent[i : i + 1].to(device))
 
-    sweeps = Sweeps((tile[0] * factor, tile[1] * factor), max(vae.config.decoder_widths[:2]), latent.dtype, device,
-                    on_step, waiting_bytes, _scores(vae.config.decoder_widths, latent.dtype, device))
+    sweeps = Sweeps(
+        (tile[0] * factor, tile[1] * factor),
+        max(vae.config.decoder_widths[:2]),
+        latent.dtype,
+        device,
+        on_step,
+        waiting_bytes,
+        _scores(vae.config.decoder_widths, latent.dtype, device),
+    )
     pixels = torch.empty((len(latent), *shape), dtype=latent.dtype, device=host)
     for i, found in enumerate(_each(one, ready, sweeps, len(latent), shape)):
-        pixels[i:i + 1] = vae.as_pixels(found)
+        pixels[i : i + 1] = vae.as_pixels(found)
     return pixels
 
 
 @torch.no_grad()
-def encode(vae: VAE, pixels: Tensor, tile: Size, *, device: Device = None, host: Device = None,
-           on_step: OnStep | None = None, waiting_bytes: int | None = None) -> Posterior | Tensor:
+def encode(
+    vae: VAE,
+    pixels: Tensor,
+    tile: Size,
+    *,
+    device: Device = None,
+    host: Device = None,
+    on_step: OnStep | None = None,
+    waiting_bytes: int | None = None,
+) -> Posterior | Tensor:
     """`vae.encode(pixels)` in tiles of at most `tile` latent cells; the arguments are those of `decode`.
 
     [B, 3, H, W] -> Posterior of [B, C, H / factor, W / factor], of a tiny autoencoder the latent; on the host.
@@ -69,17 +94,26 @@ def encode(vae: VAE, pixels: Tensor, tile: Size, *, device: Device = None, host:
     tiny = isinstance(vae, TinyAutoencoder)
     shape = (config.stack_latent * (1 if tiny else 2), *(side // stride for side in pixels.shape[2:]))
     if tiny:
+
         def one(sweeps: Sweeps, image: Tensor, into: Tensor) -> None:
             run_one(sweeps, vae.taesd_encoder, sweeps.waiting(image), sweeps.waiting(into).waiting)
     else:
+
         def one(sweeps: Sweeps, image: Tensor, into: Tensor) -> None:
             encode_one(sweeps, vae.encoder, sweeps.waiting(image), sweeps.waiting(into).waiting)
 
     def ready(i: int) -> Tensor:
-        return vae.into_encoder(pixels[i:i + 1].to(device))
+        return vae.into_encoder(pixels[i : i + 1].to(device))
 
-    sweeps = Sweeps((tile[0] * config.factor, tile[1] * config.factor), max(config.widths[:2]), pixels.dtype, device,
-                    on_step, waiting_bytes, _scores(config.widths, pixels.dtype, device))
+    sweeps = Sweeps(
+        (tile[0] * config.factor, tile[1] * config.factor),
+        max(config.widths[:2]),
+        pixels.dtype,
+        device,
+        on_step,
+        waiting_bytes,
+        _scores(config.widths, pixels.dtype, device),
+    )
     found = torch.cat(list(_each(one, ready, sweeps, len(pixels), shape)))
     if tiny:
         return vae.as_latent(found).to(host)
@@ -97,8 +131,13 @@ def moved(posterior: Posterior, device: Device) -> Posterior:
     return Posterior(*torch.stack((posterior.mean, posterior.logvar)).to(device))
 
 
-def _each(one: Callable[[Sweeps, Tensor, Tensor], None], ready: Callable[[int], Tensor], sweeps: Sweeps, pictures: int,
-          shape: tuple[int, int, int]) -> Iterator[Tensor]:
+def _each(
+    one: Callable[[Sweeps, Tensor, Tensor], None],
+    ready: Callable[[int], Tensor],
+    sweeps: Sweeps,
+    pictures: int,
+    shape: tuple[int, int, int],
+) -> Iterator[Tensor]:
     """What `one` makes of each picture that is `ready`, [1, *shape] on the device; the tiles of all of them are
     counted beforehand.
     """

@@ -35,8 +35,16 @@ class Sweeps:
     attention are made at once.
     """
 
-    def __init__(self, tile: Size, width: int, dtype: torch.dtype, device: Device, on_step: OnStep | None = None,
-                 waiting_bytes: int | None = None, scores: int = SCORES):
+    def __init__(
+        self,
+        tile: Size,
+        width: int,
+        dtype: torch.dtype,
+        device: Device,
+        on_step: OnStep | None = None,
+        waiting_bytes: int | None = None,
+        scores: int = SCORES,
+    ):
         if min(tile) < 1:
             raise ValueError(f"a tile has at least one cell along each side, not {tile[0]} x {tile[1]} px")
         self.tile, self.width, self.dtype, self.device = tile, width, dtype, torch.device(device)
@@ -44,9 +52,17 @@ class Sweeps:
         self.waiting_bytes, self.scores, self.bus = waiting_bytes, scores, Bus(self.device)
         self.there: weakref.WeakSet[Waiting] = weakref.WeakSet()
 
-    def sweep(self, size: Size, width: int, each: Callable[[Tile], Tensor], into: Waiting | None = None,
-              groups: int = 0, trailing: bool = False, most_cells: int | None = None,
-              everything: bool = False) -> Moments | None:
+    def sweep(
+        self,
+        size: Size,
+        width: int,
+        each: Callable[[Tile], Tensor],
+        into: Waiting | None = None,
+        groups: int = 0,
+        trailing: bool = False,
+        most_cells: int | None = None,
+        everything: bool = False,
+    ) -> Moments | None:
         """`each` of the tiles that cover `size`, kept in `into`; with `groups` the moments of all of it.
 
         With `everything` there is one tile; with `trailing` a result waits until no later tile, with the row above it

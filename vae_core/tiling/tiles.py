@@ -21,18 +21,27 @@ class Tile:
 
     def widened(self, margin: int, within: Size) -> "Tile":
         """With `margin` cells more on every side, as far as there are any."""
-        return Tile(max(0, self.top - margin), max(0, self.left - margin),
-                    min(within[0], self.bottom + margin), min(within[1], self.right + margin))
+        return Tile(
+            max(0, self.top - margin),
+            max(0, self.left - margin),
+            min(within[0], self.bottom + margin),
+            min(within[1], self.right + margin),
+        )
 
     def reached_by_down(self, within: Size) -> "Tile":
         """The cells of the grid twice as large that a stride-2 kernel reads: one more below and right."""
-        return Tile(2 * self.top, 2 * self.left,
-                    min(within[0], 2 * self.bottom + 1), min(within[1], 2 * self.right + 1))
+        return Tile(
+            2 * self.top, 2 * self.left, min(within[0], 2 * self.bottom + 1), min(within[1], 2 * self.right + 1)
+        )
 
     def reached_by_up(self, within: Size) -> "Tile":
         """The cells of the grid half as large that a 3x3 kernel on the doubled grid reads."""
-        return Tile(max(0, (self.top - 1) // 2), max(0, (self.left - 1) // 2),
-                    min(within[0], self.bottom // 2 + 1), min(within[1], self.right // 2 + 1))
+        return Tile(
+            max(0, (self.top - 1) // 2),
+            max(0, (self.left - 1) // 2),
+            min(within[0], self.bottom // 2 + 1),
+            min(within[1], self.right // 2 + 1),
+        )
 
     def times(self, factor: int) -> "Tile":
         """The same rectangle on a grid `factor` times as fine."""
@@ -40,8 +49,10 @@ class Tile:
 
     def inside(self, outer: "Tile") -> tuple[slice, slice]:
         """Where it lies in `outer`: rows and columns."""
-        return (slice(self.top - outer.top, self.bottom - outer.top),
-                slice(self.left - outer.left, self.right - outer.left))
+        return (
+            slice(self.top - outer.top, self.bottom - outer.top),
+            slice(self.left - outer.left, self.right - outer.left),
+        )
 
 
 def whole(size: Size) -> Tile:

@@ -60,8 +60,11 @@ def _swept(sweeps: Sweeps, part: Stack, x: Activations, into: Waiting | None) ->
 def _reached(part: Stack, tile: Tile, size: Size) -> Tile:
     """What of the part's input a tile of its output depends on; on even edges before a halving."""
     up, down = _doubles(part[0]), _halves(part[-1])
-    margin = sum(3 if isinstance(layer, Block) else 1 for layer in part[1 if up else 0:len(part) - down]
-                 if isinstance(layer, Block | nn.Conv2d))
+    margin = sum(
+        3 if isinstance(layer, Block) else 1
+        for layer in part[1 if up else 0 : len(part) - down]
+        if isinstance(layer, Block | nn.Conv2d)
+    )
     if up:
         doubled = (2 * size[0], 2 * size[1])
         return tile.widened(margin, doubled).reached_by_up(size)

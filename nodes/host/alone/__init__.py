@@ -147,8 +147,9 @@ def encode_part(
 
 
 def encode_plainly(clip: StandaloneClip, text: str, extra: Mapping[str, object]) -> list:
-    raise ValueError("a CLIP with a CLIP text encoder was expected, but this one has none; load one with Load Text "
-                     "Encoder (CVL)")  # without ComfyUI there is no other
+    raise ValueError(
+        "a CLIP with a CLIP text encoder was expected, but this one has none; load one with Load Text Encoder (CVL)"
+    )  # without ComfyUI there is no other
 
 
 def make_clip_model(config: CLIPConfig, state: Mapping[str, Tensor], dtype: str) -> StandaloneClipModel:

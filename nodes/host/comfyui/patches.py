@@ -102,9 +102,7 @@ def patched(target, changes: Mapping[Place, Sequence[Change]], *, match_comfyui:
         strength, adapter = _adapter(several, match_comfyui)
         by_strength.setdefault(strength, {})[place] = adapter
     taken = [
-        place
-        for strength, patches in by_strength.items()
-        for place in _patcher(changed).add_patches(patches, strength)
+        place for strength, patches in by_strength.items() for place in _patcher(changed).add_patches(patches, strength)
     ]
     refused = sorted(map(str, set(changes) - set(taken)))  # add_patches drops what it does not know without a word
     if refused:

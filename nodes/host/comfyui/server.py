@@ -35,10 +35,9 @@ def _handler(route: Route) -> Handler:
         async for piece in request.content.iter_any():
             body += piece
             if len(body) > MOST_BYTES:
-                return _response(413, json.dumps({"error": (
-                    f"this {route.what} has more than the {MOST_BYTES // 1000} kB that are {route.done} while one "
-                    "writes; the node takes it whole when it runs"
-                )}))  # fmt: skip
+                most = f"the {MOST_BYTES // 1000} kB that are {route.done} while one writes"
+                error = f"this {route.what} has more than {most}; the node takes it whole when it runs"
+                return _response(413, json.dumps({"error": error}))
         # in a thread, so that nothing else that the server does waits for it
         return _response(*await asyncio.get_running_loop().run_in_executor(None, _answered, route, bytes(body)))
 

@@ -37,18 +37,26 @@ class ExactVAE(comfy.sd.VAE):
 
     def decode_tiled_(self, samples, tile_x=64, tile_y=64, overlap=16):
         worked = vae_running.decode(
-            self.first_stage_model, samples.to(self.vae_dtype), Tiling("tile", tile=(tile_y, tile_x)), room(self),
-            progress(1), lambda: _in_float32(self.first_stage_model),
-        )  # fmt: skip
+            self.first_stage_model,
+            samples.to(self.vae_dtype),
+            Tiling("tile", tile=(tile_y, tile_x)),
+            room(self),
+            progress(1),
+            lambda: _in_float32(self.first_stage_model),
+        )
         return self.process_output(_noted(worked).float())
 
     def encode_tiled_(self, pixel_samples, tile_x=512, tile_y=512, overlap=64):
         factor = self.first_stage_model.config.factor
         tiling = Tiling("tile", tile=(max(1, tile_y // factor), max(1, tile_x // factor)))
         worked = vae_running.encode(
-            self.first_stage_model, self.process_input(pixel_samples).to(self.vae_dtype), tiling, room(self),
-            progress(1), lambda: _in_float32(self.first_stage_model),
-        )  # fmt: skip
+            self.first_stage_model,
+            self.process_input(pixel_samples).to(self.vae_dtype),
+            tiling,
+            room(self),
+            progress(1),
+            lambda: _in_float32(self.first_stage_model),
+        )
         return latent_of(_noted(worked), None).float()
 
 

@@ -110,8 +110,10 @@ def checked(model: Looking) -> ComfyClipModel | Stock:
             "connect one of these"
         )
     network = model.model
-    if not isinstance(network, comfy.clip_model.CLIPVisionModelProjection) \
-            or getattr(network.vision_model.embeddings, "class_embedding", None) is None:
+    if (
+        not isinstance(network, comfy.clip_model.CLIPVisionModelProjection)
+        or getattr(network.vision_model.embeddings, "class_embedding", None) is None
+    ):
         raise ValueError(
             "a CLIP was expected, but this CLIP_VISION is of another kind (SigLIP, DINOv2 or the like), whose pictures "
             "share no space with CLIP's texts; load a CLIP, or use the stock CLIP Vision Encode for this one"

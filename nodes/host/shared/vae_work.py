@@ -68,9 +68,13 @@ class Worked:
 
 
 def decode(
-    network: VAENetwork, latent: Tensor, tiling: Tiling, room: Room, on_step: Callable[[int, int], None],
+    network: VAENetwork,
+    latent: Tensor,
+    tiling: Tiling,
+    room: Room,
+    on_step: Callable[[int, int], None],
     in_float32: Callable[[], VAENetwork],
-) -> Worked:  # fmt: skip
+) -> Worked:
     """Raw latent [B, C, h, w] of the network's type -> pixels [B, 3, H, W], nominally -1..1, on `room.host`.
 
     Raises:
@@ -80,9 +84,14 @@ def decode(
     def run(net: VAENetwork, z: Tensor, plan: Plan) -> Tensor:
         if not plan.untiled:
             return tiled.decode(
-                net, z, plan.tile, device=room.device, host=room.host, on_step=on_step,
+                net,
+                z,
+                plan.tile,
+                device=room.device,
+                host=room.host,
+                on_step=on_step,
                 waiting_bytes=plan.waiting_bytes,
-            )  # fmt: skip
+            )
         passes = z.split(plan.pictures)
         with _told(net, "decode", len(passes), on_step):
             return torch.cat([net.decode(some.to(room.device)).to(room.host) for some in passes])
@@ -91,17 +100,26 @@ def decode(
 
 
 def encode(
-    network: VAENetwork, pixels: Tensor, tiling: Tiling, room: Room, on_step: Callable[[int, int], None],
+    network: VAENetwork,
+    pixels: Tensor,
+    tiling: Tiling,
+    room: Room,
+    on_step: Callable[[int, int], None],
     in_float32: Callable[[], VAENetwork],
-) -> Worked:  # fmt: skip
+) -> Worked:
     """Pixels [B, 3, H, W] in -1..1 in whole cells -> Posterior, or of a tiny autoencoder the latent, on `room.host`."""
 
     def run(net: VAENetwork, x: Tensor, plan: Plan) -> Tensor | Posterior:
         if not plan.untiled:
             return tiled.encode(
-                net, x, plan.tile, device=room.device, host=room.host, on_step=on_step,
+                net,
+                x,
+                plan.tile,
+                device=room.device,
+                host=room.host,
+                on_step=on_step,
                 waiting_bytes=plan.waiting_bytes,
-            )  # fmt: skip
+            )
         network_encode = net.posterior if isinstance(net, KLNetwork) else net.encode
         passes = x.split(plan.pictures)
         with _told(net, "encode", len(passes), on_step):
@@ -119,9 +137,7 @@ def _told(net: VAENetwork, way: str, passes: int, on_step: Callable[[int, int], 
     there = [half for name in halves if (half := getattr(net, name, None)) is not None]
     blocks = [part for half in there for part in half.modules() if isinstance(part, _BLOCKS)]
     done = count(1)
-    hooks = [
-        block.register_forward_hook(lambda *_: on_step(next(done), passes * len(blocks))) for block in blocks
-    ]
+    hooks = [block.register_forward_hook(lambda *_: on_step(next(done), passes * len(blocks))) for block in blocks]
     try:
         yield
     finally:

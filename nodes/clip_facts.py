@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ...clip_core.checkpoint import facts as told
-from ...clip_core.checkpoint.facts import Told
-from ...clip_core.config import METADATA_KEY
-from ...files.documents import read_json
-from ...files.errors import FileFormatError
-from ...files.tensors import TensorFile
+from ..clip_core.checkpoint import facts as told
+from ..clip_core.checkpoint.facts import Told
+from ..clip_core.config import METADATA_KEY
+from ..files.documents import read_json
+from ..files.errors import FileFormatError
+from ..files.tensors import TensorFile
 
 _BESIDE = (  # the first that tells a fact is followed
     ("open_clip_config.json", told.told_by_open_clip),

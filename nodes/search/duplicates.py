@@ -1,0 +1,86 @@
+"""The pictures of an index that are nearly the same."""
+
+from __future__ import annotations
+
+from ...clip_core.features.search import duplicate_groups
+from ...drawing.contact_sheet import contact_sheet
+from ..clip.precision import EXACT
+from ..host import host
+from ..reports import as_json, shown
+from . import found, indexing
+from .found import INDEX, MAX_SHEET_ROWS
+
+
+class FindDuplicates:
+    CATEGORY = "CVL/search"
+    DESCRIPTION = (
+        "Groups the pictures of an index that are nearly the same: copies at other sizes, crops, small changes. "
+        "Nothing is deleted; the names are for you or for other nodes."
+    )
+    SEARCH_ALIASES = ["duplicate images", "near duplicates", "deduplicate", "similar pictures"]
+    RETURN_TYPES = ("IMAGE", "STRING", "STRING")
+    RETURN_NAMES = ("sheet", "duplicates", "groups")
+    OUTPUT_TOOLTIPS = (
+        "A contact sheet, a row for each group.",
+        "The names of all but the first of each group, one a line, as Load Image takes them.",
+        "Every group with the names and their cosine to the first one, as JSON.",
+    )
+    FUNCTION = "group"
+    OUTPUT_NODE = True  # queued alone it runs, and shows its groups
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {
+            "required": {
+                "index": INDEX,
+                "threshold": (
+                    "FLOAT",
+                    {
+                        "default": 0.95,
+                        "min": 0.5,
+                        "max": 1.0,
+                        "step": 0.005,
+                        "tooltip": "How alike two pictures must be (cosine). 0.99: copies; 0.9: the same motif.",
+                    },
+                ),
+            },
+        }
+
+    @classmethod
+    def IS_CHANGED(cls, index="", **_):
+        return indexing.index_fingerprint(index)
+
+    def group(self, index, threshold):
+        opened = found.opened(index)
+        groups = duplicate_groups(opened.blocks, threshold, dead=opened.dead, on_step=host.progress(1))
+        named = [found.group_members(opened, group) for group in groups]
+        rows = [
+            (
+                f"{len(group)} pictures",
+                [found.small_cell(path, (path.name, f"{score:.3f}")) for path, _, score in group[:12]],
+            )
+            for group in named[:MAX_SHEET_ROWS]
+        ]
+        copies = [name for group in named for _, name, _ in group[1:]]
+        told = found.told_groups(len(named), len(copies), opened.rows, threshold)
+        sheet = contact_sheet(rows or [(told, [])])
+        notes = found.notes_of(opened)
+        if opened.facts.precision != EXACT:
+            notes.append(f"the index was made with precision {opened.facts.precision}: cosines are rounded by that")
+        if len(named) > MAX_SHEET_ROWS:
+            notes.append(f"the sheet shows the {MAX_SHEET_ROWS} largest groups of {len(named)}")
+        data = {
+            "index": index,
+            "threshold": threshold,
+            "rows": opened.rows,
+            "notes": notes,
+            "groups": [[{"name": name, "score": round(score, 6)} for _, name, score in group] for group in named],
+        }
+        lines = [told, *notes]
+        lines += [f"{len(group)}: {', '.join(path.name for path, _, _ in group[:6])}" for group in named[:10]]
+        return shown(lines, data, (sheet, "\n".join(copies), as_json(data)), host.save_preview(sheet, "cvl_duplicates"))
+
+
+NODES = {
+    "CVL_FindDuplicates": (FindDuplicates, "Find Duplicates (CVL)"),
+}
