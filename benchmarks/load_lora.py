@@ -129,7 +129,7 @@ def resident_bytes():
 
 def measured(name, given, base, table, ours):
     model, path = model_of(name), base / "models" / "loras" / f"{name}.safetensors"
-    fill_sampled_rows(model, sys.modules[f"{ours.__name__}.lora.measuring"]._rows)
+    fill_sampled_rows(model, sys.modules[f"{ours.__name__}.lora.weights.measuring"]._rows)
     modules = write(path, model, given.rank)
     times, processor = ({"stock": [], "cold": [], "again": []} for _ in range(2))
 
@@ -141,7 +141,7 @@ def measured(name, given, base, table, ours):
         return result
 
     grown = 0
-    kept = sys.modules[f"{ours.__name__}.nodes.host.patching"]._sizes
+    kept = sys.modules[f"{ours.__name__}.lora.weights.patching"]._sizes
     for _ in range(given.rounds):
         timed("stock", lambda: table["LoraLoader"]().load_lora(model, None, path.name, 1.0, 0.0))
         node = table["CVL_LoadLoRA"]()  # another one, which keeps no file

@@ -233,7 +233,7 @@ def encoders(rounds: int, threads: int) -> None:
     torch.set_num_threads(threads)
     with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
         nodes = start_comfyui(Path(folder))
-        from clip_vae_lora.tests.host import models
+        from clip_vae_lora.tests.support import models
 
         models.text_encoder(Path(folder, "models", "text_encoders", "l.safetensors"), "clip_l", seed=1)
         print(f"CLIP-L on the CPU, {torch.get_num_threads()} thread(s), ComfyUI in {os.environ['COMFYUI_PATH']}")

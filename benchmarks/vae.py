@@ -31,9 +31,7 @@ from clip_vae_lora.vae_core.autoencoder import AutoencoderKL  # noqa: E402
 from clip_vae_lora.vae_core.checkpoint.find import find_vae  # noqa: E402
 from clip_vae_lora.vae_core.config import VAEConfig  # noqa: E402
 from clip_vae_lora.vae_core.quality import amplified_difference  # noqa: E402
-from clip_vae_lora.vae_core.tiling import card_plans  # noqa: E402
-from clip_vae_lora.vae_core.tiling import plans as memory  # noqa: E402
-from clip_vae_lora.vae_core.tiling import run as tiled  # noqa: E402
+from clip_vae_lora.vae_core.tiling import card_plans, plans, tiled  # noqa: E402
 
 CONFIG = VAEConfig(128, (1, 2, 4, 4), 2, 4, True)
 CONTENDERS = ["ours untiled", "ours auto", "diffusers untiled", "diffusers tiled", "comfyui untiled", "comfyui tiled"]
@@ -64,7 +62,7 @@ def ours(how, px, dtype, options):
     plan = (
         card_plans.card_plan(CONFIG, shape, card_plans.Limit(budget, "the budget"), dtype.itemsize)
         if apart
-        else memory.largest_plan(CONFIG, shape, budget, dtype.itemsize)
+        else plans.largest_plan(CONFIG, shape, budget, dtype.itemsize)
     )
     tile = options.tile or plan.tile
     return (lambda z: tiled.decode(vae, z, tile)) if tile else vae.decode

@@ -31,7 +31,7 @@ from clip_vae_lora.index.table import Facts
 from clip_vae_lora.index.update import Embed, entries_of, finish, prepare
 from clip_vae_lora.index.writing import writing
 from clip_vae_lora.nodes.clip.load import load_clip_model
-from clip_vae_lora.nodes.host.alone import place as standalone_place
+from clip_vae_lora.nodes.host.alone import place
 from clip_vae_lora.nodes.search import indexing
 from clip_vae_lora.nodes.search.indexing import Embedder
 from clip_vae_lora.training.device import named_device
@@ -44,7 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
     progress = Progress(sys.stderr)
     try:
         device = own_device(named_device(options.device))
-        standalone_place.set_device(device)
+        place.set_device(device)
         with joined(device) as group:
             return _run(options, group, progress)
     except (ValueError, FileNotFoundError) as error:

@@ -1,11 +1,11 @@
 """What the canvas asks the server while one writes: each address with the function that answers."""
 
 from .host import Route
-from .lora import editor as lora_editor
-from .text import token_count as prompt_count
+from .lora import editor
+from .text import token_count
 
 ROUTES = {
-    "/clip_vae_lora/tokens": Route("prompt", "counted", '{"text": "a cat"}', prompt_count.answer),
-    "/clip_vae_lora/loras": Route("list", "checked", '{"text": "style : 0.8"}', lora_editor.check),
-    "/clip_vae_lora/lora_header": Route("name", "looked up", '{"name": "style.safetensors"}', lora_editor.header),
+    "/clip_vae_lora/tokens": Route("prompt", "counted", '{"text": "a cat"}', token_count.answer),
+    "/clip_vae_lora/loras": Route("list", "checked", '{"text": "style : 0.8"}', editor.check),
+    "/clip_vae_lora/lora_header": Route("name", "looked up", '{"name": "style.safetensors"}', editor.header),
 }

@@ -39,10 +39,10 @@ OUTSIDE = {  # what each folder may import from outside the pack, beside the sta
 STANDARD = set(__import__("sys").stdlib_module_names)
 READING_ORDER = {  # inside a leaf and the index a file imports only from files above it
     "clip_core": (
-        "config device kept tokenizer families prompts/comfy prompts/a1111 prompts/oddities prompts/dialects "
+        "config device tokenizer families prompts/comfy prompts/a1111 prompts/oddities prompts/dialects "
         "prompts/splits prompts/chunks encoding/conditioning prompts/textual_inversion prompts/plan "
         "networks/layers networks/text networks/class_token networks/vision networks/resnet networks/clip "
-        "networks/precision features/shared_prefixes features/padded_texts features/texts "
+        "networks/precision features/shared_prefixes features/padded_texts encoding/kept features/texts "
         "encoding/rows encoding/masked encoding/emphasis encoding/encode features/preprocess features/pictures "
         "features/search judging/ranking judging/templates judging/zero_shot judging/word_list judging/english "
         "judging/question_rules judging/questions checkpoint/foreign checkpoint/layouts checkpoint/sizes "
@@ -50,7 +50,7 @@ READING_ORDER = {  # inside a leaf and the index a file imports only from files 
     ).split(),
     "vae_core": (
         "config wide norms layers tiling/tiles tiling/waiting tiling/sweeps autoencoder tiny tiling/kl "
-        "tiling/tiny tiling/run tiling/plans tiling/card_plans quality latents batches inpaint checkpoint/foreign "
+        "tiling/tiny tiling/tiled tiling/plans tiling/card_plans quality latents batches inpaint checkpoint/foreign "
         "checkpoint/source checkpoint/tiny checkpoint/find tiling/network"
     ).split(),
     "lora": (
@@ -75,7 +75,7 @@ ROOMS = {  # the rooms of a core, and which of the others each may import from; 
         "networks": set(),
         "judging": set(),
         "encoding": {"prompts", "networks"},
-        "features": {"networks"},
+        "features": {"networks", "encoding"},
         "checkpoint": {"networks"},
     },
     "vae_core": {"checkpoint": set(), "tiling": {"checkpoint"}},

@@ -10,8 +10,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from ..kept import Kept, bytes_of, copied
 from ..prompts.chunks import Chunk, Token
+from .kept import Kept, bytes_of, copied
 
 
 @dataclass(frozen=True, eq=False)

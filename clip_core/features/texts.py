@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ..config import OnStep
 from ..device import budget_bytes
-from ..kept import Kept, bytes_of, copied
+from ..encoding.kept import Kept, bytes_of, copied
 from ..networks.clip import CLIP
 from ..networks.layers import activation_dtype, looked_up
 from ..networks.text import CLIPText

@@ -1,6 +1,6 @@
 """A prompt's text -> its parts, each a row of spans, in the dialect chosen; and notes on what is odd in it.
 
-`comfy` is ComfyUI's grammar (`prompt.py`), `a1111` that of AUTOMATIC1111's program (`a1111.py`). In every dialect, and
+`comfy` is ComfyUI's grammar (`comfy.py`), `a1111` that of AUTOMATIC1111's program (`a1111.py`). In every dialect, and
 in neither program, the words CONCAT and AVERAGE can join parts that are encoded apart. A new dialect is a file with its
 grammar, and a row in DIALECTS.
 """
@@ -10,8 +10,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
-from . import a1111, oddities
-from . import comfy as prompt
+from . import a1111, comfy, oddities
 from .comfy import CHUNK_END, Span, Stray, Stretch, cut_at_breaks, cut_at_embeddings
 
 _DEFAULT_WEIGHTS = {"CONCAT": 1.0, "AVERAGE": 0.5}
@@ -62,8 +61,8 @@ DIALECTS: dict[str, Dialect] = {
         "comfy",
         "ComfyUI",
         "as ComfyUI, an inner (word:1.2) replaces the weight around it",
-        prompt.stretches,
-        prompt.unmerged,
+        comfy.stretches,
+        comfy.unmerged,
         weighting="comfy",
         split="hard",
         odd=oddities.COMFY,

@@ -10,12 +10,14 @@ __all__ = ["Host", "OnStep", "Route", "host"]
 
 def _choose() -> Host:
     try:
-        from . import comfyui as side
+        from . import comfyui
     except ModuleNotFoundError as error:
         if error.name not in ("comfy", "folder_paths"):
             raise
-        from . import alone as side
-    return gathered(side, *side.FILES)
+        from . import alone
+
+        return gathered(*alone.FILES)
+    return gathered(*comfyui.FILES)
 
 
 host = _choose()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from ...files.errors import FileFormatError
 from ...files.tensors import open_tensors
-from ...lora.formats import list_text as lora_list
+from ...lora.formats import list_text
 from ...lora.formats.header import base_model, clean, title, trigger_words
 from .. import catalog
 
@@ -33,12 +33,12 @@ def check(question: object) -> dict:
 
 def _checked(text: str, menu: list[str]) -> list[dict]:
     found, unknown = [], 0
-    for line in lora_list.read(text):
+    for line in list_text.read(text):
         try:
-            if isinstance(line, lora_list.ListError):
+            if isinstance(line, list_text.ListError):
                 raise line
-            found.append({"number": line.number, "file": lora_list.choice(line, menu, nearest=unknown < _MOST_HINTS)})
-        except lora_list.ListError as error:
+            found.append({"number": line.number, "file": list_text.choice(line, menu, nearest=unknown < _MOST_HINTS)})
+        except list_text.ListError as error:
             unknown += 1
             found.append({"number": error.number, "problem": error.sentence})
     return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...lora.formats import list_text as lora_list
+from ...lora.formats import list_text
 from .. import catalog
 from ..host import host
 from ..reports import as_json, shown
@@ -59,7 +59,7 @@ class LoRAStack:
         connected = {name: target for name, target in targets.items() if target is not None}
         if not connected:
             raise ValueError("nothing is connected to put the LoRAs on; connect a MODEL or a CLIP")
-        lines = lora_list.parse(loras)
+        lines = list_text.parse(loras)
         changed, uses = put_on(_entries(lines), connected, match_comfyui=match_comfyui, strict=strict)
         self.files = files_of(uses)
         texts, files = [], []
@@ -85,8 +85,8 @@ def fingerprint(loras: str) -> str:
         return ""
     try:
         menu = catalog.choices("lora")
-        names = [lora_list.choice(line, menu) for line in lora_list.parse(loras) if line.on]
-    except lora_list.ListError as error:
+        names = [list_text.choice(line, menu) for line in list_text.parse(loras) if line.on]
+    except list_text.ListError as error:
         return str(error)
     return "\n".join(catalog.fingerprint("lora", name) for name in names)
 
@@ -95,7 +95,7 @@ def _entries(lines) -> list[Entry]:
     menu = catalog.choices("lora")
     return [
         Entry(
-            catalog.path("lora", lora_list.choice(line, menu)),
+            catalog.path("lora", list_text.choice(line, menu)),
             {"model": line.strength_model, "clip": line.strength_clip},
             line.blocks,
         )

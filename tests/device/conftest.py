@@ -3,10 +3,11 @@
 import pytest
 
 from clip_vae_lora.nodes import NODE_CLASS_MAPPINGS
-from clip_vae_lora.nodes.host.alone import place as standalone_place
+from clip_vae_lora.nodes.host.alone.files import set_place
+from clip_vae_lora.nodes.host.alone.place import HERE
 
 from ..nodes.conftest import FOLDERS
-from .calls import Calls, write_files
+from ..support.calls import Calls, write_files
 
 
 @pytest.fixture
@@ -14,9 +15,9 @@ def calls(tmp_path):
     """`calls(node, n)`; see `calls.Calls`."""
     for folder in FOLDERS:
         (tmp_path / "models" / folder).mkdir(parents=True)
-    place = standalone_place._place
+    place = HERE
     before = place.models, place.temp, place.on_step, place.output, place.inputs
-    standalone_place.set_place(
+    set_place(
         models=tmp_path / "models",
         temp=tmp_path / "temp",
         on_step=lambda done, total: None,

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from ..support.calls import tensors_of
 from ..support.card import card
-from .calls import tensors_of
 
 FULL = torch.OutOfMemoryError if hasattr(torch, "OutOfMemoryError") else torch.cuda.OutOfMemoryError
 GONE = getattr(torch, "AcceleratorError", RuntimeError)  # from torch 2.8

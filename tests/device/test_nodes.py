@@ -5,8 +5,8 @@ import torch
 
 from clip_vae_lora.nodes import NODE_CLASS_MAPPINGS
 
+from ..support.calls import DRAWN, Calls, latent, mask, pictures, tensors_of
 from ..support.card import card
-from .calls import DRAWN, Calls, latent, mask, pictures, tensors_of
 
 NODES = [name.removeprefix("CVL_") for name in NODE_CLASS_MAPPINGS]
 NEAR = {"rtol": 1e-3, "atol": 1e-3}  # pictures and vectors of size 1: attention in separate products, not fused
@@ -83,7 +83,7 @@ def test_pictures_and_latents_that_stay_on_a_card_meet_those_that_do_not(name, k
 @pytest.mark.parametrize("name", ["CompareImages", "LatentDistribution", "VAEEncodeInpaint", "EncodeImage"])
 def test_pictures_that_stay_on_the_card_are_taken_there(name, calls, monkeypatch):
     """With ComfyUI's --gpu-only."""
-    from . import calls as module
+    from ..support import calls as module
 
     ordinary = module.pictures
     with torch.inference_mode(), card():

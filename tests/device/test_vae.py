@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from clip_vae_lora.nodes.host.shared import vae_work as vae_running
+from clip_vae_lora.nodes.host.shared import vae_work
 from clip_vae_lora.nodes.host.shared.vae_work import Room, Tiling
 from clip_vae_lora.vae_core.config import VAEConfig
 from clip_vae_lora.vae_core.tiling import sweeps, waiting
@@ -87,7 +87,7 @@ def values(way: str, px: int, batch: int = 1) -> torch.Tensor:
 
 def run(ours, way: str, px: int, free_mb: int, batch: int = 1, tiling: Tiling | None = None, host_mb: int = 30_000):
     room = Room(CUDA, CPU, free_mb * 1_000_000, host_mb * 1_000_000)
-    call = getattr(vae_running, way)
+    call = getattr(vae_work, way)
     return call(ours, values(way, px, batch), tiling or Tiling(), room, lambda *_: None, lambda: ours)
 
 
@@ -166,7 +166,7 @@ def test_a_tile_is_not_waited_for_and_starts_few_kernels(count, ours, way):
     steps = []
     room = Room(CUDA, CPU, 1_000_000_000, 30_000_000_000)
     count.reset()
-    getattr(vae_running, way)(
+    getattr(vae_work, way)(
         ours,
         values(way, 1024),
         Tiling("tile", tile=(16, 128)),
@@ -215,7 +215,7 @@ def test_memory_that_runs_out_on_the_card_leads_to_less_and_is_given_back_by_the
     given_back = []
     monkeypatch.setattr(KLNetwork, "decode", full)
     room = Room(CUDA, CPU, 22_000_000_000, 30_000_000_000, lambda: given_back.append(1))
-    worked = vae_running.decode(ours, values("decode", 1024), Tiling(), room, lambda *_: None, lambda: ours)
+    worked = vae_work.decode(ours, values("decode", 1024), Tiling(), room, lambda *_: None, lambda: ours)
     assert given_back == [1] and "tiles of" in worked.plan
     (note,) = worked.notes
     assert note.startswith("memory ran out with the plan untiled: about") and worked.plan in note

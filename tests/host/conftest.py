@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from . import models
+from ..support import models
 
 ROOT = Path(__file__).resolve().parents[2]
 

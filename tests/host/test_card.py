@@ -6,7 +6,7 @@ from unittest.mock import patch
 import pytest
 import torch
 
-from ..device.calls import DRAWN, Calls, tensors_of, write_files
+from ..support.calls import DRAWN, Calls, tensors_of, write_files
 from ..support.card import card
 
 NEAR = {"rtol": 1e-3, "atol": 1e-3}  # attention in separate products, and the host's own casts

@@ -12,8 +12,8 @@ from clip_vae_lora.clip_core.config import TextConfig
 from clip_vae_lora.clip_core.networks.text import CLIPText
 from clip_vae_lora.files.tensors import write_tensors
 
-from . import models, small_clips
-from .dynamic_vram import dynamic_vram
+from ..support import models, small_clips
+from ..support.dynamic_vram import dynamic_vram
 
 BUNDLED = Path(__file__).resolve().parents[2] / "models"
 NAMES = {"text": "load_text_encoder", "clip": "load_clip_model", "vae": "load_vae"}
@@ -107,7 +107,7 @@ def test_no_prompt_and_no_text_looks_up_in_fp8(comfyui, load, mixed, stock_state
     """What `--fp8_e4m3fn-text-enc` makes: every weight fp8. The same numbers as of the table in float32."""
     import comfy.model_management as management
 
-    core = importlib.import_module(f"{comfyui.ours.__name__}.clip_core.text_features")
+    core = importlib.import_module(f"{comfyui.ours.__name__}.clip_core.features.texts")
     if whose == "stock":
         clip = small_clips.stock_clip("sd1", stock_state)
     else:

@@ -11,9 +11,9 @@ import torch
 from clip_vae_lora.files.tensors import write_tensors
 from clip_vae_lora.vae_core.tiny import TinyAutoencoder, TinyConfig
 
-from . import models
-from .dynamic_vram import Away, dynamic_vram, staged
-from .test_vae import ROUNDING, TILED
+from ..support import models
+from ..support.dynamic_vram import Away, dynamic_vram, staged
+from .vae.test_vae import ROUNDING, TILED
 
 
 @pytest.fixture(params=[True, False], ids=["it fits", "nothing stays"])
@@ -59,8 +59,8 @@ def test_a_stock_vae_is_encoded_sampled_measured_and_tiled_by_us(comfyui, stream
     assert "by ComfyUI" not in whole[1] and (whole[0] - reference).abs().max() <= TILED
     assert streaming.faults > before  # the host's own streaming brought the weights
 
-    dynamic = importlib.import_module(f"{comfyui.ours.__name__}.nodes.host.comfyui_dynamic")
-    tiled = importlib.import_module(f"{comfyui.ours.__name__}.vae_core.tiled")
+    dynamic = importlib.import_module(f"{comfyui.ours.__name__}.nodes.host.comfyui.dynamic")
+    tiled = importlib.import_module(f"{comfyui.ours.__name__}.vae_core.tiling.tiled")
     network = dynamic.network_over(vae.first_stage_model)
     parts = tiled.encode(network, picture.movedim(-1, 1) * 2 - 1, (8, 8))
     assert (parts.mean - latent["samples"]).abs().max() <= TILED
@@ -156,7 +156,7 @@ def test_a_streamed_stock_clip_and_ours_give_what_they_give_without_streaming(co
 
 def test_text_features_of_a_streamed_stock_clip_see_its_patches(comfyui, clip_l, monkeypatch):
     """Also those on the token table, which would be missing from a look-up on the CPU, where the table lies."""
-    host = importlib.import_module(f"{comfyui.ours.__name__}.nodes.host.comfyui_text_features")
+    host = importlib.import_module(f"{comfyui.ours.__name__}.nodes.host.comfyui.text_features")
     seeing = SimpleNamespace(model=SimpleNamespace(visual_projection=SimpleNamespace(weight=torch.empty(768, 1))))
     monkeypatch.setattr(host, "checked", lambda model: model)
     key = "clip_l.transformer.text_model.embeddings.token_embedding.weight"
@@ -181,11 +181,11 @@ def test_a_patch_of_ours_is_moved_whole_when_weights_are_streamed(comfyui):
     if not hasattr(LowVramPatch, "prepare"):
         pytest.skip("this ComfyUI moves no patches ahead")
     ours = comfyui.ours.__name__
-    patches = importlib.import_module(f"{ours}.nodes.host.comfyui_patches")
+    patches = importlib.import_module(f"{ours}.nodes.host.comfyui.patches")
     if not hasattr(patches.Changes, "of"):
         pytest.skip("patches are not kept in plain tuples yet")
     adapters, hadamard = (importlib.import_module(f"{ours}.lora.{name}") for name in ("adapters", "hadamard"))
-    change = importlib.import_module(f"{ours}.lora.fusing").Change
+    change = importlib.import_module(f"{ours}.lora.weights.fusing").Change
     random = torch.Generator().manual_seed(6)
     factors = [[torch.randn(shape, generator=random) for shape in ((24, 4), (4, 32))] for _ in range(4)]
     (a, b), (c, d), (e, f), (g, h) = factors

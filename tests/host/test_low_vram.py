@@ -6,8 +6,8 @@ import importlib
 import pytest
 import torch
 
-from . import models
-from .test_vae import TILED
+from ..support import models
+from .vae.test_vae import TILED
 
 PART = 0.1  # of the weights is brought
 
@@ -47,7 +47,7 @@ def test_our_text_encoder_with_a_lora_gives_the_same_loaded_in_part(comfyui, cli
 
 def test_a_patched_stock_vae_loaded_in_part_is_run_by_us_with_its_patches(comfyui, vaes):
     """Also in float32 where it is kept in bfloat16: its layers cast."""
-    dynamic = importlib.import_module(f"{comfyui.ours.__name__}.nodes.host.comfyui_dynamic")
+    dynamic = importlib.import_module(f"{comfyui.ours.__name__}.nodes.host.comfyui.dynamic")
     vae = copy.copy(vaes[0])
     vae.patcher = vae.patcher.clone()
     keys = [name for name in vae.patcher.model_state_dict() if "decoder.mid" in name and name.endswith("conv1.weight")]

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from . import models
+from ..support import models
 
 
 @pytest.fixture(scope="module")

@@ -5,9 +5,9 @@ import pytest
 from clip_vae_lora.files.tensors import write_tensors
 from clip_vae_lora.tests.support.trip import trip
 
-from .small_clips import stock_clip
+from ..support.small_clips import stock_clip
 
-MOST_FILES, MOST_CROSSINGS = 20, 14  # with the files of progress, and of errors of a device in a sentence
+MOST_FILES, MOST_CROSSINGS = 18, 14
 
 
 @pytest.fixture(scope="module")

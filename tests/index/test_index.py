@@ -22,8 +22,8 @@ from clip_vae_lora.index.shards import Entry, Picture, write_shard
 from clip_vae_lora.index.table import LOCK, TABLE, Table, writers_lock
 from clip_vae_lora.index.writing import writing
 
-from . import index_parts
-from .index_parts import FACTS, WIDTH, embed, feature, make, run
+from ..support import index_parts
+from ..support.index_parts import FACTS, WIDTH, embed, feature, make, run
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import pytest
 
 from clip_vae_lora.nodes import NODE_CLASS_MAPPINGS
-from clip_vae_lora.nodes.host import alone as standalone
 from clip_vae_lora.nodes.host import host
+from clip_vae_lora.nodes.host.alone.place import HERE
 
 FOLDERS = ("text_encoders", "checkpoints", "vae", "vae_approx", "loras", "clip_vision", "embeddings")
 
@@ -16,7 +16,7 @@ def place(tmp_path):
     """`.models`: a folder with ComfyUI's sub-folders; `.temp`; `.node(id)`: an instance of a node."""
     for folder in FOLDERS:
         (tmp_path / "models" / folder).mkdir(parents=True)
-    before = standalone._place.models, standalone._place.temp, standalone._place.on_step, standalone._place.output
+    before = HERE.models, HERE.temp, HERE.on_step, HERE.output
     host.set_place(
         models=tmp_path / "models",
         temp=tmp_path / "temp",

@@ -8,7 +8,7 @@ import torch
 
 from clip_vae_lora.files.tensors import write_tensors
 
-from . import tiny
+from ..support import tiny
 
 LOADERS = {  # node: the folder its first menu lists
     "CVL_LoadTextEncoder": "text_encoders",

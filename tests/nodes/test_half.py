@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from ..device.calls import latent, mask, pictures, tensors_of
 from ..device.conftest import calls  # noqa: F401  the fixture
+from ..support.calls import latent, mask, pictures, tensors_of
 
 HALVES = [torch.float16, torch.bfloat16]
 ERROR = {torch.float16: 2e-3, torch.bfloat16: 1.6e-2}  # of values in 0..1: two roundings of 11 and of 8 bits
@@ -38,7 +38,7 @@ LATENTS = ["VAEDecode", "LatentInterpolate", "SelectLatents"]
 @pytest.mark.parametrize("dtype", HALVES, ids=str)
 @pytest.mark.parametrize("name", PICTURES + LATENTS)
 def test_a_node_takes_halves_on_the_cpu(name, dtype, calls, monkeypatch):  # noqa: F811
-    from ..device import calls as module
+    from ..support import calls as module
 
     for maker in (pictures, latent, mask):
         monkeypatch.setattr(module, maker.__name__, lambda *a, _maker=maker, **k: half_of(_maker(*a, **k), dtype))

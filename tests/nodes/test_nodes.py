@@ -12,7 +12,7 @@ from clip_vae_lora.clip_core.tokenizer import Tokenizer
 from clip_vae_lora.files.tensors import open_tensors, write_tensors
 from clip_vae_lora.vae_core.autoencoder import AutoencoderKL
 
-from . import tiny
+from ..support import tiny
 
 EXACT = 0.0  # the same operations on the same numbers
 

@@ -24,32 +24,16 @@ class _Place:
     device: torch.device | None = None
 
 
-_place = _Place()
-
-
-def set_place(
-    *,
-    models: Path | None,
-    temp: Path,
-    on_step: Callable[[int, int], None],
-    output: Path | None = None,
-    inputs: Sequence[Path] = (),
-) -> None:
-    _place.models, _place.temp, _place.on_step = models or _place.models, temp, on_step
-    _place.output, _place.inputs = output or _place.output, inputs
-
-
-def progress(total: int) -> Callable[[int, int], None]:
-    return _place.on_step
+HERE = _Place()
 
 
 def set_device(device: torch.device | None) -> None:
     """What networks compute on from now on; None: the card, where there is one."""
-    _place.device = device
+    HERE.device = device
 
 
 def device() -> torch.device:
-    return best_device() if _place.device is None else _place.device
+    return best_device() if HERE.device is None else HERE.device
 
 
 def free_device_bytes(place: torch.device) -> int | None:

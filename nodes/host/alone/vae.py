@@ -7,25 +7,23 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ....vae_core.autoencoder import Posterior
 from ....vae_core.tiling.network import NO_DISTRIBUTION, KLNetwork, VAENetwork, latent_of
 from ....vae_core.tiling.plans import BudgetError
-from ..shared import vae_work as vae_running
+from ..shared import vae_work
 from ..shared.device_errors import is_out_of_memory, sentences
 from ..shared.towers import as_dtype
 from ..shared.vae_work import Room, Tiling, Worked
-from .place import device, free_device_bytes, free_memory_bytes, progress
+from .clip import device_of
+from .place import device, free_device_bytes, free_memory_bytes
+from .progress import progress
 
 
 @dataclass(frozen=True)
 class StandaloneVAE:
     network: VAENetwork
-
-
-def device_of(network: nn.Module) -> torch.device:
-    return next(network.parameters()).device
 
 
 def make_vae(network: Callable[..., VAENetwork], state: Mapping[str, Tensor], dtype: str) -> StandaloneVAE:
@@ -75,7 +73,7 @@ def _check_distribution(vae: StandaloneVAE) -> None:
 
 def _encoded(vae: StandaloneVAE, image: Tensor, tiling: Tiling) -> Worked:
     pixels = _to_whole_cells(image, vae.network.config.factor).movedim(-1, 1) * 2 - 1
-    return vae_running.encode(
+    return vae_work.encode(
         vae.network, pixels.to(_dtype_of(vae)), tiling, _room(vae), progress(1), lambda: _in_float32(vae)
     )
 
@@ -88,7 +86,7 @@ def _to_whole_cells(image: Tensor, factor: int) -> Tensor:
 
 
 def decode_latent(vae: StandaloneVAE, latent: Tensor, tiling: Tiling) -> Worked:
-    worked = vae_running.decode(
+    worked = vae_work.decode(
         vae.network, latent.to(_dtype_of(vae)), tiling, _room(vae), progress(1), lambda: _in_float32(vae)
     )
     return replace(worked, result=(worked.result.float() + 1).div(2).clamp(0, 1).movedim(1, -1))

@@ -1,4 +1,4 @@
-"""ComfyUI's progress bar and its cancel button, as the one callback that all long work takes."""
+"""ComfyUI's progress bar and its cancel button, as the one callback that all long work takes; and its blocker."""
 
 from __future__ import annotations
 
@@ -16,3 +16,9 @@ def progress(total: int) -> Callable[[int, int], None]:
         bar.update_absolute(done, total)
 
     return on_step
+
+
+def absent(why: str | None) -> object:
+    from comfy_execution.graph_utils import ExecutionBlocker
+
+    return ExecutionBlocker(why)

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ....vae_core.autoencoder import Posterior
 from ....vae_core.tiling.network import KLNetwork, VAENetwork, activation_bytes, latent_of
-from ..shared import vae_work as vae_running
+from ..shared import vae_work
 from ..shared.towers import as_dtype
 from ..shared.vae_work import Tiling, Worked
 from .dynamic import Stock, by_the_host, network_over, no_distribution
@@ -36,7 +36,7 @@ class ExactVAE(comfy.sd.VAE):
     """
 
     def decode_tiled_(self, samples, tile_x=64, tile_y=64, overlap=16):
-        worked = vae_running.decode(
+        worked = vae_work.decode(
             self.first_stage_model,
             samples.to(self.vae_dtype),
             Tiling("tile", tile=(tile_y, tile_x)),
@@ -49,7 +49,7 @@ class ExactVAE(comfy.sd.VAE):
     def encode_tiled_(self, pixel_samples, tile_x=512, tile_y=512, overlap=64):
         factor = self.first_stage_model.config.factor
         tiling = Tiling("tile", tile=(max(1, tile_y // factor), max(1, tile_x // factor)))
-        worked = vae_running.encode(
+        worked = vae_work.encode(
             self.first_stage_model,
             self.process_input(pixel_samples).to(self.vae_dtype),
             tiling,
@@ -136,7 +136,7 @@ def _to_encode(vae: comfy.sd.VAE, image: Tensor, tiling: Tiling) -> tuple[Tensor
 def _encoded(vae: comfy.sd.VAE, network: VAENetwork, pixels: Tensor, tiling: Tiling) -> Worked:
     pixels = vae.process_input(pixels).to(vae.vae_dtype)
     with _on_device(vae):
-        return vae_running.encode(network, pixels, tiling, room(vae), progress(1), lambda: _in_float32(network))
+        return vae_work.encode(network, pixels, tiling, room(vae), progress(1), lambda: _in_float32(network))
 
 
 def decode_latent(vae: comfy.sd.VAE, latent: Tensor, tiling: Tiling) -> Worked:
@@ -146,7 +146,7 @@ def decode_latent(vae: comfy.sd.VAE, latent: Tensor, tiling: Tiling) -> Worked:
         # video VAEs give [B, T, H, W, 3]; stock VAEDecode does the same
         return by_the_host(vae, image.reshape(-1, *image.shape[-3:]), tiling)
     with _on_device(vae):
-        worked = vae_running.decode(
+        worked = vae_work.decode(
             network, latent.to(vae.vae_dtype), tiling, room(vae), progress(1), lambda: _in_float32(network)
         )
     return replace(worked, result=vae.process_output(worked.result.float()).to(vae.output_device).movedim(1, -1))

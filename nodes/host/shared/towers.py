@@ -25,8 +25,7 @@ from ....clip_core.checkpoint.find import TextSource
 from ....clip_core.encoding.encode import Runner, encode_chunks
 from ....clip_core.encoding.rows import RowCache
 from ....clip_core.families import Family, Use
-from ....clip_core.prompts import chunks
-from ....clip_core.prompts import comfy as prompt
+from ....clip_core.prompts import chunks, comfy
 from ....clip_core.prompts.chunks import Packed, Token, empty_chunk
 from ....clip_core.prompts.plan import Port
 from ....clip_core.tokenizer import Tokenizer
@@ -235,7 +234,7 @@ class PromptTokenizer:
         return {}
 
     def _packed(self, text: str) -> list[tuple[Use, chunks.Packed]]:
-        spans = prompt.parse(text)
+        spans = comfy.parse(text)
         found = []
         for use, width in zip(self._family.uses, self._widths):
             packed = chunks.pack(spans, self._tokenizer, use.pad, partial(self._find, key=use.key, width=width))

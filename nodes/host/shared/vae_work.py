@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ....vae_core.autoencoder import Posterior
 from ....vae_core.layers import Attention, Down, ResidualBlock, Up
-from ....vae_core.tiling import run as tiled
+from ....vae_core.tiling import tiled
 from ....vae_core.tiling.card_plans import Limit, card_plan, resting_bytes, smaller_card_plans, untiled_card_plan
 from ....vae_core.tiling.network import KLNetwork, VAENetwork
 from ....vae_core.tiling.plans import BudgetError, Plan, largest_plan, plan_of_tile, smaller_plans, untiled_plan

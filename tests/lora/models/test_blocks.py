@@ -1,0 +1,113 @@
+"""Selectors and presets to strengths, on the keys of published models."""
+
+import json
+
+import pytest
+from ...support.lora_layouts import LAYOUTS, flux, sd3, text, vision
+
+from clip_vae_lora.lora.kinds.adapters import LoRAError
+from clip_vae_lora.lora.models.blocks import block_of, count_by_block, select
+from clip_vae_lora.lora.models.mmdit import Slice
+
+SD15, SDXL, FLUX = list(LAYOUTS["SD15"]()), list(LAYOUTS["SDXL"]()), list(flux(64, 3, 4))
+U = "diffusion_model."
+
+
+def at(selection, *parts):
+    return {strength for key, strength in selection.strengths.items() if all(part in key for part in parts)}
+
+
+def test_nothing_selected_is_strength_one_everywhere():
+    assert set(select("", SD15).strengths.values()) == {1.0} and select(" , \n", SD15).strengths.keys() == set(SD15)
+
+
+def test_the_selectors_of_the_issue():
+    chosen = select("attn2: 0.5, IN07-IN08: 0, MID: 0.7, OUT03: -1, text: 0.2", SD15)
+    assert at(chosen, "input_blocks.7.") == at(chosen, "input_blocks.8.") == {0.0}
+    assert at(chosen, "middle_block") == {0.7} and at(chosen, "output_blocks.3.") == {-1.0}
+    assert at(chosen, "clip_l.") == {0.2} and at(chosen, "input_blocks.4.1", "attn2") == {0.5}
+    assert at(chosen, "input_blocks.4.1", "attn1") == {1.0}
+    assert list(chosen.hits) == ["attn2: 0.5", "IN07-IN08: 0", "MID: 0.7", "OUT03: -1", "text: 0.2"]
+    assert chosen.hits["attn2: 0.5"] == 64 and chosen.hits["text: 0.2"] == len(at_keys("clip_l."))
+
+
+def at_keys(part):
+    return [key for key in SD15 if part in key]
+
+
+def test_a_later_selector_overrules_an_earlier_one():
+    assert at(select("IN07: 0, attn2: 0.5", SD15), "input_blocks.7.1", "attn2") == {0.5}
+    assert at(select("attn2: 0.5, IN07: 0", SD15), "input_blocks.7.1", "attn2") == {0.0}
+    assert at(select("*: 0; MID", SD15), "middle_block") == {1.0}
+
+
+def test_numbered_blocks_of_transformers():
+    chosen = select("double.0-1: 0.3, single.3: 0, img_mlp: 2", FLUX)
+    assert at(chosen, "double_blocks.0.txt") == at(chosen, "double_blocks.1.txt") == {0.3}
+    assert at(chosen, "double_blocks.2.txt") == {1.0} and at(chosen, "single_blocks.3.") == {0.0}
+    assert at(select("joint.0-11: 0.5", sd3(64, 24)), "joint_blocks.11.") == {0.5}
+    assert at(select("joint.0-11: 0.5", sd3(64, 24)), "joint_blocks.12.") == {1.0}
+
+
+def test_rows_of_a_weight_are_selected_with_it():
+    place = Slice(f"{U}double_blocks.1.img_attn.qkv.weight", (0, 0, 64))
+    assert select("double.1: 0.4", [place, *FLUX]).strengths[place] == 0.4 and block_of(place) == "double.1"
+
+
+def test_our_own_clip_has_a_text_and_a_vision_half():
+    chosen = select("vision: 0, text: 0.5", [*text("", 64, 2, 64), *vision(64, 2, 64)])
+    assert at(chosen, "vision_model.") == {0.0} and at(chosen, "text_model.") == {0.5}
+
+
+@pytest.mark.parametrize("layout, count", [("SD15", 17), ("SD15", 26), ("SDXL", 12), ("SDXL", 20), ("SD2", 26)])
+def test_presets_are_those_of_the_team_s_table(layout, count, shared_data):
+    table = json.loads((shared_data.parent / "formats_tables.json").read_text())["lbw"][str(count)]
+    keys = list(LAYOUTS[layout]())
+    chosen = select(",".join(str(n / 100 + 0.01) for n in range(count)), keys)
+    names = {"MID": "M00"}
+    for key, strength in chosen.strengths.items():
+        block = names.get(block_of(key), block_of(key))
+        if not block.startswith(("IN", "OUT", "M0")):
+            block = "BASE"
+        assert strength == pytest.approx(table.index(block) / 100 + 0.01 if block in table else 0.0), key
+    assert len(chosen.hits) == count and sum(chosen.hits.values()) <= len(keys)
+
+
+def test_a_preset_on_text_encoders_alone_is_its_first_number():
+    keys = [key for key in SDXL if key.startswith("clip_")]
+    assert set(select(",".join(["0.3"] + ["1"] * 11), keys).strengths.values()) == {0.3}
+
+
+@pytest.mark.parametrize(
+    "words, keys, message",
+    [
+        ("attn3: 0.5", SD15, r"did you mean attn"),
+        ("IN12: 0", SD15, "IN00-11, OUT00-11, MID, clip_l"),
+        ("double.0: 0", SD15, "selects nothing"),
+        ("IN09-IN07: 0", SD15, "selects nothing"),
+        ("double.9: 1", FLUX, "double.0-2"),
+        ("MID: strong", SD15, "not a number"),
+        ("MID: nan", SD15, "not a number"),
+        ("MID: 1e999", SD15, "not a number"),
+        ("MID:", SD15, "not a number"),
+        ("MID: 1: 2", SD15, "not a number"),
+        (": 1", SD15, "selects nothing"),
+        ("1,2,3", SD15, "3 numbers are no preset"),
+        (",".join("1" * 12), SD15, "for SDXL"),
+        (",".join("1" * 17), SDXL, "for SD 1"),
+        (",".join("1" * 17), FLUX, "no such blocks"),
+        ("x: 1", [], "nothing to"),
+    ],
+)
+def test_what_cannot_be_selected_is_said_with_what_there_is(words, keys, message):
+    with pytest.raises(LoRAError, match=message) as error:
+        select(words, keys)
+    assert "\n" not in str(error.value)
+
+
+def test_blocks_are_counted_in_the_order_of_the_data():
+    counts = count_by_block(SD15)
+    numbered = [[f"{stack}{n:02}" for n in range(12)] for stack in ("IN", "OUT")]
+    assert list(counts) == ["clip_l", *numbered[0], "MID", *numbered[1], "other"]
+    assert sum(counts.values()) == len(SD15)
+    assert list(count_by_block(reversed(FLUX)))[:4] == ["double.0", "double.1", "double.2", "single.0"]
