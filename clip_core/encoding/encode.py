@@ -193,7 +193,7 @@ def _each(run: Run, rows: Sequence[Row], on_step: OnStep | None) -> Iterator[tup
         batch = rows[start : start + ROWS_AT_ONCE]
         done = run(batch)
         yield from zip(batch, done.hidden, done.pooled)
-        if on_step is not None:
+        if on_step is not None and len(rows) > ROWS_AT_ONCE:  # a single pass is over when it could be told
             on_step(start + len(batch), len(rows))
 
 

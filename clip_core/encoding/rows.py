@@ -1,17 +1,22 @@
 """Rows: what a text encoder is given in one pass, and what it gives back, whoever's encoder it is; and the rows that
-were encoded before.
+were encoded before, in a store bounded by its bytes.
 """
 
 import hashlib
-from collections.abc import Callable, Hashable, Sequence
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
 
 from ..prompts.chunks import Chunk, Token
-from .kept import Kept, bytes_of, copied
+
+Key = TypeVar("Key", bound=Hashable)
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,12 +69,65 @@ def plain(chunks: Sequence[Chunk]) -> list[Term]:
     return [Term(number, Row(tuple(chunk)), 1.0) for number, chunk in enumerate(chunks)]
 
 
-class RowCache:
-    """Rows with their encodings, the least recently used of which go when there are more than `limit_bytes` of them.
+class Kept(Generic[Key, Value]):
+    """A bounded store; `size` gives the bytes of an entry, `copy` what is put away of a value. Threads may share it."""
 
-    `owner` stands for everything besides the row that an encoding depends on: the encoder, its weights as they are
-    patched, the layer. Encodings are kept on the device they came on, as copies of their own. Several threads may use
-    one cache; two that want the same row at the same time may both run it.
+    def __init__(self, limit_bytes: int, size: Callable[[Key, Value], int], copy: Callable[[Value], Value]):
+        self.limit_bytes = limit_bytes
+        self._size, self._copy = size, copy
+        self._entries: OrderedDict[Key, Value] = OrderedDict()
+        self._bytes = 0
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    @property
+    def bytes(self) -> int:
+        """Of all entries."""
+        return self._bytes
+
+    def clear(self) -> None:
+        with self._lock:
+            self._entries.clear()
+            self._bytes = 0
+
+    def find(self, keys: Iterable[Key]) -> dict[Key, Value]:
+        """Those that are there."""
+        with self._lock:
+            found = {key: self._entries[key] for key in keys if key in self._entries}
+            for key in found:
+                self._entries.move_to_end(key)
+        return found
+
+    def keep(self, new: Mapping[Key, Value]) -> None:
+        """Put away what is new; an entry that is larger than the limit alone is not."""
+        with self._lock:
+            for key, value in new.items():
+                size = self._size(key, value)
+                if size > self.limit_bytes or key in self._entries:
+                    continue
+                self._entries[key] = self._copy(value)
+                self._bytes += size
+            while self._bytes > self.limit_bytes:
+                self._bytes -= self._size(*self._entries.popitem(last=False))
+
+
+def bytes_of(tensor: Tensor) -> int:
+    return tensor.numel() * tensor.element_size()
+
+
+def copied(tensor: Tensor) -> Tensor:
+    """Not a view, which would keep the whole batch; and an ordinary tensor even if the pass was in inference mode."""
+    with torch.inference_mode(False), torch.no_grad():
+        return tensor.detach().clone()
+
+
+class RowCache(Kept[Hashable, tuple[Tensor, Tensor]]):
+    """Rows with their encodings, on the device they came on.
+
+    An `owner` stands for everything besides the row that an encoding depends on: the encoder, its weights as they are
+    patched, the layer. Two threads that want the same row at the same time may both run it.
 
     Raises:
         ValueError: `limit_bytes` is negative. 0 keeps nothing.
@@ -78,22 +136,7 @@ class RowCache:
     def __init__(self, limit_bytes: int):
         if limit_bytes < 0:
             raise ValueError(f"a cache of {limit_bytes} bytes was asked for; 0 is the smallest, which keeps nothing")
-        self._kept: Kept[Hashable, tuple[Tensor, Tensor]] = Kept(limit_bytes, _bytes, _copied)
-
-    def __len__(self) -> int:
-        return len(self._kept)
-
-    @property
-    def limit_bytes(self) -> int:
-        return self._kept.limit_bytes
-
-    @property
-    def bytes(self) -> int:
-        """Of the encodings kept."""
-        return self._kept.bytes
-
-    def clear(self) -> None:
-        self._kept.clear()
+        super().__init__(limit_bytes, _bytes, _copied)
 
     def through(self, run: Run, owner: Hashable) -> Run:
         """`run`, asked only for rows that are not kept under this owner: once each, in one pass, in their order. What
@@ -102,12 +145,12 @@ class RowCache:
 
         def answer(rows: Sequence[Row]) -> Rows:
             keys = [(owner, row.key) for row in rows]
-            found = self._kept.find(keys)
+            found = self.find(keys)
             missing = {key: row for key, row in zip(keys, rows) if key not in found}
             if missing:
                 done = run(list(missing.values()))
                 new = {key: (done.hidden[n], done.pooled[n]) for n, key in enumerate(missing)}
-                self._kept.keep(new)
+                self.keep(new)
                 found |= new
             hidden, pooled = zip(*(found[key] for key in keys))
             return Rows(torch.stack(hidden), torch.stack(pooled))

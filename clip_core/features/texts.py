@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ..config import OnStep
 from ..device import budget_bytes
-from ..encoding.kept import Kept, bytes_of, copied
+from ..encoding.rows import Kept, bytes_of, copied
 from ..networks.clip import CLIP
 from ..networks.layers import activation_dtype, looked_up
 from ..networks.text import CLIPText
@@ -182,39 +182,27 @@ def _perceptron(layer: nn.Module, x: Tensor) -> Tensor:
 Feature = tuple[Tensor, int]  # [E], tokens too many
 
 
-class TextCache:
-    """Features of texts, kept by owner and text; the least recently used go when there are more than `limit_bytes`.
+class TextCache(Kept[tuple[Hashable, str], Feature]):
+    """Features of texts, kept by owner and text.
 
-    `owner` stands for the weights, as they are patched; None: nothing is kept. Threads may share one cache; two that
-    want the same text at the same time may both encode it.
+    An `owner` stands for the weights, as they are patched; None: nothing is kept. Two threads that want the same text
+    at the same time may both encode it.
     """
 
     def __init__(self, limit_bytes: int):
-        self._kept: Kept[tuple[Hashable, str], Feature] = Kept(limit_bytes, _bytes, _copied)
-
-    @property
-    def limit_bytes(self) -> int:
-        return self._kept.limit_bytes
-
-    @property
-    def bytes(self) -> int:
-        """Of the features kept."""
-        return self._kept.bytes
-
-    def clear(self) -> None:
-        self._kept.clear()
+        super().__init__(limit_bytes, _bytes, _copied)
 
     def features(
         self, owner: Hashable | None, texts: Sequence[str], encode: Callable[[list[str]], TextFeatures]
     ) -> TextFeatures:
         """The features of the texts in their order; `encode` is asked for those that are not kept, each once."""
-        found = {text: feature for (_, text), feature in self._kept.find((owner, text) for text in texts).items()}
+        found = {text: feature for (_, text), feature in self.find((owner, text) for text in texts).items()}
         missing = [text for text in dict.fromkeys(texts) if text not in found]
         if missing or not texts:
             made = encode(missing)
             new = dict(zip(missing, zip(made.features, made.cut)))
             if owner is not None:
-                self._kept.keep({(owner, text): feature for text, feature in new.items()})
+                self.keep({(owner, text): feature for text, feature in new.items()})
             found |= new
         rows, cut = zip(*(found[text] for text in texts))
         return TextFeatures(torch.stack(rows), cut)

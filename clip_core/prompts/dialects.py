@@ -24,6 +24,9 @@ _NO_WEIGHT = re.compile(rf"\(|\s+\(\s*(?i:{_NUMBER})\s*\)")  # behind a joining 
 # "(words)" and "(words:1.2)"; bounded numbers, so that a row of digits takes no quadratic time
 _PLAIN_BRACKET = re.compile(r"\([^()\[\]\\:]+(?::[+-]?[0-9]{1,9}(?:\.[0-9]{0,9})?)?\)")
 _MARK = re.compile(r"[()\[\]\\]")
+# the brackets of those whose weight is below 10, and what else makes a text worth a second look
+_USUAL_BRACKET = re.compile(r"\(([^()\[\]\\:]+)(?::[+-]?[0-9](?:\.[0-9]{0,9})?)?\)")
+_SIGN = re.compile(r"[()\[\]\\<>:\uff08\uff09\uff3b\uff3d\uff1a]|\b(?:AND|BREAK|CONCAT|AVERAGE)\b")
 
 
 class PromptError(ValueError):
@@ -143,6 +146,9 @@ def read(text: str, dialect: str = "comfy", join_words: bool = False) -> Reading
         stretches, strays = own.stretches(written)
         spans = _spans(stretches, own, join_words)
         _require_finite(spans)
+        if own.plain_brackets and own.odd.signs_only and _is_usual(written):
+            parts.append(Part(written, tuple(spans), cut.join, cut.weight))
+            continue
         elsewhere, program = stretches, ""
         if other is not None:  # its grammar is asked only where it may find other weights
             alike = own.plain_brackets and other.plain_brackets and _reads_alike(written)
@@ -153,7 +159,12 @@ def read(text: str, dialect: str = "comfy", join_words: bool = False) -> Reading
             word = cut if cut.join else cuts[1]
             found.append(("empty", f"{word.join} at character {word.place + 1}"))
         parts.append(Part(written, tuple(spans), cut.join, cut.weight))
-    return Reading(tuple(parts), oddities.sentences(found, own.odd))
+    return Reading(tuple(parts), oddities.sentences(found, own.odd) if found else ())
+
+
+def _is_usual(text: str) -> bool:
+    """Whether a text surely has no oddity: words, punctuation, and brackets that all programs read alike."""
+    return bool(text) and not _SIGN.search(_USUAL_BRACKET.sub(r" \1 ", text))
 
 
 def _reads_alike(text: str) -> bool:

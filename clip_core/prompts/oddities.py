@@ -63,12 +63,15 @@ class Own:
 
     number: how a weight's number has to look, besides being one. squares_are_text: [ ] do not change weights. find:
     oddities that no other dialect has; lines: the sentences about them, as in _LINES, where they are not there.
+    signs_only: they all have a bracket, a colon, a backslash or a joining word in them, so that other texts need not be
+    searched.
     """
 
     number: re.Pattern[str] | None = None
     squares_are_text: bool = True
     find: Callable[[Read], Iterator[Found]] | None = None
     lines: Mapping[str, str] = field(default_factory=dict)
+    signs_only: bool = False
 
 
 @dataclass(frozen=True)
@@ -223,5 +226,5 @@ def _backslashes(part: Read) -> Iterator[tuple[str, str]]:
         yield f"{shown(part.text[match.start() : match.start() + 2])} {part.at(match.start())}", match.group()
 
 
-COMFY = Own(find=_only_comfy)
-A1111 = Own(re.compile(r"[+-]?[.\d]+"), squares_are_text=False, find=_only_a1111)
+COMFY = Own(find=_only_comfy, signs_only=True)
+A1111 = Own(re.compile(r"[+-]?[.\d]+"), squares_are_text=False, find=_only_a1111, signs_only=True)

@@ -27,7 +27,6 @@ def encode_part(
 
     def answer(port: Port, encoder: Tower) -> tuple[Tensor, Tensor]:
         tower = copy.copy(encoder)  # with a layer of its own: threads may share the CLIP and want two
-        tower.reset()
         if settings.clip_skip:
             tower.choose({"layer": -settings.clip_skip})
         owner = clip.identity, port.key, tower.layer, tower.projected

@@ -154,7 +154,7 @@ def test_what_was_kept_in_inference_mode_can_be_used_outside(encoder):
 def test_a_kept_row_is_no_view_of_its_batch(encoder):
     cache = RowCache(1 << 20)
     cache.through(encoder, "owner")([row(n) for n in range(10)])
-    assert all(hidden.untyped_storage().nbytes() == T * C * 4 for hidden, _ in cache._kept._entries.values())
+    assert all(hidden.untyped_storage().nbytes() == T * C * 4 for hidden, _ in cache._entries.values())
 
 
 def test_threads_can_share_a_cache(encoder):

@@ -53,6 +53,25 @@ def test_where_the_other_grammar_is_not_asked_it_would_have_said_nothing(text, d
             assert read(text, dialect, join_words) == found
 
 
+@given(
+    st.lists(
+        PLAIN | st.sampled_from([*PIECES, "(cat:9.99)", "(cat:-9)", "(AND)", "x AND", ":", "(red fox:1.3)", "(a)"])
+    ).map("".join),
+    st.sampled_from(list(DIALECTS)),
+    st.booleans(),
+)
+def test_a_text_that_is_not_searched_has_no_oddity(text, dialect, join_words):
+    with suppress(PromptError):
+        found = read(text, dialect, join_words)
+        with patch.object(dialects, "_is_usual", lambda text: False):
+            assert read(text, dialect, join_words) == found
+
+
+def test_a_usual_prompt_is_not_searched_for_oddities():
+    with patch.object(dialects.oddities, "find", side_effect=AssertionError):
+        assert read("a photo of a (red:1.3) fox (in the snow), 8k").notes == ()
+
+
 @settings(deadline=None)
 @given(TEXTS, st.sampled_from([*DIALECTS]), st.booleans())
 def test_a_reading_has_parts_and_notes_of_one_line(text, dialect, join_words):
