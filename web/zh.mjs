@@ -1,0 +1,2 @@
+// Simplified Chinese for the sentences that web/ shows itself.
+export default {};
