@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from .test_layers import ROOT, sources
+
 try:
     import tomllib
 except ModuleNotFoundError:  # Python 3.10
     tomllib = None
 
-ROOT = Path(__file__).resolve().parents[1]
 AS_COMFYUI = """
 import importlib.util, sys
 root = sys.argv[1]
@@ -53,8 +54,6 @@ def test_requirements_name_what_pyproject_names_and_torch_is_not_pinned():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     lines = [line for line in (ROOT / "requirements.txt").read_text().split() if line]
     assert lines == project["project"]["dependencies"] == ["ftfy", "matplotlib", "regex"]
-    folders = {f"clip_vae_lora.{p.parent.relative_to(ROOT).as_posix().replace('/', '.')}" for p in packages()}
-    assert set(project["tool"]["setuptools"]["packages"]) == {"clip_vae_lora", *folders}
     assert not (ROOT / "web" / "js").exists() and "web" not in project["tool"]["comfy"]
 
 
@@ -66,15 +65,31 @@ def test_the_readme_in_the_archive_says_that_what_was_left_out_of_it_comes_with_
     assert "`headless/`, the tests and the benchmarks come with the repository" in section and "clone" in section
 
 
-def packages() -> list[Path]:
-    tops = ("clip_core", "vae_core", "lora", "files", "drawing", "index", "training", "nodes", "headless")
-    return [path for top in tops for path in (ROOT / top).rglob("__init__.py")]
+@pytest.mark.skipif(tomllib is None, reason="tomllib came with Python 3.11")
+def test_what_is_installed_is_every_folder_with_python_files_and_all_that_lies_beside_them():
+    told = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    folders = {path.parent for path in sources()}
+    assert all((folder / "__init__.py").is_file() for folder in folders)
+    names = {".".join(("clip_vae_lora", *folder.relative_to(ROOT).parts)) for folder in folders}
+    assert len(told["packages"]) == len(names) and set(told["packages"]) == names
+    data = {path for pattern in told["package-data"]["clip_vae_lora"] for path in ROOT.glob(pattern) if path.is_file()}
+    tops = {folder.relative_to(ROOT).parts[0] for folder in folders if folder != ROOT}
+    beside = {path for top in (*tops, "web", "locales", "models", "example_workflows") for path in files_of(ROOT / top)}
+    assert data == {ROOT / "py.typed", *beside} and ROOT / "clip_core" / "bpe_merges.txt.gz" in data
+
+
+def files_of(folder: Path) -> set[Path]:
+    """The files in a folder and those inside it that are neither Python's source nor what Python makes of it."""
+    return {path for path in folder.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
 
 
 def test_the_readmes_test_command_is_the_one_that_ci_runs():
     commands = re.findall(r"```sh\n(python3 -m venv .*?)\n```", (ROOT / "README.md").read_text(encoding="utf-8"))
     assert len(commands) == 2 and "headless/run.py" in commands[0]
     assert commands[1] in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert all(
+        tool in commands[1] for tool in ("/ruff check &&", "/ruff format --check &&", "/mypy &&", "/pytest -n auto")
+    )
 
 
 def test_nothing_of_the_project_names_a_place_on_a_machine():
@@ -104,5 +119,34 @@ def test_the_workflow_runs_the_readmes_command_on_every_system_and_every_python(
 
 def test_what_is_read_by_no_user_of_the_nodes_is_not_published():
     left_out = set((ROOT / ".comfyignore").read_text().splitlines())
-    hidden = {".ci/", ".github/", ".editorconfig", ".gitattributes", ".gitignore", ".pre-commit-config.yaml"}
+    hidden = {
+        "CONTRIBUTING.md",
+        ".ci/",
+        ".github/",
+        ".editorconfig",
+        ".gitattributes",
+        ".gitignore",
+        ".pre-commit-config.yaml",
+    }
     assert hidden <= left_out and all((ROOT / name).exists() for name in hidden)
+
+
+def test_the_formatter_before_a_commit_is_the_one_that_the_tests_run():
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    lowest, below = re.search(r'"ruff>=([\d.]+),<([\d.]+)"', project).groups()
+    assert f"rev: v{lowest}\n" in (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8")
+    assert below.split(".")[0] == "0" and lowest.startswith(f"0.{int(below.split('.')[1]) - 1}.")
+    assert re.search(r'"mypy>=[\d.]+,<[\d.]+"', project)
+
+
+def test_a_tag_is_published_by_the_owner_of_the_repository_alone_and_after_the_tests():
+    workflow = (ROOT / ".github" / "workflows" / "publish.yml").read_text(encoding="utf-8")
+    owner = re.search(r'^Repository = "https://github.com/([\w-]+)/', (ROOT / "pyproject.toml").read_text(), re.M)[1]
+    assert f"if: github.repository_owner == '{owner}'" in workflow
+    assert 'tags: ["v*.*.*"]' in workflow and "needs: tests" in workflow and "needs: version" in workflow
+
+
+def test_an_issue_form_asks_for_the_report():
+    form = (ROOT / ".github" / "ISSUE_TEMPLATE" / "problem.yml").read_text(encoding="utf-8")
+    (field,) = (part for part in form.split("\n  - type: ") if "id: report" in part)
+    assert "JSON" in field and "render: json" in field and "required: true" in field
