@@ -14,9 +14,7 @@ from torch import nn
 from ..config import CLIP_H, CLIPConfig, ResNetConfig, TextConfig, VisionConfig, from_metadata
 from ..networks.clip import CLIP
 from ..networks.layers import Operations, Unfilled
-from ..networks.resnet import CLIPResNet
 from ..networks.text import CLIPText
-from ..networks.vision import CLIPVision
 from .foreign import looks_like, relative_of_clip
 from .layouts import LayoutError, Origin, Origins, Root, Shapes, base, belong_together, origins, roots
 from .recipe import Source, recipe
@@ -34,18 +32,6 @@ class TextSource(Source):
     def build(self, operations: Operations = nn, device=None, dtype=None) -> CLIPText:
         """A network that the translated tensors fit into."""
         return CLIPText(self.config, operations, device, dtype, has_projection=self.has_projection)
-
-
-@dataclass(frozen=True)
-class VisionSource(Source):
-    config: VisionConfig | ResNetConfig
-    has_projection: bool
-
-    def build(self, operations: Operations = nn, device=None, dtype=None) -> CLIPVision | CLIPResNet:
-        """A network that the translated tensors fit into."""
-        if isinstance(self.config, ResNetConfig):
-            return CLIPResNet(self.config, operations, device, dtype)
-        return CLIPVision(self.config, operations, device, dtype, has_projection=self.has_projection)
 
 
 @dataclass(frozen=True)
@@ -73,24 +59,6 @@ def find_text_encoders(
         raise LayoutError(f"no CLIP text encoder is in it; it looks like {looks_like(shapes)}. {_WANTED}")
     written = _written(metadata)
     return [_text_source(shapes, root, written, activation) for root in found]
-
-
-def find_vision_encoders(
-    shapes: Shapes,
-    metadata: Mapping[str, str] | None = None,
-    activation: str | None = None,
-    *,
-    heads: int | None = None,
-) -> list[VisionSource]:
-    """The image encoders in a file, at least one; otherwise as `find_text_encoders`. `heads` overrides, too: the number
-    in each block of a transformer, or in a ResNet's pooling.
-    """
-    found = roots(shapes, "vision")
-    _refuse_relatives(shapes, found)
-    if not found:
-        raise LayoutError(f"no CLIP image encoder is in it; it looks like {looks_like(shapes)}. {_WANTED}")
-    written = _written(metadata)
-    return [_vision_source(shapes, root, written, activation, heads) for root in found]
 
 
 def find_clip(
@@ -171,23 +139,6 @@ def _text_source(shapes: Shapes, root: Root, written: CLIPConfig | None, activat
         notes += ("no text_projection in the file: the pooled text cannot be projected",)
     made = recipe(shapes, root, table, CLIPText(config, Unfilled, device="meta"), notes, _text_stand_ins(config, known))
     return TextSource(**vars(made), config=config, family=family_of_text(config), has_projection=projected)
-
-
-def _vision_source(
-    shapes: Shapes, root: Root, written: CLIPConfig | None, activation: str | None, heads: int | None
-) -> VisionSource:
-    table = origins(shapes, root, "vision")
-    if written is None:
-        inferred = infer_vision(_known(shapes, table), activation, heads)
-    else:
-        inferred = Inferred(_chosen(written.vision, activation, heads))
-    config, notes = inferred.config, inferred.notes + inferred.assumed
-    projected = root.resnet or "visual_projection.weight" in table
-    if not projected:
-        notes += ("no visual_projection in the file: the pooled picture cannot be projected",)
-    kind = CLIPResNet if isinstance(config, ResNetConfig) else CLIPVision
-    made = recipe(shapes, root, table, kind(config, Unfilled, device="meta"), notes, ("visual_projection.",))
-    return VisionSource(**vars(made), config=config, has_projection=projected)
 
 
 def _clip_source(

@@ -15,10 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..config import OPENAI_MEAN, OPENAI_STD, OnStep, ResNetConfig, VisionConfig
+from ..config import OnStep, ResNetConfig, VisionConfig
 from ..device import budget_bytes, sent
 from ..networks.clip import CLIP
-from ..networks.vision import CLIPVision
 from .preprocess import normalise, squares
 
 ReadSquare = Callable[[str | PathLike, int, str], Tensor]  # path, size_px, resize -> uint8 [3, size_px, size_px]
@@ -83,35 +82,28 @@ class FileFeatures:
 
 
 def image_encoder(
-    model: CLIP | CLIPVision,
+    model: CLIP,
     device: torch.device | str | None = None,
     *,
     dtype: torch.dtype | None = None,
     free_bytes: int | None = None,
 ) -> ImageEncoder:
-    """One of our networks as an ImageEncoder. `device` None: where its weights are. `dtype` of the activations: None
-    for what the layers want, another one only for layers that cast their weights. `free_bytes` of the device bound a
-    pass; None: as the device says.
+    """The image half of one of our CLIPs as an ImageEncoder.
 
-    Raises:
-        ValueError: it has no projection into the space shared with texts.
+    `device` None: the weights' device. `dtype` is the activations' type; None: the type that the layers want. Only
+    layers that cast their weights take another one. `free_bytes` of the device bound the memory of a pass; None: as
+    much as the device reports.
     """
-    whole = isinstance(model, CLIP)
-    vision = model.config.vision if whole else model.config
-    if not whole and not model.has_projection:
-        raise ValueError(
-            "an image encoder with a projection into the space shared with texts was expected, but this one came "
-            "without a visual_projection; load one that has it"
-        )
+    config, vision = model.config, model.config.vision
     weight = model.visual_projection.weight
     device = weight.device if device is None else device
     dtype = dtype or model.activation_dtype
     tokens = vision.positions if isinstance(vision, VisionConfig) else None
     return ImageEncoder(
         vision.image_px,
-        model.config.mean if whole else OPENAI_MEAN,
-        model.config.std if whole else OPENAI_STD,
-        model.config.resize if whole else "crop",
+        config.mean,
+        config.std,
+        config.resize,
         device,
         dtype,
         len(weight),
@@ -160,7 +152,7 @@ def lowered(encoder: ImageEncoder, batch: int) -> str | None:
 
 
 def image_features(
-    model: CLIP | CLIPVision | ImageEncoder,
+    model: CLIP | ImageEncoder,
     image: Tensor,
     *,
     device: torch.device | str | None = None,
@@ -183,7 +175,7 @@ def image_features(
 
 
 def file_features(
-    model: CLIP | CLIPVision | ImageEncoder,
+    model: CLIP | ImageEncoder,
     paths: Sequence[str | PathLike],
     read: ReadSquare,
     *,

@@ -13,7 +13,7 @@ from ..config import CLIPConfig, ResNetConfig
 from .layers import Operations, activation_dtype, looked_up
 from .resnet import ResNet, resnet_projection
 from .text import TextOutput, TextTransformer, first_end, text_output
-from .vision import VisionOutput, VisionTransformer, vision_features, vision_output
+from .vision import VisionOutput, VisionTransformer
 
 START_LOGIT_SCALE = math.log(1 / 0.07)  # ln of the factor, before training; trained models stand at ln(100)
 
@@ -47,8 +47,13 @@ class CLIP(nn.Module):
         )
 
     def encode_image(self, pixels: Tensor, layer: int | None = None) -> VisionOutput:
-        """[B, 3, S, S] -> hidden states, pooled, projected; see CLIPVision.forward, or ResNet.states"""
-        return vision_output(self.vision_model, self.visual_projection, pixels, layer)
+        """Encode pictures from `preprocess`; `layer` chooses the hidden states, see `VisionTransformer.states` and
+        `ResNet.states`. All arithmetic is of the pixels' type.
+
+        [B, 3, S, S] -> VisionOutput
+        """
+        _, hidden, pooled = self.vision_model.states(pixels, layer)
+        return VisionOutput(hidden, pooled, self.visual_projection(pooled))
 
     def text_features(self, ids: Tensor) -> Tensor:
         """Projected, not normalised. [N, T] -> [N, E]"""
@@ -56,7 +61,7 @@ class CLIP(nn.Module):
 
     def image_features(self, pixels: Tensor) -> Tensor:
         """Projected, not normalised. [B, 3, S, S] -> [B, E]"""
-        return vision_features(self.vision_model, self.visual_projection, pixels)
+        return self.visual_projection(self.vision_model.pooled(pixels))
 
 
 def initialise_(model: CLIP, seed: int) -> CLIP:

@@ -13,8 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..config import ResNetConfig
-from .layers import Operations, activation_dtype, block_number
-from .vision import VisionOutput, vision_output
+from .layers import Operations, block_number
 
 _STAGES = 4
 _GROWTH = 4  # a block's output is this many times as wide as its inside
@@ -118,13 +117,14 @@ class ResNet(nn.Module):
             setattr(self, f"layer{number + 1}", stage)
         self.attnpool = AttentionPool(config, **placed)
 
-    def forward(self, pixels: Tensor, layer: int | None = None) -> tuple[Tensor, Tensor]:
-        """[B, 3, S, S] -> hidden [B, P, C], pooled [B, 32 width]; see `states`"""
-        return self.states(pixels, layer)[1:]
+    def pooled(self, pixels: Tensor) -> Tensor:
+        """The last stage, pooled by attention. [B, 3, S, S] -> [B, 32 width]"""
+        return self.states(pixels)[2]
 
     def states(self, pixels: Tensor, layer: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """What the last stage gives, the same of `layer`, and what is pooled of the last. `layer` is 0 after the stem,
-        1 to 4 after a stage, -2 after the third, None or -1 after the last. Places are in rows, without a class token.
+        """The output of the last stage, the output of `layer`, and the pooled vector of the last stage. `layer` is 0
+        after the stem, 1 to 4 after a stage, -2 after the third, None or -1 after the last. Positions are flattened
+        into rows, as a transformer's patches are; there is no class token.
 
         [B, 3, S, S] -> [B, P, 32 width], [B, P, C], [B, 32 width]
         """
@@ -155,28 +155,3 @@ def _in_rows(x: Tensor) -> Tensor:
 def resnet_projection(config: ResNetConfig, operations: Operations = nn, device=None, dtype=None) -> nn.Module:
     """The last layer of the pooling, which leads into the space shared with texts. [B, 32 width] -> [B, E]"""
     return operations.Linear(config.pooled_width, config.embed, device=device, dtype=dtype)
-
-
-class CLIPResNet(nn.Module):
-    """The image encoder alone; its counterpart with a vision transformer is `CLIPVision`."""
-
-    has_projection = True  # a part of the pooling, so never missing
-
-    def __init__(self, config: ResNetConfig, operations: Operations = nn, device=None, dtype=None):
-        super().__init__()
-        self.config = config
-        self.vision_model = ResNet(config, operations, device, dtype)
-        self.visual_projection = resnet_projection(config, operations, device, dtype)
-
-    @property
-    def activation_dtype(self) -> torch.dtype:
-        """The type that pixels are to have, and that features will have."""
-        return activation_dtype(self.vision_model.conv1)
-
-    def image_features(self, pixels: Tensor) -> Tensor:
-        """Projected, not normalised. [B, 3, S, S] -> [B, E]"""
-        return self(pixels).projected
-
-    def forward(self, pixels: Tensor, layer: int | None = None) -> VisionOutput:
-        """Encode pictures from `preprocess`; `layer` as in `ResNet.states`. [B, 3, S, S] -> VisionOutput"""
-        return vision_output(self.vision_model, self.visual_projection, pixels, layer)
