@@ -6,49 +6,41 @@ et al. 2021 (arXiv 2103.00020), openai/CLIP clip/model.py `VisionTransformer`.
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from ..config import NORM_EPS, VisionConfig
 from .class_token import class_token
-from .layers import Operations, Stack, looked_up
+from .layers import Device, Dtype, Operations, Stack, blocks_of
+from .patches import VisionEmbeddings
 
 
 @dataclass(frozen=True)
 class VisionOutput:
-    hidden: Tensor  # [B, 1 + P, C], class token first, of the layer asked for, never normed
+    hidden: Tensor  # [B, 1 + P, C] of the layer asked for, class token first, without the final norm
     pooled: Tensor  # [B, C], the last layer's class token, with the final norm
     projected: Tensor  # [B, E], pooled in the space shared with texts, of any length
 
 
-class VisionEmbeddings(nn.Module):
-    def __init__(self, config: VisionConfig, operations: Operations, device, dtype):
-        super().__init__()
-        self.class_embedding = nn.Parameter(torch.zeros(config.width, device=device, dtype=dtype))
-        self.patch_embedding = operations.Conv2d(
-            3, config.width, config.patch_px, stride=config.patch_px, bias=False, device=device, dtype=dtype
-        )
-        self.position_embedding = operations.Embedding(config.positions, config.width, device=device, dtype=dtype)
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        """[B, 3, S, S] -> [B, 1 + P, C]"""
-        patches = self.patch_embedding(pixels).flatten(2).transpose(1, 2)  # [B, P, C]
-        first = self.class_embedding.to(patches).expand(len(patches), 1, -1)  # [B, 1, C]
-        places = torch.arange(patches.shape[1] + 1, device=pixels.device)
-        return torch.cat([first, patches], 1) + looked_up(self.position_embedding, places, patches.dtype)
-
-
 class VisionTransformer(nn.Module):
-    """Everything but the projection (`vision_model` in HF's names)."""
+    """The image encoder without its projection (`vision_model` in HF's names)."""
 
-    def __init__(self, config: VisionConfig, operations: Operations = nn, device=None, dtype=None):
+    def __init__(
+        self,
+        config: VisionConfig,
+        operations: Operations = nn,
+        device: Device = None,
+        dtype: Dtype = None,
+    ):
         super().__init__()
         self.config = config
-        placed = {"operations": operations, "device": device, "dtype": dtype}
-        self.embeddings = VisionEmbeddings(config, **placed)
+        self.embeddings = VisionEmbeddings(config, operations, device, dtype)
         self.pre_layrnorm = operations.LayerNorm(config.width, eps=NORM_EPS, device=device, dtype=dtype)
         self.encoder = Stack(
-            config.layers, config.width, config.heads, config.mlp, config.activation, causal=False, **placed
+            *(config.layers, config.width, config.heads, config.mlp, config.activation),
+            causal=False,
+            operations=operations,
+            device=device,
+            dtype=dtype,
         )
         self.post_layernorm = operations.LayerNorm(config.width, eps=NORM_EPS, device=device, dtype=dtype)
 
@@ -70,7 +62,7 @@ class VisionTransformer(nn.Module):
         [B, 3, S, S] -> [B, C]
         """
         self._check(pixels)
-        first = class_token(self.embeddings, self.pre_layrnorm, self.encoder.layers, pixels)
+        first = class_token(self.embeddings, self.pre_layrnorm, blocks_of(self.encoder), pixels)
         return self.post_layernorm(first)
 
     def _check(self, pixels: Tensor) -> None:

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
-from ...clip_core.prompts.textual_inversion import Answer, EmbeddingError, EmbeddingFile, plan
+from ...clip_core.prompts.textual_inversion import Answer, EmbeddingError, EmbeddingFile, find_embeddings
 from ...files.errors import FileFormatError
 from ...files.tensors import open_tensors
 from ..host import host
@@ -156,8 +156,8 @@ def _file(path: Path) -> EmbeddingFile | str:
 def _read(path: Path) -> EmbeddingFile | str:
     try:
         with open_tensors(path) as file:
-            planned = plan(file.shapes, file.metadata)
-            return planned.fill(file.read(planned.places))
+            source = find_embeddings(file.shapes, file.metadata)
+            return source.translate(file.read(source.names))
     except FileFormatError as error:
         return str(error)
     except EmbeddingError as error:

@@ -11,7 +11,7 @@ from ...files.errors import FileFormatError
 from ...files.folder import whole_of
 from ...files.tensors import open_tensors
 from .. import catalog
-from ..clip_facts import activation_beside
+from ..clip_facts import read_activation
 from ..dtypes import DTYPE_TOOLTIP, DTYPES
 from ..host import host
 from ..reports import as_json, shown
@@ -64,7 +64,7 @@ def load_text_encoder(paths: Sequence[Path], family_name: str, dtype: str) -> tu
 def _text_sources(path: Path) -> list:
     with open_tensors(path) as file:
         try:
-            return clip_files.find_text_encoders(file.shapes, file.metadata, activation_beside(file.path))
+            return clip_files.find_text_encoders(file.shapes, file.metadata, read_activation(file.path))
         except clip_files.LayoutError as error:
             raise FileFormatError(path, str(error)) from error
 

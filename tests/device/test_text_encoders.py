@@ -117,7 +117,7 @@ def test_text_features_with_the_token_table_left_behind():
         cost.reset()
         found = text_features(model, Tokenizer(), texts, device="cuda").features
         assert cost.moved_bytes < TABLE_BYTES // 8
-        streamed = text_features(model, Tokenizer(), texts, device="cuda", looking="cuda").features
+        streamed = text_features(model, Tokenizer(), texts, device="cuda", table_device="cuda").features
         assert cost.moved_bytes > TABLE_BYTES  # the host's layer brings its table, which a stream needs
     assert (found - expected).abs().max() <= NEAR and torch.equal(found, streamed)
 

@@ -11,7 +11,7 @@ from clip_vae_lora.clip_core.encoding.emphasis import (
     STYLES,
     emphases,
     mean_restored,
-    normalised,
+    normalise_emphases,
     perpendicular,
 )
 from clip_vae_lora.clip_core.encoding.encode import Runner, encode_chunks
@@ -258,7 +258,7 @@ def by_hand(*words):
 
 def test_length_divides_by_the_root_of_the_words_tokens_over_all_chunks():
     chunks = [by_hand((1.5, 1), (2, 2), (2, 2)), by_hand((2, 2), (2, 2), (0, 3), (0, 3))]
-    found = emphases(normalised(chunks, "length"))
+    found = emphases(normalise_emphases(chunks, "length"))
     assert torch.allclose(found[0, 1:4, 0], torch.tensor([1.5, 1.5, 1.5]).double())  # 1 + 1 / sqrt(4)
     assert torch.allclose(found[1, 3:5, 0], torch.tensor(1 - 1 / math.sqrt(2)).double())
     assert (found[:, [0, -1]] == 1).all()
@@ -266,7 +266,7 @@ def test_length_divides_by_the_root_of_the_words_tokens_over_all_chunks():
 
 def test_mean_shifts_the_prompts_tokens_to_a_mean_of_1_over_all_chunks():
     chunks = [by_hand((1.5, 1), (1, 2)), by_hand((2, 3))]
-    found = emphases(normalised(chunks, "mean"))
+    found = emphases(normalise_emphases(chunks, "mean"))
     assert torch.allclose(found[0, 1:3, 0], torch.tensor([1.0, 0.5]).double())
     assert torch.allclose(found[1, 1, 0], torch.tensor(1.5).double())
     assert (found[:, [0, -1]] == 1).all()
@@ -275,7 +275,7 @@ def test_mean_shifts_the_prompts_tokens_to_a_mean_of_1_over_all_chunks():
 def test_length_comes_before_mean():
     chunks = [by_hand((3, 1), (3, 1), (3, 1), (3, 1), (1, 2))]
     expected = torch.tensor([2, 2, 2, 2, 1.0]).double()
-    found = emphases(normalised(chunks, "length+mean"))[0, 1:6, 0]
+    found = emphases(normalise_emphases(chunks, "length+mean"))[0, 1:6, 0]
     assert torch.allclose(found, expected - expected.mean() + 1)
 
 
@@ -291,7 +291,7 @@ def test_what_a_mean_brings_to_1_is_1_and_needs_no_further_pass(model):
 
 
 def test_a_prompt_without_tokens_is_normalised_to_itself():
-    assert normalised([empty_chunk(END)], "length+mean") == [empty_chunk(END)]
+    assert normalise_emphases([empty_chunk(END)], "length+mean") == [empty_chunk(END)]
 
 
 def test_words_and_not_whole_brackets_are_normalised():
@@ -299,5 +299,5 @@ def test_words_and_not_whole_brackets_are_normalised():
     tokens = [token for token in chunks[0] if token.word]
     lengths = {token.word: sum(other.word == token.word for other in tokens) for token in tokens}
     assert max(lengths.values()) < len(tokens)
-    for token, after in zip(chunks[0], normalised(chunks, "length")[0]):
+    for token, after in zip(chunks[0], normalise_emphases(chunks, "length")[0]):
         assert after.emphasis == pytest.approx(1 + 1 / math.sqrt(lengths[token.word]) if token.word else 1)

@@ -17,7 +17,7 @@ from clip_vae_lora.clip_core.config import (
     with_activation,
 )
 from clip_vae_lora.clip_core.networks.clip import CLIP, initialise_
-from clip_vae_lora.clip_core.networks.layers import Unfilled
+from clip_vae_lora.clip_core.networks.layers import UNFILLED
 
 from ...support.clip_files import flat, under
 
@@ -175,7 +175,7 @@ def test_a_resnet_has_relu_whatever_the_text_has():
 
 def test_the_heads_are_what_the_caller_says():
     with torch.device("meta"):
-        file = CLIP(PUBLISHED["RN50"], Unfilled).state_dict()
+        file = CLIP(PUBLISHED["RN50"], UNFILLED).state_dict()
     shapes = {name: tuple(tensor.shape) for name, tensor in file.items()}
     assert find_clip(shapes).config.vision.heads == 32
     assert find_clip(shapes, heads=16).config.vision.heads == 16
@@ -211,6 +211,6 @@ def test_fresh_weights_are_not_made_for_it():
 def test_its_activation_needs_no_note(name):
     """Every ResNet that was published has quick_gelu in its text encoder (open_clip 3.3.0, pretrained.py)."""
     with torch.device("meta"):
-        file = CLIP(PUBLISHED[name], Unfilled).state_dict()
+        file = CLIP(PUBLISHED[name], UNFILLED).state_dict()
     source = find_clip({name: tuple(tensor.shape) for name, tensor in file.items()})
     assert (source.config, source.notes) == (PUBLISHED[name], ())
