@@ -1,4 +1,4 @@
-"""The whole CLIP, both encoders: load it from a file or from the parts of one, and say what was read."""
+"""Load CLIP Model: both encoders of a CLIP from one file, or from the parts of one, with a report."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def load_clip_model(path: Path, activation: str, dtype: str, heads: int = 0) -> 
 
 
 def _vision(config: CLIPConfig) -> tuple[str, dict]:
-    """The image encoder for the report, as a line and as data."""
+    """The report on the image encoder: a line, and data."""
     vision = config.vision
     data = {"width": vision.width, "heads": vision.heads, "image_px": vision.image_px}
     pictures = f"{vision.heads} heads, {vision.image_px} px"

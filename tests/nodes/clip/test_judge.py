@@ -9,7 +9,7 @@ import torch
 from clip_vae_lora.clip_core.features.preprocess import preprocess
 from clip_vae_lora.clip_core.tokenizer import Tokenizer
 from clip_vae_lora.files.images import read_image
-from clip_vae_lora.nodes.clip.selection import Selection
+from clip_vae_lora.nodes.clip.selection import PictureSelection
 from clip_vae_lora.nodes.host.alone.absence import Absent
 from clip_vae_lora.nodes.host.alone.place import HERE
 from clip_vae_lora.nodes.image import EXAMPLES, EXAMPLES_FOLDER
@@ -113,7 +113,7 @@ def test_thousands_of_texts_are_all_in_the_matrix_and_not_all_in_the_report(plac
 def test_make_three_keep_the_best(place, model, shapes):
     results = place.node("CVL_RankImages").rank(model, shapes, "a photo of a blue star", keep=1)["result"]
     images, selection, indices, scores, index_list, score_list, ranks, report = results
-    assert torch.equal(images, shapes[STAR : STAR + 1]) and selection == Selection((STAR,), 3)
+    assert torch.equal(images, shapes[STAR : STAR + 1]) and selection == PictureSelection((STAR,), 3)
     assert indices == "1" and index_list == [1] and json.loads(scores) == [round(score_list[0], 6)]
     assert [one["index"] for one in json.loads(report)["pictures"]][0] == STAR and ranks.shape[0] == 1
 
@@ -184,8 +184,8 @@ def test_latents_follow_the_selection(place, model, shapes):
         ("1.5", None, "whole numbers"),
         ("3", None, "the picture at 3, but this batch has 3"),
         ("-1", None, "the picture at -1"),
-        ("", Selection((0,), 8), "a batch of 8 pictures, but this LATENT has 3"),
-        ("0,1", Selection((1, 0), 3), "keep one of them"),
+        ("", PictureSelection((0,), 8), "a batch of 8 pictures, but this LATENT has 3"),
+        ("0,1", PictureSelection((1, 0), 3), "keep one of them"),
     ],
 )
 def test_places_that_cannot_be_meant_are_refused_in_one_sentence(place, indices, selection, says):
@@ -201,7 +201,7 @@ def test_the_gate_keeps_the_order_and_loses_nobody(place, model, broken):
     image = torch.cat([broken, broken.flip(0)])
     results = place.node("CVL_ImageGate").route(model, image, "a red circle", 0.25)["result"]
     passed, rejected, good, bad, report = results
-    assert good == Selection((0, 5), 6) and bad == Selection((1, 2, 3, 4), 6)
+    assert good == PictureSelection((0, 5), 6) and bad == PictureSelection((1, 2, 3, 4), 6)
     assert torch.equal(passed, image[[0, 5]]) and torch.equal(rejected.nan_to_num(), image[1:5].nan_to_num())
     assert json.loads(report)["scores"][1] is None
 
