@@ -58,7 +58,8 @@ def _read_configs(file: TensorFile) -> list[CLIPFacts]:
     """The facts of each config file. A preprocessor's config does not say which model it is for: it is read only
     beside a model's config that fits this file.
     """
-    found, all_fit = [], True
+    found: list[CLIPFacts] = []
+    all_fit = True
     for name, parse in _CONFIGS:
         path = file.path.with_name(name)
         if not path.is_file() or (name == "preprocessor_config.json" and not (all_fit and found)):

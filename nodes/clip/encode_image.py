@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, cast
 
 from ..checks import check_image, check_numbers
 from ..host import host
@@ -13,7 +13,13 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ...clip_core.features.pictures import ImageEncoder
-    from ..host.interface import ClipVisionOutput
+
+    class VisionOutput(Protocol):
+        """A CLIP_VISION_OUTPUT, as far as the report reads it."""
+
+        image_embeds: Tensor  # [B, E]
+        last_hidden_state: Tensor  # [B, 1 + P, C]
+
 
 CROPS = {"auto": "auto", "center": "crop", "squash": "squash"}  # the menu's words: the host's
 
@@ -60,11 +66,11 @@ class EncodeImage:
         check_numbers(image, "this IMAGE")
         encoder = host.image_encoder(clip_model)
         output = host.vision_output(clip_model, image, CROPS[crop], host.progress(len(image)))
-        data = _report(encoder, output, image, encoder.resize if crop == "auto" else CROPS[crop])
+        data = _report(encoder, cast("VisionOutput", output), image, encoder.resize if crop == "auto" else CROPS[crop])
         return shown(_lines(data), data, (output, as_json(data)))
 
 
-def _report(encoder: ImageEncoder, output: ClipVisionOutput, image: Tensor, resize: str) -> dict:
+def _report(encoder: ImageEncoder, output: VisionOutput, image: Tensor, resize: str) -> dict:
     height, width = image.shape[1:3]
     kept = min(height, width)
     return {

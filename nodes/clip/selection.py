@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from dataclasses import dataclass
 
 PROMPT = {"multiline": True, "default": "a photo of a red circle"}
 
 
-class PictureSelection(NamedTuple):
+@dataclass(frozen=True)
+class PictureSelection:
     """The value of a CVL_SELECTION wire: the numbers of the chosen pictures in a batch of `count`."""
 
     places: tuple[int, ...]

@@ -68,8 +68,15 @@ class ImageTextSimilarity:
         lines, notes = word_list.lines(texts)
         words = text_features_of(clip_model, clip, lines, precision) if lines else None
         found = picture_features_of(clip_model, image, precision)
-        text = {"text": lines[0], "text_features": words.features[:1]} if words else {}
-        moved, said = measure_precision(precision, clip_model, clip, image=image, picture_features=found, **text)
+        moved, said = measure_precision(
+            precision,
+            clip_model,
+            clip,
+            image=image,
+            picture_features=found,
+            text=lines[0] if words else "",
+            text_features=words.features[:1] if words else None,
+        )
         notes += [*(words.notes if words else ()), *notes_on_gaps(found), *said]
         data, maps = {"pictures": len(image), "notes": notes, **moved}, []
         if words:
@@ -116,7 +123,7 @@ def _against_pictures(found: Tensor, others: Tensor, image: Tensor, image_b: Ten
         "best_for_images": best_other,
         "best_for_columns": best_picture,
     }
-    columns = _axis(image if alone else image_b)
+    columns = _axis(image if image_b is None else image_b)
     title = "pictures and one another: cosine" if alone else "pictures and the second batch: cosine"
     return data, heat_map(cosine, _axis(image), columns, title, diagonal=not alone)
 

@@ -173,17 +173,17 @@ class SaveConditioning:
         path = host.output_path(filename_prefix, conditioning_file.SUFFIX)
         texts = _workflow_texts(prompt, extra_pnginfo) if host.saves_workflow() else {}
         conditioning_file.write(path, content, texts)
-        entry = host.output_entry(path)
+        entry, size_bytes = host.output_entry(path), path.stat().st_size
         data = {
             **entry,
             "entries": len(conditioning),
             "tensors": conditioning_file.list_tensors(content),
-            "bytes": path.stat().st_size,
+            "bytes": size_bytes,
             "lost": list(content.lost),
         }
         lines = [
             f"saved {path.name} (entries: {len(conditioning)}, tensors: {len(content.tensors)}, "
-            f"{data['bytes'] / 1000:,.0f} kB)",
+            f"{size_bytes / 1000:,.0f} kB)",
             *content.lost,
         ]
         answer = shown(lines, data, (conditioning, as_json(data)))

@@ -109,11 +109,12 @@ def _text(number: int) -> str:
 
 def _pieces(tokens: Sequence[Token] | Chunk) -> list[dict]:
     """The tokens as text; the vectors of one embedding are one piece without an id."""
-    pieces = []
+    pieces: list[dict[str, object]] = []
     for (is_text, _), group in groupby(tokens, lambda token: (isinstance(token.id, int), token.word)):
         alike = list(group)
         if is_text:
-            pieces += [{"text": _text(t.id), "id": t.id, "weight": round(t.emphasis, 4)} for t in alike]
+            ids = [(token.id, token.emphasis) for token in alike if isinstance(token.id, int)]
+            pieces += [{"text": _text(number), "id": number, "weight": round(emphasis, 4)} for number, emphasis in ids]
         else:
             pieces.append({"text": "", "id": None, "vectors": len(alike), "weight": round(alike[0].emphasis, 4)})
     return pieces

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from clip_vae_lora.clip_core.encoding.conditioning import same
-from clip_vae_lora.nodes.conditioning.entries import joined
+from clip_vae_lora.nodes.conditioning.entries import join_part
 from clip_vae_lora.nodes.conditioning.nodes import CombineConditioning, CompareConditioning
 
 from ...support.conditionings import copied, entry
@@ -168,9 +168,9 @@ def test_what_is_no_encoded_text_is_one_sentence(value, said):
 
 def test_a_prompts_parts_are_joined_by_the_word_between_them():
     whole, part = [entry()], [entry(seed=1)]
-    (behind,), notes = joined(whole, part, "CONCAT", 0.5)
+    (behind,), notes = join_part(whole, part, "CONCAT", 0.5)
     assert torch.equal(behind[0], torch.cat((whole[0][0], part[0][0] * 0.5), 1)) and notes
-    (between,), notes = joined(whole, part, "AVERAGE", 0.25)
+    (between,), notes = join_part(whole, part, "AVERAGE", 0.25)
     assert torch.equal(between[0], whole[0][0] * 0.75 + part[0][0] * 0.25) and not notes
 
 

@@ -75,11 +75,11 @@ def test_what_a_file_cannot_hold_is_named_and_strict_saves_nothing(place):
     circle.append(circle)
     meta = torch.ones(2, device="meta")
     conditioning = [entry(control=object(), hooks=[torch.ones(2), print], circle=circle, meta=meta)]
-    with pytest.raises(ValueError, match="nothing was saved, because 'control' of entry 1"):
+    with pytest.raises(ValueError, match="nothing was saved, because ControlNet of entry 1"):
         saved(place, conditioning, strict=True)
     assert not list(place.base.rglob("*.safetensors"))
     report, ui = saved(place, conditioning)
-    assert [line.split("'")[1] for line in report["lost"]] == ["control", "hooks", "circle", "meta"]
+    assert [line.split(" of entry")[0] for line in report["lost"]] == ["ControlNet", "hooks", "'circle'", "'meta'"]
     assert len(report["tensors"]) == 2 and "ControlNet of entry 1 cannot be stored" in ui["text"][0]
     ((_, options),) = loaded(place, "conditioning/x_00001_.conditioning.safetensors [output]")
     assert list(options) == ["pooled_output"]
