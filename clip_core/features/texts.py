@@ -89,18 +89,7 @@ def text_features(
 
     with torch.no_grad():
         if device.type != "cpu" if padded is None else padded:
-            each = token_bytes(network.embeddings.position_embedding.weight.shape[1], dtype)
-            most = max(1, min(TOKENS_AT_ONCE, budget_bytes(device, free_bytes) // each))
-            found = padded_features(
-                network,
-                model.text_projection,
-                different,
-                device=device,
-                table_device=table_device,
-                dtype=dtype,
-                tokens=most,
-                on_step=report,
-            )
+            found = _encode_padded(model, different, (device, table_device), dtype, free_bytes, report)
         else:
             found = _encode_by_tries(model, different, (device, table_device), dtype, report)
         features = F.normalize(found, dim=-1)[[number_of[row] for row in rows]]
@@ -120,6 +109,32 @@ def token_rows(
         rows.append((START, *(kept[: kept.index(END)] if END in kept else kept), END))
         cut.append(len(ids) - len(kept))
     return rows, tuple(cut)
+
+
+def _encode_padded(
+    model: CLIP | CLIPText,
+    rows: Sequence[tuple[int, ...]],
+    devices: tuple[torch.device, torch.device],
+    dtype: torch.dtype,
+    free_bytes: int | None,
+    report: Callable[[int], None],
+) -> Tensor:
+    """Encode rows in padded batches. `devices`: the one that computes and the token table's.
+
+    -> [rows, E] float32 on the CPU
+    """
+    network, (device, table_device) = model.text_model, devices
+    each_bytes = token_bytes(network.embeddings.position_embedding.weight.shape[1], dtype)
+    return padded_features(
+        network,
+        model.text_projection,
+        rows,
+        device=device,
+        table_device=table_device,
+        dtype=dtype,
+        tokens=max(1, min(TOKENS_AT_ONCE, budget_bytes(device, free_bytes) // each_bytes)),
+        on_step=report,
+    )
 
 
 def _encode_by_tries(

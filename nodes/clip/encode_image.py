@@ -10,9 +10,8 @@ from ..reports import as_json, shown
 from . import features
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from ...clip_core.features.pictures import ImageEncoder
+    from ..host.interface import Tensor
 
     class VisionOutput(Protocol):
         """A CLIP_VISION_OUTPUT, as far as the report reads it."""

@@ -14,7 +14,7 @@ from ..host import OnStep, host
 from ..host.interface import CLIP, Looking
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from ..host.interface import Tensor
 
 MODEL_TYPES = "CVL_CLIP_MODEL,CLIP_VISION"  # of an input `clip_model`; a CLIP_VISION wants an input `clip` beside it
 PUBLISHED_SCALE = 100.0  # the logit scale of every published CLIP, within a percent

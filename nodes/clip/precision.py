@@ -12,8 +12,8 @@ from ..host.interface import CLIP, Looking
 from . import features
 
 if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
+    from ...clip_core.features.pictures import ImageEncoder
+    from ..host.interface import Tensor
 
 WIDGET = (
     list(PRECISIONS),
@@ -51,7 +51,7 @@ def measure_precision(
     if text_features is not None:
         exact = features.encode_texts(clip_model, clip, [text], _silent).features
         changes["text"] = most_change(text_features, exact)
-    return report_precision(precision, host.image_encoder(clip_model, precision).device, changes)
+    return report_precision(precision, host.image_encoder(clip_model, precision), changes)
 
 
 def file_change(clip_model: Looking, path: Path, row: Tensor) -> float:
@@ -61,9 +61,9 @@ def file_change(clip_model: Looking, path: Path, row: Tensor) -> float:
     return most_change(row[None], encoder.features(encoder.normalise(square[None])))
 
 
-def report_precision(precision: str, device: torch.device | str, changes: dict[str, float]) -> tuple[dict, list[str]]:
+def report_precision(precision: str, encoder: ImageEncoder, changes: dict[str, float]) -> tuple[dict, list[str]]:
     """Report distances from fp32's features, as data and notes: no cosine can change by more than their sum."""
-    slow = slow_half(device, as_precision(precision))
+    slow = slow_half(encoder.device, as_precision(precision))
     if precision == EXACT:
         return {}, []
     data = {

@@ -16,7 +16,7 @@ from .features import Texts
 from .precision import measure_precision
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from ..host.interface import Tensor
 
 MODEL = (
     features.MODEL_TYPES,

@@ -13,7 +13,7 @@ from .precision import EXACT, WIDGET, measure_precision
 from .scores import BATCH, CLIP, MODEL, notes_on_gaps, numbers, picture_features_of, text_features_of
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from ..host.interface import Tensor
 
 SHOWN_CELLS = 4096  # of a matrix in the node's own report; the output holds all of them
 

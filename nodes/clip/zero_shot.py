@@ -15,9 +15,7 @@ from . import features
 from .precision import EXACT, WIDGET, measure_precision
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from ..host.interface import CLIP, Looking
+    from ..host.interface import CLIP, Looking, Tensor
 
 LABELS = "\n".join(
     f"{colour} {shape}"

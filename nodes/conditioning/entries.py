@@ -10,7 +10,7 @@ from ...clip_core.encoding import conditioning as tokens
 from ..host.interface import Conditioning
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from ..host.interface import Tensor
 
 MODES = ("concat", "average", "add")
 POOLED, MASK = "pooled_output", "attention_mask"

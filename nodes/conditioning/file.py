@@ -20,7 +20,7 @@ from ..host.interface import Conditioning
 from .entries import check_conditioning, option_words
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from ..host.interface import Tensor
 
 SUFFIX = ".conditioning.safetensors"
 BUNDLED = "bundled/red_circle" + SUFFIX  # "a red circle" by the bundled text encoder: the menu is never empty
