@@ -170,14 +170,11 @@ def plan_prompt(
     # Gather the facts for reports: embeddings, and notes in the order of the work, each of them once.
     every = [packed for part in parts for packed in part.packed.values()]
     found, lost = list(dict.fromkeys(name for packed in every for name in packed.found)), _lost(parts, ports)
-    notes = [
-        *(n for reading in readings.values() for n in reading.notes),
-        *(n for packed in every for n in packed.notes),
-    ]
-    notes += _left_out(lost)
+    notes = [note for reading in readings.values() for note in reading.notes]
+    notes += [note for packed in every for note in packed.notes] + _left_out(lost)
     notes += [f"embedding {name}: {note}" for name in found for note in library.notes(name)]
-    notes = list(dict.fromkeys(notes + _uneven(parts, ports) + _added(parts, level)))
-    return PromptPlan(tuple(ports), tuple(level), settings, tokens, found, lost, tuple(notes))
+    notes += _uneven(parts, ports) + _added(parts, level)
+    return PromptPlan(tuple(ports), tuple(level), settings, tokens, found, lost, tuple(dict.fromkeys(notes)))
 
 
 class _Library:
