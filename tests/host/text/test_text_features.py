@@ -52,7 +52,7 @@ def features(comfyui):
 
 
 def test_features_are_the_projected_pooled_vectors_of_the_stock_encoder(features, sdxl, tmp_path):
-    found = features.texts(clip_vision(tmp_path, 1280), sdxl, TEXTS).features
+    found = features.encode_texts(clip_vision(tmp_path, 1280), sdxl, TEXTS).features
     sdxl.load_model()
     encoder = sdxl.cond_stage_model.clip_g
     with torch.no_grad():
