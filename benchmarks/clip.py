@@ -32,7 +32,7 @@ _spec.loader.exec_module(_checkout)
 _checkout.bind()
 
 from clip_vae_lora.clip_core.config import PUBLISHED  # noqa: E402
-from clip_vae_lora.clip_core.features.shared_prefixes import plan  # noqa: E402
+from clip_vae_lora.clip_core.features.shared_prefixes import build_trie  # noqa: E402
 from clip_vae_lora.clip_core.features.texts import text_features, token_rows  # noqa: E402
 from clip_vae_lora.clip_core.judging.templates import PHOTOS_80, fill  # noqa: E402
 from clip_vae_lora.clip_core.networks.clip import CLIP, initialise_  # noqa: E402
@@ -191,7 +191,7 @@ def race(encode: Encode, texts: list[str], peers: dict[str, Encode], calls: list
 def work(texts: list[str]) -> str:
     """How much there is to do, in words."""
     rows, _ = token_rows(Tokenizer(), texts, CONFIG.text.context)
-    nodes = len(plan(sorted(set(rows))).tokens)
+    nodes = len(build_trie(sorted(set(rows))).tokens)
     return (
         f"{len(texts)} texts: {77 * len(texts)} tokens padded to 77, {sum(map(len, rows))} up to the end tokens, "
         f"{nodes} with shared beginnings once"

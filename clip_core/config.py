@@ -1,8 +1,8 @@
 """The numbers of a CLIP: frozen dataclasses, and the published sizes with their sources.
 
-Sizes: openai/CLIP (the nine released models), open_clip's model_configs/*.json (3.3.0). Everything but the number of
-vision heads, the activation and how pictures are prepared can be read off a checkpoint's shapes; for those there are
-`vision_heads` and the table.
+Sizes: openai/CLIP (the nine released models), open_clip's model_configs/*.json (3.3.0). A checkpoint's shapes show
+everything but the number of vision heads, the activation and the preparation of pictures; `vision_heads` and the table
+supply these.
 """
 
 import json
@@ -16,8 +16,8 @@ ACTIVATIONS = ("quick_gelu", "gelu")
 
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)  # openai/CLIP clip/clip.py `_transform`, RGB, of values in 0..1
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
-OnStep = Callable[[int, int], None]  # done, and in all: rows, texts, pictures; may raise to stop
-RESIZES = ("crop", "squash")  # the shorter side to size and the centre cut out, or each side to size by itself
+OnStep = Callable[[int, int], None]  # called with (rows done, rows in all), or texts, or pictures; may raise to stop
+RESIZES = ("crop", "squash")  # scale the shorter side and cut out the centre, or scale each side by itself
 
 
 def _check(name: str, width: int, heads: int, activation: str) -> None:
@@ -35,7 +35,7 @@ class TextConfig:
     layers: int
     heads: int
     mlp: int
-    embed: int  # of the space shared with images
+    embed: int  # dimensions of the space shared with images
     vocab: int = VOCAB
     context: int = CONTEXT
     activation: str = "quick_gelu"
@@ -106,13 +106,13 @@ class ResNetConfig:
 
     @property
     def grid(self) -> int:
-        """Places along one side of what the last stage gives."""
+        """Positions along one side of the last stage's output."""
         return self.image_px // 32
 
 
 @dataclass(frozen=True)
 class CLIPConfig:
-    """Both encoders, into one space, and how pictures are made square and normalised for it."""
+    """Both encoders of one space, and the preparation of pictures: how they are made square and normalised."""
 
     text: TextConfig
     vision: VisionConfig | ResNetConfig
@@ -131,7 +131,7 @@ class CLIPConfig:
 
 
 def vision_heads(width: int) -> int:
-    """The number of heads of a published image encoder, which its tensors do not tell.
+    """The number of heads of a published image encoder, which its tensors do not show.
 
     64 channels a head up to width 1024; OpenCLIP's H, g and bigG have 16 heads (of 80, 88 and 104 channels).
     openai/CLIP's `build_model` takes width // 64 always, which is wrong for those three. A width that 64 does not
@@ -203,8 +203,8 @@ PUBLISHED: dict[str, CLIPConfig] = {
 
 
 def with_activation(config: CLIPConfig, activation: str) -> CLIPConfig:
-    """The same sizes with another activation in both halves (open_clip trained B/32 with both, say). A ResNet has
-    ReLU, whatever its text encoder has.
+    """The same sizes with another activation in both halves: open_clip trained B/32 with both, for example. A ResNet
+    keeps its ReLU, whatever its text encoder has.
     """
     vision = config.vision
     if isinstance(vision, VisionConfig):
@@ -216,29 +216,33 @@ METADATA_KEY = "clip_config"
 
 
 def to_metadata(config: CLIPConfig) -> dict[str, str]:
-    """The config as an entry for a safetensors header: shapes do not tell activation, heads, mean and std."""
+    """The config as an entry for a safetensors header: shapes do not show activation, heads, mean and deviation."""
     return {METADATA_KEY: json.dumps(asdict(config), sort_keys=True)}
 
 
 def from_metadata(metadata: Mapping[str, str]) -> CLIPConfig | None:
-    """The config that `to_metadata` wrote; None where there is none.
+    """The config that `to_metadata` wrote; None for a header without one.
 
     Raises:
-        ValueError: there is one, but it cannot be read.
+        ValueError: the entry cannot be parsed.
     """
     if METADATA_KEY not in metadata:
         return None
     try:
         fields = json.loads(metadata[METADATA_KEY])
-        text, vision = TextConfig(**fields["text"]), _vision_of(fields["vision"])
+        text, vision = TextConfig(**fields["text"]), _vision_of(**fields["vision"])
         return CLIPConfig(text, vision, tuple(fields["mean"]), tuple(fields["std"]), fields.get("resize", "crop"))
-    except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(
             f"the header's {METADATA_KEY} cannot be read ({error}); save the model again, or remove the entry"
         ) from error
 
 
-def _vision_of(fields: Mapping[str, object]) -> VisionConfig | ResNetConfig:
-    if "blocks" not in fields:
-        return VisionConfig(**fields)
-    return ResNetConfig(**{**fields, "blocks": tuple(fields["blocks"])})
+def _vision_of(
+    blocks: tuple[int, int, int, int] | None = None, activation: str = "quick_gelu", **sizes: int
+) -> VisionConfig | ResNetConfig:
+    """The config of these fields: a ResNet has blocks, a vision transformer has layers."""
+    if blocks is None:
+        return VisionConfig(**sizes, activation=activation)
+    first, second, third, last = blocks
+    return ResNetConfig(blocks=(first, second, third, last), **sizes)

@@ -5,8 +5,7 @@ Text is cleaned (ftfy, HTML entities, whitespace, lower case), cut into words by
 are written as printable characters, and neighbours are merged in the order of a table (`bpe_merges.txt.gz`) until no
 entry fits. The ids in order: 256 bytes, the same 256 at the end of a word, 48894 merges, start, end.
 
-No word goes over whitespace, so a clean text is cut there first, and the ids of each piece that was seen before are
-remembered.
+No word contains whitespace, so a clean text is cut there first, and the ids of each piece are cached.
 """
 
 import gzip
@@ -72,7 +71,7 @@ def transformers_words(text: str) -> list[str | int]:
     import regex
     from ftfy.fixes import fix_surrogates
 
-    words = []
+    words: list[str | int] = []
     for part in regex.split(f"({_SPECIAL})", fix_surrogates(text)):
         if part in _SPECIALS:
             words.append(_SPECIALS[part])
@@ -86,8 +85,8 @@ def transformers_words(text: str) -> list[str | int]:
 
 @dataclass(frozen=True)
 class Rules:
-    """How a text becomes words. `clean` looks at the whole text; the words of a clean text are those of its pieces
-    between whitespace, one after the other. A special token is there as its id.
+    """A way to cut a text into words. `clean` takes the whole text; `words` may take a clean text piece by piece, as
+    words do not cross whitespace. A special token comes as its id.
     """
 
     clean: Callable[[str], str]
@@ -107,7 +106,7 @@ def byte_characters() -> list[str]:
 
 
 class Vocabulary:
-    """The tables made from the merges file. Build it through `vocabulary()`, which does so once."""
+    """The tables made from the merges file. `vocabulary()` builds them once."""
 
     def __init__(self, merges: Sequence[tuple[str, str]]):
         letters = byte_characters()
@@ -127,16 +126,17 @@ class Vocabulary:
 def vocabulary() -> Vocabulary:
     """The merges beside this file, read on first use."""
     lines = gzip.decompress(Path(__file__).with_name("bpe_merges.txt.gz").read_bytes()).decode("utf-8").splitlines()
-    return Vocabulary([tuple(line.split(" ")) for line in lines])
+    pairs = (line.split(" ") for line in lines)
+    return Vocabulary([(left, right) for left, right in pairs])
 
 
 def merge(ids: list[int], merges: dict[tuple[int, int], int], first_merged: int) -> list[int]:
-    """Join neighbours, the pair of lowest rank first, all of its places from left to right, until no pair is in the
-    table.
+    """Join neighbours until no pair is in the table: the pair of lowest rank first, all its occurrences from left to
+    right.
 
-    A queue of pairs over a linked list: n log n where the textbook loop is quadratic. All places of one pair are
-    joined before any new pair is looked at, as the textbook loop does; a plain queue would differ where a new pair
-    has a lower rank.
+    A priority queue of pairs over a linked list takes n log n steps where the textbook loop takes n squared. Like the
+    textbook loop it joins all occurrences of one pair before it takes a new pair; a plain queue would differ where a
+    new pair has a lower rank.
     """
     ids, after, before = list(ids), list(range(1, len(ids) + 1)), list(range(-1, len(ids) - 1))
     queue = [(merges[pair], place) for place, pair in enumerate(zip(ids, ids[1:])) if pair in merges]
@@ -162,9 +162,9 @@ def merge(ids: list[int], merges: dict[tuple[int, int], int], first_merged: int)
 
 
 class Kept(dict[str, tuple[int, ...]]):
-    """The ids of strings, made by `make` where they are asked for the first time. Long strings are not kept, and a
-    full table is emptied, so memory stays bounded and what comes often is soon back. Threads may share one: each step
-    is one operation of a dict, and at worst two of them make the same ids.
+    """A cache of strings' ids, which `make` computes on first use. Long strings are not kept, and a full table is
+    emptied, so memory stays bounded and frequent strings are soon back. Threads may share one: each step is one
+    operation of a dict, and at worst two threads compute the same ids.
     """
 
     def __init__(self, make: Callable[[str], tuple[int, ...]]):
@@ -184,7 +184,7 @@ def split_word(word: str) -> tuple[int, ...]:
     """The ids of one clean word."""
     known = vocabulary()
     whole = known.ids.get(word + _WORD_END) if word.isascii() else None
-    if whole is not None:  # merging leads to every entry of this table
+    if whole is not None:  # merging would give the same: every entry of the table is a product of merges
         return (whole,)
     ids = [known.byte_ids[byte] for byte in word.encode("utf-8")]
     ids[-1] += 256  # the byte that ends the word
@@ -192,9 +192,9 @@ def split_word(word: str) -> tuple[int, ...]:
 
 
 class Tokenizer:
-    """CLIP's tokenizer. Cheap to make: the tables are shared and read on first use.
+    """CLIP's tokenizer. The tables are shared and read on first use, so one more costs nothing.
 
-    `rules` says how text is cleaned and cut, see RULES; for ordinary text all are the same.
+    `rules` is the way to clean and cut text, one of RULES; ordinary text gets the same ids under all of them.
     """
 
     def __init__(self, rules: str = "openai"):
@@ -215,18 +215,17 @@ class Tokenizer:
         return [self.encode(text) for text in texts]
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of ids, words set apart by blanks, start and end left out; bytes that are no UTF-8 become U+FFFD."""
+        """The text of ids, with blanks between words and without start and end; invalid UTF-8 becomes U+FFFD."""
         return self._text(number for number in ids if number not in (START, END)).strip()
 
     def piece(self, number: int) -> str:
-        """One token as one reads it; a blank after it where it ends a word. Start and end keep their names."""
+        """The text of one token, with a blank behind it where it ends a word. Start and end keep their names."""
         return vocabulary().pieces[number] if number in (START, END) else self._text([number])
 
     def batch(self, texts: Sequence[str], context: int = CONTEXT, pad: int = END) -> tuple[Tensor, list[int]]:
-        """Rows for the encoder: start, the text, end, then `pad`; and how many tokens each text had too many.
+        """Rows for the encoder (start, the text, end, then `pad`), and the number of tokens cut from each text.
 
-        SD1 and HF's CLIP-L pad with the end token, openai/CLIP, SD2 and SDXL's G with 0. -> int64 [N, context], N
-        numbers
+        SD1 and HF's CLIP-L pad with the end token; openai/CLIP, SD2 and SDXL's G pad with 0. -> int64 [N, context], N
         """
         rows = torch.full((len(texts), context), pad, dtype=torch.long)
         cut = []
@@ -247,7 +246,7 @@ class Tokenizer:
         if piece.isascii() and piece.isprintable() and " " not in piece and "<|" not in piece:
             # `regex` and ftfy, which take a while to import, are not needed
             return tuple(chain.from_iterable(map(self._words.__getitem__, _WORD_OF_ASCII.findall(piece.lower()))))
-        ids = []
+        ids: list[int] = []
         for word in RULES[self.rules].words(piece):
             ids += [word] if isinstance(word, int) else self._words[word]
         return tuple(ids)

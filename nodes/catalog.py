@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..files.folder import parts_of
-from .clip_facts import NAMES_BESIDE
+from .clip_facts import CONFIG_NAMES
 from .host import host
 
 BUNDLED_FOLDER = Path(__file__).resolve().parents[1] / "models"
@@ -34,7 +34,7 @@ class Use(NamedTuple):
 
 FOLDERS = {
     "text_encoder": Use(("text_encoders", "checkpoints"), lambda name: ("config.json",)),
-    "clip_model": Use(("clip_vision", "text_encoders"), lambda name: NAMES_BESIDE),
+    "clip_model": Use(("clip_vision", "text_encoders"), lambda name: CONFIG_NAMES),
     "vae": Use(("vae", "checkpoints", "vae_approx"), other_halves),
     "lora": Use(("loras",), lambda name: NAMES_BESIDE_A_LORA),
 }

@@ -41,8 +41,8 @@ READING_ORDER = {  # inside a leaf and the index a file imports only from files 
     "clip_core": (
         "config device tokenizer families prompts/comfy prompts/a1111 prompts/oddities prompts/dialects "
         "prompts/splits prompts/chunks encoding/conditioning prompts/textual_inversion prompts/plan "
-        "networks/layers networks/text networks/class_token networks/vision networks/resnet networks/clip "
-        "networks/precision features/shared_prefixes features/padded_texts encoding/rows features/texts "
+        "networks/layers networks/text networks/patches networks/class_token networks/vision networks/resnet "
+        "networks/clip networks/precision features/shared_prefixes features/padded_texts encoding/rows features/texts "
         "encoding/masked encoding/emphasis encoding/encode features/preprocess features/pictures "
         "features/search judging/ranking judging/templates judging/zero_shot judging/word_list judging/english "
         "judging/question_rules judging/questions checkpoint/foreign checkpoint/layouts checkpoint/sizes "

@@ -1,155 +1,213 @@
-"""What is told about a CLIP beside its tensors: activation, heads of the image encoder, how pictures are prepared.
+"""The facts about a CLIP that its tensors do not hold: activation, heads of the image encoder, preparation of pictures.
 
-Sources: a Hugging Face config.json and preprocessor_config.json; open_clip's open_clip_config.json; the names under
-which weights were published (open_clip 3.3.0, pretrained.py), which are a hint and are announced as one.
+They are parsed from Hugging Face's config.json and preprocessor_config.json, from open_clip's open_clip_config.json,
+and from the names under which weights were published (open_clip 3.3.0, pretrained.py). A name is a hint, and its note
+says so.
 """
+
+from __future__ import annotations
 
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from ..config import ACTIVATIONS, OPENAI_MEAN, OPENAI_STD, CLIPConfig
 
 _HALF = (0.5, 0.5, 0.5)
-_NAMES = (  # a pattern in the small letters of a name, `_` for `-` and `.`; the first that fits wins
-    (r"dfn5b", "DFN-5B", {"activation": "quick_gelu", "resize": "squash"}),
-    (r"dfn2b.*39b", "DFN-2B, 39B samples", {"activation": "gelu"}),
-    (r"dfn", "DFN", {"activation": "quick_gelu"}),
-    (r"altogether", "MetaCLIP 1.2", {"activation": "gelu"}),
-    (r"metaclip|fullcc", "MetaCLIP", {"activation": "quick_gelu"}),
-    (r"quick_?gelu", "quickgelu", {"activation": "quick_gelu"}),
-    (r"openai", "OpenAI", {"activation": "quick_gelu"}),
-    (r"l_14.*laion2b_s32b_b82k", "LAION-2B, 32B samples", {"activation": "gelu", "mean": _HALF, "std": _HALF}),
-    (r"vit_b_32.*laion_?400m", "LAION-400M, B/32", {"activation": "quick_gelu"}),
-    (r"laion|datacomp|commonpool", "LAION or DataComp", {"activation": "gelu"}),
-)
 _RESIZE = {"squash": "squash", "shortest": "crop"}  # open_clip's: ours
-_FACTS = ("activation", "heads", "mean", "std", "resize")
-_USUAL = {"mean": OPENAI_MEAN, "std": OPENAI_STD, "resize": "crop"}
-
-
-class ToldError(ValueError):
-    """A document does not say it in the way it should. One sentence, without the name of the file."""
 
 
 @dataclass(frozen=True)
-class Told:
-    """None: not told. `source` is what told it, `notes` what it said that could not be used."""
+class Facts:
+    """Facts that tensors do not hold; None where one is not known."""
 
     activation: str | None = None
-    heads: int | None = None
+    heads: int | None = None  # of the image encoder
     mean: tuple[float, float, float] | None = None
     std: tuple[float, float, float] | None = None
     resize: str | None = None
-    width: int | None = None  # of the image encoder it is about
-    source: str = ""
+
+    def without(self, known: Facts) -> Facts:
+        """The facts that `known` lacks."""
+        return Facts(
+            self.activation if known.activation is None else None,
+            self.heads if known.heads is None else None,
+            self.mean if known.mean is None else None,
+            self.std if known.std is None else None,
+            self.resize if known.resize is None else None,
+        )
+
+    def completed_by(self, other: Facts) -> Facts:
+        """These facts, and those of `other` where one is missing."""
+        return Facts(
+            self.activation or other.activation,
+            self.heads or other.heads,
+            self.mean or other.mean,
+            self.std or other.std,
+            self.resize or other.resize,
+        )
+
+    def words(self) -> list[str]:
+        """The facts for a note, OpenAI's own preparation of pictures left out."""
+        colours = (("mean", self.mean, OPENAI_MEAN), ("std", self.std, OPENAI_STD))
+        return [
+            *([self.activation] if self.activation else []),
+            *([f"{self.heads} heads"] if self.heads else []),
+            *(
+                f"{name} {', '.join(f'{part:g}' for part in own)}"
+                for name, own, usual in colours
+                if own and own != usual
+            ),
+            *([self.resize] if self.resize and self.resize != "crop" else []),
+        ]
+
+
+_NAMES: tuple[tuple[str, str, Facts], ...] = (  # a pattern of lower-case names, `_` for `-` and `.`; the first wins
+    (r"dfn5b", "DFN-5B", Facts(activation="quick_gelu", resize="squash")),
+    (r"dfn2b.*39b", "DFN-2B, 39B samples", Facts(activation="gelu")),
+    (r"dfn", "DFN", Facts(activation="quick_gelu")),
+    (r"altogether", "MetaCLIP 1.2", Facts(activation="gelu")),
+    (r"metaclip|fullcc", "MetaCLIP", Facts(activation="quick_gelu")),
+    (r"quick_?gelu", "quickgelu", Facts(activation="quick_gelu")),
+    (r"openai", "OpenAI", Facts(activation="quick_gelu")),
+    (r"l_14.*laion2b_s32b_b82k", "LAION-2B, 32B samples", Facts(activation="gelu", mean=_HALF, std=_HALF)),
+    (r"vit_b_32.*laion_?400m", "LAION-400M, B/32", Facts(activation="quick_gelu")),
+    (r"laion|datacomp|commonpool", "LAION or DataComp", Facts(activation="gelu")),
+)
+
+
+class FactsError(ValueError):
+    """A config file is not as it should be. One sentence, without the name of the file."""
+
+
+@dataclass(frozen=True)
+class CLIPFacts:
+    """Facts from one source; None for a fact that it does not have. `notes` are sentences about the entries that could
+    not be used.
+    """
+
+    facts: Facts = field(default_factory=Facts)
+    width: int | None = None  # of the image encoder that the facts are about
+    source: str = ""  # "config.json", for notes
     notes: tuple[str, ...] = ()
 
-    def prepared(self, config: CLIPConfig) -> CLIPConfig:
-        """The config with what is told about the preparation of pictures."""
-        said = {name: getattr(self, name) for name in _USUAL}
-        return replace(config, **{name: value for name, value in said.items() if value is not None})
+    @property
+    def activation(self) -> str | None:
+        return self.facts.activation
+
+    @property
+    def heads(self) -> int | None:
+        """Heads of the image encoder."""
+        return self.facts.heads
+
+    def complete(self, config: CLIPConfig) -> CLIPConfig:
+        """The config with these facts about the preparation of pictures."""
+        facts = self.facts
+        return replace(
+            config,
+            mean=facts.mean or config.mean,
+            std=facts.std or config.std,
+            resize=facts.resize or config.resize,
+        )
 
 
-def combined(*several: Told) -> Told:
-    """Each fact from the first that tells it, and a note on what each source gave."""
-    facts, notes = {}, []
-    for told in several:
-        new = {name: getattr(told, name) for name in _FACTS if name not in facts}
-        new = {name: value for name, value in new.items() if value is not None}
-        facts |= new
-        said = [_words(name, value) for name, value in new.items() if value != _USUAL.get(name)]
-        if said and told.source:
-            notes.append(f"after {told.source}: {', '.join(said)}")
-        notes += told.notes
-    return Told(**facts, notes=tuple(notes))
+def combine(*sources: CLIPFacts) -> CLIPFacts:
+    """Take each fact from the first source that has it, with a note on the facts that each source gave."""
+    known, notes = Facts(), []
+    for source in sources:
+        new = source.facts.without(known)
+        known = known.completed_by(new)
+        words = new.words()
+        if words and source.source:
+            notes.append(f"after {source.source}: {', '.join(words)}")
+        notes += source.notes
+    return CLIPFacts(known, notes=tuple(notes))
 
 
-def fitting(told: Told, shapes: Mapping[str, Sequence[int]]) -> Told:
-    """What is told if it is about an image encoder as wide as one of those in a file, and otherwise that it is not: a
-    folder can have the config.json of one model and the weights of many.
+def keep_fitting(found: CLIPFacts, shapes: Mapping[str, Sequence[int]]) -> CLIPFacts:
+    """Keep a config's facts only if it describes an image encoder of this file, by its width; otherwise drop them and
+    say so in a note. A folder can have the config.json of one model and the weights of many.
     """
     ends = ("class_embedding", "layer1.0.conv1.weight")
     widths = {shape[0] for name, shape in shapes.items() if name.endswith(ends) and shape}
-    if told.width is None or not widths or told.width in widths:
-        return told
-    return Told(notes=(f"{told.source} is not about this model (width {told.width}, here {min(widths)}): left out",))
+    if found.width is None or not widths or found.width in widths:
+        return found
+    note = f"{found.source} is not about this model (width {found.width}, here {min(widths)}): left out"
+    return CLIPFacts(notes=(note,))
 
 
-def _words(name: str, value: object) -> str:
-    if name in ("activation", "resize"):
-        return str(value)
-    return f"{value} heads" if name == "heads" else f"{name} {', '.join(f'{part:g}' for part in value)}"
-
-
-def told_by_hugging_face(config: Mapping[str, object]) -> Told:
-    """What a config.json of transformers says. Where the model is a CLIP and the activation is left out, it is
-    transformers' default, quick_gelu.
+def parse_hugging_face(config: Mapping[str, object]) -> CLIPFacts:
+    """Parse a config.json of transformers. A CLIP's config without an activation means transformers' default,
+    quick_gelu.
 
     Raises:
-        ToldError: a part of it that should be an object or a number is none.
+        FactsError: an entry that should be an object or a number is not.
     """
     text = _object(config, "text_config") or config
     vision = _object(config, "vision_config") or config
     default = "quick_gelu" if str(config.get("model_type", "")).startswith("clip") else None
-    activation, heads, notes = text.get("hidden_act", default), None, ()
-    if activation is not None and activation not in ACTIVATIONS:
-        notes = (f"config.json has the activation {str(activation)[:40]!r}, which is not known here",)
-        activation = None
-    if vision is not config:
-        heads = _number(vision, "num_attention_heads")
-    width = _number(vision, "hidden_size") if vision is not config else None
-    return Told(activation, heads, width=width, source="config.json", notes=notes)
+    named = text.get("hidden_act", default)
+    activation = next((known for known in ACTIVATIONS if known == named), None)
+    notes: tuple[str, ...] = ()
+    if named is not None and activation is None:
+        notes = (f"config.json has the activation {str(named)[:40]!r}, which is not known here",)
+    if vision is config:
+        return CLIPFacts(Facts(activation), source="config.json", notes=notes)
+    heads, width = _number(vision, "num_attention_heads"), _number(vision, "hidden_size")
+    return CLIPFacts(Facts(activation, heads), width, "config.json", notes)
 
 
-def told_by_processor(config: Mapping[str, object]) -> Told:
-    """What a preprocessor_config.json of transformers says.
+def parse_processor(config: Mapping[str, object]) -> CLIPFacts:
+    """Parse a preprocessor_config.json of transformers.
 
     Raises:
-        ToldError: mean or deviation are not three numbers.
+        FactsError: mean or deviation are not three numbers.
     """
     size, resize = config.get("size"), None
     if isinstance(size, Mapping):
         resize = "squash" if {"height", "width"} <= size.keys() and not config.get("do_center_crop") else "crop"
     mean, std = _colours(config, "image_mean"), _colours(config, "image_std")
-    return Told(mean=mean, std=std, resize=resize, source="preprocessor_config.json")
+    return CLIPFacts(Facts(mean=mean, std=std, resize=resize), source="preprocessor_config.json")
 
 
-def told_by_open_clip(config: Mapping[str, object]) -> Told:
-    """What an open_clip_config.json says.
+def parse_open_clip(config: Mapping[str, object]) -> CLIPFacts:
+    """Parse an open_clip_config.json.
 
     Raises:
-        ToldError: a part of it that should be an object or a number is none.
+        FactsError: an entry that should be an object or a number is not.
     """
     model, pictures = _object(config, "model_cfg") or {}, _object(config, "preprocess_cfg") or {}
-    vision, notes = _object(model, "vision_cfg") or {}, ()
+    vision = _object(model, "vision_cfg") or {}
+    notes: tuple[str, ...] = ()
     width, head = _number(vision, "width"), _number(vision, "head_width") or 64
     heads = width // head if width and isinstance(vision.get("layers"), int) else None
     mode = pictures.get("resize_mode")
-    if mode is not None and mode not in _RESIZE:
+    resize = _RESIZE.get(mode) if isinstance(mode, str) else None
+    if mode is not None and resize is None:
         notes = (f"open_clip_config.json asks for the resize_mode {str(mode)[:40]!r}, which is not done here",)
     if pictures.get("interpolation", "bicubic") != "bicubic":
         asked = str(pictures["interpolation"])[:40]
         notes += (f"open_clip_config.json asks for {asked!r} as interpolation; here it is bicubic",)
     activation = ("quick_gelu" if model.get("quick_gelu") else "gelu") if model else None
-    colours = _colours(pictures, "mean"), _colours(pictures, "std")
-    return Told(activation, heads, *colours, _RESIZE.get(mode), width, "open_clip_config.json", notes)
+    facts = Facts(activation, heads, _colours(pictures, "mean"), _colours(pictures, "std"), resize)
+    return CLIPFacts(facts, width, "open_clip_config.json", notes)
 
 
-def told_by_name(name: str) -> Told:
-    """What the name under which weights were published says, of a file or its folder."""
+def parse_name(name: str) -> CLIPFacts:
+    """Infer facts from the name under which weights were published: that of a file, with its folder's."""
     plain = re.sub(r"[-. ]", "_", name.lower())
     for pattern, whose, facts in _NAMES:
         if re.search(pattern, plain):
-            return Told(**facts, source=f"its name, which is that of {whose} (choose another activation if it is not)")
-    return Told()
+            source = f"its name, which is that of {whose} (choose another activation if it is not)"
+            return CLIPFacts(facts, source=source)
+    return CLIPFacts()
 
 
 def _object(config: Mapping[str, object], name: str) -> Mapping[str, object] | None:
     found = config.get(name)
     if found is not None and not isinstance(found, Mapping):
-        raise ToldError(
+        raise FactsError(
             f"its {name} should be an object {{...}} and is a {type(found).__name__}; get the file that "
             "belongs to the model, or remove it"
         )
@@ -158,8 +216,10 @@ def _object(config: Mapping[str, object], name: str) -> Mapping[str, object] | N
 
 def _number(config: Mapping[str, object], name: str) -> int | None:
     found = config.get(name)
-    if found is not None and (type(found) is not int or not 0 < found < 2**20):
-        raise ToldError(
+    if found is None:
+        return None
+    if not isinstance(found, int) or isinstance(found, bool) or not 0 < found < 2**20:
+        raise FactsError(
             f"its {name} should be a whole number above 0 and is {str(found)[:40]!r}; get the file that "
             "belongs to the model, or remove it"
         )
@@ -170,10 +230,12 @@ def _colours(config: Mapping[str, object], name: str) -> tuple[float, float, flo
     found = config.get(name)
     if found is None:
         return None
-    good = isinstance(found, list) and len(found) == 3 and all(type(value) in (int, float) for value in found)
-    if not good or not all(math.isfinite(value) for value in found) or (name.endswith("std") and min(found) <= 0):
-        raise ToldError(
+    numbers = [float(value) for value in found if type(value) in (int, float)] if isinstance(found, list) else []
+    complete = isinstance(found, list) and len(numbers) == len(found) == 3 and all(map(math.isfinite, numbers))
+    if not complete or (name.endswith("std") and min(numbers) <= 0):
+        raise FactsError(
             f"its {name} should be three numbers, one for each colour, and is {str(found)[:40]!r}; get the "
             "file that belongs to the model, or remove it"
         )
-    return tuple(float(value) for value in found)
+    red, green, blue = numbers
+    return red, green, blue

@@ -13,10 +13,8 @@ from torch import nn
 
 from ..config import CLIP_H, CLIPConfig, ResNetConfig, TextConfig, VisionConfig, from_metadata
 from ..networks.clip import CLIP
-from ..networks.layers import Operations, Unfilled
-from ..networks.resnet import CLIPResNet
+from ..networks.layers import UNFILLED, Device, Dtype, Operations
 from ..networks.text import CLIPText
-from ..networks.vision import CLIPVision
 from .foreign import looks_like, relative_of_clip
 from .layouts import LayoutError, Origin, Origins, Root, Shapes, base, belong_together, origins, roots
 from .recipe import Source, recipe
@@ -29,30 +27,18 @@ _WANTED = "A CLIP in the names of Hugging Face, OpenAI or open_clip, alone or in
 class TextSource(Source):
     config: TextConfig
     family: str  # "clip_l", "clip_h", "clip_g" or "custom"
-    has_projection: bool  # False: `translate` gives an identity, and CLIPText must be told
+    has_projection: bool  # False: the projection that `translate` gives is a placeholder, and `build` says so
 
-    def build(self, operations: Operations = nn, device=None, dtype=None) -> CLIPText:
+    def build(self, operations: Operations = nn, device: Device = None, dtype: Dtype = None) -> CLIPText:
         """A network that the translated tensors fit into."""
         return CLIPText(self.config, operations, device, dtype, has_projection=self.has_projection)
-
-
-@dataclass(frozen=True)
-class VisionSource(Source):
-    config: VisionConfig | ResNetConfig
-    has_projection: bool
-
-    def build(self, operations: Operations = nn, device=None, dtype=None) -> CLIPVision | CLIPResNet:
-        """A network that the translated tensors fit into."""
-        if isinstance(self.config, ResNetConfig):
-            return CLIPResNet(self.config, operations, device, dtype)
-        return CLIPVision(self.config, operations, device, dtype, has_projection=self.has_projection)
 
 
 @dataclass(frozen=True)
 class CLIPSource(Source):
     config: CLIPConfig
 
-    def build(self, operations: Operations = nn, device=None, dtype=None) -> CLIP:
+    def build(self, operations: Operations = nn, device: Device = None, dtype: Dtype = None) -> CLIP:
         """A network that the translated tensors fit into."""
         return CLIP(self.config, operations, device, dtype)
 
@@ -71,26 +57,8 @@ def find_text_encoders(
     _refuse_relatives(shapes, found)
     if not found:
         raise LayoutError(f"no CLIP text encoder is in it; it looks like {looks_like(shapes)}. {_WANTED}")
-    written = _written(metadata)
+    written = _config_of(metadata)
     return [_text_source(shapes, root, written, activation) for root in found]
-
-
-def find_vision_encoders(
-    shapes: Shapes,
-    metadata: Mapping[str, str] | None = None,
-    activation: str | None = None,
-    *,
-    heads: int | None = None,
-) -> list[VisionSource]:
-    """The image encoders in a file, at least one; otherwise as `find_text_encoders`. `heads` overrides, too: the number
-    in each block of a transformer, or in a ResNet's pooling.
-    """
-    found = roots(shapes, "vision")
-    _refuse_relatives(shapes, found)
-    if not found:
-        raise LayoutError(f"no CLIP image encoder is in it; it looks like {looks_like(shapes)}. {_WANTED}")
-    written = _written(metadata)
-    return [_vision_source(shapes, root, written, activation, heads) for root in found]
 
 
 def find_clip(
@@ -128,7 +96,7 @@ def find_clip(
     _refuse_relatives(shapes, [*texts, *images])
     pairs = [(text, image) for text in texts for image in images if belong_together(text, image)]
     if len(pairs) == 1:
-        return _clip_source(shapes, *pairs[0], _written(metadata), activation, heads)
+        return _clip_source(shapes, *pairs[0], _config_of(metadata), activation, heads)
     if pairs:
         places = ", ".join(repr(image.prefix) for _, image in pairs)
         raise LayoutError(f"it holds {len(pairs)} CLIPs, under {places}; a file with one was expected")
@@ -164,30 +132,13 @@ def family_of(sources: Sequence[TextSource]) -> str:
 def _text_source(shapes: Shapes, root: Root, written: CLIPConfig | None, activation: str | None) -> TextSource:
     table = origins(shapes, root, "text")
     known = _known(shapes, table)
-    inferred = infer_text(known, activation) if written is None else Inferred(_chosen(written.text, activation))
+    inferred = infer_text(known, activation) if written is None else Inferred(_changed_text(written.text, activation))
     config, projected = inferred.config, "text_projection.weight" in table
     notes = inferred.notes + inferred.assumed
     if not projected:
         notes += ("no text_projection in the file: the pooled text cannot be projected",)
-    made = recipe(shapes, root, table, CLIPText(config, Unfilled, device="meta"), notes, _text_stand_ins(config, known))
+    made = recipe(shapes, root, table, CLIPText(config, UNFILLED, device="meta"), notes, _text_stand_ins(config, known))
     return TextSource(**vars(made), config=config, family=family_of_text(config), has_projection=projected)
-
-
-def _vision_source(
-    shapes: Shapes, root: Root, written: CLIPConfig | None, activation: str | None, heads: int | None
-) -> VisionSource:
-    table = origins(shapes, root, "vision")
-    if written is None:
-        inferred = infer_vision(_known(shapes, table), activation, heads)
-    else:
-        inferred = Inferred(_chosen(written.vision, activation, heads))
-    config, notes = inferred.config, inferred.notes + inferred.assumed
-    projected = root.resnet or "visual_projection.weight" in table
-    if not projected:
-        notes += ("no visual_projection in the file: the pooled picture cannot be projected",)
-    kind = CLIPResNet if isinstance(config, ResNetConfig) else CLIPVision
-    made = recipe(shapes, root, table, kind(config, Unfilled, device="meta"), notes, ("visual_projection.",))
-    return VisionSource(**vars(made), config=config, has_projection=projected)
 
 
 def _clip_source(
@@ -200,40 +151,45 @@ def _clip_source(
         pair = infer_clip(halves[0].config, halves[1].config, activation)
         notes = halves[0].notes + halves[1].notes + pair.notes + pair.assumed
     else:
-        text_config, image_config = _chosen(written.text, activation), _chosen(written.vision, activation, heads)
+        text_config = _changed_text(written.text, activation)
+        image_config = _changed_vision(written.vision, activation, heads)
         pair, notes = Inferred(replace(written, text=text_config, vision=image_config)), ()
     root = Root(image.layout, base(image))
     if f"{root.prefix}logit_scale" in shapes:
         table["logit_scale"] = [Origin(f"{root.prefix}logit_scale")]
     else:
         notes += ("no logit_scale in the file: 100 stands in, where the published models are",)
-    made = recipe(shapes, root, table, CLIP(pair.config, Unfilled, device="meta"), notes, ("logit_scale",))
+    made = recipe(shapes, root, table, CLIP(pair.config, UNFILLED, device="meta"), notes, ("logit_scale",))
     return CLIPSource(**vars(made), config=pair.config)
 
 
-def _written(metadata: Mapping[str, str] | None) -> CLIPConfig | None:
+def _config_of(metadata: Mapping[str, str] | None) -> CLIPConfig | None:
+    """The config that our own training wrote into the header, if any."""
     try:
         return from_metadata(metadata or {})
     except ValueError as error:
         raise LayoutError(str(error)) from error
 
 
-def _chosen(
-    config: TextConfig | VisionConfig | ResNetConfig, activation: str | None, heads: int | None = None
-) -> TextConfig | VisionConfig | ResNetConfig:
-    changes = {"heads": heads} if heads else {}
-    if activation is not None and not isinstance(config, ResNetConfig):
-        changes["activation"] = activation
-    return replace(config, **changes)
+def _changed_text(config: TextConfig, activation: str | None) -> TextConfig:
+    return replace(config, activation=activation or config.activation)
+
+
+def _changed_vision(
+    config: VisionConfig | ResNetConfig, activation: str | None, heads: int | None
+) -> VisionConfig | ResNetConfig:
+    if isinstance(config, ResNetConfig):
+        return replace(config, heads=heads or config.heads)
+    return replace(config, heads=heads or config.heads, activation=activation or config.activation)
 
 
 def _known(shapes: Shapes, table: Origins) -> dict[str, tuple[int, ...]]:
-    """The shapes by our names."""
-    return {target: found[0].shape(shapes) for target, found in table.items()}
+    """The shapes under our names."""
+    return {target: copies[0].shape(shapes) for target, copies in table.items()}
 
 
 def _text_stand_ins(config: TextConfig, known: Shapes) -> tuple[str, ...]:
-    """What a text encoder may lack: the projection, and the last of SD2's layers, see `infer_text`."""
+    """The beginnings of names that a text encoder may lack: its projection, and SD2's last block, see `infer_text`."""
     last = f"text_model.encoder.layers.{config.layers - 1}."
     is_h = (config.width, config.layers) == (CLIP_H.width, CLIP_H.layers)
     short = is_h and not any(name.startswith(last) for name in known)

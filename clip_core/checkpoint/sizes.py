@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
 
 from ..config import (
     CONTEXT,
@@ -38,20 +39,23 @@ _EITHER = {  # sizes that were published with both activations (open_clip 3.3.0,
 Shapes = Mapping[str, tuple[int, ...]]  # by our names
 
 
+Config = TypeVar("Config", bound=TextConfig | VisionConfig | ResNetConfig | CLIPConfig)
+
+
 @dataclass(frozen=True)
-class Inferred:
-    """A config, and sentences on what is unusual or assumed."""
+class Inferred(Generic[Config]):
+    """A config, with sentences about its oddities and about what was assumed."""
 
-    config: TextConfig | VisionConfig | ResNetConfig | CLIPConfig
+    config: Config
     notes: tuple[str, ...] = ()
-    assumed: tuple[str, ...] = ()  # a note on the activation, if no file and no user said it
+    assumed: tuple[str, ...] = ()  # a note on the activation, where neither a file nor the user names it
 
 
-def infer_text(shapes: Shapes, activation: str | None = None) -> Inferred:
+def infer_text(shapes: Shapes, activation: str | None = None) -> Inferred[TextConfig]:
     """The config of a text encoder. `activation` None: that of the published model of this size.
 
     Raises:
-        LayoutError: a tensor that tells a size is not there, or the vocabulary is not CLIP's.
+        LayoutError: a tensor is missing that a size is read from, or the vocabulary is not CLIP's.
     """
     width = _dimension(shapes, "text_model.final_layer_norm.weight", 0)
     vocab = _dimension(shapes, "text_model.embeddings.token_embedding.weight", 0)
@@ -71,18 +75,18 @@ def infer_text(shapes: Shapes, activation: str | None = None) -> Inferred:
             "layer -2 is right and the pooled vector is that of layer 23"
         )
     embed = shapes["text_projection.weight"][0] if "text_projection.weight" in shapes else width
-    assumed = ()
-    if activation is None:
-        activation, assumed = _text_activation(width, layers)
-    config = TextConfig(width, layers, text_heads(width), mlp, embed, vocab, context, activation)
-    return Inferred(config, tuple(notes), assumed)
+    usual, assumed = _text_activation(width, layers)
+    config = TextConfig(width, layers, text_heads(width), mlp, embed, vocab, context, activation or usual)
+    return Inferred(config, tuple(notes), assumed if activation is None else ())
 
 
-def infer_vision(shapes: Shapes, activation: str | None = None, heads: int | None = None) -> Inferred:
+def infer_vision(
+    shapes: Shapes, activation: str | None = None, heads: int | None = None
+) -> Inferred[VisionConfig | ResNetConfig]:
     """The config of an image encoder. `activation` and `heads` None: those of the published model of this size.
 
     Raises:
-        LayoutError: a tensor that tells a size is not there, or the patches do not make a square.
+        LayoutError: a tensor is missing that a size is read from, or the patches do not make a square.
     """
     if "vision_model.attnpool.positional_embedding" in shapes:
         return Inferred(_infer_resnet(shapes, heads))
@@ -106,16 +110,20 @@ def _infer_resnet(shapes: Shapes, heads: int | None) -> ResNetConfig:
     grid = _grid(shapes, "vision_model.attnpool.positional_embedding", "places")
     width = _dimension(shapes, "vision_model.layer1.0.conv1.weight", 0)
     embed = _dimension(shapes, "visual_projection.weight", 0)
-    blocks = tuple(_count(shapes, rf"vision_model\.layer{stage}\.(\d{{1,9}})\.") for stage in (1, 2, 3, 4))
+    first, second, third, last = (
+        _count(shapes, rf"vision_model\.layer{stage}\.(\d{{1,9}})\.") for stage in (1, 2, 3, 4)
+    )
     try:
-        return ResNetConfig(width, blocks, heads or resnet_heads(width), 32 * grid, embed)
+        return ResNetConfig(width, (first, second, third, last), heads or resnet_heads(width), 32 * grid, embed)
     except ValueError as error:
         raise LayoutError(str(error)) from error
 
 
-def infer_clip(text: TextConfig, vision: VisionConfig | ResNetConfig, activation: str | None = None) -> Inferred:
-    """The config of a pair. A published pair of these sizes says the activation, which both halves then share, and how
-    pictures are prepared.
+def infer_clip(
+    text: TextConfig, vision: VisionConfig | ResNetConfig, activation: str | None = None
+) -> Inferred[CLIPConfig]:
+    """The config of a pair. The published pair of these sizes, if any, decides the activation of both halves and the
+    preparation of pictures.
 
     Raises:
         LayoutError: the halves have no space in common.
@@ -148,7 +156,7 @@ def _text_activation(width: int, layers: int) -> tuple[str, tuple[str, ...]]:
 
 
 def _assumed(activation: str, published: str | None = None) -> tuple[str, ...]:
-    """The note on an activation that nothing told; none where all that was published of this size has that one."""
+    """The note on an assumed activation; none where every published model of this size has it."""
     if published is not None and published not in _EITHER:
         return ()
     other = "gelu" if activation == "quick_gelu" else "quick_gelu"
@@ -165,7 +173,7 @@ def _dimension(shapes: Shapes, name: str, axis: int) -> int:
 
 
 def _grid(shapes: Shapes, table: str, what: str) -> int:
-    """The side of the square that the places of an image encoder make, the class token or the mean left out."""
+    """The side of an image encoder's square of positions; the class token, or the mean, is not among them."""
     count = _dimension(shapes, table, 0) - 1
     side = math.isqrt(max(count, 0))
     if side < 1 or side**2 != count:
@@ -178,7 +186,7 @@ def _layers(shapes: Shapes, half: str) -> int:
 
 
 def _count(shapes: Shapes, numbered: str) -> int:
-    """How many modules of a row there are, by the largest number in their names."""
+    """The number of modules in a row, by the largest number in their names."""
     matches = (re.match(numbered, name) for name in shapes)
     count = 1 + max((int(match.group(1)) for match in matches if match), default=-1)
     if count > len(shapes):  # before a network of that size is built

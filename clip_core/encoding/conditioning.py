@@ -1,8 +1,8 @@
-"""Encoded prompts put together and compared: tensors [B, T, C], a vector of C numbers for each of T tokens.
+"""Encoded prompts joined and compared: tensors [B, T, C], a vector of C numbers for each of T tokens.
 
-What was added to make lengths fit is in the result. The arithmetic of `average` is that of ComfyUI's
-ConditioningAverage (nodes.py, 0.33.0: to * strength + from * (1 - strength)), which cuts the second to the first's
-length; here nothing is cut: the shorter one is continued with zeros.
+`average` computes what ComfyUI's ConditioningAverage does (nodes.py, 0.33.0: to * strength + from * (1 - strength)),
+which cuts the second to the first's length. Nothing is cut here: the shorter one is padded with zeros, and the result
+has the padding's lengths.
 """
 
 from collections.abc import Sequence
@@ -17,14 +17,14 @@ Weighted = tuple[Tensor, float]
 
 @dataclass(frozen=True)
 class Joined:
-    """Several encodings as one, and how many tokens of zeros were put behind each to make them equally long."""
+    """Several encodings as one, and the tokens of zeros that pad each to the same length."""
 
     hidden: Tensor  # [B, T, C]
     padded: tuple[int, ...]
 
 
 def concat(parts: Sequence[Weighted]) -> Joined:
-    """One behind the other along the tokens, each times its weight.
+    """Concatenate encodings along the tokens, each times its weight.
 
     [B, T1, C], [B, T2, C], ... -> [B, T1 + T2 + ..., C]
 
@@ -37,7 +37,7 @@ def concat(parts: Sequence[Weighted]) -> Joined:
 
 
 def add(parts: Sequence[Weighted]) -> Joined:
-    """The sum of the parts, each times its weight; shorter ones are continued with zeros.
+    """Add encodings, each times its weight. Shorter ones are padded with zeros.
 
     [B, T1, C], [B, T2, C], ... -> [B, max(T1, T2, ...), C]. Raises as `concat` does.
     """
@@ -49,12 +49,12 @@ def add(parts: Sequence[Weighted]) -> Joined:
 
 
 def average(first: Tensor, second: Tensor, weight: float) -> Joined:
-    """(1 - weight) * first + weight * second; the shorter one is continued with zeros. Raises as `concat` does."""
+    """(1 - weight) * first + weight * second; the shorter one is padded with zeros. Raises as `concat` does."""
     return add([(first, 1.0 - weight), (second, weight)])
 
 
 def mixed(parts: Sequence[Weighted]) -> Tensor:
-    """The sum of tensors of one shape, each times its weight, from left to right; on the first one's device.
+    """Add tensors of one shape, at least one, each times its weight, from left to right, on the first one's device.
 
     Raises:
         ValueError: their shapes differ.
@@ -65,18 +65,18 @@ def mixed(parts: Sequence[Weighted]) -> Tensor:
             f"tensors of one shape were expected, but these are {_words(shapes)}: they come from different text "
             "encoders; encode both prompts with the same CLIP"
         )
-    total = None
-    for tensor, weight in parts:
-        term = torch.mul(tensor.to(parts[0][0].device), weight)
-        total = term if total is None else total + term
+    first, first_weight = parts[0]
+    total = torch.mul(first, first_weight)
+    for tensor, weight in parts[1:]:
+        total = total + torch.mul(tensor.to(first.device), weight)
     return total
 
 
 def join_masks(parts: Sequence[tuple[Tensor | None, int]], *, one_behind_other: bool) -> Tensor | None:
-    """The attention masks that belong to the joined tokens; a part without one has all its tokens seen.
+    """Join the attention masks as the tokens were joined. A part without a mask counts as one with all tokens unmasked.
 
-    (mask [B, T] or None, its T) ... -> [B, T1 + T2 + ...], or where the tokens were mixed [B, max(T1, T2, ...)], where
-    a place is seen that any part sees; None where no part has a mask.
+    (mask [B, T] or None, its T) ... -> [B, T1 + T2 + ...], or for mixed tokens [B, max(T1, T2, ...)], in which a
+    position is unmasked if any part's mask has it; None if no part has a mask.
 
     Raises:
         ValueError: a mask of another length than its tokens.
@@ -99,9 +99,9 @@ def join_masks(parts: Sequence[tuple[Tensor | None, int]], *, one_behind_other: 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two encodings side by side, over the tokens that both have; float64 on the CPU.
+    """Two encodings compared over the tokens that both have; float64 on the CPU.
 
-    Where a token's vector is zero or has NaN or infinite numbers, it has no direction and its cosine is NaN.
+    A token's vector of zeros, or with NaN or infinite numbers, has no direction, and its cosine is NaN.
     """
 
     cosine: Tensor  # [B, T] of the T common tokens, -1..1
@@ -112,13 +112,13 @@ class Comparison:
 
     @property
     def ratio(self) -> Tensor:
-        """The second's length as a part of the first's, [B, T]; NaN or infinite where the first's is zero."""
+        """The second's length divided by the first's, [B, T]; NaN or infinite where the first's is zero."""
         common = self.cosine.shape[1]
         return self.norms[1][:, :common] / self.norms[0][:, :common]
 
 
 def compare(first: Tensor, second: Tensor) -> Comparison:
-    """Direction and length of each token's vector in both. [B, T1, C] and [B, T2, C]. Raises as `concat` does."""
+    """Compare direction and length of each token's vector. [B, T1, C] and [B, T2, C]. Raises as `concat` does."""
     _check([first, second])
     one, other = (hidden.detach().cpu().double() for hidden in (first, second))
     norms = one.norm(dim=-1), other.norm(dim=-1)  # [B, T1], [B, T2]
@@ -136,12 +136,12 @@ def compare(first: Tensor, second: Tensor) -> Comparison:
 
 
 def broken_tokens(hidden: Tensor) -> int:
-    """How many tokens of [B, T, C] have NaN or infinite numbers."""
+    """The number of tokens with NaN or infinite numbers. [B, T, C]"""
     return int((~hidden.isfinite().all(-1)).sum())
 
 
 def same_bits(first: Tensor, second: Tensor) -> bool:
-    """The same shape, dtype and bits: 0.0 and -0.0 differ, a NaN equals the same NaN."""
+    """Whether two tensors have the same shape, dtype and bits: 0.0 and -0.0 differ, a NaN equals the same NaN."""
     if first.shape != second.shape or first.dtype != second.dtype:
         return False
     a, b = (tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8) for tensor in (first, second))
@@ -149,7 +149,7 @@ def same_bits(first: Tensor, second: Tensor) -> bool:
 
 
 def same(first: object, second: object) -> bool:
-    """Whether two values of a CONDITIONING's dictionary are equal; objects of other kinds only if they are one."""
+    """Whether two options of a CONDITIONING are equal. An object of an unknown kind equals itself alone."""
     if isinstance(first, Tensor) and isinstance(second, Tensor):
         return same_bits(first, second)
     if isinstance(first, dict) and isinstance(second, dict):

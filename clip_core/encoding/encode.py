@@ -1,6 +1,6 @@
-"""The way in: a planned prompt through one text encoder, with its emphases.
+"""The way in: encode a part of a planned prompt with one text encoder, emphases included.
 
-An encoder is a `Run`: rows of tokens -> their encodings. `Runner` makes one of a CLIPText.
+The encoder is a `Run`, a function from rows of tokens to their encodings. `Runner` wraps a CLIPText as one.
 """
 
 from collections import defaultdict
@@ -15,7 +15,7 @@ from ..networks.text import CLIPText
 from ..prompts.chunks import Chunk, Packed, empty_chunk
 from ..prompts.plan import PromptSettings
 from ..tokenizer import END
-from .emphasis import STYLES, emphases, normalised
+from .emphasis import STYLES, emphases, normalise_emphases
 from .rows import Row, RowCache, Rows, Run, Term, plain
 
 POOLED = ("first chunk", "mean of chunks", "last chunk")
@@ -26,16 +26,16 @@ ROWS_AT_ONCE = 16  # of 77 tokens; bounds the memory of a pass, and how long it 
 class Encoding:
     hidden: Tensor  # [1, T * chunks, C] float32
     pooled: Tensor  # [1, P] float32
-    notes: tuple[str, ...] = ()  # sentences about what a style could not do as it is meant
+    notes: tuple[str, ...] = ()  # sentences about a weighting's limits on this prompt
 
 
 @dataclass(frozen=True)
 class Runner:
-    """A pass of our text encoder, as a `Run`.
+    """Our text encoder as a `Run`.
 
-    `layer` counts block outputs from the end, -2 is the one before the last; None is the last one and always normed,
-    otherwise `final_norm` decides. `projected`: the pooled vector goes through the projection. `device` computes,
-    wherever the weights lie that a host brings there; None: where the token table lies.
+    `layer` counts block outputs from the end: -2 is the last but one. None is the last one, which always gets the final
+    norm; for others `final_norm` decides. `projected`: the pooled vector goes through the projection. `device`
+    computes, even if a host brings the weights there layer by layer; None: the token table's device.
 
     Called with rows, it raises ValueError for a learned vector of another width than the encoder's, and for
     `projected` without a projection.
@@ -69,22 +69,23 @@ def encode_packed(
     device: torch.device | str | None = None,
     on_step: OnStep | None = None,
 ) -> Encoding:
-    """Encode a part of a planned prompt for one encoder: the way in, which every node that encodes a prompt takes.
+    """Encode a part of a planned prompt with one encoder. Every node that encodes a prompt comes this way.
 
     Args:
         packed: the part's chunks for this encoder, `PromptPlan.parts[n].packed[key]`.
-        run: a pass of the encoder: a `Runner` of ours, or a host's.
-        settings: the plan's, `PromptPlan.settings`: weighting, normalisation and pooled vector are read.
-        kept: rows encoded before, of which none is run again; `owner` stands for the encoder, its weights and its
-            layer. Without one of the two every row is run.
-        device: where the results are wanted, and rows are kept; None: where `run` leaves them.
-        on_step: told `(rows done, rows in all)` after each pass; may raise to stop.
+        run: the encoder, a `Runner` of ours or a host's.
+        settings: the plan's, `PromptPlan.settings`. Weighting, normalisation and pooled vector are used.
+        kept: a cache of encoded rows. `owner` is the key of the encoder, its weights and its layer; with no cache or no
+            owner every row is run.
+        device: the device of the results and of the cached rows; None: that of `run`'s results.
+        on_step: called with (rows done, rows in all) after each pass; may raise to stop.
 
     Returns:
-        hidden states [1, T * chunks, C] and pooled vector [1, P], both float32, and what the weighting has to say.
+        hidden states [1, T * chunks, C] and pooled vector [1, P], both float32, with notes of the weighting.
 
     Raises:
-        ValueError: as `encode_chunks`.
+        ValueError: a choice of the settings does not exist, an emphasis is no finite number, or it is so large that
+            the result has none; or the error that `run` raises.
 
     >>> from clip_vae_lora.clip_core.config import TextConfig
     >>> from clip_vae_lora.clip_core.prompts.plan import Port, PromptSettings, plan_prompt
@@ -121,16 +122,15 @@ def encode_chunks(
     pooled: str = "first chunk",
     on_step: OnStep | None = None,
 ) -> Encoding:
-    """The hidden states of all chunks in a row, with their emphases, and a pooled vector, which no emphasis changes.
+    """Encode chunks: their hidden states in a row, with the emphases applied, and a pooled vector without emphases.
 
-    Every row that the chunks and the style need is run once: the chunks, what the style compares them with, the empty
-    prompt; together, or sixteen at a time with `on_step(done, total)` after each. `empty` is the chunk of the empty
-    prompt; None: of the same length, padded with end tokens. `style`, `normalisation`: see `emphasis`. `pooled`: of
-    the first chunk (as all programs do), the mean over the chunks that hold tokens of the prompt, or of the last one
-    that does.
+    Each row that the chunks and the style need is run once, at most sixteen in a pass: the chunks, the rows that the
+    style compares them with, the empty prompt. `empty` is the chunk of the empty prompt; None: one of the same length,
+    padded with end tokens. `style`, `normalisation`: see `emphasis`. `pooled`: the vector of the first chunk (as all
+    programs take), the mean over the chunks with tokens of the prompt, or the vector of the last of these.
 
-    The EOS vectors stay each chunk's own: compel's option to copy the first one over the others (for long prompts, off
-    in its `Compel`) is no emphasis and would change a prompt without any.
+    Each chunk keeps its own end token's vector. compel can copy the first chunk's over the others (for long prompts,
+    off in its `Compel`); that is no emphasis, and would change a prompt without any.
 
     Raises:
         ValueError: there are no chunks; a choice is none of STYLES, NORMALISATIONS, POOLED; an emphasis is no finite
@@ -141,49 +141,54 @@ def encode_chunks(
     if not chunks:
         raise ValueError("there is nothing to encode; an empty prompt is one chunk of start, end and padding")
     emphases(chunks)
-    chunks = normalised(chunks, normalisation)
-    emphasis, how = emphases(chunks), STYLES[style]
+    chunks = normalise_emphases(chunks, normalisation)
+    emphasis, weighting = emphases(chunks), STYLES[style]
     if (emphasis == 1).all():
-        hidden, vectors, _ = _mixed(run, chunks, plain(chunks), [], on_step)
-        return Encoding(_joined(hidden), _pooled(vectors, chunks, pooled))
-    compared = [Row(tuple(empty or empty_chunk(END, len(chunks[0]))))] if how.from_empty else []
-    hidden, vectors, others = _mixed(run, chunks, how.mixture(chunks), compared, on_step)
+        hidden, vectors, _ = _run_and_mix(run, chunks, plain(chunks), [], on_step)
+        return Encoding(_join(hidden), _pooled(vectors, chunks, pooled))
+    compared = [Row(tuple(empty or empty_chunk(END, len(chunks[0]))))] if weighting.from_empty else []
+    hidden, vectors, others = _run_and_mix(run, chunks, weighting.mixture(chunks), compared, on_step)
     notes: tuple[str, ...] = ()
-    if how.at_places is not None:
-        hidden, notes = how.at_places(hidden, others[0] if others else None, emphasis)
+    if weighting.apply is not None:
+        hidden, notes = weighting.apply(hidden, others[0] if others else torch.zeros_like(hidden[0]), emphasis)
     if not hidden.isfinite().all():
         raise ValueError(
             f"with weights between {emphasis.min():.3g} and {emphasis.max():.3g} the prompt's encoding is no finite "
             "number any more; use weights nearer to 1 (or, if it happens without weights too, another encoder file)"
         )
-    return Encoding(_joined(hidden), _pooled(vectors, chunks, pooled), notes)
+    return Encoding(_join(hidden), _pooled(vectors, chunks, pooled), notes)
 
 
-def _mixed(
+def _run_and_mix(
     run: Run, chunks: Sequence[Chunk], terms: Sequence[Term], others: Sequence[Row], on_step: OnStep | None
 ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-    """The sum of the terms for each chunk, the chunks' own pooled vectors, the hidden states of the other rows.
+    """Run all rows, and sum up the terms of each chunk. Also returned: the chunks' own pooled vectors, and the hidden
+    states of the other rows.
 
-    Encodings are added up as they come: a style that compares a long prompt with thousands of rows does not hold them.
+    Encodings are added as they come, so a style that compares a long prompt with thousands of rows does not hold them.
 
     -> [N, T, C], N times [P], each [T, C]
     """
     own = [Row(tuple(chunk)) for chunk in chunks]
-    uses = defaultdict(list)
+    terms_of = defaultdict(list)
     for term in terms:
-        uses[term.row.key].append(term)
+        terms_of[term.row.key].append(term)
     wanted = {row.key for row in others}
-    sums: list[Tensor | None] = [None] * len(chunks)
+    sums: dict[int, Tensor] = {}
     vectors, states, owned = {}, {}, {row.key for row in own}
     for row, hidden, vector in _each(run, [*own, *(term.row for term in terms), *others], on_step):
-        for term in uses[row.key]:
+        for term in terms_of[row.key]:
             part = hidden * (term.share if isinstance(term.share, float) else term.share.to(hidden))
-            sums[term.chunk] = part if sums[term.chunk] is None else sums[term.chunk] + part
+            sums[term.chunk] = sums[term.chunk] + part if term.chunk in sums else part
         if row.key in owned:
             vectors[row.key] = vector
         if row.key in wanted:
             states[row.key] = hidden
-    return torch.stack(sums), [vectors[row.key] for row in own], [states[row.key] for row in others]
+    return (
+        torch.stack([sums[number] for number in range(len(chunks))]),
+        [vectors[row.key] for row in own],
+        [states[row.key] for row in others],
+    )
 
 
 def _each(run: Run, rows: Sequence[Row], on_step: OnStep | None) -> Iterator[tuple[Row, Tensor, Tensor]]:
@@ -197,13 +202,15 @@ def _each(run: Run, rows: Sequence[Row], on_step: OnStep | None) -> Iterator[tup
             on_step(start + len(batch), len(rows))
 
 
-def _joined(hidden: Tensor) -> Tensor:
+def _join(hidden: Tensor) -> Tensor:
+    """All chunks in a row. [N, T, C] -> [1, N * T, C]"""
     return hidden.flatten(0, 1)[None]
 
 
 def _pooled(vectors: Sequence[Tensor], chunks: Sequence[Chunk], choice: str) -> Tensor:
-    """-> [1, P]"""
-    filled = [vector for vector, chunk in zip(vectors, chunks) if any(token.span for token in chunk)] or vectors[:1]
+    """The pooled vector that the choice names. N times [P] -> [1, P]"""
+    filled = [vector for vector, chunk in zip(vectors, chunks) if any(token.span for token in chunk)]
+    filled = filled or [vectors[0]]
     if choice == "mean of chunks":
         return torch.stack(filled).mean(0)[None]
     return (filled[-1] if choice == "last chunk" else vectors[0])[None].clone()

@@ -22,22 +22,22 @@ from ..config import RESIZES
 from ..device import has_float64
 
 _BITS = 22  # of a coefficient behind the point
-_REACH = 2.0  # pixels to either side that the cubic looks at
+_REACH = 2.0  # pixels to either side in the cubic's support
 _SHARPNESS = -0.5  # Catmull-Rom
-Band = tuple[int, int, Tensor]  # of a line first, behind the last, and weights [band, last - first]
-_BAND = 32  # pixels made in one matrix product, of the part of the line that they are made of
+Band = tuple[int, int, Tensor]  # source pixels [first, last) of a line, and weights [band, last - first]
+_BAND = 32  # output pixels of one matrix product
 
 
 def _pixels_at_once(image: Tensor) -> int:
-    """Of those that become float64: on a CPU so many as stay in its cache."""
+    """The number of pixels that become float64 at once: on a CPU as many as stay in its cache."""
     return 1 << 16 if image.device.type == "cpu" else 1 << 24
 
 
 def preprocess(
     image: Tensor, size_px: int, mean: Sequence[float], std: Sequence[float], *, resize: str = "crop"
 ) -> Tensor:
-    """Make squares of pictures, and normalise each colour. `resize` "crop": scale the shorter side to `size_px` and cut
-    out the centre; "squash": scale both sides to it, each by itself (open_clip's `resize_mode`).
+    """Make pictures square, and normalise each colour. `resize` "crop": scale the shorter side to `size_px` and cut out
+    the centre; "squash": scale each side to it by itself (open_clip's `resize_mode`).
 
     [B, H, W, 3 or 4] in 0..1 -> float32 [B, 3, size_px, size_px] on the device of `image`; raises as `squares`
     """
@@ -45,14 +45,14 @@ def preprocess(
 
 
 def squares(image: Tensor, size_px: int, resize: str = "crop") -> Tensor:
-    """The squares alone, before their colours are normalised: a quarter of the bytes to move.
+    """Make pictures square, as bytes: a quarter of the memory of normalised pixels, for the transfer to a card.
 
     `image` is rounded to 8 bits first, as it was in its file; alpha, if any, is left out. The sums need float64: a
-    picture on a device without it is taken to the CPU, so that its pixels are the very same.
+    picture on a device without it is moved to the CPU, so that its pixels are the same on all devices.
     [B, H, W, 3 or 4] in 0..1 -> uint8 [B, 3, size_px, size_px], on the CPU where the device has no float64
 
     Raises:
-        ValueError: there are no pixels, or no colours, or no such `resize`.
+        ValueError: the pictures have no pixels, or no colours, or there is no such `resize`.
     """
     if image.ndim != 4 or image.shape[-1] not in (3, 4) or 0 in image.shape:
         raise ValueError(
@@ -66,7 +66,7 @@ def squares(image: Tensor, size_px: int, resize: str = "crop") -> Tensor:
 
 
 def eight_bit(image: Tensor) -> Tensor:
-    """[B, H, W, 3 or 4] in 0..1, clipped -> uint8 [B, 3, H, W]; on the CPU where the device has no float64"""
+    """Round to 8 bits. [B, H, W, 3 or 4] in 0..1, clipped -> uint8 [B, 3, H, W]; on the CPU without float64"""
     exact = (image if has_float64(image.device) else image.cpu())[..., :3]
     found = torch.empty(exact.shape, dtype=torch.uint8, device=exact.device)
     rows = max(1, _pixels_at_once(exact) // (len(image) * image.shape[2]))
@@ -76,8 +76,8 @@ def eight_bit(image: Tensor) -> Tensor:
 
 
 def square_of(picture: Tensor, size_px: int, resize: str = "crop") -> Tensor:
-    """The pixels of Pillow's resize and the crop out of it, computed for that square alone: what it takes grows with
-    the source, not with what is cut away.
+    """Resize as Pillow does and crop, computing the pixels of the square alone: time grows with the source, and not
+    with the part that the crop cuts away.
 
     uint8 [..., 3, H, W] -> uint8 [..., 3, size_px, size_px]
     """
@@ -99,7 +99,7 @@ def square_of(picture: Tensor, size_px: int, resize: str = "crop") -> Tensor:
 
 
 def _on(device: torch.device, *directions: list[Band]) -> list[list[Band]]:
-    """Bands on this device, all of them in one move."""
+    """Move bands to this device, all in one transfer."""
     if device.type == "cpu":
         return list(directions)
     numbers = [rows.numel() for bands in directions for _, _, rows in bands]
@@ -112,8 +112,8 @@ def _doubles(x: Tensor) -> Tensor:
 
 
 def normalise(square: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """As ToTensor and Normalize make it. Divisors are filled in where they are used: a number from the CPU would be
-    multiplied by its rounded inverse on a card, and a tensor from there would have to be moved.
+    """Normalise colours as ToTensor and Normalize do. Divisors are tensors made on the device: torch multiplies by the
+    rounded inverse of a Python number on a card, and a tensor of the CPU would have to be moved.
 
     [B, 3, S, S] in 0..255, of any type -> float32 [B, 3, S, S]
     """
@@ -128,27 +128,27 @@ def normalise(square: Tensor, mean: Sequence[float], std: Sequence[float]) -> Te
 
 
 def resized(height: int, width: int, size_px: int) -> tuple[int, int]:
-    """Height and width when the shorter side is `size_px`; the longer one is rounded down, as torchvision does."""
+    """Height and width with a shorter side of `size_px`. The longer one is rounded down, as torchvision does."""
     if width <= height:
         return int(size_px * height / width), size_px
     return size_px, int(size_px * width / height)
 
 
 def crop_offset(length: int, size_px: int) -> int:
-    """Where the centre of a side begins."""
+    """The first pixel of the centre of a side."""
     return int(round((length - size_px) / 2.0))  # half to even, as torchvision does
 
 
 def _rounded(sums: Tensor) -> Tensor:
-    """Fixed point to 8 bits: half is rounded up, then clipped. float64, which it overwrites -> uint8"""
+    """Fixed point to 8 bits, half rounded up, clipped. Overwrites its input. float64 -> uint8"""
     return sums.add_(2.0 ** (_BITS - 1)).mul_(2.0**-_BITS).floor_().clamp_(0, 255).byte()
 
 
 @lru_cache(maxsize=16)
 def _bands(length: int, new: int, start: int, count: int) -> list[Band]:
-    """Pillow's coefficients, times 2**22, for `count` pixels from `start` of a line of `length` pixels made `new` long:
-    for each _BAND of these in turn the stretch first..last of the line that they are made of, and float64
-    [band, last - first].
+    """Pillow's coefficients, times 2**22, for `count` pixels from `start` of a line that is resized from `length` to
+    `new` pixels. For each _BAND of these pixels: the part first..last of the line that they depend on, and float64
+    weights [band, last - first].
     """
     rows = [_coefficients(length, new, place) for place in range(start, start + count)]
     bands = []
@@ -163,8 +163,8 @@ def _bands(length: int, new: int, start: int, count: int) -> list[Band]:
 
 
 def _coefficients(length: int, new: int, place: int) -> tuple[int, list[float]]:
-    """For one pixel: where its stretch of the line begins, and whole numbers."""
-    if length == new:  # Pillow leaves such a direction out; one whole coefficient does the same
+    """The coefficients of one pixel: the first pixel of the line that it depends on, and whole numbers."""
+    if length == new:  # Pillow skips this direction; a single coefficient of 1 does the same
         return place, [2.0**_BITS]
     scale = length / new
     stretch = max(scale, 1.0)

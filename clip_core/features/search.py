@@ -1,5 +1,5 @@
-"""Exact search in rows of unit length: a matrix product block by block with a running best-k, and groups of rows that
-are nearly the same. Nothing is approximated, and no more than one block's scores are in memory.
+"""Exact search in rows of unit length: matrix products block by block with a running top-k, and groups of near
+duplicates. Nothing is approximated, and memory holds the scores of one block.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from torch import Tensor
 
 from ..config import OnStep
 
-_SCORES = 4_000_000  # at once: 16 MB
-_PAIR_ROWS = 2048  # squared: as many pairs at once
+_SCORES = 4_000_000  # in one block: 16 MB
+_PAIR_ROWS = 2048  # its square is the number of pairs in one block
 
 
 @dataclass(frozen=True)
 class Hits:
-    """The best rows of each query, the best first; k is at most the number of rows."""
+    """The nearest rows of each query, the nearest first; k is at most the number of rows."""
 
     scores: Tensor  # [Q, k] cosines
-    rows: Tensor  # [Q, k] counted through all blocks
+    rows: Tensor  # [Q, k] numbers of rows, over all blocks
 
 
 def nearest(
@@ -33,10 +33,10 @@ def nearest(
     dead: Sequence[Tensor] | None = None,
     on_step: OnStep | None = None,
 ) -> Hits:
-    """The `count` rows with the largest products with each query. `dead` are rows of each block that do not count.
+    """Find the `count` rows with the largest products with each query. `dead` are the deleted rows of each block.
 
-    It is done where the blocks are, on the CPU for those that lie on a disk: every row is used once, and the bus to a
-    card is no quicker than the memory that the CPU reads.
+    It runs on the blocks' device, which is the CPU for blocks on a disk: each row is used once, and the bus to a card
+    is no faster than the CPU's memory.
 
     blocks [n, E] each, queries [Q, E], both of unit length -> [Q, k]
     """
@@ -50,7 +50,7 @@ def nearest(
         for part in block.split(step):
             scores = _products(queries, part)  # [Q, n]
             if dead is not None and len(dead[number]):
-                gone = dead[number].cpu() + first - start  # chosen on the CPU, where nobody waits for a card
+                gone = dead[number].cpu() + first - start  # on the CPU, so this waits for no card
                 scores[:, gone[(gone >= 0) & (gone < len(part))].to(scores.device)] = -torch.inf
             found, places = scores.topk(min(count, len(part)), dim=1)
             best, order = torch.cat((best, found), 1).sort(dim=1, descending=True, stable=True)
@@ -64,24 +64,26 @@ def nearest(
 
 
 def _products(queries: Tensor, rows: Tensor) -> Tensor:
-    """[Q, E], [n, E] -> [Q, n]; one query as a matrix-vector product, which reads the rows once and fastest."""
+    """The products of all queries and rows; for one query the faster matrix-vector product. [Q, E], [n, E] -> [Q, n]"""
     return (rows @ queries[0])[None] if len(queries) == 1 else queries @ rows.T
 
 
 def mixed(parts: Sequence[tuple[Tensor, float]]) -> Tensor:
-    """Queries of several features: their weighted sum, of unit length again. [Q, E] or [1, E] each -> [Q, E]
+    """Mix features into queries: their weighted sum, of unit length again. [Q, E] or [1, E] each -> [Q, E]
 
     Raises:
-        ValueError: nothing is left of a sum.
+        ValueError: a sum is zero.
     """
-    total = sum(features * weight for features, weight in parts)
+    total, *others = (features * weight for features, weight in parts)
+    for other in others:
+        total = total + other
     if (total.norm(dim=-1) < 1e-6).any():
         raise ValueError("the weights leave nothing of the query: they are 0, or the parts cancel out; change a weight")
     return F.normalize(total, dim=-1)
 
 
 def rows_at(blocks: Sequence[Tensor], rows: Sequence[int]) -> Tensor:
-    """Some rows, counted through all blocks. -> [n, E]"""
+    """Rows by their numbers over all blocks. -> [n, E]"""
     starts = [0]
     for block in blocks:
         starts.append(starts[-1] + len(block))
@@ -97,10 +99,11 @@ def duplicate_groups(
     dead: Sequence[Tensor] | None = None,
     on_step: OnStep | None = None,
 ) -> list[list[int]]:
-    """Rows joined by chains of pairs whose cosine is at least `threshold`: groups of two and more, the largest first.
+    """Find the connected components of the graph of pairs whose cosine is at least `threshold`: groups of two or more
+    rows, the largest first.
 
-    All pairs are looked at, _PAIR_ROWS x _PAIR_ROWS at a time: time grows with the square of the number of rows,
-    memory does not.
+    All pairs are compared, _PAIR_ROWS x _PAIR_ROWS at a time. Time grows with the square of the number of rows, memory
+    does not.
     """
     parts, start = [], 0  # (first row, rows)
     for block in blocks:
@@ -126,8 +129,8 @@ def duplicate_groups(
 
 
 def _join(forest: Forest, near: Tensor, first: int, second: int) -> None:
-    """Boruvka's steps: each row and each column joins its first partner in another tree, until none has one. A block
-    of equal pictures has millions of pairs and needs a few steps.
+    """Join rows by Boruvka's algorithm: each row and each column joins its first partner in another tree, until none
+    has one. A block of equal pictures has millions of pairs and takes a few steps.
     """
     while True:
         left = torch.tensor([forest.root(first + n) for n in range(near.shape[0])])
@@ -136,13 +139,13 @@ def _join(forest: Forest, near: Tensor, first: int, second: int) -> None:
         if not near.any():
             return
         for pairs, own, other in ((near, first, second), (near.T, second, first)):
-            asking = pairs.any(1).nonzero()[:, 0]
-            for place, partner in zip(asking.tolist(), pairs[asking].byte().argmax(1).tolist()):
-                forest.join(own + place, other + partner)
+            with_partner = pairs.any(1).nonzero()[:, 0]
+            for number, partner in zip(with_partner.tolist(), pairs[with_partner].byte().argmax(1).tolist()):
+                forest.join(own + number, other + partner)
 
 
 class Forest:
-    """Union-find over numbers; a tree's root is its smallest number."""
+    """Union-find over numbers. The root of a tree is its smallest number."""
 
     def __init__(self, size: int):
         self._above = list(range(size))
@@ -159,7 +162,7 @@ class Forest:
         self._above[max(one, other)] = min(one, other)
 
     def groups(self) -> list[list[int]]:
-        """Trees of two and more, the largest first, then by their smallest number."""
+        """The trees of two or more numbers, the largest first, then by their smallest number."""
         found: dict[int, list[int]] = {}
         for number, above in enumerate(self._above):
             if above != number:

@@ -1,6 +1,6 @@
-"""As much English as turning a question round takes: kinds of words, articles, numbers of things, verb endings.
+"""The English grammar for turning a question into a statement: kinds of words, articles, plurals, verb endings.
 
-Word lists and endings, no dictionary; what they do not know is left as it was written.
+It has word lists and rules for endings, and no dictionary; unknown words stay as they are.
 """
 
 import re
@@ -36,15 +36,15 @@ _SINGULAR = {
 
 
 def split_at_verb(rest: str) -> tuple[str, str, str] | None:
-    """Who, the verb and what follows; None where no word after the first is a verb of the list or the last word."""
+    """Split at the first verb of the list behind the first word: subject, verb, rest. None without such a verb."""
     words = rest.split()
     place = next((n for n, word in enumerate(words) if n and word.lower() in _VERBS), None)
     return None if place is None else (" ".join(words[:place]), words[place], " ".join(words[place + 1 :]))
 
 
 def split_complement(rest: str) -> tuple[str, str]:
-    """Subject and what is said of it: cut after a pronoun, or where an article, a preposition, -ing or a degree follows
-    the subject's noun, or before the last word. "the big circle red" -> ("the big circle", "red")
+    """Split into subject and complement: behind a pronoun; else before an article, preposition, -ing or adverb of
+    degree; else before the last word. "the big circle red" -> ("the big circle", "red")
     """
     words = rest.split()
     small = [word.lower() for word in words]
@@ -82,7 +82,7 @@ def is_plural(noun: str) -> bool:
 
 
 def with_article(noun: str, verb: str = "is") -> str:
-    """With "a" or "an", unless it has a word of that kind or a number, is a plural, a name, or the verb a plural's."""
+    """Put "a" or "an" before a noun, except before a name, a plural, or a noun with a determiner or a number."""
     first = noun.split()[0]
     counted = first.lower() in DETERMINERS | PRONOUNS | _NONE or first[0].isdigit() or first[0].isupper()
     if counted or verb in ("are", "were") or is_plural(noun):
@@ -91,7 +91,7 @@ def with_article(noun: str, verb: str = "is") -> str:
 
 
 def there_is(noun: str, verb: str) -> str:
-    """ "there is a dog", "there are dogs"."""
+    """The noun behind "there is" or "there are", in the verb's tense: "there was a dog"."""
     if is_plural(noun) and noun.split()[0].lower() not in ("a", "an", "one", "1"):
         verb = {"is": "are", "was": "were"}.get(verb, verb)
     return f"there {verb} {with_article(noun, verb)}"
@@ -106,7 +106,7 @@ def amount(answer: str) -> str:
 
 
 def as_many(noun: str, answer: str) -> str:
-    """The plural that was asked for, as a singular after one."""
+    """The noun of a "how many" question in the number of the answer: "cats" becomes "cat" for one."""
     if not is_one(answer):
         return noun
     head, _, last = noun.rpartition(" ")

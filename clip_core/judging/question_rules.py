@@ -1,7 +1,8 @@
-"""The forms of English questions: for each a rule that makes a statement of an answer.
+"""A rule for each form of English questions, which turns an answer into a statement.
 
-No parser: where a rule needs to know where a subject ends ("is the big circle red"), the answers themselves, small
-word lists, and then the last word decide.
+A rule matches a pattern and returns a function from an answer to its statement, or None for a question of another form.
+There is no parser: the end of a subject ("is the big circle red") is found by the answers, else by small word lists,
+else it is before the last word.
 """
 
 import re
@@ -29,46 +30,54 @@ _YES, _NO = {"yes", "yeah", "yep", "true"}, {"no", "nope", "false"}
 _BE = "(?P<verb>is|are|was|were)"
 
 
-_SEEN = ("shown", "visible", "depicted")
+_SHOWN = ("shown", "visible", "depicted")
 
 
 Maker = Callable[[str], str]  # an answer -> its statement
 
 
-def _matched(pattern: str, asked: str) -> re.Match | None:
+def _match(pattern: str, asked: str) -> re.Match[str] | None:
     return re.fullmatch(pattern, asked, re.IGNORECASE)
 
 
 def _is_there(asked: str, answers: Sequence[str]) -> Maker | None:
-    found = _matched(f"{_BE} there (?P<thing>.+)", asked) or _matched(
+    """is there a dog; can you see any birds."""
+    found = _match(f"{_BE} there (?P<thing>.+)", asked) or _match(
         "(?:(?:can|do|could) (?:you|we|i) see) (?P<thing>.+)", asked
     )
     if not found:
         return None
+
+    # "yes" keeps the noun with its article; "no" takes it without one; any other answer is a noun of its own.
     verb = (found.groupdict().get("verb") or "is").lower()
     thing = re.sub("^any ", "", found["thing"], flags=re.IGNORECASE)
     bare = re.sub("^(?:an?|some|any) ", "", found["thing"], flags=re.IGNORECASE)
 
-    def made(answer: str) -> str:
+    def make(answer: str) -> str:
         if says_yes(answer):
             return f"there {verb} {thing}"
         return f"there {verb} no {bare}" if says_no(answer) else there_is(answer, verb)
 
-    return made
+    return make
 
 
 def _how_many(asked: str, answers: Sequence[str]) -> Maker | None:
     """how many cats are there; ... can you see in the garden; ... are on the sofa; how many wheels does it have."""
-    found = _matched("how (?:many|much) (.+)", asked)
+    found = _match("how (?:many|much) (.+)", asked)
     if not found:
         return None
-    if owned := _matched("(.+?) (do|does) (.+) have", found[1]):
-        verb = "has" if owned[2].lower() == "does" else "have"
-        return lambda answer: f"{owned[3]} {verb} {amount(answer)} {as_many(owned[1], answer)}"
+
+    # "how many wheels does it have": the owner is the subject.
+    if owned := _match("(.+?) (do|does) (.+) have", found[1]):
+        noun, verb, owner = owned[1], "has" if owned[2].lower() == "does" else "have", owned[3]
+        return lambda answer: f"{owner} {verb} {amount(answer)} {as_many(noun, answer)}"
+
+    # All other forms become "there are two cats ...". The question's own "are there" or "can you see" is removed, and
+    # an "are" is marked by two blanks, as it stands between the noun and the place.
     seen = r" (?:(?:can|do|could) (?:you|we|i) see|(?:is|are|was|were) (?:there|shown|visible))\b"
     thing = re.sub(seen, "", found[1], flags=re.IGNORECASE)
     noun, _, rest = re.sub(f" {_BE}(?= |$)", " ", thing, count=1, flags=re.IGNORECASE).partition("  ")
-    if not rest:  # "cats in the garden": the place begins at the preposition
+    if not rest:  # "cats in the garden": without an "are" the place begins at the preposition
         words = noun.split()
         cut = next((n for n, word in enumerate(words) if n and word.lower() in PREPOSITIONS), len(words))
         noun, rest = " ".join(words[:cut]), " ".join(words[cut:])
@@ -76,17 +85,20 @@ def _how_many(asked: str, answers: Sequence[str]) -> Maker | None:
 
 
 def _what_colour(asked: str, answers: Sequence[str]) -> Maker | None:
-    if found := _matched(f"(?:what|which) (?:colou?rs?|size) {_BE} (?P<who>.+)", asked):
-        return lambda answer: f"{found['who']} {found['verb'].lower()} {answer}"
-    found = _matched("(?:what|which) (?P<what>colou?rs?|shape|size) (?P<do>do|does) (?P<who>.+) have", asked)
+    """what colour is the circle; which shape does it have."""
+    if asked_by_be := _match(f"(?:what|which) (?:colou?rs?|size) {_BE} (?P<who>.+)", asked):
+        who, be = asked_by_be["who"], asked_by_be["verb"].lower()
+        return lambda answer: f"{who} {be} {answer}"
+    found = _match("(?:what|which) (?P<what>colou?rs?|shape|size) (?P<do>do|does) (?P<who>.+) have", asked)
     if not found:
         return None
-    verb = "has" if found["do"].lower() == "does" else "have"
-    return lambda answer: f"{found['who']} {verb} the {found['what']} {answer}"
+    owner, quality, verb = found["who"], found["what"], "has" if found["do"].lower() == "does" else "have"
+    return lambda answer: f"{owner} {verb} the {quality} {answer}"
 
 
 def _when(asked: str, answers: Sequence[str]) -> Maker | None:
-    found = _matched(f"(?:when|what time|what season) {_BE} (?P<who>.+)", asked)
+    """when was this photo taken; what time is it."""
+    found = _match(f"(?:when|what time|what season) {_BE} (?P<who>.+)", asked)
     if not found:
         return None
     verb = found["verb"].lower()
@@ -98,7 +110,7 @@ def _when(asked: str, answers: Sequence[str]) -> Maker | None:
 
 def _which_thing(asked: str, answers: Sequence[str]) -> Maker | None:
     """what animal is this; what animal is she holding; which fruit is on the table; which circle is bigger."""
-    found = _matched(
+    found = _match(
         rf"(?:what|which) (?P<kind>(?:kind|type|sort)s? of )?(?P<noun>\S+(?: \S+)??) {_BE} (?P<rest>.+)", asked
     )
     if not found:
@@ -107,27 +119,36 @@ def _which_thing(asked: str, answers: Sequence[str]) -> Maker | None:
     first, *more = rest.lower().split()
     who, does = split_participle(rest)
     coloured = re.sub("^colou?r ", "", noun, flags=re.IGNORECASE)
-    if first in PREPOSITIONS or first in _SEEN:
+
+    # The first word of the rest decides which part of the statement the answer is.
+    # what animal is on the table: there is a cat on the table
+    if first in PREPOSITIONS or first in _SHOWN:
         return lambda answer: f"{there_is(answer, verb)} {rest}"
-    if does and coloured != noun:  # what colour dress is she wearing
+    # what colour dress is she wearing: she is wearing a red dress
+    if does and coloured != noun:
         return lambda answer: f"{who} {verb} {does} {with_article(f'{answer} {coloured}')}"
+    # what animal is she holding: she is holding a cat
     if does:
         return lambda answer: f"{who} {verb} {does} {with_article(answer)}"
+    # what animal is this: this is a cat
     if (not more and first in POINTERS | PRONOUNS) or (found["kind"] and first in DETERMINERS):
         return lambda answer: f"{rest} {verb} {with_article(answer, verb)}"
+    # what material is the table: the material of the table is wood
     if first in DETERMINERS | PRONOUNS:
         return lambda answer: f"the {noun} of {rest} {verb} {answer}"
+    # which circle is bigger: the red circle is bigger
     return lambda answer: f"the {answer} {noun} {verb} {rest}"
 
 
 def _what_is(asked: str, answers: Sequence[str]) -> Maker | None:
-    found = _matched(f"what {_BE} (?P<rest>.+)", asked)
+    """what is this; what is on the table; what is the man doing; what is she holding."""
+    found = _match(f"what {_BE} (?P<rest>.+)", asked)
     if not found:
         return None
     verb, rest = found["verb"].lower(), found["rest"]
     first, *more = rest.lower().split()
     who, does = split_participle(rest)
-    if first in PREPOSITIONS or first in _SEEN or first == "there":
+    if first in PREPOSITIONS or first in _SHOWN or first == "there":
         return lambda answer: f"{there_is(answer, verb)} {rest.removeprefix('there')}"
     if does.lower() == "doing":
         return lambda answer: f"{who} {verb} {answer}"
@@ -140,9 +161,9 @@ def _what_is(asked: str, answers: Sequence[str]) -> Maker | None:
 
 def _what_does(asked: str, answers: Sequence[str]) -> Maker | None:
     """what does the sign say; how does she look; what does it look like."""
-    found = _matched("(?:what|how) (do|does) (.+)", asked)
+    found = _match("(?:what|how) (do|does) (.+)", asked)
     split = split_at_verb(found[2]) if found else None
-    if split is None:
+    if found is None or split is None:
         return None
     who, verb, rest = split
     verb = third_person(verb) if found[1].lower() == "does" else verb
@@ -153,7 +174,7 @@ def _what_does(asked: str, answers: Sequence[str]) -> Maker | None:
 
 def _who(asked: str, answers: Sequence[str]) -> Maker | None:
     """who is this; who is in the picture; who is wearing a hat; who wears the hat."""
-    found = _matched(r"who (\S+) (.+)", asked)
+    found = _match(r"who (\S+) (.+)", asked)
     if not found:
         return None
     verb, rest = found[1], found[2]
@@ -163,22 +184,27 @@ def _who(asked: str, answers: Sequence[str]) -> Maker | None:
 
 
 def _where(asked: str, answers: Sequence[str]) -> Maker | None:
-    found = _matched(f"where {_BE} (?P<who>.+)", asked)
+    """where is the cat; where was this photo taken."""
+    found = _match(f"where {_BE} (?P<who>.+)", asked)
     if not found:
         return None
+    verb = found["verb"].lower()
     who, done = split_participle(found["who"])
-    return lambda answer: f"{who} {found['verb'].lower()} {done} {placed(answer)}"
+    return lambda answer: f"{who} {verb} {done} {placed(answer)}"
 
 
 def _how(asked: str, answers: Sequence[str]) -> Maker | None:
     """how is the weather; how old is the man."""
-    found = _matched(rf"how (?:\S+ )?{_BE} (?P<who>.+)", asked)
-    return (lambda answer: f"{found['who']} {found['verb'].lower()} {answer}") if found else None
+    found = _match(rf"how (?:\S+ )?{_BE} (?P<who>.+)", asked)
+    if not found:
+        return None
+    who, verb = found["who"], found["verb"].lower()
+    return lambda answer: f"{who} {verb} {answer}"
 
 
 def _is_it(asked: str, answers: Sequence[str]) -> Maker | None:
     """is the circle red; is it day or night."""
-    found = _matched(f"{_BE} (?:not )?(?P<rest>.+)", asked)
+    found = _match(f"{_BE} (?:not )?(?P<rest>.+)", asked)
     if not found:
         return None
     verb = found["verb"].lower()
@@ -187,7 +213,9 @@ def _is_it(asked: str, answers: Sequence[str]) -> Maker | None:
         return None
     article = re.match("(?:an?|the) ", said, re.IGNORECASE)
 
-    def made(answer: str) -> str:
+    # "yes" and "no" affirm or deny the complement; any other answer takes its place, with its article if it had one.
+
+    def make(answer: str) -> str:
         if says_yes(answer):
             return f"{subject} {verb} {said}"
         if says_no(answer):
@@ -196,28 +224,29 @@ def _is_it(asked: str, answers: Sequence[str]) -> Maker | None:
             return f"{subject} {verb} {'the ' + answer if article[0].lower() == 'the ' else with_article(answer)}"
         return f"{subject} {verb} {answer}"
 
-    return made
+    return make
 
 
 def _does_it(asked: str, answers: Sequence[str]) -> Maker | None:
-    found = _matched("(do|does) (.+)", asked)
+    """does the man wear a hat."""
+    found = _match("(do|does) (.+)", asked)
     split = split_at_verb(found[2]) if found else None
-    if split is None:
+    if found is None or split is None:
         return None
     who, verb, rest = split
     does = found[1].lower()
     says = third_person(verb) if does == "does" else verb
 
-    def made(answer: str) -> str:
+    def make(answer: str) -> str:
         if says_no(answer):
             return f"{who} {does} not {verb} {rest}"
         return f"{who} {says} {rest if says_yes(answer) else answer}"
 
-    return made
+    return make
 
 
 def _cut_at_answer(rest: str, answers: Sequence[str]) -> tuple[str, str] | None:
-    """Subject and what is said of it, cut before the first of the answers that the question itself names."""
+    """Split into subject and complement before the first answer that the question contains; None if it has none."""
     patterns = (rf"(?:\b(?:an?|the) )?(?<!\w){re.escape(answer)}(?!\w)" for answer in answers)
     named = (re.search(pattern, rest, re.IGNORECASE) for pattern in patterns)
     place = min((found.start() for found in named if found and found.start()), default=0)

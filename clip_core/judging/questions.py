@@ -1,6 +1,6 @@
-"""A question and an answer -> a statement, so that CLIP, which compares pictures with statements, can choose answers.
+"""Question + answer -> statement. CLIP compares pictures with statements, so it can choose among answers.
 
-The forms of questions are tried in the order of `question_rules.RULES`. What fits none of them becomes "question
+The rules of `question_rules.RULES` are tried in their order. A question that none of them knows becomes "question
 answer", which CLIP often still understands.
 """
 
@@ -25,16 +25,18 @@ _SHORT = {
 
 @dataclass(frozen=True)
 class Statements:
-    texts: tuple[str, ...]  # one for each answer
-    rule: str  # which form of question was seen
-    denies: bool = False  # one of them says what is not: CLIP hears the words and hardly the "not"
+    """One statement for each answer."""
+
+    texts: tuple[str, ...]
+    rule: str  # the name of the rule that made them
+    denies: bool = False  # one of them is a denial, and CLIP hardly notices a "not"
 
 
 def fill(pattern: str, answer: str) -> str:
-    """The pattern with the answer at {answer} or {}.
+    """Fill a pattern with an answer, at {answer} or {}.
 
     Raises:
-        ValueError: it has no place for it.
+        ValueError: the pattern has no {answer}.
     """
     if not _PLACE.search(pattern):
         raise ValueError(f"the pattern {pattern!r} has no place for the answer; put {{answer}} where it goes")
@@ -42,7 +44,7 @@ def fill(pattern: str, answer: str) -> str:
 
 
 def _plain(question: str) -> str:
-    """One line without the question mark, short forms written out, the first word in small letters."""
+    """Simplify a question: one line without its question mark, short forms written out, first word in lower case."""
     words = question.strip().rstrip("?.! ").replace("\u2019", "'").split()
     text = " ".join(_SHORT.get(word.lower(), word) for word in words)
     first, _, rest = _IN_THE_PICTURE.sub("", text).partition(" ")
@@ -50,10 +52,10 @@ def _plain(question: str) -> str:
 
 
 def statements(question: str, answers: Sequence[str], pattern: str = "") -> Statements:
-    """A statement for each answer: by the user's own pattern with {answer} in it, or by what kind of question it is.
+    """Make a statement of each answer: by the user's own pattern with {answer} in it, or by the question's rule.
 
     Raises:
-        ValueError: no question and no pattern, no answers, or a pattern without a place for the answer.
+        ValueError: there is no question and no pattern, or no answer, or the pattern has no {answer}.
     """
     if not all(answer.strip() for answer in answers) or not answers:
         raise ValueError("there are no answers to choose from; write one a line, or several with commas between them")

@@ -1,8 +1,7 @@
-"""Pictures in the order in which they fit a prompt, and which of them to keep.
+"""Rank pictures by how well they fit a prompt, and choose the ones to keep.
 
-The score is CLIP's cosine (Radford et al. 2021, arXiv 2103.00020), less that of the nearest thing that is not wanted;
-or the probability of the prompt among those things. A picture without numbers (NaN) has a NaN score: it stands last,
-and is never kept.
+The score is CLIP's cosine (Radford et al. 2021, arXiv 2103.00020), less that of the nearest negative; or the
+probability of the prompt among the negatives. A picture with NaN features has a NaN score: it is last, and never kept.
 """
 
 import math
@@ -18,31 +17,31 @@ KINDS = (COSINE, PROBABILITY)
 
 
 def cosines(first: Tensor, second: Tensor) -> Tensor:
-    """Of every row of one with every row of the other; rows have length 1. [N, E], [M, E] -> [N, M] in -1..1"""
+    """The cosines of all pairs of rows; rows have length 1. [N, E], [M, E] -> [N, M] in -1..1"""
     return (first.float() @ second.float().T).clamp(-1, 1)
 
 
 def similarity(first: Tensor, second: Tensor) -> Tensor:
-    """`cosines` of rows of any length. [N, E], [M, E] -> [N, M] in -1..1"""
+    """The cosines of all pairs of rows of any length. [N, E], [M, E] -> [N, M] in -1..1"""
     return cosines(F.normalize(first, dim=-1), F.normalize(second, dim=-1))
 
 
 def probabilities(cosine: Tensor, scale: float) -> Tensor:
-    """How the columns share each row; `scale` is the model's factor (exp of its logit scale). [N, M] -> [N, M]"""
+    """Softmax over the columns of each row; `scale` is the model's factor, exp of its logit scale. [N, M] -> [N, M]"""
     return (scale * cosine).softmax(-1)
 
 
 def prompt_scores(
     images: Tensor, prompt: Tensor, negatives: Tensor | None = None, *, scale: float = 100.0, kind: str = COSINE
 ) -> Tensor:
-    """How well each picture fits the prompt and none of the negatives.
+    """Score each picture by its fit to the prompt, and against the negatives.
 
     cosine: the prompt's cosine, less the greatest cosine of a negative; -2..2, without negatives -1..1.
     probability: the prompt's share in the softmax over prompt and negatives; 0..1. With one negative both give the
     same order. Rows have length 1: images [B, E], prompt [1, E], negatives [N, E] -> [B]
 
     Raises:
-        ValueError: a probability is asked for and there are no negatives to share it with.
+        ValueError: a probability is wanted without negatives.
     """
     wanted = cosines(images, prompt)  # [B, 1]
     if negatives is None or not len(negatives):
@@ -60,19 +59,19 @@ def prompt_scores(
 
 @dataclass(frozen=True)
 class Ranking:
-    """Places of pictures in their batch, counted from 0."""
+    """Pictures by their numbers in the batch, from 0."""
 
-    order: tuple[int, ...]  # all of them, the best first; equal ones as they came; NaN last
-    kept: tuple[int, ...]  # the first ones of `order`, maybe none
-    fell_back: bool = False  # none passed, and the best one is kept all the same
+    order: tuple[int, ...]  # all pictures, the best first; equal scores in the order of the batch; NaN last
+    kept: tuple[int, ...]  # the first of `order`, maybe none
+    fell_back: bool = False  # no picture passed, and the best one is kept
 
 
 def rank(
     scores: Sequence[float], *, keep: int = 0, threshold: float | None = None, never_none: bool = False
 ) -> Ranking:
-    """The best `keep` (0: all) of those whose score is at least the threshold (None: all that have a score).
+    """Rank pictures, and keep the best `keep` (0: all) whose score is at least the threshold (None: that have a score).
 
-    `never_none`: where none passes, the best one is kept.
+    `never_none`: if no picture passes, the best one is kept.
     """
     order = sorted(range(len(scores)), key=lambda place: (math.isnan(scores[place]), -_or_zero(scores[place])))
     sound = [place for place in order if not math.isnan(scores[place])]
@@ -87,9 +86,9 @@ def _or_zero(score: float) -> float:
 
 
 def best_each_way(cosine: Tensor, *, with_itself: bool = False) -> tuple[list[int | None], list[int | None]]:
-    """The place of the greatest value in each row, and in each column; None where there is none. [N, M], NaN allowed.
+    """The number of the greatest value in each row, and in each column; None for one of NaNs. [N, M], NaN allowed.
 
-    `with_itself`: rows and columns are the same pictures, so the diagonal does not count.
+    `with_itself`: rows and columns are the same pictures, so the diagonal is left out.
     """
     values = cosine.nan_to_num(nan=-torch.inf)
     if with_itself:
@@ -105,12 +104,12 @@ def _best(values: Tensor) -> list[int | None]:
 
 
 def sound_pictures(image: Tensor) -> list[int]:
-    """The places of the pictures that have numbers in all pixels. [B, H, W, C]"""
+    """The numbers of the pictures whose pixels are all finite. [B, H, W, C]"""
     return [place for place, picture in enumerate(image) if bool(picture.isfinite().all())]
 
 
 def with_gaps(features: Tensor, places: Sequence[int], count: int) -> Tensor:
-    """Rows are put to their places among `count`; a place without a row is NaN. [n, E] -> [count, E]"""
+    """Spread rows over `count` rows, to the numbers in `places`; the other rows are NaN. [n, E] -> [count, E]"""
     whole = torch.full((count, features.shape[1]), torch.nan)
     whole[list(places)] = features.float().cpu()
     return whole.masked_fill(~whole.isfinite().all(1, keepdim=True), torch.nan)

@@ -1,4 +1,4 @@
-"""Sentences that labels are put into: the sets that come with the pack, and how one's own are read.
+"""Templates, the sentences that labels are put into: the sets of the pack, and the user's own.
 
 PHOTOS_80 are the templates that openai/CLIP chose for ImageNet, PHOTOS_7 the seven of them that it found to do nearly
 as well (notebooks/Prompt_Engineering_for_ImageNet.ipynb at commit d05afc43; MIT licence, Copyright (c) 2021 OpenAI).
@@ -8,7 +8,7 @@ import re
 
 PLACE = re.compile(r"\{(?:label)?\}")
 
-_PICTURES = (  # of a thing: "a bad photo of a {}."
+_PICTURES = (  # kinds of pictures: "a bad photo of a {}."
     "a photo",
     "a bad photo",
     "a good photo",
@@ -61,26 +61,30 @@ SETS: dict[str, tuple[str, ...]] = {"none": (), "7 for photographs": PHOTOS_7, "
 
 
 def fill(template: str, label: str) -> str:
-    """The sentence for a label: the template with the label at `{}` or `{label}`. Braces in the label are its own.
+    """Fill a template with a label, at `{}` or `{label}`. Braces in the label are text.
 
     Raises:
-        ValueError: the template has no place for it.
+        ValueError: the template has no {label}.
     """
     check_template(template)
     return PLACE.sub(lambda _: label, template)
 
 
 def check_template(template: str) -> None:
-    """Raises ValueError for a template without a place for the label."""
+    """Check a template.
+
+    Raises:
+        ValueError: it has no {label}.
+    """
     if not PLACE.search(template):
         raise ValueError(f"the template {template!r} has no place for the label; put {{label}} where it goes")
 
 
 def template_list(template: str, chosen_set: str, own: str) -> list[str]:
-    """One template, those of a set, and one's own, one a line; each of them once. A field left empty adds none.
+    """Gather templates: a single one, a set's, and the user's own, one a line. Each comes once; empty fields add none.
 
     Raises:
-        ValueError: one has no place for the label, or there is no such set.
+        ValueError: a template has no {label}, or there is no such set.
     """
     if chosen_set not in SETS:
         raise ValueError(f"there is no template set {chosen_set!r}; choose one of {', '.join(SETS)}")

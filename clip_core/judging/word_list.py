@@ -1,4 +1,4 @@
-"""Lists that users type: answers, sentences and tags, cleaned, and what was left out said."""
+"""Lists that users type (answers, sentences, tags): parsed and cleaned, with notes on the entries left out."""
 
 import re
 from collections.abc import Sequence
@@ -8,23 +8,23 @@ _PLACE = re.compile(r"\{(?:tag|label)?\}")
 
 
 def lines(text: str) -> tuple[list[str], list[str]]:
-    """What stands on each line, without empty lines and repetitions; and notes."""
+    """The lines of a text, without empty and repeated ones; and notes."""
     return _once([line.strip() for line in text.splitlines()], "lines")
 
 
 def answers(text: str) -> tuple[list[str], list[str]]:
-    """One a line; with commas between them where there is one line only. And notes."""
+    """Answers, one a line, or all on one line with commas between them; and notes."""
     found = [line.strip() for line in text.splitlines() if line.strip()]
     return _once([part.strip() for part in found[0].split(",")] if len(found) == 1 else found, "answers")
 
 
 def words(text: str) -> tuple[list[str], list[str]]:
-    """One a line, or with commas between them, or both. And notes."""
+    """Words, one a line, or with commas between them, or both; and notes."""
     return _once([part.strip() for line in text.splitlines() for part in line.split(",")], "words")
 
 
-def _once(found: list[str], what: str) -> tuple[list[str], list[str]]:
-    """Each entry once, in the order in which they came.
+def _once(found: list[str], kind: str) -> tuple[list[str], list[str]]:
+    """Keep each entry once, in order. `kind` names them in the error.
 
     Raises:
         ValueError: there are more than MOST.
@@ -32,7 +32,7 @@ def _once(found: list[str], what: str) -> tuple[list[str], list[str]]:
     found = [entry for entry in found if entry]
     kept = list(dict.fromkeys(found))
     if len(kept) > MOST:
-        raise ValueError(f"up to {MOST:,} {what} were expected, and {len(kept):,} came; take a shorter list")
+        raise ValueError(f"up to {MOST:,} {kind} were expected, and {len(kept):,} came; take a shorter list")
     if len(kept) == len(found):
         return kept, []
     twice = _repeated(found)
@@ -41,16 +41,26 @@ def _once(found: list[str], what: str) -> tuple[list[str], list[str]]:
 
 
 def _repeated(found: list[str]) -> list[str]:
-    seen: set[str] = set()
-    return list(dict.fromkeys(entry for entry in found if entry in seen or seen.add(entry)))
+    """The entries that come more than once, in order of their second occurrence."""
+    before: set[str] = set()
+    repeated: dict[str, None] = {}
+    for entry in found:
+        if entry in before:
+            repeated[entry] = None
+        before.add(entry)
+    return list(repeated)
 
 
 def sentences(template: str, tags: Sequence[str]) -> list[str]:
-    """Each tag in the template, at {tag}, {label} or {}; its underscores read as spaces.
+    """Fill the template with each tag, at {tag}, {label} or {}. Underscores of a tag become spaces.
 
     Raises:
-        ValueError: the template has no place for it.
+        ValueError: the template has no {tag}.
     """
     if not _PLACE.search(template):
         raise ValueError(f"the template {template!r} has no place for the tag; put {{tag}} where it goes")
-    return [_PLACE.sub(lambda _, tag=tag: tag.replace("_", " "), template) for tag in tags]
+    return [_fill(template, tag.replace("_", " ")) for tag in tags]
+
+
+def _fill(template: str, words: str) -> str:
+    return _PLACE.sub(lambda _: words, template)

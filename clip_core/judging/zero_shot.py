@@ -1,7 +1,7 @@
-"""A classifier without training: each label is put into sentences, and the label nearest to the picture wins.
+"""Zero-shot classification: each label is put into sentences, and the label nearest to the picture wins.
 
-Source: Radford et al. 2021 (arXiv 2103.00020), sections 3.1.2 to 3.1.4. A label's point is the mean of the features of
-all its sentences, each of length 1, brought to length 1 again (openai/CLIP, notebooks/Prompt_Engineering_for_ImageNet).
+Source: Radford et al. 2021 (arXiv 2103.00020), sections 3.1.2 to 3.1.4. The features of a label are the mean of its
+sentences' features, each of length 1, normalised again (openai/CLIP, notebooks/Prompt_Engineering_for_ImageNet).
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from . import ranking
 from .templates import check_template, fill, template_list
 
 NONE = "none of these"
-SENTENCES_AT_ONCE = 16_384  # bounds the memory of a classifier of many labels in many templates
+SENTENCES_AT_ONCE = 16_384  # bounds the memory of many labels in many templates
 
 Encode = Callable[[Sequence[str], OnStep], Tensor]  # sentences -> [S, E], rows of length 1
 
 
 @dataclass(frozen=True)
 class Label:
-    """A class: the name it is reported by, the words it goes by (its name is the first), and templates of its own that
-    stand in the place of the common ones.
+    """A class: its synonyms, the first of which is its name in reports, and its own templates, which replace the common
+    ones.
     """
 
     words: tuple[str, ...]
@@ -37,16 +37,18 @@ class Label:
         return self.words[0]
 
     def sentences(self, templates: Sequence[str]) -> list[str]:
-        """Every word in every template; `templates` for a label without its own."""
+        """Each word in each template. `templates` are the common ones, for a label without its own."""
         return [fill(template, word) for word in self.words for template in self.templates or templates]
 
 
 @dataclass(frozen=True)
 class Classification:
+    """The scores of B pictures for N labels."""
+
     labels: tuple[str, ...]  # N
     probabilities: Tensor  # [B, N], rows sum to 1
     cosine: Tensor  # [B, N], -1..1
-    none_of_these: tuple[bool, ...]  # B, whether no label came up to the threshold
+    none_of_these: tuple[bool, ...]  # B, whether the best label stays below the threshold
 
     def best(self, row: int = 0) -> str:
         """The most probable label of a picture, or NONE."""
@@ -59,28 +61,29 @@ class Classification:
         return [(self.labels[n], shares[n], cosine[n]) for n in order]
 
     def margin(self, row: int = 0) -> float:
-        """By how much the most probable label leads, 0..1: 1 where there is no other."""
+        """The probability of the best label less that of the second, 0..1; 1 for a single label."""
         best = self.probabilities[row].topk(min(2, len(self.labels))).values.tolist()
         return best[0] - best[1] if len(best) == 2 else 1.0
 
 
 def parse_labels(text: str) -> tuple[list[Label], list[str]]:
-    """Labels, one a line (or separated by commas where there is one line only); and notes on what was left out.
+    """Parse labels, one a line, or all on one line with commas between them; with notes on labels left out.
 
     `cat | kitten | house cat` is one label with synonyms; `crane => a photo of a {label}, a bird` has its own template,
-    several of them set apart by `|`. A template written there keeps the line from being cut at commas.
+    or several with `|` between them. A line with a template of its own is not cut at commas.
 
     Raises:
-        ValueError: there are none, or a label's own template has no place for it.
+        ValueError: there are no labels, or a label's own template has no {label}.
     """
     lines = text.splitlines()
     if sum(bool(line.strip()) for line in lines) == 1 and "=>" not in text:
         lines = text.split(",")
-    read = [label for label in map(_label, lines) if label is not None]
-    if not read:
+    parsed = [label for label in map(_parse_label, lines) if label is not None]
+    if not parsed:
         raise ValueError("there are no labels; write one a line, or several in one line with commas between them")
-    labels, twice = {}, []
-    for label in read:
+    labels: dict[str, Label] = {}
+    twice = []
+    for label in parsed:
         if label.name in labels:
             twice.append(label.name)
         labels.setdefault(label.name, label)
@@ -89,10 +92,10 @@ def parse_labels(text: str) -> tuple[list[Label], list[str]]:
 
 
 def templates_for(labels: Sequence[Label], template: str, chosen_set: str, own: str) -> list[str]:
-    """The templates of the labels that have none of their own; see `template_list`.
+    """The common templates, for labels without their own; see `template_list`.
 
     Raises:
-        ValueError: one has no place for the label, or there are none and a label wants one.
+        ValueError: a template has no {label}, or there is none and a label needs one.
     """
     found = template_list(template, chosen_set, own)
     if not found and not all(label.templates for label in labels):
@@ -104,28 +107,33 @@ def templates_for(labels: Sequence[Label], template: str, chosen_set: str, own: 
 
 
 def class_features(labels: Sequence[Label], templates: Sequence[str], encode: Encode, on_step: OnStep) -> Tensor:
-    """The points of the labels, N of them, of length 1. `on_step` is told the sentences done, and all of them.
+    """Encode N labels. `on_step` is called with (sentences done, sentences in all).
 
-    -> [N, E]
+    -> [N, E], rows of length 1
     """
     counts = [len(label.words) * len(label.templates or templates) for label in labels]
-    total, done, points, first = sum(counts), 0, [], 0
+    total, done, parts, first = sum(counts), 0, [], 0
+
+    def report_from(before: int) -> OnStep:
+        return lambda now, _: on_step(before + now, total)
+
+    # Labels go through the encoder in batches of whole labels with a bounded number of sentences.
     while first < len(labels):
         last, size = first + 1, counts[first]
         while last < len(labels) and size + counts[last] <= SENTENCES_AT_ONCE:
             size += counts[last]
             last += 1
         sentences = [sentence for label in labels[first:last] for sentence in label.sentences(templates)]
-        features = encode(sentences, lambda now, _, before=done: on_step(before + now, total))
-        points.append(means(features, counts[first:last]))
+        features = encode(sentences, report_from(done))
+        parts.append(means(features, counts[first:last]))
         done += size
         first = last
         on_step(done, total)
-    return torch.cat(points)
+    return torch.cat(parts)
 
 
 def means(features: Tensor, counts: Sequence[int]) -> Tensor:
-    """The mean of the first counts[0] rows, of the next counts[1], ...; each of length 1 again. [S, E] -> [N, E]"""
+    """The mean of the first counts[0] rows, of the next counts[1], ..., each normalised again. [S, E] -> [N, E]"""
     owner = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
     sums = torch.zeros(len(counts), features.shape[1], dtype=features.dtype).index_add_(0, owner, features)
     return F.normalize(sums, dim=-1)
@@ -133,37 +141,53 @@ def means(features: Tensor, counts: Sequence[int]) -> Tensor:
 
 def classify(
     pictures: Tensor,
-    points: Tensor,
+    classes: Tensor,
     labels: Sequence[str],
     scale: float,
     *,
     none_below: float = 0.0,
     none_by: str = "cosine",
 ) -> Classification:
-    """How the labels share each picture: softmax(scale * cosine). A picture whose most probable label has a cosine (or
-    a probability, as `none_by` says) under `none_below` is none of these; 0 turns that off.
+    """Classify pictures: each label's probability is its share in softmax(scale * cosine).
 
-    The cosine is the measure for that because it does not know of the other labels; probabilities share 100 % among
-    them, so that one label can win by far where none fits.
+    Args:
+        pictures: features [B, E], rows of length 1.
+        classes: features of the labels [N, E], rows of length 1, from `class_features`.
+        labels: their names.
+        scale: the model's factor on cosines, or another.
+        none_below: a picture whose best label stays below this is none of these; 0 turns that off.
+        none_by: the measure for it, "cosine" or "probability". A cosine does not depend on the other labels;
+            probabilities share 100 % among them, so one label can win by far although none fits.
 
-    [B, E] and [N, E], rows of length 1
+    Returns:
+        probabilities and cosines of all labels for each picture.
+
+    Raises:
+        ValueError: there is no such measure.
+
+    >>> pictures, classes = torch.eye(2), torch.tensor([[1.0, 0.0], [0.6, 0.8]])
+    >>> found = classify(pictures, classes, ["cat", "dog"], scale=100.0, none_below=0.9)
+    >>> found.best(0), found.best(1), found.ranked(1, 1)[0][0]
+    ('cat', 'none of these', 'dog')
     """
-    cosine = ranking.cosines(pictures, points)  # [B, N]
+    if none_by not in ranking.KINDS:
+        raise ValueError(f"there is no measure {none_by!r}; choose one of {', '.join(ranking.KINDS)}")
+    cosine = ranking.cosines(pictures, classes)  # [B, N]
     shares = ranking.probabilities(cosine, scale)  # [B, N]
-    measure = cosine if none_by == "cosine" else shares
+    measure = cosine if none_by == ranking.COSINE else shares
     best = measure.gather(1, shares.argmax(1, keepdim=True))[:, 0]
     none = (best < none_below).tolist() if none_below else [False] * len(pictures)
     return Classification(tuple(labels), shares, cosine, tuple(none))
 
 
 def some_of(notes: Sequence[str], most: int = 20) -> list[str]:
-    """The first notes, and how many more there are."""
+    """The first notes, and one with the number of the others."""
     more = [f"and {len(notes) - most} more such notes"] if len(notes) > most else []
     return [*notes[:most], *more]
 
 
-def _label(line: str) -> Label | None:
-    """One line; None where there is no word in it."""
+def _parse_label(line: str) -> Label | None:
+    """Parse one line; None for a line without a word."""
     words, arrow, own = line.partition("=>")
     templates = _parts(own)
     found = _parts(words)
@@ -183,7 +207,7 @@ def _named_twice(names: Sequence[str]) -> list[str]:
 
 
 def _shared_words(labels: Sequence[Label]) -> list[str]:
-    """Labels that cannot be told apart well: a word of one is a word of another too."""
+    """A note on labels that are hard to distinguish, because they share a word."""
     owners: dict[str, str] = {}
     shared = [word for label in labels for word in label.words if owners.setdefault(word, label.name) != label.name]
     return [f"a word of two labels, which makes them alike: {_some(shared)}"] if shared else []

@@ -10,45 +10,60 @@ import torch
 from torch import Tensor, nn
 
 from ..config import CLIPConfig, ResNetConfig
-from .layers import Operations, activation_dtype, looked_up
-from .resnet import ResNet, resnet_projection
+from .layers import Device, Dtype, Operations, activation_dtype, blocks_of, look_up
+from .resnet import ResNet
 from .text import TextOutput, TextTransformer, first_end, text_output
-from .vision import VisionOutput, VisionTransformer, vision_features, vision_output
+from .vision import VisionOutput, VisionTransformer
 
 START_LOGIT_SCALE = math.log(1 / 0.07)  # ln of the factor, before training; trained models stand at ln(100)
 
 
 class CLIP(nn.Module):
-    def __init__(self, config: CLIPConfig, operations: Operations = nn, device=None, dtype=None):
+    """Both encoders with their projections, and the logarithm of the factor on cosines."""
+
+    vision_model: VisionTransformer | ResNet
+
+    def __init__(
+        self,
+        config: CLIPConfig,
+        operations: Operations = nn,
+        device: Device = None,
+        dtype: Dtype = None,
+    ):
         super().__init__()
         self.config = config
-        placed = {"device": device, "dtype": dtype}
         text, vision = config.text, config.vision
-        self.text_model = TextTransformer(text, operations, **placed)
-        self.text_projection = operations.Linear(text.width, text.embed, bias=False, **placed)
+        self.text_model = TextTransformer(text, operations, device, dtype)
+        self.text_projection = operations.Linear(text.width, text.embed, bias=False, device=device, dtype=dtype)
         if isinstance(vision, ResNetConfig):
-            self.vision_model = ResNet(vision, operations, **placed)
-            self.visual_projection = resnet_projection(vision, operations, **placed)
+            self.vision_model = ResNet(vision, operations, device, dtype)
+            width, bias = vision.pooled_width, True  # as OpenAI's attnpool.c_proj
         else:
-            self.vision_model = VisionTransformer(vision, operations, **placed)
-            self.visual_projection = operations.Linear(vision.width, vision.embed, bias=False, **placed)
-        self.logit_scale = nn.Parameter(torch.full((), START_LOGIT_SCALE, **placed))
+            self.vision_model = VisionTransformer(vision, operations, device, dtype)
+            width, bias = vision.width, False
+        self.visual_projection = operations.Linear(width, vision.embed, bias=bias, device=device, dtype=dtype)
+        self.logit_scale = nn.Parameter(torch.full((), START_LOGIT_SCALE, device=device, dtype=dtype))
 
     @property
     def activation_dtype(self) -> torch.dtype:
-        """The type that pixels are to have, and that features will have."""
+        """The type of the pixels that it takes and of the features that it gives."""
         return activation_dtype(self.text_model.final_layer_norm)
 
     def encode_text(self, ids: Tensor, layer: int | None = None, final_norm: bool = True) -> TextOutput:
-        """[N, T] ids, start and end included -> hidden states, pooled, projected; see CLIPText.forward"""
-        embeds = looked_up(self.text_model.embeddings.token_embedding, ids, self.activation_dtype)
+        """Encode token ids, start and end included; see `CLIPText.forward`. [N, T] -> TextOutput"""
+        embeds = look_up(self.text_model.embeddings.token_embedding, ids, self.activation_dtype)
         return text_output(
             self.text_model, self.text_projection, embeds, first_end(ids), layer=layer, final_norm=final_norm
         )
 
     def encode_image(self, pixels: Tensor, layer: int | None = None) -> VisionOutput:
-        """[B, 3, S, S] -> hidden states, pooled, projected; see CLIPVision.forward, or ResNet.states"""
-        return vision_output(self.vision_model, self.visual_projection, pixels, layer)
+        """Encode pictures from `preprocess`; `layer` chooses the hidden states, see `VisionTransformer.states` and
+        `ResNet.states`. All arithmetic is of the pixels' type.
+
+        [B, 3, S, S] -> VisionOutput
+        """
+        _, hidden, pooled = self.vision_model.states(pixels, layer)
+        return VisionOutput(hidden, pooled, self.visual_projection(pooled))
 
     def text_features(self, ids: Tensor) -> Tensor:
         """Projected, not normalised. [N, T] -> [N, E]"""
@@ -56,18 +71,18 @@ class CLIP(nn.Module):
 
     def image_features(self, pixels: Tensor) -> Tensor:
         """Projected, not normalised. [B, 3, S, S] -> [B, E]"""
-        return vision_features(self.vision_model, self.visual_projection, pixels)
+        return self.visual_projection(self.vision_model.pooled(pixels))
 
 
 def initialise_(model: CLIP, seed: int) -> CLIP:
-    """Fresh weights for training, in place, as openai/CLIP's `initialize_parameters`: normal with a deviation that
-    shrinks with width and depth, biases 0, norms 1, logit scale ln(1 / 0.07). The same seed gives the same weights on
-    every machine's CPU.
+    """Fill the weights for training as openai/CLIP's `initialize_parameters` does, in place: a normal distribution
+    whose deviation shrinks with width and depth, biases 0, norms 1, logit scale ln(1 / 0.07). The same seed gives the
+    same weights on every machine's CPU.
 
     Raises:
         ValueError: the image encoder is a ResNet, whose statistics are read from files and not trained here.
     """
-    if isinstance(model.config.vision, ResNetConfig):
+    if isinstance(model.vision_model, ResNet):
         raise ValueError(
             "fresh weights are made for vision transformers, and this image encoder is a ResNet; load its weights, or "
             "train a vision transformer"
@@ -80,17 +95,18 @@ def initialise_(model: CLIP, seed: int) -> CLIP:
 
     for transformer in (model.text_model, model.vision_model):
         width = transformer.config.width
-        depth = len(transformer.encoder.layers)
-        for block in transformer.encoder.layers:
-            for name in ("q_proj", "k_proj", "v_proj"):
-                normal_(getattr(block.self_attn, name).weight, width**-0.5)
+        blocks = blocks_of(transformer.encoder)
+        depth = len(blocks)
+        for block in blocks:
+            for layer in (block.self_attn.q_proj, block.self_attn.k_proj, block.self_attn.v_proj):
+                normal_(layer.weight, width**-0.5)
             normal_(block.self_attn.out_proj.weight, width**-0.5 * (2 * depth) ** -0.5)
             normal_(block.mlp.fc1.weight, (2 * width) ** -0.5)
             normal_(block.mlp.fc2.weight, width**-0.5 * (2 * depth) ** -0.5)
     normal_(model.text_model.embeddings.token_embedding.weight, 0.02)
     normal_(model.text_model.embeddings.position_embedding.weight, 0.01)
-    seen = model.vision_model.embeddings
-    for tensor in (seen.class_embedding, seen.patch_embedding.weight, seen.position_embedding.weight):
+    patches = model.vision_model.embeddings
+    for tensor in (patches.class_embedding, patches.patch_embedding.weight, patches.position_embedding.weight):
         normal_(tensor, model.config.vision.width**-0.5)
     normal_(model.text_projection.weight, model.config.text.width**-0.5)
     normal_(model.visual_projection.weight, model.config.vision.width**-0.5)

@@ -9,7 +9,9 @@ their weights to the input's type at use (its Embedding, whose input are numbers
 with). Weights are therefore only ever used through the `forward` of their layer.
 """
 
-from types import ModuleType, SimpleNamespace
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, cast
 
 import torch
 import torch.nn.functional as F
@@ -19,23 +21,53 @@ from ..config import NORM_EPS
 
 QUICK = 1.702  # of quick_gelu
 
-Operations = ModuleType | SimpleNamespace | type
+Device = torch.device | str | None  # of new weights; None: torch's default
+Dtype = torch.dtype | None
 
 
-class Unfilled:
-    """`torch.nn`'s layers without their first random values, for networks of which only the shapes are wanted."""
+class Operations(Protocol):
+    """The layers that a network is built of, called with the parameters of those of `torch.nn`."""
 
-    class Linear(nn.Linear):
-        def reset_parameters(self) -> None: ...
+    @property
+    def Linear(self) -> Callable[..., nn.Linear]: ...
 
-    class Conv2d(nn.Conv2d):
-        def reset_parameters(self) -> None: ...
+    @property
+    def Conv2d(self) -> Callable[..., nn.Conv2d]: ...
 
-    class LayerNorm(nn.LayerNorm):
-        def reset_parameters(self) -> None: ...
+    @property
+    def LayerNorm(self) -> Callable[..., nn.LayerNorm]: ...
 
-    class Embedding(nn.Embedding):
-        def reset_parameters(self) -> None: ...
+    @property
+    def Embedding(self) -> Callable[..., nn.Embedding]: ...
+
+
+@dataclass(frozen=True)
+class Layers:
+    """Four kinds of layers as `Operations`."""
+
+    Linear: Callable[..., nn.Linear]
+    Conv2d: Callable[..., nn.Conv2d]
+    LayerNorm: Callable[..., nn.LayerNorm]
+    Embedding: Callable[..., nn.Embedding]
+
+
+class _Linear(nn.Linear):
+    def reset_parameters(self) -> None: ...
+
+
+class _Conv2d(nn.Conv2d):
+    def reset_parameters(self) -> None: ...
+
+
+class _LayerNorm(nn.LayerNorm):
+    def reset_parameters(self) -> None: ...
+
+
+class _Embedding(nn.Embedding):
+    def reset_parameters(self) -> None: ...
+
+
+UNFILLED = Layers(_Linear, _Conv2d, _LayerNorm, _Embedding)  # weights stay uninitialised, for a network of mere shapes
 
 
 def activate(x: Tensor, activation: str) -> Tensor:
@@ -46,18 +78,18 @@ def activate(x: Tensor, activation: str) -> Tensor:
     return x * gate if torch.is_grad_enabled() else gate.mul_(x)
 
 
-def activation_dtype(layer: nn.Module) -> torch.dtype:
-    """The type that activations are to have in the network of this norm or convolution: float32 where layers cast their
-    weights to their input's type (a host's layers), the weights' own type with plain `torch.nn`, which cannot mix them.
+def activation_dtype(norm: nn.LayerNorm) -> torch.dtype:
+    """Choose the activations' type by one norm of a network. Plain `torch.nn` layers cannot mix types, so activations
+    take the weights' type; a host's layers cast their weights at use, so activations are float32.
     """
-    return layer.weight.dtype if type(layer) in (nn.LayerNorm, nn.Conv2d) else torch.float32
+    return norm.weight.dtype if type(norm) is nn.LayerNorm else torch.float32
 
 
-def looked_up(table: nn.Module, ids: Tensor, dtype: torch.dtype) -> Tensor:
-    """Rows of an embedding table as `dtype`, looked up where `ids` are.
+def look_up(table: nn.Embedding, ids: Tensor, dtype: torch.dtype) -> Tensor:
+    """Look up rows of an embedding table, on the device of `ids`, and convert them to `dtype`.
 
-    No table of one-byte floats is indexed as such: not every build of torch for CUDA can. A host's layer is told the
-    type and casts first; of plain `torch.nn` the same bytes are looked up as integers, which all devices index.
+    Some builds of torch for CUDA cannot index a table of one-byte floats. A host's layer is called with the output's
+    type and casts first; a plain `torch.nn` table is viewed as integers, which every device indexes.
 
     [...] ids -> [..., C]
     """
@@ -69,9 +101,10 @@ def looked_up(table: nn.Module, ids: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def causal_attention(q: Tensor, k: Tensor, v: Tensor, seen: Tensor | None = None) -> Tensor:
-    """softmax(q k^T / sqrt(C) + causal mask) v, as three plain steps. Over the 77 tokens of a text that is as quick
-    on a CPU as the fused kernel, and in this order of additions a prompt's encoding has the very bits of ComfyUI's
-    on its CPU.
+    """Causal attention, softmax(q k^T / sqrt(C) + mask) v, as three plain steps. `seen` False masks a key, too.
+
+    Over the 77 tokens of a text this is as quick on a CPU as the fused kernel, and its order of additions gives a
+    prompt's encoding the very bits of ComfyUI's on its CPU.
 
     three times [B, H, T, C], [B, T] bool -> [B, H, T, C]
     """
@@ -80,23 +113,39 @@ def causal_attention(q: Tensor, k: Tensor, v: Tensor, seen: Tensor | None = None
     mask = torch.full((tokens, tokens), -torch.inf, dtype=q.dtype, device=q.device).triu_(1)
     if seen is not None:
         mask = mask.masked_fill(~seen[:, None], -torch.inf).repeat_interleave(heads, 0)  # [B * H, T, T]
-    near = torch.bmm(q, k.transpose(1, 2)) * width**-0.5 + mask  # [B * H, T, T]
-    return torch.bmm(near.softmax(-1), v).view(batch, heads, tokens, width)
+    scores = torch.bmm(q, k.transpose(1, 2)) * width**-0.5 + mask  # [B * H, T, T]
+    return torch.bmm(scores.softmax(-1), v).view(batch, heads, tokens, width)
 
 
 class Attention(nn.Module):
-    """Self-attention over all tokens, or, if `causal`, over the tokens up to one's own; and of those only over the
-    ones that may be `seen`.
-    """
+    """Self-attention over all tokens, or, if `causal`, over those up to the query's own. `seen` masks keys besides."""
 
-    def __init__(self, width: int, heads: int, *, causal: bool, operations: Operations, device, dtype):
+    q_proj: nn.Linear
+    k_proj: nn.Linear
+    v_proj: nn.Linear
+    out_proj: nn.Linear
+
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        *,
+        causal: bool,
+        operations: Operations,
+        device: Device,
+        dtype: Dtype,
+    ):
         super().__init__()
         self.heads, self.causal = heads, causal
         for name in ("k_proj", "v_proj", "q_proj", "out_proj"):
             setattr(self, name, operations.Linear(width, width, device=device, dtype=dtype))
 
     def forward(self, x: Tensor, seen: Tensor | None = None, first: int | None = None) -> Tensor:
-        """[B, T, C], [B, T] bool -> [B, T, C], or of the `first` tokens alone, where it is not causal"""
+        """Mix the tokens of `x`. `first`: of so many tokens the output is computed, at the beginning; None: of all. It
+        is for attention that is not causal.
+
+        [B, T, C], [B, T] bool -> [B, T or first, C]
+        """
         q = self._by_head(self.q_proj(x[:, :first]))  # [B, H, T or first, C/H]
         k, v = (self._by_head(project(x)) for project in (self.k_proj, self.v_proj))  # [B, H, T, C/H]
         if self.causal and x.device.type == "cpu":
@@ -111,7 +160,7 @@ class Attention(nn.Module):
         return x.view(*x.shape[:-1], self.heads, -1).transpose(1, 2)
 
     def _allowed(self, seen: Tensor) -> Tensor:
-        """Which keys each place may look at. [B, T] bool -> [B, 1, 1 or T, T] bool"""
+        """The mask of keys that each query attends to. [B, T] bool -> [B, 1, 1 or T, T] bool"""
         allowed = seen[:, None, None]
         if self.causal:
             tokens = seen.shape[1]
@@ -120,7 +169,18 @@ class Attention(nn.Module):
 
 
 class MLP(nn.Module):
-    def __init__(self, width: int, hidden: int, activation: str, *, operations: Operations, device, dtype):
+    """Two linear layers with an activation between them."""
+
+    def __init__(
+        self,
+        width: int,
+        hidden: int,
+        activation: str,
+        *,
+        operations: Operations,
+        device: Device,
+        dtype: Dtype,
+    ):
         super().__init__()
         self.activation = activation
         self.fc1 = operations.Linear(width, hidden, device=device, dtype=dtype)
@@ -132,18 +192,28 @@ class MLP(nn.Module):
 
 
 class Block(nn.Module):
+    """Attention and perceptron, each on a normed copy of its input and added back to it."""
+
     def __init__(
-        self, width: int, heads: int, mlp: int, activation: str, *, causal: bool, operations: Operations, device, dtype
+        self,
+        width: int,
+        heads: int,
+        mlp: int,
+        activation: str,
+        *,
+        causal: bool,
+        operations: Operations,
+        device: Device,
+        dtype: Dtype,
     ):
         super().__init__()
-        placed = {"operations": operations, "device": device, "dtype": dtype}
-        self.self_attn = Attention(width, heads, causal=causal, **placed)
+        self.self_attn = Attention(width, heads, causal=causal, operations=operations, device=device, dtype=dtype)
         self.layer_norm1 = operations.LayerNorm(width, eps=NORM_EPS, device=device, dtype=dtype)
-        self.mlp = MLP(width, mlp, activation, **placed)
+        self.mlp = MLP(width, mlp, activation, operations=operations, device=device, dtype=dtype)
         self.layer_norm2 = operations.LayerNorm(width, eps=NORM_EPS, device=device, dtype=dtype)
 
     def forward(self, x: Tensor, seen: Tensor | None = None, first: int | None = None) -> Tensor:
-        """[B, T, C], [B, T] bool -> [B, T, C], or of the `first` tokens alone, where it is not causal"""
+        """One block; `seen` and `first` as in `Attention`. [B, T, C], [B, T] bool -> [B, T or first, C]"""
         x = x[:, :first] + self.self_attn(self.layer_norm1(x), seen, first)
         return x + self.mlp(self.layer_norm2(x))
 
@@ -161,17 +231,18 @@ class Stack(nn.Module):
         *,
         causal: bool,
         operations: Operations,
-        device,
-        dtype,
+        device: Device,
+        dtype: Dtype,
     ):
         super().__init__()
-        placed = {"operations": operations, "device": device, "dtype": dtype}
         sizes = (width, heads, mlp, activation)
-        self.layers = nn.ModuleList(Block(*sizes, causal=causal, **placed) for _ in range(layers))
+        self.layers = nn.ModuleList(
+            Block(*sizes, causal=causal, operations=operations, device=device, dtype=dtype) for _ in range(layers)
+        )
 
     def forward(self, x: Tensor, layer: int | None = None, seen: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """The output of the last block, and of block `layer` (see `block_number`), which is the same tensor for None.
-        `seen` False: nobody's attention goes to that token, in any block.
+        """The output of the last block, and that of `layer` (see `block_number`), which for None is the same tensor.
+        `seen` False: no query attends to that token, in any block.
 
         [B, T, C], [B, T] bool -> [B, T, C], [B, T, C]
         """
@@ -184,9 +255,16 @@ class Stack(nn.Module):
         return x, chosen
 
 
+def blocks_of(stack: Stack) -> list[Block]:
+    """The blocks as a list. They are typed here alone: a host's own encoders have the same parts under the same
+    names.
+    """
+    return cast("list[Block]", list(stack.layers))
+
+
 def block_number(layer: int | None, layers: int) -> int:
-    """How many blocks have been passed at `layer`, which counts as HF's `hidden_states` do: 0 is what goes into the
-    first block, 1 its output, -1 (and None) the output of the last block, -2 that of the last but one.
+    """The number of blocks behind the hidden states `layer`, which counts as HF's `hidden_states` do: 0 is the input
+    of the first block, 1 its output, -1 (and None) the output of the last block, -2 that of the last but one.
 
     Raises:
         ValueError: there is no such layer.

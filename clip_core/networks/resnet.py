@@ -1,20 +1,21 @@
 """The image encoder of CLIP's ResNets (RN50 to RN50x64): normalised pixels -> a map of features, pooled by attention.
 
-Unlike torchvision's ResNet it begins with three convolutions, halves pictures by averaging before the convolution that
-is to see less of them, and ends with attention from the mean of all places. Tensor names are OpenAI's, but for
-`vision_model` where they have `visual`, and `visual_projection` where they have `visual.attnpool.c_proj`, so that both
-kinds of image encoder are used alike.
+Unlike torchvision's ResNet it begins with three convolutions, halves pictures by average pooling in place of strides,
+and ends with attention whose query is the mean of all positions. Tensor names are OpenAI's, except that `vision_model`
+stands for `visual` and `visual_projection` for `visual.attnpool.c_proj`, so that both kinds of image encoder are used
+alike.
 
 Source: Radford et al. 2021 (arXiv 2103.00020), section 2.4; openai/CLIP clip/model.py `ModifiedResNet`.
 """
+
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..config import ResNetConfig
-from .layers import Operations, activation_dtype, block_number
-from .vision import VisionOutput, vision_output
+from .layers import Device, Dtype, Operations, block_number
 
 _STAGES = 4
 _GROWTH = 4  # a block's output is this many times as wide as its inside
@@ -22,42 +23,55 @@ _VARIANCE_EPS = 1e-5  # torch's BatchNorm2d
 
 
 class BatchNorm(nn.Module):
-    """BatchNorm2d with the statistics of training, as a factor and a sum for each channel.
+    """BatchNorm2d with the statistics of training: a factor and a shift for each channel.
 
-    Its numbers stay float32 whatever the others are, as in OpenAI's files: small variances are zero in half precision.
+    Its weights stay float32 whatever the other weights are, as in OpenAI's files: small variances are 0 in half
+    precision.
     """
 
-    def __init__(self, channels: int, device):
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, channels: int, device: Device):
         super().__init__()
-        placed = {"device": device, "dtype": torch.float32}
-        self.weight = nn.Parameter(torch.ones(channels, **placed))
-        self.bias = nn.Parameter(torch.zeros(channels, **placed))
-        self.register_buffer("running_mean", torch.zeros(channels, **placed))
-        self.register_buffer("running_var", torch.ones(channels, **placed))
+        zeros, ones = (fill(channels, device=device, dtype=torch.float32) for fill in (torch.zeros, torch.ones))
+        self.weight, self.bias = nn.Parameter(ones.clone()), nn.Parameter(zeros.clone())
+        self.register_buffer("running_mean", zeros)
+        self.register_buffer("running_var", ones)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, C, H, W]"""
         factor = self.weight * (self.running_var + _VARIANCE_EPS).rsqrt()  # [C]
         shift = self.bias - self.running_mean * factor  # [C]
-        return torch.addcmul(*(values.to(x)[:, None, None] for values in (shift, factor)), x)
+        return torch.addcmul(shift.to(x)[:, None, None], factor.to(x)[:, None, None], x)
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3 and 1x1 convolution, added to what came in. `stride` 2 averages four places into one on both ways."""
+    """1x1, 3x3 and 1x1 convolution with a skip connection. `stride` 2 averages 2 x 2 positions, on both branches."""
 
-    def __init__(self, channels: int, inside: int, stride: int, *, operations: Operations, device, dtype):
+    def __init__(
+        self,
+        channels: int,
+        inside: int,
+        stride: int,
+        *,
+        operations: Operations,
+        device: Device,
+        dtype: Dtype,
+    ):
         super().__init__()
-        placed = {"bias": False, "device": device, "dtype": dtype}
-        self.conv1 = operations.Conv2d(channels, inside, 1, **placed)
+        conv = partial(operations.Conv2d, bias=False, device=device, dtype=dtype)
+        self.conv1 = conv(channels, inside, 1)
         self.bn1 = BatchNorm(inside, device)
-        self.conv2 = operations.Conv2d(inside, inside, 3, padding=1, **placed)
+        self.conv2 = conv(inside, inside, 3, padding=1)
         self.bn2 = BatchNorm(inside, device)
-        self.conv3 = operations.Conv2d(inside, _GROWTH * inside, 1, **placed)
+        self.conv3 = conv(inside, _GROWTH * inside, 1)
         self.bn3 = BatchNorm(_GROWTH * inside, device)
-        self.stride, self.downsample = stride, None
+        self.stride = stride
+        self.downsample: nn.ModuleDict | None = None
         if stride > 1 or channels != _GROWTH * inside:
-            way = operations.Conv2d(channels, _GROWTH * inside, 1, **placed)
-            self.downsample = nn.ModuleDict({"0": way, "1": BatchNorm(_GROWTH * inside, device)})
+            skip = conv(channels, _GROWTH * inside, 1)
+            self.downsample = nn.ModuleDict({"0": skip, "1": BatchNorm(_GROWTH * inside, device)})
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, 4 inside, H / stride, W / stride]"""
@@ -73,19 +87,30 @@ class Bottleneck(nn.Module):
 
 
 class AttentionPool(nn.Module):
-    """Attention of the mean of all places to itself and to every place; all of them have learned positions."""
+    """Attention with the mean of all positions as its query, over the mean and every position."""
 
-    def __init__(self, config: ResNetConfig, *, operations: Operations, device, dtype):
+    q_proj: nn.Linear
+    k_proj: nn.Linear
+    v_proj: nn.Linear
+
+    def __init__(
+        self,
+        config: ResNetConfig,
+        *,
+        operations: Operations,
+        device: Device,
+        dtype: Dtype,
+    ):
         super().__init__()
         self.heads, width = config.heads, config.pooled_width
-        placed = {"device": device, "dtype": dtype}
-        self.positional_embedding = nn.Parameter(torch.zeros(config.grid**2 + 1, width, **placed))
+        positions = torch.zeros(config.grid**2 + 1, width, device=device, dtype=dtype)
+        self.positional_embedding = nn.Parameter(positions)
         for name in ("k_proj", "q_proj", "v_proj"):
-            setattr(self, name, operations.Linear(width, width, **placed))
+            setattr(self, name, operations.Linear(width, width, device=device, dtype=dtype))
 
-    def forward(self, places: Tensor) -> Tensor:
+    def forward(self, features: Tensor) -> Tensor:
         """[B, P, C] -> [B, C]"""
-        tokens = torch.cat([places.mean(1, keepdim=True), places], 1)  # [B, 1 + P, C]
+        tokens = torch.cat([features.mean(1, keepdim=True), features], 1)  # [B, 1 + P, C]
         tokens = tokens + self.positional_embedding.to(tokens)
         q = self._by_head(self.q_proj(tokens[:, :1]))  # [B, H, 1, C/H]
         k, v = (self._by_head(project(tokens)) for project in (self.k_proj, self.v_proj))  # [B, H, 1 + P, C/H]
@@ -96,12 +121,17 @@ class AttentionPool(nn.Module):
 
 
 class ResNet(nn.Module):
-    """Everything but the projection."""
+    """The image encoder without its projection."""
 
-    def __init__(self, config: ResNetConfig, operations: Operations = nn, device=None, dtype=None):
+    def __init__(
+        self,
+        config: ResNetConfig,
+        operations: Operations = nn,
+        device: Device = None,
+        dtype: Dtype = None,
+    ):
         super().__init__()
         self.config = config
-        placed = {"operations": operations, "device": device, "dtype": dtype}
         sizes = ((3, config.width // 2), (config.width // 2, config.width // 2), (config.width // 2, config.width))
         for number, (before, after) in enumerate(sizes, 1):
             conv = operations.Conv2d(
@@ -113,18 +143,20 @@ class ResNet(nn.Module):
         for number, count in enumerate(config.blocks):
             inside, stage = config.width * 2**number, nn.ModuleList()
             for place in range(count):
-                stage.append(Bottleneck(channels, inside, 2 if number and not place else 1, **placed))
+                stride = 2 if number and not place else 1
+                stage.append(Bottleneck(channels, inside, stride, operations=operations, device=device, dtype=dtype))
                 channels = _GROWTH * inside
             setattr(self, f"layer{number + 1}", stage)
-        self.attnpool = AttentionPool(config, **placed)
+        self.attnpool = AttentionPool(config, operations=operations, device=device, dtype=dtype)
 
-    def forward(self, pixels: Tensor, layer: int | None = None) -> tuple[Tensor, Tensor]:
-        """[B, 3, S, S] -> hidden [B, P, C], pooled [B, 32 width]; see `states`"""
-        return self.states(pixels, layer)[1:]
+    def pooled(self, pixels: Tensor) -> Tensor:
+        """The last stage, pooled by attention. [B, 3, S, S] -> [B, 32 width]"""
+        return self.states(pixels)[2]
 
     def states(self, pixels: Tensor, layer: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """What the last stage gives, the same of `layer`, and what is pooled of the last. `layer` is 0 after the stem,
-        1 to 4 after a stage, -2 after the third, None or -1 after the last. Places are in rows, without a class token.
+        """The output of the last stage, the output of `layer`, and the pooled vector of the last stage. `layer` is 0
+        after the stem, 1 to 4 after a stage, -2 after the third, None or -1 after the last. Positions are flattened
+        into rows, as a transformer's patches are; there is no class token.
 
         [B, 3, S, S] -> [B, P, 32 width], [B, P, C], [B, 32 width]
         """
@@ -150,33 +182,3 @@ class ResNet(nn.Module):
 def _in_rows(x: Tensor) -> Tensor:
     """[B, C, H, W] -> [B, H * W, C]"""
     return x.flatten(2).transpose(1, 2)
-
-
-def resnet_projection(config: ResNetConfig, operations: Operations = nn, device=None, dtype=None) -> nn.Module:
-    """The last layer of the pooling, which leads into the space shared with texts. [B, 32 width] -> [B, E]"""
-    return operations.Linear(config.pooled_width, config.embed, device=device, dtype=dtype)
-
-
-class CLIPResNet(nn.Module):
-    """The image encoder alone; its counterpart with a vision transformer is `CLIPVision`."""
-
-    has_projection = True  # a part of the pooling, so never missing
-
-    def __init__(self, config: ResNetConfig, operations: Operations = nn, device=None, dtype=None):
-        super().__init__()
-        self.config = config
-        self.vision_model = ResNet(config, operations, device, dtype)
-        self.visual_projection = resnet_projection(config, operations, device, dtype)
-
-    @property
-    def activation_dtype(self) -> torch.dtype:
-        """The type that pixels are to have, and that features will have."""
-        return activation_dtype(self.vision_model.conv1)
-
-    def image_features(self, pixels: Tensor) -> Tensor:
-        """Projected, not normalised. [B, 3, S, S] -> [B, E]"""
-        return self(pixels).projected
-
-    def forward(self, pixels: Tensor, layer: int | None = None) -> VisionOutput:
-        """Encode pictures from `preprocess`; `layer` as in `ResNet.states`. [B, 3, S, S] -> VisionOutput"""
-        return vision_output(self.vision_model, self.visual_projection, pixels, layer)

@@ -2,7 +2,7 @@
 space.
 
 Tensor names are those of Hugging Face's CLIPTextModelWithProjection. Source: Radford et al. 2021 (arXiv 2103.00020),
-openai/CLIP clip/model.py; what diffusion models take from which layer: `formats` of each family in `checkpoint.py`.
+openai/CLIP clip/model.py. The layer that each diffusion model reads is in `families.py`.
 """
 
 from collections.abc import Collection, Sequence
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..config import NORM_EPS, TextConfig
-from .layers import Operations, Stack, activation_dtype, looked_up
+from .layers import Device, Dtype, Operations, Stack, activation_dtype, look_up
 
 END = 49407  # the end token; the text is pooled there
 
@@ -38,27 +38,44 @@ class TextOutput:
 
 
 class TextEmbeddings(nn.Module):
-    def __init__(self, config: TextConfig, operations: Operations, device, dtype):
+    """The tables of tokens and of positions."""
+
+    def __init__(
+        self,
+        config: TextConfig,
+        operations: Operations,
+        device: Device,
+        dtype: Dtype,
+    ):
         super().__init__()
         self.token_embedding = operations.Embedding(config.vocab, config.width, device=device, dtype=dtype)
         self.position_embedding = operations.Embedding(config.context, config.width, device=device, dtype=dtype)
 
     def forward(self, embeds: Tensor) -> Tensor:
-        """[N, T, C] -> [N, T, C] with positions added"""
-        places = torch.arange(embeds.shape[1], device=embeds.device)
-        return embeds + looked_up(self.position_embedding, places, embeds.dtype)
+        """Add positions to token embeddings. [N, T, C] -> [N, T, C]"""
+        positions = torch.arange(embeds.shape[1], device=embeds.device)
+        return embeds + look_up(self.position_embedding, positions, embeds.dtype)
 
 
 class TextTransformer(nn.Module):
-    """Everything but the projection (`text_model` in HF's names)."""
+    """The text encoder without its projection (`text_model` in HF's names)."""
 
-    def __init__(self, config: TextConfig, operations: Operations = nn, device=None, dtype=None):
+    def __init__(
+        self,
+        config: TextConfig,
+        operations: Operations = nn,
+        device: Device = None,
+        dtype: Dtype = None,
+    ):
         super().__init__()
         self.config = config
-        placed = {"operations": operations, "device": device, "dtype": dtype}
-        self.embeddings = TextEmbeddings(config, **placed)
+        self.embeddings = TextEmbeddings(config, operations, device, dtype)
         self.encoder = Stack(
-            config.layers, config.width, config.heads, config.mlp, config.activation, causal=True, **placed
+            *(config.layers, config.width, config.heads, config.mlp, config.activation),
+            causal=True,
+            operations=operations,
+            device=device,
+            dtype=dtype,
         )
         self.final_layer_norm = operations.LayerNorm(config.width, eps=NORM_EPS, device=device, dtype=dtype)
 
@@ -71,7 +88,10 @@ class TextTransformer(nn.Module):
         *,
         seen: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """[N, T, C], [N], [N, T] bool -> hidden [N, T, C], pooled [N, C]"""
+        """Hidden states and pooled state; for `layer`, `final_norm` and `seen` see `CLIPText.forward`.
+
+        [N, T, C], [N], [N, T] bool -> [N, T, C], [N, C]
+        """
         if embeds.shape[1] > self.config.context:
             raise ValueError(
                 f"a text of {embeds.shape[1]} tokens was given, but this encoder has {self.config.context} places; "
@@ -93,13 +113,13 @@ def text_output(
     final_norm: bool = True,
     seen: Tensor | None = None,
 ) -> TextOutput:
-    """One pass through the parts of a text encoder. `projection` None: there is no projected embedding."""
+    """One pass through a text encoder and its projection. `projection` None: the output has no projected embedding."""
     hidden, pooled = transformer(embeds, end, layer, final_norm, seen=seen)
     return TextOutput(hidden, pooled, None if projection is None else projection(pooled))
 
 
 def first_end(ids: Tensor) -> Tensor:
-    """The place of each row's first end token, or the last place of a row that has none.
+    """The position of each row's first end token; the last position of a row without one.
 
     openai/CLIP pools at the largest id, which is the same: 49407 is the largest there is. HF's `eos_token_id: 2`
     configs mean the same too.
@@ -110,25 +130,25 @@ def first_end(ids: Tensor) -> Tensor:
     return torch.where(found.any(1), found.int().argmax(1), ids.shape[1] - 1)
 
 
-def _seen(unseen: Sequence[Collection[int]], embeds: Tensor) -> Tensor | None:
-    """Which places attention may go to; None if to all. -> [N, T] bool"""
+def _mask_of_seen(unseen: Sequence[Collection[int]], embeds: Tensor) -> Tensor | None:
+    """The mask of the tokens that attention goes to; None if it goes to all. -> [N, T] bool"""
     if not any(unseen):
         return None
-    seen = torch.tensor([[place not in hidden for place in range(embeds.shape[1])] for hidden in unseen])
+    seen = torch.tensor([[position not in hidden for position in range(embeds.shape[1])] for hidden in unseen])
     return seen.to(embeds.device)
 
 
 class CLIPText(nn.Module):
-    """The text encoder with its projection. `has_projection` False: the projection in the state dict is only a
-    stand-in.
+    """The text encoder with its projection. `has_projection` False: the projection's weights are a placeholder, and
+    outputs have no projected embedding.
     """
 
     def __init__(
         self,
         config: TextConfig,
         operations: Operations = nn,
-        device=None,
-        dtype=None,
+        device: Device = None,
+        dtype: Dtype = None,
         *,
         has_projection: bool = True,
     ):
@@ -138,12 +158,12 @@ class CLIPText(nn.Module):
         self.text_projection = operations.Linear(config.width, config.embed, bias=False, device=device, dtype=dtype)
 
     def embed(self, ids: Tensor) -> Tensor:
-        """Token embeddings without positions, of the activations' type, looked up where `ids` are.
+        """Look up token embeddings, without positions, in the activations' type and on the device of `ids`.
 
         [N, T] -> [N, T, C]
         """
         text = self.text_model
-        return looked_up(text.embeddings.token_embedding, ids, activation_dtype(text.final_layer_norm))
+        return look_up(text.embeddings.token_embedding, ids, activation_dtype(text.final_layer_norm))
 
     def forward(
         self,
@@ -154,12 +174,13 @@ class CLIPText(nn.Module):
         *,
         seen: Tensor | None = None,
     ) -> TextOutput:
-        """Encode token embeddings (from `embed`, or learned ones among them); all arithmetic is of their type.
+        """Encode token embeddings: those of `embed`, with learned embeddings among them. All arithmetic is of their
+        type.
 
-        `end` is the place of the token to pool, see `first_end`. `layer` chooses `hidden` as HF's `hidden_states` are
-        counted: 0 before the first block, -2 after the last but one, None or -1 after the last. `final_norm` norms
-        it, whatever the layer. `seen` False: that token is there, but no token attends to it; the first one has to be
-        seen, as nothing comes before it.
+        `end` is the position of the token to pool, see `first_end`. `layer` chooses `hidden` as HF's `hidden_states`
+        are counted: 0 before the first block, -2 after the last but one, None or -1 after the last. `final_norm` puts
+        the final norm on it, whatever the layer. `seen` False masks a token: no query attends to it. The first token
+        has to be seen, as it attends to itself alone.
 
         [N, T, C], [N], [N, T] bool -> TextOutput
         """
@@ -173,38 +194,36 @@ class CLIPText(nn.Module):
         *,
         layer: int | None = None,
         final_norm: bool = True,
-        device: torch.device | str | None = None,
+        device: Device = None,
     ) -> TextOutput:
-        """Encode rows of T token ids, some of which may be learned vectors [C] in the place of an id.
+        """Encode rows of T tokens, each an id or a learned vector [C].
 
-        Attention does not go to the places in `unseen`, one collection for each row. `device` computes; None: where
-        the token table lies. `layer`, `final_norm`: as in `forward`.
+        `unseen` holds, for each row, the positions that attention does not go to. `device` computes; None: the token
+        table's. `layer`, `final_norm`: as in `forward`.
 
         Raises:
             ValueError: a learned vector is of another width than the encoder's.
         """
-        embeds, end = self._embedded(rows, device)
-        return self(embeds, end, layer=layer, final_norm=final_norm, seen=_seen(unseen, embeds))
+        embeds, end = self._embed_rows(rows, device)
+        return self(embeds, end, layer=layer, final_norm=final_norm, seen=_mask_of_seen(unseen, embeds))
 
-    def _embedded(
-        self, rows: Sequence[Sequence[int | Tensor]], device: torch.device | str | None
-    ) -> tuple[Tensor, Tensor]:
-        """Token embeddings with the learned vectors in their places, and where each row ends, both on `device`.
+    def _embed_rows(self, rows: Sequence[Sequence[int | Tensor]], device: Device) -> tuple[Tensor, Tensor]:
+        """Embeddings of rows, learned vectors among them, and the position of each row's end token, both on `device`.
 
-        The tokens are looked up where their table lies, and only their rows travel: of CLIP-L's table that is 0.2 MB
-        for a row of 77 tokens instead of 76 MB.
+        Tokens are looked up on their table's own device, and their rows alone are moved: 0.2 MB for a row of 77 tokens
+        in place of CLIP-L's table of 76 MB.
 
         -> [N, T, C], [N]
         """
-        looking = self.text_model.embeddings.token_embedding.weight.device
-        device = looking if device is None else device
-        # 0 stands where a learned vector goes; it is no end token, which is all that matters here
+        table_device = self.text_model.embeddings.token_embedding.weight.device
+        device = table_device if device is None else device
+        # 0 is the placeholder of a learned vector; any id but the end token's would do
         ids = torch.tensor([[token if isinstance(token, int) else 0 for token in row] for row in rows])
-        embeds = self.embed(ids.to(looking))
+        embeds = self.embed(ids.to(table_device))
         learned = [
-            (number, place, token.reshape(-1))
+            (number, position, token.reshape(-1))
             for number, row in enumerate(rows)
-            for place, token in enumerate(row)
+            for position, token in enumerate(row)
             if not isinstance(token, int)
         ]
         for _, _, vector in learned:
@@ -214,7 +233,7 @@ class CLIPText(nn.Module):
                     f"{embeds.shape[-1]}; use one that was trained for it"
                 )
         if learned:
-            numbers, places, vectors = zip(*learned)
+            numbers, positions, vectors = zip(*learned)
             together = torch.stack([vector.to(vectors[0].device, embeds.dtype) for vector in vectors])
-            embeds[list(numbers), list(places)] = together.to(embeds.device)
+            embeds[list(numbers), list(positions)] = together.to(embeds.device)
         return embeds.to(device), first_end(ids).to(device)

@@ -1,9 +1,9 @@
-"""A prompt's text -> spans with an emphasis, as AUTOMATIC1111's stable-diffusion-webui reads it.
+"""The dialect of AUTOMATIC1111's stable-diffusion-webui: a prompt's text -> spans with an emphasis.
 
-`(x)` multiplies by 1.1, `[x]` divides by it, `(x:w)` multiplies by w, all brackets around a text count; `\\(`, `\\)`,
-`\\[`, `\\]` and `\\\\` are literal. A bracket that is never closed counts to the end of the prompt; one too many that
-closes is text. The word BREAK closes a chunk. The rules are those of `parse_prompt_attention` in that program's
-modules/prompt_parser.py (commit 28bd8e1), written anew from their description, and in linear time.
+`(x)` multiplies the emphasis by 1.1, `[x]` divides it by 1.1, `(x:w)` multiplies it by w; nested brackets multiply.
+`\\(`, `\\)`, `\\[`, `\\]` and `\\\\` are literal. A bracket that is never closed counts to the end of the prompt; a
+surplus closing bracket is text. The word BREAK closes a chunk. The rules are those of `parse_prompt_attention` in that
+program's modules/prompt_parser.py (commit 28bd8e1), written anew from their description, and in linear time.
 """
 
 import math
@@ -16,8 +16,8 @@ from .comfy import CHUNK_END, Span, Stray, Stretch, cut_at_breaks
 ROUND, SQUARE = "(", "["
 _FACTORS = {ROUND: 1.1, SQUARE: 1 / 1.1}
 _BREAK = "BREAK"
-_MARK = -1.0  # a BREAK is known by this emphasis, so a bracket around it undoes it
-_EXACT_DEPTH = 64  # brackets; floats are multiplied in the original's order up to here, and from outside in beyond
+_MARK = -1.0  # the emphasis that marks a BREAK: a bracket around it changes it, and the word is text again
+_EXACT_DEPTH = 64  # open brackets up to which factors are multiplied in the original's order, for equal bits
 _PIECE = re.compile(
     r"""\\ (?P<escaped> [()\[\]\\]? )
     |   (?P<opening> [(\[] )
@@ -41,7 +41,9 @@ class _Bracket(NamedTuple):
 
 
 class _Scan(NamedTuple):
-    """A prompt as a row of texts and brackets; of each bracket its factor, and when it is multiplied in."""
+    """A prompt as a row of texts and brackets. By number of a bracket: its factor, and its turn in the original's
+    order of multiplications.
+    """
 
     row: list[Stretch | _Bracket]
     factors: list[float]
@@ -49,17 +51,12 @@ class _Scan(NamedTuple):
     strays: list[Stray]
 
 
-def parse(text: str) -> list[Span]:
-    """The spans of a prompt, in order, at least one; neighbours of the same emphasis are one span.
-
-    A BREAK that works is `CHUNK_END`. In brackets it does not: `(a BREAK b:1.2)` has the word BREAK, with -1.2. What
-    is written as a weight and is no number (`:1.2.3`) is text, where the original stops with an error.
-    """
-    return merged(stretches(text)[0])
-
-
 def merged(found: list[Stretch]) -> list[Span]:
-    """The stretches of a prompt as spans; neighbours of the same emphasis are one span."""
+    """Merge the stretches of a prompt into spans, at least one: neighbours of the same emphasis become one span.
+
+    A BREAK that works becomes `CHUNK_END`. In brackets it does not work: `(a BREAK b:1.2)` has the word BREAK, with
+    -1.2. A weight that is no number (`:1.2.3`) is text, where the original stops with an error.
+    """
     texts: list[list[str]] = []
     emphases: list[float] = []
     for stretch in found:
@@ -69,20 +66,20 @@ def merged(found: list[Stretch]) -> list[Span]:
             texts.append([stretch.text])
             emphases.append(stretch.emphasis)
     spans = [Span("".join(parts), emphasis) for parts, emphasis in zip(texts, emphases, strict=True)]
-    # the mark is looked for last, as in the original: a text "BRE\AK" with the weight -1 is one too
+    # The mark is compared with merged spans, as in the original: a text "BRE\AK" with the weight -1 is a BREAK too.
     return [CHUNK_END if span == Span(_BREAK, _MARK) else span for span in spans] or [Span("")]
 
 
 def stretches(text: str) -> tuple[list[Stretch], list[Stray]]:
-    """The prompt's text without the brackets that worked, each BREAK as a text of its own with -1 times the emphasis;
-    and the brackets that did not work.
+    """Parse a prompt: its text without the brackets that set an emphasis, each BREAK as a text of its own with -1 times
+    the emphasis; and the stray brackets.
     """
     scan = _scan(text)
     found: list[Stretch] = []
     around: dict[str, list[tuple[int, float]]] = {ROUND: [], SQUARE: []}  # (number, product from outside in)
-    emphasis: float | None = 1.0  # None behind a bracket, until a text asks
+    emphasis: float | None = 1.0  # None behind a bracket: computed for the next text
     for piece in scan.row:
-        # A bracket changes what all texts behind it are multiplied by, and the products of its kind are kept along.
+        # A bracket changes the emphasis of all texts behind it. The products of its kind's open brackets are stacked.
         if isinstance(piece, _Bracket):
             kind = around[piece.kind]
             if piece.opens:
@@ -91,7 +88,7 @@ def stretches(text: str) -> tuple[list[Stretch], list[Stray]]:
                 kind.pop()
             emphasis = None
             continue
-        # Several brackets in a row cost one product, at the text behind them. A BREAK has -1 of its own.
+        # A text gets the product of all open brackets, computed once for a row of brackets. A BREAK has -1 of its own.
         if emphasis is None:
             emphasis = _product(around, scan)
         found.append(piece._replace(emphasis=piece.emphasis * emphasis))
@@ -99,6 +96,7 @@ def stretches(text: str) -> tuple[list[Stretch], list[Stray]]:
 
 
 def _scan(text: str) -> _Scan:
+    """Scan a prompt from left to right, and match brackets of each kind by a stack of the open ones."""
     scan = _Scan([], [], [], [])
     waiting: dict[str, list[tuple[int, int]]] = {ROUND: [], SQUARE: []}  # (number, place) of those open
     closed = []
@@ -110,12 +108,14 @@ def _scan(text: str) -> _Scan:
         closed.append(number)
 
     for match in _PIECE.finditer(text):
-        # An opening bracket gets its number and, until something closes it with a weight, its kind's own factor.
+        # An opening bracket gets its number and its kind's own factor, which a weight at its end may replace.
         if match["opening"]:
             kind = match["opening"]
             waiting[kind].append((len(scan.factors), match.start()))
             scan.row.append(_Bracket(len(scan.factors), kind, True))
             scan.factors.append(_FACTORS[kind])
+
+        # ":1.2)" closes a round bracket with a weight, and ")" or "]" closes one of its kind.
         elif match["weight"] and waiting[ROUND]:
             number = _number(match["weight"])
             if number is None:
@@ -124,6 +124,8 @@ def _scan(text: str) -> _Scan:
         elif match["closing"] and waiting[ROUND if match["closing"] == ")" else SQUARE]:
             kind = ROUND if match["closing"] == ")" else SQUARE
             close(kind, _FACTORS[kind])
+
+        # All else is text, and a bracket in it is a stray one.
         else:
             if match["closing"] or match["weight"]:
                 scan.strays.append(Stray(match.end() - 1, _SURPLUS if match["closing"] else _SURPLUS_WEIGHT))
@@ -136,7 +138,7 @@ def _scan(text: str) -> _Scan:
 
 
 def _texts(match: re.Match[str]) -> Iterator[Stretch]:
-    """A text as stretches, cut at BREAK; each of them stands, as far as places go, where the whole text stands."""
+    """Cut a text at BREAK into stretches, each with the position of the whole text."""
     start, end = match.span()
     if match["escaped"] is not None:
         yield Stretch(start, end, match["escaped"], 1.0)  # a lone backslash leaves an empty text
@@ -155,7 +157,7 @@ def _number(written: str) -> float | None:
 
 
 def _product(around: dict[str, list[tuple[int, float]]], scan: _Scan) -> float:
-    """What the open brackets multiply a text by, the one that closes first coming first."""
+    """The product of the open brackets' factors, in the order in which the brackets close."""
     if sum(map(len, around.values())) > _EXACT_DEPTH:
         return math.prod(kind[-1][1] for kind in around.values() if kind)
     product = 1.0

@@ -1,10 +1,9 @@
-"""A prompt's text -> spans with an emphasis, in ComfyUI's dialect; and what every dialect speaks of.
+"""ComfyUI's dialect: a prompt's text -> spans with an emphasis; and the types that all dialects share.
 
-`(x)` multiplies the emphasis around it by 1.1, `(x:w)` sets it to w whatever is around it, `\\(` and `\\)` are
-literal. There is no `[x]` and no BREAK. Parentheses that do not match are text. The rules, odd cases included, are
-those of ComfyUI's comfy/sd1_clip.py (0.33.0: `token_weights`, `tokenize_with_weights`), written anew from their
-description, and in linear time: one scan finds where each parenthesis is evened out, so that a level can step over
-what is nested in it.
+`(x)` multiplies the emphasis around it by 1.1, `(x:w)` replaces it by w, `\\(` and `\\)` are literal. `[x]` and BREAK
+are text, and so are parentheses that do not match. The rules, odd cases included, are those of ComfyUI's
+comfy/sd1_clip.py (0.33.0: `token_weights`, `tokenize_with_weights`), written anew from their description, and in linear
+time: one scan finds the partner of each parenthesis, so that a nesting level can step over the levels inside it.
 """
 
 import re
@@ -20,7 +19,7 @@ _BREAK = re.compile(rf"(?<!{EMBEDDING})\bBREAK\b")
 
 @dataclass(frozen=True)
 class Span:
-    """A stretch of text with one emphasis. A learned embedding is a span that starts with `embedding:`."""
+    """Text with one emphasis. A learned embedding is a span that starts with `embedding:`."""
 
     text: str
     emphasis: float = 1.0
@@ -31,7 +30,7 @@ CHUNK_END = Span("", 1.0, True)  # the word BREAK, where it works
 
 
 class Stretch(NamedTuple):
-    """Text of one emphasis, and the places [start, end) in the prompt where it stands, escapes included."""
+    """Text with one emphasis, and its position [start, end) in the prompt, escapes included."""
 
     start: int
     end: int
@@ -40,7 +39,7 @@ class Stretch(NamedTuple):
 
 
 class Stray(NamedTuple):
-    """A bracket without a partner: its place in the prompt, and what came of it, to stand behind "the bracket"."""
+    """A bracket without a partner: its position in the prompt, and its effect in words that follow "the bracket"."""
 
     place: int
     effect: str
@@ -61,57 +60,61 @@ def parse(text: str) -> list[Span]:
 
 
 def stretches(text: str) -> tuple[list[Stretch], list[Stray]]:
-    """The prompt's text without the parentheses that worked, in order, and the ones that did not."""
-    # From here on every parenthesis in the text is one that may work: those escaped are other characters.
+    """Parse a prompt: its text without the parentheses that set an emphasis, in order, and the stray parentheses."""
+    # Escaped parentheses become other characters, so each parenthesis that is left may set an emphasis.
     for written, stand_in in _ESCAPED.items():
         text = text.replace(written, stand_in)
     brackets = [match.start() for match in re.finditer(r"[()]", text)]
-    evened = _evened(text, brackets)
+    partners = _partners(text, brackets)
     colons = [match.start() for match in re.finditer(":", text)]
     found, strays = [], _surplus(text, brackets)
-    waiting = [(0, len(text), 0, 1.0)]  # a stack in place of recursion: start, end, first bracket, emphasis
+
+    # Each pair of parentheses is a nesting level with an emphasis. Levels are parsed from left to right with a stack,
+    # as recursion would fail on a prompt of a thousand parentheses.
+    waiting = [(0, len(text), 0, 1.0)]  # start, end, number of the first bracket, emphasis
     while waiting:
         start, end, first, emphasis = waiting.pop()
 
-        # A ")" that comes first has no partner on this level: all up to where the brackets even out again is text.
-        opening = first  # the level's next "(" that is not text
+        # Find the level's next "(". A ")" before it has no partner here: like ComfyUI, skip as text all up to the
+        # bracket behind which as many are open as before that ")".
+        opening = first
         while opening < len(brackets) and brackets[opening] < end and text[brackets[opening]] == ")":
-            opening = evened[opening]
-            if opening < len(brackets) and evened[opening] == len(brackets):
+            opening = partners[opening]
+            if opening < len(brackets) and partners[opening] == len(brackets):
                 strays.append(Stray(brackets[opening], _EVENED))
             opening += 1
         if opening >= len(brackets) or brackets[opening] >= end:
             found.append(_stretch(text, start, end, emphasis))
             continue
 
-        # The text before the "(" has this level's emphasis. Behind the ")" that closes it the level goes on.
+        # The text before the "(" has this level's emphasis. The level continues behind the partner of the "(".
         place = brackets[opening]
         found.append(_stretch(text, start, place, emphasis))
-        closing = brackets[evened[opening]] if evened[opening] < len(brackets) else end
+        closing = brackets[partners[opening]] if partners[opening] < len(brackets) else end
         if closing < end:
-            waiting.append((closing + 1, end, evened[opening] + 1, emphasis))
-        elif text[end - 1] == ")":  # nothing closes it, and ComfyUI takes a ")" at the level's end for the partner
+            waiting.append((closing + 1, end, partners[opening] + 1, emphasis))
+        elif text[end - 1] == ")":  # it is never closed, and ComfyUI takes a ")" at the level's end for its partner
             strays.append(Stray(place, _LENT))
             closing = end - 1
-        else:  # nothing closes it, and the rest of the level is text
+        else:  # it is never closed, and the rest of the level is text
             strays.append(Stray(place, _UNCLOSED))
             found.append(_stretch(text, place, end, emphasis))
             continue
 
-        # What is inside is a level of its own, and comes next: the stack gives back last what was put in first.
+        # The text inside is a level of its own. It is pushed last, so it is parsed before the rest of this level.
         bound, inner = _inside(text, place, closing, emphasis, colons, brackets)
         waiting.append((place + 1, bound, opening + 1, inner))
     return [stretch for stretch in found if stretch.text], sorted(strays)
 
 
 def unmerged(found: list[Stretch]) -> list[Span]:
-    """Each stretch of a prompt as a span of its own."""
+    """Turn each stretch of a prompt into a span of its own."""
     return [Span(stretch.text, stretch.emphasis) for stretch in found]
 
 
 def split_embedding(text: str) -> tuple[str, str]:
-    """The name in a span that starts with `embedding:`, and the text behind it. The name ends at whitespace, `<` or
-    `[`.
+    """Split a span that starts with `embedding:` into the name and the text behind it. A name ends at whitespace, `<`
+    or `[`.
     """
     words = text.removeprefix(EMBEDDING).split()
     if not words:
@@ -125,29 +128,32 @@ def split_embedding(text: str) -> tuple[str, str]:
 
 
 def cut_at_embeddings(text: str) -> list[str]:
-    """A text cut before each `embedding:` that stands behind whitespace; no empty pieces."""
+    """Cut a text before each `embedding:` that follows whitespace. Empty pieces are left out."""
     return [piece for piece in re.split(rf"(?<=\s)(?={EMBEDDING})", text) if piece]
 
 
 def cut_at_breaks(text: str) -> list[str]:
-    """A text cut at each word BREAK, which goes away with the whitespace around it; n words make n + 1 pieces."""
-    # A1111 looks for r"\s*\bBREAK\b\s*"; a pattern that starts with \s* takes quadratic time on blanks
+    """Cut a text at each word BREAK, and drop the word with the whitespace around it; n words give n + 1 pieces."""
+    # A1111's pattern is r"\s*\bBREAK\b\s*"; one that starts with \s* takes quadratic time on blanks
     first, *rest = _BREAK.split(text)
     if not rest:
         return [first]
     return [first.rstrip(), *(piece.strip() for piece in rest[:-1]), rest[-1].lstrip()]
 
 
-def _evened(text: str, brackets: list[int]) -> list[int]:
-    """For each bracket, by number, the next one behind which as many are open as before it; their count if none."""
+def _partners(text: str, brackets: list[int]) -> list[int]:
+    """For the number of each bracket that of its partner: the next bracket behind which the depth is what it was
+    before. For a bracket without a partner it is the count of brackets.
+    """
+    # One scan from right to left: the depth behind the last bracket is known, and each bracket changes it by one.
     depth = text.count("(") - text.count(")")
-    last = {}  # open brackets -> the leftmost bracket seen so far behind which they are open
-    evened = [0] * len(brackets)
+    nearest: dict[int, int] = {}  # depth -> number of the leftmost bracket so far behind which it is the depth
+    partners = [0] * len(brackets)
     for number in reversed(range(len(brackets))):
-        last[depth] = number
+        nearest[depth] = number
         depth -= 1 if text[brackets[number]] == "(" else -1
-        evened[number] = last.get(depth, len(brackets))
-    return evened
+        partners[number] = nearest.get(depth, len(brackets))
+    return partners
 
 
 def _surplus(text: str, brackets: list[int]) -> list[Stray]:
@@ -164,9 +170,9 @@ def _surplus(text: str, brackets: list[int]) -> list[Stray]:
 def _inside(
     text: str, opening: int, closing: int, emphasis: float, colons: list[int], brackets: list[int]
 ) -> tuple[int, float]:
-    """Where the text between two parentheses ends, and its emphasis."""
+    """The end of the text between two parentheses, before its `:1.2` if any, and its emphasis."""
     colon = colons[bisect_left(colons, closing) - 1] if colons else -1
-    bracket = brackets[bisect_left(brackets, closing) - 1]  # a number has none in it, and need not be looked at twice
+    bracket = brackets[bisect_left(brackets, closing) - 1]  # no number contains one: a weight stands behind it
     if max(opening + 1, bracket) < colon < closing:
         try:
             return colon, float(text[colon + 1 : closing])
@@ -176,7 +182,7 @@ def _inside(
 
 
 def _stretch(text: str, start: int, end: int, emphasis: float) -> Stretch:
-    """The text between two places, the escaped parentheses put back."""
+    """The text between two positions, with its escaped parentheses restored."""
     piece = text[start:end]
     for written, stand_in in _ESCAPED.items():
         piece = piece.replace(stand_in, written[1:])

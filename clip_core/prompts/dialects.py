@@ -1,8 +1,7 @@
-"""A prompt's text -> its parts, each a row of spans, in the dialect chosen; and notes on what is odd in it.
+"""The table of dialects, and a prompt's text -> its parts, each a list of spans, with notes on its oddities.
 
-`comfy` is ComfyUI's grammar (`comfy.py`), `a1111` that of AUTOMATIC1111's program (`a1111.py`). In every dialect, and
-in neither program, the words CONCAT and AVERAGE can join parts that are encoded apart. A new dialect is a file with its
-grammar, and a row in DIALECTS.
+Each dialect's grammar is a file of its own. In every dialect, as an addition of this pack, the words CONCAT and AVERAGE
+can join parts that are encoded separately. A new dialect is a file with its grammar, and a row in DIALECTS.
 """
 
 import math
@@ -35,14 +34,14 @@ class PromptError(ValueError):
 
 @dataclass(frozen=True)
 class Dialect:
-    """A way to read a prompt, with the ways to weight and to split it that belong to it.
+    """A grammar of prompts, with the weighting and the splitting that belong to it.
 
-    program: whose dialect it is. reading: what is particular about it, for the user, behind "How the text is read.".
-    stretches: the grammar. merge: its stretches -> spans. weighting: a style of `emphasis.STYLES`. split: a rule of
-    `splits.RULES`. break_word: BREAK starts a new chunk even where joining words are off. bare_names: embeddings are
-    known without `embedding:`. odd: what is odd in it alone. compared: the dialect whose weights the notes give
-    beside its own, "" for none. plain_brackets: `(words)` and `(words:1.2)` that stand in no other brackets mean what
-    they mean in ComfyUI.
+    program: the program whose dialect it is. reading: its particulars for the user, in a tooltip that begins "How the
+    text is read.". stretches: the grammar. merge: turns its stretches into spans. weighting: a style of
+    `emphasis.STYLES`. split: a rule of `splits.RULES`. break_word: BREAK starts a new chunk even with joining words
+    off. bare_names: embeddings are written without `embedding:`. odd: the oddities of this dialect alone. compared: the
+    dialect whose weights the notes give beside its own, "" for none. plain_brackets: `(words)` and `(words:1.2)`
+    outside of other brackets mean what they mean in ComfyUI.
     """
 
     name: str
@@ -92,9 +91,9 @@ DIALECTS: dict[str, Dialect] = {
 
 @dataclass(frozen=True)
 class Part:
-    """A part of a prompt that is encoded by itself, and how it is joined to all before it."""
+    """A part of a prompt that is encoded separately, and the way it is joined to all parts before it."""
 
-    text: str  # as written, for encoders the host reads itself; BREAK is still in it
+    text: str  # as written, BREAK included, for encoders whose prompts the host parses
     spans: tuple[Span, ...]
     join: str = ""  # "" (the first), "CONCAT" (its encoding times weight follows) or "AVERAGE" (weight of this part)
     weight: float = 1.0
@@ -102,13 +101,15 @@ class Part:
 
 @dataclass(frozen=True)
 class Reading:
+    """A parsed prompt."""
+
     parts: tuple[Part, ...]  # at least one
     notes: tuple[str, ...]  # sentences
 
 
 @dataclass(frozen=True)
 class _Cut:
-    """A part's places [start, end) in the prompt, and the word before it."""
+    """A part's position [start, end) in the prompt, and the joining word before it."""
 
     start: int
     end: int
@@ -168,16 +169,14 @@ def _is_usual(text: str) -> bool:
 
 
 def _reads_alike(text: str) -> bool:
-    """Whether all grammars with plain brackets surely give each word the same weight: all brackets are round, closed
-    and not nested, all weights in them plain numbers.
+    """Whether all grammars with plain brackets give each word the same weight: all brackets are round, closed and not
+    nested, all weights plain numbers. False does not mean that they differ.
     """
     return not _MARK.search(_PLAIN_BRACKET.sub("", text))
 
 
 def _cuts(text: str, found: list[oddities.Found]) -> Iterator[_Cut]:
-    """The prompt cut at its joining words, blanks at the cuts left out; what is odd about the words is added to
-    `found`.
-    """
+    """Cut a prompt at its joining words, without the blanks around them. Oddities of the words are added to `found`."""
     cut, depth = _Cut(0, len(text)), 0
     for match in _JOIN.finditer(text):
         if not match["join"]:
@@ -207,7 +206,7 @@ def _trimmed(text: str, cut: _Cut) -> _Cut:
 
 
 def _spans(stretches: list[Stretch], dialect: Dialect, join_words: bool) -> list[Span]:
-    """The spans that have text, each embedding with a blank before it at the start of its own."""
+    """The spans of a part, cut so that each embedding behind a blank starts a span; spans without text are left out."""
     spans = []
     for span in dialect.merge(stretches):
         if span.closes_chunk:

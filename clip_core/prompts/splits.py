@@ -1,7 +1,7 @@
-"""Where a long prompt is split into chunks: arithmetic on the places of its tokens.
+"""The rules that split a long prompt into chunks: arithmetic on the positions of its tokens.
 
-A rule takes a `Line` and the room in a chunk, and gives the places where a new chunk begins. As it only says where,
-no rule can lose a token, make one up or put two in another order. All take time in proportion to the line.
+A rule takes a `TokenLine` and the room in a chunk, and returns the positions at which a new chunk begins. As it returns
+positions alone, no rule can lose a token, make one up or reorder two. All take time linear in the line's length.
 
 The references: "hard" is ComfyUI's comfy/sd1_clip.py `tokenize_with_weights` (0.3.64 and 0.33.0); "comma" is
 AUTOMATIC1111's modules/sd_hijack_clip.py `tokenize_line` (commit 00e0938); "sentence" goes by compel's
@@ -15,19 +15,19 @@ from itertools import pairwise
 
 from ..tokenizer import END, START, vocabulary
 
-VECTOR = -1  # stands for the id where a learned vector is
+VECTOR = -1  # the placeholder id of a learned vector
 _LARGE_GROUP = 8  # tokens; ComfyUI cuts a group from this size on (`max_word_length`)
 _LOOK_BACK = 20  # tokens; AUTOMATIC1111's setting `comma_padding_backtrack` as it comes
 _SENTENCE_ENDS = ".!?…。！？｡"
 _PHRASE_ENDS = ",;:、，；："
-_CLOSING = "\"')]}»”’」』）"  # may stand behind the sign that ends a sentence or phrase
+_CLOSING = "\"')]}»”’」』）"  # may follow the sign that ends a sentence or phrase
 _WORD_END = "</w>"
 
 
 @dataclass(frozen=True)
-class Line:
-    """The tokens of a prompt in a row, up to a place where a chunk has to end: for each its id, the number of its span
-    and of its word. Numbers rise along the line, and tokens of one span or word stand together.
+class TokenLine:
+    """A prompt's tokens between two chunk ends that the prompt asks for (BREAK): for each token its id, the number of
+    its span and the number of its word. Numbers rise along the line, so tokens of one span or word are neighbours.
     """
 
     ids: Sequence[int]
@@ -35,12 +35,12 @@ class Line:
     words: Sequence[int]
 
 
-Rule = Callable[[Line, int], list[int]]
+Rule = Callable[[TokenLine, int], list[int]]
 
 
 def word_text(ids: Sequence[int]) -> str:
-    """What ids say, without a blank at the end of a word; bytes that are no UTF-8 become U+FFFD. Learned vectors, start
-    and end say nothing.
+    """The text of ids, without blanks between words; invalid UTF-8 becomes U+FFFD. Learned vectors, start and end have
+    no text.
     """
     known = vocabulary()
     pieces = (known.pieces[number].removesuffix(_WORD_END) for number in ids if number not in (VECTOR, START, END))
@@ -48,13 +48,13 @@ def word_text(ids: Sequence[int]) -> str:
 
 
 def _starts(numbers: Sequence[int]) -> list[int]:
-    """Where each run of one number starts, and the end of the last one."""
-    return [0, *(place for place, (one, two) in enumerate(pairwise(numbers), 1) if one != two), len(numbers)]
+    """The start of each run of equal numbers, and the end of the last run."""
+    return [0, *(at for at, (one, two) in enumerate(pairwise(numbers), 1) if one != two), len(numbers)]
 
 
-def _filled(starts: Sequence[int], room: int, cut_from: int) -> list[int]:
-    """Runs of tokens set into chunks one behind the other. One that does not fit any more opens the next chunk; from
-    `cut_from` tokens on, or if it is longer than a chunk, it is cut where the chunk ends.
+def _fill(starts: Sequence[int], room: int, cut_from: int) -> list[int]:
+    """Fill chunks with runs of tokens, in order. A run that does not fit opens the next chunk; a run of `cut_from`
+    tokens or more, or longer than a chunk, is cut where the chunk ends.
     """
     cuts, begin = [], 0
     for start, end in pairwise(starts):
@@ -65,23 +65,24 @@ def _filled(starts: Sequence[int], room: int, cut_from: int) -> list[int]:
     return cuts
 
 
-def _hard(line: Line, room: int) -> list[int]:
-    """ComfyUI's: spans of fewer than 8 tokens stay together, longer ones are cut wherever the chunk ends."""
-    return _filled(_starts(line.spans), room, _LARGE_GROUP)
+def _hard(line: TokenLine, room: int) -> list[int]:
+    """ComfyUI's rule: spans of fewer than 8 tokens stay whole, longer ones are cut wherever the chunk ends."""
+    return _fill(_starts(line.spans), room, _LARGE_GROUP)
 
 
-def _word(line: Line, room: int) -> list[int]:
-    """Words stay together, those longer than a chunk apart."""
-    return _filled(_starts(line.words), room, room + 1)
+def _word(line: TokenLine, room: int) -> list[int]:
+    """Words stay whole, unless one is longer than a chunk."""
+    return _fill(_starts(line.words), room, room + 1)
 
 
-def _comma(line: Line, room: int) -> list[int]:
-    """AUTOMATIC1111's: a full chunk ends behind its last comma if that is one of its last 20 tokens, otherwise where it
-    is full. A comma that would open the next chunk is not looked back from, nor remembered. A learned embedding
-    stays together, one longer than a chunk apart (there the reference makes a chunk that is too long).
+def _comma(line: TokenLine, room: int) -> list[int]:
+    """AUTOMATIC1111's rule: a full chunk ends behind its last comma if that is among its last 20 tokens, otherwise
+    where it is full. A comma that is the first token of the next chunk triggers no look back and is not remembered. A
+    learned embedding stays whole, unless it is longer than a chunk (the reference then makes a chunk that is too long).
     """
     comma = vocabulary().ids["," + _WORD_END]
-    cuts, begin, last_comma = [], 0, None
+    last_comma: int | None = None
+    cuts, begin = [], 0
     for start, end in pairwise(_unbroken(line, room)):
         if line.ids[start] == comma:
             last_comma = start
@@ -94,20 +95,21 @@ def _comma(line: Line, room: int) -> list[int]:
     return cuts
 
 
-def _unbroken(line: Line, room: int) -> list[int]:
-    """Starts of what AUTOMATIC1111 sets into a chunk at once: each token of text, and each learned embedding."""
-    starts = []
+def _unbroken(line: TokenLine, room: int) -> list[int]:
+    """The starts of AUTOMATIC1111's units: each token of text is one, and so is each learned embedding."""
+    starts: list[int] = []
     for start, end in pairwise(_starts(line.words)):
         is_whole = line.ids[start] == VECTOR and end - start <= room
         starts += [start] if is_whole else range(start, end)
     return [*starts, len(line.ids)]
 
 
-def _sentence(line: Line, room: int) -> list[int]:
-    """A full chunk ends behind its last sentence, else behind its last phrase, else behind its last word, as compel's
-    does. In three things it is not compel's: a sentence or phrase has to fill half of the chunk (there a full stop as
-    the third token gives a chunk of three), more signs end a sentence than the full stop, and a sign between two
-    digits ends nothing (f/1.8, 16:9).
+def _sentence(line: TokenLine, room: int) -> list[int]:
+    """A full chunk ends behind its last sentence, else behind its last phrase, else behind its last word, as in compel.
+
+    Three points differ from compel: a sentence or phrase has to fill half of the chunk (compel makes a chunk of three
+    tokens if the third is a full stop), more signs than the full stop end a sentence, and a sign between two digits
+    ends none (f/1.8, 16:9).
     """
     starts = _starts(line.words)
     cuts, begin = [], 0
@@ -117,7 +119,7 @@ def _sentence(line: Line, room: int) -> list[int]:
     return cuts
 
 
-def _end_of_phrase(line: Line, starts: Sequence[int], begin: int, room: int) -> int | None:
+def _end_of_phrase(line: TokenLine, starts: Sequence[int], begin: int, room: int) -> int | None:
     """The last end of a sentence, else of a phrase, in the second half of the chunk that starts at `begin`."""
     first, behind = bisect_left(starts, begin + (room + 1) // 2), bisect_right(starts, begin + room)
     phrase = None
@@ -130,8 +132,8 @@ def _end_of_phrase(line: Line, starts: Sequence[int], begin: int, room: int) -> 
     return phrase
 
 
-def _last_sign(line: Line, starts: Sequence[int], word: int) -> str:
-    """The last character of a word of signs, closing quotes and brackets aside; none for a sign between two digits."""
+def _last_sign(line: TokenLine, starts: Sequence[int], word: int) -> str:
+    """The last character of a word, closing quotes and brackets left out; "" for a sign between two digits."""
     texts = [word_text(line.ids[start:end]) for start, end in pairwise(starts[max(word - 1, 0) : word + 3])]
     before, text, after = texts if word else ("", *texts)
     if before.isdigit() and after.isdigit():
@@ -140,7 +142,7 @@ def _last_sign(line: Line, starts: Sequence[int], word: int) -> str:
 
 
 def _end_of_word(starts: Sequence[int], begin: int, room: int) -> int:
-    """The start of the word that does not fit; for one longer than a chunk, where the chunk is full."""
+    """The start of the word that does not fit; the end of a full chunk if that word is longer than a chunk."""
     number = bisect_right(starts, begin + room)
     start, end = starts[number - 1], starts[number]
     return begin + room if end - start > room else start

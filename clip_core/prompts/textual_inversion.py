@@ -1,9 +1,9 @@
-"""Learned words (textual inversion): the vectors in a file's tensors, by word and by the encoder they are for.
+"""Learned embeddings (textual inversion): the vectors in a file's tensors, by word and by encoder.
 
 Layouts by name: the first textual inversion and A1111 (`string_to_param`), kohya (`emb_params`), OneTrainer
 (`emp_params`, sic, `clip_l` ... and `bundle_emb` in a LoRA), SDXL pairs (`clip_l` and `clip_g`; cog-sdxl's
 `text_encoders_0` and `_1`), diffusers (`<word>`), cloneofsimo (`<s1>` in a LoRA), a list of dicts, a bare tensor. A
-vector is for the encoder that its name says; where the name says none, the width decides.
+tensor's name says which encoder it is for; if it does not, its width decides.
 """
 
 import re
@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-Answer = Tensor | str  # vectors [n, width] float32, or a sentence that says why there are none
-MAX_VECTORS = 4096  # far more than 75 fit into a chunk; beyond this it is the token table of an encoder
+Answer = Tensor | str  # vectors [n, width] float32, or the reason for having none, a sentence
+MAX_VECTORS = 4096  # 75 fit into a chunk; a larger tensor is the token table of an encoder
 _MADE_FOR = {768: "SD1", 1024: "SD2", 1280: "SDXL's clip_g", 4096: "T5"}
 _ENCODERS = {  # name in the file: key of the encoder
     "clip_l": "l",
@@ -25,20 +25,20 @@ _ENCODERS = {  # name in the file: key of the encoder
     "text_encoders_0": "l",
     "text_encoders_1": "g",
 }
-_ONE_WORD = ("emb_params", "emp_params", "tensor")  # the last is what files/ calls a tensor without a name
+_ONE_WORD = ("emb_params", "emp_params", "tensor")  # the last is the name that files/ gives to a bare tensor
 _BUNDLED = re.compile(r"bundle_emb\.(.+?)\.(string_to_param\.\*|\w+)")
-_LISTED = re.compile(r"\d+(\..+)?")  # "0.name": in a list
+_LISTED = re.compile(r"\d+(\..+)?")  # "0.name": an entry of a list
 _OF_A_MODEL = re.compile(r"^lora_|^bundle_emb\.|[.:](weight|bias|alpha|up|down|mid|lora_\w+|lokr_\w+|hada_\w+)$")
 _SHOWN = 5
 
 
 class EmbeddingError(ValueError):
-    """A file without a learned word that can be read here."""
+    """A file in which no learned embedding is known. One sentence."""
 
 
 @dataclass(frozen=True)
 class EmbeddingFile:
-    """What a file holds: vectors by word ("" where it has no name), by encoder key ("" where none is named)."""
+    """The vectors of a file by word ("" for one without a name) and by encoder key ("" for one without a key)."""
 
     words: Mapping[str, Mapping[str, tuple[Tensor, ...]]]  # each tensor [n, width] float32, side by side in the file
     unread: Mapping[str, str] = field(default_factory=dict)  # tensor: why it is not read
@@ -52,8 +52,8 @@ class EmbeddingFile:
     def vectors(self, key: str, width: int, word: str | None = None) -> Answer:
         """The vectors for an encoder, or a sentence that says why there are none.
 
-        `key` is "l", "g", "h" or what else the encoder is called, `width` its numbers per token; `word` is needed
-        where the file holds several. -> [n, width] float32, shared: not to be changed in place
+        `key` is the encoder's: "l", "g", "h" or another; `width` is its numbers per token. `word` chooses one of a file
+        with several. -> [n, width] float32, shared: not to be changed in place
         """
         if word is None:
             if len(self.words) > 1 and "" not in self.words:
@@ -72,18 +72,22 @@ class EmbeddingFile:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """Which tensors of a file are vectors, known from names and shapes before any are read."""
+class EmbeddingSource:
+    """The tensors of a file that are vectors, by their names and shapes alone."""
 
-    places: Mapping[str, tuple[str, str]]  # tensor: word, encoder key
+    names: Mapping[str, tuple[str, str]]  # of the tensors to read: word, encoder key
     unread: Mapping[str, str]
     notes: tuple[str, ...]
 
-    def fill(self, tensors: Mapping[str, Tensor]) -> EmbeddingFile:
-        """The vectors, when the tensors of `places` have been read."""
+    def translate(self, tensors: Mapping[str, Tensor]) -> EmbeddingFile:
+        """The vectors, from the tensors of `names`.
+
+        Raises:
+            EmbeddingError: none of them has fractional numbers.
+        """
         words: dict[str, dict[str, tuple[Tensor, ...]]] = {}
         unread = dict(self.unread)
-        for name, (word, key) in self.places.items():
+        for name, (word, key) in self.names.items():
             tensor = tensors[name]
             if not tensor.is_floating_point():
                 unread[name] = f"vectors are fractional numbers, and these are {str(tensor.dtype).split('.')[-1]}"
@@ -96,20 +100,23 @@ class Plan:
         return EmbeddingFile(words, unread, self.notes)
 
 
-def plan(shapes: Mapping[str, tuple[int, ...]], metadata: Mapping[str, str] | None = None) -> Plan:
-    """What is in a file, by its tensors' names and shapes and its header's texts.
+def find_embeddings(
+    shapes: Mapping[str, tuple[int, ...]], metadata: Mapping[str, str] | None = None
+) -> EmbeddingSource:
+    """Find the learned embeddings in a file by its tensors' names and shapes and its header's texts.
 
     Raises:
-        EmbeddingError: none of it is a learned word.
+        EmbeddingError: there are none.
     """
     named = {name: place for name in shapes if (place := _place(name, metadata or {})) is not None}
     of_a_model = named or any(map(_OF_A_MODEL.search, shapes))
-    own = {} if of_a_model else {name: (name, "") for name in shapes}  # diffusers: any word may be the name
-    places, unread, added = {}, {}, []
+    own = {} if of_a_model else {name: (name, "") for name in shapes}  # diffusers: the name may be any word
+    names: dict[str, tuple[str, str]] = {}
+    unread, added = {}, []
     for name, shape in shapes.items():
         place = named.get(name) or own.get(name)
         if name.startswith("string_to_token."):
-            continue  # the id the word was trained with, of no use to anybody else
+            continue  # the word's id in the trainer's vocabulary, which means nothing in another
         if name.endswith("_out") and _place(name.removesuffix("_out"), {}) is not None:
             added.append(name)
         elif place is None:
@@ -117,24 +124,15 @@ def plan(shapes: Mapping[str, tuple[int, ...]], metadata: Mapping[str, str] | No
         elif fault := _fault(shape):
             unread[name] = fault
         else:
-            places[name] = place
-    if not places:
+            names[name] = place
+    if not names:
         raise EmbeddingError(_nothing(unread))
     notes = [f"its output vectors ({_listed(added)}) are not used: they are added behind the encoder"] if added else []
-    return Plan(places, unread, tuple(notes))
-
-
-def read(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> EmbeddingFile:
-    """The learned words in a file's tensors, whatever tool wrote them.
-
-    Raises:
-        EmbeddingError: none of it is a learned word.
-    """
-    return plan({name: tuple(tensor.shape) for name, tensor in tensors.items()}, metadata).fill(tensors)
+    return EmbeddingSource(names, unread, tuple(notes))
 
 
 def _place(name: str, metadata: Mapping[str, str]) -> tuple[str, str] | None:
-    """The word and the encoder's key that a tensor's name tells; None where no layout has such a name."""
+    """The word and the encoder's key in a tensor's name; None if no layout has such a name."""
     if name in _ENCODERS:
         return "", _ENCODERS[name]
     if name in _ONE_WORD or _LISTED.fullmatch(name):
@@ -152,7 +150,7 @@ def _place(name: str, metadata: Mapping[str, str]) -> tuple[str, str] | None:
 
 
 def _bare(name: str) -> str:
-    """A word without the angle brackets, in which prompts cannot write it."""
+    """A word without its angle brackets, which prompts cannot contain."""
     return name[1:-1] if re.fullmatch(r"<[^<>]+>", name) else name
 
 

@@ -1,13 +1,26 @@
-"""Pictures as an image encoder sees them, for nodes that condition on a picture."""
+"""Image Encode: pictures through the image half of a CLIP, for nodes that condition on a picture."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol, cast
 
 from ..checks import check_image, check_numbers
 from ..host import host
 from ..reports import as_json, shown
 from . import features
 
-CROPS = {"auto": "auto", "center": "crop", "squash": "squash"}  # as the node's menu says it: as the host does
+if TYPE_CHECKING:
+    from ...clip_core.features.pictures import ImageEncoder
+    from ..host.interface import Tensor
+
+    class VisionOutput(Protocol):
+        """A CLIP_VISION_OUTPUT, as far as the report reads it."""
+
+        image_embeds: Tensor  # [B, E]
+        last_hidden_state: Tensor  # [B, 1 + P, C]
+
+
+CROPS = {"auto": "auto", "center": "crop", "squash": "squash"}  # the menu's words: the host's
 
 
 class EncodeImage:
@@ -51,12 +64,12 @@ class EncodeImage:
         check_image(image)
         check_numbers(image, "this IMAGE")
         encoder = host.image_encoder(clip_model)
-        seen = host.vision_output(clip_model, image, CROPS[crop], host.progress(len(image)))
-        data = _report(encoder, seen, image, encoder.resize if crop == "auto" else CROPS[crop])
-        return shown(_lines(data), data, (seen, as_json(data)))
+        output = host.vision_output(clip_model, image, CROPS[crop], host.progress(len(image)))
+        data = _report(encoder, cast("VisionOutput", output), image, encoder.resize if crop == "auto" else CROPS[crop])
+        return shown(_lines(data), data, (output, as_json(data)))
 
 
-def _report(encoder, seen, image, resize) -> dict:
+def _report(encoder: ImageEncoder, output: VisionOutput, image: Tensor, resize: str) -> dict:
     height, width = image.shape[1:3]
     kept = min(height, width)
     return {
@@ -65,13 +78,13 @@ def _report(encoder, seen, image, resize) -> dict:
         "encoder_px": encoder.size_px,
         "crop": "center" if resize == "crop" else "squash",
         "seen_px": [kept, kept] if resize == "crop" else [width, height],
-        "image_embeds": list(seen.image_embeds.shape),
-        "lengths": [round(float(row.norm()), 4) for row in seen.image_embeds],
-        "hidden_states": list(seen.last_hidden_state.shape),
+        "image_embeds": list(output.image_embeds.shape),
+        "lengths": [round(float(row.norm()), 4) for row in output.image_embeds],
+        "hidden_states": list(output.last_hidden_state.shape),
     }
 
 
-def _lines(data) -> list[str]:
+def _lines(data: dict) -> list[str]:
     (width, height), (wide, tall), side = data["picture_px"], data["seen_px"], data["encoder_px"]
     lines = [f"{_counted(data['pictures'])}, {width} x {height} px, seen at {side} x {side} px"]
     if (wide, tall) != (width, height):

@@ -1,47 +1,60 @@
-"""Pictures and texts as features of one space, for every node that compares them; texts are kept by model and text."""
+"""Features of pictures and texts in one space, for every node that compares them, with a cache of texts."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ...clip_core.features.texts import TextCache
 from ...clip_core.judging import zero_shot
 from ...clip_core.networks.precision import EXACT
 from ..checks import check_image, check_numbers
 from ..host import OnStep, host
+from ..host.interface import CLIP, Looking
+
+if TYPE_CHECKING:
+    from ..host.interface import Tensor
 
 MODEL_TYPES = "CVL_CLIP_MODEL,CLIP_VISION"  # of an input `clip_model`; a CLIP_VISION wants an input `clip` beside it
-PUBLISHED_SCALE = 100.0  # where the logit scale of every published CLIP stands (or within a percent of it)
+PUBLISHED_SCALE = 100.0  # the logit scale of every published CLIP, within a percent
 CACHE_BYTES = 64 << 20  # of text features: 2 KB a text for ViT-B/32
 TEXTS = TextCache(CACHE_BYTES)
 
 
 @dataclass(frozen=True)
 class Texts:
-    """Features [N, E] float32 on the CPU, of length 1; notes on what was lost; the tokens each text had too many."""
+    """The features of N texts."""
 
-    features: object
-    notes: tuple[str, ...]
-    cut: tuple[int, ...]
+    features: Tensor  # [N, E] float32 on the CPU, rows of length 1
+    notes: tuple[str, ...]  # on texts that were cut
+    cut: tuple[int, ...]  # N, the number of tokens cut from each
 
 
-def pictures(clip_model, image, on_step: OnStep | None = None, precision: str = EXACT):
-    """Features of a batch [B, H, W, 3 or 4] in 0..1 -> [B, E] float32 on the CPU, rows of length 1.
+def encode_pictures(
+    clip_model: Looking, image: Tensor, on_step: OnStep | None = None, precision: str = EXACT
+) -> Tensor:
+    """Encode a batch of pictures. [B, H, W, 3 or 4] in 0..1 -> [B, E] float32 on the CPU, rows of length 1
 
     Raises:
-        ValueError: that is no batch of pictures, or has values that are no numbers.
+        ValueError: it is no batch of pictures, or has NaN or infinite values.
     """
     check_image(image)
     check_numbers(image, "this IMAGE")
     return host.image_features(clip_model, image, on_step or host.progress(len(image)), precision)
 
 
-def texts(clip_model, clip, texts: Sequence[str], on_step: OnStep | None = None, precision: str = EXACT) -> Texts:
-    """Features of texts: by the model's own text encoder, or for a CLIP_VISION by that of `clip` (None: not connected).
+def encode_texts(
+    clip_model: Looking,
+    clip: CLIP | None,
+    texts: Sequence[str],
+    on_step: OnStep | None = None,
+    precision: str = EXACT,
+) -> Texts:
+    """Encode texts with the model's own text encoder, or for a CLIP_VISION with that of `clip` (None: not connected).
 
     Raises:
-        ValueError: there are no texts, or no text encoder whose features lie in the space of the pictures.
+        ValueError: there are no texts, or no text encoder whose features are in the space of the pictures.
     """
     owner = host.text_owner(clip_model, clip)
     owner = None if owner is None else (owner, precision)
@@ -53,12 +66,18 @@ def texts(clip_model, clip, texts: Sequence[str], on_step: OnStep | None = None,
     return Texts(found.features, notes, found.cut)
 
 
-def points(clip_model, clip, labels: Sequence[zero_shot.Label], templates: Sequence[str], precision: str = EXACT):
-    """The points of labels in templates [N, E], and notes on what was cut."""
+def encode_labels(
+    clip_model: Looking,
+    clip: CLIP | None,
+    labels: Sequence[zero_shot.Label],
+    templates: Sequence[str],
+    precision: str = EXACT,
+) -> tuple[Tensor, list[str]]:
+    """Encode labels in templates: features [N, E], rows of length 1, and notes on sentences that were cut."""
     notes: list[str] = []
 
-    def encode(sentences, on_step):
-        found = texts(clip_model, clip, sentences, on_step, precision)
+    def encode(sentences: Sequence[str], on_step: OnStep) -> Tensor:
+        found = encode_texts(clip_model, clip, sentences, on_step, precision)
         notes.extend(found.notes)
         return found.features
 
@@ -66,23 +85,23 @@ def points(clip_model, clip, labels: Sequence[zero_shot.Label], templates: Seque
     return zero_shot.class_features(labels, templates, encode, on_step), zero_shot.some_of(notes)
 
 
-def scale_and_note(clip_model, wanted: float = 0.0) -> tuple[float, list[str]]:
-    """`wanted`, or for 0 the model's own scale; and a note where it has none."""
+def scale_and_note(clip_model: Looking, wanted: float = 0.0) -> tuple[float, list[str]]:
+    """`wanted`, or for 0 the model's own scale; and a note on a model without one."""
     if wanted:
         return wanted, []
     learned = host.logit_scale(clip_model)
     note = f"a CLIP_VISION has no logit scale of its own: {PUBLISHED_SCALE:g} was taken, where published CLIPs stand"
-    return scale(clip_model), [note] if learned is None else []
+    return scale_of(clip_model), [note] if learned is None else []
 
 
-def scale(clip_model) -> float:
+def scale_of(clip_model: Looking) -> float:
     """The factor on cosines before a softmax: the model's own, or 100 for a CLIP_VISION, which has none."""
     learned = host.logit_scale(clip_model)
     return PUBLISHED_SCALE if learned is None else learned
 
 
-def _check_sound(found, texts: Sequence[str], precision: str) -> None:
-    """Raises ValueError where texts have no numbers, which would make all scores with them none."""
+def _check_sound(found: Tensor, texts: Sequence[str], precision: str) -> None:
+    """Raise ValueError for a text with NaN features, which would make every score with it NaN."""
     bad = [text for text, row in zip(texts, found.isfinite().all(1).tolist()) if not row]
     if bad:
         more = f" and {len(bad) - 1} more texts" if len(bad) > 1 else ""

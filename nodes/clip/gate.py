@@ -1,4 +1,4 @@
-"""Pictures let through if they fit a prompt well enough."""
+"""Image Gate: pictures that fit a prompt well enough go one way, the others another."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from ...clip_core.judging import ranking
 from ..host import host
 from ..reports import as_json, shown
 from .precision import EXACT, WIDGET
-from .scores import BATCH, CLIP, MODEL, NEGATIVES, SCORE, number, scores
-from .selection import PROMPT, Selection, ranks, sound
+from .scores import BATCH, CLIP, MODEL, NEGATIVES, SCORE, number, score_pictures
+from .selection import PROMPT, PictureSelection, ranks, sound
 
 SAY_WHY, SILENT = "say why", "stay silent"
 
@@ -77,7 +77,7 @@ class ImageGate:
         clip=None,
         precision=EXACT,
     ):
-        values, data, notes = scores(clip_model, clip, image, prompt, negative, score, precision)
+        values, data, notes = score_pictures(clip_model, clip, image, prompt, negative, score, precision)
         passed = sorted(ranking.rank(values, threshold=threshold).kept)
         rejected = [place for place in range(len(image)) if place not in set(passed)]
         data |= {
@@ -92,7 +92,7 @@ class ImageGate:
 
         def side(places: list[int], name: str) -> tuple:
             if places:
-                return image[places], Selection(tuple(places), len(image))
+                return image[places], PictureSelection(tuple(places), len(image))
             why = f"Image Gate (CVL) sent no picture to {name}: {span}"
             return (host.absent(why) if empty_side == SAY_WHY else host.absent(None),) * 2
 

@@ -1,4 +1,4 @@
-"""The whole CLIP, both encoders: load it from a file or from the parts of one, and say what was read."""
+"""Load CLIP Model: both encoders of a CLIP from one file, or from the parts of one, with a report."""
 
 from __future__ import annotations
 
@@ -10,28 +10,33 @@ from ...files.errors import FileFormatError
 from ...files.folder import whole_of
 from ...files.tensors import open_tensors
 from .. import catalog
-from ..clip_facts import told_about
+from ..clip_facts import read_facts
 from ..dtypes import DTYPES
 from ..host import host
 from ..reports import as_json, shown
 
 
 def load_clip_model(path: Path, activation: str, dtype: str, heads: int = 0) -> tuple[object, list[str], dict]:
-    """Both encoders from one file, or from the parts of one. `activation` "auto" and `heads` 0: as told, or by rule."""
+    """Load both encoders from one file, or from the parts of one. `activation` "auto" and `heads` 0: as the files say,
+    or by the rule for its sizes.
+
+    Returns:
+        the model, and the lines and the data of its report.
+    """
     with open_tensors(whole_of(path)) as file:
-        told = told_about(file, None if activation == "auto" else activation, heads or None)
+        facts = read_facts(file, None if activation == "auto" else activation, heads or None)
         try:
-            source = clip_files.find_clip(file.shapes, file.metadata, told.activation, heads=told.heads)
+            source = clip_files.find_clip(file.shapes, file.metadata, facts.activation, heads=facts.heads)
         except clip_files.LayoutError as error:
             raise FileFormatError(file.path, str(error)) from error
-        config, notes = told.prepared(source.config), [*source.notes, *told.notes]
+        config, notes = facts.complete(source.config), [*source.notes, *facts.notes]
         model = host.make_clip_model(config, source.translate(file.read(source.names)), dtype)
         name = file.path.name
-    text, seen, vision = config.text, *_vision(config)
+    text, image_line, vision = config.text, *_vision(config)
     lines = [
         f"{name} ({source.layout})",
         f"text: {text.layers} layers, width {text.width}",
-        f"image: {seen}",
+        f"image: {image_line}",
         f"{text.embed} dimensions shared, activation {text.activation}",
         *notes,
     ]
@@ -51,7 +56,7 @@ def load_clip_model(path: Path, activation: str, dtype: str, heads: int = 0) -> 
 
 
 def _vision(config: CLIPConfig) -> tuple[str, dict]:
-    """The image encoder for the report, as a line and as data."""
+    """The report on the image encoder: a line, and data."""
     vision = config.vision
     data = {"width": vision.width, "heads": vision.heads, "image_px": vision.image_px}
     pictures = f"{vision.heads} heads, {vision.image_px} px"

@@ -1,13 +1,19 @@
-"""The precision that pictures and texts are encoded in: the widget of every node that encodes, and what it costs."""
+"""The precision of encoding pictures and texts: the widget of every node that encodes, and the measured loss."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ...clip_core.networks.precision import EXACT, PRECISIONS, as_precision, most_change, slow_half
 from ...files.pictures import read_square
 from ..host import host
+from ..host.interface import CLIP, Looking
 from . import features
+
+if TYPE_CHECKING:
+    from ...clip_core.features.pictures import ImageEncoder
+    from ..host.interface import Tensor
 
 WIDGET = (
     list(PRECISIONS),
@@ -20,34 +26,44 @@ WIDGET = (
 )
 
 
-def effect(precision: str, clip_model, clip=None, *, image=None, seen=None, text: str = "", told=None):
-    """What the precision changes, as data and as notes, measured by encoding a picture and a text in fp32 too: the
-    first one of `image` that has numbers, whose features are in `seen`, and `text`, whose features are `told` [1, E].
-    Nothing for fp32.
+def measure_precision(
+    precision: str,
+    clip_model: Looking,
+    clip: CLIP | None = None,
+    *,
+    image: Tensor | None = None,
+    picture_features: Tensor | None = None,
+    text: str = "",
+    text_features: Tensor | None = None,
+) -> tuple[dict, list[str]]:
+    """Measure how far a precision moves features, by encoding one picture and one text in fp32 too: the first picture
+    of `image` without NaN in its `picture_features` [B, E], and `text`, which has the `text_features` [1, E]. Returns
+    the report's data and notes, both empty for fp32.
     """
     if precision == EXACT:
         return {}, []
-    changes, exact = {}, {}
-    sound = [] if seen is None else [place for place, bad in enumerate(seen.isnan().any(1).tolist()) if not bad]
-    if sound:
-        first = slice(sound[0], sound[0] + 1)
-        exact["picture"] = seen[first], host.image_features(clip_model, image[first], _silent)
-    if told is not None:
-        exact["text"] = told, features.texts(clip_model, clip, [text], _silent).features
-    changes = {name: most_change(some, fp32) for name, (some, fp32) in exact.items()}
-    return told_effect(precision, host.image_encoder(clip_model, precision).device, changes)
+    changes = {}
+    if image is not None and picture_features is not None:
+        sound = [number for number, bad in enumerate(picture_features.isnan().any(1).tolist()) if not bad][:1]
+        if sound:
+            exact = host.image_features(clip_model, image[sound], _silent)
+            changes["picture"] = most_change(picture_features[sound], exact)
+    if text_features is not None:
+        exact = features.encode_texts(clip_model, clip, [text], _silent).features
+        changes["text"] = most_change(text_features, exact)
+    return report_precision(precision, host.image_encoder(clip_model, precision), changes)
 
 
-def file_change(clip_model, path: Path, row) -> float:
-    """The same for a picture file with these features [E]."""
+def file_change(clip_model: Looking, path: Path, row: Tensor) -> float:
+    """The distance between a picture file's features [E] and those of fp32."""
     encoder = host.image_encoder(clip_model)
     square = read_square(path, encoder.size_px, encoder.resize)
-    return most_change(row[None], encoder.features(encoder.normalised(square[None])))
+    return most_change(row[None], encoder.features(encoder.normalise(square[None])))
 
 
-def told_effect(precision: str, device, changes: dict[str, float]) -> tuple[dict, list[str]]:
-    """Distances from the features of fp32 as data and as notes: no cosine can change by more than their sum."""
-    slow = slow_half(device, as_precision(precision))
+def report_precision(precision: str, encoder: ImageEncoder, changes: dict[str, float]) -> tuple[dict, list[str]]:
+    """Report distances from fp32's features, as data and notes: no cosine can change by more than their sum."""
+    slow = slow_half(encoder.device, as_precision(precision))
     if precision == EXACT:
         return {}, []
     data = {
@@ -67,4 +83,4 @@ def told_effect(precision: str, device, changes: dict[str, float]) -> tuple[dict
 
 
 def _silent(done: int, total: int) -> None:
-    """For what is encoded beside the work that the bar shows."""
+    """Leave the progress bar alone, while the measurement encodes."""

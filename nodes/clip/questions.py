@@ -1,4 +1,4 @@
-"""Questions about pictures, answered by choosing: among given answers, and among a list of tags."""
+"""Visual Question chooses among answers to a question about a picture, Auto Tag among a list of tags."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from ...drawing.bar_chart import bar_charts
 from ..host import host
 from ..reports import as_json, shown
 from . import features
-from .precision import EXACT, WIDGET, effect
-from .scores import CLIP, MODEL, gaps, number, seen, told
+from .precision import EXACT, WIDGET, measure_precision
+from .scores import CLIP, MODEL, notes_on_gaps, number, picture_features_of, text_features_of
 
 _IMAGE = ("IMAGE", {"tooltip": "One picture or a batch; every picture of it is looked at."})
 
@@ -71,15 +71,21 @@ class VisualQuestion:
     def ask(self, clip_model, image, question, answers, pattern="", clip=None, precision=EXACT):
         choices, notes = word_list.answers(answers)
         made = questions.statements(question, choices, pattern)
-        words = told(clip_model, clip, made.texts, precision)
-        found = seen(clip_model, image, precision)
+        words = text_features_of(clip_model, clip, made.texts, precision)
+        found = picture_features_of(clip_model, image, precision)
         cosine = ranking.cosines(found, words.features)
-        share = ranking.probabilities(cosine, features.scale(clip_model))
+        share = ranking.probabilities(cosine, features.scale_of(clip_model))
         best = [None if place is None else choices[place] for place in ranking.best_each_way(cosine)[0]]
-        moved, said = effect(
-            precision, clip_model, clip, image=image, seen=found, text=made.texts[0], told=words.features[:1]
+        moved, said = measure_precision(
+            precision,
+            clip_model,
+            clip,
+            image=image,
+            picture_features=found,
+            text=made.texts[0],
+            text_features=words.features[:1],
         )
-        notes = [*notes, *words.notes, *gaps(found), *said]
+        notes = [*notes, *words.notes, *notes_on_gaps(found), *said]
         if made.denies:
             notes.append(
                 "a statement says what is not, and CLIP hardly hears the not: a pattern, or answers that say "
@@ -190,17 +196,23 @@ class RankTags:
         if not names:
             raise ValueError("there are no tags; write one a line, or several with commas between them")
         sentences = word_list.sentences(template, names)
-        words = told(clip_model, clip, sentences, precision)
-        found = seen(clip_model, image, precision)
+        words = text_features_of(clip_model, clip, sentences, precision)
+        found = picture_features_of(clip_model, image, precision)
         values = ranking.cosines(found, words.features)
         if score == ranking.PROBABILITY:
-            values = ranking.probabilities(values, features.scale(clip_model))
+            values = ranking.probabilities(values, features.scale_of(clip_model))
         rows = values.tolist()
         kept = [ranking.rank(row, keep=keep, threshold=threshold).kept for row in rows]
-        moved, said = effect(
-            precision, clip_model, clip, image=image, seen=found, text=sentences[0], told=words.features[:1]
+        moved, said = measure_precision(
+            precision,
+            clip_model,
+            clip,
+            image=image,
+            picture_features=found,
+            text=sentences[0],
+            text_features=words.features[:1],
         )
-        notes = [*notes, *words.notes[:20], *gaps(found), *said]
+        notes = [*notes, *words.notes[:20], *notes_on_gaps(found), *said]
         if len(words.notes) > 20:
             notes.append(f"and {len(words.notes) - 20} more tags that are too long")
         empty = sum(not places and row[0] == row[0] for places, row in zip(kept, rows))  # NaN has a note of its own

@@ -9,8 +9,8 @@ from ...drawing.rank_sheet import rank_sheet
 from ..host import host
 from ..reports import as_json, shown
 from .precision import EXACT, WIDGET
-from .scores import BATCH, CLIP, MODEL, NEGATIVES, NO_THRESHOLD, SCORE, number, scores
-from .selection import PROMPT, Selection, ranks, sound
+from .scores import BATCH, CLIP, MODEL, NEGATIVES, NO_THRESHOLD, SCORE, number, score_pictures
+from .selection import PROMPT, PictureSelection, ranks, sound
 
 KEEP_BEST, STOP, NOTHING = "keep the best one", "stop with an error", "pass nothing on"
 
@@ -89,7 +89,7 @@ class RankImages:
         clip=None,
         precision=EXACT,
     ):
-        values, data, notes = scores(clip_model, clip, image, prompt, negative, score, precision)
+        values, data, notes = score_pictures(clip_model, clip, image, prompt, negative, score, precision)
         found = ranking.rank(values, keep=keep, threshold=threshold, never_none=when_none_pass == KEEP_BEST)
         none = f"no picture reaches the threshold {threshold:g}: the best one has {max(sound(values)):.4f}"
         if found.fell_back:
@@ -109,7 +109,7 @@ class RankImages:
         results = (
             (
                 image[kept],
-                Selection(found.kept, len(image)),
+                PictureSelection(found.kept, len(image)),
                 ",".join(map(str, kept)),
                 json.dumps([number(values[place]) for place in kept]),
                 kept,

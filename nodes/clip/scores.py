@@ -1,13 +1,22 @@
-"""What the nodes that judge pictures share: the inputs they have in common, and how each batch is looked at."""
+"""Scores of pictures for a prompt, and the inputs and features that all nodes which judge pictures share."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from ...clip_core.judging import ranking, word_list
 from ...clip_core.networks.precision import EXACT
 from ..checks import check_image
 from ..host import host
+from ..host.interface import CLIP as Clip
+from ..host.interface import Looking
 from . import features
-from . import precision as precisions
+from .features import Texts
+from .precision import measure_precision
+
+if TYPE_CHECKING:
+    from ..host.interface import Tensor
 
 MODEL = (
     features.MODEL_TYPES,
@@ -36,11 +45,11 @@ NEGATIVES = (
 NO_THRESHOLD = -2.0  # the least a score can be: every picture passes
 
 
-def seen(clip_model, image, precision: str = EXACT):
-    """The features of every picture of a batch, [B, E]; NaN for one that has no numbers in it.
+def picture_features_of(clip_model: Looking, image: Tensor, precision: str = EXACT) -> Tensor:
+    """Encode every picture of a batch, [B, E]; a picture with NaN or infinite values gets NaN features.
 
     Raises:
-        ValueError: it is no batch of pictures, or none of them has numbers.
+        ValueError: it is no batch of pictures, or all of them have NaN or infinite values.
     """
     check_image(image)
     sound = ranking.sound_pictures(image)
@@ -49,8 +58,8 @@ def seen(clip_model, image, precision: str = EXACT):
             "no picture of this batch has numbers in all its pixels: NaN (not a number) or infinite values all over; "
             "what made them overflowed, run that in higher precision"
         )
-    looked_at = image if len(sound) == len(image) else image[sound]
-    found = features.pictures(clip_model, looked_at, host.progress(len(sound)), precision)
+    some = image if len(sound) == len(image) else image[sound]
+    found = features.encode_pictures(clip_model, some, host.progress(len(sound)), precision)
     found = ranking.with_gaps(found, sound, len(image))
     if found.isnan().all():
         how = "load it with dtype fp32" if precision == EXACT else f"choose precision {EXACT}"
@@ -58,51 +67,63 @@ def seen(clip_model, image, precision: str = EXACT):
     return found
 
 
-def told(clip_model, clip, texts, precision: str = EXACT):
-    """The features of texts, and what was lost, with the bar moving."""
-    return features.texts(clip_model, clip, texts, host.progress(len(texts)), precision)
+def text_features_of(clip_model: Looking, clip: Clip | None, texts: Sequence[str], precision: str = EXACT) -> Texts:
+    """Encode texts, with the node's progress bar."""
+    return features.encode_texts(clip_model, clip, texts, host.progress(len(texts)), precision)
 
 
-def gaps(found) -> list[str]:
-    """A note on the pictures that have no features."""
+def notes_on_gaps(found: Tensor) -> list[str]:
+    """A note on the pictures with NaN features. [B, E]"""
     places = [str(place) for place, row in enumerate(found.isnan().any(1).tolist()) if row]
     which = f"the picture at {places[0]}" if len(places) == 1 else f"the pictures at {', '.join(places)}"
     return [f"{which} could not be judged: NaN (not a number) values in the pixels or features"] if places else []
 
 
-def scores(
-    clip_model, clip, image, prompt: str, negative: str, kind: str, precision: str = EXACT
+def score_pictures(
+    clip_model: Looking,
+    clip: Clip | None,
+    image: Tensor,
+    prompt: str,
+    negative: str,
+    kind: str,
+    precision: str = EXACT,
 ) -> tuple[list[float], dict, list[str]]:
-    """A score for each picture (NaN for one without numbers, of which not all are), what it was made of, and notes.
+    """Score each picture for a prompt; NaN for one with NaN features. Also returned: the report's data, and notes.
 
     Raises:
-        ValueError: there is no prompt, no picture has a score, or a probability is wanted of one prompt alone.
+        ValueError: there is no prompt, no picture has a score, or a probability is wanted without negatives.
     """
     if not prompt.strip():
         raise ValueError("there is no prompt; write what the pictures should show")
     wanted = " ".join(prompt.split())
     unwanted, notes = word_list.lines(negative)
-    texts = told(clip_model, clip, [wanted, *unwanted], precision)
-    found = seen(clip_model, image, precision)
-    scale = features.scale(clip_model)
+    texts = text_features_of(clip_model, clip, [wanted, *unwanted], precision)
+    found = picture_features_of(clip_model, image, precision)
+    scale = features.scale_of(clip_model)
     values = ranking.prompt_scores(found, texts.features[:1], texts.features[1:], scale=scale, kind=kind).tolist()
     if not any(value == value for value in values):
         raise ValueError(
             "no picture of this batch has a score: all came out as NaN (not a number), so the model "
             "overflowed; load it with dtype fp32, or choose precision fp32"
         )
-    moved, said = precisions.effect(
-        precision, clip_model, clip, image=image, seen=found, text=wanted, told=texts.features[:1]
+    moved, said = measure_precision(
+        precision,
+        clip_model,
+        clip,
+        image=image,
+        picture_features=found,
+        text=wanted,
+        text_features=texts.features[:1],
     )
     data = {"prompt": wanted, "negative": unwanted, "score": kind, "scale": round(scale, 4), **moved}
-    return values, data, [*notes, *texts.notes, *gaps(found), *said]
+    return values, data, [*notes, *texts.notes, *notes_on_gaps(found), *said]
 
 
 def number(value: float) -> float | None:
-    """For JSON, which has no NaN."""
+    """A score for JSON, which has no NaN."""
     return round(value, 6) if value == value else None
 
 
-def numbers(matrix) -> list[list[float | None]]:
-    """[N, M] for JSON."""
+def numbers(matrix: Tensor) -> list[list[float | None]]:
+    """Scores for JSON. [N, M]"""
     return [[number(value) for value in row] for row in matrix.tolist()]

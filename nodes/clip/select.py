@@ -1,4 +1,4 @@
-"""Latents chosen by what was said of their pictures."""
+"""Select Latents: the latents of the pictures that another node chose."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from ...vae_core import batches
 from ..checks import check_latent
 from ..reports import as_json, shown
-from .selection import Selection
+from .selection import PictureSelection
 
 
 class SelectLatents:
@@ -51,11 +51,12 @@ class SelectLatents:
         return shown(lines, data, (found.latent, as_json(data)))
 
 
-def _places(indices: str, selection: Selection | None, count: int) -> tuple[int, ...]:
-    """The places asked for, one way or the other.
+def _places(indices: str, selection: PictureSelection | None, count: int) -> tuple[int, ...]:
+    """The numbers of the latents, from the linked selection or from the typed indices.
 
     Raises:
-        ValueError: neither way or both, no whole numbers, or a selection from another number of pictures.
+        ValueError: there is neither, or both and they differ; an index is no whole number; the selection is from a
+            batch of another size.
     """
     text = indices.strip().strip("[]()")
     if selection is None and not text:

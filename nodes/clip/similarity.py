@@ -1,14 +1,19 @@
-"""Every picture beside every text, and every picture beside every other."""
+"""Image-Text Similarity: the cosines of pictures with texts, and of pictures with pictures."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from ...clip_core.judging import ranking, word_list
 from ...drawing.heat_map import Axis, heat_map, stacked
 from ..host import host
 from ..reports import as_json, shown
 from . import features
-from .precision import EXACT, WIDGET, effect
-from .scores import BATCH, CLIP, MODEL, gaps, numbers, seen, told
+from .precision import EXACT, WIDGET, measure_precision
+from .scores import BATCH, CLIP, MODEL, notes_on_gaps, numbers, picture_features_of, text_features_of
+
+if TYPE_CHECKING:
+    from ..host.interface import Tensor
 
 SHOWN_CELLS = 4096  # of a matrix in the node's own report; the output holds all of them
 
@@ -61,19 +66,26 @@ class ImageTextSimilarity:
 
     def compare(self, clip_model, image, texts="", image_b=None, clip=None, precision=EXACT):
         lines, notes = word_list.lines(texts)
-        words = told(clip_model, clip, lines, precision) if lines else None
-        found = seen(clip_model, image, precision)
-        text = {"text": lines[0], "told": words.features[:1]} if words else {}
-        moved, said = effect(precision, clip_model, clip, image=image, seen=found, **text)
-        notes += [*(words.notes if words else ()), *gaps(found), *said]
+        words = text_features_of(clip_model, clip, lines, precision) if lines else None
+        found = picture_features_of(clip_model, image, precision)
+        moved, said = measure_precision(
+            precision,
+            clip_model,
+            clip,
+            image=image,
+            picture_features=found,
+            text=lines[0] if words else "",
+            text_features=words.features[:1] if words else None,
+        )
+        notes += [*(words.notes if words else ()), *notes_on_gaps(found), *said]
         data, maps = {"pictures": len(image), "notes": notes, **moved}, []
         if words:
-            data["texts"], drawn = _against_texts(found, words.features, lines, features.scale(clip_model), image)
+            data["texts"], drawn = _against_texts(found, words.features, lines, features.scale_of(clip_model), image)
             maps.append(drawn)
         if image_b is not None or not words:
-            others = found if image_b is None else seen(clip_model, image_b, precision)
+            others = found if image_b is None else picture_features_of(clip_model, image_b, precision)
             if image_b is not None:
-                notes += [f"second batch: {note}" for note in gaps(others)]
+                notes += [f"second batch: {note}" for note in notes_on_gaps(others)]
             data["images"], drawn = _against_pictures(found, others, image, image_b)
             maps.append(drawn)
         first = data.get("texts") or data["images"]
@@ -83,10 +95,11 @@ class ImageTextSimilarity:
         ]
         drawn = stacked(maps)
         results = (drawn, as_json(data), *best)
-        return shown(_told_lines(data), _short_report(data), results, host.save_preview(drawn, "cvl_similarity"))
+        return shown(_report_lines(data), _short_report(data), results, host.save_preview(drawn, "cvl_similarity"))
 
 
-def _against_texts(found, words, lines: list[str], scale: float, image) -> tuple[dict, object]:
+def _against_texts(found: Tensor, words: Tensor, lines: list[str], scale: float, image: Tensor) -> tuple[dict, Tensor]:
+    """Compare pictures [B, E] with texts [N, E]: the report's block, and the heat map."""
     cosine = ranking.cosines(found, words)
     best_text, best_picture = ranking.best_each_way(cosine)
     data = {
@@ -99,7 +112,8 @@ def _against_texts(found, words, lines: list[str], scale: float, image) -> tuple
     return data, heat_map(cosine, _axis(image), Axis(lines), "pictures and texts: cosine")
 
 
-def _against_pictures(found, others, image, image_b) -> tuple[dict, object]:
+def _against_pictures(found: Tensor, others: Tensor, image: Tensor, image_b: Tensor | None) -> tuple[dict, Tensor]:
+    """Compare pictures [B, E] with others [N, E], or with each other: the report's block, and the heat map."""
     alone = image_b is None
     cosine = ranking.cosines(found, others)
     best_other, best_picture = ranking.best_each_way(cosine, with_itself=alone)
@@ -109,16 +123,16 @@ def _against_pictures(found, others, image, image_b) -> tuple[dict, object]:
         "best_for_images": best_other,
         "best_for_columns": best_picture,
     }
-    columns = _axis(image if alone else image_b)
+    columns = _axis(image if image_b is None else image_b)
     title = "pictures and one another: cosine" if alone else "pictures and the second batch: cosine"
     return data, heat_map(cosine, _axis(image), columns, title, diagonal=not alone)
 
 
-def _axis(image) -> Axis:
+def _axis(image: Tensor) -> Axis:
     return Axis([str(place) for place in range(len(image))], image[..., :3])
 
 
-def _told_lines(data: dict) -> list[str]:
+def _report_lines(data: dict) -> list[str]:
     lines = []
     if "texts" in data:
         columns = data["texts"]["columns"]
@@ -136,12 +150,12 @@ def _told_lines(data: dict) -> list[str]:
 
 
 def _first_rows(block: dict) -> list[tuple]:
-    """Place, best match and cosines of the first 16 pictures."""
+    """Number, best match and cosines of the first 16 pictures."""
     return list(zip(range(16), block["best_for_images"], block["cosine"]))
 
 
 def _short_report(data: dict) -> dict:
-    """Without large matrices: the output has them."""
+    """The data without large matrices, which are in the output."""
     short = dict(data)
     for block in ("texts", "images"):
         if block in data and sum(map(len, data[block]["cosine"])) > SHOWN_CELLS:

@@ -1,8 +1,9 @@
-"""What is in a picture, in the user's own words: classification without training."""
+"""Zero-Shot Classify: the user's label that fits a picture best, without training."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from ...clip_core.judging import zero_shot
 from ...clip_core.judging.templates import SETS
@@ -11,7 +12,10 @@ from ...drawing.label_table import label_table
 from ..host import host
 from ..reports import as_json, shown
 from . import features
-from .precision import EXACT, WIDGET, effect
+from .precision import EXACT, WIDGET, measure_precision
+
+if TYPE_CHECKING:
+    from ..host.interface import CLIP, Looking, Tensor
 
 LABELS = "\n".join(
     f"{colour} {shape}"
@@ -93,13 +97,13 @@ class ZeroShotClassify:
     ):
         found, notes = zero_shot.parse_labels(labels)
         sentences = zero_shot.templates_for(found, template, template_set, more_templates)
-        seen = features.pictures(clip_model, image, host.progress(len(image)), precision)
-        points, said = features.points(clip_model, clip, found, sentences, precision)
+        pictures = features.encode_pictures(clip_model, image, host.progress(len(image)), precision)
+        classes, said = features.encode_labels(clip_model, clip, found, sentences, precision)
         factor, why = features.scale_and_note(clip_model, scale)
         answer = zero_shot.classify(
-            seen, points, [label.name for label in found], factor, none_below=none_below, none_by=none_by
+            pictures, classes, [label.name for label in found], factor, none_below=none_below, none_by=none_by
         )
-        moved, changed = _effect(precision, clip_model, clip, image, seen, found, sentences)
+        moved, changed = _measure_precision(precision, clip_model, clip, image, pictures, found, sentences)
         notes = [*notes, *said, *why, *changed]
         data = {
             "template": template,
@@ -116,13 +120,23 @@ class ZeroShotClassify:
         return _shown(data, answer, image, top_k)
 
 
-def _effect(precision, clip_model, clip, image, seen, labels, templates):
-    """What the precision changes, measured on the first picture and the first label in the first template."""
+def _measure_precision(
+    precision: str,
+    clip_model: Looking,
+    clip: CLIP | None,
+    image: Tensor,
+    pictures: Tensor,
+    labels: Sequence[zero_shot.Label],
+    templates: Sequence[str],
+) -> tuple[dict, list[str]]:
+    """Measure what the precision changes, on the first picture and the first label in the first template."""
     if precision == EXACT:
         return {}, []
     sentence = labels[0].sentences(templates)[0]
-    words = features.texts(clip_model, clip, [sentence], precision=precision)
-    return effect(precision, clip_model, clip, image=image, seen=seen, text=sentence, told=words.features)
+    words = features.encode_texts(clip_model, clip, [sentence], precision=precision)
+    return measure_precision(
+        precision, clip_model, clip, image=image, picture_features=pictures, text=sentence, text_features=words.features
+    )
 
 
 def _optional_inputs() -> dict[str, tuple]:
@@ -178,7 +192,7 @@ def _optional_inputs() -> dict[str, tuple]:
 
 
 def _labels(labels: Sequence[zero_shot.Label], pictures: int, top_k: int, notes: list[str]) -> dict:
-    """The labels for the report, all of them or the first; with a note where not all fit in."""
+    """The labels for the report's data. If they are too many, the first ones, with a note."""
     most = _listed(len(labels), pictures, top_k)
     if most < len(labels):
         notes.append(f"{len(labels)} labels: the JSON lists the best {most} of each picture")
@@ -193,7 +207,7 @@ def _labels(labels: Sequence[zero_shot.Label], pictures: int, top_k: int, notes:
 
 
 def _listed(labels: int, pictures: int, top_k: int) -> int:
-    """How many labels of each picture the JSON lists."""
+    """The number of labels that the JSON lists for each picture."""
     return min(labels, LISTED_OF_ONE, max(top_k, LISTED // pictures))
 
 
@@ -216,7 +230,7 @@ def _picture(answer: zero_shot.Classification, row: int, top_k: int, most: int) 
 
 
 def _title(picture: dict) -> str:
-    """What a picture shows, in a line: its label and how sure that is."""
+    """A line about a picture: its label, and how sure it is."""
     first = picture["top"][0]
     sure = f"{first['probability']:.1%}, cosine {first['cosine']:.3f}, leads by {picture['margin']:.1%}"
     return (
@@ -226,7 +240,7 @@ def _title(picture: dict) -> str:
     )
 
 
-def _shown(data: dict, answer: zero_shot.Classification, image, top_k: int) -> dict:
+def _shown(data: dict, answer: zero_shot.Classification, image: Tensor, top_k: int) -> dict:
     pictures = data["pictures"]
     unlisted = data["label_count"] - len(data["labels"])
     charts = bar_charts([(_title(picture), picture["probabilities"]) for picture in pictures], image, more=unlisted)

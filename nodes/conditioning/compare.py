@@ -1,4 +1,4 @@
-"""Two CONDITIONINGs compared entry by entry: what is measured, and how a report tells it."""
+"""Two CONDITIONINGs compared entry by entry, and the report on it."""
 
 from __future__ import annotations
 
@@ -7,14 +7,18 @@ from collections.abc import Iterable, Sequence
 
 from ...clip_core.encoding import conditioning as tokens
 from ...clip_core.encoding.conditioning import Comparison
-from .entries import POOLED, counted, pairs
+from .entries import POOLED, Options, counted, option_words, pairs
 
 CHUNK = 77
 Pair = tuple[Comparison, Comparison | None]  # of the tokens, and of the pooled vectors if both have one
 
 
-def comparisons(first, second) -> tuple[list[Pair], list[str]]:
-    """Tokens and pooled vectors of each pair of entries compared, and what was odd as sentences."""
+def compare_entries(first: object, second: object) -> tuple[list[Pair], list[str]]:
+    """Compare tokens and pooled vectors of each pair of entries; and notes.
+
+    Raises:
+        ValueError: the entries cannot be paired or compared.
+    """
     found, notes = [], []
     for (hidden_a, options_a), (hidden_b, options_b) in pairs(first, second):
         compared = tokens.compare(hidden_a, hidden_b)
@@ -28,7 +32,7 @@ def comparisons(first, second) -> tuple[list[Pair], list[str]]:
         if not both:
             missing = [which for which, vector in zip(("first", "second"), pooled) if vector is None]
             notes.append(f"no pooled vectors compared: the {' and the '.join(missing)} has none")
-        notes += _different(options_a, options_b)
+        notes += _notes_on_options(options_a, options_b)
     return found, counted(notes)
 
 
@@ -39,22 +43,28 @@ def _lengths_note(first: int, second: int, common: int) -> list[str]:
     return [f"{first} and {second} tokens: the first {common} are compared, {more} of the {longer} have no partner"]
 
 
-def _different(first: dict, second: dict) -> list[str]:
-    """Which of their options are not the same."""
+def _notes_on_options(first: Options, second: Options) -> list[str]:
+    """Notes on options that differ."""
     notes = []
     for which, options, other in (("first", first, second), ("second", second, first)):
-        notes += [f"only the {which} has {key!r}" for key in options if key not in other and key != POOLED]
+        notes += [
+            f"only the {which} has the option {option_words(key)}"
+            for key in options
+            if key not in other and key != POOLED
+        ]
     both = [key for key in first if key in second and key != POOLED]
-    return notes + [f"{key!r} differs" for key in both if not tokens.same(first[key], second[key])]
+    return notes + [
+        f"the option {option_words(key)} differs" for key in both if not tokens.same(first[key], second[key])
+    ]
 
 
 def chunk_borders(*lengths: int) -> list[int]:
-    """The tokens that begin a further chunk, where the lengths say that the prompts are in CLIP's chunks of 77."""
+    """The first tokens of the second chunk, the third, ...; none if a length is no multiple of CLIP's 77 tokens."""
     return [] if any(length % CHUNK for length in lengths) else list(range(CHUNK, max(lengths), CHUNK))
 
 
 def report(found: Sequence[Pair]) -> tuple[list[str], list[dict]]:
-    """A line and the numbers for each prompt: each row of the batch of each entry."""
+    """The lines and the data of a report: one for each row of the batch of each entry."""
     lines, rows = [], []
     for number, (compared, pooled) in enumerate(found, 1):
         for place in range(len(compared.cosine)):
@@ -118,7 +128,7 @@ def _shown(value: float | None) -> str:
 
 
 def _number(value: float | None) -> float | None:
-    """Six digits; JSON has no NaN and no infinity."""
+    """A number for JSON, which has no NaN and no infinity: six digits, or None."""
     return float(f"{value:.6g}") if value is not None and math.isfinite(value) else None
 
 

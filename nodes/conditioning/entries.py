@@ -1,19 +1,57 @@
-"""CONDITIONINGs entry by entry, and two of them joined. An entry is [tokens, options], as in ComfyUI."""
+"""The entries of CONDITIONINGs, checked, paired and joined. An entry is [tokens, options], as in ComfyUI."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from ...clip_core.encoding import conditioning as tokens
+from ..host.interface import Conditioning
+
+if TYPE_CHECKING:
+    from ..host.interface import Tensor
 
 MODES = ("concat", "average", "add")
 POOLED, MASK = "pooled_output", "attention_mask"
-MAX_NAMED = 8  # notes of one kind that a report names
+MAX_NAMED = 8  # notes of one kind that a report lists
+_OPTION_WORDS = {  # an entry's options in ComfyUI: in words
+    POOLED: "pooled vector",
+    MASK: "attention mask",
+    "area": "area",
+    "mask": "mask",
+    "strength": "strength",
+    "mask_strength": "mask strength",
+    "set_area_to_bounds": "area of the mask",
+    "guidance": "guidance",
+    "width": "width",
+    "height": "height",
+    "crop_w": "crop on the left",
+    "crop_h": "crop at the top",
+    "target_width": "target width",
+    "target_height": "target height",
+    "aesthetic_score": "aesthetic score",
+    "start_percent": "start of the time range",
+    "end_percent": "end of the time range",
+    "control": "ControlNet",
+    "control_apply_to_uncond": "use of the ControlNet for the negative",
+    "gligen": "GLIGEN boxes",
+    "unclip_conditioning": "unCLIP picture",
+    "noise_augmentation": "noise augmentation",
+    "hooks": "hooks",
+}
+
+Options = Mapping[str, object]
+ConditioningEntry = Sequence  # tokens [B, T, C] and Options
 
 
-def checked(conditioning, which: str) -> list:
-    """The entries of a CONDITIONING.
+def option_words(key: object) -> str:
+    """An option of an entry in words; one that is unknown here by its own name."""
+    return _OPTION_WORDS.get(str(key), repr(key))
+
+
+def check_conditioning(conditioning: object, which: str) -> Conditioning:
+    """The entries of a CONDITIONING. `which` names it in the error.
 
     Raises:
         ValueError: it is something else, or has no entries.
@@ -28,18 +66,17 @@ def checked(conditioning, which: str) -> list:
     return conditioning
 
 
-def _is_entry(entry) -> bool:
+def _is_entry(entry: object) -> bool:
     return isinstance(entry, list | tuple) and len(entry) == 2 and isinstance(entry[1], dict)
 
 
-def pairs(first, second) -> list[tuple]:
-    """Each entry of the first with the second's one entry, or with its partner where both have as many.
+def pairs(first: object, second: object) -> list[tuple[ConditioningEntry, ConditioningEntry]]:
+    """Pair the entries of two CONDITIONINGs: each of the first with the second's only entry, or one by one.
 
     Raises:
-        ValueError: the numbers of entries do not fit, or an entry has no tokens or its
-            pooled vector is none.
+        ValueError: their numbers of entries do not fit, or an entry's tokens or pooled vector are no tensors.
     """
-    first, second = checked(first, "first"), checked(second, "second")
+    first, second = check_conditioning(first, "first"), check_conditioning(second, "second")
     for which, entries in (("first", first), ("second", second)):
         for number, (hidden, options) in enumerate(entries, 1):
             if len(getattr(hidden, "shape", ())) != 3:
@@ -62,13 +99,17 @@ def pairs(first, second) -> list[tuple]:
     )
 
 
-def _kind(value) -> str:
+def _kind(value: object) -> str:
     shape = getattr(value, "shape", None)
     return type(value).__name__ if shape is None else f"one of shape {list(shape)}"
 
 
 def shares(mode: str, weight_a: float, weight_b: float) -> tuple[float, float]:
-    """What each side is multiplied with: the weights, or for an average their parts of their sum."""
+    """The factors of both sides: the weights, or for an average the weights divided by their sum.
+
+    Raises:
+        ValueError: a weight is not finite, or an average's weights cancel out.
+    """
     if not (math.isfinite(weight_a) and math.isfinite(weight_b)):
         raise ValueError(f"two weights were expected, but {weight_a} and {weight_b} came; give finite numbers")
     if mode != "average":
@@ -82,29 +123,38 @@ def shares(mode: str, weight_a: float, weight_b: float) -> tuple[float, float]:
     return 1.0 - weight_b / total, weight_b / total
 
 
-def combined(first, second, mode: str, weights: tuple[float, float]) -> tuple[list, list[str], list[dict]]:
-    """The joined CONDITIONING, what was odd as sentences, and each entry's numbers. The inputs stay as they are.
+def combine(
+    first: object, second: object, mode: str, weights: tuple[float, float]
+) -> tuple[Conditioning, list[str], list[dict]]:
+    """Join two CONDITIONINGs entry by entry. The inputs stay unchanged.
+
+    Returns:
+        the joined CONDITIONING, notes, and the data of each entry.
 
     Raises:
-        ValueError: what cannot be joined, in one sentence.
+        ValueError: they cannot be joined.
     """
     made, notes, facts = [], [], []
     for one, other in pairs(first, second):
-        entry, said, fact = _combined_entry(one, other, mode, weights)
+        entry, said, fact = _combine_entries(one, other, mode, weights)
         made.append(entry)
         notes += said
         facts.append(fact)
     return made, counted(notes), facts
 
 
-def joined(whole: list, part: list, join: str, weight: float) -> tuple[list, list[str]]:
-    """A prompt's next part put to what is there: the join CONCAT or AVERAGE, and the part's weight."""
+def join_part(whole: Conditioning, part: Conditioning, join: str, weight: float) -> tuple[Conditioning, list[str]]:
+    """Join the next part of a prompt to the parts before it, by CONCAT or AVERAGE with the part's weight."""
     mode, weights = ("concat", (1.0, weight)) if join == "CONCAT" else ("average", (1.0 - weight, weight))
-    made, notes, _ = combined(whole, part, mode, weights)
+    made, notes, _ = combine(whole, part, mode, weights)
     return made, notes
 
 
-def _combined_entry(one, other, mode: str, weights: tuple[float, float]) -> tuple[list, list[str], dict]:
+def _combine_entries(
+    one: ConditioningEntry, other: ConditioningEntry, mode: str, weights: tuple[float, float]
+) -> tuple[list, list[str], dict]:
+    """Join two entries: the joined entry, notes, and its data."""
+    # Tokens: side by side, or added with the shorter one padded.
     (hidden_a, options_a), (hidden_b, options_b) = one, other
     parts = list(zip((hidden_a, hidden_b), weights))
     result = tokens.concat(parts) if mode == "concat" else tokens.add(parts)
@@ -114,8 +164,10 @@ def _combined_entry(one, other, mode: str, weights: tuple[float, float]) -> tupl
         for which, length, more in zip(("first", "second"), lengths, result.padded)
         if more
     ]
+
+    # Options: the first's, with pooled vectors and attention masks joined.
     options = dict(options_a)
-    pooled, origin = _pooled(options_a.get(POOLED), options_b.get(POOLED), mode, weights)
+    pooled, origin = _join_pooled(options_a.get(POOLED), options_b.get(POOLED), mode, weights)
     if pooled is not None:
         options[POOLED] = pooled
     taken, masks = {POOLED}, [(options_a.get(MASK), hidden_a), (options_b.get(MASK), hidden_b)]
@@ -123,7 +175,7 @@ def _combined_entry(one, other, mode: str, weights: tuple[float, float]) -> tupl
         mask = tokens.join_masks(list(zip((mask for mask, _ in masks), lengths)), one_behind_other=mode == "concat")
         options |= {} if mask is None else {MASK: mask}
         taken.add(MASK)
-    notes += _POOLED_NOTES.get(origin, []) + _kept(options_a, options_b, taken)
+    notes += _POOLED_NOTES.get(origin, []) + _notes_on_options(options_a, options_b, taken)
     if broken := tokens.broken_tokens(result.hidden):
         notes.append(f"the result has NaN or infinite numbers in {broken} of its tokens: something overflowed")
     width, length = result.hidden.shape[2], result.hidden.shape[1]
@@ -138,8 +190,10 @@ _POOLED_NOTES = {
 }
 
 
-def _pooled(first, second, mode: str, weights: tuple[float, float]) -> tuple:
-    """The pooled vector of the result, and where it is from."""
+def _join_pooled(
+    first: Tensor | None, second: Tensor | None, mode: str, weights: tuple[float, float]
+) -> tuple[Tensor | None, str]:
+    """The pooled vector of the result, and its origin."""
     if first is None and second is None:
         return None, "none"
     if first is None or second is None:
@@ -149,23 +203,23 @@ def _pooled(first, second, mode: str, weights: tuple[float, float]) -> tuple:
     return tokens.mixed(list(zip((first, second), weights))), "mixed"
 
 
-def _kept(first: dict, second: dict, taken: set[str]) -> list[str]:
-    """What of the second's options the result does not have."""
+def _notes_on_options(first: Options, second: Options, taken: set[str]) -> list[str]:
+    """Notes on options of the second that the result does not have."""
     notes = []
     for key in second:
         if key in taken:
             continue
         if key not in first:
-            notes.append(f"the second's {key!r} is left out: the first has none")
+            notes.append(f"the second's {option_words(key)} is left out: the first has none")
         elif not tokens.same(first[key], second[key]):
             values = [value for value in (first[key], second[key]) if isinstance(value, int | float | str)]
             shown = f" ({str(values[0])[:40]}, not {str(values[1])[:40]})" if len(values) == 2 else ""
-            notes.append(f"{key!r} is the first's, the second's is another{shown}")
+            notes.append(f"{option_words(key)} is the first's, the second's is another{shown}")
     return notes
 
 
 def counted(notes: Sequence[str]) -> list[str]:
-    """Each sentence once, with how many entries it is true of; at most a few of them."""
+    """Each note once, with the number of entries that it is about; at most a few of them."""
     times: dict[str, int] = {}
     for note in notes:
         times[note] = times.get(note, 0) + 1
@@ -175,7 +229,7 @@ def counted(notes: Sequence[str]) -> list[str]:
 
 
 def combined_lines(mode: str, weights: tuple[float, float], facts: Sequence[dict]) -> list[str]:
-    """A line for each entry: what it was made of."""
+    """A line for each entry: its two sides and the result."""
     (a, b), sign = weights, " | " if mode == "concat" else " + "
     lines = []
     for fact in facts:

@@ -9,16 +9,21 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ...files.errors import FileFormatError
 from ...files.sniff import SAFETENSORS, sniff
 from ...files.tensors import open_tensors, write_tensors
 from ...files.tree import Bundle, TreeError, UnstorableError, restored
 from ..host import host
-from .entries import checked
+from ..host.interface import Conditioning
+from .entries import check_conditioning, option_words
+
+if TYPE_CHECKING:
+    from ..host.interface import Tensor
 
 SUFFIX = ".conditioning.safetensors"
-BUNDLED = "bundled/red_circle" + SUFFIX  # "a red circle" by the bundled text encoder, so that the menu is never empty
+BUNDLED = "bundled/red_circle" + SUFFIX  # "a red circle" by the bundled text encoder: the menu is never empty
 _BUNDLED_FOLDER = Path(__file__).resolve().parents[2] / "example_workflows" / "input"
 _MARK, _VERSION = "cvl_conditioning", 1
 
@@ -28,37 +33,37 @@ def choices() -> list[str]:
     return [BUNDLED, *host.data_names(SUFFIX)]
 
 
-def located(choice: str) -> Path:
-    """Where a choice of that menu lies. Raises FileNotFoundError."""
+def path_of(choice: str) -> Path:
+    """The path of a choice of that menu. Raises FileNotFoundError."""
     return _BUNDLED_FOLDER / BUNDLED.partition("/")[2] if choice == BUNDLED else host.data_path(choice)
 
 
 def fingerprint(choice: str) -> str:
-    """Changes when the file does."""
+    """A string that changes with the file."""
     try:
-        status = located(choice).stat()
+        status = path_of(choice).stat()
     except OSError:
         return "missing"
     return f"{status.st_mtime_ns}:{status.st_size}"
 
 
 @dataclass(frozen=True)
-class Packed:
-    """What a file will hold, and what it cannot: sentences that name the option and its entry."""
+class StoredConditioning:
+    """The content of a file."""
 
-    tensors: dict
+    tensors: dict[str, Tensor]
     entries: str  # JSON
-    lost: tuple[str, ...]
+    lost: tuple[str, ...]  # sentences about options that cannot be stored
 
 
-def packed(conditioning: list) -> Packed:
-    """Every entry's tokens and options.
+def store(conditioning: object) -> StoredConditioning:
+    """Translate a CONDITIONING to the content of a file: the tokens and options of each entry.
 
     Raises:
-        ValueError: it is no CONDITIONING, it has no entries, or no tensor in it can be stored.
+        ValueError: it is no CONDITIONING, it has no entries, or none of its tensors can be stored.
     """
     bundle, entries, lost = Bundle(), [], []
-    for number, (hidden, options) in enumerate(checked(conditioning, "conditioning")):
+    for number, (hidden, options) in enumerate(check_conditioning(conditioning, "conditioning")):
         stored = []
         try:
             cond = bundle.add(hidden, f"{number}/cond")
@@ -68,24 +73,24 @@ def packed(conditioning: list) -> Packed:
             try:
                 stored.append([bundle.add(key, ""), bundle.add(value, f"{number}/{key}")])
             except UnstorableError as error:
-                lost.append(f"{str(key)!r} of entry {number + 1} cannot be stored: it has {error} in it")
+                lost.append(f"{option_words(key)} of entry {number + 1} cannot be stored: it has {error} in it")
         entries.append([cond, {"dict": stored}])
     if not bundle.tensors:
         raise ValueError("there are no tensors in this CONDITIONING, so there is nothing to save")
     text = json.dumps({"version": _VERSION, "entries": entries}, allow_nan=False)
-    return Packed(bundle.tensors, text, tuple(lost))
+    return StoredConditioning(bundle.tensors, text, tuple(lost))
 
 
-def write(path: Path, content: Packed, texts: Mapping[str, str]) -> None:
-    """Whole or not at all; `texts` (prompt, workflow) go into the metadata too. Raises FileFormatError."""
+def write(path: Path, content: StoredConditioning, texts: Mapping[str, str]) -> None:
+    """Write the file, whole or not at all. `texts` (prompt, workflow) go into its metadata. Raises FileFormatError."""
     write_tensors(path, content.tensors, {**texts, _MARK: content.entries})
 
 
-def read(path: Path) -> list:
-    """The CONDITIONING that was written, on the CPU.
+def read(path: Path) -> Conditioning:
+    """Read the CONDITIONING in a file, onto the CPU.
 
     Raises:
-        FileFormatError: no file of ours, a damaged one, or one of a newer version.
+        FileFormatError: the file is not one of ours, damaged, or of a newer version.
     """
     if sniff(path) != SAFETENSORS:
         raise FileFormatError(
@@ -97,7 +102,7 @@ def read(path: Path) -> list:
         entries = _entries(path, file.metadata, list(file.shapes))
         stored = file.read(file.shapes)
 
-    def tensor(name: str):
+    def tensor(name: str) -> Tensor:
         if name not in stored:
             raise TreeError(f"the tensor {name!r} is missing")
         return stored[name]
@@ -111,24 +116,24 @@ def read(path: Path) -> list:
     return conditioning
 
 
-def described(content: Packed) -> dict[str, list]:
-    """What is stored under which name, as it lies in the file."""
+def list_tensors(content: StoredConditioning) -> dict[str, list]:
+    """The tensors of a file by name: dtype and shape."""
     return {
         name: [str(tensor.dtype).removeprefix("torch."), list(tensor.shape)] for name, tensor in content.tensors.items()
     }
 
 
-def summary(conditioning: list) -> list[dict]:
-    """For each entry its tokens' shape and the names of its options."""
+def summary(conditioning: Conditioning) -> list[dict]:
+    """The shape of the tokens and the options of each entry."""
     return [{"tokens": _shape(hidden), "options": [str(key) for key in options]} for hidden, options in conditioning]
 
 
-def _shape(hidden) -> str:
+def _shape(hidden: object) -> str:
     shape = list(getattr(hidden, "shape", ()))
     return f"{shape[1]} tokens, {shape[2]} wide" if len(shape) == 3 else f"{type(hidden).__name__} {shape}"
 
 
-def _is_sound(entry) -> bool:
+def _is_sound(entry: object) -> bool:
     return isinstance(entry, list) and len(entry) == 2 and isinstance(entry[1], dict)
 
 

@@ -1,4 +1,4 @@
-"""CONDITIONING as data: two of them put together or compared, saved to a file and loaded again."""
+"""The nodes that compare, combine, save and load CONDITIONING."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ..host import host
 from ..reports import as_json, shown
 from . import compare as conditioning_compare
 from . import file as conditioning_file
-from .entries import MODES, combined, combined_lines, shares
+from .entries import MODES, combine, combined_lines, option_words, shares
 
 MAX_PLOTS = 8
 
@@ -46,7 +46,7 @@ class CompareConditioning:
         }
 
     def compare(self, first, second):
-        found, notes = conditioning_compare.comparisons(first, second)
+        found, notes = conditioning_compare.compare_entries(first, second)
         lines, rows = conditioning_compare.report(found)
         if len(rows) > MAX_PLOTS:
             notes.append(f"the first {MAX_PLOTS} of {len(rows)} are drawn, all are in the JSON")
@@ -112,7 +112,7 @@ class CombineConditioning:
 
     def combine(self, first, second, mode, weight_first=1.0, weight_second=1.0):
         weights = shares(mode, weight_first, weight_second)
-        made, notes, facts = combined(first, second, mode, weights)
+        made, notes, facts = combine(first, second, mode, weights)
         data = {
             "mode": mode,
             "weights": [weight_first, weight_second],
@@ -167,23 +167,23 @@ class SaveConditioning:
         }
 
     def save(self, conditioning, filename_prefix, strict=False, prompt=None, extra_pnginfo=None):
-        content = conditioning_file.packed(conditioning)
+        content = conditioning_file.store(conditioning)
         if strict and content.lost:
             raise ValueError(f"nothing was saved, because {'; '.join(content.lost)}; take it out, or set strict off")
         path = host.output_path(filename_prefix, conditioning_file.SUFFIX)
         texts = _workflow_texts(prompt, extra_pnginfo) if host.saves_workflow() else {}
         conditioning_file.write(path, content, texts)
-        entry = host.output_entry(path)
+        entry, size_bytes = host.output_entry(path), path.stat().st_size
         data = {
             **entry,
             "entries": len(conditioning),
-            "tensors": conditioning_file.described(content),
-            "bytes": path.stat().st_size,
+            "tensors": conditioning_file.list_tensors(content),
+            "bytes": size_bytes,
             "lost": list(content.lost),
         }
         lines = [
             f"saved {path.name} (entries: {len(conditioning)}, tensors: {len(content.tensors)}, "
-            f"{data['bytes'] / 1000:,.0f} kB)",
+            f"{size_bytes / 1000:,.0f} kB)",
             *content.lost,
         ]
         answer = shown(lines, data, (conditioning, as_json(data)))
@@ -225,9 +225,12 @@ class LoadConditioning:
         return conditioning_file.fingerprint(file)
 
     def load(self, file):
-        conditioning = conditioning_file.read(conditioning_file.located(file))
+        conditioning = conditioning_file.read(conditioning_file.path_of(file))
         entries = conditioning_file.summary(conditioning)
-        lines = [f"{entry['tokens']}, with {', '.join(entry['options']) or 'no options'}" for entry in entries]
+        lines = [
+            f"{entry['tokens']}, with {', '.join(map(option_words, entry['options'])) or 'no options'}"
+            for entry in entries
+        ]
         data = {"file": file, "entries": entries}
         return shown(lines, data, (conditioning, as_json(data)))
 

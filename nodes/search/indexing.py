@@ -76,7 +76,7 @@ class Embedder:
 
     def told(self) -> tuple[dict, list[str]]:
         """For the report: how many pictures at a time, the precision, and what it changed; with notes."""
-        moved, notes = precisions.told_effect(self.precision, self.encoder.device, self._changes)
+        moved, notes = precisions.report_precision(self.precision, self.encoder, self._changes)
         fewer = lowered(self.encoder, self._batch)
         data = {"batch": min(self._batch, self.encoder.at_once), "precision": {"activations": self.precision}, **moved}
         return data, [*([fewer] if fewer else []), *notes]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ...clip_core.features.search import mixed
 from ..checks import check_batches, check_image
 from ..clip import features
-from ..clip.precision import effect
+from ..clip.precision import measure_precision
 
 
 def made(clip_model, clip, text, image, weights, precision):
@@ -15,15 +15,15 @@ def made(clip_model, clip, text, image, weights, precision):
         raise ValueError("there is nothing to search for: write a text, or connect a picture")
     parts, notes, sample = [], [], {}
     if lines:
-        words = features.texts(clip_model, clip, lines, precision=precision)
+        words = features.encode_texts(clip_model, clip, lines, precision=precision)
         parts.append((words.features, weights[0]))
         notes += words.notes
-        sample |= {"text": lines[0], "told": words.features[:1]}
+        sample |= {"text": lines[0], "text_features": words.features[:1]}
     if image is not None:
         check_image(image)
-        parts.append((features.pictures(clip_model, image, precision=precision), weights[1]))
-        sample |= {"image": image, "seen": parts[-1][0]}
-    moved, said = effect(precision, clip_model, clip, **sample)
+        parts.append((features.encode_pictures(clip_model, image, precision=precision), weights[1]))
+        sample |= {"image": image, "picture_features": parts[-1][0]}
+    moved, said = measure_precision(precision, clip_model, clip, **sample)
     notes += said
     if len(parts) == 2:
         count = check_batches(texts=len(lines), pictures=len(image))

@@ -1,8 +1,8 @@
-"""Learned words by name: from `embedding:name`, or A1111's bare names, to files and their vectors.
+"""Learned embeddings by name: from `embedding:name`, or A1111's bare names, to files and their vectors.
 
-Names are found as ComfyUI finds them (comfy/sd1_clip.py `load_embed`, 0.33.0): with the extension or without, by the
-path in the embeddings folder or by any end of it. They are only ever looked up in the host's list of files, so no name
-leads out of the folder.
+Names are resolved as in ComfyUI (comfy/sd1_clip.py `load_embed`, 0.33.0): with the extension or without, by the path in
+the embeddings folder or by any end of it. They are looked up in the host's list of files, so no name leads out of the
+folder.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
-from ...clip_core.prompts.textual_inversion import Answer, EmbeddingError, EmbeddingFile, plan
+from ...clip_core.prompts.textual_inversion import Answer, EmbeddingError, EmbeddingFile, find_embeddings
 from ...files.errors import FileFormatError
 from ...files.tensors import open_tensors
 from ..host import host
@@ -35,7 +35,7 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)")
 
 
 class Library:
-    """The embeddings folder at one moment. What is in a file is looked at when it is asked for."""
+    """The names in the embeddings folder at one moment. A file is read when its name is looked up."""
 
     def __init__(self, names: Sequence[str]):
         self.names = tuple(names)
@@ -56,14 +56,14 @@ class Library:
         return found.vectors(key, width, word)
 
     def notes(self, name: str) -> tuple[str, ...]:
-        """What the file of a name has that is not used."""
+        """Notes on the parts of a name's file that are not used."""
         found, _ = self._file_of(name)
         return () if isinstance(found, str) else found.notes
 
     def bare_name(self, tokenizer: Tokenizer) -> BareName:
-        """A1111's rule for names without `embedding:`, by token ids: of the file names (without folder and extension)
-        that begin at a place, the one with most ids (modules/textual_inversion/textual_inversion.py,
-        `find_embedding_at_position`). The name that a file may hold inside does not count, as in A1111.
+        """A1111's rule for names without `embedding:`, by token ids: among the file names (without folder and
+        extension) that the ids begin with, the one with most ids (modules/textual_inversion/textual_inversion.py,
+        `find_embedding_at_position`). As in A1111, a name stored inside a file does not count.
         """
         with self._lock:
             if tokenizer.rules not in self._by_first_id:
@@ -79,7 +79,7 @@ class Library:
         return match
 
     def _file_of(self, name: str, suggest: bool = True) -> tuple[EmbeddingFile | str, str | None]:
-        """What the file of a name holds, and the word in it that the name asks for; or why there is no such file."""
+        """The content of a name's file, or the reason for having none; and the word in it, for `name:word`."""
         listed, word = self._listed(name), None
         if listed is None and ":" in name:
             stem, _, word = name.rpartition(":")
@@ -92,7 +92,7 @@ class Library:
             return f"{listed} is gone from the embeddings folder, or lies outside of it", None
 
     def _listed(self, name: str) -> str | None:
-        """The host's name of the file, the one nearest to the root where several fit."""
+        """The host's name of the file; the one nearest to the root if several fit."""
         if not name or len(name) > _LONGEST_NAME:
             return None
         end = posixpath.normpath(PurePath(name).as_posix())
@@ -104,7 +104,7 @@ class Library:
         return min(found, key=lambda place: (place[0], place[1], place[3]))[2] if found else None
 
     def _not_found(self, name: str) -> str:
-        """Why a name has no file; kept, because comparing it with thousands of others takes a while."""
+        """The reason why a name has no file; cached, as comparing it with thousands of names takes a while."""
         with self._lock:
             if name not in self._missing:
                 if len(self._missing) >= _KEPT_MISSING:
@@ -119,7 +119,7 @@ _files: OrderedDict[tuple[str, int, int], EmbeddingFile | str] = OrderedDict()
 
 
 def library() -> Library:
-    """The library of what is in the embeddings folder now; the same object as long as no name changes."""
+    """The library of the embeddings folder as it is now; the same object until a name changes."""
     global _current
     names = tuple(host.folder_names("embeddings"))
     with _lock:
@@ -129,12 +129,12 @@ def library() -> Library:
 
 
 def find(name: str, key: str, width: int) -> Answer:
-    """`library().find`, for prompts that come from other nodes than ours."""
+    """`library().find`, for prompts of other nodes than ours."""
     return library().find(name, key, width)
 
 
 def _file(path: Path) -> EmbeddingFile | str:
-    """What a file holds, or why it cannot be read; remembered until the file changes."""
+    """The content of a file, or the reason why it cannot be read; cached until the file changes."""
     try:
         state = path.stat()
     except OSError as error:
@@ -156,8 +156,8 @@ def _file(path: Path) -> EmbeddingFile | str:
 def _read(path: Path) -> EmbeddingFile | str:
     try:
         with open_tensors(path) as file:
-            planned = plan(file.shapes, file.metadata)
-            return planned.fill(file.read(planned.places))
+            source = find_embeddings(file.shapes, file.metadata)
+            return source.translate(file.read(source.names))
     except FileFormatError as error:
         return str(error)
     except EmbeddingError as error:
@@ -165,7 +165,7 @@ def _read(path: Path) -> EmbeddingFile | str:
 
 
 def _ends(names: Sequence[str]) -> dict[str, tuple[int, str, str]]:
-    """Every end of every path ("c.pt", "b/c.pt", "a/b/c.pt") -> how deep it begins, in which folder, the whole name."""
+    """Each end of each path ("c.pt", "b/c.pt", "a/b/c.pt") -> its depth, its folder, the whole name."""
     places: dict[str, tuple[int, str, str]] = {}
     for name in names:
         parts = PurePath(name).parts
@@ -177,7 +177,7 @@ def _ends(names: Sequence[str]) -> dict[str, tuple[int, str, str]]:
 
 
 def _names_by_first_id(names: Sequence[str], tokenizer: Tokenizer) -> dict[int, list[tuple[tuple[int, ...], str]]]:
-    """Token ids and name of each file, by the first id, those with most ids first."""
+    """The token ids and the name of each file, by first id; names with most ids come first."""
     table: dict[int, list[tuple[tuple[int, ...], str]]] = {}
     stems = (PurePath(name).stem for name in names if PurePath(name).suffix.lower() in _EXTENSIONS)
     for stem in dict.fromkeys(stems):
@@ -200,7 +200,7 @@ def _why_missing(name: str, names: Sequence[str]) -> str:
 
 
 def _nearest(name: str, names: Sequence[str]) -> list[str]:
-    """Names as one would write them: first what differs only in capitals, then by likeness."""
+    """The nearest names, as prompts write them: first one that differs in capitals alone, then by similarity."""
     written: dict[str, list[str]] = {}
     for each in dict.fromkeys(_without_extension(PurePath(one).as_posix()) for one in names):
         shown = each if "/" in name else PurePath(each).name

@@ -1,12 +1,15 @@
-"""Prompts: encode them as conditioning, and see what becomes of their words."""
+"""The nodes that encode prompts as CONDITIONING, and show their tokens."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from ...clip_core.encoding.conditioning import broken_tokens
-from ...clip_core.prompts.plan import AS_DIALECT, PromptPlan, PromptSettings, plan_prompt
+from ...clip_core.prompts.plan import AS_DIALECT, Port, PromptPlan, PromptSettings, plan_prompt
 from ...drawing.token_sheet import token_sheet
-from ..conditioning.entries import joined
+from ..conditioning.entries import join_part
 from ..host import host
+from ..host.interface import CLIP, Conditioning
 from ..reports import reported
 from . import embeddings, token_report
 from .prompt_inputs import PROMPT, dialect_input, joining_input, reading_inputs, splitting_input
@@ -62,7 +65,7 @@ class TextEncode:
             pooled=pooled,
             joining=joining,
         )
-        return _encoded(clip, text, settings, {})
+        return _encode(clip, text, settings, {})
 
 
 class TextEncodeSDXL:
@@ -134,7 +137,7 @@ class TextEncodeSDXL:
             "target_width": target_width,
             "target_height": target_height,
         }
-        return _encoded(clip, {"g": text_g, "l": text_l}, settings, sizes)
+        return _encode(clip, {"g": text_g, "l": text_l}, settings, sizes)
 
 
 class InspectTokens:
@@ -176,35 +179,35 @@ class InspectTokens:
         return reported(lines, data, (picture,), host.save_preview(picture, "cvl_tokens"))
 
 
-def _encoded(clip, texts, settings: PromptSettings, extra: dict) -> dict:
+def _encode(clip: CLIP, texts: str | Mapping[str, str], settings: PromptSettings, extra: Mapping[str, object]) -> dict:
+    """Plan a prompt, encode its parts, and answer with the CONDITIONING and the report."""
     ports, others = _encoders(clip)
     if not ports:
-        return _passed_on(clip, texts, settings, extra, others)
+        return _encode_plainly(clip, texts, settings, extra, others)
     if not isinstance(texts, str):
         _check_both(ports, texts)
     _check_skip(ports, settings.clip_skip)
     planned = plan_prompt(texts, ports, settings, embeddings.library)
-    conditioning, notes = _joined(clip, planned, extra)
+    conditioning, notes = _encode_parts(clip, planned, extra)
     notes = [*planned.notes, *notes, *_read_elsewhere(others)]
     data = token_report.summary(planned) | {"notes": notes}
     return reported(token_report.count_lines(planned) + notes, data, (conditioning,))
 
 
-def _joined(clip, planned: PromptPlan, extra: dict) -> tuple[list, list[str]]:
-    """The conditioning of all parts, joined from left to right."""
-    whole, notes = None, []
-    for part in planned.parts:
+def _encode_parts(clip: CLIP, planned: PromptPlan, extra: Mapping[str, object]) -> tuple[Conditioning, list[str]]:
+    """Encode all parts, and join them from left to right; and notes."""
+    first, *others = planned.parts
+    whole, notes = host.encode_part(clip, first, planned.settings, extra)
+    notes = list(notes)
+    for part in others:
         encoded, said = host.encode_part(clip, part, planned.settings, extra)
-        notes += said
-        if whole is None:
-            whole = encoded
-            continue
-        whole, said = joined(whole, encoded, part.join, part.weight)
-        notes += said
+        whole, joining = join_part(whole, encoded, part.join, part.weight)
+        notes += [*said, *joining]
     return whole, list(dict.fromkeys(notes))
 
 
-def _encoders(clip) -> tuple:
+def _encoders(clip: CLIP | None) -> tuple[Sequence[Port], Sequence[str]]:
+    """The CLIP encoders of a CLIP object, and the names of the others in it."""
     if clip is None:
         raise ValueError(
             "a CLIP was expected, but the input is empty: the checkpoint it comes from has no text encoder; load one "
@@ -214,7 +217,7 @@ def _encoders(clip) -> tuple:
     return found.ports, found.others
 
 
-def _check_both(ports, texts) -> None:
+def _check_both(ports: Sequence[Port], texts: Mapping[str, str]) -> None:
     keys = {port.key for port in ports}
     if keys != set(texts):
         names = ", ".join(port.name for port in ports)
@@ -224,7 +227,7 @@ def _check_both(ports, texts) -> None:
         )
 
 
-def _check_skip(ports, clip_skip: int) -> None:
+def _check_skip(ports: Sequence[Port], clip_skip: int) -> None:
     fewest = min(port.layers for port in ports)
     if clip_skip > fewest:
         raise ValueError(
@@ -233,8 +236,14 @@ def _check_skip(ports, clip_skip: int) -> None:
         )
 
 
-def _passed_on(clip, texts, settings: PromptSettings, extra: dict, others) -> dict:
-    """A CLIP object without a CLIP encoder (T5, LLaMA): the host encodes, if nothing else was asked for."""
+def _encode_plainly(
+    clip: CLIP,
+    texts: str | Mapping[str, str],
+    settings: PromptSettings,
+    extra: Mapping[str, object],
+    others: Sequence[str],
+) -> dict:
+    """Let the host encode with a CLIP object that has no CLIP encoder (T5, LLaMA), if all settings are the defaults."""
     if not isinstance(texts, str) or settings != PromptSettings():
         raise ValueError(_no_clip(others))
     conditioning = host.encode_plainly(clip, texts, extra)
@@ -246,7 +255,7 @@ def _passed_on(clip, texts, settings: PromptSettings, extra: dict, others) -> di
     return reported(notes, data, (conditioning,))
 
 
-def _no_clip(others) -> str:
+def _no_clip(others: Sequence[str]) -> str:
     named = f" ({', '.join(others)})" if others else ""
     return (
         f"a CLIP text encoder was expected, but this one{named} is of another kind; dialects, weightings and splitting "
@@ -254,7 +263,8 @@ def _no_clip(others) -> str:
     )
 
 
-def _read_elsewhere(others) -> list[str]:
+def _read_elsewhere(others: Sequence[str]) -> list[str]:
+    """A note on encoders whose prompt the host parses."""
     if not others:
         return []
     return [f"{', '.join(others)}: the prompt is read by ComfyUI itself, in its own dialect"]

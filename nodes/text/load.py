@@ -1,4 +1,4 @@
-"""Text encoders: load one from a file, or two, or a checkpoint, and say what was read."""
+"""Load Text Encoder: one from a file, two from two, or those of a checkpoint, with a report."""
 
 from __future__ import annotations
 
@@ -6,23 +6,33 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ...clip_core.checkpoint import find as clip_files
-from ...clip_core.families import FAMILIES
+from ...clip_core.checkpoint.find import TextSource
+from ...clip_core.families import FAMILIES, EncoderUse, Family
 from ...files.errors import FileFormatError
 from ...files.folder import whole_of
 from ...files.tensors import open_tensors
 from .. import catalog
-from ..clip_facts import activation_beside
+from ..clip_facts import read_activation
 from ..dtypes import DTYPE_TOOLTIP, DTYPES
 from ..host import host
+from ..host.interface import CLIP
 from ..reports import as_json, shown
 from . import embeddings
 
 NONE = "none"
 FAMILY_NAMES = list(FAMILIES)
+FoundIn = tuple[Path, TextSource]
 
 
-def load_text_encoder(paths: Sequence[Path], family_name: str, dtype: str) -> tuple[object, list[str], dict]:
-    """A CLIP from one or two files; the lines and the data of its report."""
+def load_text_encoder(paths: Sequence[Path], family_name: str, dtype: str) -> tuple[CLIP, list[str], dict]:
+    """Load a CLIP from one or two files.
+
+    Returns:
+        the CLIP, and the lines and the data of its report.
+
+    Raises:
+        FileFormatError: a file cannot be read, or has no encoder for the family.
+    """
     paths = [whole_of(path) for path in paths]
     found = [(path, source) for path in paths for source in _text_sources(path)]
     if family_name == "auto":
@@ -55,25 +65,26 @@ def load_text_encoder(paths: Sequence[Path], family_name: str, dtype: str) -> tu
                 "notes": list(source.notes),
             }
         )
-    unused = [source.family for pair in found for source in pair[1:] if pair not in chosen]
+    unused = [pair[1].family for pair in found if pair not in chosen]
     if unused:
         lines.append(f"also in the file and not used by {family.name}: {', '.join(unused)}")
     return clip, lines, {"family": family.name, "dtype": dtype, "encoders": encoders, "unused": unused}
 
 
-def _text_sources(path: Path) -> list:
+def _text_sources(path: Path) -> list[TextSource]:
+    """The text encoders in a file."""
     with open_tensors(path) as file:
         try:
-            return clip_files.find_text_encoders(file.shapes, file.metadata, activation_beside(file.path))
+            return clip_files.find_text_encoders(file.shapes, file.metadata, read_activation(file.path))
         except clip_files.LayoutError as error:
             raise FileFormatError(path, str(error)) from error
 
 
-def _for_use(use, found, family, paths):
-    """The encoder in these files that the family reads in this place."""
+def _for_use(use: EncoderUse, found: Sequence[FoundIn], family: Family, paths: Sequence[Path]) -> FoundIn:
+    """Choose the encoder for one use of the family, among those in the files."""
     fits = [pair for pair in found if pair[1].family == use.encoder]
     if not fits and len(found) == len(family.uses):
-        mine = found[family.uses.index(use)]  # sizes that no published family has: in the order of the files
+        mine = found[family.uses.index(use)]  # an encoder of unpublished size is chosen by the order of the files
         fits = [mine] if len(found) == 1 or mine[1].family == "custom" else []
     if not fits:
         there = ", ".join(source.family for _, source in found)

@@ -1,4 +1,4 @@
-"""The widgets of nodes that read prompts; what they offer and say of dialects comes from the table of dialects."""
+"""The widgets of nodes that parse prompts. Their menus and tooltips take the dialects from the table of dialects."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many tokens a prompt has, and which, without a CLIP: what the live line under a prompt in the canvas shows."""
+"""The tokens of a prompt, counted without a CLIP, for the live line under a prompt in the canvas."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from ...clip_core.tokenizer import END
 from . import embeddings
 from .token_report import of_prompt
 
-# the encoders that embeddings are made for; which of them a prompt goes to is known only when its node runs
+# the encoders that embeddings are made for; the canvas does not know the CLIP that a prompt will be encoded with
 PORTS = {
     "l": Port("clip_l", "l", 768, END, 77, 12),
     "g": Port("clip_g", "g", 1280, 0, 77, 32),
     "h": Port("clip_h", "h", 1024, 0, 77, 24),
 }
 MOST_PIECES = 2000  # tokens sent one by one; the others are counted
-CHOICES = {  # each a menu, or the table that has it
+CHOICES = {  # for each choice its menu, or the table whose keys are the menu
     "dialect": DIALECTS,
     "splitting": (AS_DIALECT, *SPLITS),
     "joining": (AS_DIALECT, JOINING),
@@ -29,10 +29,12 @@ CHOICES = {  # each a menu, or the table that has it
 
 
 def answer(question: object) -> dict:
-    """The answer to the canvas's question, both as JSON has them: {"text": ..., "dialect": ..., "splitting": ...,
-    "joining": ..., "encoder": "l", "pieces": false}, where all but the text may be left out.
+    """Answer a question of the canvas, {"text": ..., "dialect": ..., "splitting": ..., "joining": ..., "encoder": "l",
+    "pieces": false}, in which all but the text may be left out. A prompt that cannot be parsed is answered with
+    {"error": a sentence}.
 
-    A prompt that cannot be read is answered with {"error": a sentence}. Raises ValueError when the question is none.
+    Raises:
+        ValueError: the question is not of this form.
     """
     if not isinstance(question, dict) or not isinstance(question.get("text"), str):
         raise ValueError('a JSON object with the prompt as "text" was expected; send {"text": "a cat"}')
@@ -52,17 +54,17 @@ def answer(question: object) -> dict:
 
 
 def count(text: str, settings: PromptSettings, encoder: str = "l", *, pieces: bool = False) -> dict:
-    """Tokens, chunks and notes of a prompt as JSON has them; with `pieces` also the tokens, at most MOST_PIECES.
+    """Count the tokens and chunks of a prompt. `pieces`: the answer lists the tokens, too, at most MOST_PIECES.
 
     Raises:
         PromptError: a weight is no finite number.
     """
-    port, planned = _planned(text, settings, encoder)
+    port, planned = _plan(text, settings, encoder)
     chunks, more = _chunks(planned, port, MOST_PIECES if pieces else 0)
     return {
         "tokens": sum(planned.tokens[port.key]),
         "limit": port.context - 2,
-        "encoder": "" if port.key == encoder else port.name,  # said where it is another than was asked for
+        "encoder": "" if port.key == encoder else port.name,  # named if it is not the one in the question
         "chunks": chunks,
         "more": more if pieces else 0,
         "embeddings": planned.found,
@@ -70,8 +72,8 @@ def count(text: str, settings: PromptSettings, encoder: str = "l", *, pieces: bo
     }
 
 
-def _planned(text: str, settings: PromptSettings, encoder: str) -> tuple[Port, PromptPlan]:
-    """The plan for the encoder asked for; where embeddings do not fit it, for the encoder that loses fewest."""
+def _plan(text: str, settings: PromptSettings, encoder: str) -> tuple[Port, PromptPlan]:
+    """Plan a prompt for this encoder. If embeddings do not fit it, take the encoder that loses fewest of them."""
     first = PORTS[encoder]
     best = first, plan_prompt(text, [first], settings, embeddings.library)
     if best[1].lost:
@@ -85,7 +87,7 @@ def _planned(text: str, settings: PromptSettings, encoder: str) -> tuple[Port, P
 
 
 def _chunks(planned: PromptPlan, port: Port, room: int) -> tuple[list[dict], int]:
-    """Each chunk with its first tokens, while there is room for them; and how many tokens had none."""
+    """The chunks with their tokens, up to `room` tokens; and the number of tokens beyond."""
     chunks, more = [], 0
     for part in planned.parts:
         for number, chunk in enumerate(part.packed[port.key].chunks):
@@ -101,17 +103,18 @@ def _chunks(planned: PromptPlan, port: Port, room: int) -> tuple[list[dict], int
 
 @cache
 def _text(number: int) -> str:
-    """What a token id stands for; there are 49,408 of them."""
+    """The text of a token id. The cache holds 49,408 at most."""
     return tokenizer().piece(number)
 
 
 def _pieces(tokens: Sequence[Token] | Chunk) -> list[dict]:
-    """The tokens as one reads them; the vectors of one embedding are one piece without an id."""
-    pieces = []
+    """The tokens as text; the vectors of one embedding are one piece without an id."""
+    pieces: list[dict[str, object]] = []
     for (is_text, _), group in groupby(tokens, lambda token: (isinstance(token.id, int), token.word)):
         alike = list(group)
         if is_text:
-            pieces += [{"text": _text(t.id), "id": t.id, "weight": round(t.emphasis, 4)} for t in alike]
+            ids = [(token.id, token.emphasis) for token in alike if isinstance(token.id, int)]
+            pieces += [{"text": _text(number), "id": number, "weight": round(emphasis, 4)} for number, emphasis in ids]
         else:
             pieces.append({"text": "", "id": None, "vectors": len(alike), "weight": round(alike[0].emphasis, 4)})
     return pieces

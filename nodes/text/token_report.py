@@ -1,4 +1,4 @@
-"""What a prompt's plan looks like: lines for the node, JSON for programs, strips for the picture."""
+"""A prompt's plan as a report: lines for the node, JSON for programs, strips for the picture."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ EMBEDDING = "[embedding]"
 
 
 def count_lines(plan: PromptPlan) -> list[str]:
-    """For each encoder how many tokens in how many chunks; then the embeddings found."""
+    """A line for each encoder with its tokens and chunks; then one with the embeddings found."""
     lines = [_count(port.name, plan.tokens[port.key]) for port in plan.ports]
     return lines + ([f"embeddings: {', '.join(plan.found)}"] if plan.found else [])
 
 
 def summary(plan: PromptPlan) -> dict:
-    """The report of an encoding, without the tokens themselves."""
+    """The data of an encoding, without the tokens themselves."""
     settings = plan.settings
     return _facts(plan) | {
         "dialect": settings.dialect,
@@ -29,7 +29,7 @@ def summary(plan: PromptPlan) -> dict:
 
 
 def whole(plan: PromptPlan) -> dict:
-    """Every token of every chunk."""
+    """The data of a plan, with every token of every chunk."""
     encoders = {port.name: [_chunk(chunk) for chunk in _chunks(plan, port)] for port in plan.ports}
     return _facts(plan) | {"encoders": encoders}
 
@@ -44,7 +44,7 @@ def _facts(plan: PromptPlan) -> dict:
 
 
 def strips(plan: PromptPlan) -> list[tuple[str, list[Strip]]]:
-    """What `drawing.token_sheet` draws."""
+    """The strips that `drawing.token_sheet` draws, by encoder."""
     return [
         (
             f"{port.name}: {sum(plan.tokens[port.key])} tokens",
@@ -55,12 +55,12 @@ def strips(plan: PromptPlan) -> list[tuple[str, list[Strip]]]:
 
 
 def piece(token: Token) -> str:
-    """A token as one reads it; learned vectors have no text."""
+    """The text of a token; a learned vector has a placeholder."""
     return tokenizer().piece(token.id) if isinstance(token.id, int) else EMBEDDING
 
 
 def of_prompt(chunk: list[Token]) -> list[Token]:
-    """Without start, end and padding."""
+    """The tokens of the prompt, without start, end and padding."""
     return [token for token in chunk if token.word]
 
 

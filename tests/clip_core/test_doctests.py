@@ -9,7 +9,7 @@ import pytest
 from clip_vae_lora import clip_core
 
 MODULES = [found.name for found in pkgutil.walk_packages(clip_core.__path__, "clip_vae_lora.clip_core.")]
-WAYS_IN = ("plan_prompt", "encode_packed", "find_clip")
+WAYS_IN = ("plan_prompt", "encode_packed", "find_clip", "text_features", "image_features", "classify")
 
 
 def examples(name: str) -> list[doctest.DocTest]:

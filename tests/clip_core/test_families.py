@@ -5,13 +5,13 @@ import torch
 
 from clip_vae_lora.clip_core.checkpoint.find import LayoutError, family_of, find_text_encoders
 from clip_vae_lora.clip_core.config import CLIP_G, CLIP_H, CLIP_L, TextConfig
-from clip_vae_lora.clip_core.networks.layers import Unfilled
+from clip_vae_lora.clip_core.networks.layers import UNFILLED
 from clip_vae_lora.clip_core.networks.text import CLIPText
 
 
 def hf(prefix, config, projection=True):
     with torch.device("meta"):
-        state = CLIPText(config, Unfilled).state_dict()
+        state = CLIPText(config, UNFILLED).state_dict()
     return {prefix + n: tuple(t.shape) for n, t in state.items() if projection or n != "text_projection.weight"}
 
 

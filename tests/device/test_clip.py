@@ -125,7 +125,7 @@ def test_pictures_take_no_more_kernels_than_transformers():
         square = torch.empty(512, 3, 224, 224, dtype=torch.uint8)
         count.reset()
         with torch.inference_mode():
-            encoder.features(encoder.normalised(square))
+            encoder.features(encoder.normalise(square))
         assert count.kernels <= known[0], (count.kernels, known)  # 211, (213, 128)
 
 

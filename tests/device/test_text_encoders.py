@@ -12,7 +12,7 @@ from clip_vae_lora.clip_core.encoding.rows import Row
 from clip_vae_lora.clip_core.families import FAMILIES
 from clip_vae_lora.clip_core.features.texts import text_features
 from clip_vae_lora.clip_core.networks.clip import CLIP
-from clip_vae_lora.clip_core.networks.layers import looked_up
+from clip_vae_lora.clip_core.networks.layers import look_up
 from clip_vae_lora.clip_core.networks.text import CLIPText
 from clip_vae_lora.clip_core.prompts.chunks import Token, empty_chunk
 from clip_vae_lora.clip_core.tokenizer import END, Tokenizer
@@ -117,7 +117,7 @@ def test_text_features_with_the_token_table_left_behind():
         cost.reset()
         found = text_features(model, Tokenizer(), texts, device="cuda").features
         assert cost.moved_bytes < TABLE_BYTES // 8
-        streamed = text_features(model, Tokenizer(), texts, device="cuda", looking="cuda").features
+        streamed = text_features(model, Tokenizer(), texts, device="cuda", table_device="cuda").features
         assert cost.moved_bytes > TABLE_BYTES  # the host's layer brings its table, which a stream needs
     assert (found - expected).abs().max() <= NEAR and torch.equal(found, streamed)
 
@@ -147,12 +147,12 @@ def test_a_table_of_fp8_gives_its_rows_exactly_and_is_never_indexed_as_such(dtyp
     ids = torch.tensor([[0, 299], [7, 7]])
     expected = table.weight.float()[ids]
     with Indexed() as seen:
-        found = looked_up(table, ids, torch.float32)
+        found = look_up(table, ids, torch.float32)
     assert torch.equal(found, expected) and seen.types == {torch.uint8}
     host = Embedding(300, 16)
     host.weight = table.weight
     with Indexed() as seen:
-        assert torch.equal(looked_up(host, ids, torch.float32), expected) and seen.types == {torch.float32}
+        assert torch.equal(look_up(host, ids, torch.float32), expected) and seen.types == {torch.float32}
 
 
 class Indexed(torch.overrides.TorchFunctionMode):

@@ -120,7 +120,7 @@ def test_no_prompt_and_no_text_looks_up_in_fp8(comfyui, load, mixed, stock_state
         prompt = comfyui.nodes["CVL_TextEncode"]().encode(clip=clip, text="a (red:1.3) fox")["result"][0][0][0]
         clip.load_model()
         device = clip.patcher.load_device
-        texts = core.text_features(network, core.Tokenizer(), ["a fox"], device=device, looking=device)
+        texts = core.text_features(network, core.Tokenizer(), ["a fox"], device=device, table_device=device)
         return prompt, texts.features
 
     for table in (embeddings.token_embedding, embeddings.position_embedding):

@@ -4,9 +4,8 @@ import re
 
 import torch
 
-from clip_vae_lora.clip_core.config import TextConfig, VisionConfig, text_heads, vision_heads
-from clip_vae_lora.clip_core.networks.text import CLIPText
-from clip_vae_lora.clip_core.networks.vision import CLIPVision
+from clip_vae_lora.clip_core.config import CLIPConfig, TextConfig, VisionConfig, text_heads, vision_heads
+from clip_vae_lora.clip_core.networks.clip import CLIP
 
 TEXT = TextConfig(64, 2, text_heads(64), 96, 64)  # square projection: orientation can only come from the name
 VISION = VisionConfig(64, 2, vision_heads(64), 96, 8, 24, 64)
@@ -71,5 +70,11 @@ def assert_same(source, file, network):
 
 
 def hf_pair():
-    halves = encoder(CLIPText, TEXT).state_dict() | encoder(CLIPVision, VISION).state_dict()
-    return halves | {"logit_scale": torch.ones(())}
+    return encoder(CLIP, CLIPConfig(TEXT, VISION)).state_dict() | {"logit_scale": torch.ones(())}
+
+
+def flat_pair(state, prefix="", text=""):
+    """A whole CLIP in OpenAI's names; `text` stands before those of the text encoder."""
+    halves = {half: {k: v for k, v in state.items() if k.startswith(half)} for half in ("text", "vis")}
+    names = under(text, flat(halves["text"], "text")) | under("visual.", flat(halves["vis"], "vision"))
+    return under(prefix, names | {"logit_scale": state["logit_scale"]})

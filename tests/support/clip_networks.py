@@ -5,6 +5,7 @@ from dataclasses import replace
 import torch
 
 from clip_vae_lora.clip_core.config import PUBLISHED, CLIPConfig, ResNetConfig, to_metadata
+from clip_vae_lora.clip_core.networks.clip import CLIP
 from clip_vae_lora.clip_core.tokenizer import Tokenizer
 
 RESNETS = [name for name, config in PUBLISHED.items() if isinstance(config.vision, ResNetConfig)]
@@ -49,6 +50,15 @@ def randomise_(module: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
             if name == "logit_scale":
                 tensor.fill_(2.0)
     return module.eval()
+
+
+def with_image_half(config: CLIPConfig, state: dict[str, torch.Tensor]) -> CLIP:
+    """A CLIP whose image half has these weights, all of them; its text half stays as it was made."""
+    model = CLIP(config).eval()
+    known = {name: tensor for name, tensor in state.items() if "position_ids" not in name}
+    missing, unexpected = model.load_state_dict(known, strict=False)
+    assert not unexpected and all(name.startswith(("text_", "logit_scale")) for name in missing)
+    return model
 
 
 def hf_text_config(config: CLIPConfig):

@@ -35,8 +35,8 @@ def text_features(
     clip.load_model()
     device = clip.patcher.load_device
     # weights that are streamed (Dynamic VRAM) lie on the CPU and are whole, with their patches, on the card only
-    looking = device if streams(clip.patcher) else None
-    return features_of(network, Tokenizer(), texts, device=device, looking=looking, **how)
+    table_device = device if streams(clip.patcher) else None
+    return features_of(network, Tokenizer(), texts, device=device, table_device=table_device, **how)
 
 
 def _encoders(clip: comfy.sd.CLIP) -> dict[str, nn.Module]:

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from ....clip_core.checkpoint.find import TextSource
 from ....clip_core.encoding.encode import Runner, encode_chunks
 from ....clip_core.encoding.rows import RowCache
-from ....clip_core.families import Family, Use
+from ....clip_core.families import EncoderUse, Family
 from ....clip_core.prompts import chunks, comfy
 from ....clip_core.prompts.chunks import Packed, Token, empty_chunk
 from ....clip_core.prompts.plan import Port
@@ -70,7 +70,7 @@ def load_as(network: nn.Module, state: Mapping[str, Tensor], dtype: torch.dtype 
 class Tower(nn.Module):
     """One text encoder and how the family reads it."""
 
-    def __init__(self, use: Use, source: TextSource, operations, device, dtype):
+    def __init__(self, use: EncoderUse, source: TextSource, operations, device, dtype):
         super().__init__()
         self.use, self.layers = use, source.config.layers
         self.transformer = source.build(operations, device, dtype)
@@ -233,7 +233,7 @@ class PromptTokenizer:
         """Nothing of the tokenizer is saved with a model: its table is CLIP's own."""
         return {}
 
-    def _packed(self, text: str) -> list[tuple[Use, chunks.Packed]]:
+    def _packed(self, text: str) -> list[tuple[EncoderUse, chunks.Packed]]:
         spans = comfy.parse(text)
         found = []
         for use, width in zip(self._family.uses, self._widths):

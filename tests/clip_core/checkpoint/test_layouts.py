@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from clip_vae_lora.clip_core.checkpoint.find import find_clip, find_text_encoders, find_vision_encoders
+from clip_vae_lora.clip_core.checkpoint.find import find_clip, find_text_encoders
+from clip_vae_lora.clip_core.config import CLIPConfig
 from clip_vae_lora.clip_core.networks.clip import CLIP
 from clip_vae_lora.clip_core.networks.text import CLIPText, first_end
-from clip_vae_lora.clip_core.networks.vision import CLIPVision
 
-from ...support.clip_files import OTHERS, TEXT, VISION, assert_same, encoder, flat, hf_pair, shapes, under
+from ...support.clip_files import OTHERS, TEXT, VISION, assert_same, encoder, flat, flat_pair, hf_pair, shapes, under
 
 HF_PREFIXES = [
     "",
@@ -54,70 +54,47 @@ def test_text_encoder_in_openai_names(prefix):
     assert_same(source, file, network)
 
 
-@pytest.mark.parametrize(
-    ("prefix", "inner"),
-    [("", "vision_model."), ("", ""), ("clip_l_vision.", "vision_model."), ("image_encoder.", "vision_model.")],
-)
-def test_image_encoder_in_hugging_face_names(prefix, inner):
-    network = encoder(CLIPVision, VISION)
-    file = under(prefix, {k.replace("vision_model.", inner): v for k, v in network.state_dict().items()})
-    (source,) = find_vision_encoders(shapes(file))
-    assert (source.layout, source.prefix, source.config) == ("hf", prefix, VISION)
+@pytest.mark.parametrize("prefix", ["", "clip.", "image_encoder.", "module."])
+def test_a_pair_in_hugging_face_names(prefix):
+    network = encoder(CLIP, CLIPConfig(TEXT, VISION))
+    file = under(prefix, network.state_dict())
+    source = find_clip(shapes(file, OTHERS))
+    assert (source.layout, source.config) == ("hf", network.config)
     assert_same(source, file, network)
 
 
-@pytest.mark.parametrize(
-    "prefix",
-    [
-        "visual.",
-        "embedder.model.visual.",
-        "conditioner.embedders.0.open_clip.model.visual.",
-        "cond_stage_model.model.visual.",
-    ],
-)
-def test_image_encoder_in_openai_names(prefix):
-    network = encoder(CLIPVision, VISION)
-    file = under(prefix, flat(network.state_dict(), "vision"))
-    (source,) = find_vision_encoders(shapes(file, OTHERS))
-    assert (source.layout, source.prefix, source.config) == ("openai", prefix, VISION)
-    assert_same(source, file, network)
-
-
-@pytest.mark.parametrize(
-    "kind",
-    ["CLIPTextModel", "CLIPTextModelWithProjection", "CLIPVisionModel", "CLIPVisionModelWithProjection", "CLIPModel"],
-)
-def test_what_transformers_saves_gives_what_it_computes(networks, kind):
+@pytest.mark.parametrize("kind", ["CLIPTextModel", "CLIPTextModelWithProjection"])
+def test_a_text_encoder_that_transformers_saves_gives_what_it_computes(networks, kind):
     transformers = pytest.importorskip("transformers")
-    config, half = networks.tiny("ViT-L-14"), "text" if "Text" in kind else "vision"
-    if kind == "CLIPModel":
-        theirs = networks.hf_clip(config)
-        assert_same(find_clip(shapes(theirs.state_dict())), theirs.state_dict(), theirs)
-        return
-    made = networks.hf_text_config(config) if half == "text" else networks.hf_vision_config(config)
-    theirs = networks.randomise_(getattr(transformers, kind)(made))
-    find = find_text_encoders if half == "text" else find_vision_encoders
-    (source,) = find(shapes(theirs.state_dict()), networks.metadata(config))
-    ours = source.build().eval()
+    config = networks.tiny("ViT-L-14")
+    theirs = networks.randomise_(getattr(transformers, kind)(networks.hf_text_config(config)))
+    (source,) = find_text_encoders(shapes(theirs.state_dict()), networks.metadata(config))
+    ours, ids = source.build().eval(), networks.ids()
     ours.load_state_dict(source.translate(theirs.state_dict()))
-    ids, pixels = networks.ids(), networks.pixels(config)
     with torch.no_grad():
-        output = ours(ours.embed(ids), first_end(ids)) if half == "text" else ours(pixels)
-        expected = theirs(ids if half == "text" else pixels)
+        output, expected = ours(ours.embed(ids), first_end(ids)), theirs(ids)
     torch.testing.assert_close(output.hidden, expected.last_hidden_state, atol=1e-5, rtol=1e-5)
     assert source.has_projection is kind.endswith("WithProjection")
 
 
-@pytest.mark.parametrize("prefix", ["", "text."])
-def test_a_pair_in_openai_names(prefix):
-    network = encoder(CLIP, find_clip(shapes(hf_pair())).config)
-    state = network.state_dict()
-    file = under(prefix, flat({k: v for k, v in state.items() if k.startswith("text")}, "text"))
-    file |= under("visual.", flat({k: v for k, v in state.items() if k.startswith("vis")}, "vision"))
-    file |= {"logit_scale": state["logit_scale"], "input_resolution": torch.tensor(24), "attn_mask": torch.ones(1)}
-    source = find_clip(shapes(file))
-    assert source.config == network.config
-    assert source.ignored == ("attn_mask", "input_resolution")
+def test_a_pair_that_transformers_saves_is_read_whole(networks):
+    pytest.importorskip("transformers")
+    theirs = networks.hf_clip(networks.tiny("ViT-L-14"))
+    assert_same(find_clip(shapes(theirs.state_dict())), theirs.state_dict(), theirs)
+
+
+@pytest.mark.parametrize("text", ["", "text."])
+@pytest.mark.parametrize("prefix", ["", "embedder.model.", "conditioner.embedders.0.open_clip.model."])
+def test_a_pair_in_openai_names(prefix, text):
+    network = encoder(CLIP, CLIPConfig(TEXT, VISION))
+    leftovers = {"input_resolution": torch.tensor(24), "attn_mask": torch.ones(1)}
+    file = flat_pair(network.state_dict(), prefix, text) | under(prefix, leftovers)
+    source = find_clip(shapes(file, OTHERS))
+    assert (source.layout, source.config) == ("openai", network.config)
+    if not prefix:
+        assert set(source.ignored) >= {"attn_mask", "input_resolution"}
+    else:
+        assert source.ignored == (f"{prefix}attn_mask", f"{prefix}input_resolution")
     assert_same(source, file, network)
 
 

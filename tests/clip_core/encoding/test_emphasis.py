@@ -9,16 +9,14 @@ from clip_vae_lora.clip_core.config import TextConfig
 from clip_vae_lora.clip_core.encoding.emphasis import (
     NORMALISATIONS,
     STYLES,
-    emphases,
     mean_restored,
-    normalised,
     perpendicular,
 )
 from clip_vae_lora.clip_core.encoding.encode import Runner, encode_chunks
 from clip_vae_lora.clip_core.encoding.masked import MASK
 from clip_vae_lora.clip_core.encoding.rows import Row
 from clip_vae_lora.clip_core.networks.text import CLIPText
-from clip_vae_lora.clip_core.prompts.chunks import Token, empty_chunk, pack
+from clip_vae_lora.clip_core.prompts.chunks import empty_chunk, pack
 from clip_vae_lora.clip_core.prompts.comfy import parse
 from clip_vae_lora.clip_core.tokenizer import END, START, Tokenizer
 
@@ -230,7 +228,7 @@ def test_a_mean_that_is_only_rounding_is_not_restored_and_that_is_said():
     emphasis = torch.ones(2, 77, 1, dtype=torch.float64)
     emphasis[1, :38] = -1
     emphasis[1, 38] = 0
-    found, notes = mean_restored(hidden, None, emphasis)
+    found, notes = mean_restored(hidden, hidden[0], emphasis)
     assert torch.equal(found[0], hidden[0])
     assert torch.equal(found[1], hidden[1] * emphasis[1].float())
     assert len(notes) == 1 and notes[0].startswith("chunk 2: ") and "left out" in notes[0]
@@ -239,7 +237,7 @@ def test_a_mean_that_is_only_rounding_is_not_restored_and_that_is_said():
 def test_a_mean_whose_sign_turns_is_restored_as_a1111_does_and_that_is_said():
     hidden = torch.ones(1, 77, 4)
     emphasis = torch.full((1, 77, 1), -2.0, dtype=torch.float64)
-    found, notes = mean_restored(hidden, None, emphasis)
+    found, notes = mean_restored(hidden, hidden[0], emphasis)
     torch.testing.assert_close(found, hidden)
     assert "chunk 1: A1111's restoring of the mean multiplies it by -0.5" in notes[0]
 
@@ -248,56 +246,3 @@ def test_perp_leaves_a_vector_of_no_length():
     empty = torch.ones(77, 4)
     found, _ = perpendicular(torch.zeros(1, 77, 4), empty, torch.full((1, 77, 1), 1.5, dtype=torch.float64))
     assert torch.equal(found, torch.zeros(1, 77, 4))
-
-
-def by_hand(*words):
-    """A chunk of (emphasis, word) tokens, all one span."""
-    tokens = [Token(START), *(Token(320, emphasis, 1, word) for emphasis, word in words), Token(END)]
-    return tokens + [Token(END)] * (77 - len(tokens))
-
-
-def test_length_divides_by_the_root_of_the_words_tokens_over_all_chunks():
-    chunks = [by_hand((1.5, 1), (2, 2), (2, 2)), by_hand((2, 2), (2, 2), (0, 3), (0, 3))]
-    found = emphases(normalised(chunks, "length"))
-    assert torch.allclose(found[0, 1:4, 0], torch.tensor([1.5, 1.5, 1.5]).double())  # 1 + 1 / sqrt(4)
-    assert torch.allclose(found[1, 3:5, 0], torch.tensor(1 - 1 / math.sqrt(2)).double())
-    assert (found[:, [0, -1]] == 1).all()
-
-
-def test_mean_shifts_the_prompts_tokens_to_a_mean_of_1_over_all_chunks():
-    chunks = [by_hand((1.5, 1), (1, 2)), by_hand((2, 3))]
-    found = emphases(normalised(chunks, "mean"))
-    assert torch.allclose(found[0, 1:3, 0], torch.tensor([1.0, 0.5]).double())
-    assert torch.allclose(found[1, 1, 0], torch.tensor(1.5).double())
-    assert (found[:, [0, -1]] == 1).all()
-
-
-def test_length_comes_before_mean():
-    chunks = [by_hand((3, 1), (3, 1), (3, 1), (3, 1), (1, 2))]
-    expected = torch.tensor([2, 2, 2, 2, 1.0]).double()
-    found = emphases(normalised(chunks, "length+mean"))[0, 1:6, 0]
-    assert torch.allclose(found, expected - expected.mean() + 1)
-
-
-def test_what_a_mean_brings_to_1_is_1_and_needs_no_further_pass(model):
-    passes = []
-
-    def run(rows):
-        passes.append(len(rows))
-        return Runner(model)(rows)
-
-    encode_chunks(run, packed("(all of these eight words are the same:1.1)"), style="comfy++", normalisation="mean")
-    assert passes == [1]
-
-
-def test_a_prompt_without_tokens_is_normalised_to_itself():
-    assert normalised([empty_chunk(END)], "length+mean") == [empty_chunk(END)]
-
-
-def test_words_and_not_whole_brackets_are_normalised():
-    chunks = packed("(a long phrase of seven unbelievably words:2)")
-    tokens = [token for token in chunks[0] if token.word]
-    lengths = {token.word: sum(other.word == token.word for other in tokens) for token in tokens}
-    assert max(lengths.values()) < len(tokens)
-    for token, after in zip(chunks[0], normalised(chunks, "length")[0]):
-        assert after.emphasis == pytest.approx(1 + 1 / math.sqrt(lengths[token.word]) if token.word else 1)

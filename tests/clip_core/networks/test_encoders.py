@@ -19,7 +19,6 @@ from clip_vae_lora.clip_core.config import (
 from clip_vae_lora.clip_core.judging.ranking import probabilities, similarity
 from clip_vae_lora.clip_core.networks.clip import CLIP, initialise_
 from clip_vae_lora.clip_core.networks.text import CLIPText, first_end
-from clip_vae_lora.clip_core.networks.vision import CLIPVision
 
 TOLERANCE = 1e-5  # of outputs around 1, in float32; rounding differs with the order of summation
 SIZES = list(PUBLISHED)
@@ -62,13 +61,13 @@ def test_image_encoder_is_transformers(networks, size):
     transformers = pytest.importorskip("transformers")
     config = networks.tiny(size)
     theirs = networks.randomise_(transformers.CLIPVisionModelWithProjection(networks.hf_vision_config(config)))
-    ours, pixels = loaded(CLIPVision(config.vision), theirs.state_dict()), networks.pixels(config)
+    ours, pixels = networks.with_image_half(config, theirs.state_dict()), networks.pixels(config)
     with torch.no_grad():
         expected = theirs(pixels, output_hidden_states=True)
         pooled = theirs.vision_model(pixels).pooler_output
         for layer in range(config.vision.layers + 1):
-            close(ours(pixels, layer).hidden, expected.hidden_states[layer])
-        output = ours(pixels)
+            close(ours.encode_image(pixels, layer).hidden, expected.hidden_states[layer])
+        output = ours.encode_image(pixels)
     close(output.pooled, pooled)
     close(output.projected, expected.image_embeds)
 
@@ -200,9 +199,10 @@ def test_a_text_longer_than_the_position_table_is_refused(networks):
 
 
 def test_a_picture_of_another_size_is_refused(networks):
-    model = CLIPVision(networks.tiny("ViT-B-16").vision)
-    with pytest.raises(ValueError, match=r"takes pixels of shape \[B, 3, 48, 48\] and got \[1, 3, 64, 64\]"):
-        model(torch.zeros(1, 3, 64, 64))
+    model = CLIP(networks.tiny("ViT-B-16"))
+    for encode in (model.encode_image, model.image_features):
+        with pytest.raises(ValueError, match=r"takes pixels of shape \[B, 3, 48, 48\] and got \[1, 3, 64, 64\]"):
+            encode(torch.zeros(1, 3, 64, 64))
 
 
 def test_without_a_projection_the_projected_text_is_refused(networks):

@@ -5,7 +5,7 @@ import torch
 
 from clip_vae_lora.clip_core.checkpoint.find import find_clip
 from clip_vae_lora.clip_core.config import PUBLISHED
-from clip_vae_lora.clip_core.networks.layers import Unfilled
+from clip_vae_lora.clip_core.networks.layers import UNFILLED
 
 
 @pytest.mark.slow
@@ -20,7 +20,7 @@ def test_the_features_are_those_of_open_clip(networks, size):
     state = theirs.eval().state_dict()
     source = find_clip(networks.shapes(state), activation="quick_gelu")
     assert source.config == config
-    ours = source.build(Unfilled).eval()
+    ours = source.build(UNFILLED).eval()
     ours.load_state_dict(source.translate(state))
     ids, pixels = networks.ids(), networks.pixels(config)
     with torch.no_grad():

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from clip_vae_lora.clip_core.checkpoint.find import LayoutError, find_clip, find_vision_encoders
+from clip_vae_lora.clip_core.checkpoint.find import LayoutError, find_clip
 from clip_vae_lora.clip_core.config import (
     PUBLISHED,
     CLIPConfig,
@@ -17,17 +17,18 @@ from clip_vae_lora.clip_core.config import (
     with_activation,
 )
 from clip_vae_lora.clip_core.networks.clip import CLIP, initialise_
-from clip_vae_lora.clip_core.networks.layers import Unfilled
-from clip_vae_lora.clip_core.networks.resnet import CLIPResNet
+from clip_vae_lora.clip_core.networks.layers import UNFILLED
+
+from ...support.clip_files import flat, under
 
 SMALL = ResNetConfig(width=8, blocks=(1, 2, 1, 1), heads=4, image_px=64, embed=16)
 TEXT = TextConfig(32, 2, 2, 64, 16)
 RESNETS = [name for name, config in PUBLISHED.items() if isinstance(config.vision, ResNetConfig)]
 
 
-def seeded(config: ResNetConfig) -> CLIPResNet:
+def seeded(config: ResNetConfig) -> CLIP:
     """Random, its variances between a half and three halves."""
-    network, draw = CLIPResNet(config).eval(), torch.Generator().manual_seed(0)
+    network, draw = CLIP(CLIPConfig(TEXT, config)).eval(), torch.Generator().manual_seed(0)
     with torch.no_grad():
         for name, tensor in network.state_dict().items():
             noise = torch.randn(tensor.shape, generator=draw)
@@ -42,11 +43,15 @@ def pictures(config: ResNetConfig) -> torch.Tensor:
     return torch.randn(2, 3, config.image_px, config.image_px, generator=torch.Generator().manual_seed(1))
 
 
-def openai_names(network: CLIPResNet) -> dict[str, torch.Tensor]:
-    return {
+def openai_names(network: CLIP) -> dict[str, torch.Tensor]:
+    state = network.state_dict()
+    text = flat({name: tensor for name, tensor in state.items() if name.startswith("text_")}, "text")
+    image = {
         name.replace("visual_projection", "visual.attnpool.c_proj").replace("vision_model", "visual"): tensor
-        for name, tensor in network.state_dict().items()
+        for name, tensor in state.items()
+        if name.startswith("vis")
     }
+    return text | image | {"logit_scale": state["logit_scale"]}
 
 
 def reference(tensors: dict[str, torch.Tensor], x: torch.Tensor, heads: int) -> torch.Tensor:
@@ -111,34 +116,34 @@ def test_it_is_the_published_formula(blocks):
 def test_hidden_states_are_counted_as_in_a_transformer():
     network, pixels = seeded(SMALL), pictures(SMALL)
     with torch.no_grad():
-        by_layer = {layer: network(pixels, layer).hidden for layer in (None, 0, 1, 2, 3, 4, -1, -2)}
+        by_layer = {layer: network.encode_image(pixels, layer).hidden for layer in (None, 0, 1, 2, 3, 4, -1, -2)}
     shapes = [list(by_layer[layer].shape[1:]) for layer in range(5)]
     assert shapes == [[256, 8], [256, 32], [64, 64], [16, 128], [4, 256]]
     assert by_layer[None].equal(by_layer[4]) and by_layer[-1].equal(by_layer[4]) and by_layer[-2].equal(by_layer[3])
     with pytest.raises(ValueError, match="layer 5 was asked for, but this encoder has layers -5 to 4"):
-        network(pixels, 5)
+        network.encode_image(pixels, 5)
 
 
 def test_a_picture_of_another_size_is_refused():
     with pytest.raises(ValueError, match=r"takes pixels of shape \[B, 3, 64, 64\] and got \[1, 3, 32, 32\]"):
-        seeded(SMALL)(torch.zeros(1, 3, 32, 32))
+        seeded(SMALL).encode_image(torch.zeros(1, 3, 32, 32))
 
 
 def test_norms_keep_their_precision_in_a_half_precision_network():
     """A variance of 1e-9 is nothing in half precision."""
-    network = CLIPResNet(SMALL, dtype=torch.float16)
+    network = CLIP(CLIPConfig(TEXT, SMALL), dtype=torch.float16)
     norm = network.vision_model.bn1
     assert network.vision_model.conv1.weight.dtype == torch.float16
     assert norm.running_var.dtype == norm.weight.dtype == torch.float32
 
 
-def test_an_encoder_alone_is_read_under_any_prefix():
+def test_it_is_read_under_any_prefix():
     network = seeded(SMALL)
-    file = {"model." + name: tensor for name, tensor in openai_names(network).items()}
+    file = under("model.", openai_names(network))
     file["model.visual.bn1.num_batches_tracked"] = torch.tensor(3)
     shapes = {name: tuple(tensor.shape) for name, tensor in file.items()}
-    (source,) = find_vision_encoders(shapes, heads=4)
-    assert (source.config, source.has_projection, source.notes) == (SMALL, True, ())
+    source = find_clip(shapes, heads=4)
+    assert source.config.vision == SMALL and source.ignored == ("model.visual.bn1.num_batches_tracked",)
     built = source.build()
     built.load_state_dict(source.translate(file))
     assert built.image_features(pictures(SMALL)).equal(network.image_features(pictures(SMALL)))
@@ -170,7 +175,7 @@ def test_a_resnet_has_relu_whatever_the_text_has():
 
 def test_the_heads_are_what_the_caller_says():
     with torch.device("meta"):
-        file = CLIP(PUBLISHED["RN50"], Unfilled).state_dict()
+        file = CLIP(PUBLISHED["RN50"], UNFILLED).state_dict()
     shapes = {name: tuple(tensor.shape) for name, tensor in file.items()}
     assert find_clip(shapes).config.vision.heads == 32
     assert find_clip(shapes, heads=16).config.vision.heads == 16
@@ -182,7 +187,7 @@ def test_the_heads_are_what_the_caller_says():
     ("change", "says"),
     [
         (("visual.attnpool.positional_embedding", (6, 256)), "has 5 places, which make no square"),
-        (("visual.layer2.1.bn1.running_var", None), "1 of 119 tensors are missing: vision_model.layer2.1.bn1"),
+        (("visual.layer2.1.bn1.running_var", None), "1 of 157 tensors are missing: vision_model.layer2.1.bn1"),
         (("visual.layer2.1.conv1.weight", (4, 64, 1, 1)), "has the shape"),
         (("visual.layer4.0.conv1.weight", None), "tensors are missing"),
         (("visual.layer3.999999999.conv1.weight", (1,)), "it has a layer number 999999999"),
@@ -194,7 +199,7 @@ def test_what_does_not_fit_is_refused_in_a_sentence(change, says):
     name, shape = change
     shapes = {**shapes, name: shape} if shape else {other: s for other, s in shapes.items() if other != name}
     with pytest.raises(LayoutError, match=says):
-        find_vision_encoders(shapes)
+        find_clip(shapes)
 
 
 def test_fresh_weights_are_not_made_for_it():
@@ -206,6 +211,6 @@ def test_fresh_weights_are_not_made_for_it():
 def test_its_activation_needs_no_note(name):
     """Every ResNet that was published has quick_gelu in its text encoder (open_clip 3.3.0, pretrained.py)."""
     with torch.device("meta"):
-        file = CLIP(PUBLISHED[name], Unfilled).state_dict()
+        file = CLIP(PUBLISHED[name], UNFILLED).state_dict()
     source = find_clip({name: tuple(tensor.shape) for name, tensor in file.items()})
     assert (source.config, source.notes) == (PUBLISHED[name], ())

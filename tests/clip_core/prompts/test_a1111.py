@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clip_vae_lora.clip_core.prompts.a1111 import parse, stretches
+from clip_vae_lora.clip_core.prompts.a1111 import merged, stretches
 from clip_vae_lora.clip_core.prompts.comfy import CHUNK_END, Span
 
 from ...support.growth import check_linear
@@ -39,6 +39,10 @@ BALANCED = st.recursive(
     lambda inner: st.tuples(PAIRS, st.lists(inner, max_size=4)).map(lambda x: x[0][0] + "".join(x[1]) + x[0][1]),
 )
 TEXTS = st.lists(st.sampled_from(PIECES), max_size=20).map("".join)
+
+
+def parse(text):
+    return merged(stretches(text)[0])
 
 
 def test_spans_are_those_of_the_program_itself():

@@ -61,7 +61,7 @@ def test_a_control_net_is_named_and_the_workflow_is_left_out_where_comfyui_is_to
     monkeypatch.setattr(args, "disable_metadata", True)
     answer = comfyui.nodes["CVL_SaveConditioning"]().save([entry(control=object())], "x", prompt={"secret": 1})
     report = json.loads(answer["result"][1])
-    assert "'control' of entry 1 cannot be stored" in report["lost"][0]
+    assert "ControlNet of entry 1 cannot be stored" in report["lost"][0]
     with open_tensors(comfyui.base / "output" / report["filename"]) as file:
         assert "prompt" not in file.metadata
 

@@ -52,7 +52,7 @@ def features(comfyui):
 
 
 def test_features_are_the_projected_pooled_vectors_of_the_stock_encoder(features, sdxl, tmp_path):
-    found = features.texts(clip_vision(tmp_path, 1280), sdxl, TEXTS).features
+    found = features.encode_texts(clip_vision(tmp_path, 1280), sdxl, TEXTS).features
     sdxl.load_model()
     encoder = sdxl.cond_stage_model.clip_g
     with torch.no_grad():
@@ -71,23 +71,23 @@ def test_a_stock_clip_vision_and_its_clip_classify(comfyui, features, sdxl, tmp_
 def test_a_clip_of_another_width_none_and_one_without_a_projection_are_refused(features, sdxl, tmp_path):
     vision = clip_vision(tmp_path, 512)
     with pytest.raises(ValueError, match="512 dimensions.*clip_l of 768, clip_g of 1280"):
-        features.texts(vision, sdxl, TEXTS)
+        features.encode_texts(vision, sdxl, TEXTS)
     with pytest.raises(ValueError, match="connect the CLIP of the same model"):
-        features.texts(vision, None, TEXTS)
+        features.encode_texts(vision, None, TEXTS)
     without = small_clips.stock_clip("sd1")
     without.cond_stage_model.clip_l.transformer.text_projection.weight.data.zero_()  # as ComfyUI leaves it
     with pytest.raises(ValueError, match="text projection was expected"):
-        features.texts(vision, without, TEXTS)
+        features.encode_texts(vision, without, TEXTS)
 
 
 def test_a_patched_clip_gets_features_of_its_own_and_the_old_ones_stay(features, sdxl, tmp_path):
     vision = clip_vision(tmp_path, 1280)
-    before = features.texts(vision, sdxl, TEXTS).features
+    before = features.encode_texts(vision, sdxl, TEXTS).features
     changed = sdxl.clone()
     key = "clip_g.transformer.text_model.encoder.layers.0.mlp.fc1.weight"
     weight = changed.patcher.model_state_dict()[key]
     assert changed.add_patches({key: (torch.randn(weight.shape) * 0.1,)}, 1.0)
-    assert (features.texts(vision, changed, TEXTS).features - before).abs().max() > 1e-4
-    assert torch.equal(features.texts(vision, sdxl, TEXTS).features, before)
+    assert (features.encode_texts(vision, changed, TEXTS).features - before).abs().max() > 1e-4
+    assert torch.equal(features.encode_texts(vision, sdxl, TEXTS).features, before)
     features.TEXTS.clear()
-    assert (features.texts(vision, sdxl, TEXTS).features - before).abs().max() <= ROUNDING
+    assert (features.encode_texts(vision, sdxl, TEXTS).features - before).abs().max() <= ROUNDING

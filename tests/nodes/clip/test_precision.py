@@ -98,8 +98,8 @@ def test_texts_are_kept_for_each_precision(load):
     from clip_vae_lora.nodes.clip import features
 
     model = load()
-    exact, half = (features.texts(model, None, ["a red circle"], precision=p).features for p in ("fp32", "bf16"))
-    again = features.texts(model, None, ["a red circle"]).features
+    exact, half = (features.encode_texts(model, None, ["a red circle"], precision=p).features for p in ("fp32", "bf16"))
+    again = features.encode_texts(model, None, ["a red circle"]).features
     assert torch.equal(exact, again) and not torch.equal(exact, half)
 
 

@@ -33,8 +33,8 @@ def classify(place, model):
 
 def test_a_label_of_several_words_is_the_mean_of_their_features(classify, model):
     _, report = classify("cat | kitten\ndog")
-    seen = features.pictures(model, torch.rand(2, 40, 48, 3, generator=torch.Generator().manual_seed(0)))
-    words = features.texts(model, None, ["a photo of a cat", "a photo of a kitten"]).features
+    seen = features.encode_pictures(model, torch.rand(2, 40, 48, 3, generator=torch.Generator().manual_seed(0)))
+    words = features.encode_texts(model, None, ["a photo of a cat", "a photo of a kitten"]).features
     expected = seen @ torch.nn.functional.normalize(words.mean(0), dim=0)
     shown = [picture["cosine"]["cat"] for picture in report["pictures"]]
     assert shown == pytest.approx(expected.tolist(), abs=2e-6)  # printed with six digits
@@ -114,15 +114,15 @@ def test_texts_are_encoded_once_and_anew_for_a_model_with_a_lora(place, model, m
         return real(model, clip, texts, on_step, precision)
 
     monkeypatch.setattr(features.host, "text_features", counted)
-    before = features.texts(model, None, ["a cat", "a dog"]).features
-    features.texts(model, None, ["a dog"])
+    before = features.encode_texts(model, None, ["a cat", "a dog"]).features
+    features.encode_texts(model, None, ["a dog"])
     names = ["lora_te_text_model_encoder_layers_0_self_attn_q_proj"]
     tiny.lora_file(place.models / "loras" / "l.safetensors", names)
     changed = place.node("CVL_LoadLoRA").load("l.safetensors", 1.0, 1.0, clip_model=model)["result"][3]
-    after = features.texts(changed, None, ["a cat", "a dog"]).features
+    after = features.encode_texts(changed, None, ["a cat", "a dog"]).features
     assert asked == [["a cat", "a dog"]] * 2
     assert (before - after).abs().max() > 1e-4
-    assert torch.equal(features.texts(model, None, ["a cat", "a dog"]).features, before)
+    assert torch.equal(features.encode_texts(model, None, ["a cat", "a dog"]).features, before)
     assert len(asked) == 2
 
 

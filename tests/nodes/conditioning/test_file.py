@@ -75,12 +75,12 @@ def test_what_a_file_cannot_hold_is_named_and_strict_saves_nothing(place):
     circle.append(circle)
     meta = torch.ones(2, device="meta")
     conditioning = [entry(control=object(), hooks=[torch.ones(2), print], circle=circle, meta=meta)]
-    with pytest.raises(ValueError, match="nothing was saved, because 'control' of entry 1"):
+    with pytest.raises(ValueError, match="nothing was saved, because ControlNet of entry 1"):
         saved(place, conditioning, strict=True)
     assert not list(place.base.rglob("*.safetensors"))
     report, ui = saved(place, conditioning)
-    assert [line.split("'")[1] for line in report["lost"]] == ["control", "hooks", "circle", "meta"]
-    assert len(report["tensors"]) == 2 and "'control' of entry 1 cannot be stored" in ui["text"][0]
+    assert [line.split(" of entry")[0] for line in report["lost"]] == ["ControlNet", "hooks", "'circle'", "'meta'"]
+    assert len(report["tensors"]) == 2 and "ControlNet of entry 1 cannot be stored" in ui["text"][0]
     ((_, options),) = loaded(place, "conditioning/x_00001_.conditioning.safetensors [output]")
     assert list(options) == ["pooled_output"]
 
@@ -118,7 +118,7 @@ def test_a_file_written_anew_is_loaded_anew(place):
     before = LoadConditioning.IS_CHANGED(name)
     assert LoadConditioning.IS_CHANGED(name) == before
     path = place.base / "output" / name.removesuffix(" [output]")
-    conditioning_file.write(path, conditioning_file.packed([entry(3)]), {})
+    conditioning_file.write(path, conditioning_file.store([entry(3)]), {})
     assert LoadConditioning.IS_CHANGED(name) != before and LoadConditioning.IS_CHANGED("gone") == "missing"
 
 
@@ -135,7 +135,7 @@ def test_a_file_written_anew_is_loaded_anew(place):
     ],
 )
 def test_nothing_outside_the_two_folders_is_read(place, name):
-    conditioning_file.write(place.base / "secret.conditioning.safetensors", conditioning_file.packed([entry()]), {})
+    conditioning_file.write(place.base / "secret.conditioning.safetensors", conditioning_file.store([entry()]), {})
     (place.base / "output").mkdir()
     (place.base / "input").mkdir()
     with pytest.raises(FileNotFoundError):

@@ -21,7 +21,6 @@ from clip_vae_lora.clip_core.features.pictures import (
 )
 from clip_vae_lora.clip_core.features.preprocess import preprocess
 from clip_vae_lora.clip_core.networks.clip import CLIP
-from clip_vae_lora.clip_core.networks.vision import CLIPVision
 
 ROUNDING = 1e-5  # fp32 with sums in another order; rows of length 1
 SIZES = ["ViT-B-32", "ViT-L-14", "ViT-H-14"]  # quick_gelu and gelu
@@ -52,13 +51,12 @@ def test_the_class_token_alone_is_that_of_transformers(networks, name):
 
     config = networks.tiny(name)
     theirs = networks.randomise_(CLIPVisionModelWithProjection(networks.hf_vision_config(config)))
-    ours = CLIPVision(config.vision).eval()
-    ours.load_state_dict({k: v for k, v in theirs.state_dict().items() if "position_ids" not in k})
+    ours = networks.with_image_half(config, theirs.state_dict())
     pixels = networks.pixels(config)
     with torch.no_grad():
         reference = theirs(pixels).image_embeds
         assert close(ours.image_features(pixels), reference)
-        assert close(ours(pixels).projected, reference)
+        assert close(ours.encode_image(pixels).projected, reference)
 
 
 @pytest.mark.parametrize("name", SIZES)
@@ -85,10 +83,10 @@ def test_vit_b_32_in_full_size_is_that_of_transformers_and_open_clip():
     theirs = open_clip.create_model("ViT-B-32-quickgelu", pretrained=None).eval()
     state = theirs.state_dict()
     source = find_clip({name: tuple(tensor.shape) for name, tensor in state.items()}, {}, "quick_gelu")
-    mine = {k: v for k, v in source.translate(state).items() if k.startswith("vis")}
-    ours, hf = CLIPVision(PUBLISHED["ViT-B-32"].vision).eval(), CLIPVisionModelWithProjection(CLIPVisionConfig()).eval()
+    mine = source.translate(state)
+    ours, hf = CLIP(PUBLISHED["ViT-B-32"]).eval(), CLIPVisionModelWithProjection(CLIPVisionConfig()).eval()
     ours.load_state_dict(mine)
-    hf.load_state_dict(mine, strict=False)
+    hf.load_state_dict({k: v for k, v in mine.items() if k.startswith("vis")}, strict=False)
     pixels = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         found = ours.image_features(pixels)
@@ -113,14 +111,14 @@ def test_another_kind_of_layer_is_called(networks):
             return 2 * super().forward(x)
 
     config = networks.tiny("ViT-B-32")
-    model = networks.randomise_(CLIPVision(config.vision))
+    model = networks.randomise_(CLIP(config))
     layer = model.vision_model.encoder.layers[0].mlp.fc1
     other = Doubled(layer.in_features, layer.out_features)
     other.load_state_dict(layer.state_dict())
     model.vision_model.encoder.layers[0].mlp.fc1 = other
     with torch.no_grad():
         pixels = networks.pixels(config)
-        assert close(model.image_features(pixels), model(pixels).projected)
+        assert close(model.image_features(pixels), model.encode_image(pixels).projected)
 
 
 def test_features_can_be_trained_through(networks):
@@ -168,12 +166,6 @@ def test_every_batch_is_told_and_can_stop(clip):
 
     with pytest.raises(KeyboardInterrupt):
         image_features(clip, torch.rand(5, 8, 8, 3), batch=2, on_step=stop)
-
-
-def test_an_image_encoder_without_projection_is_refused(networks):
-    bare = CLIPVision(networks.tiny("ViT-B-32").vision, has_projection=False)
-    with pytest.raises(ValueError, match="came without a visual_projection"):
-        image_encoder(bare)
 
 
 # files
@@ -241,9 +233,10 @@ def test_cancelling_ends_the_threads(clip):
     assert not [thread for thread in threading.enumerate() if "read pictures" in thread.name]
 
 
-def test_mean_and_deviation_of_an_image_encoder_alone_are_openais(networks):
-    encoder = image_encoder(CLIPVision(networks.tiny("ViT-B-32").vision))
-    assert (encoder.mean, encoder.std) == (OPENAI_MEAN, OPENAI_STD)
+def test_mean_and_deviation_are_the_models(clip):
+    odd = CLIP(replace(clip.config, mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6)))
+    encoder = image_encoder(odd)
+    assert (encoder.mean, encoder.std) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
 
 
 def encoder_on(device: str, at_once: int, encode) -> ImageEncoder:

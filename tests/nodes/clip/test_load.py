@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from clip_vae_lora.clip_core.config import PUBLISHED, CLIPConfig, ResNetConfig, to_metadata
 from clip_vae_lora.clip_core.networks.clip import CLIP
-from clip_vae_lora.clip_core.networks.layers import Unfilled
+from clip_vae_lora.clip_core.networks.layers import UNFILLED
 from clip_vae_lora.files.tensors import write_tensors
 from clip_vae_lora.nodes.host import host
 
@@ -249,6 +249,6 @@ def test_the_published_dfn_of_378_px_squashes():
 
     config = PUBLISHED["ViT-H-14-378"]
     with torch.device("meta"):
-        shapes = {name: tuple(tensor.shape) for name, tensor in CLIP(config, Unfilled).state_dict().items()}
+        shapes = {name: tuple(tensor.shape) for name, tensor in CLIP(config, UNFILLED).state_dict().items()}
     source = find_clip(shapes)
     assert (source.config.resize, source.config.text.activation, source.notes) == ("squash", "quick_gelu", ())

@@ -5,14 +5,13 @@ import re
 import pytest
 import torch
 
-from clip_vae_lora.clip_core.checkpoint.find import LayoutError, find_clip, find_text_encoders, find_vision_encoders
+from clip_vae_lora.clip_core.checkpoint.find import LayoutError, find_clip, find_text_encoders
 from clip_vae_lora.clip_core.config import PUBLISHED, TextConfig
 from clip_vae_lora.clip_core.networks.clip import CLIP
-from clip_vae_lora.clip_core.networks.layers import Unfilled
+from clip_vae_lora.clip_core.networks.layers import UNFILLED
 from clip_vae_lora.clip_core.networks.text import CLIPText, first_end
-from clip_vae_lora.clip_core.networks.vision import CLIPVision
 
-from ...support.clip_files import TEXT, VISION, assert_same, encoder, flat, hf_pair, shapes, under
+from ...support.clip_files import TEXT, assert_same, encoder, flat, hf_pair, shapes, under
 
 
 @pytest.mark.parametrize("name", list(PUBLISHED))
@@ -26,7 +25,7 @@ def test_full_sizes_are_inferred_from_shapes_alone(networks, name):
 @pytest.mark.parametrize("name", list(PUBLISHED))
 def test_the_activation_is_that_of_the_published_model_of_the_size(name):
     with torch.device("meta"):
-        file = CLIP(PUBLISHED[name], Unfilled).state_dict()
+        file = CLIP(PUBLISHED[name], UNFILLED).state_dict()
     source = find_clip(shapes(file))
     assert source.config == PUBLISHED[name]
     assumed = [note for note in source.notes if "the file does not say the activation" in note]
@@ -111,7 +110,7 @@ def test_leftovers_are_ignored_silently_and_strangers_with_a_note():
 def test_23_layers_of_sd2_are_filled_up_with_one_that_changes_nothing():
     config = TextConfig(1024, 23, 16, 8, 1024, activation="gelu")
     with torch.device("meta"):
-        names = shapes(CLIPText(config, Unfilled).state_dict())
+        names = shapes(CLIPText(config, UNFILLED).state_dict())
     file = {name: torch.zeros(()).expand(shape) for name, shape in names.items()}
     (source,) = find_text_encoders(names)
     assert (source.config.layers, source.family) == (24, "clip_h")
@@ -150,7 +149,7 @@ NAMED = {
 
 @pytest.mark.parametrize("says", list(NAMED))
 def test_a_file_without_a_clip_is_named(says):
-    for find in (find_text_encoders, find_vision_encoders, find_clip):
+    for find in (find_text_encoders, find_clip):
         with pytest.raises(LayoutError, match=re.escape(says.strip())):
             find(dict.fromkeys(NAMED[says], (1,)))
 
@@ -228,7 +227,7 @@ def test_8_bit_weights_with_scales_are_refused():
 
 
 def test_patches_that_make_no_square_are_refused():
-    file = shapes(encoder(CLIPVision, VISION).state_dict())
+    file = shapes(hf_pair())
     file["vision_model.embeddings.position_embedding.weight"] = (8, 64)
     with pytest.raises(LayoutError, match="7 patches, which make no square"):
-        find_vision_encoders(file)
+        find_clip(file)

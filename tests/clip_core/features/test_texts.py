@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 
 from clip_vae_lora.clip_core.features import texts as module
-from clip_vae_lora.clip_core.features.padded_texts import stretches
-from clip_vae_lora.clip_core.features.shared_prefixes import batches, plan
+from clip_vae_lora.clip_core.features.padded_texts import passes_of
+from clip_vae_lora.clip_core.features.shared_prefixes import batches, build_trie
 from clip_vae_lora.clip_core.features.texts import TextCache, TextFeatures, text_features, token_rows
 from clip_vae_lora.clip_core.networks.clip import CLIP
 from clip_vae_lora.clip_core.tokenizer import END, START, Tokenizer
@@ -100,16 +100,16 @@ def test_layers_are_called_on_both_ways(model):
 def test_padded_passes_have_all_texts_in_order_and_neither_too_many_tokens_nor_too_much_filling(seed):
     dice = random.Random(seed)
     lengths, most = sorted(dice.choices(range(2, 78), k=3000)), dice.choice([500, 20_000, 1 << 18])
-    cuts = list(stretches(lengths, most))
+    cuts = list(passes_of(lengths, most))
     assert [number for first, last in cuts for number in range(first, last)] == list(range(len(lengths)))
     for first, last in cuts:
         filled, own = (last - first) * lengths[last - 1], sum(lengths[first:last])
         assert filled <= most and (filled <= 4096 or filled <= 1.25 * own)
-    assert list(stretches([77], 1)) == [(0, 1)] and list(stretches([], 9)) == []
+    assert list(passes_of([77], 1)) == [(0, 1)] and list(passes_of([], 9)) == []
 
 
 def test_one_long_text_does_not_lengthen_a_thousand_short_ones():
-    assert list(stretches([6] * 1000 + [77], 1 << 18)) == [(0, 1000), (1000, 1001)]
+    assert list(passes_of([6] * 1000 + [77], 1 << 18)) == [(0, 1000), (1000, 1001)]
 
 
 @pytest.mark.parametrize("padded", [False, True])
@@ -173,7 +173,7 @@ def random_rows(count: int, seed: int) -> list[tuple[int, ...]]:
 @pytest.mark.parametrize("seed", range(20))
 def test_a_tree_has_every_text_along_its_path_and_every_beginning_once(seed):
     rows = random_rows(40, seed)
-    tree = plan(rows)
+    tree = build_trie(rows)
     beginnings = {row[: place + 1] for row in rows for place in range(len(row))}
     assert len(tree.tokens) == len(beginnings)
     paths = [
@@ -182,13 +182,13 @@ def test_a_tree_has_every_text_along_its_path_and_every_beginning_once(seed):
     assert sorted(tree.order) == list(range(len(rows)))
     for text, path, end in zip(tree.order, paths, tree.ends, strict=True):
         assert tuple(tree.tokens[node] for node in path) == rows[text]
-        assert tuple(tree.places[node] for node in path) == tuple(range(len(rows[text])))
+        assert tuple(tree.positions[node] for node in path) == tuple(range(len(rows[text])))
         assert path[-1] == end
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_the_groups_of_a_tree_have_its_nodes_in_order(seed):
-    tree, place = plan(random_rows(40, seed)), 0
+    tree, place = build_trie(random_rows(40, seed)), 0
     for group in tree.groups:
         assert group.first == place
         place = group.last
@@ -204,7 +204,7 @@ def test_batches_follow_each_other_and_stay_under_their_size(nodes):
     rows = random_rows(60, 0)
     cuts = list(batches(rows, nodes))
     assert [number for first, last in cuts for number in range(first, last)] == list(range(len(rows)))
-    assert all(last - first == 1 or len(plan(rows[first:last]).tokens) <= nodes for first, last in cuts)
+    assert all(last - first == 1 or len(build_trie(rows[first:last]).tokens) <= nodes for first, last in cuts)
 
 
 def test_an_end_token_written_in_a_text_ends_it():

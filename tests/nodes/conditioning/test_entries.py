@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from clip_vae_lora.clip_core.encoding.conditioning import same
-from clip_vae_lora.nodes.conditioning.entries import joined
+from clip_vae_lora.nodes.conditioning.entries import join_part
 from clip_vae_lora.nodes.conditioning.nodes import CombineConditioning, CompareConditioning
 
 from ...support.conditionings import copied, entry
@@ -79,7 +79,7 @@ def test_the_firsts_options_are_kept_and_what_the_second_loses_is_named():
     ((_, options),), data, text = combine(first, second, "add")
     assert options["area"] == (1, 2, 3, 4) and options["size"] == 1024 and "guidance" not in options
     assert "'size' is the first's, the second's is another (1024, not 512)" in text
-    assert "the second's 'guidance' is left out: the first has none" in data["notes"]
+    assert "the second's guidance is left out: the first has none" in data["notes"]
 
 
 def test_one_entry_is_put_to_every_one_of_the_first_and_equal_numbers_go_in_pairs():
@@ -168,9 +168,9 @@ def test_what_is_no_encoded_text_is_one_sentence(value, said):
 
 def test_a_prompts_parts_are_joined_by_the_word_between_them():
     whole, part = [entry()], [entry(seed=1)]
-    (behind,), notes = joined(whole, part, "CONCAT", 0.5)
+    (behind,), notes = join_part(whole, part, "CONCAT", 0.5)
     assert torch.equal(behind[0], torch.cat((whole[0][0], part[0][0] * 0.5), 1)) and notes
-    (between,), notes = joined(whole, part, "AVERAGE", 0.25)
+    (between,), notes = join_part(whole, part, "AVERAGE", 0.25)
     assert torch.equal(between[0], whole[0][0] * 0.75 + part[0][0] * 0.25) and not notes
 
 
@@ -215,7 +215,11 @@ def test_the_least_alike_token_is_named(place):
 
 def test_options_that_differ_are_named(place):
     data, _, _ = compare(place, [entry(size=1, area=2)], [entry(size=2, mask=3)])
-    assert data["notes"] == ["only the first has 'area'", "only the second has 'mask'", "'size' differs"]
+    assert data["notes"] == [
+        "only the first has the option area",
+        "only the second has the option mask",
+        "the option 'size' differs",
+    ]
 
 
 def test_numbers_that_are_none_are_lines_in_the_report_and_null_in_the_json(place):
