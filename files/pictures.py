@@ -15,7 +15,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from .images import check_pixels, opened
+from .images import check_pixels, open_picture
 
 _BICUBIC = Image.Resampling.BICUBIC
 _STRIP = 16  # times as long as wide: what Pillow would make of the whole is far more than the square
@@ -54,7 +54,7 @@ def read_square(path: str | PathLike, size_px: int, resize: str = "crop") -> Ten
 
 
 def _read(path: Path) -> Image.Image:
-    with opened(path) as picture:
+    with open_picture(path) as picture:
         check_pixels(path, picture.width * picture.height)
         ImageOps.exif_transpose(picture, in_place=True)
         return _rgb(picture)

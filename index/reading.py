@@ -63,7 +63,7 @@ def open_index(folder: Path) -> PictureIndex:
     """
     for last in (False,) * (_TRIES - 1) + (True,):
         try:
-            return _opened(folder)
+            return _open(folder)
         except FileFormatError as error:
             if last or error.path.parent != folder or error.path.name == TABLE:
                 if error.path.name == TABLE:
@@ -74,7 +74,7 @@ def open_index(folder: Path) -> PictureIndex:
     raise AssertionError
 
 
-def _opened(folder: Path) -> PictureIndex:
+def _open(folder: Path) -> PictureIndex:
     table = Table(folder / TABLE)
     try:
         with table.reading():

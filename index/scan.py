@@ -25,7 +25,7 @@ class Scan:
 
 
 @dataclass(frozen=True)
-class Changes:
+class FolderChanges:
     new: tuple[Picture, ...]
     changed: tuple[Picture, ...]
     gone: tuple[str, ...]
@@ -88,7 +88,7 @@ def _look(
             found.refused[path] = f"cannot be read: {error.strerror or error}"
 
 
-def changes(scan: Scan, known: Mapping[str, Picture]) -> Changes:
+def changes(scan: Scan, known: Mapping[str, Picture]) -> FolderChanges:
     """By size and time. What lies in a folder that could not be listed just now is not taken for deleted."""
     hidden = tuple(path for path in scan.refused if path.endswith("/"))
     new, changed, unchanged = [], [], 0
@@ -100,4 +100,4 @@ def changes(scan: Scan, known: Mapping[str, Picture]) -> Changes:
         else:
             unchanged += 1
     gone = [path for path in known if path not in scan.pictures and not (hidden and path.startswith(hidden))]
-    return Changes(tuple(new), tuple(changed), tuple(gone), unchanged)
+    return FolderChanges(tuple(new), tuple(changed), tuple(gone), unchanged)

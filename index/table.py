@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..files.errors import FileFormatError
-from .shards import Entry, Picture
+from .shards import Picture, ShardEntry
 
 TABLE, LOCK = "index.sqlite", "writer.lock"
 VERSION = 1
@@ -72,7 +72,7 @@ class Table:
         except sqlite3.Error as error:
             raise FileFormatError(path, f"cannot be opened: {error}") from error
         try:
-            with self.telling():
+            with self.errors_as_sentences():
                 self._db.execute("PRAGMA synchronous = FULL")
                 self._db.execute("PRAGMA recursive_triggers = ON")  # so that a row replaced counts as one less
                 self._check(create)
@@ -84,7 +84,7 @@ class Table:
         self._db.close()
 
     @contextmanager
-    def telling(self) -> Iterator[None]:
+    def errors_as_sentences(self) -> Iterator[None]:
         """SQLite's errors as sentences."""
         try:
             yield
@@ -97,7 +97,7 @@ class Table:
 
     @contextmanager
     def changing(self) -> Iterator[None]:
-        with self.telling():
+        with self.errors_as_sentences():
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield
@@ -109,7 +109,7 @@ class Table:
     @contextmanager
     def reading(self) -> Iterator[None]:
         """All that is read inside is of one moment."""
-        with self.telling():
+        with self.errors_as_sentences():
             self._db.execute("BEGIN")
             try:
                 yield
@@ -178,7 +178,7 @@ class Table:
         self._db.execute("DELETE FROM pictures WHERE shard = ?", (number,))
         self._db.execute("DELETE FROM shards WHERE id = ?", (number,))
 
-    def put(self, entries: Iterable[Entry], shard: int | None) -> None:
+    def put(self, entries: Iterable[ShardEntry], shard: int | None) -> None:
         """New pictures, or other rows of old ones."""
         self._db.executemany(
             "INSERT OR REPLACE INTO pictures VALUES (?, ?, ?, ?, ?, ?)",
@@ -213,11 +213,11 @@ class Table:
         """How many rows of each shard are a picture's, by the shard's number."""
         return dict(self._db.execute("SELECT id, live FROM shards"))
 
-    def entries_of(self, shard: int) -> list[Entry]:
+    def entries_of(self, shard: int) -> list[ShardEntry]:
         found = self._db.execute(
             "SELECT path, size_bytes, mtime_ns, row FROM pictures WHERE shard = ? ORDER BY row", (shard,)
         )
-        return [Entry(Picture(*row[:3]), row[3]) for row in found]
+        return [ShardEntry(Picture(*row[:3]), row[3]) for row in found]
 
     def rows_of(self, shard: int) -> list[int]:
         """The rows of a shard that are a picture's."""

@@ -14,8 +14,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .scan import Changes, Scan, changes, scan
-from .shards import Entry, Picture
+from .scan import FolderChanges, Scan, changes, scan
+from .shards import Picture, ShardEntry
 from .writing import IndexWriter
 
 COMMIT_PICTURES, COMMIT_S = 512, 20.0
@@ -73,7 +73,7 @@ def update(
     return finish(writer, found, differ, embedded)
 
 
-def prepare(writer: IndexWriter, found: Scan) -> Changes:
+def prepare(writer: IndexWriter, found: Scan) -> FolderChanges:
     """Forget what is gone, and note how many pictures are to do."""
     differ = changes(found, writer.table.pictures())
     writer.forget(differ.gone)
@@ -81,7 +81,7 @@ def prepare(writer: IndexWriter, found: Scan) -> Changes:
     return differ
 
 
-def finish(writer: IndexWriter, found: Scan, differ: Changes, embedded: int) -> Update:
+def finish(writer: IndexWriter, found: Scan, differ: FolderChanges, embedded: int) -> Update:
     """Tidy up after all pictures were done, and say what the index holds now."""
     writer.set_remaining(0)
     writer.tidy()
@@ -98,12 +98,12 @@ def finish(writer: IndexWriter, found: Scan, differ: Changes, embedded: int) -> 
     )
 
 
-def entries_of(pictures: Sequence[Picture], embedded: Embedded, start: int) -> tuple[list[Entry], Tensor]:
+def entries_of(pictures: Sequence[Picture], embedded: Embedded, start: int) -> tuple[list[ShardEntry], Tensor]:
     """What became of each picture, rows numbered from `start`, and the rows: those without numbers are skipped."""
     sound = embedded.features.isfinite().all(1)
-    entries = [Entry(pictures[place], None, why) for place, why in embedded.skipped.items()]
+    entries = [ShardEntry(pictures[place], None, why) for place, why in embedded.skipped.items()]
     for place, good in zip(embedded.places, sound.tolist()):
-        entries.append(Entry(pictures[place], start if good else None, "" if good else _NO_NUMBERS))
+        entries.append(ShardEntry(pictures[place], start if good else None, "" if good else _NO_NUMBERS))
         start += good
     return entries, embedded.features[sound]
 
@@ -116,7 +116,7 @@ def _embed_all(
     every: int,
     on_step: Callable[[int, int], None] | None,
 ) -> int:
-    entries: list[Entry] = []
+    entries: list[ShardEntry] = []
     features: list[Tensor] = []
     done, rows, saved = 0, 0, time.monotonic()
 

@@ -25,7 +25,7 @@ def other_halves(name: str) -> list[str]:
     return [name.replace(half, other) for half, other in _TINY_HALVES.items() if half in name]
 
 
-class Use(NamedTuple):
+class Menu(NamedTuple):
     """The host's model folders whose files a menu offers, and the names of what is read beside a file of that name."""
 
     folders: tuple[str, ...]
@@ -33,10 +33,10 @@ class Use(NamedTuple):
 
 
 FOLDERS = {
-    "text_encoder": Use(("text_encoders", "checkpoints"), lambda name: ("config.json",)),
-    "clip_model": Use(("clip_vision", "text_encoders"), lambda name: NAMES_BESIDE),
-    "vae": Use(("vae", "checkpoints", "vae_approx"), other_halves),
-    "lora": Use(("loras",), lambda name: NAMES_BESIDE_A_LORA),
+    "text_encoder": Menu(("text_encoders", "checkpoints"), lambda name: ("config.json",)),
+    "clip_model": Menu(("clip_vision", "text_encoders"), lambda name: NAMES_BESIDE),
+    "vae": Menu(("vae", "checkpoints", "vae_approx"), other_halves),
+    "lora": Menu(("loras",), lambda name: NAMES_BESIDE_A_LORA),
 }
 BUNDLED = {
     "text_encoder": "tiny_clip.safetensors",

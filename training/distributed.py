@@ -17,7 +17,7 @@ _PATIENCE = timedelta(days=7)  # the slowest process may need that much longer t
 
 
 @dataclass(frozen=True)
-class Group:
+class ProcessGroup:
     """This process's number, 0 first, and how many there are."""
 
     rank: int
@@ -56,15 +56,15 @@ def own_device(device: torch.device) -> torch.device:
 
 
 @contextmanager
-def joined(device: torch.device) -> Iterator[Group]:
+def join_group(device: torch.device) -> Iterator[ProcessGroup]:
     """The group that torchrun started, with `device` (see `own_device`) as the current card; else a group of one."""
     if device.type in ("cuda", "xpu"):
         getattr(torch, device.type).set_device(device)
     if not dist.is_available() or not dist.is_torchelastic_launched():
-        yield Group(0, 1)
+        yield ProcessGroup(0, 1)
         return
     dist.init_process_group(backend(device), timeout=_PATIENCE)
     try:
-        yield Group(dist.get_rank(), dist.get_world_size())
+        yield ProcessGroup(dist.get_rank(), dist.get_world_size())
     finally:
         dist.destroy_process_group()

@@ -13,7 +13,7 @@ from pathlib import Path
 from ...files.errors import FileFormatError
 from ...files.sniff import SAFETENSORS, sniff
 from ...files.tensors import open_tensors, write_tensors
-from ...files.tree import Bundle, TreeError, UnstorableError, restored
+from ...files.tree import Bundle, TreeError, UnstorableError, restore
 from ..host import host
 from .entries import checked
 
@@ -103,7 +103,7 @@ def read(path: Path) -> list:
         return stored[name]
 
     try:
-        conditioning = restored(entries, tensor)
+        conditioning = restore(entries, tensor)
     except TreeError as error:
         raise FileFormatError(path, f"this saved conditioning is damaged: {error}; save it again") from error
     if not isinstance(conditioning, list) or not all(_is_sound(entry) for entry in conditioning) or not conditioning:

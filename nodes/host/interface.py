@@ -259,7 +259,7 @@ _COMPUTING = {  # functions that work on the card, and what is then being done, 
 }
 
 
-def gathered(*modules: ModuleType) -> Host:
+def gather_host(*modules: ModuleType) -> Host:
     """The host whose functions are those that these modules define; where one fails for want of memory, or of the
     device, it does so in one sentence.
 

@@ -62,7 +62,7 @@ class FindDuplicates:
             for group in named[:MAX_SHEET_ROWS]
         ]
         copies = [name for group in named for _, name, _ in group[1:]]
-        told = found.told_groups(len(named), len(copies), opened.rows, threshold)
+        told = found.groups_line(len(named), len(copies), opened.rows, threshold)
         sheet = contact_sheet(rows or [(told, [])])
         notes = found.notes_of(opened)
         if opened.facts.precision != EXACT:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ...clip_core.features.search import nearest, rows_at
 from ...drawing.contact_sheet import Cell, thumbnail
-from ...drawing.fit import as_batch, batch_size_px, fitted
+from ...drawing.fit import as_batch, batch_size_px, fit_picture
 from ...files.errors import FileFormatError
 from ...files.pictures import read_rgb
 from ...index.reading import PictureIndex, open_index
@@ -97,7 +97,7 @@ def _hit(index: PictureIndex, picture: Picture | None, score: float, notes: list
     if picture is None:
         notes.append("the index was changed while it was searched: search again")
         return None
-    path, name = located(index, picture)
+    path, name = locate(index, picture)
     try:
         status = os.stat(path)
     except OSError:
@@ -108,7 +108,7 @@ def _hit(index: PictureIndex, picture: Picture | None, score: float, notes: list
     return Hit(path, name, min(1.0, score))
 
 
-def located(index: PictureIndex, picture: Picture) -> tuple[Path, str]:
+def locate(index: PictureIndex, picture: Picture) -> tuple[Path, str]:
     """Where a picture lies, and its name for Load Image."""
     path = index.pictures_folder / picture.path
     return path, host.data_places().name_of(path) or picture.path
@@ -119,7 +119,7 @@ def group_members(index: PictureIndex, group: Sequence[int]) -> list[tuple[Path,
     rows = rows_at(index.blocks, group)
     scores = (rows @ rows[0]).clamp(max=1).tolist()
     pairs = zip(index.pictures(group), scores)
-    return [(*located(index, picture), score) for picture, score in pairs if picture is not None]
+    return [(*locate(index, picture), score) for picture, score in pairs if picture is not None]
 
 
 def as_images(found: Found, fit: str, longest_px: int) -> tuple[object, list[tuple[Hit, Cell]], list[str]]:
@@ -129,7 +129,7 @@ def as_images(found: Found, fit: str, longest_px: int) -> tuple[object, list[tup
         height, width = picture.shape[:2]
         size = size or batch_size_px(width, height, longest_px)
         resized += (width, height) != size
-        batch.append(fitted(picture, *size, fit))
+        batch.append(fit_picture(picture, *size, fit))
         cells.append((hit, Cell(thumbnail(picture), (Path(hit.path).name, f"{hit.score:.3f}"))))
     if not batch:
         raise ValueError(f"none of the pictures that were found can be read: {'; '.join(notes)}")
@@ -147,7 +147,7 @@ def _readable(hits: Iterator[Hit], notes: list[str]) -> Iterator[tuple[Hit, obje
             notes.append(f"left out: {error}")
 
 
-def told_hits(titles: Sequence[str], queries: Sequence[Sequence[Hit]], read: Mapping[int, Cell]) -> list[str]:
+def hit_lines(titles: Sequence[str], queries: Sequence[Sequence[Hit]], read: Mapping[int, Cell]) -> list[str]:
     """A line for each hit that could be read (its id is in `read`), below its query where there are several."""
     lines = []
     for title, hits in zip(titles, queries):
@@ -156,7 +156,7 @@ def told_hits(titles: Sequence[str], queries: Sequence[Sequence[Hit]], read: Map
     return lines
 
 
-def told_groups(groups: int, copies: int, rows: int, threshold: float) -> str:
+def groups_line(groups: int, copies: int, rows: int, threshold: float) -> str:
     """What became of a search for near-duplicates among so many pictures, in a sentence."""
     if not groups:
         return f"no two of {rows} pictures have a cosine of {threshold:g} or more"

@@ -131,7 +131,7 @@ class SearchImages:
                 for title, hits in zip(titles, result.queries)
             ],
         }
-        lines = found.told_hits(titles, result.queries, by_hit) + notes
+        lines = found.hit_lines(titles, result.queries, by_hit) + notes
         names = "\n".join(hit.name for hit, _ in cells)
         return shown(lines, data, (images, names, as_json(data), sheet), host.save_preview(sheet, "cvl_search"))
 

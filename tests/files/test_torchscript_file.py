@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from clip_vae_lora.files.errors import FileFormatError
-from clip_vae_lora.files.inert_pickle import Made, Named, Outside, PickleError, parse_pickle
+from clip_vae_lora.files.inert_pickle import Global, PersistentId, PickleError, Reduced, parse_pickle
 from clip_vae_lora.files.tensors import open_tensors
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning", "ignore:.*torch.jit:DeprecationWarning")
@@ -282,8 +282,8 @@ def test_a_flipped_bit_in_a_tensor_is_found_by_the_checksum(archive, tmp_path):
 def test_a_pickle_becomes_plain_data():
     body = b"}(" + text("a") + number(5) + text("b") + b"](K\x01Ne" + text("c") + b"ctorch\nx\n)Ru"
     found = parse_pickle(pickled(body), lambda name: name == "torch.x")
-    assert found == {"a": 5, "b": [1, None], "c": Made(Named("torch.x"), ())}
-    assert parse_pickle(pickled(text("k") + b"Q"), lambda name: False) == Outside("k")
+    assert found == {"a": 5, "b": [1, None], "c": Reduced(Global("torch.x"), ())}
+    assert parse_pickle(pickled(text("k") + b"Q"), lambda name: False) == PersistentId("k")
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from clip_vae_lora.files.tensors import write_tensors
 from clip_vae_lora.index import writing as index_writing
 from clip_vae_lora.index.reading import open_index, state
 from clip_vae_lora.index.scan import scan
-from clip_vae_lora.index.shards import Entry, Picture, write_shard
+from clip_vae_lora.index.shards import Picture, ShardEntry, write_shard
 from clip_vae_lora.index.table import LOCK, TABLE, Table, writers_lock
 from clip_vae_lora.index.writing import writing
 
@@ -212,7 +212,7 @@ def test_a_shard_that_no_table_knows_is_taken_up_and_not_done_again(places):
     run(index, pictures)
     make(pictures, 1, first=90)
     status = (pictures / "0090.png").stat()
-    entry = Entry(Picture("0090.png", status.st_size, status.st_mtime_ns), 0)
+    entry = ShardEntry(Picture("0090.png", status.st_size, status.st_mtime_ns), 0)
     write_shard(index, [entry], feature(b"picture 90")[None], FACTS.model_key)
     done = run(index, pictures, embed=None)
     assert (done.embedded, done.rows) == (0, 31)
@@ -223,7 +223,7 @@ def test_strays_of_another_model_and_parts_are_removed(places):
     index, pictures = places
     run(index, pictures)
     before = set(index.iterdir())
-    write_shard(index, [Entry(Picture("x.png", 1, 1), 0)], feature(b"x")[None], "another model")
+    write_shard(index, [ShardEntry(Picture("x.png", 1, 1), 0)], feature(b"x")[None], "another model")
     (index / ".shard_0.safetensors.12.part").write_bytes(b"half")
     assert run(index, pictures).notes == ()
     assert set(index.iterdir()) == before
