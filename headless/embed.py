@@ -112,7 +112,7 @@ def _lead(options: argparse.Namespace, group: ProcessGroup, facts: Facts, embed:
             embedded = writer.adopt()
             if any(problems):
                 raise ValueError(f"{next(filter(None, problems))}; {len(todo) - embedded} pictures remain to be done")
-            lines, _ = indexing.told(finish(writer, found, differ, embedded), time.perf_counter() - begin, embed)
+            lines, _ = indexing.report_of(finish(writer, found, differ, embedded), time.perf_counter() - begin, embed)
     finally:
         if not shared:
             group.share(None)

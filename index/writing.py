@@ -185,11 +185,20 @@ def writing(folder: Path, facts: Facts) -> Iterator[IndexWriter]:
             table.close()
 
 
-def check_model(folder: Path, known: Facts, here: Facts) -> None:
-    """Raises FileFormatError where another model made the index. It is the same if its weights are bit for bit (which
-    is all that older versions left behind), or if they are but for the rounding of the type they were loaded in.
+def is_made_by(known: Facts, model_key: str, fingerprint: str) -> bool:
+    """Whether this model made the index: its weights are equal bit by bit, or equal but for the rounding of the type in
+    which they were loaded. Indexes of older versions have no fingerprint and know the first kind of equality only.
     """
-    if known.model_key == here.model_key or is_same(known.fingerprint, here.fingerprint):
+    return known.model_key == model_key or is_same(known.fingerprint, fingerprint)
+
+
+def check_model(folder: Path, known: Facts, here: Facts) -> None:
+    """Refuse an index that another model made; see `is_made_by`.
+
+    Raises:
+        FileFormatError: another model made the index.
+    """
+    if is_made_by(known, here.model_key, here.fingerprint):
         return
     if known.fingerprint or not here.fingerprint:
         why = "connect that model, or use another index"

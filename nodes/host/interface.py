@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from inspect import isfunction
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Protocol, TypeAlias, cast
 
 from ...clip_core.networks.precision import EXACT
 from .shared.device_errors import sentences
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from .shared.towers import FindEmbedding, TextEncoders
     from .shared.vae_work import Tiling, Worked
 
+Image: TypeAlias = "Tensor"  # [B, H, W, 3 or 4] in 0..1
+Mask: TypeAlias = "Tensor"  # [B, H, W] in 0..1
+Features: TypeAlias = "Tensor"  # float32 [N, E] on the CPU, rows of length 1
 CLIP = object
 ClipModel = object
 Looking = object  # a ClipModel, a stock CLIP_VISION, or ours
