@@ -42,8 +42,8 @@ from clip_vae_lora.lora.kinds.adapters import LoRA  # noqa: E402
 from clip_vae_lora.lora.weights.fusing import Change, applied  # noqa: E402
 from clip_vae_lora.nodes.host.alone import vae as standalone_vae  # noqa: E402
 from clip_vae_lora.nodes.host.shared.vae_work import Tiling  # noqa: E402
-from clip_vae_lora.tests.support.card import cuda_that_answers  # noqa: E402
-from clip_vae_lora.tests.support.pretended_card import pretend_cuda  # noqa: E402
+from clip_vae_lora.tests.support.cards.cuda import cuda_that_answers  # noqa: E402
+from clip_vae_lora.tests.support.cards.pretended_card import pretend_cuda  # noqa: E402
 from clip_vae_lora.training.device import best_device, named_device  # noqa: E402
 from clip_vae_lora.vae_core.config import VAEConfig  # noqa: E402
 from clip_vae_lora.vae_core.tiling.network import KLNetwork  # noqa: E402

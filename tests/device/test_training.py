@@ -17,7 +17,7 @@ from clip_vae_lora.training.recipes.clip import batch_loss, draw_batch, features
 from clip_vae_lora.training.recipes.vae import new_vae, train_vae
 from clip_vae_lora.training.scores import clip_scores, recall_scores, texture_score
 
-from ..support.card import OnCard, card
+from ..support.cards.card import OnCard, card
 
 SMALL = CLIPConfig(TextConfig(64, 1, 1, 256, 32), VisionConfig(64, 1, 1, 256, 16, 32, 32))
 PLAN = TrainingPlan(steps=2, seed=1, lr=1e-3, warm_up=1, average=0.9)
