@@ -17,7 +17,7 @@ from .recipes import adapter as lora_recipe
 from .recipes import clip as clip_recipe
 from .recipes import vae as vae_recipe
 from .scenes.scene import COLOURS, HELD_OUT, PAIRS, SHAPES, pair_label
-from .scores import clip_scores, pair_texts, texture_score
+from .scores import clip_scores, pair_texts, recall_scores, texture_score
 
 FILES = {"clip": "tiny_clip.safetensors", "vae": "tiny_vae.safetensors", "lora": "tiny_clip_stripes_lora.safetensors"}
 KINDS = tuple(FILES)
@@ -86,11 +86,11 @@ def make(
 
 def clip_report(path: Path, seed: int, count: int = 1000, device: torch.device | str = "cpu") -> dict[str, str]:
     """Scores of a stored CLIP beside chance and the untrained model."""
-    tokenizer = Tokenizer()
+    tokenizer, model = Tokenizer(), clip_recipe.read_clip(path).to(device)
     report = {
-        f"zero-shot, {name}": _percent(value)
-        for name, value in clip_scores(clip_recipe.read_clip(path).to(device), tokenizer, seed, count).items()
+        f"zero-shot, {name}": _percent(value) for name, value in clip_scores(model, tokenizer, seed, count).items()
     }
+    report |= {f"recall, {way}": _percent(value) for way, value in recall_scores(model, tokenizer, seed).items()}
     untrained = clip_scores(clip_recipe.new_clip(0).to(device), tokenizer, seed, count)
     report["zero-shot, trained pairs, untrained model"] = _percent(untrained["trained pairs"])
     report["zero-shot, trained pairs, chance"] = _percent(1 / len(PAIRS))

@@ -128,8 +128,8 @@ def recall_scores(model: CLIP, tokenizer: Tokenizer, seed: int, count: int = 200
         images = picture_features(model, pictures).cpu()
         cosine = similarity(images, text_features(model, tokenizer, texts).features)  # [pictures, captions]
     own = torch.arange(count)
-    found = {"picture to text": cosine.argmax(1) == own, "text to picture": cosine.argmax(0) == own}
-    return {way: float(hits.double().mean()) for way, hits in found.items()}
+    hits = {"picture to text": cosine.argmax(1) == own, "text to picture": cosine.argmax(0) == own}
+    return {way: float(each.double().mean()) for way, each in hits.items()}
 
 
 def texture_score(model: CLIP, tokenizer: Tokenizer, seed: int, count: int = 1000) -> float:
