@@ -19,19 +19,19 @@ T = TypeVar("T")
 
 
 class PickleError(ValueError):
-    """What is wrong with a pickle, without the name of its file."""
+    """An error of a pickle, without the name of its file."""
 
 
 @dataclass(frozen=True)
 class Global:
-    """Something that the pickle would import: a class or a function, by its dotted name."""
+    """A class or function that the pickle would import (opcode GLOBAL), by its dotted name."""
 
     name: str
 
 
 @dataclass
 class Reduced:
-    """What calling `maker` with `arguments` would give; `state` is what it would be filled with."""
+    """A call that the pickle would make (opcode REDUCE) and the state it would set (BUILD); nothing is called."""
 
     maker: Global
     arguments: tuple
@@ -40,7 +40,7 @@ class Reduced:
 
 @dataclass(frozen=True)
 class PersistentId:
-    """Data that lie outside the pickle, by their description."""
+    """A reference to data outside the pickle (opcode BINPERSID), by its description."""
 
     description: object
 

@@ -24,7 +24,9 @@ _NO_NUMBERS = "the model gives no numbers (NaN) for it"
 
 @dataclass(frozen=True)
 class Embedded:
-    """The next pictures, numbered as they were asked for: [n, E] for `places`, and why others have none."""
+    """Features [n, E] of the pictures numbered `places` in the order of the request, and the reasons of those that
+    were skipped.
+    """
 
     places: Sequence[int]
     features: Tensor
@@ -36,7 +38,7 @@ Embed = Callable[[Sequence[Path]], Iterator[Embedded]]
 
 @dataclass(frozen=True)
 class Update:
-    """What a run did. `skipped` and `refused` are all that have no row now: path and reason."""
+    """The result of a run. `skipped` and `refused` are all pictures without a row now, with the reason."""
 
     new: int
     changed: int
@@ -60,9 +62,8 @@ def update(
     found: Scan | None = None,
     on_step: Callable[[int, int], None] | None = None,
 ) -> Update:
-    """Embed what is new or changed in the folder `pictures`. `on_step(done, total)` may raise to stop: what was done
-    until then is kept, and the index knows how many pictures remain. `found` is what the folder holds where it was just
-    scanned.
+    """Embed the new and changed pictures of a folder. `on_step(done, total)` may raise to stop: finished pictures
+    are kept, and the index knows how many remain. `found` is a scan of the folder that was just made.
 
     Raises:
         FileFormatError: the folder cannot be listed, or the disk refused.
@@ -74,7 +75,7 @@ def update(
 
 
 def prepare(writer: IndexWriter, found: Scan) -> FolderChanges:
-    """Forget what is gone, and note how many pictures are to do."""
+    """Forget deleted pictures, and note how many pictures are to be embedded."""
     differ = changes(found, writer.table.pictures())
     writer.forget(differ.gone)
     writer.set_remaining(len(differ.new) + len(differ.changed))
@@ -82,7 +83,7 @@ def prepare(writer: IndexWriter, found: Scan) -> FolderChanges:
 
 
 def finish(writer: IndexWriter, found: Scan, differ: FolderChanges, embedded: int) -> Update:
-    """Tidy up after all pictures were done, and say what the index holds now."""
+    """Tidy up after the last picture, and sum up the index."""
     writer.set_remaining(0)
     writer.tidy()
     return Update(

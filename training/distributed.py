@@ -28,14 +28,16 @@ class ProcessGroup:
         return self.rank == 0
 
     def share(self, value: object) -> object:
-        """What the first process has, in all of them; every process must call it."""
+        """Send the first process's value to all; every process must call it."""
         box = [value]
         if self.size > 1:
             dist.broadcast_object_list(box, src=0)
         return box[0]
 
     def gather(self, value: object) -> list:
-        """What each process has, in order, in all of them; every process must call it, so it waits for the slowest."""
+        """Collect the value of each process, in order, in all of them; every process must call it and waits for the
+        slowest.
+        """
         found = [value] * self.size
         if self.size > 1:
             dist.all_gather_object(found, value)
@@ -43,7 +45,7 @@ class ProcessGroup:
 
 
 def backend(device: torch.device) -> str:
-    """What carries messages between processes that compute on such a device."""
+    """Return the backend that carries messages between processes on such a device."""
     return "cpu:gloo,cuda:nccl" if device.type == "cuda" and dist.is_nccl_available() else "gloo"
 
 

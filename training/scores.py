@@ -38,18 +38,18 @@ def normalise(pictures: Tensor, model: CLIP) -> Tensor:
 
 
 def device_of(model: CLIP) -> torch.device:
-    """Where the model's weights are, and so where it computes."""
+    """Return the device of the model's weights, on which it computes."""
     return model.logit_scale.device
 
 
 def picture_features(model: CLIP, pictures: Tensor) -> Tensor:
-    """Of pictures from anywhere, some at a time, on the model's device. [B, 3, S, S] in 0..1 -> [B, E]"""
+    """Encode pictures in batches on the model's device. [B, 3, S, S] in 0..1 -> [B, E]"""
     device = device_of(model)
     return torch.cat([model.image_features(normalise(sent(part, device), model)) for part in pictures.split(_BATCH)])
 
 
 def caption_features(model: CLIP, tokenizer: Tokenizer, texts: Sequence[str]) -> Tensor:
-    """On the model's device, one pass for all. [N, E]"""
+    """Encode captions in one pass on the model's device. [N, E]"""
     return model.text_features(sent(tokens(tokenizer, texts), device_of(model)))
 
 

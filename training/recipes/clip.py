@@ -73,7 +73,7 @@ def grid_waves(grid: int, width: int) -> Tensor:
 
 
 def trained_parameters(model: CLIP) -> dict[str, Parameter]:
-    """All but the token table."""
+    """Return all parameters but the token table."""
     return {name: parameter for name, parameter in model.named_parameters() if name != TABLE}
 
 
@@ -166,7 +166,7 @@ def draw_batch(
 
 
 def features(model: CLIP, batch: Batch, precision: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Of the pictures and of the captions, in float32. [B, E] twice"""
+    """Encode the pictures and the captions, in float32. [B, E] twice"""
     with products_in(precision, batch.pixels.device):
         return model.image_features(batch.pixels).float(), model.text_features(batch.ids).float()
 
