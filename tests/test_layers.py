@@ -282,9 +282,18 @@ def test_no_file_imports_itself_by_way_of_others():
     assert not circles(imported_files())
 
 
+TESTS = [path for folder in ("tests", "benchmarks") for path in sorted((ROOT / folder).rglob("*.py"))]
+
+
+def test_tests_and_benchmarks_stay_as_small_as_what_they_test():
+    long = {path.name: len(path.read_text(encoding="utf-8").splitlines()) for path in TESTS}
+    long = {name: lines for name, lines in long.items() if lines > MAX_LINES}
+    assert not long, "split the file by theme"
+
+
 def test_no_folder_holds_more_files_than_one_can_look_over():
     counts = {}
-    for path in ALL:
+    for path in [*ALL, *TESTS]:
         if path.stem != "__init__":
             folder = path.parent.relative_to(ROOT).as_posix()
             counts[folder] = counts.get(folder, 0) + 1
