@@ -12,23 +12,19 @@ and Flux. Rows that only a clock can tell (pictures from files, a weighted promp
 import argparse
 import importlib.util
 import json
-import os
-import statistics
-import sys
 import tempfile
-import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
-from unittest.mock import patch
 
 import torch
-from torch._subclasses.fake_tensor import DynamicOutputShapeException
 
 _spec = importlib.util.spec_from_file_location("_cvl_checkout", Path(__file__).parents[1] / "headless" / "checkout.py")
 _checkout = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(_checkout)
 _checkout.bind()
 
+from clip_vae_lora.benchmarks.rows.bench import Bench, comfyui  # noqa: E402
+from clip_vae_lora.benchmarks.rows.vae import decode, encode  # noqa: E402
 from clip_vae_lora.clip_core.config import PUBLISHED, TEXT_FAMILIES  # noqa: E402
 from clip_vae_lora.clip_core.encoding.encode import Runner, encode_packed  # noqa: E402
 from clip_vae_lora.clip_core.features.pictures import file_features  # noqa: E402
@@ -40,169 +36,12 @@ from clip_vae_lora.clip_core.tokenizer import Tokenizer  # noqa: E402
 from clip_vae_lora.files.pictures import read_square  # noqa: E402
 from clip_vae_lora.lora.kinds.adapters import LoRA  # noqa: E402
 from clip_vae_lora.lora.weights.fusing import Change, applied  # noqa: E402
-from clip_vae_lora.nodes.host.alone import vae as standalone_vae  # noqa: E402
-from clip_vae_lora.nodes.host.shared.vae_work import Tiling  # noqa: E402
-from clip_vae_lora.tests.support.card import cuda_that_answers  # noqa: E402
-from clip_vae_lora.tests.support.pretended_card import pretend_cuda  # noqa: E402
+from clip_vae_lora.tests.support.cards.pretended_card import pretend_cuda  # noqa: E402
 from clip_vae_lora.training.device import best_device, named_device  # noqa: E402
-from clip_vae_lora.vae_core.config import VAEConfig  # noqa: E402
-from clip_vae_lora.vae_core.tiling.network import KLNetwork  # noqa: E402
 
-SD1 = VAEConfig(128, (1, 2, 4, 4), 2, 4, True)
-WHOLE, LITTLE = 22_000_000_000, 3_000_000_000  # bytes free
 LABELS = [f"a photo of the thing that has number {n}" for n in range(100)]
 PROMPT = "a (weighted:1.3) prompt of (some:0.8) words, " * 6
 WEIGHTS = {"SDXL": [(1280, 1280), (10240, 1280), (640, 640)], "Flux": [(3072, 3072), (12288, 3072)]}
-
-
-class Bench:
-    """Where a row is measured: a card with a clock, or the one that is not there and its counts."""
-
-    def __init__(self, device: torch.device, count, rounds: int):
-        self.device, self.count, self.rounds = device, count, rounds
-
-    def draw(self, *shape: int, dtype: torch.dtype = torch.float32, on: str = "cpu") -> torch.Tensor:
-        if self.count is not None:
-            return torch.empty(shape, dtype=dtype, device=on)
-        return torch.randn(shape, generator=torch.Generator().manual_seed(1)).to(on, dtype)
-
-    def measured(self, contenders: dict) -> dict[str, dict]:
-        """name: (): what it does, tensors on the CPU in and out -> name: numbers. In inference mode, as nodes run."""
-        with torch.inference_mode():
-            return self._measured(contenders)
-
-    def _measured(self, contenders: dict) -> dict[str, dict]:
-        if self.count is not None:
-            return {name: self._counted(work) for name, work in contenders.items()}
-        seconds = {name: [] for name in contenders}
-        for _ in range(self.rounds + 1):  # the first is for warming up
-            for name, work in contenders.items():
-                self._synchronise()
-                begin = time.perf_counter()
-                work()
-                self._synchronise()
-                seconds[name].append(time.perf_counter() - begin)
-        return {name: {"seconds": statistics.median(all_of[1:])} for name, all_of in seconds.items()}
-
-    def _counted(self, work) -> dict:
-        self.count.reset()
-        try:
-            work()
-        except DynamicOutputShapeException as error:
-            return {"waits_for_a_size": str(error)}  # a card would wait here; without numbers nobody can go on
-        count = self.count
-        return {
-            "kernels": count.kernels,
-            "bus_mb": round(count.moved_bytes / 1e6, 2),
-            "moves": count.moves,
-            "waits": len(count.waits),
-        }
-
-    def _synchronise(self) -> None:
-        if self.device.type in ("cuda", "xpu", "mps"):
-            getattr(torch, self.device.type).synchronize()
-
-
-@contextmanager
-def free(bench: Bench, free_bytes: int):
-    """So much memory is free on the card that is not there; a real one has what it has, held down to that."""
-    with ExitStack() as stack:
-        if bench.count is not None:
-            stack.enter_context(patch.multiple(torch.cuda, **cuda_that_answers(free_bytes)))
-        elif bench.device.type == "cuda":
-            stack.enter_context(patch.object(torch.cuda, "mem_get_info", lambda device=None: (free_bytes, free_bytes)))
-        stack.enter_context(patch.object(standalone_vae, "device", lambda: bench.device))
-        yield
-
-
-def our_vae(bench: Bench) -> standalone_vae.StandaloneVAE:
-    network = KLNetwork(SD1, device=bench.device, dtype=torch.float16).eval().requires_grad_(False)
-    return standalone_vae.StandaloneVAE(network)
-
-
-def their_vaes(bench: Bench) -> dict:
-    from diffusers import AutoencoderKL
-
-    with torch.device(bench.device):
-        found = {
-            "diffusers": AutoencoderKL(
-                down_block_types=("DownEncoderBlock2D",) * 4,
-                up_block_types=("UpDecoderBlock2D",) * 4,
-                sample_size=512,
-                block_out_channels=(128, 256, 512, 512),
-                layers_per_block=2,
-                latent_channels=4,
-            )
-        }
-        if comfyui() is not None:
-            from comfy.ldm.models.autoencoder import AutoencoderKL as Stock
-
-            numbers = {
-                "double_z": True,
-                "z_channels": 4,
-                "resolution": 256,
-                "in_channels": 3,
-                "out_ch": 3,
-                "ch": 128,
-                "ch_mult": [1, 2, 4, 4],
-                "num_res_blocks": 2,
-                "attn_resolutions": [],
-                "dropout": 0.0,
-            }
-            found["ComfyUI"] = Stock(ddconfig=numbers, embed_dim=4)
-    for name, network in found.items():
-        for module in network.modules():  # on the spot: a pretended network cannot be moved or cast as a whole
-            for key, weight in module._parameters.items():
-                if weight is not None:
-                    module._parameters[key] = torch.nn.Parameter(weight.detach().half(), requires_grad=False)
-        found[name] = network.eval()
-    return found
-
-
-def comfyui() -> Path | None:
-    """ComfyUI's folder, importable; None where none is named."""
-    if not (path := os.environ.get("COMFYUI_PATH")):
-        return None
-    if path not in sys.path:
-        sys.path.insert(0, path)
-        before, sys.argv = sys.argv, ["main.py", *([] if torch.cuda.is_available() else ["--cpu"])]
-        import comfy.options
-
-        comfy.options.enable_args_parsing()
-        importlib.import_module("comfy.model_management")  # reads the arguments
-
-        sys.argv = before
-    return Path(path)
-
-
-def decode(bench: Bench):
-    sizes = ((512, 1, WHOLE), (1024, 1, WHOLE), (2048, 1, WHOLE), (512, 8, WHOLE), (2048, 1, LITTLE))
-    for px, count, free_bytes in sizes:
-        z, ours, theirs = bench.draw(count, 4, px // 8, px // 8), our_vae(bench), their_vaes(bench)
-        contenders = {"ours": lambda z=z, ours=ours: standalone_vae.decode_latent(ours, z, Tiling()).result}
-        for name, network in theirs.items():
-
-            def work(network=network, z=z):
-                pixels = network.decode(z.half().to(bench.device))
-                return getattr(pixels, "sample", pixels).cpu()
-
-            contenders[name] = work
-        with free(bench, free_bytes):
-            yield f"VAE decode {count} x {px} px, {free_bytes / 1e9:.0f} GB free", bench.measured(contenders)
-
-
-def encode(bench: Bench):
-    image, ours, theirs = bench.draw(1, 1024, 1024, 3), our_vae(bench), their_vaes(bench)
-    contenders = {"ours": lambda: standalone_vae.encode_image(ours, image, None, Tiling()).result}
-    for name, network in theirs.items():
-
-        def work(network=network):
-            found = network.encode(image.movedim(-1, 1).half().to(bench.device) * 2 - 1)
-            return (found.latent_dist.mean if hasattr(found, "latent_dist") else found).cpu()
-
-        contenders[name] = work
-    with free(bench, WHOLE):
-        yield "VAE encode 1 x 1024 px, 22 GB free", bench.measured(contenders)
 
 
 def labels(bench: Bench):
@@ -369,13 +208,18 @@ def main() -> None:
             for title, numbers in rows[name](bench):
                 table[title] = numbers
                 if not options.json:
-                    print(title, *(f"  {who:24} {told(found)}" for who, found in numbers.items()), sep="\n", flush=True)
+                    print(
+                        title,
+                        *(f"  {who:24} {in_words(found)}" for who, found in numbers.items()),
+                        sep="\n",
+                        flush=True,
+                    )
     if options.json:
         device = str(bench.device) if bench.count is None else "pretended"
         print(json.dumps({"device": device, "torch": torch.__version__, "rows": table}, indent=1))
 
 
-def told(numbers: dict) -> str:
+def in_words(numbers: dict) -> str:
     if "waits_for_a_size" in numbers:
         return f"waits for a size in {numbers['waits_for_a_size']}, and cannot be counted further"
     if "seconds" in numbers:

@@ -26,7 +26,7 @@ _checkout.bind()
 
 from clip_vae_lora.clip_core.features.search import nearest  # noqa: E402
 from clip_vae_lora.index.reading import open_index  # noqa: E402
-from clip_vae_lora.index.shards import Entry, Picture, write_shard  # noqa: E402
+from clip_vae_lora.index.shards import Picture, ShardEntry, write_shard  # noqa: E402
 from clip_vae_lora.index.table import Facts  # noqa: E402
 from clip_vae_lora.index.writing import MERGED_ROWS, writing  # noqa: E402
 
@@ -40,7 +40,7 @@ def make(folder: Path, count: int, width: int) -> None:
             name = write_shard(folder, (), rows, "benchmark")
             with writer.table.changing():
                 number = writer.table.add_shard(name, len(rows))
-                writer.table.put([Entry(Picture(f"{start + n}.png", 1, 1), n) for n in range(len(rows))], number)
+                writer.table.put([ShardEntry(Picture(f"{start + n}.png", 1, 1), n) for n in range(len(rows))], number)
 
 
 def seconds(work: Callable[[], object]) -> float:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from .fit import batch_size_px, fitted
+from .fit import batch_size_px, fit_picture
 from .paper import BACKGROUND, FAINT_INK, INK, Font, as_image, cut, drawable, letters, paste_centred
 
 THUMB_PX = 160
@@ -28,7 +28,7 @@ class Cell:
 def thumbnail(picture: Tensor) -> Tensor:
     """The picture at the size it has on a sheet. uint8 [H, W, 3] -> uint8 [h, w, 3]"""
     height, width = picture.shape[:2]
-    return fitted(picture, *batch_size_px(width, height, THUMB_PX), "pad")
+    return fit_picture(picture, *batch_size_px(width, height, THUMB_PX), "pad")
 
 
 def contact_sheet(rows: Iterable[tuple[str, Sequence[Cell]]], *, columns: int = 6) -> Tensor:

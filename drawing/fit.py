@@ -18,7 +18,7 @@ def batch_size_px(width_px: int, height_px: int, longest_px: int) -> tuple[int, 
     return max(1, round(width_px * share)), max(1, round(height_px * share))
 
 
-def fitted(picture: Tensor, width_px: int, height_px: int, how: str) -> Tensor:
+def fit_picture(picture: Tensor, width_px: int, height_px: int, how: str) -> Tensor:
     """A picture at another size, its proportions kept: "pad" shows all of it on black, "crop" fills the size and cuts
     what sticks out at both ends. A picture of that size keeps its pixels.
 

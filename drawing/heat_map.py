@@ -78,7 +78,7 @@ def heat_map(values: Tensor, rows: Axis, columns: Axis, title: str, *, diagonal:
     return _drawn(values, axes, best, (min(finite), max(finite)), title)
 
 
-def stacked(pictures: Sequence[Tensor]) -> Tensor:
+def stack_pictures(pictures: Sequence[Tensor]) -> Tensor:
     """One below the other, on the widest one's width. [1, H, W, 3] each -> [1, sum of H, W, 3]"""
     width = max(picture.shape[2] for picture in pictures)
     paper = torch.tensor(BACKGROUND) / 255.0

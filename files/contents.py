@@ -19,7 +19,7 @@ class Contents:
 
 
 def size_text(count: int) -> str:
-    """Bytes as people read them, with the decimal units of download pages: "4.27 GB"."""
+    """Write a number of bytes with the decimal units of download pages: "4.27 GB"."""
     for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
         if count >= factor:
             return f"{count / factor:.3g} {unit}"

@@ -14,7 +14,7 @@ class DuplicateKeyError(ValueError):
 
 
 def parse_json(text: str | bytes) -> object:
-    """The document; ValueError for what is not JSON, nests too deeply, or has one key twice."""
+    """Parse a JSON document; ValueError if it is not JSON, nests too deeply, or has one key twice."""
     try:
         return json.loads(text, object_pairs_hook=_unique)
     except RecursionError as error:
@@ -22,7 +22,7 @@ def parse_json(text: str | bytes) -> object:
 
 
 def read_json(path: str | PathLike) -> dict:
-    """The JSON object in a file (an adapter_config.json, a config.json, an index, a workflow).
+    """Read the JSON object in a file (an adapter_config.json, a config.json, an index, a workflow).
 
     Raises:
         FileFormatError: the file is missing, larger than 64 MiB, not UTF-8, not JSON, or not an object.

@@ -28,7 +28,7 @@ _NOT_WEIGHTS = {"training_args.bin", "optimizer.pt", "scheduler.pt", "rng_state.
 
 
 def weights_in_folder(folder: Path) -> Path:
-    """The one file in the folder that holds the weights.
+    """Find the one file in the folder that holds the weights.
 
     Raises:
         FileFormatError: none, a pipeline with several parts (names them), or several without a usual name.
@@ -62,14 +62,14 @@ def weights_in_folder(folder: Path) -> Path:
 
 
 def whole_of(path: Path) -> Path:
-    """The index beside a file that is one part of several ("model-00001-of-00002.safetensors"), or the file itself."""
+    """Return the index beside a shard ("model-00001-of-00002.safetensors"), or the file itself."""
     stem = _PART.sub("", path.name)
     index = path.with_name(f"{stem}{INDEX_SUFFIX}")
     return index if stem != path.name and index.is_file() else path
 
 
 def parts_of(path: Path) -> list[Path]:
-    """The file; of one that is a part of several, the index and all parts that lie beside it."""
+    """Return the file; of a shard, its index and all shards of that index beside it."""
     index = whole_of(path)
     if index == path:
         return [path]
@@ -78,7 +78,7 @@ def parts_of(path: Path) -> list[Path]:
 
 
 def sharded_contents(index: Path) -> Contents:
-    """The tensors of all shards that an `*.safetensors.index.json` names, as if they were one file."""
+    """Open all shards that an `*.safetensors.index.json` names as one file."""
     where, shards = _shards(index)
     parts: dict[str, Contents] = {}
     for path in shards:

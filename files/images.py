@@ -56,7 +56,7 @@ def read_image(path: str | PathLike) -> tuple[Tensor, Tensor]:
     images: list[Tensor] = []
     masks: list[Tensor] = []
     pixels = 0
-    with _quiet(), opened(path) as picture:
+    with _quiet(), open_picture(path) as picture:
         for frame in ImageSequence.Iterator(picture):
             pixels += frame.width * frame.height
             check_pixels(path, pixels)
@@ -79,7 +79,7 @@ def _quiet() -> Iterator[None]:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Image.Image]:
+def open_picture(path: Path) -> Iterator[Image.Image]:
     """A picture of Pillow's; whatever Pillow makes of a bad file, then or while it is read, is a FileFormatError."""
     size = regular_file_size(path)
     try:

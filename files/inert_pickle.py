@@ -19,34 +19,34 @@ T = TypeVar("T")
 
 
 class PickleError(ValueError):
-    """What is wrong with a pickle, without the name of its file."""
+    """An error of a pickle, without the name of its file."""
 
 
 @dataclass(frozen=True)
-class Named:
-    """Something that the pickle would import: a class or a function, by its dotted name."""
+class Global:
+    """A class or function that the pickle would import (opcode GLOBAL), by its dotted name."""
 
     name: str
 
 
 @dataclass
-class Made:
-    """What calling `maker` with `arguments` would give; `state` is what it would be filled with."""
+class Reduced:
+    """A call that the pickle would make (opcode REDUCE) and the state it would set (BUILD); nothing is called."""
 
-    maker: Named
+    maker: Global
     arguments: tuple
     state: object = None
 
 
 @dataclass(frozen=True)
-class Outside:
-    """Data that lie outside the pickle, by their description."""
+class PersistentId:
+    """A reference to data outside the pickle (opcode BINPERSID), by its description."""
 
     description: object
 
 
 def parse_pickle(data: bytes, may_name: Callable[[str], bool]) -> object:
-    """The value in a pickle: None, bool, int, float, str, list, tuple, dict of such, and Named, Made and Outside.
+    """Return the value in a pickle: plain values, lists, tuples and dicts of them, Global, Reduced and PersistentId.
 
     `may_name` says which dotted names are allowed in it; one that is not is refused wherever it stands.
 
@@ -111,17 +111,17 @@ class _Reader:
         name = str(argument).replace(" ", ".", 1)
         if not self._may_name(name):
             raise PickleError(f"its pickle asks for {name[:80]!r}, which is code and not a tensor")
-        self.stack.append(Named(name))
+        self.stack.append(Global(name))
 
     def _made(self, _: object) -> None:
         maker, arguments = self.take(2)
-        if not isinstance(maker, Named) or not isinstance(arguments, tuple):
+        if not isinstance(maker, Global) or not isinstance(arguments, tuple):
             raise PickleError("its pickle is damaged")
-        self.stack.append(Made(maker, arguments))
+        self.stack.append(Reduced(maker, arguments))
 
     def _filled(self, _: object) -> None:
         made, state = self.take(2)
-        if not isinstance(made, Made) or made.state is not None:
+        if not isinstance(made, Reduced) or made.state is not None:
             raise PickleError("its pickle is damaged")
         made.state = state
         self.stack.append(made)
@@ -161,7 +161,7 @@ _STEPS: dict[str, Callable[[_Reader, object], None]] = {
     "EMPTY_LIST": lambda reader, _: reader.stack.append([]),
     "EMPTY_TUPLE": lambda reader, _: reader.stack.append(()),
     "TUPLE": lambda reader, _: reader.stack.append(tuple(reader.since_mark())),
-    "BINPERSID": lambda reader, _: reader.stack.append(Outside(*reader.take(1))),
+    "BINPERSID": lambda reader, _: reader.stack.append(PersistentId(*reader.take(1))),
     "GLOBAL": _Reader._named,
     "REDUCE": _Reader._made,
     "NEWOBJ": _Reader._made,

@@ -141,7 +141,7 @@ def _tensors(path: Path, document: object) -> tuple[dict[str, Tensor], dict[str,
     metadata: dict[str, str] = {}
     ignored: list[str] = []
     for _ in range(_MAX_DEPTH):
-        inner = _wrapped(document)
+        inner = _wrapping_key(document)
         if inner is None or not isinstance(document, Mapping):
             break
         outside = {key: value for key, value in document.items() if key != inner}
@@ -157,7 +157,7 @@ def _tensors(path: Path, document: object) -> tuple[dict[str, Tensor], dict[str,
     return tensors, metadata, tuple(ignored)
 
 
-def _wrapped(document: object) -> str | None:
+def _wrapping_key(document: object) -> str | None:
     """The key under which the tensors really are, or None when they are here."""
     if not isinstance(document, Mapping) or any(isinstance(value, Tensor) for value in document.values()):
         return None

@@ -15,14 +15,14 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from .images import check_pixels, opened
+from .images import check_pixels, open_picture
 
 _BICUBIC = Image.Resampling.BICUBIC
 _STRIP = 16  # times as long as wide: what Pillow would make of the whole is far more than the square
 
 
 def read_rgb(path: str | PathLike) -> Tensor:
-    """-> uint8 [H, W, 3]
+    """Read a picture in 8-bit colours. -> uint8 [H, W, 3]
 
     Raises:
         FileFormatError: missing, empty, no picture, cut short, or more than images.MAX_PIXELS pixels.
@@ -31,7 +31,8 @@ def read_rgb(path: str | PathLike) -> Tensor:
 
 
 def read_square(path: str | PathLike, size_px: int, resize: str = "crop") -> Tensor:
-    """`resize` "crop": the shorter side is scaled to `size_px` and the centre cut out; "squash": both sides are.
+    """Read the square that an image encoder wants: "crop" scales the shorter side to `size_px` and cuts out the
+    centre; "squash" scales both sides.
 
     -> uint8 [3, size_px, size_px]; raises as `read_rgb`
     """
@@ -54,7 +55,7 @@ def read_square(path: str | PathLike, size_px: int, resize: str = "crop") -> Ten
 
 
 def _read(path: Path) -> Image.Image:
-    with opened(path) as picture:
+    with open_picture(path) as picture:
         check_pixels(path, picture.width * picture.height)
         ImageOps.exif_transpose(picture, in_place=True)
         return _rgb(picture)

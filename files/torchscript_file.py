@@ -19,7 +19,7 @@ from torch import Tensor
 
 from .contents import Contents, size_text
 from .errors import FileFormatError
-from .inert_pickle import Made, Named, Outside, PickleError, parse_pickle
+from .inert_pickle import Global, PersistentId, PickleError, Reduced, parse_pickle
 from .sniff import regular_file_size, zip_records
 
 MAX_PICKLE_BYTES = 16 * 2**20  # one of a CLIP has less than a tenth of that
@@ -49,7 +49,7 @@ _LISTS = "torch.jit._pickle."  # lists and dictionaries of a declared type
 
 
 @dataclass(frozen=True)
-class _Place:
+class _StoredTensor:
     """Where a tensor's numbers lie."""
 
     record: str
@@ -73,13 +73,13 @@ def torchscript_contents(path: Path) -> Contents:
     """
     records = _records(path)
     root = _root(path, records)
-    with _opened(path) as archive:
+    with _open_archive(path) as archive:
         data = archive.read(f"{root}/data.pkl")
     try:
         document = parse_pickle(data, _may_name)
     except PickleError as error:
         raise FileFormatError(path, f"{error}; nothing was run; get the .safetensors version") from error
-    if not isinstance(document, Made) or _parts(document) is None:
+    if not isinstance(document, Reduced) or _parts(document) is None:
         raise FileFormatError(path, "it is a TorchScript archive without a module in it; get the .safetensors version")
     places, ignored = _gather(path, document)
     for name, place in places.items():
@@ -100,7 +100,7 @@ def torchscript_contents(path: Path) -> Contents:
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
+def _open_archive(path: Path) -> Iterator[zipfile.ZipFile]:
     """The archive; what the zip library says about a broken one becomes one sentence."""
     try:
         with zipfile.ZipFile(path) as archive:
@@ -152,7 +152,7 @@ def _root(path: Path, records: Mapping[str, zipfile.ZipInfo]) -> str:
             path, f"its pickle has {size_text(records[f'{root}/data.pkl'].file_size)}, and 16 MiB is the limit"
         )
     if f"{root}/byteorder" in records:
-        with _opened(path) as archive, archive.open(f"{root}/byteorder") as file:
+        with _open_archive(path) as archive, archive.open(f"{root}/byteorder") as file:
             order = file.read(16)
         if order != b"little":
             raise FileFormatError(
@@ -169,14 +169,14 @@ def _may_name(name: str) -> bool:
 
 def _parts(value: object) -> dict[object, object] | None:
     """What a module is filled with, by name; None for what is no module."""
-    if isinstance(value, Made) and value.maker.name.startswith(_MODULE) and isinstance(value.state, dict):
+    if isinstance(value, Reduced) and value.maker.name.startswith(_MODULE) and isinstance(value.state, dict):
         return value.state
     return None
 
 
-def _gather(path: Path, document: Made) -> tuple[dict[str, _Place], tuple[str, ...]]:
+def _gather(path: Path, document: Reduced) -> tuple[dict[str, _StoredTensor], tuple[str, ...]]:
     """Where the tensors of all modules lie, under their dotted names, and the names of what could not be understood."""
-    places: dict[str, _Place] = {}
+    places: dict[str, _StoredTensor] = {}
     ignored: list[str] = []
     waiting, count = [("", _parts(document) or {}, 0)], 0
     while waiting:
@@ -196,20 +196,20 @@ def _gather(path: Path, document: Made) -> tuple[dict[str, _Place], tuple[str, .
             inner = _parts(value)
             if inner is not None:
                 waiting.append((f"{prefix}{key}.", inner, depth + 1))
-            elif isinstance(value, Made) and value.maker.name == _TENSOR:
+            elif isinstance(value, Reduced) and value.maker.name == _TENSOR:
                 places[prefix + key] = _place(path, prefix + key, value.arguments)
-            elif isinstance(value, Made) and value.maker.name.startswith(_MODULE):
+            elif isinstance(value, Reduced) and value.maker.name.startswith(_MODULE):
                 ignored.append(prefix + key)
     return places, tuple(ignored)
 
 
-def _place(path: Path, name: str, arguments: tuple) -> _Place:
+def _place(path: Path, name: str, arguments: tuple) -> _StoredTensor:
     """`_rebuild_tensor_v2(storage, offset, shape, stride, requires_grad, hooks)` of a storage that is
     ("storage", its class, its record, its device, its length).
     """
     match arguments:
         case (
-            Outside(("storage", Named(kind), str(record), str(), int(length))),
+            PersistentId(("storage", Global(kind), str(record), str(), int(length))),
             int(offset),
             tuple(shape),
             tuple(stride),
@@ -220,7 +220,7 @@ def _place(path: Path, name: str, arguments: tuple) -> _Place:
                 all(type(number) is int and 0 <= number < 2**62 for number in numbers)
                 and len(shape) == len(stride) <= _MAX_DIMENSIONS
             ):
-                return _Place(record, _STORAGES[kind], offset, shape, stride)
+                return _StoredTensor(record, _STORAGES[kind], offset, shape, stride)
     raise FileFormatError(
         path,
         f"tensor {name!r} is described in a way that PyTorch does not write: the file is "
@@ -228,7 +228,7 @@ def _place(path: Path, name: str, arguments: tuple) -> _Place:
     )
 
 
-def _check(path: Path, name: str, place: _Place, root: str, records: Mapping[str, zipfile.ZipInfo]) -> None:
+def _check(path: Path, name: str, place: _StoredTensor, root: str, records: Mapping[str, zipfile.ZipInfo]) -> None:
     """All of the tensor's numbers lie in its record, and there are no more of them than numbers there."""
     record = records.get(f"{root}/data/{place.record}")
     if record is None:
@@ -245,7 +245,7 @@ def _check(path: Path, name: str, place: _Place, root: str, records: Mapping[str
         )
 
 
-def _load(path: Path, root: str, places: Mapping[str, _Place], names: Iterable[str]) -> dict[str, Tensor]:
+def _load(path: Path, root: str, places: Mapping[str, _StoredTensor], names: Iterable[str]) -> dict[str, Tensor]:
     """The tensors named, each its own copy; the archive's checksums are looked at."""
-    with _opened(path) as archive:
+    with _open_archive(path) as archive:
         return {name: places[name].take(archive.read(f"{root}/data/{places[name].record}")) for name in names}

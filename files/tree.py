@@ -108,7 +108,7 @@ class Bundle:
         return free
 
 
-def restored(plain: object, tensor: Callable[[str], Tensor], depth: int = 0) -> object:
+def restore(plain: object, tensor: Callable[[str], Tensor], depth: int = 0) -> object:
     """The value that `Bundle.add` was given; `tensor(name)` gives a tensor stored under a name.
 
     Raises:
@@ -119,16 +119,16 @@ def restored(plain: object, tensor: Callable[[str], Tensor], depth: int = 0) -> 
     if plain is None or isinstance(plain, str | bool | int | float):
         return plain
     if isinstance(plain, list):
-        return [restored(inner, tensor, depth + 1) for inner in plain]
+        return [restore(inner, tensor, depth + 1) for inner in plain]
     match plain:
         case {"tensor": str(name), **facts}:
             return _tensor_back(name, tensor(name), facts)
         case {"float": "nan" | "inf" | "-inf" as text, **rest} if not rest:
             return _FLOATS[text]
         case {"tuple": list(inner), **rest} if not rest:
-            return tuple(restored(value, tensor, depth + 1) for value in inner)
+            return tuple(restore(value, tensor, depth + 1) for value in inner)
         case {"dict": list(pairs), **rest} if not rest and all(isinstance(p, list) and len(p) == 2 for p in pairs):
-            found = [(restored(key, tensor, depth + 1), restored(value, tensor, depth + 1)) for key, value in pairs]
+            found = [(restore(key, tensor, depth + 1), restore(value, tensor, depth + 1)) for key, value in pairs]
             try:
                 return dict(found)
             except TypeError as error:  # a list as a key

@@ -35,7 +35,7 @@ from clip_vae_lora.nodes.host.alone import place
 from clip_vae_lora.nodes.search import indexing
 from clip_vae_lora.nodes.search.indexing import Embedder
 from clip_vae_lora.training.device import named_device
-from clip_vae_lora.training.distributed import Group, joined, own_device
+from clip_vae_lora.training.distributed import ProcessGroup, join_group, own_device
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -45,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         device = own_device(named_device(options.device))
         place.set_device(device)
-        with joined(device) as group:
+        with join_group(device) as group:
             return _run(options, group, progress)
     except (ValueError, FileNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -84,7 +84,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _run(options: argparse.Namespace, group: Group, progress: Progress) -> int:
+def _run(options: argparse.Namespace, group: ProcessGroup, progress: Progress) -> int:
     if min(options.batch, options.every, options.workers or 1) < 1:
         raise ValueError("--batch, --every and --workers must be 1 or more")
     if not options.folder.is_dir():
@@ -99,7 +99,7 @@ def _run(options: argparse.Namespace, group: Group, progress: Progress) -> int:
     return _follow(options, group, embed)
 
 
-def _lead(options: argparse.Namespace, group: Group, facts: Facts, embed: Embedder, progress: Progress) -> int:
+def _lead(options: argparse.Namespace, group: ProcessGroup, facts: Facts, embed: Embedder, progress: Progress) -> int:
     """The first process: it alone changes the table. The others are told None where it cannot begin."""
     begin, shared = time.perf_counter(), False
     try:
@@ -112,7 +112,7 @@ def _lead(options: argparse.Namespace, group: Group, facts: Facts, embed: Embedd
             embedded = writer.adopt()
             if any(problems):
                 raise ValueError(f"{next(filter(None, problems))}; {len(todo) - embedded} pictures remain to be done")
-            lines, _ = indexing.told(finish(writer, found, differ, embedded), time.perf_counter() - begin, embed)
+            lines, _ = indexing.report_of(finish(writer, found, differ, embedded), time.perf_counter() - begin, embed)
     finally:
         if not shared:
             group.share(None)
@@ -120,7 +120,7 @@ def _lead(options: argparse.Namespace, group: Group, facts: Facts, embed: Embedd
     return 0
 
 
-def _follow(options: argparse.Namespace, group: Group, embed: Embedder) -> int:
+def _follow(options: argparse.Namespace, group: ProcessGroup, embed: Embedder) -> int:
     shared = group.share(None)
     if shared is None:
         return 1  # the first process has said why
@@ -131,7 +131,12 @@ def _follow(options: argparse.Namespace, group: Group, embed: Embedder) -> int:
 
 
 def _embed_share(
-    options: argparse.Namespace, group: Group, model_key: str, todo: list[Picture], embed: Embed, progress: Progress
+    options: argparse.Namespace,
+    group: ProcessGroup,
+    model_key: str,
+    todo: list[Picture],
+    embed: Embed,
+    progress: Progress,
 ) -> str:
     """Every group.size-th stretch of the pictures, a shard for each; why it could not be finished, or ""."""
     mine = range(group.rank * options.every, len(todo), group.size * options.every)

@@ -35,11 +35,11 @@ class PictureIndex:
 
     @property
     def pictures_folder(self) -> Path:
-        """Where the pictures lie."""
+        """The folder of the pictures."""
         return Path(os.path.realpath(self.folder / self.facts.folder))
 
     def pictures(self, rows: Sequence[int]) -> list[Picture | None]:
-        """The picture of each row; None where the index has changed since it was opened."""
+        """Return the picture of each row; None if the index has changed since it was opened."""
         table = Table(self.folder / TABLE)
         try:
             with table.reading():
@@ -63,7 +63,7 @@ def open_index(folder: Path) -> PictureIndex:
     """
     for last in (False,) * (_TRIES - 1) + (True,):
         try:
-            return _opened(folder)
+            return _open(folder)
         except FileFormatError as error:
             if last or error.path.parent != folder or error.path.name == TABLE:
                 if error.path.name == TABLE:
@@ -74,7 +74,7 @@ def open_index(folder: Path) -> PictureIndex:
     raise AssertionError
 
 
-def _opened(folder: Path) -> PictureIndex:
+def _open(folder: Path) -> PictureIndex:
     table = Table(folder / TABLE)
     try:
         with table.reading():
@@ -100,7 +100,7 @@ def _opened(folder: Path) -> PictureIndex:
 
 
 def state(folder: Path) -> str:
-    """Changes when the index does; "none" where there is none."""
+    """Return a mark that changes when the index does; "none" without an index."""
     try:
         found = os.stat(folder / TABLE)
     except OSError:

@@ -15,8 +15,8 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 
 @dataclass(frozen=True)
 class Scan:
-    """`refused` are not looked into: a path below the folder, and why. `folders` are the ones that were listed, by
-    their path below it ("" itself), with their time as it was before.
+    """The pictures of a folder. `refused` maps paths that are not read to the reason; `folders` maps each listed
+    folder, by its path below the root ("" is the root), to its modification time before the listing.
     """
 
     pictures: dict[str, Picture] = field(default_factory=dict)
@@ -25,7 +25,7 @@ class Scan:
 
 
 @dataclass(frozen=True)
-class Changes:
+class FolderChanges:
     new: tuple[Picture, ...]
     changed: tuple[Picture, ...]
     gone: tuple[str, ...]
@@ -33,8 +33,8 @@ class Changes:
 
 
 def scan(folder: Path, *, recursive: bool, left_out: Sequence[Path] = ()) -> Scan:
-    """The pictures in a folder by their endings, not in hidden folders nor in those left out; links to folders are not
-    followed, nor links to files that lie elsewhere.
+    """List the pictures in a folder by their suffixes, without hidden folders and those left out; does not follow
+    links to folders, nor links to files outside.
 
     Raises:
         FileFormatError: the folder cannot be listed.
@@ -56,8 +56,8 @@ def scan(folder: Path, *, recursive: bool, left_out: Sequence[Path] = ()) -> Sca
 
 
 def lists_the_same(folder: Path, found: Scan) -> bool:
-    """Whether no file has come, gone or been renamed in the folders of this scan since. Asks for a status of each
-    folder, not of each file, so it does not see a file that was written over where it lies.
+    """Whether these folders still list the same files. Asks for the status of folders, not of files: a file that was
+    overwritten in place goes unnoticed.
     """
     root = Path(os.path.realpath(folder))
     try:
@@ -88,8 +88,10 @@ def _look(
             found.refused[path] = f"cannot be read: {error.strerror or error}"
 
 
-def changes(scan: Scan, known: Mapping[str, Picture]) -> Changes:
-    """By size and time. What lies in a folder that could not be listed just now is not taken for deleted."""
+def changes(scan: Scan, known: Mapping[str, Picture]) -> FolderChanges:
+    """Compare a scan with the pictures that the index knows, by size and time. Pictures of a folder that could not
+    be listed do not count as deleted.
+    """
     hidden = tuple(path for path in scan.refused if path.endswith("/"))
     new, changed, unchanged = [], [], 0
     for path, picture in sorted(scan.pictures.items()):
@@ -100,4 +102,4 @@ def changes(scan: Scan, known: Mapping[str, Picture]) -> Changes:
         else:
             unchanged += 1
     gone = [path for path in known if path not in scan.pictures and not (hidden and path.startswith(hidden))]
-    return Changes(tuple(new), tuple(changed), tuple(gone), unchanged)
+    return FolderChanges(tuple(new), tuple(changed), tuple(gone), unchanged)

@@ -35,7 +35,7 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Entry:
+class ShardEntry:
     """What became of a picture: its row in the shard, or why it has none."""
 
     picture: Picture
@@ -43,7 +43,7 @@ class Entry:
     skipped: str = ""  # a sentence
 
 
-def write_shard(folder: Path, entries: Sequence[Entry], features: Tensor, model_key: str) -> str:
+def write_shard(folder: Path, entries: Sequence[ShardEntry], features: Tensor, model_key: str) -> str:
     """Write [n, E] with its files beside the other shards, on the disk for good; returns the file's name.
 
     Raises:
@@ -63,7 +63,7 @@ def write_shard(folder: Path, entries: Sequence[Entry], features: Tensor, model_
     return name
 
 
-def read_entries(path: Path, model_key: str) -> list[Entry]:
+def read_entries(path: Path, model_key: str) -> list[ShardEntry]:
     """The files of a shard; none where another model made it, or where it was put together from others.
 
     Raises:
@@ -77,7 +77,7 @@ def read_entries(path: Path, model_key: str) -> list[Entry]:
         return []
     try:
         return [
-            Entry(Picture(place, size, mtime), row, skipped)
+            ShardEntry(Picture(place, size, mtime), row, skipped)
             for place, size, mtime, row, skipped in json.loads(metadata.get("files", "[]"))
         ]
     except (ValueError, TypeError) as error:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..files.errors import FileFormatError
-from .shards import Entry, Picture
+from .shards import Picture, ShardEntry
 
 TABLE, LOCK = "index.sqlite", "writer.lock"
 VERSION = 1
@@ -38,7 +38,9 @@ _SCHEMA = (
 
 @dataclass(frozen=True)
 class Facts:
-    """What an index is of. `folder` is where the pictures lie, seen from the index's own folder."""
+    """The facts an index stores about itself. `folder` is the path of the pictures, relative to the index's own
+    folder.
+    """
 
     model_key: str
     model_name: str
@@ -57,7 +59,7 @@ class Shard:
 
 
 class Table:
-    """An open table. Every method that changes it is to be called inside `changing()`: all of it or nothing."""
+    """An open table. Call every method that changes it inside `changing()`, which commits all of it or nothing."""
 
     def __init__(self, path: Path, *, create: bool = False):
         """Raises FileFormatError: not there, no index, damaged, or of a later version."""
@@ -72,7 +74,7 @@ class Table:
         except sqlite3.Error as error:
             raise FileFormatError(path, f"cannot be opened: {error}") from error
         try:
-            with self.telling():
+            with self.errors_as_sentences():
                 self._db.execute("PRAGMA synchronous = FULL")
                 self._db.execute("PRAGMA recursive_triggers = ON")  # so that a row replaced counts as one less
                 self._check(create)
@@ -84,8 +86,8 @@ class Table:
         self._db.close()
 
     @contextmanager
-    def telling(self) -> Iterator[None]:
-        """SQLite's errors as sentences."""
+    def errors_as_sentences(self) -> Iterator[None]:
+        """Turn SQLite's errors into sentences."""
         try:
             yield
         except self._errors as error:
@@ -97,7 +99,7 @@ class Table:
 
     @contextmanager
     def changing(self) -> Iterator[None]:
-        with self.telling():
+        with self.errors_as_sentences():
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield
@@ -108,8 +110,8 @@ class Table:
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        """All that is read inside is of one moment."""
-        with self.telling():
+        """Read a consistent state: no writer's commit comes between the reads inside."""
+        with self.errors_as_sentences():
             self._db.execute("BEGIN")
             try:
                 yield
@@ -136,7 +138,7 @@ class Table:
             )
 
     def facts(self) -> Facts | None:
-        """None before the first `set_facts`."""
+        """Return the facts; None before the first `set_facts`."""
         found = dict(self._db.execute("SELECT name, value FROM facts"))
         if not found:
             return None
@@ -169,17 +171,17 @@ class Table:
         return [Shard(*row) for row in self._db.execute("SELECT id, name, rows FROM shards ORDER BY id")]
 
     def add_shard(self, name: str, rows: int) -> int:
-        """The number of the new shard."""
+        """Add a shard; returns its number."""
         self._db.execute("INSERT INTO shards (name, rows) VALUES (?, ?)", (name, rows))
         return self._db.execute("SELECT last_insert_rowid()").fetchone()[0]
 
     def forget_shard(self, number: int) -> None:
-        """The shard and every row in it."""
+        """Delete the shard and all its rows."""
         self._db.execute("DELETE FROM pictures WHERE shard = ?", (number,))
         self._db.execute("DELETE FROM shards WHERE id = ?", (number,))
 
-    def put(self, entries: Iterable[Entry], shard: int | None) -> None:
-        """New pictures, or other rows of old ones."""
+    def put(self, entries: Iterable[ShardEntry], shard: int | None) -> None:
+        """Store new pictures, or other rows of known ones."""
         self._db.executemany(
             "INSERT OR REPLACE INTO pictures VALUES (?, ?, ?, ?, ?, ?)",
             (
@@ -199,32 +201,32 @@ class Table:
         self._db.executemany("DELETE FROM pictures WHERE path = ?", ((path,) for path in paths))
 
     def pictures(self) -> dict[str, Picture]:
-        """Every picture the index knows, with a row or without, by path."""
+        """Return every known picture, with a row or without, by path."""
         return {row[0]: Picture(*row) for row in self._db.execute("SELECT path, size_bytes, mtime_ns FROM pictures")}
 
     def skipped_count(self) -> int:
         return self._db.execute("SELECT count(*) FROM pictures WHERE shard IS NULL").fetchone()[0]
 
     def skipped(self) -> list[tuple[str, str]]:
-        """Path and reason of each picture without a row."""
+        """Return path and reason of each picture without a row."""
         return self._db.execute("SELECT path, skipped FROM pictures WHERE shard IS NULL ORDER BY path").fetchall()
 
     def live(self) -> dict[int, int]:
-        """How many rows of each shard are a picture's, by the shard's number."""
+        """Count the rows of each shard that belong to a picture, by the shard's number."""
         return dict(self._db.execute("SELECT id, live FROM shards"))
 
-    def entries_of(self, shard: int) -> list[Entry]:
+    def entries_of(self, shard: int) -> list[ShardEntry]:
         found = self._db.execute(
             "SELECT path, size_bytes, mtime_ns, row FROM pictures WHERE shard = ? ORDER BY row", (shard,)
         )
-        return [Entry(Picture(*row[:3]), row[3]) for row in found]
+        return [ShardEntry(Picture(*row[:3]), row[3]) for row in found]
 
     def rows_of(self, shard: int) -> list[int]:
-        """The rows of a shard that are a picture's."""
+        """Return the rows of a shard that belong to a picture."""
         return [row for (row,) in self._db.execute("SELECT row FROM pictures WHERE shard = ?", (shard,))]
 
     def at(self, places: Sequence[tuple[int, int]]) -> list[Picture | None]:
-        """The picture at each (shard, row); None where there is none any more."""
+        """Return the picture at each (shard, row); None where the row has no picture any more."""
         query = "SELECT path, size_bytes, mtime_ns FROM pictures WHERE shard = ? AND row = ?"
         found = [self._db.execute(query, place).fetchone() for place in places]
         return [Picture(*row) if row else None for row in found]
@@ -232,7 +234,7 @@ class Table:
 
 @contextmanager
 def writers_lock(folder: Path) -> Iterator[None]:
-    """The right to change an index, for one process at a time.
+    """Hold the right to change an index, which one process at a time has.
 
     Raises:
         FileFormatError: another process has it.

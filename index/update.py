@@ -14,8 +14,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .scan import Changes, Scan, changes, scan
-from .shards import Entry, Picture
+from .scan import FolderChanges, Scan, changes, scan
+from .shards import Picture, ShardEntry
 from .writing import IndexWriter
 
 COMMIT_PICTURES, COMMIT_S = 512, 20.0
@@ -24,7 +24,9 @@ _NO_NUMBERS = "the model gives no numbers (NaN) for it"
 
 @dataclass(frozen=True)
 class Embedded:
-    """The next pictures, numbered as they were asked for: [n, E] for `places`, and why others have none."""
+    """Features [n, E] of the pictures numbered `places` in the order of the request, and the reasons of those that
+    were skipped.
+    """
 
     places: Sequence[int]
     features: Tensor
@@ -36,7 +38,7 @@ Embed = Callable[[Sequence[Path]], Iterator[Embedded]]
 
 @dataclass(frozen=True)
 class Update:
-    """What a run did. `skipped` and `refused` are all that have no row now: path and reason."""
+    """The result of a run. `skipped` and `refused` are all pictures without a row now, with the reason."""
 
     new: int
     changed: int
@@ -60,9 +62,8 @@ def update(
     found: Scan | None = None,
     on_step: Callable[[int, int], None] | None = None,
 ) -> Update:
-    """Embed what is new or changed in the folder `pictures`. `on_step(done, total)` may raise to stop: what was done
-    until then is kept, and the index knows how many pictures remain. `found` is what the folder holds where it was just
-    scanned.
+    """Embed the new and changed pictures of a folder. `on_step(done, total)` may raise to stop: finished pictures
+    are kept, and the index knows how many remain. `found` is a scan of the folder that was just made.
 
     Raises:
         FileFormatError: the folder cannot be listed, or the disk refused.
@@ -73,16 +74,16 @@ def update(
     return finish(writer, found, differ, embedded)
 
 
-def prepare(writer: IndexWriter, found: Scan) -> Changes:
-    """Forget what is gone, and note how many pictures are to do."""
+def prepare(writer: IndexWriter, found: Scan) -> FolderChanges:
+    """Forget deleted pictures, and note how many pictures are to be embedded."""
     differ = changes(found, writer.table.pictures())
     writer.forget(differ.gone)
     writer.set_remaining(len(differ.new) + len(differ.changed))
     return differ
 
 
-def finish(writer: IndexWriter, found: Scan, differ: Changes, embedded: int) -> Update:
-    """Tidy up after all pictures were done, and say what the index holds now."""
+def finish(writer: IndexWriter, found: Scan, differ: FolderChanges, embedded: int) -> Update:
+    """Tidy up after the last picture, and sum up the index."""
     writer.set_remaining(0)
     writer.tidy()
     return Update(
@@ -98,12 +99,12 @@ def finish(writer: IndexWriter, found: Scan, differ: Changes, embedded: int) -> 
     )
 
 
-def entries_of(pictures: Sequence[Picture], embedded: Embedded, start: int) -> tuple[list[Entry], Tensor]:
+def entries_of(pictures: Sequence[Picture], embedded: Embedded, start: int) -> tuple[list[ShardEntry], Tensor]:
     """What became of each picture, rows numbered from `start`, and the rows: those without numbers are skipped."""
     sound = embedded.features.isfinite().all(1)
-    entries = [Entry(pictures[place], None, why) for place, why in embedded.skipped.items()]
+    entries = [ShardEntry(pictures[place], None, why) for place, why in embedded.skipped.items()]
     for place, good in zip(embedded.places, sound.tolist()):
-        entries.append(Entry(pictures[place], start if good else None, "" if good else _NO_NUMBERS))
+        entries.append(ShardEntry(pictures[place], start if good else None, "" if good else _NO_NUMBERS))
         start += good
     return entries, embedded.features[sound]
 
@@ -116,7 +117,7 @@ def _embed_all(
     every: int,
     on_step: Callable[[int, int], None] | None,
 ) -> int:
-    entries: list[Entry] = []
+    entries: list[ShardEntry] = []
     features: list[Tensor] = []
     done, rows, saved = 0, 0, time.monotonic()
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..files.errors import FileFormatError
 from .model import is_same
-from .shards import PATTERN, Entry, Picture, map_rows, read_entries, rows_and_width, write_shard
+from .shards import PATTERN, Picture, ShardEntry, map_rows, read_entries, rows_and_width, write_shard
 from .table import TABLE, Facts, Shard, Table, writers_lock
 
 MERGED_ROWS = 65_536  # of a shard put together from small ones or from ones with dead rows
@@ -35,7 +35,7 @@ class IndexWriter:
     table: Table
     notes: list[str] = field(default_factory=list)  # what was repaired
 
-    def commit(self, entries: Sequence[Entry], features: Tensor, remaining: int) -> None:
+    def commit(self, entries: Sequence[ShardEntry], features: Tensor, remaining: int) -> None:
         """Keep these pictures, [n, E] for those with a row; all or none of them, on the disk for good."""
         name = write_shard(self.folder, entries, features, self.facts.model_key) if len(features) else None
         with self.table.changing():
@@ -117,7 +117,7 @@ class IndexWriter:
         for shard in shards:
             old = self.table.entries_of(shard.number)
             parts.append(map_rows(self.folder / shard.name)[[entry.row for entry in old]])
-            entries += [Entry(entry.picture, start + place) for place, entry in enumerate(old)]
+            entries += [ShardEntry(entry.picture, start + place) for place, entry in enumerate(old)]
             start += len(old)
         name = write_shard(self.folder, (), torch.cat(parts), self.facts.model_key) if entries else None
         with self.table.changing():
@@ -142,7 +142,7 @@ class IndexWriter:
                 self.notes.append(f"{shard.name} was missing or damaged: its {lost} pictures are indexed anew")
 
 
-def _is_news(entry: Entry, known: Mapping[str, Picture]) -> bool:
+def _is_news(entry: ShardEntry, known: Mapping[str, Picture]) -> bool:
     """Not for what an older shard says, one that should have been removed."""
     old = known.get(entry.picture.path)
     return old is None or entry.picture.mtime_ns > old.mtime_ns
@@ -163,7 +163,7 @@ def writing(folder: Path, facts: Facts) -> Iterator[IndexWriter]:
     with writers_lock(folder):
         table = Table(folder / TABLE, create=True)
         try:
-            with table.telling():
+            with table.errors_as_sentences():
                 known = table.facts()
                 if known is None:
                     with table.changing():
@@ -185,11 +185,20 @@ def writing(folder: Path, facts: Facts) -> Iterator[IndexWriter]:
             table.close()
 
 
-def check_model(folder: Path, known: Facts, here: Facts) -> None:
-    """Raises FileFormatError where another model made the index. It is the same if its weights are bit for bit (which
-    is all that older versions left behind), or if they are but for the rounding of the type they were loaded in.
+def is_made_by(known: Facts, model_key: str, fingerprint: str) -> bool:
+    """Whether this model made the index: its weights are equal bit by bit, or equal but for the rounding of the type in
+    which they were loaded. Indexes of older versions have no fingerprint and know the first kind of equality only.
     """
-    if known.model_key == here.model_key or is_same(known.fingerprint, here.fingerprint):
+    return known.model_key == model_key or is_same(known.fingerprint, fingerprint)
+
+
+def check_model(folder: Path, known: Facts, here: Facts) -> None:
+    """Refuse an index that another model made; see `is_made_by`.
+
+    Raises:
+        FileFormatError: another model made the index.
+    """
+    if is_made_by(known, here.model_key, here.fingerprint):
         return
     if known.fingerprint or not here.fingerprint:
         why = "connect that model, or use another index"

@@ -49,7 +49,7 @@ _SERVED = (  # the order in which version 0.1 served its nodes; later ones follo
 )
 
 
-def merged(tables: Iterable[Mapping[str, tuple[type, str]]]) -> dict[str, tuple[type, str]]:
+def merge_tables(tables: Iterable[Mapping[str, tuple[type, str]]]) -> dict[str, tuple[type, str]]:
     """All nodes by id, in the order in which they are served.
 
     Raises:
@@ -62,7 +62,7 @@ def merged(tables: Iterable[Mapping[str, tuple[type, str]]]) -> dict[str, tuple[
     return {name: found[name] for name in (*(name for name in _SERVED if name in found), *found)}
 
 
-_NODES = merged(theme.NODES for theme in _THEMES)
+_NODES = merge_tables(theme.NODES for theme in _THEMES)
 NODE_CLASS_MAPPINGS = {name: node for name, (node, _) in _NODES.items()}
 NODE_DISPLAY_NAME_MAPPINGS = {name: title for name, (_, title) in _NODES.items()}
 

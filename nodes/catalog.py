@@ -21,22 +21,26 @@ NAMES_BESIDE_A_LORA = ("adapter_config.json",)
 
 
 def other_halves(name: str) -> list[str]:
-    """NAME_decoder beside a NAME_encoder file of a tiny autoencoder, and the other way round; none of other files."""
+    """Return the name of the decoder file beside a tiny autoencoder's encoder file, and the other way round; empty
+    for other files.
+    """
     return [name.replace(half, other) for half, other in _TINY_HALVES.items() if half in name]
 
 
-class Use(NamedTuple):
-    """The host's model folders whose files a menu offers, and the names of what is read beside a file of that name."""
+class Menu(NamedTuple):
+    """The model folders of the host whose files a menu offers, and the names of the files that are read beside a
+    chosen file.
+    """
 
     folders: tuple[str, ...]
     beside: Callable[[str], Sequence[str]] = lambda name: ()
 
 
 FOLDERS = {
-    "text_encoder": Use(("text_encoders", "checkpoints"), lambda name: ("config.json",)),
-    "clip_model": Use(("clip_vision", "text_encoders"), lambda name: CONFIG_NAMES),
-    "vae": Use(("vae", "checkpoints", "vae_approx"), other_halves),
-    "lora": Use(("loras",), lambda name: NAMES_BESIDE_A_LORA),
+    "text_encoder": Menu(("text_encoders", "checkpoints"), lambda name: ("config.json",)),
+    "clip_model": Menu(("clip_vision", "text_encoders"), lambda name: CONFIG_NAMES),
+    "vae": Menu(("vae", "checkpoints", "vae_approx"), other_halves),
+    "lora": Menu(("loras",), lambda name: NAMES_BESIDE_A_LORA),
 }
 BUNDLED = {
     "text_encoder": "tiny_clip.safetensors",
@@ -47,7 +51,7 @@ BUNDLED = {
 
 
 def choices(use: str) -> list[str]:
-    """The menu of a loader: the bundled file first, so that a node runs as soon as it is on the canvas."""
+    """List the entries of a loader's menu: the bundled file first, so that a new node runs at once."""
     first, *others = FOLDERS[use].folders
     names = [f"bundled/{BUNDLED[use]}", *host.folder_names(first)]
     for folder in others:
@@ -56,7 +60,7 @@ def choices(use: str) -> list[str]:
 
 
 def path(use: str, choice: str) -> Path:
-    """Where a choice of that menu lies.
+    """Return the path of an entry of that menu.
 
     Raises:
         FileNotFoundError: there is no such file (any more).
@@ -73,7 +77,8 @@ def path(use: str, choice: str) -> Path:
 
 
 def fingerprint(use: str, choice: str) -> str:
-    """Changes when the file does, or what is read beside it, so that what was overwritten is read again.
+    """Return a mark that changes when the file does, or a file that is read beside it, so that overwritten files are
+    read again.
 
     The parts of a model in several files are all looked at, and their index.
     """

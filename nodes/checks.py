@@ -1,10 +1,17 @@
-"""Questions asked at the door of a node, answered in one sentence: what was expected, what came, what to do."""
+"""Checks of a node's inputs; an error says in one sentence what was expected, what came and what to do."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
 
-def check_image(image) -> None:
-    """An IMAGE: [B, H, W, 3 or 4], with pixels in it."""
+from .host.interface import Image, Latent, Mask
+
+if TYPE_CHECKING:
+    from .host.interface import Tensor
+
+
+def check_image(image: Image) -> None:
+    """Check that an IMAGE is [B, H, W, 3 or 4] and has pixels."""
     shape = list(image.shape)
     if len(shape) != 4 or shape[-1] not in (3, 4):
         raise ValueError(
@@ -15,8 +22,8 @@ def check_image(image) -> None:
         raise ValueError(f"this IMAGE has no pixels: its shape is {shape}; check the crop or the batch before it")
 
 
-def check_latent(latent, wanted_channels: int | None):
-    """The samples of a LATENT, [B, C, h, w], with the channels this VAE wants."""
+def check_latent(latent: Latent, wanted_channels: int | None) -> Tensor:
+    """Return the samples [B, C, h, w] of a LATENT with the channels that this VAE wants."""
     samples = _samples(latent)
     shape = list(samples.shape)
     if wanted_channels is None:
@@ -37,14 +44,14 @@ def check_latent(latent, wanted_channels: int | None):
     return samples
 
 
-def _samples(latent):
+def _samples(latent: Latent) -> Tensor:
     if not isinstance(latent, dict) or "samples" not in latent:
         raise ValueError(f"a LATENT was expected, but a {type(latent).__name__} came; connect a sampler or VAE Encode")
     return latent["samples"]
 
 
-def check_finite(image, latent) -> None:
-    """A decoded picture without NaN, and if not, whose fault it is."""
+def check_finite(image: Image, latent: Tensor) -> None:
+    """Check that a decoded picture has no NaN; the error says whether the latent or the VAE is at fault."""
     if not latent.isfinite().all():
         raise ValueError(
             "this latent has NaN (not a number) or infinite values, so no picture can come of it: the sampler or the "
@@ -56,16 +63,16 @@ def check_finite(image, latent) -> None:
         )
 
 
-def check_numbers(tensor, what: str) -> None:
-    """No NaN and no infinity; `what` is the thing's name in the sentence."""
+def check_numbers(tensor: Tensor, what: str) -> None:
+    """Check that a tensor has no NaN and no infinity; the sentence calls it `what`."""
     if not tensor.isfinite().all():
         raise ValueError(
             f"{what} has NaN (not a number) or infinite values: what made it overflowed; run that in higher precision"
         )
 
 
-def check_mask(mask):
-    """A MASK as [B, H, W] in 0..1; [H, W] and [B, 1, H, W], which stock nodes take too, are brought to that."""
+def check_mask(mask: Mask) -> Mask:
+    """Return a MASK as [B, H, W] in 0..1; also takes [H, W] and [B, 1, H, W], as stock nodes do."""
     shape = list(mask.shape)
     if len(shape) == 2 or (len(shape) == 4 and shape[1] == 1):
         mask = mask.reshape(-1, *shape[-2:])
@@ -81,7 +88,7 @@ def check_mask(mask):
 
 
 def check_batches(**counts: int) -> int:
-    """How many there are: one or the same number of each."""
+    """Return the common size of batches, each of which has that size or 1."""
     most = max(counts.values())
     if set(counts.values()) - {1, most}:
         came = ", ".join(f"{count} of {name}" for name, count in counts.items())
@@ -91,8 +98,8 @@ def check_batches(**counts: int) -> int:
     return most
 
 
-def check_samples(latent, which: str):
-    """The samples of a LATENT of a picture or a video, [B, C, h, w] or [B, C, T, h, w], with numbers in them."""
+def check_samples(latent: Latent, which: str) -> Tensor:
+    """Return the samples of a LATENT of a picture or a video, [B, C, h, w] or [B, C, T, h, w]."""
     samples = _samples(latent)
     shape = list(samples.shape)
     if getattr(samples, "is_nested", False) or len(shape) not in (4, 5) or 0 in shape:
@@ -105,7 +112,7 @@ def check_samples(latent, which: str):
 
 
 def picture_cell(px_per_cell: int | None) -> int:
-    """How many pixels a cell of a VAE for pictures spans along each side."""
+    """Return how many pixels a cell of a VAE for pictures spans along each side."""
     if not px_per_cell:
         raise ValueError(
             "a VAE for pictures was expected, but this one is for video or sound; load the VAE of an image model"

@@ -24,7 +24,7 @@ _checkout.bind()
 def pytest_configure(config: pytest.Config) -> None:
     """CVL_TEST_DEVICE is looked at first: one that is not there ends the run with one sentence."""
     try:
-        from .support import device  # noqa: F401  here: it needs the pack under its name
+        from .support.cards import device  # noqa: F401  here: it needs the pack under its name
     except ValueError as error:
         pytest.exit(str(error), returncode=4)
 

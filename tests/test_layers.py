@@ -282,11 +282,18 @@ def test_no_file_imports_itself_by_way_of_others():
     assert not circles(imported_files())
 
 
+TESTS = [path for folder in ("tests", "benchmarks") for path in sorted((ROOT / folder).rglob("*.py"))]
+
+
+def test_tests_and_benchmarks_stay_as_small_as_what_they_test():
+    long = [str(path) for path in TESTS if len(path.read_text(encoding="utf-8").splitlines()) > MAX_LINES]
+    assert not long, "split these by theme"
+
+
 def test_no_folder_holds_more_files_than_one_can_look_over():
     counts = {}
-    for path in ALL:
+    for path in [*ALL, *TESTS]:
         if path.stem != "__init__":
             folder = path.parent.relative_to(ROOT).as_posix()
             counts[folder] = counts.get(folder, 0) + 1
-    crowded = {folder: count for folder, count in counts.items() if count > MAX_FILES}
-    assert not crowded, "put files into folders by what they are about"
+    assert not [folder for folder in counts if counts[folder] > MAX_FILES], "put files into folders by theme"

@@ -12,12 +12,12 @@ from ..clip_core.config import to_metadata
 from ..clip_core.tokenizer import Tokenizer
 from ..files.tensors import write_tensors
 from .fidelity import vae_scores
-from .loop import Checkpoint, OnStep, Plan, TrainingError
+from .loop import Checkpoint, OnStep, TrainingError, TrainingPlan
 from .recipes import adapter as lora_recipe
 from .recipes import clip as clip_recipe
 from .recipes import vae as vae_recipe
 from .scenes.scene import COLOURS, HELD_OUT, PAIRS, SHAPES, pair_label
-from .scores import clip_scores, pair_texts, texture_score
+from .scores import clip_scores, pair_texts, recall_scores, texture_score
 
 FILES = {"clip": "tiny_clip.safetensors", "vae": "tiny_vae.safetensors", "lora": "tiny_clip_stripes_lora.safetensors"}
 KINDS = tuple(FILES)
@@ -38,14 +38,14 @@ _SCENES = f"{len(SHAPES)} shapes x {len(COLOURS)} colours, sizes, counts, places
 
 
 @dataclass(frozen=True)
-class Made:
+class BundledFile:
     """A file that was written, and its held-out scores as texts."""
 
     path: Path
     scores: dict[str, str]
 
 
-def plan_of(kind: str) -> Plan:
+def plan_of(kind: str) -> TrainingPlan:
     """The plan of the bundled "clip", "vae" or "lora"."""
     return _PLANS[kind]
 
@@ -53,13 +53,13 @@ def plan_of(kind: str) -> Plan:
 def make(
     kind: str,
     folder: Path,
-    plan: Plan,
+    plan: TrainingPlan,
     precision: torch.dtype = torch.bfloat16,
     *,
     device: torch.device | str = "cpu",
     on_step: OnStep | None = None,
     checkpoint: Checkpoint | None = None,
-) -> Made:
+) -> BundledFile:
     """Train, write and measure one file on `device`; the scores are those of the weights as stored.
 
     Raises:
@@ -81,16 +81,16 @@ def make(
     }
     maker = {"clip": _make_clip, "vae": _make_vae, "lora": _make_lora}[kind]
     scores = maker(path, plan, precision, story, torch.device(device), on_step=on_step, checkpoint=checkpoint)
-    return Made(path, scores)
+    return BundledFile(path, scores)
 
 
 def clip_report(path: Path, seed: int, count: int = 1000, device: torch.device | str = "cpu") -> dict[str, str]:
     """Scores of a stored CLIP beside chance and the untrained model."""
-    tokenizer = Tokenizer()
+    tokenizer, model = Tokenizer(), clip_recipe.read_clip(path).to(device)
     report = {
-        f"zero-shot, {name}": _percent(value)
-        for name, value in clip_scores(clip_recipe.read_clip(path).to(device), tokenizer, seed, count).items()
+        f"zero-shot, {name}": _percent(value) for name, value in clip_scores(model, tokenizer, seed, count).items()
     }
+    report |= {f"recall, {way}": _percent(value) for way, value in recall_scores(model, tokenizer, seed).items()}
     untrained = clip_scores(clip_recipe.new_clip(0).to(device), tokenizer, seed, count)
     report["zero-shot, trained pairs, untrained model"] = _percent(untrained["trained pairs"])
     report["zero-shot, trained pairs, chance"] = _percent(1 / len(PAIRS))
@@ -119,7 +119,7 @@ def vae_report(path: Path, seed: int, count: int = 100, device: torch.device | s
 
 
 def _make_clip(
-    path: Path, plan: Plan, precision: torch.dtype, story: dict[str, str], device: torch.device, **hooks
+    path: Path, plan: TrainingPlan, precision: torch.dtype, story: dict[str, str], device: torch.device, **hooks
 ) -> dict[str, str]:
     model = clip_recipe.train_clip(plan, precision=precision, device=device, **hooks)
     story = story | {
@@ -137,7 +137,7 @@ def _make_clip(
 
 
 def _make_vae(
-    path: Path, plan: Plan, precision: torch.dtype, story: dict[str, str], device: torch.device, **hooks
+    path: Path, plan: TrainingPlan, precision: torch.dtype, story: dict[str, str], device: torch.device, **hooks
 ) -> dict[str, str]:
     model = vae_recipe.train_vae(plan, precision=precision, device=device, **hooks)
     story = story | {
@@ -155,7 +155,7 @@ def _make_vae(
 
 
 def _make_lora(
-    path: Path, plan: Plan, precision: torch.dtype, story: dict[str, str], device: torch.device, **hooks
+    path: Path, plan: TrainingPlan, precision: torch.dtype, story: dict[str, str], device: torch.device, **hooks
 ) -> dict[str, str]:
     clip_path = path.with_name(FILES["clip"])
     if not clip_path.exists():

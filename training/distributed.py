@@ -17,7 +17,7 @@ _PATIENCE = timedelta(days=7)  # the slowest process may need that much longer t
 
 
 @dataclass(frozen=True)
-class Group:
+class ProcessGroup:
     """This process's number, 0 first, and how many there are."""
 
     rank: int
@@ -28,14 +28,16 @@ class Group:
         return self.rank == 0
 
     def share(self, value: object) -> object:
-        """What the first process has, in all of them; every process must call it."""
+        """Send the first process's value to all; every process must call it."""
         box = [value]
         if self.size > 1:
             dist.broadcast_object_list(box, src=0)
         return box[0]
 
     def gather(self, value: object) -> list:
-        """What each process has, in order, in all of them; every process must call it, so it waits for the slowest."""
+        """Collect the value of each process, in order, in all of them; every process must call it and waits for the
+        slowest.
+        """
         found = [value] * self.size
         if self.size > 1:
             dist.all_gather_object(found, value)
@@ -43,7 +45,7 @@ class Group:
 
 
 def backend(device: torch.device) -> str:
-    """What carries messages between processes that compute on such a device."""
+    """Return the backend that carries messages between processes on such a device."""
     return "cpu:gloo,cuda:nccl" if device.type == "cuda" and dist.is_nccl_available() else "gloo"
 
 
@@ -56,15 +58,15 @@ def own_device(device: torch.device) -> torch.device:
 
 
 @contextmanager
-def joined(device: torch.device) -> Iterator[Group]:
+def join_group(device: torch.device) -> Iterator[ProcessGroup]:
     """The group that torchrun started, with `device` (see `own_device`) as the current card; else a group of one."""
     if device.type in ("cuda", "xpu"):
         getattr(torch, device.type).set_device(device)
     if not dist.is_available() or not dist.is_torchelastic_launched():
-        yield Group(0, 1)
+        yield ProcessGroup(0, 1)
         return
     dist.init_process_group(backend(device), timeout=_PATIENCE)
     try:
-        yield Group(dist.get_rank(), dist.get_world_size())
+        yield ProcessGroup(dist.get_rank(), dist.get_world_size())
     finally:
         dist.destroy_process_group()

@@ -29,7 +29,7 @@ class TrainingError(ValueError):
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainingPlan:
     """How to train: the numbers that, with the step's loss and the start, decide the result."""
 
     steps: int
@@ -65,7 +65,7 @@ class Checkpoint:
 def fit(
     step_loss: StepLoss,
     parameters: Mapping[str, Parameter],
-    plan: Plan,
+    plan: TrainingPlan,
     *,
     on_step: OnStep | None = None,
     checkpoint: Checkpoint | None = None,
@@ -129,7 +129,7 @@ def _saved_if_raised(state: "_State", checkpoint: Checkpoint | None) -> Iterator
 class _State:
     """Everything that the next step depends on."""
 
-    def __init__(self, parameters: Mapping[str, Parameter], plan: Plan):
+    def __init__(self, parameters: Mapping[str, Parameter], plan: TrainingPlan):
         self.parameters, self.plan = dict(parameters), plan
         matrices = [p for name, p in self.parameters.items() if p.ndim >= 2 and "embedding" not in name]
         chosen = {id(p) for p in matrices}

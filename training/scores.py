@@ -38,18 +38,18 @@ def normalise(pictures: Tensor, model: CLIP) -> Tensor:
 
 
 def device_of(model: CLIP) -> torch.device:
-    """Where the model's weights are, and so where it computes."""
+    """Return the device of the model's weights, on which it computes."""
     return model.logit_scale.device
 
 
 def picture_features(model: CLIP, pictures: Tensor) -> Tensor:
-    """Of pictures from anywhere, some at a time, on the model's device. [B, 3, S, S] in 0..1 -> [B, E]"""
+    """Encode pictures in batches on the model's device. [B, 3, S, S] in 0..1 -> [B, E]"""
     device = device_of(model)
     return torch.cat([model.image_features(normalise(sent(part, device), model)) for part in pictures.split(_BATCH)])
 
 
 def caption_features(model: CLIP, tokenizer: Tokenizer, texts: Sequence[str]) -> Tensor:
-    """On the model's device, one pass for all. [N, E]"""
+    """Encode captions in one pass on the model's device. [N, E]"""
     return model.text_features(sent(tokens(tokenizer, texts), device_of(model)))
 
 
@@ -128,8 +128,8 @@ def recall_scores(model: CLIP, tokenizer: Tokenizer, seed: int, count: int = 200
         images = picture_features(model, pictures).cpu()
         cosine = similarity(images, text_features(model, tokenizer, texts).features)  # [pictures, captions]
     own = torch.arange(count)
-    found = {"picture to text": cosine.argmax(1) == own, "text to picture": cosine.argmax(0) == own}
-    return {way: float(hits.double().mean()) for way, hits in found.items()}
+    hits = {"picture to text": cosine.argmax(1) == own, "text to picture": cosine.argmax(0) == own}
+    return {way: float(each.double().mean()) for way, each in hits.items()}
 
 
 def texture_score(model: CLIP, tokenizer: Tokenizer, seed: int, count: int = 1000) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ...clip_core.judging import ranking, word_list
-from ...drawing.heat_map import Axis, heat_map, stacked
+from ...drawing.heat_map import Axis, heat_map, stack_pictures
 from ..host import host
 from ..reports import as_json, shown
 from . import features
@@ -93,7 +93,7 @@ class ImageTextSimilarity:
             "\n".join("-" if one is None else str(one) for one in first[key])
             for key in ("best_for_images", "best_for_columns")
         ]
-        drawn = stacked(maps)
+        drawn = stack_pictures(maps)
         results = (drawn, as_json(data), *best)
         return shown(_report_lines(data), _short_report(data), results, host.save_preview(drawn, "cvl_similarity"))
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from ...files.errors import FileFormatError
 from ...files.sniff import SAFETENSORS, sniff
 from ...files.tensors import open_tensors, write_tensors
-from ...files.tree import Bundle, TreeError, UnstorableError, restored
+from ...files.tree import Bundle, TreeError, UnstorableError, restore
 from ..host import host
 from ..host.interface import Conditioning
 from .entries import check_conditioning, option_words
@@ -108,7 +108,7 @@ def read(path: Path) -> Conditioning:
         return stored[name]
 
     try:
-        conditioning = restored(entries, tensor)
+        conditioning = restore(entries, tensor)
     except TreeError as error:
         raise FileFormatError(path, f"this saved conditioning is damaged: {error}; save it again") from error
     if not isinstance(conditioning, list) or not all(_is_sound(entry) for entry in conditioning) or not conditioning:

@@ -3,7 +3,7 @@
 `host` has the functions that `interface.Host` lists, gathered from the files of the side chosen, and nothing else.
 """
 
-from .interface import Host, OnStep, Route, gathered
+from .interface import Host, OnStep, Route, gather_host
 
 __all__ = ["Host", "OnStep", "Route", "host"]
 
@@ -16,8 +16,8 @@ def _choose() -> Host:
             raise
         from . import alone
 
-        return gathered(*alone.FILES)
-    return gathered(*comfyui.FILES)
+        return gather_host(*alone.FILES)
+    return gather_host(*comfyui.FILES)
 
 
 host = _choose()

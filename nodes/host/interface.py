@@ -1,4 +1,4 @@
-"""What a node may ask of the place it runs in. `comfyui.py` and `standalone.py` are the two answers.
+"""The interface between nodes and the program they run in; the folders `comfyui` and `alone` implement it.
 
 A new question is a function in `Host` and one of the same name and parameters on each side. CLIP, VAE, MODEL,
 CONDITIONING and LATENT stand for the host's own objects: a node passes them on and never looks inside.
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from inspect import isfunction
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Protocol, TypeAlias, cast
 
 from ...clip_core.networks.precision import EXACT
 from .shared.device_errors import sentences
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from .shared.towers import FindEmbedding, TextEncoders
     from .shared.vae_work import Tiling, Worked
 
+Image: TypeAlias = "Tensor"  # [B, H, W, 3 or 4] in 0..1
+Mask: TypeAlias = "Tensor"  # [B, H, W] in 0..1
+Features: TypeAlias = "Tensor"  # float32 [N, E] on the CPU, rows of length 1
 CLIP = object
 ClipModel = object
 Looking = object  # a ClipModel, a stock CLIP_VISION, or ours
@@ -46,7 +49,7 @@ OnStep = Callable[[int, int], None]  # done, and in all; may raise to stop
 
 @dataclass(frozen=True)
 class Route:
-    """What the canvas may ask, JSON in and JSON out: `function` answers, or raises ValueError with a sentence.
+    """A question of the canvas, JSON in and JSON out: `function` answers it, or raises ValueError with a sentence.
 
     what, done: what a question is about, and what is done with it, for sentences; example: one that is answered.
     """
@@ -69,44 +72,49 @@ class Host(Protocol):
         output: Path | None = None,
         inputs: Sequence[Path] = (),
     ) -> None:
-        """For a run without ComfyUI: the models folder (None: the pack's own), where previews go, and who is told
-        `(done, total)` while a node works and may raise to stop it; where data is saved, and found besides."""
+        """Set the folders of a run without ComfyUI (models: None for the pack's own; temp for previews; output and
+        inputs for data), and the callback for progress, which may raise to stop a node.
+        """
 
     def serve(self, routes: Mapping[str, Route]) -> None:
-        """Answer these questions, by address; nothing where there is no server."""
+        """Answer these questions, by address; does nothing without a server."""
 
     def folder_names(self, folder: str) -> list[str]:
-        """The model files in one of the host's model folders ("loras", "vae", ...), sorted."""
+        """List the model files in one of the host's model folders ("loras", "vae", ...), sorted."""
 
     def folder_path(self, folder: str, name: str) -> Path:
-        """Where that file is. Raises FileNotFoundError."""
+        """Return the path of that file. Raises FileNotFoundError."""
 
     def save_preview(self, image: Tensor, prefix: str) -> list[dict[str, str]]:
-        """Write [B, H, W, 3] in 0..1 as PNGs into the temporary folder; the entries for `ui.images`."""
+        """Write [B, H, W, 3] in 0..1 as PNGs into the temporary folder; returns the entries for `ui.images`."""
 
     def output_path(self, prefix: str, suffix: str) -> Path:
-        """The next free `PREFIX_00001_SUFFIX` in the output folder. Raises ValueError where that leads out of it."""
+        """Return the next free `PREFIX_00001_SUFFIX` in the output folder. Raises ValueError if that leads out of
+        it.
+        """
 
     def output_entry(self, path: Path) -> dict[str, str]:
-        """That file as a node's `ui` tells it: filename, subfolder and type."""
+        """Describe that file as a node's `ui` does: filename, subfolder and type."""
 
     def data_names(self, suffix: str) -> list[str]:
-        """Files with this suffix: "sub/a.x [output]" of the output folder, then "a.x" of the input folder."""
+        """List the files with this suffix: "sub/a.x [output]" of the output folder, then "a.x" of the input folder."""
 
     def data_path(self, name: str) -> Path:
-        """Where a file of that name is. Raises FileNotFoundError."""
+        """Return the path of the file of that name. Raises FileNotFoundError."""
 
     def data_places(self) -> Places:
-        """Where pictures may be searched, and where their indexes lie."""
+        """Return the folders in which pictures may be searched and indexes lie."""
 
     def saves_workflow(self) -> bool:
-        """Whether what is saved may hold the workflow it comes from."""
+        """Whether a saved file may hold the workflow that made it."""
 
     def progress(self, total: int) -> OnStep:
-        """`on_step(done, total)`: moves the bar, and raises when the user has cancelled."""
+        """Return a callback `on_step(done, total)` that moves the bar and raises when the user has cancelled."""
 
     def absent(self, why: str | None) -> object:
-        """What an output carries that has nothing to carry: its consumers do not run, and say `why` if given."""
+        """Return a placeholder that stops the nodes behind this output (ComfyUI's ExecutionBlocker). The user is
+        shown `why`; None blocks silently.
+        """
 
     def make_clip(
         self,
@@ -115,58 +123,60 @@ class Host(Protocol):
         dtype: str,
         find_embedding: FindEmbedding,
     ) -> CLIP:
-        """A CLIP object from what was found in a file and its state dict for each use of the family, in its order;
-        `find_embedding` is for prompts that other nodes than ours put into it.
+        """Make a CLIP object from a source and a state dict for each encoder of the family, in the family's order.
+        Prompts that other nodes encode with it look their embeddings up with `find_embedding`.
         """
 
     def text_encoders(self, clip: CLIP) -> TextEncoders:
-        """The CLIP encoders of a CLIP object, and the others in it."""
+        """Return the CLIP encoders of a CLIP object, and its other encoders."""
 
     def encode_part(
         self, clip: CLIP, part: PlannedPart, settings: PromptSettings, extra: Mapping[str, object]
     ) -> tuple[Conditioning, list[str]]:
-        """The conditioning of one part of a planned prompt, and what the weighting has to say. `settings` are the
-        plan's; `extra` goes into the conditioning's dictionary.
+        """Encode one part of a planned prompt; returns the conditioning and notes on the weighting. `settings` are
+        the plan's; `extra` goes into the conditioning's dictionary.
         """
 
     def encode_plainly(self, clip: CLIP, text: str, extra: Mapping[str, object]) -> Conditioning:
-        """The conditioning as the host makes it alone, for a CLIP without a CLIP encoder."""
+        """Let the host alone encode the text, for a CLIP object without a CLIP encoder."""
 
     def make_clip_model(self, config: CLIPConfig, state: Mapping[str, Tensor], dtype: str) -> ClipModel:
-        """Both encoders as one object, under the host's memory management."""
+        """Make one object of both encoders, under the host's memory management."""
 
     def clip_network(self, model: ClipModel) -> nn.Module:
-        """The `clip_core.model.CLIP` inside, on the device it computes on, patches applied."""
+        """Return the `clip_core.networks.clip.CLIP` inside, on its compute device, patches applied."""
 
     def device_of(self, network: nn.Module) -> object:
-        """The device that inputs of this network belong on."""
+        """Return the device on which this network expects its inputs."""
 
     def image_encoder(self, model: Looking, precision: str = EXACT) -> ImageEncoder:
-        """What makes features of pictures, ready to run; of our CLIP, or of a stock CLIP_VISION. `precision` is that of
-        the activations, one of `clip_core.precision.PRECISIONS`.
+        """Make the image encoder of our CLIP or of a stock CLIP_VISION ready to run. `precision` is that of the
+        activations, one of `clip_core.networks.precision.PRECISIONS`.
 
         Raises ValueError for a CLIP_VISION that is no CLIP or has no projection.
         """
 
     def image_features(self, model: Looking, image: Tensor, on_step: OnStep, precision: str = EXACT) -> Tensor:
-        """[B, H, W, 3 or 4] in 0..1 -> float32 [B, E] on the CPU, rows of length 1. Raises as `image_encoder`."""
+        """Encode pictures. [B, H, W, 3 or 4] in 0..1 -> float32 [B, E] on the CPU, rows of length 1. Raises as
+        `image_encoder`.
+        """
 
     def vision_output(self, model: Looking, image: Tensor, resize: str, on_step: OnStep) -> ClipVisionOutput:
-        """What stock nodes take for a picture that was encoded; `resize` "auto" (as the model wants it), "crop" or
+        """Encode pictures into the object that stock nodes take; `resize` is "auto" (the model's own way), "crop" or
         "squash". Raises as `image_encoder`.
         """
 
     def clip_vision(self, model: ClipModel) -> Looking:
-        """Our CLIP's image half for stock nodes."""
+        """Wrap our CLIP's image encoder for stock nodes."""
 
     def model_key(self, model: Looking) -> str:
-        """The model's name by its content, bit for bit; another for another preprocessing or a LoRA on it. Reads some
-        values of each weight only.
+        """Name the model by its content, bit for bit; preprocessing and LoRAs count. Reads only some values of each
+        weight.
         """
 
     def model_fingerprint(self, model: Looking) -> str:
-        """What tells whether another model is the same one whatever dtype, device and host it was loaded in, with the
-        same LoRAs in the same strengths on it: see `index.model`.
+        """Name the model by its content, whatever dtype, device and host it was loaded in; LoRAs and their strengths
+        count. See `index.model`.
         """
 
     def text_features(
@@ -177,61 +187,61 @@ class Host(Protocol):
         on_step: OnStep | None,
         precision: str = EXACT,
     ) -> TextFeatures:
-        """The features of texts in the space of this model's pictures; those of a stock CLIP_VISION come from `clip`.
+        """Encode texts into the space of this model's pictures; a stock CLIP_VISION uses the text encoder of `clip`.
 
         Raises ValueError where `clip` is wanted and absent, has no projected encoder, or one of another width.
         """
 
     def text_owner(self, model: Looking, clip: CLIP | None) -> Hashable | None:
-        """What stands for the weights that texts go through, patches and all: equal only where the features would be.
-        None: they may change unseen, so nothing may be kept.
+        """Identify the weights that texts go through, patches included: equal identities promise equal features.
+        None means that the weights may change unseen, so that no result may be cached.
         """
 
     def logit_scale(self, model: Looking) -> float | None:
-        """The learned factor on cosines; None where the model has none."""
+        """Return the learned factor on cosines; None for a model without one."""
 
     def make_vae(self, network: Callable[..., VAENetwork], state: Mapping[str, Tensor], dtype: str) -> VAE:
-        """A VAE object round `network(operations=..., device=..., dtype=...)` with these weights."""
+        """Make a VAE object around `network(operations=..., device=..., dtype=...)` with these weights."""
 
     def latent_channels(self, vae: VAE) -> int | None:
-        """How many channels this VAE's latents have; None where the host does not say."""
+        """Return the number of channels of this VAE's latents; None where the host does not know it."""
 
     def pixels_per_cell(self, vae: VAE) -> int | None:
-        """How many pixels one latent cell spans along each side; None where the host does not say."""
+        """Return how many pixels one latent cell spans along each side; None where the host does not know it."""
 
     def encode_image(self, vae: VAE, image: Tensor, seed: int | None, tiling: Tiling) -> Worked:
-        """[B, H, W, 3] in 0..1, in whole cells -> raw latent [B, C, h, w]: the posterior's mean, or with a seed a
-        sample of it.
+        """Encode [B, H, W, 3] in 0..1, in whole cells, to the raw latent [B, C, h, w]: the posterior's mean, or,
+        with a seed, a sample of the posterior.
         """
 
     def posterior(self, vae: VAE, image: Tensor) -> Worked:
-        """The distribution of the raw latent of [B, H, W, 3] in 0..1, a `vae_core.autoencoder.Posterior`.
+        """Encode [B, H, W, 3] in 0..1 to the distribution of its raw latent, a `vae_core.autoencoder.Posterior`.
 
         Raises ValueError for a VAE that encodes to one latent.
         """
 
     def decode_latent(self, vae: VAE, latent: Tensor, tiling: Tiling) -> Worked:
-        """Raw latent [B, C, h, w] -> image [B, H, W, 3] in 0..1."""
+        """Decode a raw latent [B, C, h, w] to an image [B, H, W, 3] in 0..1."""
 
     def weights(self, target: Patchable) -> dict[str, tuple[int, ...]]:
-        """The names and shapes of the weights that a LoRA can change."""
+        """Return the names and shapes of the weights that a LoRA can change."""
 
     def sizes(self, target: Patchable, places: Sequence[Place]) -> dict[Place, Size]:
-        """About how large those weights are, as they are without any LoRA of this target and dequantised: from a few
-        of their rows. Weights of which no few rows can be read are not in it.
+        """Estimate the size of those weights from a few of their rows, dequantised and without the LoRAs of this
+        target. Weights of which single rows cannot be read are left out.
         """
 
     def norms(
         self, target: Patchable, places: Sequence[Place], on_step: Callable[[int, int], None]
     ) -> dict[Place, float]:
-        """The Frobenius norms of those weights, all of their numbers read, as they are without any LoRA of this target
-        and dequantised. Weights that are kept in a form unknown here are not in it.
+        """Measure the Frobenius norms of those weights from all their numbers, dequantised and without the LoRAs of
+        this target. Weights in an unknown form are left out.
         """
 
     def patched(
         self, target: Patchable, changes: Mapping[Place, Sequence[Change]], *, match_comfyui: bool = False
     ) -> Patchable:
-        """A copy whose weights are changed, all changes of one place as one patch; the original keeps its bits.
+        """Return a copy with changed weights, all changes of one weight as one patch; the original keeps its bits.
 
         Raises RuntimeError when the host did not take every patch.
         """
@@ -259,9 +269,9 @@ _COMPUTING = {  # functions that work on the card, and what is then being done, 
 }
 
 
-def gathered(*modules: ModuleType) -> Host:
-    """The host whose functions are those that these modules define; where one fails for want of memory, or of the
-    device, it does so in one sentence.
+def gather_host(*modules: ModuleType) -> Host:
+    """Gather the host's functions from these modules. A function that runs out of memory, or loses its device, fails
+    with one sentence.
 
     Raises:
         ImportError: a function of `Host` is defined in none of them, or in two.

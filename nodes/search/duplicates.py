@@ -47,11 +47,11 @@ class FindDuplicates:
         }
 
     @classmethod
-    def IS_CHANGED(cls, index="", **_):
+    def IS_CHANGED(cls, index: str | None = "", **_) -> str:
         return indexing.index_fingerprint(index)
 
-    def group(self, index, threshold):
-        opened = found.opened(index)
+    def group(self, index: str, threshold: float) -> dict:
+        opened = found.open_named(index)
         groups = duplicate_groups(opened.blocks, threshold, dead=opened.dead, on_step=host.progress(1))
         named = [found.group_members(opened, group) for group in groups]
         rows = [
@@ -62,8 +62,8 @@ class FindDuplicates:
             for group in named[:MAX_SHEET_ROWS]
         ]
         copies = [name for group in named for _, name, _ in group[1:]]
-        told = found.told_groups(len(named), len(copies), opened.rows, threshold)
-        sheet = contact_sheet(rows or [(told, [])])
+        summary = found.groups_line(len(named), len(copies), opened.rows, threshold)
+        sheet = contact_sheet(rows or [(summary, [])])
         notes = found.notes_of(opened)
         if opened.facts.precision != EXACT:
             notes.append(f"the index was made with precision {opened.facts.precision}: cosines are rounded by that")
@@ -76,7 +76,7 @@ class FindDuplicates:
             "notes": notes,
             "groups": [[{"name": name, "score": round(score, 6)} for _, name, score in group] for group in named],
         }
-        lines = [told, *notes]
+        lines = [summary, *notes]
         lines += [f"{len(group)}: {', '.join(path.name for path, _, _ in group[:6])}" for group in named[:10]]
         return shown(lines, data, (sheet, "\n".join(copies), as_json(data)), host.save_preview(sheet, "cvl_duplicates"))
 

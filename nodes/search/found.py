@@ -1,22 +1,23 @@
-"""What a search found, as pictures: read, named as Load Image names them, told when they are gone or were changed."""
+"""The results of a search are pictures: read from disk, named as Load Image names them, with notes on lost ones."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ...clip_core.features.search import nearest, rows_at
 from ...drawing.contact_sheet import Cell, thumbnail
-from ...drawing.fit import as_batch, batch_size_px, fitted
+from ...drawing.fit import as_batch, batch_size_px, fit_picture
 from ...files.errors import FileFormatError
 from ...files.pictures import read_rgb
 from ...index.reading import PictureIndex, open_index
 from ...index.shards import Picture
 from ..host import OnStep, host
+from ..host.interface import Features, Image
 
-_SPARE = 16  # hits asked for beyond those wanted, in the place of pictures that are gone
+_SPARE = 16  # hits requested beyond those wanted; they replace pictures that are gone
 
 
 INDEX = ("STRING", {"default": "pictures", "tooltip": "The name of an index that Index Folder made."})
@@ -25,6 +26,8 @@ MAX_SHEET_ROWS = 50
 
 @dataclass(frozen=True)
 class Hit:
+    """A picture of the index, its name for Load Image, and its cosine to the query."""
+
     path: Path
     name: str
     score: float
@@ -32,18 +35,19 @@ class Hit:
 
 @dataclass(frozen=True)
 class Found:
-    """The hits of each query, the best first, and what was left out, in sentences."""
+    """The results of a search: the hits of each query, best first, and notes on pictures that were left out."""
 
     queries: tuple[tuple[Hit, ...], ...]
     best_score: float  # of any row, shown or not
     notes: tuple[str, ...]
 
 
-def opened(name: str) -> PictureIndex:
-    """The index of this name, with pictures in it, in a folder that may be shown.
+def open_named(name: str) -> PictureIndex:
+    """Open the index of this name and check that it has pictures and that its folder may be shown.
 
     Raises:
-        ValueError: there is none (those there are are named), it is empty, or of a folder that is not to be shown.
+        ValueError: no index has this name (the sentence lists those that exist), it has no pictures, or its folder may
+            not be shown.
         FileFormatError: it is damaged.
     """
     places = host.data_places()
@@ -66,6 +70,7 @@ def opened(name: str) -> PictureIndex:
 
 
 def notes_of(index: PictureIndex) -> list[str]:
+    """Return a note if the index is not complete."""
     remaining = index.facts.remaining
     return (
         [
@@ -77,10 +82,11 @@ def notes_of(index: PictureIndex) -> list[str]:
     )
 
 
-def search(index: PictureIndex, queries, count: int, min_score: float, on_step: OnStep) -> Found:
-    """The best `count` pictures of each query [Q, E] that are still there, with a cosine of `min_score` or more."""
+def search(index: PictureIndex, queries: Features, count: int, min_score: float, on_step: OnStep) -> Found:
+    """Find the best `count` pictures that still exist for each query [Q, E], with a cosine of `min_score` or more."""
     found = nearest(index.blocks, queries, count + _SPARE, dead=index.dead, on_step=on_step)
-    notes, result = [], []
+    notes: list[str] = []
+    result: list[tuple[Hit, ...]] = []
     for scores, rows in zip(found.scores.tolist(), found.rows.tolist()):
         hits: list[Hit] = []
         for score, picture in zip(scores, index.pictures(rows)):
@@ -97,7 +103,7 @@ def _hit(index: PictureIndex, picture: Picture | None, score: float, notes: list
     if picture is None:
         notes.append("the index was changed while it was searched: search again")
         return None
-    path, name = located(index, picture)
+    path, name = locate(index, picture)
     try:
         status = os.stat(path)
     except OSError:
@@ -108,28 +114,31 @@ def _hit(index: PictureIndex, picture: Picture | None, score: float, notes: list
     return Hit(path, name, min(1.0, score))
 
 
-def located(index: PictureIndex, picture: Picture) -> tuple[Path, str]:
-    """Where a picture lies, and its name for Load Image."""
+def locate(index: PictureIndex, picture: Picture) -> tuple[Path, str]:
+    """Return the path of a picture, and its name for Load Image."""
     path = index.pictures_folder / picture.path
     return path, host.data_places().name_of(path) or picture.path
 
 
 def group_members(index: PictureIndex, group: Sequence[int]) -> list[tuple[Path, str, float]]:
-    """Path, name and cosine to the first of each picture of a group of rows; those that are gone are left out."""
+    """Return path, name and cosine to the first member of each picture of a group that still exists."""
     rows = rows_at(index.blocks, group)
     scores = (rows @ rows[0]).clamp(max=1).tolist()
     pairs = zip(index.pictures(group), scores)
-    return [(*located(index, picture), score) for picture, score in pairs if picture is not None]
+    return [(*locate(index, picture), score) for picture, score in pairs if picture is not None]
 
 
-def as_images(found: Found, fit: str, longest_px: int) -> tuple[object, list[tuple[Hit, Cell]], list[str]]:
-    """All hits as one batch of the size of the first, a cell of a contact sheet for each, and notes."""
-    batch, cells, notes, size, resized = [], [], [], None, 0
+def as_images(found: Found, fit: str, longest_px: int) -> tuple[Image, list[tuple[Hit, Cell]], list[str]]:
+    """Return all hits as one batch of the size of the first, a cell of a contact sheet for each, and notes."""
+    batch: list[Image] = []
+    cells: list[tuple[Hit, Cell]] = []
+    notes: list[str] = []
+    size, resized = (0, 0), 0
     for hit, picture in _readable((hit for hits in found.queries for hit in hits), notes):
         height, width = picture.shape[:2]
-        size = size or batch_size_px(width, height, longest_px)
+        size = size if batch else batch_size_px(width, height, longest_px)
         resized += (width, height) != size
-        batch.append(fitted(picture, *size, fit))
+        batch.append(fit_picture(picture, *size, fit))
         cells.append((hit, Cell(thumbnail(picture), (Path(hit.path).name, f"{hit.score:.3f}"))))
     if not batch:
         raise ValueError(f"none of the pictures that were found can be read: {'; '.join(notes)}")
@@ -139,7 +148,7 @@ def as_images(found: Found, fit: str, longest_px: int) -> tuple[object, list[tup
     return as_batch(batch), cells, notes
 
 
-def _readable(hits: Iterator[Hit], notes: list[str]) -> Iterator[tuple[Hit, object]]:
+def _readable(hits: Iterator[Hit], notes: list[str]) -> Iterator[tuple[Hit, Image]]:
     for hit in hits:
         try:
             yield hit, read_rgb(hit.path)
@@ -147,24 +156,24 @@ def _readable(hits: Iterator[Hit], notes: list[str]) -> Iterator[tuple[Hit, obje
             notes.append(f"left out: {error}")
 
 
-def told_hits(titles: Sequence[str], queries: Sequence[Sequence[Hit]], read: Mapping[int, Cell]) -> list[str]:
-    """A line for each hit that could be read (its id is in `read`), below its query where there are several."""
+def hit_lines(titles: Sequence[str], queries: Sequence[Sequence[Hit]], readable: Container[Hit]) -> list[str]:
+    """Return a line for each readable hit, below the title of its query where there are several queries."""
     lines = []
     for title, hits in zip(titles, queries):
         lines += [f"{title}:"] if len(titles) > 1 else []
-        lines += [f"{hit.score:.3f} {hit.name}" for hit in hits if id(hit) in read]
+        lines += [f"{hit.score:.3f} {hit.name}" for hit in hits if hit in readable]
     return lines
 
 
-def told_groups(groups: int, copies: int, rows: int, threshold: float) -> str:
-    """What became of a search for near-duplicates among so many pictures, in a sentence."""
+def groups_line(groups: int, copies: int, rows: int, threshold: float) -> str:
+    """Return the result of a search for near-duplicates among `rows` pictures as a sentence."""
     if not groups:
         return f"no two of {rows} pictures have a cosine of {threshold:g} or more"
     return f"{groups} group{'s' * (groups > 1)} in {rows} pictures, {copies} more than needed"
 
 
 def small_cell(path: Path, lines: Sequence[str]) -> Cell:
-    """A cell for a sheet alone; a picture that cannot be read is an empty one that says so."""
+    """Make a cell of a contact sheet; a picture that cannot be read becomes an empty cell with a line that says so."""
     try:
         return Cell(thumbnail(read_rgb(path)), tuple(lines))
     except FileFormatError:

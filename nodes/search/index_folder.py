@@ -12,6 +12,8 @@ from ..checks import check_image
 from ..clip import features
 from ..clip.precision import EXACT, WIDGET
 from ..host import host
+from ..host.interface import Image, Looking
+from ..host.shared.data_folders import Places
 from ..reports import as_json, shown
 from . import indexing
 
@@ -71,8 +73,8 @@ class IndexFolder:
         }
 
     @classmethod
-    def VALIDATE_INPUTS(cls, input_types):
-        """Asked with the types, as the older host's own nodes do, because it knows no "*" by itself."""
+    def VALIDATE_INPUTS(cls, input_types: dict[str, str]) -> bool | str:
+        """Check the types of the links here, because the older host does not know "*" by itself."""
         kind = input_types.get("clip_model", features.MODEL_TYPES)
         if kind not in (*features.MODEL_TYPES.split(","), features.MODEL_TYPES, "*"):
             return f"clip_model: a CLIP was expected and {kind} is linked; connect Load CLIP Model (CVL)"
@@ -80,23 +82,30 @@ class IndexFolder:
         return kind in ("IMAGE", "*") or f"image: IMAGE was expected and {kind} is linked; connect a picture"
 
     @classmethod
-    def IS_CHANGED(cls, folder="output", subfolder="", index="", recursive=True, **_):
+    def IS_CHANGED(
+        cls,
+        folder: str = "output",
+        subfolder: str | None = "",
+        index: str | None = "",
+        recursive: bool | None = True,
+        **_,
+    ) -> str | float:
         return indexing.fingerprint(folder, subfolder, index, recursive)
 
     def build(
         self,
-        clip_model,
-        folder,
-        subfolder,
-        index,
-        recursive=True,
-        batch=32,
-        image=None,
-        after=None,
-        precision=EXACT,
-        prompt=None,
-        extra_pnginfo=None,
-    ):
+        clip_model: Looking,
+        folder: str,
+        subfolder: str,
+        index: str,
+        recursive: bool = True,
+        batch: int = 32,
+        image: Image | None = None,
+        after: object = None,
+        precision: str = EXACT,
+        prompt: dict | None = None,
+        extra_pnginfo: dict | None = None,
+    ) -> dict:
         places = host.data_places()
         target = places.index_folder(index)
         if image is not None:
@@ -116,12 +125,13 @@ class IndexFolder:
                 found=scanned,
                 on_step=host.progress(1),
             )
-        lines, data = indexing.told(done, time.perf_counter() - start, embed)
+        lines, data = indexing.report_of(done, time.perf_counter() - start, embed)
         data = {"index": index, "folder": folder, "subfolder": subfolder, **data}
         return shown(lines, data, (index, as_json(data)))
 
 
-def _add(places, folder, subfolder, image, texts) -> None:
+def _add(places: Places, folder: str, subfolder: str, image: Image, texts: dict[str, str]) -> None:
+    """Save the pictures into the folder that is going to be indexed."""
     check_image(image)
     if folder != "output":
         raise ValueError("pictures can be added to the output folder only; choose folder output, or disconnect image")

@@ -1,4 +1,4 @@
-"""From a model and a folder to an index of its pictures; the node and `headless/embed.py` do it the same way."""
+"""An index is made from a model and a folder of pictures; the node and `headless/embed.py` share these functions."""
 
 from __future__ import annotations
 
@@ -10,57 +10,70 @@ from pathlib import Path
 from ...clip_core.features.pictures import ImageEncoder, file_features, lowered
 from ...clip_core.networks.precision import EXACT
 from ...files.pictures import read_square
-from ...index.reading import state
+from ...index.reading import PictureIndex, state
 from ...index.scan import Scan, lists_the_same, scan
 from ...index.table import Facts
 from ...index.update import Embedded, Update
+from ...index.writing import check_model, is_made_by
 from ..clip import precision as precisions
 from ..host import host
+from ..host.interface import Looking
 from ..host.shared.device_errors import sentences
 
 _SHOWN = 10  # skipped pictures named on the node
 
 
-def facts_of(clip_model, encoder: ImageEncoder, index: Path, pictures: Path, precision: str = EXACT) -> Facts:
-    """What an index of this folder by this model says of itself."""
-    seen = os.path.relpath(os.path.realpath(pictures), os.path.realpath(index)).replace(os.sep, "/")
+def facts_of(clip_model: Looking, encoder: ImageEncoder, index: Path, pictures: Path, precision: str = EXACT) -> Facts:
+    """Return the facts that an index of the folder `pictures`, made by this model, stores about itself."""
+    below = os.path.relpath(os.path.realpath(pictures), os.path.realpath(index)).replace(os.sep, "/")
     return Facts(
         host.model_key(clip_model),
         model_name(encoder),
         encoder.embed,
-        seen,
+        below,
         fingerprint=host.model_fingerprint(clip_model),
         precision=precision,
     )
 
 
-def notes_on(known: Facts, here: Facts) -> list[str]:
-    """What differs between how an index was made and how it is asked now, by what is the same model."""
+def check_and_note(index: PictureIndex, clip_model: Looking, precision: str) -> list[str]:
+    """Refuse a model that did not make the index; return notes on how the same model was loaded or run otherwise then.
+
+    The encoder, whose making loads the model, is asked for its name only where the model is refused.
+
+    Raises:
+        FileFormatError: another model made the index.
+    """
+    known, key = index.facts, host.model_key(clip_model)
+    if not is_made_by(known, key, host.model_fingerprint(clip_model)):
+        encoder = host.image_encoder(clip_model)
+        check_model(index.folder, known, facts_of(clip_model, encoder, index.folder, index.pictures_folder, precision))
     notes = []
-    if known.model_key != here.model_key:
+    if known.model_key != key:
         notes.append(
             "this model was loaded in another type than the one that made the index, so its weights are "
             "rounded otherwise: cosines differ by that, at most by about 0.01 where one of them was bf16"
         )
-    if known.precision != here.precision:
+    if known.precision != precision:
         notes.append(
-            f"the index was made with precision {known.precision}, and the query with {here.precision}: "
+            f"the index was made with precision {known.precision}, and the query with {precision}: "
             "cosines differ by the rounding of the coarser one"
         )
     return notes
 
 
 def model_name(encoder: ImageEncoder) -> str:
-    """A model in words; its key tells it from others of its size."""
+    """Describe a model in words; only its key tells models of one size apart."""
     return f"a CLIP of {encoder.size_px} px and {encoder.embed} dimensions"
 
 
 class Embedder:
-    """How files become rows: decoded in threads beside the encoder. Called with paths, as `index.update.Embed`.
-    The first picture is encoded in fp32 too, where the precision is another one.
+    """Turns picture files into rows of features, an `index.update.Embed`; threads decode files while the encoder works.
+
+    Where the precision is not fp32, the first picture is encoded in fp32 too, to measure what the precision changes.
     """
 
-    def __init__(self, clip_model, batch: int, workers: int | None = None, precision: str = EXACT):
+    def __init__(self, clip_model: Looking, batch: int, workers: int | None = None, precision: str = EXACT):
         self.encoder, self.precision = host.image_encoder(clip_model, precision), precision
         self._model, self._batch, self._workers = clip_model, batch, workers
         self._changes: dict[str, float] = {}
@@ -74,24 +87,27 @@ class Embedder:
                     self._changes["picture"] = precisions.file_change(self._model, first, part.features[0])
                 yield Embedded(part.read, part.features, why)
 
-    def told(self) -> tuple[dict, list[str]]:
-        """For the report: how many pictures at a time, the precision, and what it changed; with notes."""
+    def report(self) -> tuple[dict, list[str]]:
+        """Return the batch size, the precision and its effect as data, and notes on them."""
         moved, notes = precisions.report_precision(self.precision, self.encoder, self._changes)
         fewer = lowered(self.encoder, self._batch)
         data = {"batch": min(self._batch, self.encoder.at_once), "precision": {"activations": self.precision}, **moved}
         return data, [*([fewer] if fewer else []), *notes]
 
 
-def told(update: Update, seconds: float, embedder: Embedder) -> tuple[list[str], dict]:
-    """The lines and the data of a report."""
-    how, said = embedder.told()
+def report_of(update: Update, seconds: float, embedder: Embedder) -> tuple[list[str], dict]:
+    """Return the report of a run: its lines and its data."""
+    how, said = embedder.report()
     speed = round(update.embedded / seconds, 1) if seconds > 0 else 0.0
     lines = [
-        f"{update.rows} pictures in the index",
-        f"{update.new} new, {update.changed} changed, {update.deleted} deleted, {update.unchanged} unchanged",
+        f"the index holds {update.rows} pictures",
+        f"the folder has {update.new} new, {update.changed} changed and {update.unchanged} unchanged pictures; "
+        f"{update.deleted} were deleted",
     ]
+    if update.skipped:
+        lines.append(f"{len(update.skipped)} of them cannot be read and are not in the index")
     if update.embedded:
-        lines.append(f"{update.embedded} embedded in {seconds:.1f} s, {speed:g} a second")
+        lines.append(f"{update.embedded} were encoded in {seconds:.1f} s, {speed:g} a second")
     left = [*update.skipped, *update.refused]
     lines += [f"skipped: {path}: {why}" for path, why in left[:_SHOWN]]
     if len(left) > _SHOWN:
@@ -112,12 +128,14 @@ def told(update: Update, seconds: float, embedder: Embedder) -> tuple[list[str],
     return [*lines, *update.notes, *said], data
 
 
-_scanned: dict[tuple[Path, bool], Scan] = {}  # the last one, asked for before a run, for that run
+_scanned: dict[tuple[Path, bool], Scan] = {}  # the latest scan, made for `fingerprint` before a run, kept for that run
 
 
 def fingerprint(which: str, below: str | None, index: str | None, recursive: bool | None) -> str | float:
-    """Changes when the folder or its index does, for the host's question whether a node must run again; None is a
-    linked input, for which everything that it could mean is looked at. NaN, never the same, where there is no folder.
+    """Return a mark that changes when the folder or its index does, so that the host knows whether to run a node again.
+
+    An argument is None where its input is linked: then every value that it could have counts. Without a folder the mark
+    is NaN, which is equal to nothing.
     """
     try:
         places = host.data_places()
@@ -129,20 +147,21 @@ def fingerprint(which: str, below: str | None, index: str | None, recursive: boo
     if below is not None and recursive is not None:
         _scanned[folder, deep] = found
     files = sorted((picture.path, picture.size_bytes, picture.mtime_ns) for picture in found.pictures.values())
-    seen = hashlib.sha256(repr(files).encode("utf-8", "surrogatepass"))
-    return f"{seen.hexdigest()}:{index_fingerprint(index)}"
+    digest = hashlib.sha256(repr(files).encode("utf-8", "surrogatepass"))
+    return f"{digest.hexdigest()}:{index_fingerprint(index)}"
 
 
 def just_scanned(folder: Path, recursive: bool) -> Scan | None:
-    """What the folder holds, if it was scanned for `fingerprint` and lists the same files still; each scan once. Not to
-    be asked for where other nodes may have written over pictures since.
+    """Return the scan that `fingerprint` made of the folder, once, if the folder still lists the same files.
+
+    A picture that another node wrote over since goes unnoticed: do not call this where that may have happened.
     """
     found = _scanned.pop((folder, recursive), None)
     return found if found is not None and lists_the_same(folder, found) else None
 
 
 def index_fingerprint(name: str | None) -> str:
-    """Changes when the index does, or any index where the name is linked (None)."""
+    """Return a mark that changes when the index does; where the name is linked (None), when any index does."""
     places = host.data_places()
     try:
         return " ".join(state(places.index_folder(n)) for n in (places.index_names() if name is None else [name]))

@@ -1,32 +1,63 @@
-"""What an index is searched for: texts, pictures, or both, as points of the space that they share."""
+"""Queries of an index are texts, pictures or both, encoded into the space that texts and pictures share."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
 
 from ...clip_core.features.search import mixed
 from ..checks import check_batches, check_image
 from ..clip import features
 from ..clip.precision import measure_precision
+from ..host.interface import CLIP, Features, Image, Looking
 
 
-def made(clip_model, clip, text, image, weights, precision):
-    """[Q, E], a title for each, notes, and what the precision changed."""
+@dataclass(frozen=True)
+class Queries:
+    """Encoded queries with a title each, notes on them, and the effect of the precision as data for the report."""
+
+    features: Features  # [Q, E]
+    titles: Sequence[str]
+    notes: Sequence[str]
+    effect: dict
+
+
+def encode(
+    clip_model: Looking,
+    clip: CLIP | None,
+    text: str,
+    image: Image | None,
+    *,
+    weights: tuple[float, float],
+    precision: str,
+) -> Queries:
+    """Encode each line of the text and each picture; where both are given, mix them by the weights (text, picture).
+
+    Raises:
+        ValueError: neither text nor picture was given, or their numbers do not go together.
+    """
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if not lines and image is None:
         raise ValueError("there is nothing to search for: write a text, or connect a picture")
-    parts, notes, sample = [], [], {}
+    parts: list[tuple[Features, float]] = []
+    notes: list[str] = []
+    sample: dict[str, Any] = {}  # what `effect` encodes once more in fp32
     if lines:
         words = features.encode_texts(clip_model, clip, lines, precision=precision)
-        parts.append((words.features, weights[0]))
+        points = cast(Features, words.features)
+        parts.append((points, weights[0]))
         notes += words.notes
-        sample |= {"text": lines[0], "text_features": words.features[:1]}
+        sample |= {"text": lines[0], "text_features": points[:1]}
     if image is not None:
         check_image(image)
         parts.append((features.encode_pictures(clip_model, image, precision=precision), weights[1]))
         sample |= {"image": image, "picture_features": parts[-1][0]}
-    moved, said = measure_precision(precision, clip_model, clip, **sample)
-    notes += said
-    if len(parts) == 2:
-        count = check_batches(texts=len(lines), pictures=len(image))
-        titles = [f"{lines[n % len(lines)]} + picture {n % len(image) + 1}" for n in range(count)]
-        return mixed(parts), titles, notes, moved
-    return mixed([(parts[0][0], 1.0)]), lines or [f"picture {n + 1}" for n in range(len(image))], notes, moved
+    changed, more = measure_precision(precision, clip_model, clip, **sample)
+    notes += more
+    pictures = [f"picture {n + 1}" for n in range(0 if image is None else len(image))]
+    if len(parts) == 1:
+        return Queries(mixed([(parts[0][0], 1.0)]), lines or pictures, notes, changed)
+    count = check_batches(texts=len(lines), pictures=len(pictures))
+    titles = [f"{lines[n % len(lines)]} + {pictures[n % len(pictures)]}" for n in range(count)]
+    return Queries(mixed(parts), titles, notes, changed)

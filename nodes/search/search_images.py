@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from ...drawing.contact_sheet import contact_sheet
 from ...drawing.fit import FITS
-from ...index.writing import check_model
 from ..clip import features
 from ..clip.precision import EXACT, WIDGET
 from ..host import host
+from ..host.interface import CLIP, Image, Looking
 from ..reports import as_json, shown
 from . import found, indexing, queries
 from .found import INDEX, MAX_SHEET_ROWS
@@ -83,60 +83,55 @@ class SearchImages:
         }
 
     @classmethod
-    def IS_CHANGED(cls, index="", **_):
+    def IS_CHANGED(cls, index: str | None = "", **_) -> str:
         return indexing.index_fingerprint(index)
 
     def search(
         self,
-        clip_model,
-        index,
-        text,
-        count,
-        image=None,
-        text_weight=1.0,
-        image_weight=1.0,
-        min_score=-1.0,
-        fit="pad",
-        longest_px=1024,
-        clip=None,
-        precision=EXACT,
-    ):
-        opened = found.opened(index)
-        here = indexing.facts_of(
-            clip_model, host.image_encoder(clip_model), opened.folder, opened.pictures_folder, precision
-        )
-        check_model(opened.folder, opened.facts, here)
-        wanted, titles, notes, moved = queries.made(
-            clip_model, clip, text, image, (text_weight, image_weight), precision
-        )
-        result = found.search(opened, wanted, count, min_score, host.progress(1))
+        clip_model: Looking,
+        index: str,
+        text: str,
+        count: int,
+        image: Image | None = None,
+        text_weight: float = 1.0,
+        image_weight: float = 1.0,
+        min_score: float = -1.0,
+        fit: str = "pad",
+        longest_px: int = 1024,
+        clip: CLIP | None = None,
+        precision: str = EXACT,
+    ) -> dict:
+        opened = found.open_named(index)
+        differing = indexing.check_and_note(opened, clip_model, precision)
+        wanted = queries.encode(clip_model, clip, text, image, weights=(text_weight, image_weight), precision=precision)
+        result = found.search(opened, wanted.features, count, min_score, host.progress(1))
         if not any(result.queries):
             raise ValueError(_nothing(index, result, min_score))
         images, cells, said = found.as_images(result, fit, longest_px)
-        by_hit = {id(hit): cell for hit, cell in cells}
+        cell_of = dict(cells)
         rows = [
-            (title, [by_hit[id(hit)] for hit in hits if id(hit) in by_hit])
-            for title, hits in zip(titles, result.queries)
+            (title, [cell_of[hit] for hit in hits if hit in cell_of])
+            for title, hits in zip(wanted.titles, result.queries)
         ]
         sheet = contact_sheet(rows[:MAX_SHEET_ROWS])
-        notes = [*found.notes_of(opened), *indexing.notes_on(opened.facts, here), *notes, *result.notes, *said]
+        notes = [*found.notes_of(opened), *differing, *wanted.notes, *result.notes, *said]
         data = {
             "index": index,
             "rows": opened.rows,
             "index_precision": opened.facts.precision,
-            **moved,
+            **wanted.effect,
             "notes": notes,
             "queries": [
                 {"query": title, "pictures": [{"name": hit.name, "score": round(hit.score, 6)} for hit in hits]}
-                for title, hits in zip(titles, result.queries)
+                for title, hits in zip(wanted.titles, result.queries)
             ],
         }
-        lines = found.told_hits(titles, result.queries, by_hit) + notes
+        lines = found.hit_lines(wanted.titles, result.queries, cell_of) + notes
         names = "\n".join(hit.name for hit, _ in cells)
         return shown(lines, data, (images, names, as_json(data), sheet), host.save_preview(sheet, "cvl_search"))
 
 
-def _nothing(index, result, min_score) -> str:
+def _nothing(index: str, result: found.Found, min_score: float) -> str:
     if result.notes:
         return f"nothing was found in the index {index!r}: {'; '.join(result.notes[:3])}"
     return (

@@ -1,10 +1,12 @@
-"""The standalone host with models of the test's own, and what is kept between prompts forgotten before each test."""
+"""The standalone host with models of the test's own; encodings that other tests left in the caches are forgotten."""
 
 import pytest
 
 from clip_vae_lora.nodes import NODE_CLASS_MAPPINGS
+from clip_vae_lora.nodes.clip.features import TEXTS
 from clip_vae_lora.nodes.host.alone.files import set_place
 from clip_vae_lora.nodes.host.alone.place import HERE
+from clip_vae_lora.nodes.host.shared.towers import ROWS
 
 from ..nodes.conftest import FOLDERS
 from ..support.calls import Calls, write_files
@@ -24,6 +26,8 @@ def calls(tmp_path):
         output=tmp_path / "output",
         inputs=[tmp_path / "input"],
     )
+    ROWS.clear()
+    TEXTS.clear()
     write_files(tmp_path / "models", tmp_path / "input")
     yield Calls(lambda name: NODE_CLASS_MAPPINGS[name](), tmp_path / "input")
     place.models, place.temp, place.on_step, place.output, place.inputs = before

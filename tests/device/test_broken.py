@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ..support.calls import tensors_of
-from ..support.card import card
+from ..support.cards.card import card
 
 FULL = torch.OutOfMemoryError if hasattr(torch, "OutOfMemoryError") else torch.cuda.OutOfMemoryError
 GONE = getattr(torch, "AcceleratorError", RuntimeError)  # from torch 2.8

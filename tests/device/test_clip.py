@@ -14,7 +14,7 @@ from clip_vae_lora.clip_core.features.texts import text_features
 from clip_vae_lora.clip_core.networks.clip import CLIP
 from clip_vae_lora.clip_core.tokenizer import Tokenizer
 
-from ..support.pretended_card import pretend_cuda
+from ..support.cards.pretended_card import pretend_cuda
 
 THINGS = "cat,dog,lawn mower,bus,tree,house,street car,apple,pear,fish".split(",")
 LOOKS = "red,green,blue,old,new,very small,large,bright,dark,broken".split(",")

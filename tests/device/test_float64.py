@@ -8,7 +8,7 @@ from clip_vae_lora.vae_core.quality import psnr_db, psnr_db_each, ssim
 from clip_vae_lora.vae_core.wide import has_float64, wide
 
 from ..support.calls import latent, pictures
-from ..support.card import card
+from ..support.cards.card import card
 
 WITHOUT = ["mps", "xpu"]
 

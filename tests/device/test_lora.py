@@ -12,7 +12,7 @@ from clip_vae_lora.lora.models.match import Swapped
 from clip_vae_lora.lora.weights.fusing import Change, applied, apply_, fuse, write
 from clip_vae_lora.lora.weights.measuring import Stored, exact, sampled
 
-from ..support.pretended_card import pretend_cuda
+from ..support.cards.pretended_card import pretend_cuda
 
 OUT, INNER, RANK = 64, 48, 4
 STOCK_KERNELS = 5  # ComfyUI's LoRAAdapter for one LoRA: two factors sent, multiplied, scaled, added (tests/host counts)

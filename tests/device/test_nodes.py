@@ -6,7 +6,7 @@ import torch
 from clip_vae_lora.nodes import NODE_CLASS_MAPPINGS
 
 from ..support.calls import DRAWN, Calls, latent, mask, pictures, tensors_of
-from ..support.card import card
+from ..support.cards.card import card
 
 NODES = [name.removeprefix("CVL_") for name in NODE_CLASS_MAPPINGS]
 NEAR = {"rtol": 1e-3, "atol": 1e-3}  # pictures and vectors of size 1: attention in separate products, not fused

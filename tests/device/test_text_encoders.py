@@ -18,8 +18,8 @@ from clip_vae_lora.clip_core.prompts.chunks import Token, empty_chunk
 from clip_vae_lora.clip_core.tokenizer import END, Tokenizer
 from clip_vae_lora.nodes.host.shared.towers import Towers
 
-from ..support.card import DeviceMismatch, card
-from ..support.pretended_card import pretend_cuda
+from ..support.cards.card import DeviceMismatch, card
+from ..support.cards.pretended_card import pretend_cuda
 
 TEXT = TextConfig(64, 2, 1, 256, 32, activation="quick_gelu")
 NEAR = 1e-5  # attention on a card is another kernel than the CPU's three steps

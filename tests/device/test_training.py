@@ -11,16 +11,16 @@ from clip_vae_lora.clip_core.tokenizer import Tokenizer
 from clip_vae_lora.headless import embed, train
 from clip_vae_lora.training import distributed, fidelity
 from clip_vae_lora.training.device import KINDS, NoSuchDevice, best_device, named_device, products_in, sent
-from clip_vae_lora.training.loop import Checkpoint, Plan, fit
+from clip_vae_lora.training.loop import Checkpoint, TrainingPlan, fit
 from clip_vae_lora.training.recipes.adapter import train_adapter
 from clip_vae_lora.training.recipes.clip import batch_loss, draw_batch, features, new_clip, new_fact_head, train_clip
 from clip_vae_lora.training.recipes.vae import new_vae, train_vae
 from clip_vae_lora.training.scores import clip_scores, recall_scores, texture_score
 
-from ..support.card import OnCard, card
+from ..support.cards.card import OnCard, card
 
 SMALL = CLIPConfig(TextConfig(64, 1, 1, 256, 32), VisionConfig(64, 1, 1, 256, 16, 32, 32))
-PLAN = Plan(steps=2, seed=1, lr=1e-3, warm_up=1, average=0.9)
+PLAN = TrainingPlan(steps=2, seed=1, lr=1e-3, warm_up=1, average=0.9)
 NEAR = {"rtol": 1e-4, "atol": 1e-5}  # the CPU's fused attention against separate products, through two small networks
 
 

@@ -14,7 +14,7 @@ from clip_vae_lora.vae_core.config import VAEConfig
 from clip_vae_lora.vae_core.tiling import sweeps, waiting
 from clip_vae_lora.vae_core.tiling.network import KLNetwork
 
-from ..support.pretended_card import pretend_cuda
+from ..support.cards.pretended_card import pretend_cuda
 
 SD1 = VAEConfig(128, (1, 2, 4, 4), 2, 4, True)
 HALF = torch.float16

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clip_vae_lora.drawing.fit import FITS, as_batch, batch_size_px, fitted
+from clip_vae_lora.drawing.fit import FITS, as_batch, batch_size_px, fit_picture
 
 SIDES = st.integers(1, 4000)
 
@@ -20,12 +20,12 @@ def test_the_longer_side_is_within_its_bound_and_never_longer_than_it_was(width,
 @pytest.mark.parametrize("how", FITS)
 def test_a_picture_of_the_size_asked_for_keeps_its_pixels(how):
     picture = torch.randint(0, 256, (7, 9, 3), dtype=torch.uint8)
-    assert fitted(picture, 9, 7, how) is picture
+    assert fit_picture(picture, 9, 7, how) is picture
 
 
 def test_padding_shows_all_of_a_picture_on_black_and_cropping_fills_the_size():
     white = torch.full((10, 20, 3), 255, dtype=torch.uint8)
-    padded, cropped = (fitted(white, 20, 20, how) for how in ("pad", "crop"))
+    padded, cropped = (fit_picture(white, 20, 20, how) for how in ("pad", "crop"))
     assert padded.shape == cropped.shape == (20, 20, 3) and cropped.min() == 255
     assert padded[5:15].min() == 255 and padded[:5].max() == 0 and padded[15:].max() == 0
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from clip_vae_lora.drawing.heat_map import MOST, Axis, heat_map, stacked
+from clip_vae_lora.drawing.heat_map import MOST, Axis, heat_map, stack_pictures
 
 FRAME, CORNER = torch.tensor([200, 60, 20]) / 255, torch.tensor([30, 140, 60]) / 255
 
@@ -60,7 +60,7 @@ def test_names_that_do_not_fit_the_matrix_are_refused(values, rows):
 
 def test_maps_are_put_one_below_the_other():
     first, second = torch.zeros(1, 4, 6, 3), torch.ones(1, 5, 9, 3)
-    both = stacked([first, second])
+    both = stack_pictures([first, second])
     assert both.shape == (1, 9, 9, 3) and torch.equal(both[:, :4, :6], first) and torch.equal(both[:, 4:], second)
 
 

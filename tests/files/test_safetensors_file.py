@@ -1,7 +1,5 @@
 """Our reading of safetensors files against the library's writer, literal bytes, and files made to mislead."""
 
-import json
-import math
 import struct
 import sys
 
@@ -11,8 +9,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from clip_vae_lora.files.errors import FileFormatError
-from clip_vae_lora.files.tensors import _bounds, open_tensors, write_tensors
+from clip_vae_lora.files.tensors import open_tensors, write_tensors
 
+from ..support.files.safetensors_bytes import entry, raw, refusal
 from ..support.growth import used_s
 
 DTYPES = [
@@ -27,25 +26,6 @@ DTYPES = [
     torch.float8_e4m3fn,
     torch.float8_e5m2,
 ]
-
-
-def raw(path, header, data=b""):
-    """A file from a header (dict or literal text) and its data."""
-    text = header if isinstance(header, bytes) else json.dumps(header).encode()
-    path.write_bytes(struct.pack("<Q", len(text)) + text + data)
-    return path
-
-
-def entry(begin, end, shape=None, dtype="F32"):
-    return {"dtype": dtype, "shape": [(end - begin) // 4] if shape is None else shape, "data_offsets": [begin, end]}
-
-
-def refusal(path) -> str:
-    with pytest.raises(FileFormatError) as caught:
-        open_tensors(path).close()
-    text = str(caught.value)
-    assert text.startswith(path.name + ": ") and "\n" not in text and "\x1b" not in text
-    return text
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -236,65 +216,6 @@ def test_a_name_that_is_not_there_and_a_closed_file_are_errors(tmp_path):
         (tmp_path / "a.safetensors").unlink()
         with pytest.raises(FileFormatError, match="cannot be read any more"):
             file.read(["a"])
-
-
-def test_small_and_large_tensors_at_any_place_are_read_as_the_library_reads_them(tmp_path):
-    torch.manual_seed(0)
-    dtypes = [torch.float16, torch.float32, torch.bfloat16, torch.int64, torch.float8_e4m3fn] * 6
-    tensors = {f"s{n}": torch.randn(n % 5, 3).to(dtype) for n, dtype in enumerate(dtypes)}
-    tensors |= {
-        "large": torch.randn(700, 1000),
-        "one": torch.tensor(2.5),
-        "half": torch.randn(9_000_001).half(),
-        "flags": torch.tensor([True, False]),
-        "wave": torch.tensor([1 + 2j]),
-    }
-    save_file(tensors, tmp_path / "a.safetensors")
-    with open_tensors(tmp_path / "a.safetensors") as file:
-        for names in (list(tensors), ["s3", "large", "s9"], ["one"]):
-            read = file.read(names)
-            assert list(read) == names
-            for name in names:
-                assert read[name].dtype == tensors[name].dtype and read[name].shape == tensors[name].shape
-                assert (
-                    read[name].contiguous().view(torch.uint8).equal(tensors[name].view(torch.uint8))
-                    if (tensors[name].ndim)
-                    else read[name].equal(tensors[name])
-                )
-        floats = [t.float().abs().max().item() for t in tensors.values() if t.is_floating_point() and t.numel()]
-        assert file.largest == max(floats)
-
-
-def test_numbers_at_odd_addresses_are_read_too(tmp_path):
-    header = json.dumps({"a": entry(0, 3, [3], "U8"), "b": entry(3, 7, [2], "F16")}).encode()
-    header += b" " * (len(header) % 2)  # so that "b" lies at an odd address
-    path = raw(tmp_path / "odd.safetensors", header, b"abc" + struct.pack("<2e", 1.5, -2.0))
-    with open_tensors(path) as file:
-        assert file.read(["a", "b"])["b"].tolist() == [1.5, -2.0]
-
-
-@pytest.mark.parametrize("place", [0, 700, 1999])
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
-def test_one_broken_number_among_thousands_of_small_tensors_is_found_and_named(place, value, tmp_path):
-    tensors = {f"{n:04}": torch.full((5,), n / 3).half() for n in range(2000)}
-    tensors[f"{place:04}"][4] = value
-    save_file(tensors, tmp_path / "nan.safetensors")
-    with open_tensors(tmp_path / "nan.safetensors") as file:
-        with pytest.raises(FileFormatError, match=f"tensor '{place:04}' has (NaN|infinite)"):
-            file.read(file.shapes)
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_the_bounds_of_16_bits_are_right_for_every_pair_of_far_numbers(dtype):
-    every = torch.arange(2**16, dtype=torch.int32).to(torch.int16).view(dtype)
-    sound = every[every.isfinite()]
-    for first in (*sound[::997], sound[-1], sound[0]):
-        for second in sound[::1009]:
-            low, high = _bounds(torch.stack([first, second]))
-            assert (low, high) == (min(0.0, first.item(), second.item()), max(0.0, first.item(), second.item()))
-    for value in every[~every.isfinite()]:
-        found = _bounds(torch.cat([sound[:9], value[None]]))
-        assert any(map(math.isnan, found)) if value.isnan() else value.item() in found
 
 
 def test_a_file_that_changes_between_its_header_and_its_numbers_is_a_sentence(tmp_path):

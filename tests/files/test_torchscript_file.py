@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from clip_vae_lora.files.errors import FileFormatError
-from clip_vae_lora.files.inert_pickle import Made, Named, Outside, PickleError, parse_pickle
 from clip_vae_lora.files.tensors import open_tensors
+
+from ..support.files.pickles import module, pickled, tensor, text, written
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning", "ignore:.*torch.jit:DeprecationWarning")
 
@@ -47,8 +48,8 @@ def test_it_gives_the_state_dict_of_the_program_bit_for_bit(archive):
     with open_tensors(archive) as file:
         assert set(file.shapes) == set(expected) and "torchscript" in file.metadata and not file.ignored
         tensors = file.read(file.shapes)
-    for name, tensor in expected.items():
-        assert torch.equal(tensors[name], tensor) and tensors[name].dtype == tensor.dtype, name
+    for name, wanted in expected.items():
+        assert torch.equal(tensors[name], wanted) and tensors[name].dtype == wanted.dtype, name
 
 
 def test_views_of_one_storage_are_taken_apart(tmp_path):
@@ -75,54 +76,6 @@ def refusal(path) -> str:
         file.read(file.shapes)
     assert str(caught.value).startswith(path.name + ": ") and "\n" not in str(caught.value)
     return str(caught.value)
-
-
-def written(path, data: bytes, records=(("0", bytes(24)),), *, compressed=(), extra=()):
-    """A zip with the marks of a TorchScript archive round this pickle."""
-    with zipfile.ZipFile(path, "w") as made:
-        for name, content in (
-            ("data.pkl", data),
-            ("constants.pkl", b"\x80\x02)."),
-            ("code/__torch__.py", b""),
-            *((f"data/{name}", content) for name, content in records),
-            *extra,
-        ):
-            how = zipfile.ZIP_DEFLATED if name in compressed else zipfile.ZIP_STORED
-            made.writestr(f"a/{name}", content, compress_type=how)
-    return path
-
-
-def text(value: str) -> bytes:
-    return b"X" + len(value).to_bytes(4, "little") + value.encode()
-
-
-def number(value: int) -> bytes:
-    return b"\x8a\x0a" + value.to_bytes(10, "little", signed=True)
-
-
-def numbers(*values: int) -> bytes:
-    return b"(" + b"".join(map(number, values)) + b"t"
-
-
-def tensor(shape=(2, 3), stride=(3, 1), offset=0, length=6, record="0", kind="torch FloatStorage") -> bytes:
-    storage = b"(" + text("storage") + b"c" + kind.replace(" ", "\n").encode() + b"\n" + text(record) + text("cuda:0")
-    storage += number(length) + b"tQ"
-    return (
-        b"ctorch._utils\n_rebuild_tensor_v2\n("
-        + storage
-        + number(offset)
-        + numbers(*shape)
-        + numbers(*stride)
-        + b"\x89ccollections\nOrderedDict\n)RtR"
-    )
-
-
-def module(**parts: bytes) -> bytes:
-    return b"c__torch__\nCLIP\n)\x81}(" + b"".join(text(name) + value for name, value in parts.items()) + b"ub"
-
-
-def pickled(body: bytes) -> bytes:
-    return b"\x80\x02" + body + b"."
 
 
 def test_the_archives_written_here_by_hand_are_read(tmp_path):
@@ -277,47 +230,3 @@ def test_a_flipped_bit_in_a_tensor_is_found_by_the_checksum(archive, tmp_path):
     data[place + 200] ^= 1  # behind the record's name and its padding to 64 bytes
     (tmp_path / "a.pt").write_bytes(data)
     assert "damaged" in refusal(tmp_path / "a.pt")
-
-
-def test_a_pickle_becomes_plain_data():
-    body = b"}(" + text("a") + number(5) + text("b") + b"](K\x01Ne" + text("c") + b"ctorch\nx\n)Ru"
-    found = parse_pickle(pickled(body), lambda name: name == "torch.x")
-    assert found == {"a": 5, "b": [1, None], "c": Made(Named("torch.x"), ())}
-    assert parse_pickle(pickled(text("k") + b"Q"), lambda name: False) == Outside("k")
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        b"",
-        b"t",
-        b"(",
-        b"u",
-        b"K\x01b",
-        b"h\x05",
-        b"}K\x01s",
-        b"(((((t",
-        b"NR",
-        b"K\x01K\x02R",
-        b"a",
-        b"(K\x01e",
-        b"}(K\x01u",
-        b"}()K\x01u",
-        b"r\xff\xff\xff\xff",
-        b"X\xff\xff\xff\xffab",
-        b"\x8d" + b"\xff" * 8,
-        b"NN",
-        b"}" + b"(" * 9,
-        b"\x8a\xffabc",
-        b"\x96\xff\xff\xff\xff\x00\x00\x00\x00ab",
-    ],
-)
-def test_a_damaged_pickle_is_one_error(body):
-    with pytest.raises(PickleError):
-        parse_pickle(pickled(body), lambda name: True)
-
-
-def test_a_tuple_nested_without_end_is_no_key():
-    """Python's own hash() of one a million deep ends the process."""
-    with pytest.raises(PickleError):
-        parse_pickle(pickled(b"})" + b"\x85" * 500_000 + b"Ns"), lambda name: True)

@@ -9,7 +9,7 @@ from clip_vae_lora.headless.workflow.folders import Folders
 from clip_vae_lora.headless.workflow.stock_nodes import stock_nodes
 from clip_vae_lora.nodes.host.alone.absence import Absent
 
-from .conftest import FAKES
+from .fake_nodes import FAKES
 
 
 class Nothing:

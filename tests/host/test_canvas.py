@@ -10,8 +10,8 @@ import urllib.request
 
 import pytest
 
-from clip_vae_lora.tests.support.canvas import canvas, chromium, load, playwright, use_vue_nodes
-from clip_vae_lora.tests.support.serving import served
+from clip_vae_lora.tests.support.servers.canvas import canvas, chromium, load, playwright, use_vue_nodes
+from clip_vae_lora.tests.support.servers.serving import served
 
 ROUTE = "**/clip_vae_lora/tokens"
 WAIT_MS = 15_000  # for the first answer, which reads the tokenizer's table

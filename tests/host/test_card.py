@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ..support.calls import DRAWN, Calls, tensors_of, write_files
-from ..support.card import card
+from ..support.cards.card import card
 
 NEAR = {"rtol": 1e-3, "atol": 1e-3}  # attention in separate products, and the host's own casts
 

@@ -13,7 +13,7 @@ from clip_vae_lora.clip_core.networks.text import CLIPText
 from clip_vae_lora.files.tensors import write_tensors
 
 from ..support import models, small_clips
-from ..support.dynamic_vram import dynamic_vram
+from ..support.cards.dynamic_vram import dynamic_vram
 
 BUNDLED = Path(__file__).resolve().parents[2] / "models"
 NAMES = {"text": "load_text_encoder", "clip": "load_clip_model", "vae": "load_vae"}

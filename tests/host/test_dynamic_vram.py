@@ -12,7 +12,7 @@ from clip_vae_lora.files.tensors import write_tensors
 from clip_vae_lora.vae_core.tiny import TinyAutoencoder, TinyConfig
 
 from ..support import models
-from ..support.dynamic_vram import Away, dynamic_vram, staged
+from ..support.cards.dynamic_vram import Away, dynamic_vram, staged
 from .vae.test_vae import ROUNDING, TILED
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ..support.serving import ROOT, served
+from ..support.servers.serving import ROOT, served
 
 
 @pytest.fixture(scope="module")

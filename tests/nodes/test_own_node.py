@@ -63,6 +63,6 @@ def test_it_runs_in_a_workflow(own_node, place, tmp_path, capsys, monkeypatch):
 
 def test_an_id_that_two_nodes_have_is_an_error():
     row = {"CVL_One": (CountPixels, "One (CVL)")}
-    assert nodes.merged([row, {"CVL_Two": (CountPixels, "Two (CVL)")}]).keys() == {"CVL_One", "CVL_Two"}
+    assert nodes.merge_tables([row, {"CVL_Two": (CountPixels, "Two (CVL)")}]).keys() == {"CVL_One", "CVL_Two"}
     with pytest.raises(ValueError, match="two are called CVL_One"):
-        nodes.merged([row, {"CVL_One": (CountPixels, "Two (CVL)")}])
+        nodes.merge_tables([row, {"CVL_One": (CountPixels, "Two (CVL)")}])

@@ -20,6 +20,7 @@ if "clip_vae_lora" not in sys.modules:
     _spec.loader.exec_module(_checkout)
     _checkout.bind()
 
+from clip_vae_lora.index.reading import open_index
 from clip_vae_lora.index.table import Facts
 from clip_vae_lora.index.update import Embedded, update
 from clip_vae_lora.index.writing import writing
@@ -57,6 +58,26 @@ def make(pictures: Path, count: int, first: int = 0) -> None:
     pictures.mkdir(parents=True, exist_ok=True)
     for number in range(first, first + count):
         (pictures / f"{number:04}.png").write_bytes(b"picture %d" % number)
+
+
+def rows_of(index: Path) -> dict[str, torch.Tensor]:
+    """Return path -> row of every picture in the index."""
+    found = open_index(index)
+    rows = torch.cat(found.blocks) if found.blocks else torch.empty(0, WIDTH)
+    dead = {int(row) + sum(map(len, found.blocks[:n])) for n, gone in enumerate(found.dead) for row in gone}
+    living = [row for row in range(len(rows)) if row not in dead]
+    pictures = found.pictures(living)
+    assert found.rows == len(living) and None not in pictures
+    return {picture.path: rows[row] for picture, row in zip(pictures, living)}
+
+
+def check_equals_folder(index: Path, pictures: Path) -> None:
+    """Check that the index holds each picture of the folder once, with the row of its present content, and no other."""
+    kept = rows_of(index)
+    wanted = {p.relative_to(pictures).as_posix(): p.read_bytes() for p in pictures.rglob("*.png")}
+    wanted = {name: content for name, content in wanted.items() if not content.startswith((b"no", b"nan"))}
+    assert kept.keys() == wanted.keys()
+    assert all(torch.equal(kept[name], feature(content)) for name, content in wanted.items())
 
 
 if __name__ == "__main__":

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Generator, Tensor, nn
 
-from clip_vae_lora.training.loop import Checkpoint, Plan, TrainingError, fit, step_generator
+from clip_vae_lora.training.loop import Checkpoint, TrainingError, TrainingPlan, fit, step_generator
 from clip_vae_lora.training.schedule import warm_cosine
 
-PLAN = Plan(steps=12, seed=5, lr=0.02, weight_decay=0.1, warm_up=3, average=0.9)
+PLAN = TrainingPlan(steps=12, seed=5, lr=0.02, weight_decay=0.1, warm_up=3, average=0.9)
 
 
 class _Cancelled(RuntimeError):
@@ -31,7 +31,7 @@ def _loss(model: nn.Module):
     return step_loss
 
 
-def _train(plan: Plan = PLAN, **hooks) -> dict[str, Tensor]:
+def _train(plan: TrainingPlan = PLAN, **hooks) -> dict[str, Tensor]:
     model = _model()
     fit(_loss(model), dict(model.named_parameters()), plan, **hooks)
     return {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -51,13 +51,13 @@ def _stop_at(step: int):
 
 def test_training_lowers_the_loss():
     model = _model()
-    losses = fit(_loss(model), dict(model.named_parameters()), Plan(steps=150, seed=0, lr=0.02, warm_up=5))
+    losses = fit(_loss(model), dict(model.named_parameters()), TrainingPlan(steps=150, seed=0, lr=0.02, warm_up=5))
     assert sum(losses[-20:]) < 0.6 * sum(losses[:20])
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others():
     assert _equal(_train(), _train())
-    assert not _equal(_train(), _train(Plan(steps=12, seed=6, lr=0.02)))
+    assert not _equal(_train(), _train(TrainingPlan(steps=12, seed=6, lr=0.02)))
 
 
 @pytest.mark.parametrize("stop", [1, 4, 11])
@@ -93,7 +93,7 @@ def test_another_trainings_state_is_refused_in_one_sentence(tmp_path: Path):
     path = tmp_path / "state.safetensors"
     _train(checkpoint=Checkpoint(path))
     with pytest.raises(TrainingError, match="state of another training"):
-        _train(Plan(steps=13, seed=5, lr=0.02), checkpoint=Checkpoint(path, resume=True))
+        _train(TrainingPlan(steps=13, seed=5, lr=0.02), checkpoint=Checkpoint(path, resume=True))
 
 
 def test_training_works_under_inference_mode_with_parameters_made_outside():
@@ -119,7 +119,7 @@ def test_a_loss_that_is_no_number_stops_the_training():
 
 def test_without_an_average_and_clipping_the_steps_are_adamw_s():
     ours, theirs = _model(), _model()
-    plan = Plan(steps=5, seed=1, lr=0.01, weight_decay=0.1, warm_up=2, clip_norm=1e9)
+    plan = TrainingPlan(steps=5, seed=1, lr=0.01, weight_decay=0.1, warm_up=2, clip_norm=1e9)
     fit(_loss(ours), dict(ours.named_parameters()), plan)
     matrices = [p for p in theirs.parameters() if p.ndim == 2]
     vectors = [p for p in theirs.parameters() if p.ndim == 1]
@@ -137,7 +137,7 @@ def test_without_an_average_and_clipping_the_steps_are_adamw_s():
 
 
 def test_the_average_is_the_exponential_moving_one():
-    plan, values = Plan(steps=3, seed=0, lr=0.1, average=0.5, warm_up=1), []
+    plan, values = TrainingPlan(steps=3, seed=0, lr=0.1, average=0.5, warm_up=1), []
     weight = nn.Parameter(torch.tensor([1.0]))
     fit(
         lambda step, generator: weight.square().sum(),
@@ -171,4 +171,4 @@ def test_the_rate_climbs_and_then_falls_to_its_floor():
 @pytest.mark.parametrize("numbers", [{"steps": 0}, {"lr": 0.0}, {"average": 1.0}, {"clip_norm": 0.0}])
 def test_a_plan_that_cannot_be_is_refused(numbers: dict[str, float]):
     with pytest.raises(TrainingError, match="expected"):
-        Plan(**({"steps": 1, "seed": 0, "lr": 0.1} | numbers))
+        TrainingPlan(**({"steps": 1, "seed": 0, "lr": 0.1} | numbers))

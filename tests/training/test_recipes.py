@@ -10,7 +10,7 @@ from clip_vae_lora.clip_core.config import CLIPConfig, TextConfig, VisionConfig
 from clip_vae_lora.files.tensors import open_tensors, write_tensors
 from clip_vae_lora.training.examples import example_pictures
 from clip_vae_lora.training.fidelity import round_trip
-from clip_vae_lora.training.loop import Plan
+from clip_vae_lora.training.loop import TrainingPlan
 from clip_vae_lora.training.recipes.adapter import stored_adapter, train_adapter, with_adapter
 from clip_vae_lora.training.recipes.clip import (
     TABLE,
@@ -63,7 +63,7 @@ def test_the_stored_clip_is_read_as_the_layout_it_says_and_its_table_loses_nothi
 
 
 def test_training_leaves_the_token_table_alone():
-    model = train_clip(Plan(steps=1, seed=4, lr=1e-3), batch=8)
+    model = train_clip(TrainingPlan(steps=1, seed=4, lr=1e-3), batch=8)
     assert torch.equal(model.state_dict()[TABLE], new_clip(4).state_dict()[TABLE])
 
 
@@ -81,7 +81,7 @@ def test_pictures_get_their_colours_in_the_first_half(done: float, share: float)
 def test_a_trained_adapter_written_and_read_changes_the_base_as_injected(tmp_path: Path):
     base = new_clip(2, SMALL)
     before = {name: tensor.clone() for name, tensor in base.state_dict().items()}
-    made = train_adapter(base, Plan(steps=2, seed=0, lr=1e-2), batch=8)
+    made = train_adapter(base, TrainingPlan(steps=2, seed=0, lr=1e-2), batch=8)
     assert all(torch.equal(before[name], tensor) for name, tensor in base.state_dict().items())
     tensors, story = stored_adapter(made.adapters, base, {})
     write_tensors(tmp_path / "lora.safetensors", tensors, story)
@@ -95,7 +95,7 @@ def test_a_trained_adapter_written_and_read_changes_the_base_as_injected(tmp_pat
 
 def test_the_headers_of_an_adapter_name_the_training(tmp_path: Path):
     base = new_clip(2, SMALL)
-    made = train_adapter(base, Plan(steps=1, seed=0, lr=1e-2), batch=4)
+    made = train_adapter(base, TrainingPlan(steps=1, seed=0, lr=1e-2), batch=4)
     tensors, story = stored_adapter(made.adapters, base, {"seed": "0"})
     write_tensors(tmp_path / "lora.safetensors", tensors, story)
     with open_tensors(tmp_path / "lora.safetensors") as file:

@@ -17,13 +17,13 @@ from ...lora.models.match import match
 from ...lora.models.names import spellings
 from ...lora.weights.inject import collect, eject, inject
 from ..device import products_in, sent
-from ..loop import Checkpoint, OnStep, Plan, TrainingError, fit, trainable
+from ..loop import Checkpoint, OnStep, TrainingError, TrainingPlan, fit, trainable
 from ..losses import choice_loss
 from ..scenes.scene import FACTS, TEXTURES
 from ..scores import device_of, tokens
 from .clip import TABLE, Batch, attention_at_few_tokens, batch_loss, draw_batch, features, new_fact_head
 
-PLAN = Plan(steps=3000, seed=3, lr=2e-3, warm_up=50, average=0.995)
+PLAN = TrainingPlan(steps=3000, seed=3, lr=2e-3, warm_up=50, average=0.995)
 BATCH = 64
 GREY = 0.4  # share of pictures without colour, for the reason in `clip.grey_share`
 RANK = 3
@@ -54,7 +54,7 @@ class TrainedAdapter:
 
 def train_adapter(
     base: CLIP,
-    plan: Plan = PLAN,
+    plan: TrainingPlan = PLAN,
     *,
     rank: int = RANK,
     batch: int = BATCH,
@@ -142,6 +142,7 @@ def with_adapter(base: CLIP, path: Path, strength: float = 1.0) -> CLIP:
             f"{lost[0]}: it was made for another model"
         )
     with torch.no_grad():
-        for name, adapter in found.found.items():
-            weights[name] += adapter.delta(tuple(weights[name].shape), strength).to(weights[name].device)
+        for place, adapter in found.found.items():
+            weight = weights[str(place)]  # CLIP's places are whole weights, no slices of one
+            weight.add_(adapter.delta(tuple(weight.shape), strength).to(weight.device))
     return model

@@ -24,7 +24,7 @@ from ...clip_core.networks.clip import CLIP, initialise_
 from ...clip_core.tokenizer import Tokenizer
 from ...files.tensors import open_tensors
 from ..device import products_in, sent
-from ..loop import Checkpoint, OnStep, Plan, fit, trainable
+from ..loop import Checkpoint, OnStep, TrainingPlan, fit, trainable
 from ..losses import contrastive_loss, fact_loss
 from ..scenes.captions import Captions, fits, write_captions
 from ..scenes.drawing import draw, without_colour
@@ -35,7 +35,7 @@ CONFIG = CLIPConfig(
     text=TextConfig(width=64, layers=2, heads=1, mlp=256, embed=64),
     vision=VisionConfig(width=128, layers=4, heads=2, mlp=512, patch_px=8, image_px=48, embed=64),
 )
-PLAN = Plan(steps=5000, seed=1, lr=1e-3, weight_decay=0.1, warm_up=100, average=0.998)
+PLAN = TrainingPlan(steps=5000, seed=1, lr=1e-3, weight_decay=0.1, warm_up=100, average=0.998)
 BATCH = 64
 FACTS_WEIGHT = 1.0
 TABLE = "text_model.embeddings.token_embedding.weight"
@@ -54,8 +54,8 @@ def new_clip(seed: int, config: CLIPConfig = CONFIG) -> CLIP:
             embeddings.position_embedding.weight.mul_(_LOUDER)
             table = embeddings.token_embedding.weight
             table.copy_((table * _LOUDER).to(TABLE_DTYPE))
-            vision = config.vision
-            model.vision_model.embeddings.position_embedding.weight[1:] = grid_waves(vision.grid, vision.width)
+            positions = model.get_parameter("vision_model.embeddings.position_embedding.weight")
+            positions[1:] = grid_waves(config.vision.grid, config.vision.width)
         table.requires_grad_(False)
     return model
 
@@ -73,12 +73,12 @@ def grid_waves(grid: int, width: int) -> Tensor:
 
 
 def trained_parameters(model: CLIP) -> dict[str, Parameter]:
-    """All but the token table."""
+    """Return all parameters but the token table."""
     return {name: parameter for name, parameter in model.named_parameters() if name != TABLE}
 
 
 def train_clip(
-    plan: Plan = PLAN,
+    plan: TrainingPlan = PLAN,
     *,
     batch: int = BATCH,
     precision: torch.dtype = torch.bfloat16,
@@ -166,7 +166,7 @@ def draw_batch(
 
 
 def features(model: CLIP, batch: Batch, precision: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Of the pictures and of the captions, in float32. [B, E] twice"""
+    """Encode the pictures and the captions, in float32. [B, E] twice"""
     with products_in(precision, batch.pixels.device):
         return model.image_features(batch.pixels).float(), model.text_features(batch.ids).float()
 

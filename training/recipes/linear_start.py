@@ -1,4 +1,4 @@
-"""Where the bundled autoencoder starts: as a linear one, whose latent is the mean colour of each cell.
+"""The bundled autoencoder starts as a linear one, whose latent is the mean colour of each cell.
 
 A deep network with random weights takes a thousand steps to find out that much. All residual branches start at zero;
 the convolutions between them carry red, green and blue. Group norms of three channels (of width 96) keep a colour
@@ -7,11 +7,16 @@ one or two channels cannot, for a flat picture loses one number or both to mean 
 encoder and the first of the decoder must be 96 wide or more.
 """
 
+from typing import TypeVar
+
 import torch
 from torch import Tensor, nn
 
-from ...vae_core.autoencoder import AutoencoderKL
+from ...vae_core.autoencoder import AutoencoderKL, Decoder, Encoder
 from ...vae_core.config import NORM_GROUPS
+from ...vae_core.layers import Level
+
+Part = TypeVar("Part", bound=nn.Module)
 
 _CONSTANT = 4.0  # large beside colours, which are -1..1
 _LATENT_SCALE = 1.6  # brings the deviation of colours near 1
@@ -22,27 +27,23 @@ _DEVIATION = (_CONSTANT**2 * 2 / 9 + 0.2) ** 0.5  # of (x, -x, constant), where 
 
 def start_linear_(model: AutoencoderKL) -> AutoencoderKL:
     """Set the weights in place; those of the branches' first convolutions stay random."""
-    encoder, decoder, latent = model.encoder, model.decoder, model.config.latent
+    encoder, decoder, latent = _of_kind(Encoder, model.encoder), _of_kind(Decoder, model.decoder), model.config.latent
     with torch.no_grad():
         for name, module in model.named_modules():
             if name.endswith(("conv2", "attn_1.proj_out")):
-                module.weight.zero_()
-                module.bias.zero_()
-        _colour_in_(encoder.conv_in, torch.eye(3))
-        width = encoder.conv_in.out_channels
+                _start_at_zero_(_of_kind(nn.Conv2d, module))
+        width = _colour_in_(encoder.conv_in, torch.eye(3))
         for level in encoder.down:
             width = _through_(level, width, "downsample")
-        _colour_out_(encoder, _LATENT_SCALE)
-        for convolution, start in ((model.quant_conv, 0.0), (model.post_quant_conv, 0.0)):
-            convolution.weight.copy_(torch.eye(convolution.out_channels)[..., None, None])
-            convolution.bias.fill_(start)
-        model.quant_conv.weight[latent:] *= 0.1
-        model.quant_conv.bias[latent:] = _START_LOGVAR
-        _colour_in_(decoder.conv_in, torch.eye(3, latent) / _LATENT_SCALE)
-        width = decoder.conv_in.out_channels
+        _colour_out_(encoder.norm_out, encoder.conv_out, _LATENT_SCALE)
+        moments = _start_at_identity_(model.quant_conv)
+        moments.weight[latent:] *= 0.1
+        _bias_of(moments)[latent:] = _START_LOGVAR
+        _start_at_identity_(model.post_quant_conv)
+        width = _colour_in_(decoder.conv_in, torch.eye(3, latent) / _LATENT_SCALE)
         for level in reversed(decoder.up):
             width = _through_(level, width, "upsample")
-        _colour_out_(decoder, 1.0)
+        _colour_out_(decoder.norm_out, decoder.conv_out, 1.0)
     return model
 
 
@@ -62,44 +63,72 @@ def carriers(width: int) -> tuple[Tensor, Tensor]:
 
 
 def _through_(level: nn.Module, width: int, resample: str) -> int:
-    """Colour through the shortcuts and the change of size of one level; returns its width."""
-    for block in level.block:
+    """Carry colour through the shortcuts and the change of size of one level; returns the level's width."""
+    for block in _of_kind(Level, level).block:
         if hasattr(block, "nin_shortcut"):
-            convolution = block.nin_shortcut
+            convolution = _of_kind(nn.Conv2d, block.nin_shortcut)
             _map_(convolution, width, convolution.out_channels, ((0, 0),))
             width = convolution.out_channels
     if hasattr(level, resample):
         taps = ((0, 0), (0, 1), (1, 0), (1, 1)) if resample == "downsample" else ((1, 1),)
-        _map_(getattr(level, resample).conv, width, width, taps)
+        _map_(_of_kind(nn.Conv2d, getattr(level, resample).conv), width, width, taps)
     return width
 
 
 def _map_(convolution: nn.Conv2d, before: int, after: int, taps: tuple[tuple[int, int], ...]) -> None:
-    """The stream of one width to that of another, the mean over `taps`."""
+    """Map the stream of one width to the stream of another, as the mean over `taps`."""
     (old, old_constant), (new, new_constant) = carriers(before), carriers(after)
     matrix = new @ torch.linalg.pinv(old)
     convolution.weight *= _RANDOM
     for row, column in taps:
         convolution.weight[:, :, row, column] += matrix / len(taps)
-    convolution.bias.copy_(new_constant - matrix @ old_constant)
+    _bias_of(convolution).copy_(new_constant - matrix @ old_constant)
 
 
-def _colour_in_(convolution: nn.Conv2d, colour: Tensor) -> None:
-    """The first convolution: what comes in, through `colour` [3, in], becomes the stream."""
+def _colour_in_(first: nn.Module, colour: Tensor) -> int:
+    """Make the first convolution write its input, through `colour` [3, in], into the stream; returns its width."""
+    convolution = _of_kind(nn.Conv2d, first)
     matrix, constant = carriers(convolution.out_channels)
     convolution.weight *= _RANDOM
     convolution.weight[:, :, 1, 1] += matrix @ colour
-    convolution.bias.copy_(constant)
+    _bias_of(convolution).copy_(constant)
+    return convolution.out_channels
 
 
-def _colour_out_(half: nn.Module, scale: float) -> None:
-    """The last norm and convolution of the encoder or decoder: out of the stream's pairs, colours times `scale`."""
-    width = half.norm_out.num_channels
+def _colour_out_(last_norm: nn.Module, last: nn.Module, scale: float) -> None:
+    """Make the last norm and convolution of a half read the stream's pairs as colours times `scale`."""
+    norm, convolution = _of_kind(nn.GroupNorm, last_norm), _of_kind(nn.Conv2d, last)
+    width = norm.num_channels
     group = width // NORM_GROUPS
     if group != 3:
         raise ValueError(f"the last norm is {width} wide: a linear start needs {3 * NORM_GROUPS}")
-    half.norm_out.bias.fill_(_CONSTANT / 3 / _DEVIATION)
+    norm.bias.fill_(_CONSTANT / 3 / _DEVIATION)
     matrix, _ = carriers(width)  # [width, 3]
-    half.conv_out.weight *= _RANDOM / 3
-    half.conv_out.bias.zero_()
-    half.conv_out.weight[:3, :, 1, 1] += scale * _DEVIATION * 2 * (matrix / matrix.square().sum(dim=0)).T
+    convolution.weight *= _RANDOM / 3
+    _bias_of(convolution).zero_()
+    convolution.weight[:3, :, 1, 1] += scale * _DEVIATION * 2 * (matrix / matrix.square().sum(dim=0)).T
+
+
+def _start_at_zero_(convolution: nn.Conv2d) -> None:
+    convolution.weight.zero_()
+    _bias_of(convolution).zero_()
+
+
+def _start_at_identity_(module: object) -> nn.Conv2d:
+    """Make a 1 x 1 convolution return its input; returns the convolution."""
+    convolution = _of_kind(nn.Conv2d, module)
+    convolution.weight.copy_(torch.eye(convolution.out_channels)[..., None, None])
+    _bias_of(convolution).zero_()
+    return convolution
+
+
+def _bias_of(convolution: nn.Conv2d) -> Tensor:
+    if convolution.bias is None:
+        raise ValueError("a linear start needs convolutions with a bias, and this one has none")
+    return convolution.bias
+
+
+def _of_kind(kind: type[Part], part: object) -> Part:
+    if not isinstance(part, kind):
+        raise ValueError(f"a linear start needs a {kind.__name__} where this autoencoder has a {type(part).__name__}")
+    return part

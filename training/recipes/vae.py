@@ -9,13 +9,13 @@ from ...files.tensors import open_tensors
 from ...vae_core.autoencoder import AutoencoderKL
 from ...vae_core.config import VAEConfig
 from ..device import products_in, sent
-from ..loop import Checkpoint, OnStep, Plan, fit, trainable
+from ..loop import Checkpoint, OnStep, TrainingPlan, fit, trainable
 from ..losses import vae_loss
 from ..scenes.textures import mixed_pictures
 from .linear_start import start_linear_
 
 CONFIG = VAEConfig(channels=32, multipliers=(3, 2, 3), blocks=1, latent=4, quant=True)
-PLAN = Plan(steps=4000, seed=2, lr=8e-5, weight_decay=0.0, warm_up=50, average=0.995)
+PLAN = TrainingPlan(steps=4000, seed=2, lr=8e-5, weight_decay=0.0, warm_up=50, average=0.995)
 BATCH = 4
 SIDE_PX = 64
 ZOOMS = (1.0, 2.0, 4.0, 4.0)  # one of them each step: parts of pictures of 64, 128 and 256 px
@@ -31,7 +31,7 @@ def new_vae(seed: int, config: VAEConfig = CONFIG) -> AutoencoderKL:
 
 
 def train_vae(
-    plan: Plan = PLAN,
+    plan: TrainingPlan = PLAN,
     *,
     batch: int = BATCH,
     precision: torch.dtype = torch.bfloat16,

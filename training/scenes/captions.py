@@ -1,5 +1,6 @@
 """Facts -> captions. A caption names some of the facts, and says which: so one knows which other pictures it fits."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -87,7 +88,7 @@ def fits(captions: Captions, facts: Tensor, shown: Tensor) -> Tensor:
     return (same | ~captions.named[None]).all(dim=-1)
 
 
-def _text(fact: dict[str, int], says: dict[str, bool], pick: list[int]) -> str:
+def _text(fact: dict[str, int], says: dict[str, bool], pick: Sequence[int]) -> str:
     """One caption; `pick` chooses between phrasings."""
     several = fact["count"] > 0
     colour = tuple(COLOURS)[fact["colour"]]

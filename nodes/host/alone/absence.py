@@ -1,4 +1,4 @@
-"""What travels on a wire that has nothing on it, where there is no ComfyUI with its ExecutionBlocker."""
+"""The placeholder on a wire without a value, in place of ComfyUI's ExecutionBlocker."""
 
 from __future__ import annotations
 

@@ -37,8 +37,8 @@ def device() -> torch.device:
 
 
 def free_device_bytes(place: torch.device) -> int | None:
-    """What a device has free for us, with what torch's allocator holds of it and does not use; of the processor, and
-    of MPS, whose memory is the computer's own, what the system has. None where nobody says.
+    """Return the free memory of a device, unused memory of torch's allocator included; for the CPU and MPS, which
+    share memory, the computer's. None if unknown.
     """
     if place.type in ("cpu", "mps"):
         return free_memory_bytes()
@@ -50,7 +50,7 @@ def free_device_bytes(place: torch.device) -> int | None:
 
 
 def free_memory_bytes() -> int | None:
-    """The computer's own memory that is free for the asking; None where the system does not say."""
+    """Return the computer's free memory; None if the system does not say."""
     table = Path("/proc/meminfo")
     if table.is_file():
         for line in table.read_text(encoding="ascii").splitlines():

@@ -20,7 +20,7 @@ _copies: weakref.WeakKeyDictionary[CLIP, dict[torch.dtype, CLIP]] = weakref.Weak
 
 
 def computing_in(model: StandaloneClipModel | ClipVision, precision: str) -> CLIP:
-    """The network, or a copy of it in that type, which is kept as long as the network lives."""
+    """Return the network, or a copy in that type, which lives as long as the network."""
     network, dtype = _network(model), as_precision(precision)
     if network.activation_dtype == dtype:
         return network

@@ -8,7 +8,7 @@ from clip_vae_lora.clip_core.config import to_metadata
 from clip_vae_lora.clip_core.networks.clip import CLIP
 from clip_vae_lora.files.tensors import open_tensors
 
-from ...support.archives import write_archive
+from ...support.files.archives import write_archive
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning", "ignore:.*torch.jit:DeprecationWarning")
 

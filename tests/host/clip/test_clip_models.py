@@ -12,7 +12,7 @@ from clip_vae_lora.clip_core.networks.clip import CLIP
 from clip_vae_lora.clip_core.tokenizer import Tokenizer
 from clip_vae_lora.files.tensors import write_tensors
 
-from ...support.archives import write_archive
+from ...support.files.archives import write_archive
 
 CONFIG = CLIPConfig(TextConfig(64, 2, 1, 256, 32, activation="quick_gelu"), ResNetConfig(8, (1, 2, 1, 1), 4, 64, 32))
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning", "ignore:.*torch.jit:DeprecationWarning")

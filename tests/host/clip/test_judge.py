@@ -15,7 +15,7 @@ import torch
 from clip_vae_lora.files.images import read_image
 from clip_vae_lora.files.tensors import open_tensors
 
-from ...support.serving import ROOT, served
+from ...support.servers.serving import ROOT, served
 
 SCORE = 1e-4  # asked for; fp32 on both sides leaves about 1e-6
 SIDE_PX = 48  # the bundled CLIP's

@@ -59,7 +59,7 @@ def alone(comfyui):
     """The standalone host in the same process."""
     folder = comfyui.ours.nodes.host.__name__
     files = importlib.import_module(f"{folder}.alone").FILES
-    return importlib.import_module(f"{folder}.interface").gathered(*files)
+    return importlib.import_module(f"{folder}.interface").gather_host(*files)
 
 
 def clip_in(comfyui, host, dtype):

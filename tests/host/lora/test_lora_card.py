@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from ...support.pretended_card import pretend_cuda
+from ...support.cards.pretended_card import pretend_cuda
 from .test_lora import merged
 from .test_lora_kinds import KEY, NAMES, kinds, ours, patched, random, sd15  # noqa: F401  fixtures
 

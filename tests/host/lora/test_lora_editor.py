@@ -11,8 +11,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from clip_vae_lora.tests.support.canvas import canvas, chromium, load, playwright, use_vue_nodes
-from clip_vae_lora.tests.support.serving import served
+from clip_vae_lora.tests.support.servers.canvas import canvas, chromium, load, playwright, use_vue_nodes
+from clip_vae_lora.tests.support.servers.serving import served
 
 WAIT_MS = 15_000
 TAG = "<img src=x onerror=alert(1)>"

@@ -8,7 +8,7 @@ import urllib.request
 
 import pytest
 
-from clip_vae_lora.tests.support.serving import ROOT, served
+from clip_vae_lora.tests.support.servers.serving import ROOT, served
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from ...support.pretended_card import pretend_cuda
+from ...support.cards.pretended_card import pretend_cuda
 
 CUDA = torch.device("cuda")
 MB = 1_000_000

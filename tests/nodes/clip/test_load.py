@@ -14,7 +14,7 @@ from clip_vae_lora.files.tensors import write_tensors
 from clip_vae_lora.nodes.host import host
 
 from ...support import tiny
-from ...support.archives import write_archive
+from ...support.files.archives import write_archive
 
 RESNET = CLIPConfig(tiny.CLIP_CONFIG.text, ResNetConfig(8, (1, 2, 1, 1), 4, 64, 32))
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning", "ignore:.*torch.jit:DeprecationWarning")

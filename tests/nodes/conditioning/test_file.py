@@ -10,7 +10,7 @@ import torch
 
 from clip_vae_lora.files.errors import FileFormatError
 from clip_vae_lora.files.tensors import open_tensors, write_tensors
-from clip_vae_lora.files.tree import Bundle, TreeError, UnstorableError, restored
+from clip_vae_lora.files.tree import Bundle, TreeError, UnstorableError, restore
 from clip_vae_lora.nodes.conditioning import file as conditioning_file
 from clip_vae_lora.nodes.conditioning.nodes import LoadConditioning
 
@@ -164,7 +164,7 @@ def test_views_that_negate_or_conjugate_are_saved_as_what_they_show(place):
 def test_a_quantized_tensor_without_its_scale_is_refused():
     stored = torch.zeros(8, dtype=torch.uint8)
     with pytest.raises(TreeError, match="no tensor known here"):
-        restored({"tensor": "a", "dtype": "torch.quint8", "shape": [8]}, lambda name: stored)
+        restore({"tensor": "a", "dtype": "torch.quint8", "shape": [8]}, lambda name: stored)
 
 
 @pytest.mark.parametrize("prefix", ["../x", "/x/../../y", ""])
@@ -259,4 +259,4 @@ def test_a_value_that_cannot_be_stored_leaves_no_tensor_behind():
     with pytest.raises(UnstorableError, match="kind int"):
         bundle.add(10**5000, "a")
     with pytest.raises(TreeError):
-        restored({"tensor": 3}, lambda name: torch.ones(1))
+        restore({"tensor": 3}, lambda name: torch.ones(1))

@@ -11,7 +11,7 @@ from types import ModuleType
 import pytest
 
 from clip_vae_lora.nodes.host import alone, host, interface
-from clip_vae_lora.nodes.host.interface import Route, gathered
+from clip_vae_lora.nodes.host.interface import Route, gather_host
 from clip_vae_lora.nodes.routes import ROUTES
 
 FOLDER = Path(interface.__file__).parent
@@ -83,13 +83,13 @@ def test_the_host_shows_what_is_asked_and_nothing_else():
 
 def test_a_function_that_no_file_or_two_define_is_an_error():
     whole = alone.FILES
-    assert inspect.unwrap(gathered(*whole).make_vae) is alone.vae.make_vae
+    assert inspect.unwrap(gather_host(*whole).make_vae) is alone.vae.make_vae
     with pytest.raises(ImportError, match="one function set_place was expected .* none of its files"):
-        gathered(*(module for module in whole if module is not alone.files))
+        gather_host(*(module for module in whole if module is not alone.files))
     second = ModuleType("second")
     exec("def progress(total): ...", vars(second))
     with pytest.raises(ImportError, match="progress was expected .*progress and second"):
-        gathered(*whole, second)
+        gather_host(*whole, second)
 
 
 def test_a_name_that_a_file_only_imports_is_not_its_function():

@@ -15,7 +15,8 @@ from clip_vae_lora.files.errors import FileFormatError
 from clip_vae_lora.lora.models import published
 from clip_vae_lora.nodes.host.alone.clip import StandaloneClipModel
 
-from ...support import damage, tiny
+from ...support import tiny
+from ...support.files import damage
 
 COUNT, PARTS = int(os.environ.get("CVL_LORA_FUZZ", "240")), 4
 BAD, GOOD = "damaged.safetensors", "sound.safetensors"

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from clip_vae_lora.files.images import read_image
+from clip_vae_lora.nodes.host import host
 from clip_vae_lora.nodes.host.alone.place import HERE
 
 EXAMPLES = Path(__file__).resolve().parents[3] / "example_workflows" / "input"
@@ -68,6 +69,14 @@ def test_the_report_says_which_search_found_what(place, clip_model, output, buil
     assert search(clip_model, "pictures", "a blue star", 1)["ui"]["text"] == [star]  # one search needs no heading
 
 
+def test_the_model_is_made_ready_for_pictures_only_where_one_is_searched_for(output, build, search, monkeypatch):
+    build()
+    made, real = [], host.image_encoder
+    monkeypatch.setattr(host, "image_encoder", lambda *arguments: made.append(arguments) or real(*arguments))
+    search("a photo of a blue star")
+    assert not made
+
+
 def test_a_picture_finds_itself_first(output, build, search):
     build()
     images, names, scores, _ = search(image=read_image(output / "red_circle.png")[0])
@@ -87,7 +96,7 @@ def test_words_and_picture_are_mixed_by_their_weights(output, build, search):
         search("a star", image=picture, text_weight=0.0, image_weight=0.0)
 
 
-def test_pictures_of_every_kind_are_indexed_or_listed(output, build, search):
+def test_pictures_of_every_kind_are_indexed_or_listed(place, clip_model, output, build, search):
     def save(name, picture, **options):
         picture.save(output / name, **options)
 
@@ -106,6 +115,12 @@ def test_pictures_of_every_kind_are_indexed_or_listed(output, build, search):
     report = build()
     assert {entry["picture"] for entry in report["skipped"]} == {"text.png", "empty.jpg", "cut.png"}
     assert all(entry["why"] for entry in report["skipped"]) and report["rows"] == 9
+    lines = place.node("CVL_IndexFolder").build(clip_model, "output", "shapes", "other")["ui"]["text"][0].split("\n")
+    assert lines[:3] == [
+        "the index holds 9 pictures",
+        "the folder has 12 new, 0 changed and 0 unchanged pictures; 0 were deleted",
+        "3 of them cannot be read and are not in the index",
+    ]
     images, names, scores, _ = search("a photo of a red circle", 9)
     assert len(images) == 9 and "of 9 were scaled to fit" in " ".join(json.loads(scores)["notes"])
 

@@ -18,7 +18,6 @@ import sys
 import weakref
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,41 +28,17 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map, tree_map_only
 
+from .cost import Cost, DeviceMismatch
+from .cuda import cuda_that_answers
 from .pretended_card import VIEWS
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 _COPIES = frozenset({"_to_copy", "copy_", "_copy_from"})
 _INDEXED = frozenset({"index", "index_put", "index_put_", "_index_put_impl_", "_unsafe_index"})  # take CPU indices too
 _SIZED_BY_NUMBERS = frozenset({"nonzero", "masked_select", "unique_dim", "_unique2", "unique_consecutive", "bincount"})
 _RESHAPING = frozenset({"resize_", "set_", "t_", "transpose_", "squeeze_", "unsqueeze_"})
 _BELOW = torch.device("cuda", 0)
 _WITHOUT_FLOAT64 = frozenset({"mps", "xpu", "privateuseone"})  # of Intel's cards, Arc
-
-
-class DeviceMismatch(RuntimeError):
-    """Two devices met in one operation."""
-
-
-@dataclass
-class Cost:
-    """What the card was asked for since `reset`."""
-
-    kernels: int = 0
-    moved_bytes: int = 0
-    moves: int = 0
-    waits: list[str] = field(default_factory=list)  # "folder/file.py:line what", one for each
-    broken: Exception | None = None  # while there is one, every operation on the card raises it
-
-    def reset(self) -> None:
-        self.kernels = self.moved_bytes = self.moves = 0
-        self.waits.clear()
-
-    def __str__(self) -> str:
-        places = ", ".join(f"{place} x{self.waits.count(place)}" for place in dict.fromkeys(self.waits))
-        return (
-            f"{self.kernels} kernels, {self.moved_bytes / 1e6:.3f} MB over the bus in {self.moves} moves, "
-            f"{len(self.waits)} waits{': ' + places if places else ''}"
-        )
 
 
 class OnCard(torch.Tensor):
@@ -282,71 +257,6 @@ class _Renamed(TorchFunctionMode):
 def _is_ours(filename: str) -> bool:
     path = Path(filename)
     return path.is_relative_to(ROOT) and not {"support", ".venv"} & set(path.parts)
-
-
-class _Stream:
-    """One queue after another: nothing is done at the same time here."""
-
-    cuda_stream, device = 0, None
-
-    def __init__(self, *_, **__):
-        pass
-
-    def _nothing(self, *_, **__):
-        return None
-
-    synchronize = wait_stream = wait_event = record = wait = _nothing
-
-    def record_event(self, event=None):
-        return event or _Stream()
-
-    def query(self) -> bool:
-        return True
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        return None
-
-
-def cuda_that_answers(free_bytes: int, synchronise=lambda: None) -> dict:
-    """What code asks torch.cuda, answered as a machine with one card does."""
-    properties = SimpleNamespace(
-        name="a card that is not there",
-        major=8,
-        minor=6,
-        total_memory=free_bytes + (2 << 30),
-        gcnArchName="",
-        multi_processor_count=80,
-        warp_size=32,
-    )
-    return {
-        "is_available": lambda: True,
-        "device_count": lambda: 1,
-        "current_device": lambda: 0,
-        "set_device": lambda device: None,
-        "init": lambda: None,
-        "_lazy_init": lambda: None,
-        "is_initialized": lambda: True,
-        "empty_cache": lambda: None,
-        "ipc_collect": lambda: None,
-        "mem_get_info": lambda device=None: (free_bytes, free_bytes + (2 << 30)),
-        "memory_reserved": lambda device=None: 0,
-        "memory_allocated": lambda device=None: 0,
-        "memory_stats": lambda device=None: {"active_bytes.all.current": 0, "reserved_bytes.all.current": 0},
-        "get_device_properties": lambda device=None: properties,
-        "get_device_name": lambda device=None: properties.name,
-        "get_device_capability": lambda device=None: (8, 6),
-        "is_bf16_supported": lambda *_, **__: True,
-        "synchronize": lambda device=None: synchronise(),
-        "Stream": _Stream,
-        "Event": _Stream,
-        "current_stream": lambda device=None: _Stream(),
-        "default_stream": lambda device=None: _Stream(),
-        "stream": lambda stream: stream or _Stream(),
-        "device": lambda device: _Stream(),
-    }
 
 
 @contextmanager
