@@ -45,9 +45,13 @@ def block_of(place: Place) -> str:
         owner = key.partition(".")[0]
         if owner in _TEXT:
             return owner
-        return {"text_model": "text", "text_projection": "text", "vision_model": "vision",
-                "visual_projection": "vision"}.get(owner, "other")
-    parts = key[len(_UNET):].split(".")
+        return {
+            "text_model": "text",
+            "text_projection": "text",
+            "vision_model": "vision",
+            "visual_projection": "vision",
+        }.get(owner, "other")
+    parts = key[len(_UNET) :].split(".")
     number = parts[1] if len(parts) > 1 and parts[1].isdecimal() else ""
     if parts[0] == "middle_block":
         return "MID"
@@ -132,24 +136,30 @@ def _is_base(block: str) -> bool:
 
 def _preset(values: list[float], places: list[Place]) -> Selection:
     if len(values) not in _PRESETS:
-        raise LoRAError(f"{len(values)} numbers are no preset: there are presets of {', '.join(map(str, _PRESETS))} "
-                        "numbers; or name the blocks, as in \"IN07-IN08: 0, attn2: 0.5\"")
+        raise LoRAError(
+            f"{len(values)} numbers are no preset: there are presets of {', '.join(map(str, _PRESETS))} "
+            'numbers; or name the blocks, as in "IN07-IN08: 0, attn2: 0.5"'
+        )
     blocks = {place: block_of(place) for place in places}
     outputs = 1 + max((int(block[3:]) for block in blocks.values() if block.startswith("OUT")), default=-1)
     if not outputs and all(_is_base(block) for block in blocks.values()) and "other" not in blocks.values():
         outputs = _MOST[len(values)]  # text encoders alone: only the first number counts
     if outputs != _MOST[len(values)]:
         models = {9: "SDXL", 12: "SD 1 and SD 2"}
-        raise LoRAError(f"a preset of {len(values)} numbers is for {models[_MOST[len(values)]]}, this model "
-                        + (f"has {outputs} output blocks" if outputs else "has no such blocks")
-                        + f": there is {_existing(places, blocks)}")
+        raise LoRAError(
+            f"a preset of {len(values)} numbers is for {models[_MOST[len(values)]]}, this model "
+            + (f"has {outputs} output blocks" if outputs else "has no such blocks")
+            + f": there is {_existing(places, blocks)}"
+        )
     inputs, out = _PRESETS[len(values)]
     names = ["BASE", *inputs.split(), *(f"OUT{n:02}" for n in out)]
     by_name = dict(zip(names, values))
-    strengths = {place: by_name["BASE"] if _is_base(block) else by_name.get(block, 0.0)
-                 for place, block in blocks.items()}
-    hits = {name: sum(block == name or (name == "BASE" and _is_base(block)) for block in blocks.values())
-            for name in names}
+    strengths = {
+        place: by_name["BASE"] if _is_base(block) else by_name.get(block, 0.0) for place, block in blocks.items()
+    }
+    hits = {
+        name: sum(block == name or (name == "BASE" and _is_base(block)) for block in blocks.values()) for name in names
+    }
     return Selection(strengths, hits)
 
 
@@ -157,8 +167,10 @@ def _nothing(name: str, places: list[Place], blocks: dict[Place, str]) -> str:
     parts = {part for place in places for part in (place if isinstance(place, str) else place[0]).split(".")}
     known = sorted({*blocks.values(), *(part for part in parts if not part.isdecimal())})
     near = get_close_matches(name[:80], known, n=1)
-    return (f"{name[:80]!r} selects nothing in this model{f' (did you mean {near[0]}?)' if near else ''}: "
-            f"there is {_existing(places, blocks)}")
+    return (
+        f"{name[:80]!r} selects nothing in this model{f' (did you mean {near[0]}?)' if near else ''}: "
+        f"there is {_existing(places, blocks)}"
+    )
 
 
 def _existing(places: list[Place], blocks: dict[Place, str]) -> str:

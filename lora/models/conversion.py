@@ -51,8 +51,11 @@ def named(found: Mapping[Place, Adapter], shapes: Mapping[str, Sequence[int]], d
             pieces.setdefault(key, {})[place] = adapter
         else:
             rows = isinstance(place, Slice) and key in names
-            unnamed[place] = (f"{adapter.kind} on rows of {key} cannot be joined to the whole that {dialect} names"
-                              if rows else f"{dialect} has no name for {key}")
+            unnamed[place] = (
+                f"{adapter.kind} on rows of {key} cannot be joined to the whole that {dialect} names"
+                if rows
+                else f"{dialect} has no name for {key}"
+            )
     for key, rows in pieces.items():
         result[names[key]] = joined(rows, shapes[key][0])
     return Named(result, unnamed)
@@ -73,7 +76,7 @@ def joined(rows: Mapping[Slice, LoRA], out: int) -> LoRA:
         if shared:
             up.narrow(*place.rows).copy_(lora.up.flatten(1))
         else:
-            up.narrow(*place.rows)[:, start:start + lora.rank] = lora.up.float().flatten(1) * lora.scale
+            up.narrow(*place.rows)[:, start : start + lora.rank] = lora.up.float().flatten(1) * lora.scale
             start += lora.rank
     if shared:
         return replace(first, up=up)

@@ -3,8 +3,8 @@
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from ..kinds.adapters import LoRAError
 from ..formats.read import LoRAFile
+from ..kinds.adapters import LoRAError
 
 SD1, SD2, SDXL, REFINER, SD3, FLUX = "SD 1", "SD 2", "SDXL", "SDXL refiner", "SD 3", "Flux"
 _CONTEXT = {768: SD1, 1024: SD2, 2048: SDXL, 1280: REFINER}  # the width of the text that cross attention reads
@@ -33,8 +33,11 @@ def family_of_file(file: LoRAFile) -> str | None:
     if "joint_blocks" in joined:
         return SD3
     if "mmdit" in joined:  # diffusers has the same names for both, and Flux is 3072 wide
-        widths = {inner for name, adapter in file.adapters.items()  # not of CLIP-L, whose fc2 is 3072 wide too
-                  if "mmdit" in _stacks([name]) and (inner := adapter.extent[1])}
+        widths = {
+            inner
+            for name, adapter in file.adapters.items()  # not of CLIP-L, whose fc2 is 3072 wide too
+            if "mmdit" in _stacks([name]) and (inner := adapter.extent[1])
+        }
         return FLUX if _HIDDEN_FLUX in widths else SD3 if widths else None
     for name, adapter in file.adapters.items():
         if _is_cross(name) and adapter.extent[1] in _CONTEXT:
@@ -51,8 +54,10 @@ def refuse_other_family(file: LoRAFile, shapes: Mapping[str, Sequence[int]]) -> 
     """
     made_for, model = family_of_file(file), family_of_keys(shapes)
     if made_for and model and made_for != model:
-        raise LoRAError(f"this LoRA was made for {made_for}, and the model connected is {model}: "
-                        f"connect a {made_for} model, or choose a LoRA for {model}")
+        raise LoRAError(
+            f"this LoRA was made for {made_for}, and the model connected is {model}: "
+            f"connect a {made_for} model, or choose a LoRA for {model}"
+        )
 
 
 def _is_cross(name: str) -> bool:

@@ -8,8 +8,8 @@ from difflib import SequenceMatcher
 import torch
 from torch import Tensor
 
-from ..kinds.adapters import Adapter, Difference, LoRA, LoRAError
 from ..formats.read import LoRAFile
+from ..kinds.adapters import Adapter, Difference, LoRA, LoRAError
 from ..kinds.magnitude import IA3
 from .mmdit import Place, Slice, Target
 from .names import target_map
@@ -142,8 +142,9 @@ def _rivals(owners: Mapping[Place, list[str]]) -> dict[str, str]:
     return misfit
 
 
-def _take_whole(found: dict[Place, Adapter], names: dict[Place, str], lost: Mapping[str, str],
-                misfit: dict[str, str]) -> None:
+def _take_whole(
+    found: dict[Place, Adapter], names: dict[Place, str], lost: Mapping[str, str], misfit: dict[str, str]
+) -> None:
     """Takes out of `found` what is half of a module whose other half is lost."""
     for place, module in list(names.items()):
         other = module.removesuffix(_BIAS) if module.endswith(_BIAS) else module + _BIAS
@@ -152,8 +153,9 @@ def _take_whole(found: dict[Place, Adapter], names: dict[Place, str], lost: Mapp
             misfit[module] = f"{other}, which belongs to it, has no place or does not fit"
 
 
-def _add_scaled_biases(found: dict[Place, Adapter], names: dict[Place, str],
-                       shapes: Mapping[str, Sequence[int]]) -> None:
+def _add_scaled_biases(
+    found: dict[Place, Adapter], names: dict[Place, str], shapes: Mapping[str, Sequence[int]]
+) -> None:
     for place, adapter in list(found.items()):
         bias = key_of(place).removesuffix(_WEIGHT) + _BIAS
         if isinstance(adapter, IA3) and adapter.with_bias and bias in shapes and isinstance(place, str):
@@ -197,4 +199,4 @@ def _nearest(modules: list[str], targets: Mapping[str, Target]) -> dict[str, str
 
 def _around(ordered: list[str], name: str) -> list[str]:
     place = bisect_left(ordered, name)
-    return ordered[max(0, place - _NEIGHBOURS):place + _NEIGHBOURS]
+    return ordered[max(0, place - _NEIGHBOURS) : place + _NEIGHBOURS]

@@ -30,33 +30,60 @@ class Target(NamedTuple):
 
 _QKV = {"q": (0, 1), "k": (1, 1), "v": (2, 1)}  # first row and rows, in widths of the model
 _FLUX_DOUBLE = {  # ours: diffusers'
-    "img_attn.proj": "attn.to_out.0", "img_mod.lin": "norm1.linear", "txt_mod.lin": "norm1_context.linear",
-    "txt_attn.proj": "attn.to_add_out", "img_mlp.0": "ff.net.0.proj", "img_mlp.2": "ff.net.2",
-    "txt_mlp.0": "ff_context.net.0.proj", "txt_mlp.2": "ff_context.net.2",
+    "img_attn.proj": "attn.to_out.0",
+    "img_mod.lin": "norm1.linear",
+    "txt_mod.lin": "norm1_context.linear",
+    "txt_attn.proj": "attn.to_add_out",
+    "img_mlp.0": "ff.net.0.proj",
+    "img_mlp.2": "ff.net.2",
+    "txt_mlp.0": "ff_context.net.0.proj",
+    "txt_mlp.2": "ff_context.net.2",
 }
 _FLUX_SINGLE = {"modulation.lin": "norm.linear", "linear2": "proj_out"}
 _FLUX_WHOLE = {
-    "final_layer.linear": "proj_out", "img_in": "x_embedder", "txt_in": "context_embedder",
+    "final_layer.linear": "proj_out",
+    "img_in": "x_embedder",
+    "txt_in": "context_embedder",
     "final_layer.adaLN_modulation.1": "norm_out.linear",
-    **{f"{ours}.{a}_layer": f"time_text_embed.{theirs}.linear_{n}"
-       for ours, theirs in (("time_in", "timestep_embedder"), ("vector_in", "text_embedder"),
-                            ("guidance_in", "guidance_embedder")) for a, n in (("in", 1), ("out", 2))},
+    **{
+        f"{ours}.{a}_layer": f"time_text_embed.{theirs}.linear_{n}"
+        for ours, theirs in (
+            ("time_in", "timestep_embedder"),
+            ("vector_in", "text_embedder"),
+            ("guidance_in", "guidance_embedder"),
+        )
+        for a, n in (("in", 1), ("out", 2))
+    },
 }
 _SD3_BLOCK = {
-    "context_block.adaLN_modulation.1": "norm1_context.linear", "context_block.attn.proj": "attn.to_add_out",
-    "context_block.mlp.fc1": "ff_context.net.0.proj", "context_block.mlp.fc2": "ff_context.net.2",
-    "x_block.adaLN_modulation.1": "norm1.linear", "x_block.attn.proj": "attn.to_out.0",
-    "x_block.attn2.proj": "attn2.to_out.0", "x_block.mlp.fc1": "ff.net.0.proj", "x_block.mlp.fc2": "ff.net.2",
+    "context_block.adaLN_modulation.1": "norm1_context.linear",
+    "context_block.attn.proj": "attn.to_add_out",
+    "context_block.mlp.fc1": "ff_context.net.0.proj",
+    "context_block.mlp.fc2": "ff_context.net.2",
+    "x_block.adaLN_modulation.1": "norm1.linear",
+    "x_block.attn.proj": "attn.to_out.0",
+    "x_block.attn2.proj": "attn2.to_out.0",
+    "x_block.mlp.fc1": "ff.net.0.proj",
+    "x_block.mlp.fc2": "ff.net.2",
 }
 _SD3_WHOLE = {
-    "context_embedder": "context_embedder", "x_embedder.proj": "pos_embed.proj", "final_layer.linear": "proj_out",
+    "context_embedder": "context_embedder",
+    "x_embedder.proj": "pos_embed.proj",
+    "final_layer.linear": "proj_out",
     "final_layer.adaLN_modulation.1": "norm_out.linear",
-    **{f"{ours}_embedder.mlp.{i}": f"time_text_embed.{theirs}.linear_{n}"
-       for ours, theirs in (("t", "timestep_embedder"), ("y", "text_embedder")) for i, n in ((0, 1), (2, 2))},
+    **{
+        f"{ours}_embedder.mlp.{i}": f"time_text_embed.{theirs}.linear_{n}"
+        for ours, theirs in (("t", "timestep_embedder"), ("y", "text_embedder"))
+        for i, n in ((0, 1), (2, 2))
+    },
 }
 _XLABS = {  # the layer: XLabs' processor, its rows in widths
-    "img_attn.qkv": ("qkv_lora1", None), "txt_attn.qkv": ("qkv_lora2", None), "img_attn.proj": ("proj_lora1", None),
-    "txt_attn.proj": ("proj_lora2", None), "linear1": ("qkv_lora", (0, 3)), "linear2": ("proj_lora", None),
+    "img_attn.qkv": ("qkv_lora1", None),
+    "txt_attn.qkv": ("qkv_lora2", None),
+    "img_attn.proj": ("proj_lora1", None),
+    "txt_attn.proj": ("proj_lora2", None),
+    "linear1": ("qkv_lora", (0, 3)),
+    "linear2": ("proj_lora", None),
 }
 
 
@@ -110,12 +137,16 @@ def _sd3(module: str, number: str, inside: str, shape: Sequence[int], is_last: b
     block = f"transformer_blocks.{number}"
     if theirs := _SD3_BLOCK.get(inside):
         return {f"{block}.{theirs}": Target(module, swapped=is_last and theirs == "norm1_context.linear")}
-    forms = {"x_block.attn.qkv": "attn.to_{}", "context_block.attn.qkv": "attn.add_{}_proj",
-             "x_block.attn2.qkv": "attn2.to_{}"}
+    forms = {
+        "x_block.attn.qkv": "attn.to_{}",
+        "context_block.attn.qkv": "attn.add_{}_proj",
+        "x_block.attn2.qkv": "attn2.to_{}",
+    }
     if inside not in forms or len(shape) < 2:
         return {}
-    return {f"{block}.{forms[inside].format(x)}": Target(_rows(module, rows, shape[0] // 3))
-            for x, rows in _QKV.items()}
+    return {
+        f"{block}.{forms[inside].format(x)}": Target(_rows(module, rows, shape[0] // 3)) for x, rows in _QKV.items()
+    }
 
 
 def _rows(module: str, rows: tuple[int, int], width: int) -> Slice:

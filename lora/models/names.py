@@ -12,23 +12,49 @@ from types import MappingProxyType
 
 from .mmdit import Place, Slice, Target, diffusers_targets, xlabs_targets
 
-DIALECTS = ("kohya", "diffusers", "peft", "lycoris", "onetrainer", "diffusers_0.2", "diffusers_0.1", "xlabs", "bfl",
-            "cloneofsimo")
+DIALECTS = (
+    "kohya",
+    "diffusers",
+    "peft",
+    "lycoris",
+    "onetrainer",
+    "diffusers_0.2",
+    "diffusers_0.1",
+    "xlabs",
+    "bfl",
+    "cloneofsimo",
+)
 _UNET, _PEFT, _WEIGHT = "diffusion_model.", "base_model.model.", ".weight"
-_OWN_STACKS = ("double_blocks.", "single_blocks.", "img_in", "txt_in", "time_in.", "vector_in.", "guidance_in.",
-               "final_layer.")  # Flux, as BFL names it
+_OWN_STACKS = (
+    "double_blocks.",
+    "single_blocks.",
+    "img_in",
+    "txt_in",
+    "time_in.",
+    "vector_in.",
+    "guidance_in.",
+    "final_layer.",
+)  # Flux, as BFL names it
 
 _WHOLE = {  # LDM: diffusers, for the modules outside the numbered blocks
-    "input_blocks.0.0": ("conv_in",), "out.0": ("conv_norm_out",), "out.2": ("conv_out",),
-    "time_embed.0": ("time_embedding.linear_1",), "time_embed.2": ("time_embedding.linear_2",),
+    "input_blocks.0.0": ("conv_in",),
+    "out.0": ("conv_norm_out",),
+    "out.2": ("conv_out",),
+    "time_embed.0": ("time_embedding.linear_1",),
+    "time_embed.2": ("time_embedding.linear_2",),
     "label_emb.0.0": ("add_embedding.linear_1", "class_embedding.linear_1"),
     "label_emb.0.2": ("add_embedding.linear_2", "class_embedding.linear_2"),
-    "middle_block.0": ("mid_block.resnets.0",), "middle_block.1": ("mid_block.attentions.0",),
+    "middle_block.0": ("mid_block.resnets.0",),
+    "middle_block.1": ("mid_block.attentions.0",),
     "middle_block.2": ("mid_block.resnets.1",),
 }
 _RESNET = {  # LDM: diffusers, inside a residual block
-    "in_layers.0": "norm1", "in_layers.2": "conv1", "emb_layers.1": "time_emb_proj", "out_layers.0": "norm2",
-    "out_layers.3": "conv2", "skip_connection": "conv_shortcut",
+    "in_layers.0": "norm1",
+    "in_layers.2": "conv1",
+    "emb_layers.1": "time_emb_proj",
+    "out_layers.0": "norm2",
+    "out_layers.3": "conv2",
+    "skip_connection": "conv_shortcut",
 }
 _UNET_CLONEOFSIMO = [f"{a}.{p}" for a in ("attn1", "attn2") for p in ("to_q", "to_k", "to_v", "to_out.0")]
 _UNET_CLONEOFSIMO.insert(4, "ff.net.0.proj")
@@ -148,18 +174,18 @@ def _unet_module(module: str, table: dict[str, tuple[str, ...]]) -> tuple[str, .
 def _spell(keys: list[str]) -> dict[str, dict[str, list[str]]]:
     """key -> dialect -> its names, the one to write first."""
     present = {key.partition(".")[0] for key in keys if ".transformer." in key}
-    unet = [key[len(_UNET):-len(_WEIGHT)] for key in keys if key.startswith(_UNET) and key.endswith(_WEIGHT)]
+    unet = [key[len(_UNET) : -len(_WEIGHT)] for key in keys if key.startswith(_UNET) and key.endswith(_WEIGHT)]
     diffusers = diffusers_unet(unet)
     ldm_first = any(module.startswith("label_emb.") for module in unet)  # kohya names SDXL the LDM way, SD1 and SD2 not
     spelled = {}
     for key in keys:
         if not key.endswith(_WEIGHT):
             if key.startswith(_UNET):
-                spelled[key] = {"kohya": [], "diffusers": [key], "peft": [], "bfl": _bare(key[len(_UNET):])}
+                spelled[key] = {"kohya": [], "diffusers": [key], "peft": [], "bfl": _bare(key[len(_UNET) :])}
             continue
-        module = key[:-len(_WEIGHT)]
+        module = key[: -len(_WEIGHT)]
         if module.startswith(_UNET):
-            module = module[len(_UNET):]
+            module = module[len(_UNET) :]
             spelled[key] = _spell_unet(module, diffusers.get(module, ()), ldm_first)
         else:
             spelled[key] = _spell_other(module, present)
@@ -178,7 +204,8 @@ def _spell_unet(module: str, diffusers: tuple[str, ...], ldm_first: bool) -> dic
     dotted = [*diffusers, *processors]
     return {
         "kohya": (plain + theirs if ldm_first else theirs + plain)
-        + [f"oft_unet_{_flat(name)}" for name in (module, *diffusers)] + [f"lora_prior_unet_{_flat(module)}"],
+        + [f"oft_unet_{_flat(name)}" for name in (module, *diffusers)]
+        + [f"lora_prior_unet_{_flat(module)}"],
         "diffusers": [f"unet.{name}" for name in dotted] + [_UNET + module] + dotted,
         "peft": [f"{start}{name}" for start in (_PEFT, f"unet.{_PEFT}") for name in diffusers]
         + [_PEFT + _UNET + module, _PEFT + module],
@@ -192,15 +219,25 @@ def _spell_unet(module: str, diffusers: tuple[str, ...], ldm_first: bool) -> dic
 
 def _spell_parts(shapes: Mapping[str, Sequence[int]]) -> list[tuple[dict[str, list[str]], Target]]:
     """The names of diffusers' Flux and SD3, and of XLabs: dialect -> names, with where they lie."""
-    modules = {key[len(_UNET):-len(_WEIGHT)]: shape for key, shape in shapes.items()
-               if key.startswith(_UNET) and key.endswith(_WEIGHT)}
+    modules = {
+        key[len(_UNET) : -len(_WEIGHT)]: shape
+        for key, shape in shapes.items()
+        if key.startswith(_UNET) and key.endswith(_WEIGHT)
+    }
     spelled = []
     for name, target in diffusers_targets(modules).items():
-        spelled.append(({
-            "diffusers": [f"transformer.{name}", name], "diffusers_0.2": [f"transformer.{name}"],
-            "peft": [_PEFT + name, f"transformer.{_PEFT}{name}"],
-            "lycoris": [f"lycoris_{_flat(name)}"], "onetrainer": [f"lora_transformer_{_flat(name)}"],
-        }, _in_unet(target)))
+        spelled.append(
+            (
+                {
+                    "diffusers": [f"transformer.{name}", name],
+                    "diffusers_0.2": [f"transformer.{name}"],
+                    "peft": [_PEFT + name, f"transformer.{_PEFT}{name}"],
+                    "lycoris": [f"lycoris_{_flat(name)}"],
+                    "onetrainer": [f"lora_transformer_{_flat(name)}"],
+                },
+                _in_unet(target),
+            )
+        )
     for name, target in xlabs_targets(modules).items():
         spelled.append(({"xlabs": [name, _UNET + name]}, _in_unet(target)))
     return spelled
@@ -274,17 +311,29 @@ def _numbered(keys: list[str]) -> dict[str, str]:
     Down blocks, up blocks, then the middle (registered last); only UNets with one transformer block per attention
     (SD1, SD2) ever had this format.
     """
-    blocks = sorted(key.split(".transformer_blocks.")[0] for key in keys
-                    if key.startswith(_UNET) and key.endswith(".transformer_blocks.0.attn1.to_q.weight"))
+    blocks = sorted(
+        key.split(".transformer_blocks.")[0]
+        for key in keys
+        if key.startswith(_UNET) and key.endswith(".transformer_blocks.0.attn1.to_q.weight")
+    )
     deeper = any(key.startswith(_UNET) and ".transformer_blocks.1." in key for key in keys)
-    layers = [f"{block}.transformer_blocks.0.{layer}.weight"
-              for block in sorted(blocks, key=_register_order) for layer in _UNET_CLONEOFSIMO]
+    layers = [
+        f"{block}.transformer_blocks.0.{layer}.weight"
+        for block in sorted(blocks, key=_register_order)
+        for layer in _UNET_CLONEOFSIMO
+    ]
     names = {f"unet:{n}": key for n, key in enumerate([] if deeper else layers)}
-    start = next((s for s in ("clip_l.transformer.", "clip_h.transformer.", "")
-                  if f"{s}text_model.encoder.layers.0.self_attn.k_proj.weight" in keys), None)
+    start = next(
+        (
+            s
+            for s in ("clip_l.transformer.", "clip_h.transformer.", "")
+            if f"{s}text_model.encoder.layers.0.self_attn.k_proj.weight" in keys
+        ),
+        None,
+    )
     if start is not None:
         path = start + "text_model.encoder.layers."
-        count = len({key[len(path):].partition(".")[0] for key in keys if key.startswith(path)})
+        count = len({key[len(path) :].partition(".")[0] for key in keys if key.startswith(path)})
         text = [f"{path}{n}.self_attn.{p}.weight" for n in range(count) for p in _TEXT_CLONEOFSIMO]
         names |= {f"text_encoder:{n}": key for n, key in enumerate(text)}
     known = set(keys)

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from ...support.lora_layouts import flux, sd3
 
 from clip_vae_lora.lora.formats.read import read, write
 from clip_vae_lora.lora.kinds.adapters import Difference, LoRA
@@ -11,6 +10,8 @@ from clip_vae_lora.lora.models.conversion import named
 from clip_vae_lora.lora.models.match import Swapped, match, part_of, shape_at
 from clip_vae_lora.lora.models.mmdit import Slice
 from clip_vae_lora.lora.models.names import target_map
+
+from ...support.lora_layouts import flux, sd3
 
 SMALL = {"Flux": flux(128, 2, 3, 32), "SD3": sd3(128, 3, 32)}
 
