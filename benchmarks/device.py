@@ -39,7 +39,7 @@ from clip_vae_lora.clip_core.prompts.plan import Port, PromptSettings, plan_prom
 from clip_vae_lora.clip_core.tokenizer import Tokenizer  # noqa: E402
 from clip_vae_lora.files.pictures import read_square  # noqa: E402
 from clip_vae_lora.lora.kinds.adapters import LoRA  # noqa: E402
-from clip_vae_lora.lora.weights.fusing import Change, applied  # noqa: E402
+from clip_vae_lora.lora.weights.fusing import Change, apply  # noqa: E402
 from clip_vae_lora.nodes.host.alone import vae as standalone_vae  # noqa: E402
 from clip_vae_lora.nodes.host.shared.vae_work import Tiling  # noqa: E402
 from clip_vae_lora.tests.support.card import cuda_that_answers  # noqa: E402
@@ -253,7 +253,7 @@ def fusing(bench: Bench):
                 f"five LoRAs on a weight of {model}, {out} x {inner}",
                 bench.measured(
                     {
-                        "ours": lambda weight=weight, changes=changes: applied(weight, changes),
+                        "ours": lambda weight=weight, changes=changes: apply(weight, changes),
                         "stock way, five": lambda stock=stock: stock(5),
                         "stock way, one": lambda stock=stock: stock(1),
                     }

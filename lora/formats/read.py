@@ -17,7 +17,7 @@ from torch import Tensor
 from ..kinds.adapters import Adapter, ConfigFacts, LoRAError, Replacement
 from .adapter_config import alpha_of, configurations, scales_inputs, terms_of
 from .building import build, fault_of
-from .suffixes import DORA, MAGNITUDE, Part, grammar, parse, role_of_own_weight
+from .suffixes import DORA, MAGNITUDE, ParsedName, grammar, parse, role_of_own_weight
 from .writing import write as write
 
 _NOT_YET = "{}: this kind is not read"
@@ -128,7 +128,7 @@ def _gather(tensors: Mapping[str, Tensor]) -> tuple[dict[str, _Module], dict[str
     return modules, strays
 
 
-def _put(module: _Module, part: Part, tensor: Tensor) -> None:
+def _put(module: _Module, part: ParsedName, tensor: Tensor) -> None:
     if part.kind:
         module.fault = _NOT_YET.format(part.kind)
         return
@@ -205,7 +205,9 @@ def _notes(adapters: Mapping[str, Adapter], without_alpha: list[str], dialect: s
     if still := [name for name, adapter in adapters.items() if adapter.rank and adapter.alpha == 0]:
         notes.append(f"{len(still)} modules have alpha 0 and change nothing, {still[0]} is the first")
     if huge := [
-        name for name, adapter in adapters.items() if adapter.rank and abs(adapter.alpha) > _MOST_SCALE * adapter.rank
+        name
+        for name, adapter in adapters.items()
+        if adapter.rank and abs(adapter.alpha or 0.0) > _MOST_SCALE * adapter.rank
     ]:
         notes.append(
             f"{len(huge)} modules have an alpha of more than {_MOST_SCALE} times their rank, which no trainer "

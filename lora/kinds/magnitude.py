@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from .adapters import Adapter, ConfigFacts, LoRAError, fitting, unlike
+from .adapters import Adapter, ConfigFacts, LoRAError, fitting_weight, shape_mismatch
 from .hadamard import fits
 
 
@@ -48,7 +48,7 @@ class DoRA:
         return self.inner.rank
 
     @property
-    def alpha(self) -> float:
+    def alpha(self) -> float | None:
         return self.inner.alpha
 
     @property
@@ -74,8 +74,8 @@ class DoRA:
 
     def delta(self, weight: Tensor | Sequence[int], strength: float = 1.0, *, match_comfyui: bool = False) -> Tensor:
         """See Adapter."""
-        shape = fitting(self, weight)
-        weight, axis = weight.float(), self._axis(shape)
+        weight = fitting_weight(self, weight)
+        axis = self._axis(weight.shape)
         inner = self.inner.delta(weight, match_comfyui=match_comfyui).to(weight.device)
         if match_comfyui and self.always_rows:
             return inner * strength
@@ -104,6 +104,7 @@ class IA3:
     with_bias: bool = False
     kind: ClassVar[str] = "(IA)^3"
     rank: ClassVar[int] = 0
+    alpha: ClassVar[None] = None
     needs_weight: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -130,11 +131,9 @@ class IA3:
 
     def delta(self, weight: Tensor | Sequence[int], strength: float = 1.0, *, match_comfyui: bool = False) -> Tensor:
         """See Adapter; a bias [out] is welcome too where rows are scaled."""
-        shape = fitting(self, weight)
-        factors = self.factors.float().to(weight.device).flatten() * strength
-        view = [1] * len(shape)
-        view[self.axis(shape)] = -1
-        return weight.float() * factors.reshape(view)
+        weight = fitting_weight(self, weight)
+        factors, axis = self.factors.float().to(weight.device).flatten() * strength, self.axis(weight.shape)
+        return weight * factors.reshape([-1 if n == axis else 1 for n in range(weight.ndim)])
 
 
 def build_ia3(name: str, parts: Mapping[str, Tensor], facts: ConfigFacts) -> IA3:
@@ -153,7 +152,7 @@ def build_ia3_of_peft(name: str, parts: Mapping[str, Tensor], facts: ConfigFacts
 def marks_of_ia3(name: str, adapter: IA3) -> dict[str, Tensor]:
     if adapter.with_bias:
         raise LoRAError(f"{name} is PEFT's (IA)^3, which scales the bias too: kohya files cannot say that")
-    return {"on_input": torch.tensor(int(adapter.on_input))}
+    return {"on_input": torch.tensor(int(bool(adapter.on_input)))}
 
 
 @dataclass(frozen=True, eq=False)
@@ -215,13 +214,13 @@ class GLoRA:
         if len(shape) >= 2 and self._fitting(shape):
             return None
         _, _, up, down = self._layouts()[0]
-        return unlike([up.shape[0], *down.shape[1:]], shape)
+        return shape_mismatch([up.shape[0], *down.shape[1:]], shape)
 
     def delta(self, weight: Tensor | Sequence[int], strength: float = 1.0, *, match_comfyui: bool = False) -> Tensor:
         """See Adapter."""
-        shape = fitting(self, weight)
-        readings = self._fitting(shape)
+        weight = fitting_weight(self, weight)
+        readings = self._fitting(weight.shape)
         chosen = readings[-1 if match_comfyui else 0]
         a_in, a_out, up, down = (part.float().flatten(1).to(weight.device) for part in chosen)
-        mixed = torch.einsum("oi...,ir,rj->oj...", weight.float(), a_in, a_out)
-        return (mixed + (up @ down).reshape(shape)) * (self.alpha / a_in.shape[1] * strength)
+        mixed = torch.einsum("oi...,ir,rj->oj...", weight, a_in, a_out)
+        return (mixed + (up @ down).reshape(weight.shape)) * (self.alpha / a_in.shape[1] * strength)

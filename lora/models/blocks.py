@@ -28,7 +28,7 @@ _MOST = {12: 9, 17: 12, 20: 9, 26: 12}  # how many output blocks the model has: 
 
 
 @dataclass(frozen=True)
-class Selection:
+class BlockStrengths:
     """The strength of every place, what each selector reached, and what there would be to select."""
 
     strengths: dict[Place, float]
@@ -77,7 +77,7 @@ def _order(block: str) -> tuple[int, str, int]:
     return rank, start, int(found[2]) if found else 0
 
 
-def select(text: str, places: Iterable[Place]) -> Selection:
+def select(text: str, places: Iterable[Place]) -> BlockStrengths:
     """The strength that a text of selectors gives to each place; 1 where none reaches it.
 
     A selector is a block ("MID", "OUT03"), a range ("IN07-IN08", "double.0-7"), "text", "vision", "model", "other",
@@ -105,7 +105,7 @@ def select(text: str, places: Iterable[Place]) -> Selection:
             raise LoRAError(_nothing(name, places, blocks))
         hits[item] = len(reached)
         strengths.update(dict.fromkeys(reached, strength))
-    return Selection(strengths, hits)
+    return BlockStrengths(strengths, hits)
 
 
 def _number(text: str, item: str) -> float:
@@ -134,7 +134,7 @@ def _is_base(block: str) -> bool:
     return not _RANGE.match(block) and block != "MID"
 
 
-def _preset(values: list[float], places: list[Place]) -> Selection:
+def _preset(values: list[float], places: list[Place]) -> BlockStrengths:
     if len(values) not in _PRESETS:
         raise LoRAError(
             f"{len(values)} numbers are no preset: there are presets of {', '.join(map(str, _PRESETS))} "
@@ -160,7 +160,7 @@ def _preset(values: list[float], places: list[Place]) -> Selection:
     hits = {
         name: sum(block == name or (name == "BASE" and _is_base(block)) for block in blocks.values()) for name in names
     }
-    return Selection(strengths, hits)
+    return BlockStrengths(strengths, hits)
 
 
 def _nothing(name: str, places: list[Place], blocks: dict[Place, str]) -> str:

@@ -4,19 +4,22 @@ Sources: the constructors themselves, CompVis' openaimodel.py, transformers' CLI
 model.py, Stability's sd3-ref mmdit.py; keys as ComfyUI has them.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
+from ..formats.dialects import DIALECTS
 from ..formats.read import LoRAFile
 from .families import FLUX, REFINER, SD1, SD2, SD3, SDXL, family_of_file
 from .match import match
-from .names import DIALECTS, spellings
+from .names import spellings
 
-Shapes = Mapping[str, tuple[int, ...]]
+Shape = tuple[int, ...]
+Shapes = Mapping[str, Shape]
 _WITHOUT_BIAS = ("to_q.weight", "to_k.weight", "to_v.weight", "_embedding.weight", "text_projection.weight")
 
 
-def _resnet(at, cin, cout, time):
-    shapes = {
+def _resnet(at: str, cin: int, cout: int, time: int) -> dict[str, Shape]:
+    """A residual block of a UNet."""
+    shapes: dict[str, Shape] = {
         f"{at}.in_layers.0.weight": (cin,),
         f"{at}.in_layers.2.weight": (cout, cin, 3, 3),
         f"{at}.emb_layers.1.weight": (cout, time),
@@ -26,8 +29,9 @@ def _resnet(at, cin, cout, time):
     return shapes | ({f"{at}.skip_connection.weight": (cout, cin, 1, 1)} if cin != cout else {})
 
 
-def _attention(at, width, depth, context, linear):
-    square = (width, width) if linear else (width, width, 1, 1)
+def _attention(at: str, width: int, depth: int, context: int, linear: bool) -> dict[str, Shape]:
+    """A transformer of a UNet, of `depth` blocks."""
+    square: Shape = (width, width) if linear else (width, width, 1, 1)
     shapes = {f"{at}.norm.weight": (width,), f"{at}.proj_in.weight": square, f"{at}.proj_out.weight": square}
     for n in range(depth):
         block = f"{at}.transformer_blocks.{n}"
@@ -43,10 +47,18 @@ def _attention(at, width, depth, context, linear):
     return shapes
 
 
-def unet(base, multipliers, depths, middle, context, label=0, linear=True):
-    """`depths`: transformer blocks per level; the result has `diffusion_model.` in front."""
-    time, out, stack, width = 4 * base, {}, [base], base
-    out |= {
+def unet(
+    base: int,
+    multipliers: Sequence[int],
+    depths: Sequence[int],
+    middle: int,
+    context: int,
+    label: int = 0,
+    linear: bool = True,
+) -> dict[str, Shape]:
+    """A UNet's keys and shapes, `diffusion_model.` in front. `depths`: transformer blocks per level."""
+    time, stack, width = 4 * base, [base], base
+    out: dict[str, Shape] = {
         "time_embed.0.weight": (time, base),
         "time_embed.2.weight": (time, time),
         "input_blocks.0.0.weight": (base, 4, 3, 3),
@@ -82,8 +94,9 @@ def unet(base, multipliers, depths, middle, context, label=0, linear=True):
     return {f"diffusion_model.{key}": shape for key, shape in out.items()}
 
 
-def text(prefix, width, layers, embed=None):
-    out = {
+def text(prefix: str, width: int, layers: int, embed: int | None = None) -> dict[str, Shape]:
+    """A CLIP text encoder's keys and shapes."""
+    out: dict[str, Shape] = {
         "embeddings.token_embedding.weight": (49408, width),
         "embeddings.position_embedding.weight": (77, width),
         "final_layer_norm.weight": (width,),
@@ -101,9 +114,9 @@ def text(prefix, width, layers, embed=None):
     return out | ({f"{prefix}text_projection.weight": (embed, width)} if embed else {})
 
 
-def t5(width=4096, hidden=10240, layers=24):
-    """The encoder of T5 1.1 XXL, as Flux and SD 3 have it."""
-    out = {"shared.weight": (32128, width)}
+def t5(width: int = 4096, hidden: int = 10240, layers: int = 24) -> dict[str, Shape]:
+    """The keys and shapes of T5 1.1 XXL's encoder, as Flux and SD 3 have it."""
+    out: dict[str, Shape] = {"shared.weight": (32128, width)}
     for n in range(layers):
         at = f"encoder.block.{n}.layer"
         out |= {f"{at}.0.SelfAttention.{p}.weight": (width, width) for p in "qkvo"}
@@ -112,15 +125,15 @@ def t5(width=4096, hidden=10240, layers=24):
     return {f"t5xxl.transformer.{key}": shape for key, shape in out.items()}
 
 
-def sd15():
+def sd15() -> dict[str, Shape]:
     return unet(320, (1, 2, 4, 4), (1, 1, 1, 0), 1, 768, linear=False) | text("clip_l.transformer.", 768, 12)
 
 
-def sd2():
+def sd2() -> dict[str, Shape]:
     return unet(320, (1, 2, 4, 4), (1, 1, 1, 0), 1, 1024) | text("clip_h.transformer.", 1024, 24)
 
 
-def sdxl():
+def sdxl() -> dict[str, Shape]:
     return (
         unet(320, (1, 2, 4), (0, 2, 10), 10, 2048, label=2816)
         | text("clip_l.transformer.", 768, 12)
@@ -128,13 +141,13 @@ def sdxl():
     )
 
 
-def refiner():
+def refiner() -> dict[str, Shape]:
     return unet(384, (1, 2, 4, 4), (0, 4, 4, 0), 4, 1280, label=2560) | text("clip_g.transformer.", 1280, 32, 1280)
 
 
-def flux(width=3072, double=19, single=38, context=4096, mlp=4):
-    """Of black-forest-labs/flux model.py."""
-    out = {
+def flux(width: int = 3072, double: int = 19, single: int = 38, context: int = 4096, mlp: int = 4) -> dict[str, Shape]:
+    """Flux' keys and shapes, from black-forest-labs/flux model.py."""
+    out: dict[str, Shape] = {
         "img_in.weight": (width, 64),
         "txt_in.weight": (width, context),
         "final_layer.linear.weight": (64, width),
@@ -165,9 +178,9 @@ def flux(width=3072, double=19, single=38, context=4096, mlp=4):
     return {f"diffusion_model.{key}": shape for key, shape in (out | biases).items()}
 
 
-def sd3(width=1536, depth=24, context=4096):
-    """Of Stability's sd3-ref mmdit.py."""
-    out = {
+def sd3(width: int = 1536, depth: int = 24, context: int = 4096) -> dict[str, Shape]:
+    """SD 3's keys and shapes, from Stability's sd3-ref mmdit.py."""
+    out: dict[str, Shape] = {
         "x_embedder.proj.weight": (width, 16, 2, 2),
         "context_embedder.weight": (width, context),
         "final_layer.linear.weight": (64, width),
@@ -191,8 +204,8 @@ def sd3(width=1536, depth=24, context=4096):
     return {f"diffusion_model.{key}": shape for key, shape in out.items()}
 
 
-def _with_biases(shapes: Shapes) -> dict[str, tuple[int, ...]]:
-    """With the biases that the layers of UNets and CLIPs have; what ends otherwise is left alone."""
+def _with_biases(shapes: Shapes) -> dict[str, Shape]:
+    """The same keys with the biases that the layers of UNets and CLIPs have."""
     biases = {
         key[:-6] + "bias": shape[:1]
         for key, shape in shapes.items()
@@ -201,11 +214,11 @@ def _with_biases(shapes: Shapes) -> dict[str, tuple[int, ...]]:
     return {**shapes, **biases}
 
 
-def _flux_with_text():
+def _flux_with_text() -> dict[str, Shape]:
     return flux() | _with_biases(text("clip_l.transformer.", 768, 12)) | t5()
 
 
-def _sd3_with_text(width, depth):
+def _sd3_with_text(width: int, depth: int) -> dict[str, Shape]:
     texts = text("clip_l.transformer.", 768, 12, 768) | text("clip_g.transformer.", 1280, 32, 1280)
     return _with_biases(sd3(width, depth) | texts) | t5()
 
@@ -222,11 +235,12 @@ PUBLISHED: dict[str, tuple[str, Callable[[], Shapes]]] = {  # the model: its fam
 
 
 def published_model(file: LoRAFile) -> tuple[str, Shapes] | None:
-    """The published model in which most of a file's modules have a place, with its keys and shapes; None for none.
+    """The published model that holds most of a file's modules, with its keys and shapes; None where none holds any.
 
-    Of several, the one whose tools would have written the file's own names.
+    Of models that hold equally many, the model whose spellings are the file's own names is taken.
     """
-    family, best, chosen = family_of_file(file), (0, 0), None
+    family, best = family_of_file(file), (0, 0)
+    chosen: tuple[str, Shapes] | None = None
     for model, (of_family, make) in PUBLISHED.items():
         if family not in (None, of_family):
             continue

@@ -14,7 +14,7 @@ from ...lora.models.match import Match, match
 from ...lora.models.mmdit import Place
 from ...lora.weights.fusing import Change
 from ..host import host
-from .files import ParsedFile, parsed
+from .files import ParsedFile, read_lora
 
 MOST_STRENGTH = 100.0
 Shapes = Mapping[str, Sequence[int]]
@@ -23,7 +23,7 @@ _VISION = ("lora_vision", "vision_model", "visual.")
 
 
 @dataclass(frozen=True)
-class Entry:
+class LoRARequest:
     """A file to put on: its strength for each kind of target ("model", "clip", "clip_model"), and block selectors."""
 
     path: Path
@@ -32,10 +32,10 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Use:
+class AppliedLoRA:
     """What became of one file: its places in each target, and the strength of each place, blocks included."""
 
-    entry: Entry
+    entry: LoRARequest
     parsed: ParsedFile
     matches: Mapping[str, Match]
     strengths: Mapping[str, Mapping[Place, float]]
@@ -53,8 +53,8 @@ class Use:
 
 
 def put_on(
-    entries: Sequence[Entry], targets: Mapping[str, object], *, match_comfyui: bool = False, strict: bool = False
-) -> tuple[dict[str, object], list[Use]]:
+    entries: Sequence[LoRARequest], targets: Mapping[str, object], *, match_comfyui: bool = False, strict: bool = False
+) -> tuple[dict[str, object], list[AppliedLoRA]]:
     """The targets with the LoRAs on them, and what became of each file. Nothing is patched where one file fails.
 
     Raises:
@@ -65,7 +65,7 @@ def put_on(
     for entry in entries:
         _check_strengths(entry)
     shapes = {name: host.weights(target) for name, target in targets.items()}
-    uses = [_use(entry, shapes, strict) for entry in entries]
+    uses = [_place_file(entry, shapes, strict) for entry in entries]
     changed = {}
     for name, target in targets.items():
         changes: dict[Place, list[Change]] = {}
@@ -77,12 +77,12 @@ def put_on(
     return changed, uses
 
 
-def files_of(uses: Sequence[Use]) -> list[ParsedFile]:
+def files_of(uses: Sequence[AppliedLoRA]) -> list[ParsedFile]:
     """The files as they were read, for a node to keep, so that another strength does not read them again."""
     return [use.parsed for use in uses]
 
 
-def _check_strengths(entry: Entry) -> None:
+def _check_strengths(entry: LoRARequest) -> None:
     for name, strength in entry.strengths.items():
         number = isinstance(strength, int | float) and not isinstance(strength, bool)
         if not number or not abs(strength) <= MOST_STRENGTH:  # NaN is not <= either
@@ -92,8 +92,8 @@ def _check_strengths(entry: Entry) -> None:
             )
 
 
-def _use(entry: Entry, shapes: Mapping[str, Shapes], strict: bool) -> Use:
-    read = parsed(entry.path)
+def _place_file(entry: LoRARequest, shapes: Mapping[str, Shapes], strict: bool) -> AppliedLoRA:
+    read = read_lora(entry.path)
     file = read.file
     try:
         for of_target in shapes.values():
@@ -111,7 +111,7 @@ def _use(entry: Entry, shapes: Mapping[str, Shapes], strict: bool) -> Use:
     elsewhere = tuple(module for module in homeless if not _is_for(module, shapes))
     misfits = {module: why for found in matches.values() for module, why in found.misfit.items()}
     homeless = {module: nearest for module, nearest in homeless.items() if module not in elsewhere}
-    use = Use(entry, read, matches, _strengths(entry, shapes, matches), elsewhere, homeless, misfits)
+    use = AppliedLoRA(entry, read, matches, _strengths(entry, shapes, matches), elsewhere, homeless, misfits)
     if strict and use.lost:
         more = f", and {use.lost - 1} more" if use.lost > 1 else ""
         raise FileFormatError(
@@ -130,7 +130,7 @@ def _is_for(module: str, targets: Mapping[str, object]) -> bool:
 
 
 def _strengths(
-    entry: Entry, shapes: Mapping[str, Shapes], matches: Mapping[str, Match]
+    entry: LoRARequest, shapes: Mapping[str, Shapes], matches: Mapping[str, Match]
 ) -> dict[str, dict[Place, float]]:
     factors: Mapping[Place, float] = {}
     if entry.blocks.strip():
@@ -147,7 +147,7 @@ def _strengths(
     }
 
 
-def _first_loss(use: Use) -> str:
+def _first_loss(use: AppliedLoRA) -> str:
     for module, nearest in use.homeless.items():
         return f"{module} has no place in what is connected (nearest: {nearest or 'none'})"
     return next(iter([*use.misfits.values(), *(f"{name}: {why}" for name, why in use.parsed.file.unread.items())]))

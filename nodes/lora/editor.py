@@ -27,13 +27,13 @@ def check(question: object) -> dict:
     if not isinstance(question.get("menu", False), bool):
         raise ValueError(f"menu was expected to be true or false, but {question['menu']!r:.60} came")
     menu = catalog.choices("lora")
-    answer: dict = {"lines": _checked(question["text"], menu)} if "text" in question else {}
+    answer: dict = {"lines": _check_lines(question["text"], menu)} if "text" in question else {}
     return answer | ({"menu": menu} if question.get("menu") else {})
 
 
-def _checked(text: str, menu: list[str]) -> list[dict]:
+def _check_lines(text: str, menu: list[str]) -> list[dict]:
     found, unknown = [], 0
-    for line in list_text.read(text):
+    for line in list_text.parse_each(text):
         try:
             if isinstance(line, list_text.ListError):
                 raise line

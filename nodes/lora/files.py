@@ -48,7 +48,7 @@ class ParsedFile:
         return {adapter: size for adapter in wanted if (size := self._sizes[adapter]) is not None}
 
 
-def parsed(path: Path) -> ParsedFile:
+def read_lora(path: Path) -> ParsedFile:
     """The file, read again when it or the adapter_config.json beside it has another time or size.
 
     Raises:

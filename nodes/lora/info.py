@@ -10,16 +10,16 @@ from ...files.tensors import write_tensors
 from ...lora.formats import read as formats
 from ...lora.formats.header import training_facts, trigger_words
 from ...lora.kinds.adapters import LoRA, LoRAError
-from ...lora.models.conversion import named
+from ...lora.models.conversion import rename
 from ...lora.models.match import key_of, match
 from ...lora.models.published import PUBLISHED, published_model
-from ...lora.weights.low_rank import plain_factors, singular_values
+from ...lora.weights.low_rank import singular_values
 from ...lora.weights.measuring import Size
 from .. import catalog
 from ..host import host
 from ..reports import as_json, shown
-from .files import ParsedFile, parsed
-from .report import beside_weights, fact_line, facts, size_line
+from .files import ParsedFile, read_lora
+from .report import fact_line, facts, relative_changes, size_line
 
 DIALECTS = ["kohya", "diffusers", "peft"]
 _STRONGEST, _LISTED = 4, 3000
@@ -70,7 +70,7 @@ class LoRAInfo:
         return catalog.fingerprint("lora", file)
 
     def look(self, file, model=None, clip=None, clip_model=None):
-        self.file = read = parsed(catalog.path("lora", file))  # kept, so that it is not read again for other inputs
+        self.file = read = read_lora(catalog.path("lora", file))  # kept, so that it is not read again for other inputs
         targets = {"model": model, "clip": clip, "clip_model": clip_model}
         data = facts(read)
         words = [*trigger_words(read.metadata), *read.file.embeddings]
@@ -88,7 +88,7 @@ class LoRAInfo:
             f"{module}: norm {one['norm']:.4g}, {one['directions']} of {one['rank']} directions carry 99 %"
             for module, one in spectra.items()
         ]
-        beside = _measured(read, {name: target for name, target in targets.items() if target is not None})
+        beside = _measure(read, {name: target for name, target in targets.items() if target is not None})
         data |= beside
         lines += [f"at strength 1 {size_line(beside)}"] if beside else []
         lines += [f"{len(read.file.unread)} modules are not read"] if read.file.unread else []
@@ -135,11 +135,11 @@ class ConvertLoRA:
         targets = {"model": model, "clip": clip, "clip_model": clip_model}
         if dialect not in DIALECTS:
             raise ValueError(f"the dialect is {dialect!r}: expected one of {', '.join(DIALECTS)}")
-        read = parsed(catalog.path("lora", file))
+        read = read_lora(catalog.path("lora", file))
         names_of, layouts = _layouts(read, [target for target in targets.values() if target is not None])
-        adapters, lost = _renamed(read, names_of, layouts, dialect)
+        adapters, lost = _rename_modules(read, names_of, layouts, dialect)
         try:
-            tensors, header = formats.write(adapters, dialect, _kept(read.metadata))
+            tensors, header = formats.write(adapters, dialect, _keep_true_texts(read.metadata))
         except LoRAError as error:
             raise FileFormatError(read.path, str(error)) from error
         path = host.output_path(filename_prefix, ".safetensors")
@@ -157,7 +157,7 @@ class ConvertLoRA:
         return shown(lines, data, (str(path), as_json(data)))
 
 
-def _measured(read: ParsedFile, targets: Mapping[str, object]) -> dict:
+def _measure(read: ParsedFile, targets: Mapping[str, object]) -> dict:
     """How large the change is beside the weights it fits, by block and in all, every weight read whole; {} without any.
 
     Raises:
@@ -180,7 +180,7 @@ def _measured(read: ParsedFile, targets: Mapping[str, object]) -> dict:
         found = host.norms(target, places, host.progress(len(places)))
         sizes[name] = {place: Size(norm**2) for place, norm in found.items()}
     strengths = {name: dict.fromkeys(found.found, 1.0) for name, found in matches.items()}
-    blocks, together = beside_weights(matches, strengths, sizes, changes)
+    blocks, together = relative_changes(matches, strengths, sizes, changes)
     return {"blocks": blocks, **together}
 
 
@@ -207,7 +207,7 @@ def _spectra(read: ParsedFile) -> dict[str, dict]:
     ranked = [one for one in _modules(read) if one["norm"] and isinstance(read.file.adapters[one["module"]], LoRA)]
     for one in ranked[:_STRONGEST]:
         adapter = read.file.adapters[one["module"]]
-        values = singular_values(*plain_factors(adapter)).tolist()[: adapter.rank]
+        values = singular_values(*adapter.factors()).tolist()[: adapter.rank]
         total, so_far, needed = sum(value**2 for value in values), 0.0, 0
         while needed < len(values) and so_far < _ENERGY * total:
             so_far += values[needed] ** 2
@@ -247,7 +247,7 @@ def _layouts(read: ParsedFile, connected: list) -> tuple[str, list[Mapping]]:
     return f"{model}, as published", [shapes]
 
 
-def _renamed(read: ParsedFile, names_of: str, layouts: list, dialect: str) -> tuple[dict, dict[str, str]]:
+def _rename_modules(read: ParsedFile, names_of: str, layouts: list, dialect: str) -> tuple[dict, dict[str, str]]:
     """The dialect's names with their adapters, and the file's names of what has none with the reason."""
     adapters: dict = {}
     homeless: dict[str, str] = dict(read.file.unread)
@@ -255,7 +255,7 @@ def _renamed(read: ParsedFile, names_of: str, layouts: list, dialect: str) -> tu
     named_modules: set[str] = set()
     for shapes in layouts:
         found = match(read.file, shapes)
-        result = named(found.found, shapes, dialect)
+        result = rename(found.found, shapes, dialect)
         adapters = {**result.named, **adapters}
         homeless |= {found.modules.get(place, key_of(place)): why for place, why in result.unnamed.items()}
         homeless |= found.misfit
@@ -270,7 +270,7 @@ def _renamed(read: ParsedFile, names_of: str, layouts: list, dialect: str) -> tu
     return adapters, homeless | dict.fromkeys(without, f"it has no place in {names_of}")
 
 
-def _kept(metadata: Mapping[str, str]) -> dict[str, str]:
+def _keep_true_texts(metadata: Mapping[str, str]) -> dict[str, str]:
     """The header's texts that are still true of the new file."""
     return {
         name: text

@@ -5,8 +5,8 @@ from __future__ import annotations
 from .. import catalog
 from ..host import host
 from ..reports import as_json, shown
-from .application import Entry, files_of, put_on
-from .report import chart, told
+from .application import LoRARequest, files_of, put_on
+from .report import chart, report_of
 
 OPTIONS = {
     "match_comfyui": (
@@ -99,10 +99,10 @@ class LoadLoRA:
         if not connected:
             raise ValueError("nothing is connected to put the LoRA on; connect a MODEL, a CLIP or a CLIP model")
         strengths = {"model": strength_model, "clip": strength_clip, "clip_model": strength_clip}
-        entry = Entry(catalog.path("lora", file), strengths, blocks)
+        entry = LoRARequest(catalog.path("lora", file), strengths, blocks)
         changed, uses = put_on([entry], connected, match_comfyui=match_comfyui, strict=strict)
         self.files = files_of(uses)
-        lines, data = told(uses[0], connected)
+        lines, data = report_of(uses[0], connected)
         model, clip, clip_model = (
             changed.get(name, host.absent(f"Load LoRA (CVL) has no {name} to pass on: none is connected to it"))
             for name in targets

@@ -13,7 +13,7 @@ from ...lora.models.match import Match
 from ...lora.models.mmdit import Place
 from ...lora.weights.measuring import Size
 from ..host import host
-from .application import Use
+from .application import AppliedLoRA
 from .files import ParsedFile
 
 _SHOWN = 3  # losses of one sort told on the node; the data has all of them
@@ -46,12 +46,14 @@ def facts(read: ParsedFile) -> dict:
 def fact_line(data: Mapping) -> str:
     kinds = ", ".join(f"{kind} ({count})" for kind, count in data["kinds"].items())
     parts = [data["dialect"], kinds]
-    parts += [f"{word} {_listed(data[key])}" for word, key in (("rank", "ranks"), ("alpha", "alphas")) if data[key]]
+    parts += [
+        f"{word} {_join_numbers(data[key])}" for word, key in (("rank", "ranks"), ("alpha", "alphas")) if data[key]
+    ]
     parts += [f"for {data['family']}"] if data["family"] else []
     return f"{data['file']}: {', '.join(part for part in parts if part)}"
 
 
-def told(use: Use, targets: Mapping[str, object]) -> tuple[list[str], dict]:
+def report_of(use: AppliedLoRA, targets: Mapping[str, object]) -> tuple[list[str], dict]:
     """The lines and the data of one file's report."""
     data, file = facts(use.parsed), use.parsed.file
     read = use.parsed
@@ -60,7 +62,7 @@ def told(use: Use, targets: Mapping[str, object]) -> tuple[list[str], dict]:
         name: host.sizes(targets[name], [place for place, adapter in match.found.items() if adapter in changes])
         for name, match in use.matches.items()
     }
-    blocks, together = beside_weights(use.matches, use.strengths, sizes, changes)
+    blocks, together = relative_changes(use.matches, use.strengths, sizes, changes)
     taken = {name: len(set(found.modules.values())) for name, found in use.matches.items()}
     data |= {
         "applied": use.applied,
@@ -100,7 +102,7 @@ def chart(data: Sequence[Mapping]):
     return bar_chart(list(bars), values, title)
 
 
-def beside_weights(
+def relative_changes(
     matches: Mapping[str, Match],
     strengths: Mapping[str, Mapping[Place, float]],
     sizes: Mapping[str, Mapping[Place, Size]],
@@ -147,12 +149,12 @@ def size_line(data: Mapping) -> str:
         return f"how large the change is beside the weights is not told: {_NOT_TOLD}"
     if error:
         digits = min(6, max(0, -math.floor(math.log10(100 * error))))
-        told = f"about {100 * change:.{digits}f} % (± {100 * error:.{digits}f}) of the weights it touches"
+        size = f"about {100 * change:.{digits}f} % (± {100 * error:.{digits}f}) of the weights it touches"
     else:
-        told = f"{_percent(change)} of the weights it touches"
+        size = f"{_percent(change)} of the weights it touches"
     rest = f"; {unknown} places are not in it: {_NOT_TOLD}"
     rest = (rest if unknown else "") + (f"; {broken} places are not in it: they have NaN or infinity" if broken else "")
-    return f"the change is {told}{rest}"
+    return f"the change is {size}{rest}"
 
 
 def _ratio(sums: Sequence[Sequence[float]]) -> dict[str, float | None]:
@@ -165,7 +167,7 @@ def _ratio(sums: Sequence[Sequence[float]]) -> dict[str, float | None]:
     return {"change": round(ratio, 6), "change_error": round(ratio * relative / 2, 8)}
 
 
-def _losses(use: Use) -> list[str]:
+def _losses(use: AppliedLoRA) -> list[str]:
     lines = []
     if use.elsewhere:
         lines.append(f"{len(use.elsewhere)} modules are for something that is not connected: {use.elsewhere[0]} ...")
@@ -184,7 +186,7 @@ def _losses(use: Use) -> list[str]:
     return lines
 
 
-def _listed(numbers: Sequence[float]) -> str:
+def _join_numbers(numbers: Sequence[float]) -> str:
     shown = ", ".join(f"{number:g}" for number in numbers[:6])
     return shown if len(numbers) <= 6 else f"{shown} ... {numbers[-1]:g}"
 

@@ -6,9 +6,9 @@ from ...lora.formats import list_text
 from .. import catalog
 from ..host import host
 from ..reports import as_json, shown
-from .application import Entry, files_of, put_on
+from .application import LoRARequest, files_of, put_on
 from .load import OPTIONS
-from .report import chart, told
+from .report import chart, report_of
 
 _EXAMPLE = "bundled/tiny_clip_stripes_lora.safetensors : 1.0 : 1.0"
 
@@ -64,7 +64,7 @@ class LoRAStack:
         self.files = files_of(uses)
         texts, files = [], []
         for use in uses:
-            text, data = told(use, connected)
+            text, data = report_of(use, connected)
             texts += text
             files.append(data)
         off = [line.name for line in lines if not line.on]
@@ -91,10 +91,10 @@ def fingerprint(loras: str) -> str:
     return "\n".join(catalog.fingerprint("lora", name) for name in names)
 
 
-def _entries(lines) -> list[Entry]:
+def _entries(lines) -> list[LoRARequest]:
     menu = catalog.choices("lora")
     return [
-        Entry(
+        LoRARequest(
             catalog.path("lora", list_text.choice(line, menu)),
             {"model": line.strength_model, "clip": line.strength_clip},
             line.blocks,
