@@ -9,9 +9,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..kinds.adapters import Adapter, ConfigFacts, Difference, LoRAError, Replacement
+from ..kinds.adapters import Adapter, ConfigFacts, LoRAError
 from ..kinds.magnitude import DoRA
 from ..kinds.table import KINDS, Kind
+from ..kinds.whole import Difference, Replacement
 from .suffixes import ALPHA, DORA, MAGNITUDE, SCALE, UP_BIAS
 
 Parts = Mapping[str, Tensor]  # by role

@@ -14,7 +14,8 @@ from functools import partial
 
 from torch import Tensor
 
-from ..kinds.adapters import Adapter, ConfigFacts, LoRAError, Replacement
+from ..kinds.adapters import Adapter, ConfigFacts, LoRAError
+from ..kinds.whole import Replacement
 from .adapter_config import alpha_of, configurations, scales_inputs, terms_of
 from .building import build, fault_of
 from .suffixes import DORA, MAGNITUDE, ParsedName, grammar, parse, role_of_own_weight

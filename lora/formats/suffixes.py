@@ -120,7 +120,7 @@ def parse(name: str, known: Grammar | None = None) -> ParsedName | None:
 
 
 def _parse_unsaved(name: str, known: Grammar) -> ParsedName | None:
-    """PEFT's name with the adapter's own name inside its suffix, as `named_parameters` gives it; None for other names."""
+    """A name that PEFT's `named_parameters` gives, with the adapter's own name inside the suffix; None for others."""
     found = known.unsaved.match(name)
     if found is None or found[3] in ("weight", "bias"):  # those end a suffix: "lora_A.bias" has no adapter's name
         return None

@@ -11,20 +11,12 @@ from typing import Generic, TypeVar
 
 from torch import Tensor
 
-from .adapters import (
-    Adapter,
-    ConfigFacts,
-    Difference,
-    LoRA,
-    Replacement,
-    build_norm_difference,
-    build_of_table,
-    marks_of_replacement,
-)
+from .adapters import Adapter, ConfigFacts, LoRA, build_of_table
 from .hadamard import LoHa
 from .kronecker import LoKr
 from .magnitude import IA3, GLoRA, build_ia3, build_ia3_of_peft, marks_of_ia3
 from .orthogonal import OFT, InputOFT, build_input_oft, marks_of_input_oft
+from .whole import Difference, Replacement, build_norm_difference, marks_of_replacement
 
 DOWN, UP, MID = "down", "up", "mid"
 OWN_WEIGHT = "weight"  # a suffix that any module has: read as a kind's part only beside another part of that kind

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from ..formats.read import LoRAFile
-from ..kinds.adapters import Adapter, Difference, LoRA, LoRAError
+from ..kinds.adapters import Adapter, LoRA, LoRAError
 from ..kinds.magnitude import IA3
+from ..kinds.whole import Difference
 from .mmdit import Place, Slice, Target
 from .names import target_map
 
@@ -38,7 +39,10 @@ class Match:
 
 @dataclass(frozen=True, eq=False)
 class Swapped:
-    """An adapter that was trained on a weight with swapped halves of rows, such as adaLN's (scale, shift) in diffusers."""
+    """An adapter that was trained on a weight with swapped halves of rows, such as diffusers' (scale, shift) of adaLN.
+
+    It exchanges the halves around the inner adapter, so that the model's own order is changed.
+    """
 
     inner: Adapter
 

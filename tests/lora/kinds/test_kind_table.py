@@ -12,10 +12,8 @@ from torch import Tensor
 from clip_vae_lora.lora.formats.read import read, write
 from clip_vae_lora.lora.kinds.adapters import (
     Adapter,
-    Difference,
     LoRA,
     LoRAError,
-    Replacement,
     fitting_shape,
     on_device,
     put_together,
@@ -27,6 +25,7 @@ from clip_vae_lora.lora.kinds.kronecker import LoKr
 from clip_vae_lora.lora.kinds.magnitude import IA3, DoRA, GLoRA
 from clip_vae_lora.lora.kinds.orthogonal import OFT, InputOFT
 from clip_vae_lora.lora.kinds.table import KINDS, Kind, row_of
+from clip_vae_lora.lora.kinds.whole import Difference, Replacement
 from clip_vae_lora.lora.models.conversion import rename
 from clip_vae_lora.lora.models.match import Swapped, match
 from clip_vae_lora.lora.models.names import spellings

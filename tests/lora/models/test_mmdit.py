@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from clip_vae_lora.lora.formats.read import read, write
-from clip_vae_lora.lora.kinds.adapters import Difference, LoRA
+from clip_vae_lora.lora.kinds.adapters import LoRA
 from clip_vae_lora.lora.kinds.magnitude import DoRA
+from clip_vae_lora.lora.kinds.whole import Difference
 from clip_vae_lora.lora.models.conversion import rename
 from clip_vae_lora.lora.models.match import Swapped, match, part_of, shape_at
 from clip_vae_lora.lora.models.mmdit import Slice

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from clip_vae_lora.lora.kinds.adapters import Difference, LoRA, LoRAError, Replacement
+from clip_vae_lora.lora.kinds.adapters import LoRA, LoRAError
+from clip_vae_lora.lora.kinds.whole import Difference, Replacement
 from clip_vae_lora.lora.weights import fusing
 from clip_vae_lora.lora.weights.fusing import Change, apply, apply_
 

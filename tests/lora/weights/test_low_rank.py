@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from clip_vae_lora.lora.kinds.adapters import Difference, LoRA, LoRAError, Replacement
+from clip_vae_lora.lora.kinds.adapters import LoRA, LoRAError
 from clip_vae_lora.lora.kinds.kronecker import LoKr
+from clip_vae_lora.lora.kinds.whole import Difference, Replacement
 from clip_vae_lora.lora.weights.low_rank import (
     change_norm,
     frobenius,

@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from clip_vae_lora.lora.kinds.adapters import Difference, LoRA, Replacement
+from clip_vae_lora.lora.kinds.adapters import LoRA
+from clip_vae_lora.lora.kinds.whole import Difference, Replacement
 from clip_vae_lora.lora.weights.measuring import (
     Size,
     Stored,
