@@ -57,7 +57,7 @@ READING_ORDER = {  # inside a leaf and the index a file imports only from files 
         "kinds/adapters kinds/whole kinds/hadamard kinds/kronecker kinds/orthogonal kinds/magnitude kinds/table "
         "weights/low_rank weights/measuring weights/fusing formats/dialects models/mmdit models/unet models/names "
         "formats/suffixes formats/adapter_config formats/building formats/writing formats/read models/match "
-        "models/families models/blocks models/conversion models/published weights/inject weights/patching "
+        "models/families models/blocks models/parts models/conversion models/published weights/inject weights/patching "
         "formats/list_text formats/header"
     ).split(),
     "files": (

@@ -19,7 +19,7 @@ _MAX_CHARS, _MAX_NAME = 4_000_000, 500
 
 
 def configurations(metadata: Mapping[str, str], given: Mapping[str, object] | None) -> dict[str, dict[str, object]]:
-    """Component ("unet", "text_encoder", or "" for the whole file) -> its LoraConfig fields; empty without any.
+    """The LoraConfig fields of each component ("unet", "text_encoder", or "" for the whole file); empty without any.
 
     Raises:
         LoRAError: a configuration in the header that is not JSON.
@@ -42,7 +42,7 @@ def alpha_of(
     `dora`: the module has a magnitude vector.
 
     Raises:
-        LoRAError: the configuration contradicts the tensors, means another kind of adapter, or is malformed.
+        LoRAError: the configuration contradicts the tensors, is for another kind of adapter, or is malformed.
     """
     component, config = _config_of(configs, module)
     if config is None:

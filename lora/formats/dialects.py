@@ -48,7 +48,7 @@ DIALECTS = {
 
 
 def spellings_of_lora() -> dict[str, tuple[bool, str]]:
-    """The suffix of a LoRA's factor -> (whether it is up, dialect), for the dialects that suffixes tell."""
+    """The suffixes of a LoRA's factors -> (whether it is up, dialect), for dialects with suffixes of their own."""
     spelled: dict[str, tuple[bool, str]] = {}
     for dialect in DIALECTS.values():
         for down, up in ((dialect.down, dialect.up), *dialect.older) if dialect.read_as else ():

@@ -95,7 +95,7 @@ def role_of_own_weight(roles: Container[str]) -> str | None:
 
 
 def parse(name: str, known: Grammar | None = None) -> ParsedName | None:
-    """A tensor's name taken apart; None for a name that no rule knows. `known` is `grammar()`, asked for once.
+    """Parse a tensor's name; None for a name that no rule knows. `known` is `grammar()`, made once for many names.
 
     "lora_te_x_q_proj.lora_up.weight" -> ParsedName("lora_te_x_q_proj", "up", "kohya")
     """

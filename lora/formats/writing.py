@@ -16,7 +16,7 @@ from .dialects import DIALECTS, FOLDED, STORED
 def write(
     adapters: Mapping[str, Adapter], dialect: str, metadata: Mapping[str, str] | None = None
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and header of a standard file. Names are written as given: take them from `names.spellings`.
+    """Write makes the tensors and the header of a standard file; the names of `adapters` are those of `spellings`.
 
     kohya, lycoris and onetrainer have .alpha and hold every kind. diffusers, diffusers_0.2, diffusers_0.1, xlabs, bfl
     and cloneofsimo hold plain LoRA and cannot hold alpha, so the scale is multiplied into up. peft holds LoRA and

@@ -30,7 +30,7 @@ def _rotations(blocks: Tensor, limit: float) -> Tensor:
 
 
 def _solve(left: Tensor, right: Tensor) -> Tensor:
-    """left^-1 @ right; I + Q and I - Q of a skew Q have inverses, so a card need not be asked whether it found them."""
+    """left^-1 @ right. I + Q and I - Q of a skew Q always have inverses, so the CPU does not wait for a card's check."""
     return torch.linalg.solve_ex(left, right).result
 
 
@@ -100,7 +100,7 @@ class OFT:
 
 
 def _turn_rows(turns: Tensor, weight: Tensor) -> Tensor:
-    """Every block of rows by its own matrix. [k, n, n] and [k * n, ...] -> [k * n, ...]"""
+    """Multiply every block of rows by its own matrix. [k, n, n] and [k * n, ...] -> [k * n, ...]"""
     rows = weight.reshape(turns.shape[0], turns.shape[1], -1)  # [k, n, in * kh * kw]
     return (turns @ rows).reshape(weight.shape)
 
@@ -194,7 +194,7 @@ class InputOFT:
 
 
 def build_input_oft(name: str, parts: Mapping[str, Tensor], facts: ConfigFacts) -> InputOFT:
-    """PEFT's, where the module's name is PEFT's, else OneTrainer's."""
+    """The OFT of PEFT where the module's name is PEFT's, else OneTrainer's, which turns convolutions the other way."""
     peft = "base_model.model." in name
     adapter = InputOFT(parts["angles"], facts.terms if peft else 5, reverse_convolutions=not peft)
     if "divisor" in parts and adapter.size > 1:
@@ -203,7 +203,7 @@ def build_input_oft(name: str, parts: Mapping[str, Tensor], facts: ConfigFacts) 
 
 
 def marks_of_input_oft(name: str, adapter: InputOFT) -> dict[str, Tensor]:
-    """OneTrainer's mark of angles that are divided."""
+    """The tensor with which OneTrainer marks divided angles."""
     scaled = adapter.size > 1 and adapter.divisor == _onetrainers_divisor(adapter)
     if adapter.terms != 5 or not adapter.reverse_convolutions or not (scaled or adapter.divisor == 1):
         raise LoRAError(f"{name} is PEFT's OFT, whose way to turn a weight kohya files cannot say")

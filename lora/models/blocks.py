@@ -1,4 +1,4 @@
-"""Strengths by block: "attn2: 0.5, IN07-IN08: 0, double.0-7: 0.3, MID, text: 0.2" to a strength for each place.
+"""Strengths by block: a text such as "attn2: 0.5, IN07-IN08: 0, double.0-7: 0.3" gives each place its strength.
 
 The presets of positional numbers are those of hako-mikan's sd-webui-lora-block-weight. No torch here.
 """
@@ -29,14 +29,14 @@ _MOST = {12: 9, 17: 12, 20: 9, 26: 12}  # how many output blocks the model has: 
 
 @dataclass(frozen=True)
 class BlockStrengths:
-    """The strength of every place, what each selector reached, and what there would be to select."""
+    """The strength of every place, and for each selector the number of places that it selects."""
 
     strengths: dict[Place, float]
     hits: dict[str, int]
 
 
 def block_of(place: Place) -> str:
-    """IN00..IN11, MID, OUT00..OUT11, double.N, single.N, joint.N, the text encoder's name, or "other".
+    """The block of a place: IN00..IN11, MID, OUT00..OUT11, double.N, single.N, joint.N, an encoder's name, or "other".
 
     "diffusion_model.input_blocks.7.1.proj_in.weight" -> "IN07"
     """
@@ -61,7 +61,7 @@ def block_of(place: Place) -> str:
 
 
 def count_by_block(places: Iterable[Place]) -> dict[str, int]:
-    """How many of the places lie in each block, in the model's order of blocks."""
+    """The number of places in each block, in the model's order of blocks."""
     counts: dict[str, int] = {}
     for block in map(block_of, places):
         counts[block] = counts.get(block, 0) + 1
@@ -69,7 +69,7 @@ def count_by_block(places: Iterable[Place]) -> dict[str, int]:
 
 
 def _order(block: str) -> tuple[int, str, int]:
-    """The text before the images, then the way of the data: IN, MID, OUT or double, single."""
+    """A sort key for blocks: text encoders first, then the order of the data: IN, MID, OUT, or double, single."""
     found = _RANGE.match(block)
     start = found[1] if found else block
     ranks = ["IN", "double.", "joint.", "MID", "OUT", "single."]
@@ -78,17 +78,17 @@ def _order(block: str) -> tuple[int, str, int]:
 
 
 def select(text: str, places: Iterable[Place]) -> BlockStrengths:
-    """The strength that a text of selectors gives to each place; 1 where none reaches it.
+    """Select gives each place the strength of the last selector that reaches it, and 1 where none does.
 
     A selector is a block ("MID", "OUT03"), a range ("IN07-IN08", "double.0-7"), "text", "vision", "model", "other",
     "*", or a part of the keys' names between dots ("attn2", "attn1.to_k", "img_mlp"); then ":" and a number, 1 where
-    there is none. They are read from left to right, a later one overrules an earlier one. A text of 12, 17, 20 or 26
+    it is missing. A later selector overrules an earlier one. A text of 12, 17, 20 or 26
     numbers alone is a preset: the first is for the text encoders and everything outside the blocks, the others for
     blocks in order, and blocks that are not in its list get 0.
 
     Raises:
-        LoRAError: a selector that reaches nothing, a strength that is not a number, or a preset of another length or
-            for another model.
+        LoRAError: a selector reaches nothing, a strength is not a number, or a preset has another length or is for
+            another model.
     """
     places = list(places)
     items = [item.strip() for item in text.replace("\n", ",").replace(";", ",").split(",") if item.strip()]
@@ -174,7 +174,7 @@ def _nothing(name: str, places: list[Place], blocks: dict[Place, str]) -> str:
 
 
 def _existing(places: list[Place], blocks: dict[Place, str]) -> str:
-    """The blocks in a few words: "IN01-IN08, MID, OUT03-OUT11, clip_l"."""
+    """The blocks of a model as a short list: "IN01-IN08, MID, OUT03-OUT11, clip_l"."""
     numbered: dict[str, list[int]] = {}
     others = set()
     for block in blocks.values():

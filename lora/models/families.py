@@ -1,4 +1,4 @@
-"""Which family of models a file was made for, and which one a model is: so that the wrong pair is refused by name."""
+"""Families of models: a LoRA file and a model of two different families are refused, and both are named."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,7 +15,7 @@ _HIDDEN_FLUX = 3072
 
 
 def family_of_keys(shapes: Mapping[str, Sequence[int]]) -> str | None:
-    """The family of a model by the keys and shapes of its state dict; None where it cannot be told (a text encoder)."""
+    """The family of a model, from the keys and shapes of its state dict; None where they fit several (text encoders)."""
     if any(key.startswith(("diffusion_model.double_blocks.", "diffusion_model.single_blocks.")) for key in shapes):
         return FLUX
     if any(key.startswith("diffusion_model.joint_blocks.") for key in shapes):
@@ -25,7 +25,7 @@ def family_of_keys(shapes: Mapping[str, Sequence[int]]) -> str | None:
 
 
 def family_of_file(file: LoRAFile) -> str | None:
-    """The family a file was made for, by its modules' names and sizes; None where they could be several's."""
+    """The family that a file was made for, from its modules' names and sizes; None where they fit several families."""
     names = list(file.adapters) or list(file.unread)
     joined = set(_stacks(names))
     if "double_blocks" in joined or "single_blocks" in joined or "single_transformer_blocks" in joined:
@@ -47,10 +47,10 @@ def family_of_file(file: LoRAFile) -> str | None:
 
 
 def refuse_other_family(file: LoRAFile, shapes: Mapping[str, Sequence[int]]) -> None:
-    """Nothing where file and model may belong together.
+    """Refuse a file whose family is known to differ from the model's.
 
     Raises:
-        LoRAError: they are known to be of two families; both are named.
+        LoRAError: the families differ; the message names both.
     """
     made_for, model = family_of_file(file), family_of_keys(shapes)
     if made_for and model and made_for != model:

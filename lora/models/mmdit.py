@@ -1,7 +1,8 @@
-"""Flux and SD3: what diffusers and XLabs call the weights that the original names keep fused. No torch here.
+"""Flux and SD3: the names that diffusers and XLabs give to weights which the original model fuses. No torch here.
 
-diffusers has q, k and v (and in Flux' single blocks the MLP) as layers of their own, the original one weight of which
-they are rows. Sources: diffusers' conversion scripts and lora_conversion_utils.py, ComfyUI's comfy/utils.py.
+diffusers has a layer each for q, k and v (in Flux' single blocks for the MLP too); the original model has one weight,
+and those layers are rows of it. Sources: diffusers' conversion scripts and lora_conversion_utils.py, ComfyUI's
+comfy/utils.py.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,7 +10,7 @@ from typing import NamedTuple
 
 
 class Slice(NamedTuple):
-    """Rows of a weight: the key, and (0, first row, how many rows). ComfyUI takes the pair as it is."""
+    """Rows of a weight: the key, and (0, first row, number of rows). ComfyUI takes the same pair as a patch's key."""
 
     key: str
     rows: tuple[int, int, int]
@@ -19,7 +20,7 @@ Place = str | Slice
 
 
 class Target(NamedTuple):
-    """Where an adapter belongs; `swapped`: its two halves of rows lie the other way round than the model's.
+    """The place of an adapter; `swapped` says that the file's halves of rows are in the opposite order of the model's.
 
     diffusers has (scale, shift) of the last adaptive norm in the other order.
     """
@@ -88,7 +89,7 @@ _XLABS = {  # the layer: XLabs' processor, its rows in widths
 
 
 def diffusers_targets(shapes: Mapping[str, Sequence[int]]) -> dict[str, Target]:
-    """diffusers' module name -> where it lies, for the modules `shapes` (ours, without prefix and .weight) has.
+    """The targets of diffusers' module names, for the modules in `shapes` (ours, without prefix and .weight).
 
     {"double_blocks.0.img_attn.qkv": (9216, 3072)} -> {"transformer_blocks.0.attn.to_q": Slice(..., (0, 0, 3072)), ...}
     """
@@ -108,7 +109,7 @@ def diffusers_targets(shapes: Mapping[str, Sequence[int]]) -> dict[str, Target]:
 
 
 def xlabs_targets(shapes: Mapping[str, Sequence[int]]) -> dict[str, Target]:
-    """XLabs' module name -> where it lies. "double_blocks.0.processor.qkv_lora1" -> "double_blocks.0.img_attn.qkv" """
+    """The targets of XLabs' module names: "double_blocks.0.processor.qkv_lora1" -> "double_blocks.0.img_attn.qkv" """
     found = {}
     for module, shape in shapes.items():
         parts = module.split(".", 2)

@@ -1,4 +1,4 @@
-"""LoRAs applied to models, and what is in their files."""
+"""The LoRA nodes: apply files to models, inspect files, convert files."""
 
 from . import info, load, stack
 

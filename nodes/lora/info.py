@@ -1,17 +1,19 @@
-"""LoRA files looked into, and written anew in another dialect."""
+"""The nodes that inspect a LoRA file and convert it to another dialect."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from ...drawing.bar_chart import bar_chart
 from ...files.errors import FileFormatError
 from ...files.tensors import write_tensors
 from ...lora.formats import read as formats
 from ...lora.formats.header import training_facts, trigger_words
-from ...lora.kinds.adapters import LoRA, LoRAError
+from ...lora.kinds.adapters import Adapter, LoRA, LoRAError
 from ...lora.models.conversion import rename
 from ...lora.models.match import key_of, match
+from ...lora.models.parts import describe_part, describe_parts
 from ...lora.models.published import PUBLISHED, published_model
 from ...lora.weights.low_rank import singular_values
 from ...lora.weights.measuring import Size
@@ -19,7 +21,10 @@ from .. import catalog
 from ..host import host
 from ..reports import as_json, shown
 from .files import ParsedFile, read_lora
-from .report import fact_line, facts, relative_changes, size_line
+from .report import fact_line, facts, note_lines, relative_changes, size_line
+
+if TYPE_CHECKING:
+    from ...drawing.bar_chart import Tensor as Image  # [1, H, W, 3] in 0..1; a node hands pictures on unopened
 
 DIALECTS = ["kohya", "diffusers", "peft"]
 _STRONGEST, _LISTED = 4, 3000
@@ -55,7 +60,7 @@ class LoRAInfo:
     OUTPUT_NODE = True  # queued alone it runs, and shows its report
 
     @classmethod
-    def INPUT_TYPES(cls):
+    def INPUT_TYPES(cls) -> dict:
         return {
             "required": {"file": (catalog.choices("lora"), {"tooltip": "LoRA of any kind, by any tool."})},
             "optional": {
@@ -66,10 +71,12 @@ class LoRAInfo:
         }
 
     @classmethod
-    def IS_CHANGED(cls, file, **_):
+    def IS_CHANGED(cls, file: str, **_: object) -> str:
         return catalog.fingerprint("lora", file)
 
-    def look(self, file, model=None, clip=None, clip_model=None):
+    def look(
+        self, file: str, model: object | None = None, clip: object | None = None, clip_model: object | None = None
+    ) -> dict:
         self.file = read = read_lora(catalog.path("lora", file))  # kept, so that it is not read again for other inputs
         targets = {"model": model, "clip": clip, "clip_model": clip_model}
         data = facts(read)
@@ -85,14 +92,14 @@ class LoRAInfo:
         lines = [fact_line(data), f"{data['modules']} modules, {read.size_bytes / 2**20:.1f} MiB"]
         lines += [f"trigger words: {', '.join(words)}"] if words else ["the header names no trigger words"]
         lines += [
-            f"{module}: norm {one['norm']:.4g}, {one['directions']} of {one['rank']} directions carry 99 %"
+            f"{describe_part(module)}: norm {one['norm']:.4g}, {one['directions']} of {one['rank']} directions carry 99 %"
             for module, one in spectra.items()
         ]
-        beside = _measure(read, {name: target for name, target in targets.items() if target is not None})
-        data |= beside
-        lines += [f"at strength 1 {size_line(beside)}"] if beside else []
+        measured = _measure(read, {name: target for name, target in targets.items() if target is not None})
+        data |= measured
+        lines += [f"at strength 1 {size_line(measured)}"] if measured else []
         lines += [f"{len(read.file.unread)} modules are not read"] if read.file.unread else []
-        lines += [*read.file.notes, *(f"{name}: {value}" for name, value in list(data["training"].items())[:12])]
+        lines += [*note_lines(read), *(f"{name}: {value}" for name, value in list(data["training"].items())[:12])]
         picture = _picture(data)
         return shown(lines, data, (as_json(data), ", ".join(words), picture), host.save_preview(picture, "cvl_lora"))
 
@@ -111,7 +118,7 @@ class ConvertLoRA:
     OUTPUT_NODE = True
 
     @classmethod
-    def INPUT_TYPES(cls):
+    def INPUT_TYPES(cls) -> dict:
         return {
             "required": {
                 "file": (catalog.choices("lora"), {"tooltip": "LoRA of any kind, by any tool."}),
@@ -131,7 +138,15 @@ class ConvertLoRA:
             },
         }
 
-    def convert(self, file, dialect, filename_prefix, model=None, clip=None, clip_model=None):
+    def convert(
+        self,
+        file: str,
+        dialect: str,
+        filename_prefix: str,
+        model: object | None = None,
+        clip: object | None = None,
+        clip_model: object | None = None,
+    ) -> dict:
         targets = {"model": model, "clip": clip, "clip_model": clip_model}
         if dialect not in DIALECTS:
             raise ValueError(f"the dialect is {dialect!r}: expected one of {', '.join(DIALECTS)}")
@@ -152,16 +167,16 @@ class ConvertLoRA:
             "not_written": lost,
         }
         lines = [f"{path.name}: {len(adapters)} modules as {dialect}, with the names of {names_of}"]
-        lines += [f"not written: {name}: {why}" for name, why in list(lost.items())[:5]]
+        lines += [f"not written: {describe_part(name)}: {describe_parts(why)}" for name, why in list(lost.items())[:5]]
         lines += [f"and {len(lost) - 5} more"] if len(lost) > 5 else []
         return shown(lines, data, (str(path), as_json(data)))
 
 
 def _measure(read: ParsedFile, targets: Mapping[str, object]) -> dict:
-    """How large the change is beside the weights it fits, by block and in all, every weight read whole; {} without any.
+    """The change relative to the weights of the targets, by block and in all, every weight read whole; {} without targets.
 
     Raises:
-        FileFormatError: nothing of the file fits what is connected.
+        FileFormatError: none of the file's modules fits what is connected.
     """
     if not targets:
         return {}
@@ -188,7 +203,7 @@ def _modules(read: ParsedFile) -> list[dict]:
     """Each module with its kind, rank, alpha and norm, the strongest first."""
     found = []
     for module, adapter in read.file.adapters.items():
-        alpha, size = getattr(adapter, "alpha", None), read.norm_of(adapter)
+        alpha, size = adapter.alpha, read.norm_of(adapter)
         found.append(
             {
                 "module": module,
@@ -221,7 +236,8 @@ def _spectra(read: ParsedFile) -> dict[str, dict]:
     return spectra
 
 
-def _picture(data: Mapping):
+def _picture(data: Mapping) -> Image:
+    """A bar chart of the strongest module's singular values; of the kinds in a file without a spectrum."""
     if not data["spectra"]:
         kinds = data["kinds"] or {"nothing that is read": 1}
         total = sum(kinds.values())
@@ -229,11 +245,13 @@ def _picture(data: Mapping):
     module, one = next(iter(data["spectra"].items()))
     squares = [value**2 for value in one["values"]]
     labels = [f"direction {number}" for number in range(1, len(squares) + 1)]
-    return bar_chart(labels, [square / sum(squares) for square in squares], f"share of the change in {module}")
+    return bar_chart(
+        labels, [square / sum(squares) for square in squares], f"share of the change in {describe_part(module)}"
+    )
 
 
-def _layouts(read: ParsedFile, connected: list) -> tuple[str, list[Mapping]]:
-    """Keys and shapes that tell the names: of what is connected, else of the published model that the file fits."""
+def _layouts(read: ParsedFile, connected: list[object]) -> tuple[str, list[Mapping]]:
+    """The keys and shapes whose names are written, and whose they are: the connected models' or a published model's."""
     if connected:
         return "what is connected", [host.weights(target) for target in connected]
     found = published_model(read.file)
@@ -247,9 +265,11 @@ def _layouts(read: ParsedFile, connected: list) -> tuple[str, list[Mapping]]:
     return f"{model}, as published", [shapes]
 
 
-def _rename_modules(read: ParsedFile, names_of: str, layouts: list, dialect: str) -> tuple[dict, dict[str, str]]:
-    """The dialect's names with their adapters, and the file's names of what has none with the reason."""
-    adapters: dict = {}
+def _rename_modules(
+    read: ParsedFile, names_of: str, layouts: list[Mapping], dialect: str
+) -> tuple[dict[str, Adapter], dict[str, str]]:
+    """The dialect's module names -> adapters, and the file's names of the modules without one -> the reason."""
+    adapters: dict[str, Adapter] = {}
     homeless: dict[str, str] = dict(read.file.unread)
     homeless |= dict.fromkeys(read.file.embeddings, "a learned word, which only Text Encode reads")
     named_modules: set[str] = set()
@@ -271,7 +291,7 @@ def _rename_modules(read: ParsedFile, names_of: str, layouts: list, dialect: str
 
 
 def _keep_true_texts(metadata: Mapping[str, str]) -> dict[str, str]:
-    """The header's texts that are still true of the new file."""
+    """The texts of the header that hold for the converted file too."""
     return {
         name: text
         for name, text in metadata.items()

@@ -1,4 +1,4 @@
-"""LoRA files onto models."""
+"""The node that applies one LoRA file."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class LoadLoRA:
     FUNCTION = "load"
 
     @classmethod
-    def INPUT_TYPES(cls):
+    def INPUT_TYPES(cls) -> dict:
         strength = {"default": 1.0, "min": -100.0, "max": 100.0, "step": 0.01}
         return {
             "required": {
@@ -79,21 +79,21 @@ class LoadLoRA:
         }
 
     @classmethod
-    def IS_CHANGED(cls, file, **_):
+    def IS_CHANGED(cls, file: str, **_: object) -> str:
         return catalog.fingerprint("lora", file)
 
     def load(
         self,
-        file,
-        strength_model,
-        strength_clip,
-        model=None,
-        clip=None,
-        clip_model=None,
-        blocks="",
-        match_comfyui=False,
-        strict=False,
-    ):
+        file: str,
+        strength_model: float,
+        strength_clip: float,
+        model: object | None = None,
+        clip: object | None = None,
+        clip_model: object | None = None,
+        blocks: str = "",
+        match_comfyui: bool = False,
+        strict: bool = False,
+    ) -> dict:
         targets = {"model": model, "clip": clip, "clip_model": clip_model}
         connected = {name: target for name, target in targets.items() if target is not None}
         if not connected:

@@ -1,6 +1,8 @@
-"""Any number of LoRAs at once, from a list that a person and a program can write alike."""
+"""The node that applies a list of LoRAs, written as text by a person or a program."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from ...lora.formats import list_text
 from .. import catalog
@@ -30,7 +32,7 @@ class LoRAStack:
     FUNCTION = "load"
 
     @classmethod
-    def INPUT_TYPES(cls):
+    def INPUT_TYPES(cls) -> dict:
         return {
             "required": {
                 "loras": (
@@ -51,10 +53,17 @@ class LoRAStack:
         }
 
     @classmethod
-    def IS_CHANGED(cls, loras, **_):
+    def IS_CHANGED(cls, loras: str, **_: object) -> str:
         return fingerprint(loras)
 
-    def load(self, loras, model=None, clip=None, match_comfyui=False, strict=False):
+    def load(
+        self,
+        loras: str,
+        model: object | None = None,
+        clip: object | None = None,
+        match_comfyui: bool = False,
+        strict: bool = False,
+    ) -> dict:
         targets = {"model": model, "clip": clip}
         connected = {name: target for name, target in targets.items() if target is not None}
         if not connected:
@@ -80,7 +89,7 @@ class LoRAStack:
 
 
 def fingerprint(loras: str) -> str:
-    """Changes when one of the files does, or the text."""
+    """A text that changes when one of the listed files changes, or the list."""
     if not isinstance(loras, str):
         return ""
     try:
@@ -91,7 +100,7 @@ def fingerprint(loras: str) -> str:
     return "\n".join(catalog.fingerprint("lora", name) for name in names)
 
 
-def _entries(lines) -> list[LoRARequest]:
+def _entries(lines: Sequence[list_text.LoRALine]) -> list[LoRARequest]:
     menu = catalog.choices("lora")
     return [
         LoRARequest(
