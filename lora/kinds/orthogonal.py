@@ -30,7 +30,7 @@ def _rotations(blocks: Tensor, limit: float) -> Tensor:
 
 
 def _solve(left: Tensor, right: Tensor) -> Tensor:
-    """left^-1 @ right. I + Q and I - Q of a skew Q always have inverses, so the CPU does not wait for a card's check."""
+    """left^-1 @ right. I + Q and I - Q of a skew Q always have inverses, so the CPU does not wait for a check."""
     return torch.linalg.solve_ex(left, right).result
 
 

@@ -15,7 +15,7 @@ _HIDDEN_FLUX = 3072
 
 
 def family_of_keys(shapes: Mapping[str, Sequence[int]]) -> str | None:
-    """The family of a model, from the keys and shapes of its state dict; None where they fit several (text encoders)."""
+    """The family of a model, from the keys and shapes of its state dict; None where several fit (text encoders)."""
     if any(key.startswith(("diffusion_model.double_blocks.", "diffusion_model.single_blocks.")) for key in shapes):
         return FLUX
     if any(key.startswith("diffusion_model.joint_blocks.") for key in shapes):

@@ -164,7 +164,8 @@ def _nothing_fits(read: ParsedFile, matches: Mapping[str, Match]) -> str:
     file, whose = read.file, " or ".join(matches)
     if not file.adapters:
         first, why = next(iter(file.unread.items()), ("no module", "it holds only learned words"))
-        return f"a LoRA was expected, but none of its modules can be applied ({_both(first)}: {why}); the {whose} was not changed"
+        lost = f"{_both(first)}: {why}"
+        return f"a LoRA was expected, but none of its modules can be applied ({lost}); the {whose} was not changed"
     misfit = next((why for found in matches.values() for why in found.misfit.values()), None)
     reason = describe_parts(misfit or f"it has no place for {next(iter(file.adapters))}", keep_names=True)
     return (

@@ -99,9 +99,9 @@ def note_lines(read: ParsedFile) -> list[str]:
 
 
 def chart(data: Sequence[Mapping]) -> Image:
-    """A bar chart of the relative change by block (one file) or by file (several); of module counts where it is unknown.
+    """A bar chart of the relative change by block (one file) or by file (several), or of module counts.
 
-    At least one file's data -> [1, H, W, 3] in 0..1
+    Counts are shown where a change is unknown. At least one file's data -> [1, H, W, 3] in 0..1
     """
     bars = data[0]["blocks"] if len(data) == 1 else {f"{n}. {one['file']}": one for n, one in enumerate(data, 1)}
     what = "blocks" if len(data) == 1 else "files"
@@ -120,7 +120,7 @@ def relative_changes(
     sizes: Mapping[str, Mapping[Place, Size]],
     changes: Mapping[Adapter, Size],
 ) -> tuple[dict[str, dict], dict]:
-    """The relative change by block and in all: the norm of the change divided by the norm of the weights that it touches.
+    """The relative change by block and in all: the norm of the change over the norm of the weights that it touches.
 
     Block -> `modules`, `strengths`, `change` (the ratio) and `change_error` (its standard error, 0 where the weights
     were read whole); both are None where nothing is known. Of all blocks also `not_measured`, the number of places
@@ -184,7 +184,8 @@ def _losses(use: AppliedLoRA) -> list[str]:
     lines = []
     if use.elsewhere:
         lines.append(
-            f"{len(use.elsewhere)} modules are for something that is not connected: {describe_part(use.elsewhere[0])} ..."
+            f"{len(use.elsewhere)} modules are for something that is not connected: "
+            f"{describe_part(use.elsewhere[0])} ..."
         )
     if use.homeless:
         module, nearest = next(iter(use.homeless.items()))

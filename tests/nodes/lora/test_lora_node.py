@@ -190,8 +190,8 @@ def test_a_lora_for_another_family_of_models_is_refused_with_both_names(place, m
         (0.0313, 0.00034, 0, "about 3.13 % (± 0.03)"),
         (1.5, 0.21, 0, "about 150 % (± 21)"),
         (0.0313, 0.0, 0, "the change is 3.13 % of the weights it touches"),
-        (0.0313, 0.0, 2, "2 places are not in it"),
-        (None, None, 5, "is not told"),
+        (0.0313, 0.0, 2, "2 weights are left out"),
+        (None, None, 5, "is unknown"),
     ],
 )
 def test_the_size_of_the_change_is_told_with_what_is_not_sure(change, error, unknown, said):
@@ -202,10 +202,10 @@ def test_the_size_of_the_change_is_told_with_what_is_not_sure(change, error, unk
 def test_weights_that_are_not_numbers_are_counted_and_the_others_are_told():
     data = {"change": 0.25, "change_error": 0.0, "not_measured": 0, "not_numbers": 2}
     assert lora_report.size_line(data) == (
-        "the change is 25 % of the weights it touches; 2 places are not in it: they have NaN or infinity"
+        "the change is 25 % of the weights it touches; 2 weights are left out: they have NaN or infinity"
     )
     line = lora_report.size_line({**data, "change": None, "change_error": None})
-    assert line == "how large the change is beside the weights cannot be told: 2 of them have NaN or infinity"
+    assert line == "the size of the change relative to the weights is unknown: 2 of them have NaN or infinity"
 
 
 def test_a_model_with_nan_in_a_weight_gets_its_report():
