@@ -32,6 +32,8 @@ _BLOCKS = (  # all patterns that a name has; {0} is the number in it
     (r"attentions_(\d+)", "attention {0}"),
     (r"resnets_(\d+)", "residual block {0}"),
     (r"(?<!single_)transformer_blocks_(\d+)", "transformer {0}"),
+    (r"final_layer", "final layer"),
+    (r"time_embed(?:ding)?(?=_)|time_in|t_embedder", "time embedding"),
     (r"layers_(\d+)|resblocks_(\d+)|encoder_block_(\d+)", "layer {0}"),
 )
 _LAYERS = (  # the first pattern that a name has

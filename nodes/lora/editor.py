@@ -18,7 +18,7 @@ _MOST_WORDS = 100
 def check(question: object) -> dict:
     """The answer to {"text": the list, "menu": true}, either of which may be left out.
 
-    `lines` holds for each line its number and the `file` of the menu that it means, or its `problem`; `menu` is the menu.
+    `lines` holds the number of each line with the `file` of the menu that it means, or its `problem`; `menu` the menu.
 
     Raises:
         ValueError: the question has another form.
