@@ -193,7 +193,7 @@ def test_a_patch_of_ours_is_moved_whole_when_weights_are_streamed(comfyui):
         change(adapters.LoRA(a, b, 2.0), 0.5),
         change(adapters.LoRA(c, d, 4.0), -1.0),
         change(hadamard.LoHa(e, f, g, h, 4.0), 0.7),
-        change(adapters.Difference(e @ f), 0.1),
+        change(ours("lora.kinds.whole").Difference(e @ f), 0.1),
     ]
     strength, patch = patches._adapter(several, False)
     entry = LowVramPatch("key", {"key": [(strength, patch, 1.0, None, None)]})
