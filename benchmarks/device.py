@@ -35,7 +35,7 @@ from clip_vae_lora.clip_core.prompts.plan import Port, PromptSettings, plan_prom
 from clip_vae_lora.clip_core.tokenizer import Tokenizer  # noqa: E402
 from clip_vae_lora.files.pictures import read_square  # noqa: E402
 from clip_vae_lora.lora.kinds.adapters import LoRA  # noqa: E402
-from clip_vae_lora.lora.weights.fusing import Change, applied  # noqa: E402
+from clip_vae_lora.lora.weights.fusing import Change, apply  # noqa: E402
 from clip_vae_lora.tests.support.cards.pretended_card import pretend_cuda  # noqa: E402
 from clip_vae_lora.training.device import best_device, named_device  # noqa: E402
 
@@ -92,7 +92,7 @@ def fusing(bench: Bench):
                 f"five LoRAs on a weight of {model}, {out} x {inner}",
                 bench.measured(
                     {
-                        "ours": lambda weight=weight, changes=changes: applied(weight, changes),
+                        "ours": lambda weight=weight, changes=changes: apply(weight, changes),
                         "stock way, five": lambda stock=stock: stock(5),
                         "stock way, one": lambda stock=stock: stock(1),
                     }

@@ -79,11 +79,11 @@ def main():
         path.parent.mkdir(parents=True)
         count = write(path, shapes, given.rank)
         host.set_place(models=Path(folder) / "models", temp=Path(folder), on_step=lambda done, total: None)
-        places = match(lora_files.parsed(path).file, shapes).found
+        places = match(lora_files.read_lora(path).file, shapes).found
         timed("norms", lambda: host.norms(model, list(places), lambda done, total: None))
         timed("sizes", lambda: host.sizes(model, list(places)))
         for _ in range(given.rounds):
-            timed("read and matched", lambda: match(lora_files.parsed(path).file, shapes))
+            timed("read and matched", lambda: match(lora_files.read_lora(path).file, shapes))
             node = NODE_CLASS_MAPPINGS["CVL_LoadLoRA"]()  # another one, which keeps nothing
             timed("node", lambda node=node: node.load(path.name, 0.0, 0.0, clip_model=model))
             timed("node, kept", lambda node=node: node.load(path.name, 0.0, 0.0, clip_model=model))

@@ -54,11 +54,11 @@ READING_ORDER = {  # inside a leaf and the index a file imports only from files 
         "checkpoint/source checkpoint/tiny checkpoint/find tiling/network"
     ).split(),
     "lora": (
-        "kinds/adapters kinds/hadamard kinds/kronecker kinds/orthogonal kinds/magnitude kinds/table "
-        "weights/low_rank weights/measuring weights/fusing models/mmdit models/names formats/suffixes "
-        "formats/adapter_config formats/building formats/writing formats/read models/match models/families "
-        "models/blocks models/conversion models/published weights/inject weights/patching formats/list_text "
-        "formats/header"
+        "kinds/adapters kinds/whole kinds/hadamard kinds/kronecker kinds/orthogonal kinds/magnitude kinds/table "
+        "weights/low_rank weights/measuring weights/fusing formats/dialects models/mmdit models/unet models/names "
+        "formats/suffixes formats/adapter_config formats/building formats/writing formats/read models/match "
+        "models/families models/blocks models/parts models/conversion models/published weights/inject weights/patching "
+        "formats/list_text formats/header"
     ).split(),
     "files": (
         "errors contents writing documents sniff safetensors_file folder pickle_file inert_pickle "

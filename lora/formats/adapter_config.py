@@ -1,4 +1,4 @@
-"""PEFT's configuration of an adapter: the scale that its tensors alone do not tell, and the same written back.
+"""PEFT's adapter_config.json: the scale and the variant of adapters, which their tensors do not hold; read and written.
 
 Sources: peft's LoraConfig (lora_alpha, r, rank_pattern, alpha_pattern, use_rslora), and `lora_adapter_metadata`, which
 diffusers puts into a file's header with the component's name before every field. Both are untrusted text.
@@ -19,7 +19,7 @@ _MAX_CHARS, _MAX_NAME = 4_000_000, 500
 
 
 def configurations(metadata: Mapping[str, str], given: Mapping[str, object] | None) -> dict[str, dict[str, object]]:
-    """Component ("unet", "text_encoder", or "" for the whole file) -> its LoraConfig fields; empty without any.
+    """The LoraConfig fields of each component ("unet", "text_encoder", or "" for the whole file); empty without any.
 
     Raises:
         LoRAError: a configuration in the header that is not JSON.
@@ -42,7 +42,7 @@ def alpha_of(
     `dora`: the module has a magnitude vector.
 
     Raises:
-        LoRAError: the configuration contradicts the tensors, means another kind of adapter, or is malformed.
+        LoRAError: the configuration contradicts the tensors, is for another kind of adapter, or is malformed.
     """
     component, config = _config_of(configs, module)
     if config is None:
@@ -61,7 +61,7 @@ def alpha_of(
 
 
 def terms_of(configs: Mapping[str, Mapping[str, object]], module: str) -> int | None:
-    """How many terms PEFT's OFT takes of the Neumann series of a module's rotation; None for the exact Cayley form.
+    """The number of terms in PEFT's Neumann series of a module's OFT rotation; None for the exact Cayley transform.
 
     Raises:
         LoRAError: the configuration is malformed.
@@ -74,7 +74,7 @@ def terms_of(configs: Mapping[str, Mapping[str, object]], module: str) -> int | 
 
 
 def scales_inputs(configs: Mapping[str, Mapping[str, object]], module: str) -> bool | None:
-    """Whether PEFT's (IA)^3 scales a module's inputs (feedforward_modules) or outputs; None where it is not told."""
+    """Whether PEFT's (IA)^3 scales a module's inputs (feedforward_modules) or outputs; None without a configuration."""
     config = _config_of(configs, module)[1] or {}
     listed = config.get("feedforward_modules")
     if config.get("peft_type") != "IA3" or not isinstance(listed, list | tuple | set):
@@ -91,7 +91,8 @@ def describe(adapters: Mapping[str, LoRA | DoRA]) -> dict[str, object]:
     """The LoraConfig (adapter_config.json) of these adapters; names with or without `base_model.model.`"""
     paths = {name.rpartition(_PREFIX)[2]: adapter for name, adapter in adapters.items()}
     rank = Counter(adapter.rank for adapter in paths.values()).most_common(1)[0][0]
-    alpha = Counter(adapter.alpha for adapter in paths.values()).most_common(1)[0][0]
+    alphas = {path: adapter.alpha or 0.0 for path, adapter in paths.items()}
+    alpha = Counter(alphas.values()).most_common(1)[0][0]
     exact = {path: "^" + re.escape(path) for path in paths}  # PEFT reads the keys of both patterns as expressions
     return {
         "peft_type": "LORA",
@@ -99,7 +100,7 @@ def describe(adapters: Mapping[str, LoRA | DoRA]) -> dict[str, object]:
         "lora_alpha": _plain(alpha),
         "target_modules": sorted(paths),
         "rank_pattern": {exact[p]: a.rank for p, a in paths.items() if a.rank != rank},
-        "alpha_pattern": {exact[p]: _plain(a.alpha) for p, a in paths.items() if a.alpha != alpha},
+        "alpha_pattern": {exact[p]: _plain(own) for p, own in alphas.items() if own != alpha},
         "use_rslora": False,
         "use_dora": all(isinstance(a, DoRA) for a in paths.values()),
         "bias": "none",
@@ -128,20 +129,20 @@ def _parse(metadata: Mapping[str, str], header: str) -> dict[str, object]:
 
 
 def _pattern(config: Mapping[str, object], field: str, path: str, otherwise: object) -> object:
-    """The value of the first expression that matches the end of the path, as PEFT's get_pattern_key."""
+    """The value of the first expression that matches the end of the path, as PEFT's get_pattern_key finds it."""
     patterns = config.get(field) or {}
     if not isinstance(patterns, Mapping):
         raise LoRAError(f"its configuration's {field} is not a table of names")
     if patterns and len(path) > _MAX_NAME:
         raise LoRAError(f"its name has {len(path)} characters, and its configuration's {field} cannot be tried on it")
     for expression, value in patterns.items():
-        if re.match(rf"(.*\.)?({_checked(str(expression), field)})$", path):
+        if re.match(rf"(.*\.)?({_check_pattern(str(expression), field)})$", path):
             return value
     return otherwise
 
 
-def _checked(expression: str, field: str) -> str:
-    """An expression that cannot run for ages: without groups and with two repetitions at the most."""
+def _check_pattern(expression: str, field: str) -> str:
+    """The expression, once it is known to run in linear time: no groups, and two repetitions at the most."""
     bare = re.sub(r"\\.", "", expression)  # escaped signs are letters
     simple = len(expression) <= _MAX_NAME and not re.search(r"[({]", bare) and len(re.findall(r"[*+?]", bare)) < 3
     try:

@@ -1,4 +1,4 @@
-"""The tensors of one module to its adapters, by the rows of the kinds."""
+"""Building: the tensors of one module become its adapters, by the rows of the kinds."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -9,19 +9,21 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..kinds.adapters import Adapter, ConfigFacts, Difference, LoRAError, Replacement
+from ..kinds.adapters import Adapter, ConfigFacts, LoRAError
 from ..kinds.magnitude import DoRA
 from ..kinds.table import KINDS, Kind
+from ..kinds.whole import Difference, Replacement
 from .suffixes import ALPHA, DORA, MAGNITUDE, SCALE, UP_BIAS
 
 Parts = Mapping[str, Tensor]  # by role
-MOST = 1e9  # in a factor or as alpha: products of four of them are numbers of fp32 still
-_PLAIN = "LoRA"  # the kind meant where only shared parts are there, and the only one whose up can have a bias
+MOST = 1e9  # the largest number of a factor, and the largest alpha: products of four of them still fit fp32
+_PLAIN = "LoRA"  # the kind of a module that has only shared parts, and the only kind whose up can have a bias
 
 
 def build(name: str, parts: Parts, facts: ConfigFacts) -> tuple[dict[str, Adapter], bool]:
-    """One module's adapters by what follows the module's name: "" is its weight, ".bias" its bias; and whether the file
-    (or, where that is silent, the configuration) told an alpha, True where none is needed.
+    """One module's adapters, and whether its alpha is known (from the file or the configuration, or needless).
+
+    The keys of the adapters are what follows the module's name: "" for the weight, ".bias" for the bias.
 
     Raises:
         LoRAError: parts that are missing, too many, not numbers, or of shapes that do not belong together.
@@ -39,17 +41,12 @@ def build(name: str, parts: Parts, facts: ConfigFacts) -> tuple[dict[str, Adapte
     has_alpha, scale = True, 1.0
     if kind:
         row = KINDS[kind]
-        adapter = _made(
-            row, name, {field: parts[role] for role, field in row.fields.items() if role in parts}, parts, facts
-        )
+        own = {field: parts[role] for role, field in row.fields.items() if role in parts}
+        adapter = _make(row, name, own, parts, facts)
         if row.scaled:
-            alpha = _alpha(parts, adapter.rank, facts.alpha_of)
-            has_alpha = alpha is not None
-            if has_alpha and not abs(alpha) <= MOST:
-                raise LoRAError(f"its alpha is {alpha:.1e}, which no trainer writes: the file is damaged")
-            alpha = float(adapter.rank if alpha is None else alpha)
-            adapter = adapter if adapter.alpha == alpha else replace(adapter, alpha=alpha)
-            scale = adapter.alpha / adapter.rank if adapter.rank else 1.0
+            # Only the adapter knows its rank, so it is built first and its alpha put right afterwards.
+            adapter, has_alpha = _with_alpha(adapter, _alpha(parts, adapter.rank, facts.alpha_of))
+            scale = (adapter.alpha or 0.0) / adapter.rank if adapter.rank else 1.0
         found[""] = _with_magnitude(adapter, parts)
     if UP_BIAS in parts:
         found[".bias"] = Difference(parts[UP_BIAS].float() * scale, "LoRA's bias")
@@ -57,12 +54,20 @@ def build(name: str, parts: Parts, facts: ConfigFacts) -> tuple[dict[str, Adapte
         if ".bias" in found:
             raise LoRAError("its bias is changed twice, and which one is meant is unknown")
         row = KINDS[owners.biases[role]]
-        found[".bias"] = _made(row, name, {next(iter(row.parts.values())): parts[role]}, parts, facts)
+        found[".bias"] = _make(row, name, {next(iter(row.parts.values())): parts[role]}, parts, facts)
     return found, has_alpha
 
 
+def _with_alpha(adapter: Adapter, alpha: float | None) -> tuple[Adapter, bool]:
+    """The adapter with its alpha, which is its rank where none is known; and whether one was known."""
+    if alpha is not None and not abs(alpha) <= MOST:
+        raise LoRAError(f"its alpha is {alpha:.1e}, which no trainer writes: the file is damaged")
+    known = float(adapter.rank if alpha is None else alpha)
+    return (adapter if adapter.alpha == known else replace(adapter, alpha=known)), alpha is not None
+
+
 class _Owners(NamedTuple):
-    """Role -> the kind whose part it is; of a bias likewise; and the roles that are one number."""
+    """Which kind owns a role: kinds, of a weight's part; biases, of a bias' part. numbers: roles of a single number."""
 
     kinds: dict[str, str]
     biases: dict[str, str]
@@ -79,19 +84,21 @@ def _owners(kinds: tuple[tuple[str, Kind], ...]) -> _Owners:
     )
 
 
-def _made(row: Kind, name: str, fields: Parts, parts: Parts, facts: ConfigFacts) -> Adapter:
-    """The adapter of these fields; its alpha is the file's own or 1 where its scale is still to be found."""
+def _make(row: Kind, name: str, fields: Parts, parts: Parts, facts: ConfigFacts) -> Adapter:
+    """The adapter of these fields; its alpha is the file's own, or 1 where `_with_alpha` finds it later."""
     if row.build is not None:
         return row.build(name, fields, facts)
+    alpha = float(parts[ALPHA].item()) if ALPHA in parts else None
     if row.scaled:
-        alpha = parts[ALPHA].item() if ALPHA in parts else 1.0
-        return row.adapter(**fields, alpha=float(alpha) if abs(alpha) <= MOST else 1.0)
-    alpha = {"alpha": float(parts[ALPHA].item())} if row.has_alpha and ALPHA in parts else {}
-    return row.adapter(**fields, **alpha)
+        return row.adapter(**fields, alpha=alpha if alpha is not None and abs(alpha) <= MOST else 1.0)
+    return row.adapter(**fields, **({"alpha": alpha} if row.has_alpha and alpha is not None else {}))
 
 
 def fault_of(tensor: Tensor, whole_numbers: bool = False, *, largest: float = math.inf) -> str:
-    """Why these are not the numbers of an adapter; "" where they are. They are not read where their `largest` tells."""
+    """The reason why these cannot be an adapter's numbers; "" where they can.
+
+    The values are not read where the bound `largest` already shows that all of them are possible.
+    """
     if not tensor.is_floating_point():
         plain = whole_numbers and not tensor.is_complex()
         return "" if plain else f"{str(tensor.dtype).removeprefix('torch.')} numbers, expected floating point"
@@ -102,22 +109,20 @@ def fault_of(tensor: Tensor, whole_numbers: bool = False, *, largest: float = ma
     else:
         wide = tensor.float() if tensor.element_size() == 1 else tensor  # fp8 has no minimum in torch
         low, high = (bound.item() for bound in torch.aminmax(wide.detach()))
-    if not (math.isfinite(low) and math.isfinite(high)):  # NaN is the smallest and the largest of all that it is among
+    if not (math.isfinite(low) and math.isfinite(high)):  # aminmax gives NaN if any of the numbers is NaN
         return "it holds NaN or infinity"
-    return (
-        ""
-        if max(-low, high) <= MOST
-        else (f"it holds numbers as large as {max(-low, high):.1e}, which no training makes: the file is damaged")
-    )
+    if max(-low, high) > MOST:
+        return f"it holds numbers as large as {max(-low, high):.1e}, which no training makes: the file is damaged"
+    return ""
 
 
 def _is_norm(name: str, parts: Parts) -> bool:
-    """BFL's control LoRAs replace the scales of Flux' query and key norms, under the very names of the model."""
+    """Whether this is a norm of BFL's control LoRAs, which store new scales of Flux' query and key norms."""
     return parts.keys() == {SCALE} and name.endswith(("query_norm", "key_norm")) and parts[SCALE].ndim == 1
 
 
 def _kind(parts: Parts, owners: _Owners) -> str:
-    """The kind whose parts these are; "" where only a bias changes."""
+    """The name of the kind that owns these parts; "" where only a bias changes."""
     own = {owners.kinds[role] for role in parts if role in owners.kinds}
     if len(own) > 1:
         raise LoRAError(f"it has parts of two kinds, {' and '.join(sorted(own))}, and which one is meant is unknown")

@@ -1,4 +1,4 @@
-"""What a LoRA file's header says of its training. Anybody wrote it: texts are cut and cleaned, nothing in it is run."""
+"""The facts in a LoRA file's header about its training. They are untrusted: texts are cut and cleaned, never run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 _MOST_FACTS, _LONGEST, _LONGEST_NAME = 200, 500, 100
 _LONGEST_JSON, _MOST_WORDS = 4_000_000, 20
-_TOLD_FIRST = ("modelspec.", "ss_")
+_FIRST = ("modelspec.", "ss_")
 _WORDS = ("modelspec.trigger_phrase", "modelspec.tags", "ss_tag_frequency")
 _TITLES = ("modelspec.title", "ss_output_name")
 _BASE_MODELS = ("modelspec.architecture", "ss_base_model_version", "ss_sd_model_name", "base_model")
@@ -16,15 +16,15 @@ _EMPTY = ("", "None", "null", "{}", "[]")
 
 
 def clean(text: str, longest: int = _LONGEST) -> str:
-    """On one line, without control and direction characters, cut at so many characters."""
+    """The text on one line, without control and direction characters, cut at `longest` characters."""
     kept = "".join(letter if letter.isprintable() else " " for letter in text[: longest + 1])
     return " ".join(kept[:longest].split()) + ("…" if len(text) > longest else "")
 
 
 def training_facts(metadata: Mapping[str, str]) -> dict[str, str]:
-    """The header's texts, the known trainers' first; what is only in them for a program to count is left out."""
+    """The header's texts, the known trainers' first; entries that only programs use are left out."""
     names = [name for name in metadata if name not in _WORDS and not name.endswith(":rank")]
-    names.sort(key=lambda name: (not name.startswith(_TOLD_FIRST), name[:_LONGEST_NAME]))
+    names.sort(key=lambda name: (not name.startswith(_FIRST), name[:_LONGEST_NAME]))
     facts = {}
     for name in names[:_MOST_FACTS]:
         value = clean(metadata[name])
@@ -34,12 +34,12 @@ def training_facts(metadata: Mapping[str, str]) -> dict[str, str]:
 
 
 def title(metadata: Mapping[str, str]) -> str:
-    """What the author calls it; empty where the header does not say."""
+    """The author's title; empty where the header has none."""
     return _first(metadata, _TITLES)
 
 
 def base_model(metadata: Mapping[str, str]) -> str:
-    """What it was trained on, in the trainer's word; empty where the header does not say."""
+    """The base model of the training, as the trainer calls it; empty where the header does not name it."""
     return _first(metadata, _BASE_MODELS)
 
 
@@ -49,7 +49,7 @@ def _first(metadata: Mapping[str, str], names: Sequence[str]) -> str:
 
 
 def trigger_words(metadata: Mapping[str, str]) -> list[str]:
-    """The phrase the author names, else the commonest tags of the training pictures, as far as the header has them."""
+    """The author's trigger phrase, or without one the commonest tags of the training pictures; empty without either."""
     phrase = clean(metadata.get("modelspec.trigger_phrase", ""))
     if phrase not in _EMPTY:
         return [phrase]
@@ -57,7 +57,7 @@ def trigger_words(metadata: Mapping[str, str]) -> list[str]:
 
 
 def _tags(text: str) -> Counter[str]:
-    """kohya's {data set: {tag: how often}} as one count."""
+    """The tag counts of all data sets together, from kohya's {data set: {tag: count}}."""
     try:
         sets = json.loads(text) if text and len(text) <= _LONGEST_JSON else {}
     except (ValueError, RecursionError):

@@ -17,7 +17,7 @@ _LIMIT = 100.0
 
 
 class ListError(ValueError):
-    """A line that cannot be followed: one sentence with its number; `sentence` is the same without it."""
+    """A line with a mistake. The message names the line's number; `sentence` is the message without the number."""
 
     def __init__(self, number: int, sentence: str):
         super().__init__(f"line {number} of the LoRAs: {sentence}")
@@ -25,8 +25,8 @@ class ListError(ValueError):
 
 
 @dataclass(frozen=True)
-class Line:
-    """A LoRA that is on, or off; `number` counts the text's lines from 1."""
+class LoRALine:
+    """One LoRA of a list, switched on or off; `number` is its line in the text, from 1."""
 
     number: int
     name: str
@@ -36,8 +36,8 @@ class Line:
     on: bool = True
 
 
-def parse(text: str) -> list[Line]:
-    """The lines of a list, those that are off included; empty ones and comments (from # on) are no lines.
+def parse(text: str) -> list[LoRALine]:
+    """The LoRAs of a list, those that are off included. Empty lines and comments (from # on) are skipped.
 
     A line is off where it begins with the word `off` or with `-`, and a space behind it. Strengths that are left out
     are 1, and the CLIP's is the MODEL's; blocks may have colons of their own.
@@ -45,30 +45,33 @@ def parse(text: str) -> list[Line]:
     Raises:
         ListError: no name, a strength that is not a number or beyond 100, or too many or too long lines.
     """
-    lines = read(text)
-    for line in lines:
+    lines = []
+    for line in parse_each(text):
         if isinstance(line, ListError):
             raise line
+        lines.append(line)
     return lines
 
 
-def read(text: str) -> list[Line | ListError]:
-    """As `parse`, with each line that cannot be followed in its place as the error that it is."""
-    lines: list[Line | ListError] = []
+def parse_each(text: str) -> list[LoRALine | ListError]:
+    """Every line of a list, as `parse` gives them; a line with a mistake becomes its ListError, which is not raised."""
+    lines: list[LoRALine | ListError] = []
     count = 0
     for number, written in enumerate(text.splitlines(), 1):
         try:
-            line = _line(number, written)
+            line = _parse_line(number, written)
             if line and count == MOST_LINES:
                 raise ListError(number, f"there are more than {MOST_LINES} LoRAs; take some out")
         except ListError as error:
-            line = error
-        count += isinstance(line, Line)
-        lines += [line] if line else []
+            lines.append(error)
+            continue
+        if line:
+            count += 1
+            lines.append(line)
     return lines
 
 
-def _line(number: int, written: str) -> Line | None:
+def _parse_line(number: int, written: str) -> LoRALine | None:
     line = _COMMENT.sub("", written[: _LONGEST_LINE + 1]).strip()
     if not line:
         return None
@@ -80,7 +83,7 @@ def _line(number: int, written: str) -> Line | None:
         raise ListError(number, "it has no name: expected `name : strength_model : strength_clip : blocks`")
     model = _strength(number, rest[0]) if rest and rest[0] else 1.0
     clip = _strength(number, rest[1]) if len(rest) > 1 and rest[1] else model
-    return Line(number, name, model, clip, rest[2] if len(rest) > 2 else "", not off)
+    return LoRALine(number, name, model, clip, rest[2] if len(rest) > 2 else "", not off)
 
 
 def _strength(number: int, text: str) -> float:
@@ -93,11 +96,11 @@ def _strength(number: int, text: str) -> float:
     return value
 
 
-def choice(line: Line, choices: Sequence[str], *, nearest: bool = True) -> str:
-    """The menu's entry that a name means: itself, or the only one that is it without folder or without its extension.
+def choice(line: LoRALine, choices: Sequence[str], *, nearest: bool = True) -> str:
+    """The menu's entry that a name means: the same name, or the only entry equal to it without folder or extension.
 
     Raises:
-        ListError: there is none, with the `nearest` names, which takes some milliseconds; or several.
+        ListError: no entry fits (`nearest` adds the closest names, which takes some milliseconds), or several do.
     """
     if line.name in choices:
         return line.name

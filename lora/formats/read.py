@@ -1,8 +1,8 @@
-"""LoRA files of every dialect to adapters, with what was not understood.
+"""Reading: the tensors of a LoRA file of any dialect become adapters, and the rest is listed with reasons.
 
-A module is taken whole or not at all: where a part of it is unknown, contradictory or not a number, the module is in
-`unread` with the reason. The grammar of names is in suffixes.py, the kinds in kinds.py, the scale of PEFT files in
-adapter_config.py; the way back is writing.py.
+A module is read whole or not at all: if a part of it is unknown, contradictory or not a number, the module is in
+`unread` with the reason. The grammar of names is in suffixes.py, the kinds are in kinds/table.py, the scale of PEFT
+files is in adapter_config.py; writing.py is the opposite direction.
 """
 
 import json
@@ -14,10 +14,11 @@ from functools import partial
 
 from torch import Tensor
 
-from ..kinds.adapters import Adapter, ConfigFacts, LoRAError, Replacement
+from ..kinds.adapters import Adapter, ConfigFacts, LoRAError
+from ..kinds.whole import Replacement
 from .adapter_config import alpha_of, configurations, scales_inputs, terms_of
 from .building import build, fault_of
-from .suffixes import DORA, MAGNITUDE, Part, grammar, parse, role_of_own_weight
+from .suffixes import DORA, MAGNITUDE, ParsedName, grammar, parse, role_of_own_weight
 from .writing import write as write
 
 _NOT_YET = "{}: this kind is not read"
@@ -31,9 +32,11 @@ _MOST_SCALE = 10_000
 
 @dataclass(frozen=True)
 class LoRAFile:
-    """What a file holds: adapters and what was left out by module name as in the file, learned words by token.
+    """The contents of a LoRA file.
 
-    An adapter's name with ".bias" behind it is the change of that module's bias.
+    adapters: module name as in the file -> adapter; a name that ends in ".bias" is the change of that module's bias.
+    unread: name -> the reason why it was not read. notes: remarks about the whole file. embeddings: token -> the
+    vectors of a learned word. kinds: kind -> its number of adapters.
     """
 
     dialect: str
@@ -41,12 +44,12 @@ class LoRAFile:
     unread: dict[str, str]
     notes: tuple[str, ...]
     embeddings: dict[str, Tensor]
-    kinds: dict[str, int] = field(default_factory=dict)  # of the adapters and of what is unread: how many of each kind
+    kinds: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass
 class _Module:
-    """The tensors of one module while they are gathered; `fault` is why it cannot be read."""
+    """The tensors of one module, by role; `fault` is the reason why the module cannot be read."""
 
     tensors: dict[str, Tensor]
     dialect: str = ""
@@ -61,24 +64,37 @@ def read(
     *,
     largest: float = math.inf,
 ) -> LoRAFile:
-    """The adapters in a file's tensors, whatever tool wrote them.
+    """Read the adapters in a file's tensors, whatever tool wrote them.
 
-    `metadata` is the header's; `adapter_config` the parsed adapter_config.json of a PEFT folder, which holds the scale.
-    An alpha in the file comes first, then the configuration, then scale 1. `largest`: who read the tensors has seen
-    that none of their numbers is larger, or NaN, so they are not looked at again where that is a possible size.
+    The scale is that of an alpha in the file, else that of the configuration, else 1.
+
+    Args:
+        tensors: the file's tensors by name; they are not copied.
+        metadata: the texts of the file's header.
+        adapter_config: the parsed adapter_config.json of a PEFT folder, which holds the scale.
+        largest: a bound on the numbers of the tensors, none of which is NaN, if the caller knows one. Below it the
+            values are not checked again.
+
+    Returns:
+        The adapters by module name, and the modules that were not read with the reasons.
 
     Raises:
-        LoRAError: nothing in it looks like a LoRA of any kind, or its configuration cannot be read.
+        LoRAError: no tensor looks like a LoRA of any kind, or the configuration cannot be read.
+
+    >>> import torch
+    >>> name = "lora_te_text_model_encoder_layers_0_mlp_fc1"
+    >>> tensors = {f"{name}.lora_up.weight": torch.ones(8, 2), f"{name}.lora_down.weight": torch.ones(2, 4)}
+    >>> file = read({**tensors, f"{name}.alpha": torch.tensor(1.0), "other.hada_t1": torch.ones(2, 2, 3, 3)})
+    >>> file.dialect, file.kinds, file.adapters[name].scale
+    ('kohya', {'LoRA': 1}, 0.5)
+    >>> file.unread
+    {'other': 'it has hada_t1 but no hada_w1_a and no hada_w1_b and no hada_w2_a and no hada_w2_b'}
     """
     metadata = metadata or {}
     words = {name for name in tensors if metadata.get(name) == "<embed>"}
     modules, strays = _gather({name: tensor for name, tensor in tensors.items() if name not in words})
     if not modules and not words:
-        shown = ", ".join(sorted(tensors)[:3]) or "nothing"
-        raise LoRAError(
-            f"no LoRA tensors here: expected names that end in lora_up.weight, lora_A.weight or the like, "
-            f"the file has {len(tensors)} tensors: {shown}"
-        )
+        raise _no_lora(tensors)
     configs = configurations(metadata, adapter_config)
     unread = {name: fault for name in sorted(words) if (fault := fault_of(tensors[name]))}
     adapters: dict[str, Adapter] = {}
@@ -102,8 +118,17 @@ def read(
     )
 
 
+def _no_lora(tensors: Mapping[str, Tensor]) -> LoRAError:
+    shown = ", ".join(sorted(tensors)[:3]) or "nothing"
+    return LoRAError(
+        f"no LoRA tensors here: expected names that end in lora_up.weight, lora_A.weight or the like, "
+        f"the file has {len(tensors)} tensors: {shown}"
+    )
+
+
 def _gather(tensors: Mapping[str, Tensor]) -> tuple[dict[str, _Module], dict[str, Tensor]]:
-    """Modules with their parts, and the tensors that belong to none."""
+    """The modules with their parts, and the tensors that belong to no module."""
+    # Names that the grammar knows make the modules.
     modules: dict[str, _Module] = {}
     unknown, known = [], grammar()
     for name in sorted(tensors):
@@ -113,6 +138,7 @@ def _gather(tensors: Mapping[str, Tensor]) -> tuple[dict[str, _Module], dict[str
             continue
         module = modules.setdefault(part.module, _Module({}))
         _put(module, part, tensors[name])
+    # Of the other names, those inside a module are a part that it must not lose; the rest are strays.
     strays = {}
     for name in unknown:
         owner = name
@@ -128,7 +154,8 @@ def _gather(tensors: Mapping[str, Tensor]) -> tuple[dict[str, _Module], dict[str
     return modules, strays
 
 
-def _put(module: _Module, part: Part, tensor: Tensor) -> None:
+def _put(module: _Module, part: ParsedName, tensor: Tensor) -> None:
+    """Adds a tensor to its module, or the fault that it makes."""
     if part.kind:
         module.fault = _NOT_YET.format(part.kind)
         return
@@ -142,7 +169,7 @@ def _put(module: _Module, part: Part, tensor: Tensor) -> None:
 
 
 def _read_stray(name: str, tensor: Tensor, adapters: dict[str, Adapter], unread: dict[str, str]) -> None:
-    """PEFT stores whole parameters among its adapters (modules_to_save, bias="all"); elsewhere they mean nothing."""
+    """Adds a tensor outside all modules: a whole parameter of PEFT (modules_to_save, bias="all"), else unread."""
     whole = name.endswith((".weight", ".bias"))
     if not (whole and name.startswith(_PEFT)):
         unread[name] = "a whole parameter, not an adapter" if whole else "not a tensor of any known adapter"
@@ -162,7 +189,7 @@ def _read_module(
     without_alpha: list[str],
     largest: float,
 ) -> None:
-    """Adds one module's adapters; LoRAError with the reason where there are none."""
+    """Adds the adapters of one module; LoRAError with the reason where it has none."""
     if module.fault:
         raise LoRAError(module.fault)
     dora = bool(module.tensors.keys() & {DORA, MAGNITUDE})
@@ -179,7 +206,7 @@ def _read_module(
 
 
 def _check_numbering(name: str, rank: int, metadata: Mapping[str, str]) -> None:
-    """cloneofsimo's numbers mean layers only for the default choice of layers, which its header records."""
+    """Refuse cloneofsimo's numbers for any but the default choice of layers, which the header records."""
     part = name.partition(":")[0]
     try:
         classes = json.loads(metadata.get(part, "null"))
@@ -194,6 +221,7 @@ def _check_numbering(name: str, rank: int, metadata: Mapping[str, str]) -> None:
 
 
 def _notes(adapters: Mapping[str, Adapter], without_alpha: list[str], dialect: str) -> tuple[str, ...]:
+    """The remarks about a missing, zero or impossible alpha."""
     notes = []
     if without_alpha and dialect == "peft":
         notes.append(
@@ -205,7 +233,9 @@ def _notes(adapters: Mapping[str, Adapter], without_alpha: list[str], dialect: s
     if still := [name for name, adapter in adapters.items() if adapter.rank and adapter.alpha == 0]:
         notes.append(f"{len(still)} modules have alpha 0 and change nothing, {still[0]} is the first")
     if huge := [
-        name for name, adapter in adapters.items() if adapter.rank and abs(adapter.alpha) > _MOST_SCALE * adapter.rank
+        name
+        for name, adapter in adapters.items()
+        if adapter.rank and abs(adapter.alpha or 0.0) > _MOST_SCALE * adapter.rank
     ]:
         notes.append(
             f"{len(huge)} modules have an alpha of more than {_MOST_SCALE} times their rank, which no trainer "
@@ -215,7 +245,7 @@ def _notes(adapters: Mapping[str, Adapter], without_alpha: list[str], dialect: s
 
 
 def _dialect(dialects: list[str], modules: Mapping[str, _Module]) -> str:
-    """The most common of the suffixes' dialects; kohya's suffixes in other hands are told by the names."""
+    """The most common dialect of the suffixes; the modules' names tell other tools that use kohya's suffixes."""
     first = next(iter(modules), "")
     if not dialects:
         return "unknown" if not first else "peft" if _PEFT in first else "diffusers" if "." in first else "kohya"

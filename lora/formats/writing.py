@@ -1,8 +1,7 @@
-"""Adapters to the tensors and the header of a file: each dialect's suffixes, and which kinds it can say."""
+"""Writing: adapters become the tensors and the header of a file, in any dialect that can hold their kinds."""
 
 import json
 from collections.abc import Mapping
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,44 +10,23 @@ from ..kinds.adapters import Adapter, LoRA, LoRAError
 from ..kinds.magnitude import DoRA
 from ..kinds.table import row_of
 from .adapter_config import describe
-
-STORED, FOLDED, DESCRIBED = "an .alpha beside each", "multiplied into up", "in the header's adapter_config"
-
-
-class _Dialect(NamedTuple):
-    down: str
-    up: str
-    alpha: str
-
-
-_DIALECTS = {
-    "kohya": _Dialect(".lora_down.weight", ".lora_up.weight", STORED),
-    "lycoris": _Dialect(".lora_down.weight", ".lora_up.weight", STORED),  # stand-alone, and SimpleTuner's
-    "onetrainer": _Dialect(".lora_down.weight", ".lora_up.weight", STORED),
-    "diffusers": _Dialect(".lora_A.weight", ".lora_B.weight", FOLDED),  # and SimpleTuner's other one
-    "diffusers_0.2": _Dialect(".lora.down.weight", ".lora.up.weight", FOLDED),
-    "diffusers_0.1": _Dialect("_lora.down.weight", "_lora.up.weight", FOLDED),
-    "peft": _Dialect(".lora_A.weight", ".lora_B.weight", DESCRIBED),
-    "xlabs": _Dialect(".down.weight", ".up.weight", FOLDED),
-    "bfl": _Dialect(".lora_A.weight", ".lora_B.weight", FOLDED),
-    "cloneofsimo": _Dialect(":down", ":up", FOLDED),
-}
+from .dialects import DIALECTS, FOLDED, STORED
 
 
 def write(
     adapters: Mapping[str, Adapter], dialect: str, metadata: Mapping[str, str] | None = None
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and header of a standard file. Names are written as given: take them from `names.spellings`.
+    """Write makes the tensors and the header of a standard file; the names of `adapters` are those of `spellings`.
 
     kohya, lycoris and onetrainer have .alpha and hold every kind. diffusers, diffusers_0.2, diffusers_0.1, xlabs, bfl
-    and cloneofsimo hold plain LoRA and have no place for alpha, so the scale is multiplied into up. peft holds LoRA and
+    and cloneofsimo hold plain LoRA and cannot hold alpha, so the scale is multiplied into up. peft holds LoRA and
     DoRA; its configuration is in the header's `adapter_config`, PEFT itself wants it as adapter_config.json.
 
     Raises:
-        LoRAError: nothing to write, an unknown dialect, or what the dialect cannot say.
+        LoRAError: there are no adapters, the dialect is unknown, or it cannot hold one of the adapters.
     """
-    if dialect not in _DIALECTS:
-        raise LoRAError(f"the dialect is {dialect!r}: expected one of {', '.join(_DIALECTS)}")
+    if dialect not in DIALECTS:
+        raise LoRAError(f"the dialect is {dialect!r}: expected one of {', '.join(DIALECTS)}")
     header = {"format": "pt", **(metadata or {})}
     if odd := next((key for key, value in header.items() if not isinstance(value, str)), None):
         raise LoRAError(f"the metadata's {odd} is {type(header[odd]).__name__}: a file's header holds text only")
@@ -56,25 +34,37 @@ def write(
         raise LoRAError("there are no adapters to write")
     tensors: dict[str, Tensor] = {}
     for name, adapter in adapters.items():
-        put = _put_kohya(name, adapter) if _DIALECTS[dialect].alpha == STORED else _put_plain(name, adapter, dialect)
+        put = _put_kohya(name, adapter) if DIALECTS[dialect].alpha == STORED else _put_plain(name, adapter, dialect)
         if twice := put.keys() & tensors.keys():
             raise LoRAError(f"{sorted(twice)[0]} would be written twice")
         tensors |= {key: tensor.contiguous() for key, tensor in put.items()}
-    if _DIALECTS[dialect].alpha == STORED:
+    if DIALECTS[dialect].alpha == STORED:
         header = _kohya_header(adapters) | header
     if dialect == "peft":
         if len({isinstance(adapter, DoRA) for adapter in adapters.values()}) > 1:
             raise LoRAError("some adapters are DoRA and some are not, which a PEFT file cannot say: write it as kohya")
-        header["adapter_config"] = json.dumps(describe(adapters))
+        header["adapter_config"] = json.dumps(describe({name: _of_peft(a) for name, a in adapters.items()}))
     if dialect == "cloneofsimo":
         header = _cloneofsimo_header(adapters) | header
     return tensors, header
 
 
+def _inside(adapter: Adapter) -> Adapter:
+    """The adapter itself, or the inner one of a DoRA."""
+    return adapter.inner if isinstance(adapter, DoRA) else adapter
+
+
+def _of_peft(adapter: Adapter) -> LoRA | DoRA:
+    """The adapter, of which `_put_plain` has checked that a PEFT file can hold it."""
+    if not isinstance(adapter, LoRA | DoRA):
+        raise LoRAError(f"an adapter is {adapter.kind}, which peft files cannot hold: write it as kohya")
+    return adapter
+
+
 def _put_plain(name: str, adapter: Adapter, dialect: str) -> dict[str, Tensor]:
-    """A dialect without .alpha: plain LoRA only, and DoRA in peft."""
-    style = _DIALECTS[dialect]
-    lora = adapter.inner if isinstance(adapter, DoRA) and dialect == "peft" else adapter
+    """The tensors of a plain LoRA (in peft also of a DoRA) in a dialect without .alpha."""
+    style = DIALECTS[dialect]
+    lora = _inside(adapter) if dialect == "peft" else adapter
     if isinstance(lora, LoRA) and lora.mid is not None:
         raise LoRAError(f"{name} has a middle tensor, which {dialect} files cannot hold: write it as kohya")
     if not isinstance(lora, LoRA):
@@ -84,7 +74,7 @@ def _put_plain(name: str, adapter: Adapter, dialect: str) -> dict[str, Tensor]:
             f"{name} has no base_model.model. before it, so PEFT would not find it: "
             'take the names from spellings(keys, "peft")'
         )
-    tensors = {name + style.down: lora.down, name + style.up: _scaled_up(lora) if style.alpha == FOLDED else lora.up}
+    tensors = {name + style.down: lora.down, name + style.up: _scale_up(lora) if style.alpha == FOLDED else lora.up}
     if isinstance(adapter, DoRA):
         if not adapter.always_rows:
             raise LoRAError(
@@ -96,7 +86,10 @@ def _put_plain(name: str, adapter: Adapter, dialect: str) -> dict[str, Tensor]:
 
 
 def _put_kohya(name: str, adapter: Adapter) -> dict[str, Tensor]:
-    """LyCORIS' suffixes, which everyone with .alpha uses. A bias has its module's name."""
+    """The tensors of any kind with LyCORIS' suffixes, which all dialects with .alpha share.
+
+    The change of a bias is written under its module's name, with the bias suffix of its row.
+    """
     if isinstance(adapter, DoRA):
         end = ".lora_magnitude_vector" if adapter.always_rows else ".dora_scale"
         return _put_kohya(name, adapter.inner) | {name + end: adapter.magnitude}
@@ -111,14 +104,14 @@ def _put_kohya(name: str, adapter: Adapter) -> dict[str, Tensor]:
         for suffix, own in row.parts.items()
         if isinstance(part := getattr(adapter, own), Tensor)
     }
-    if row.has_alpha:
+    if row.has_alpha and adapter.alpha is not None:
         parts[f"{name}.alpha"] = _alpha_tensor(adapter.alpha)
     marks = {} if row.marks is None else row.marks(name, adapter)
     return parts | {f"{name}.{suffix}": part for suffix, part in marks.items()}
 
 
-def _scaled_up(adapter: LoRA) -> Tensor:
-    """up times the scale, in its own dtype where that is exact and in fp32 where not."""
+def _scale_up(adapter: LoRA) -> Tensor:
+    """up times the scale, in up's own dtype where the product is exact there, else in fp32."""
     scaled = adapter.up.float() * adapter.scale
     own = scaled.to(adapter.up.dtype)
     return own if torch.equal(own.float(), scaled) else scaled
@@ -130,17 +123,17 @@ def _alpha_tensor(alpha: float) -> Tensor:
 
 
 def _kohya_header(adapters: Mapping[str, Adapter]) -> dict[str, str]:
-    """What sd-scripts records about the adapters themselves; the trainer adds the rest."""
+    """The header entries in which sd-scripts describes the adapters; a trainer adds its own about the training."""
     ranked = [adapter for adapter in adapters.values() if adapter.rank]
     ranks, alphas = {a.rank for a in ranked}, {a.alpha for a in ranked}
-    kinds = {type(a.inner if isinstance(a, DoRA) else a) for a in adapters.values()}
+    kinds = {type(_inside(a)) for a in adapters.values()}
     lycoris = kinds != {LoRA} or any(isinstance(a, LoRA) and a.mid is not None for a in adapters.values())
     header = {
         "ss_network_module": "lycoris.kohya" if lycoris else "networks.lora",
         "ss_network_dim": str(ranks.pop()) if len(ranks) == 1 else "Dynamic",
         "ss_network_alpha": str(alphas.pop()) if len(alphas) == 1 else "Dynamic",
     }
-    rows = (row_of(a.inner if isinstance(a, DoRA) else a) for a in adapters.values())
+    rows = (row_of(_inside(a)) for a in adapters.values())
     algorithm = next((row.algorithm for row in rows if row and row.algorithm), "locon")
     more = {"use_tucker": "True"} if algorithm == "locon" else {}
     return header | ({"ss_network_args": json.dumps({"algo": algorithm, **more})} if lycoris else {})

@@ -1,4 +1,4 @@
-"""What every adapter can do, and the two simplest kinds: LoRA, and a difference that is stored whole.
+"""The Protocol of an adapter, and the simplest kind, LoRA.
 
 LoRA is two thin factors (Hu et al. 2021, arXiv:2106.09685); for convolutions it is LoCon, with a middle tensor LoCon's
 CP (Tucker) form (LyCORIS, arXiv:2309.14859).
@@ -6,8 +6,8 @@ CP (Tucker) form (LyCORIS, arXiv:2309.14859).
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
-from typing import ClassVar, NamedTuple, Protocol
+from dataclasses import Field, dataclass, fields, replace
+from typing import ClassVar, NamedTuple, Protocol, TypeGuard, TypeVar
 
 import torch
 from torch import Tensor
@@ -18,15 +18,21 @@ class LoRAError(ValueError):
 
 
 class Adapter(Protocol):
-    """The change of one tensor of a model."""
+    """An adapter changes one tensor of a model. Every kind is a frozen dataclass with these members."""
+
+    __dataclass_fields__: ClassVar[dict[str, Field]]  # every kind is a dataclass, which is how it is moved and copied
 
     @property
     def kind(self) -> str:
-        """What reports call it."""
+        """The name of the kind in reports."""
 
     @property
     def rank(self) -> int:
-        """0 for what has none."""
+        """The rank of the factors; 0 for a kind without factors."""
+
+    @property
+    def alpha(self) -> float | None:
+        """The trainer's alpha; None for a kind without one."""
 
     @property
     def needs_weight(self) -> bool:
@@ -34,15 +40,15 @@ class Adapter(Protocol):
 
     @property
     def extent(self) -> tuple[int | None, int | None]:
-        """(out, in) of the weight it was made for, as far as it can tell."""
+        """The (out, in) of the weight that the adapter was made for; None for a number that its tensors do not tell."""
 
     def misfit(self, shape: Sequence[int]) -> str | None:
-        """Why it cannot change a weight of this shape, in words; None where it can."""
+        """The reason why the adapter cannot change a weight of this shape, in words; None where it can."""
 
     def delta(self, weight: Tensor | Sequence[int], strength: float = 1.0, *, match_comfyui: bool = False) -> Tensor:
         """The change of this weight (or of a weight of this shape), in fp32 and computed in fp32.
 
-        By default it is the change the trainer made, 0 at strength 0; `match_comfyui` repeats what ComfyUI 0.3.64
+        By default it is the change that the trainer made, 0 at strength 0; `match_comfyui` repeats what ComfyUI 0.3.64
         makes of the file where that differs. [out, in, ...] or its shape -> [out, in, ...]
 
         Raises:
@@ -50,11 +56,14 @@ class Adapter(Protocol):
         """
 
 
+A = TypeVar("A", bound=Adapter)
+
+
 class ConfigFacts(NamedTuple):
-    """What a PEFT configuration says of a module; the defaults are for a file without one.
+    """The facts that a PEFT configuration adds about one module; the defaults are for a file without a configuration.
 
     alpha_of: rank -> alpha. terms: of the Cayley-Neumann series of an OFT, None for the exact form. on_input: whether
-    an (IA)^3 scales inputs. largest: no number of the file is larger, none is NaN; infinity where that is not known.
+    an (IA)^3 scales inputs. largest: a bound on the numbers of the file, none of which is NaN; infinity where unknown.
     """
 
     alpha_of: Callable[[int], float | None] = lambda rank: None
@@ -63,37 +72,55 @@ class ConfigFacts(NamedTuple):
     largest: float = math.inf
 
 
-def fitting(adapter: Adapter, weight: Tensor | Sequence[int]) -> tuple[int, ...]:
-    """The weight's shape, once it is known that the adapter fits it; LoRAError with the reason where not."""
-    given = isinstance(weight, Tensor)
-    shape = tuple(weight.shape if given else weight)
+def fitting_shape(adapter: Adapter, weight: Tensor | Sequence[int]) -> tuple[int, ...]:
+    """The shape of a weight that the adapter fits. [out, in, ...] or its shape -> its shape
+
+    Raises:
+        LoRAError: the adapter does not fit.
+    """
+    shape = tuple(weight.shape if isinstance(weight, Tensor) else weight)
     if reason := adapter.misfit(shape):
         raise LoRAError(reason)
-    if adapter.needs_weight and not given:
-        raise LoRAError(f"the change that {adapter.kind} makes depends on the weight itself, only its shape was given")
     return shape
 
 
-def on_device(adapter: Adapter, device: torch.device | str) -> Adapter:
-    """The same adapter with its tensors on a device; itself where they are there already.
+def fitting_weight(adapter: Adapter, weight: Tensor | Sequence[int]) -> Tensor:
+    """The weight in fp32, for kinds that need its values. [out, in, ...] -> [out, in, ...]
 
-    Kinds without need of the weight compute where their own tensors are, the others where the weight is.
+    Raises:
+        LoRAError: the adapter does not fit, or only the shape was given.
     """
-    moved = {}
+    fitting_shape(adapter, weight)
+    if not isinstance(weight, Tensor):
+        raise LoRAError(f"the change that {adapter.kind} makes depends on the weight itself, only its shape was given")
+    return weight.float()
+
+
+def is_adapter(value: object) -> TypeGuard[Adapter]:
+    """Whether a field of an adapter holds another adapter, as DoRA's `inner` does."""
+    return hasattr(value, "__dataclass_fields__") and hasattr(value, "delta")
+
+
+def on_device(adapter: A, device: torch.device | str) -> A:
+    """The same adapter with its tensors on a device; the adapter itself where they are on it already.
+
+    `delta` runs on the adapter's own device, unless the kind needs the weight: then on the weight's device.
+    """
+    moved: dict[str, Tensor | Adapter] = {}
     for field in fields(adapter):
         value = getattr(adapter, field.name)
         if isinstance(value, Tensor):
-            moved[field.name] = sent(value, device)
-        elif is_dataclass(value):
+            moved[field.name] = send(value, device)
+        elif is_adapter(value):
             moved[field.name] = on_device(value, device)
     return adapter if all(moved[name] is getattr(adapter, name) for name in moved) else replace(adapter, **moved)
 
 
-def sent(tensor: Tensor, device: torch.device | str) -> Tensor:
-    """The same numbers on a device; itself where they are there.
+def send(tensor: Tensor, device: torch.device | str) -> Tensor:
+    """The same numbers on a device; the tensor itself where it is on that device already.
 
-    Ordinary memory goes to a CUDA card only while the CPU waits. So it is copied into pinned memory (of torch's
-    allocator, which hands it out again once the card has read it), and the journey is queued: nobody waits.
+    A copy from ordinary memory to a CUDA card makes the CPU wait. So the tensor is copied into pinned memory first (of
+    torch's allocator, which reuses it once the card has read it), and the copy to the card is queued: nobody waits.
     """
     device = torch.device(device)
     if tensor.device == device:
@@ -102,24 +129,28 @@ def sent(tensor: Tensor, device: torch.device | str) -> Tensor:
         return tensor.to(device)
     try:
         pinned = tensor.pin_memory()
-    except RuntimeError:  # the driver may refuse to pin more; the way is slower then, and the numbers are the same
+    except RuntimeError:  # the driver may refuse to pin more; the copy is slower then, and the numbers are the same
         return tensor.to(device)
     return pinned.to(device, non_blocking=True)
 
 
-def taken_apart(adapter: Adapter) -> tuple:
-    """(class, value of its first field, ...), adapters inside it likewise: plain tuples, whose tensors a host moves."""
+def take_apart(adapter: Adapter) -> tuple:
+    """(class, value of its first field, ...), with inner adapters taken apart too: plain tuples of tensors for a host.
+
+    ComfyUI moves the tensors of plain tuples to another device, and does not look into dataclasses.
+    """
     values = (getattr(adapter, field.name) for field in fields(adapter))
-    return type(adapter), *(taken_apart(value) if is_dataclass(value) else value for value in values)
+    return type(adapter), *(take_apart(value) if is_adapter(value) else value for value in values)
 
 
 def put_together(parts: Sequence) -> Adapter:
-    """The adapter that `taken_apart` took apart, from the same tensors or copies of them elsewhere."""
+    """The adapter whose parts `take_apart` returned, from the same tensors or copies of them on another device."""
     kind, *values = parts
     return kind(*(put_together(value) if isinstance(value, tuple | list) else value for value in values))
 
 
-def unlike(own: Sequence[int], shape: Sequence[int]) -> str:
+def shape_mismatch(own: Sequence[int], shape: Sequence[int]) -> str:
+    """The sentence that names both shapes."""
     return f"the adapter is for a weight of shape {list(own)}, the model's weight has shape {list(shape)}"
 
 
@@ -197,11 +228,11 @@ class LoRA:
             fits = shape == own
         elif fits and math.prod(kernel) != 1:
             fits = False  # a real kernel that would have to be guessed into another number of dimensions
-        return None if fits else unlike(own, shape)
+        return None if fits else shape_mismatch(own, shape)
 
     def delta(self, weight: Tensor | Sequence[int], strength: float = 1.0, *, match_comfyui: bool = False) -> Tensor:
         """See Adapter; ComfyUI does the same. [out, in, ...] or its shape -> [out, in, ...]"""
-        shape = fitting(self, weight)
+        shape = fitting_shape(self, weight)
         up, down = self.up.float().flatten(1), self.down.float().flatten(1)  # [out, r], [r, in * kh * kw]
         if self.mid is None:
             change = up @ down
@@ -210,80 +241,8 @@ class LoRA:
         return (change * (self.scale * strength)).reshape(shape)
 
 
-@dataclass(frozen=True, eq=False)
-class Difference:
-    """The tensor changes by `value`: LyCORIS' full (`diff`, `diff_b`) and norm (`w_norm`, `b_norm`), PEFT's lora_bias.
-
-    value: the shape of the weight or bias. There is no alpha.
-    """
-
-    value: Tensor
-    kind: str = "full difference"
-    rank: ClassVar[int] = 0
-    needs_weight: ClassVar[bool] = False
-
-    @property
-    def extent(self) -> tuple[int | None, int | None]:
-        return extent_of(self.value.shape)
-
-    def misfit(self, shape: Sequence[int]) -> str | None:
-        return None if same_layer(self.value.shape, shape) else unlike(self.value.shape, shape)
-
-    def delta(self, weight: Tensor | Sequence[int], strength: float = 1.0, *, match_comfyui: bool = False) -> Tensor:
-        """See Adapter; ComfyUI does the same."""
-        return self.value.float().reshape(fitting(self, weight)) * strength
-
-
-@dataclass(frozen=True, eq=False)
-class Replacement:
-    """The tensor becomes `value`, and at strength t lies t of the way to it: PEFT's modules_to_save, BFL's norm scales.
-
-    ComfyUI replaces it at any strength.
-    """
-
-    value: Tensor
-    kind: ClassVar[str] = "replacement"
-    rank: ClassVar[int] = 0
-    needs_weight: ClassVar[bool] = True
-
-    @property
-    def extent(self) -> tuple[int | None, int | None]:
-        return extent_of(self.value.shape)
-
-    def misfit(self, shape: Sequence[int]) -> str | None:
-        return None if same_layer(self.value.shape, shape) else unlike(self.value.shape, shape)
-
-    def delta(self, weight: Tensor | Sequence[int], strength: float = 1.0, *, match_comfyui: bool = False) -> Tensor:
-        """See Adapter."""
-        shape = fitting(self, weight)
-        value = self.value.float().to(weight.device).reshape(shape)
-        return (value - weight.float()) * (1.0 if match_comfyui else strength)
-
-
-def extent_of(shape: Sequence[int]) -> tuple[int | None, int | None]:
-    return (*shape[:2], None, None)[:2] if len(shape) > 1 else (shape[0] if shape else None, None)
-
-
-def same_layer(own: Sequence[int], shape: Sequence[int]) -> bool:
-    """Equal shapes, a 1x1 convolution and a Linear being the same thing."""
-    own, shape = list(own), list(shape)
-    return own == shape or (
-        len(own) > 1 < len(shape) and own[:2] == shape[:2] and math.prod(own[2:]) == 1 and math.prod(shape[2:]) == 1
-    )
-
-
 def build_of_table(name: str, parts: Mapping[str, Tensor], facts: ConfigFacts) -> LoRA:
-    """PEFT's LoRA of an embedding table, whose factors lie the other way round."""
+    """PEFT's LoRA of an embedding table, whose factors are stored transposed and swapped."""
     if parts["up"].ndim != 2 or parts["down"].ndim != 2:
         raise LoRAError("the factors of an embedding table are not matrices")
     return LoRA(parts["down"].mT, parts["up"].mT, 1.0)
-
-
-def build_norm_difference(name: str, parts: Mapping[str, Tensor], facts: ConfigFacts) -> Difference:
-    return Difference(parts["value"], "norm difference")
-
-
-def marks_of_replacement(name: str, adapter: Replacement) -> dict[str, Tensor]:
-    if name.endswith(".bias"):
-        raise LoRAError(f"{name} replaces a bias, which kohya files cannot say")
-    return {}

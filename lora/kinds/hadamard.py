@@ -8,11 +8,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from .adapters import LoRAError, fitting, unlike
+from .adapters import LoRAError, fitting_shape, shape_mismatch
 
 
 def tucker(core: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """A kernel through its core, as LyCORIS names the three. [r, r, kh, kw], [r, out], [r, in] -> [out, in, kh, kw]"""
+    """The Tucker form of a kernel, in LyCORIS' names. [r, r, kh, kw], [r, out], [r, in] -> [out, in, kh, kw]"""
     return torch.einsum("ij...,jn,im->mn...", core.float(), b.float(), a.float())
 
 
@@ -47,11 +47,8 @@ class LoHa:
             if rank != b.shape[0] or (core is not None and (core.ndim < 3 or tuple(core.shape[:2]) != (rank, rank))):
                 between = "" if core is None else f" and the core is {list(core.shape)}"
                 raise LoRAError(f"a is {list(a.shape)}, b is {list(b.shape)}{between}: their ranks differ")
-        if (
-            self.a1.shape != self.a2.shape
-            or self.b1.shape != self.b2.shape
-            or (self.t1 is not None and self.t1.shape != self.t2.shape)
-        ):
+        cores = [core.shape for core in (self.t1, self.t2) if core is not None]
+        if self.a1.shape != self.a2.shape or self.b1.shape != self.b2.shape or cores[:1] != cores[1:]:
             raise LoRAError(
                 "the two halves of a LoHa have different shapes: "
                 f"{list(self.a1.shape)} {list(self.b1.shape)}, {list(self.a2.shape)} {list(self.b2.shape)}"
@@ -65,7 +62,7 @@ class LoHa:
 
     @property
     def extent(self) -> tuple[int, int | None]:
-        flat = self.t1 is None and self.b1.ndim == 2  # may hold a kernel: its columns are then more than the inputs
+        flat = self.t1 is None and self.b1.ndim == 2  # b may hold a flattened kernel, with more columns than inputs
         return self.a1.shape[1 if self.t1 is not None else 0], None if flat else self.b1.shape[1]
 
     def misfit(self, shape: Sequence[int]) -> str | None:
@@ -73,21 +70,22 @@ class LoHa:
             own = [self.a1.shape[0], *self.b1.shape[1:]]
         else:
             own = [self.a1.shape[1], self.b1.shape[1], *self.t1.shape[2:]]
-        return None if fits(own, shape) else unlike(own, shape)
+        return None if fits(own, shape) else shape_mismatch(own, shape)
 
     def delta(self, weight: Tensor | Sequence[int], strength: float = 1.0, *, match_comfyui: bool = False) -> Tensor:
         """See Adapter; ComfyUI does the same (and raises for OneTrainer's four-dimensional parts)."""
-        shape = fitting(self, weight)
-        if self.t1 is None:
-            one = self.a1.float().flatten(1) @ self.b1.float().flatten(1)
-            two = self.a2.float().flatten(1) @ self.b2.float().flatten(1)
-        else:
-            one, two = tucker(self.t1, self.a1, self.b1), tucker(self.t2, self.a2, self.b2)
+        shape = fitting_shape(self, weight)
+        one, two = _half(self.a1, self.b1, self.t1), _half(self.a2, self.b2, self.t2)
         return (one * two).reshape(shape) * (self.alpha / self.rank * strength)
 
 
+def _half(a: Tensor, b: Tensor, core: Tensor | None) -> Tensor:
+    """One of the two low-rank changes in fp32: a @ b, or the Tucker form with a core."""
+    return a.float().flatten(1) @ b.float().flatten(1) if core is None else tucker(core, a, b)
+
+
 def fits(own: Sequence[int], shape: Sequence[int]) -> bool:
-    """Equal shapes, or equal sizes where a kernel was flattened into the inputs (own has two numbers) or is 1x1."""
+    """Whether the shapes are equal, or hold as many numbers where one kernel is flattened into the inputs or is 1x1."""
     own, shape = list(own), list(shape)
     if len(shape) < 2 or own[0] != shape[0] or math.prod(own[1:]) != math.prod(shape[1:]):
         return False

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from .adapters import LoRAError, fitting, unlike
+from .adapters import LoRAError, fitting_shape, shape_mismatch
 from .hadamard import fits, tucker
 
 
@@ -44,11 +44,11 @@ class LoKr:
                 raise LoRAError(
                     f"{name} of a LoKr is {' and '.join(str(list(p.shape)) for p in parts)}: expected matrices"
                 )
-        if self.w1_a is not None:
+        if self.w1_a is not None and self.w1_b is not None:
             _check_ranks("w1", self.w1_a.shape[1], self.w1_b.shape[0], None)
         if any(part is not None and part.ndim != 2 for part in (self.w1, self.w1_a, self.w1_b, self.w2_a, self.w2_b)):
             raise LoRAError("only w2 of a LoKr may be a convolution's kernel, its other parts are matrices")
-        if self.w2_a is not None:
+        if self.w2_a is not None and self.w2_b is not None:
             _check_ranks("w2", self.w2_a.shape[1 if self.t2 is None else 0], self.w2_b.shape[0], self.t2)
         elif self.t2 is not None:
             raise LoRAError("a LoKr has a core (t2) but its w2 is whole")
@@ -71,34 +71,45 @@ class LoKr:
         return own[0], None if flat else own[1]
 
     def _own(self) -> list[int]:
-        o1, i1 = self.w1.shape if self.w1 is not None else (self.w1_a.shape[0], self.w1_b.shape[1])
-        if self.w2 is not None:
-            o2, i2, *kernel = self.w2.shape
-        elif self.t2 is None:
-            o2, i2, kernel = self.w2_a.shape[0], self.w2_b.shape[1], []
-        else:
-            o2, i2, *kernel = self.w2_a.shape[1], self.w2_b.shape[1], *self.t2.shape[2:]
+        """The shape of the product: that of a Kronecker product is the product of the shapes."""
+        (o1, i1), (o2, i2, *kernel) = _shape(self.w1, self.w1_a, self.w1_b), _shape(*self._second())
         return [o1 * o2, i1 * i2, *kernel]
+
+    def _second(self) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
+        return self.w2, self.w2_a, self.w2_b, self.t2
 
     def misfit(self, shape: Sequence[int]) -> str | None:
         own = self._own()
-        return None if fits(own, shape) else unlike(own, shape)
+        return None if fits(own, shape) else shape_mismatch(own, shape)
 
     def delta(self, weight: Tensor | Sequence[int], strength: float = 1.0, *, match_comfyui: bool = False) -> Tensor:
         """See Adapter; ComfyUI does the same, but skips the Tucker form with a line in its log."""
-        shape = fitting(self, weight)
+        shape = fitting_shape(self, weight)
         w1, w2 = self.matrices()
         w1 = w1.reshape(*w1.shape, *[1] * (w2.ndim - 2))
         return torch.kron(w1, w2.contiguous()).reshape(shape) * (self.scale * strength)
 
     def matrices(self) -> tuple[Tensor, Tensor]:
-        """The two whose Kronecker product it is, without the scale, in fp32. -> [o1, i1], [o2, i2, ...]"""
-        w1 = self.w1.float() if self.w1 is not None else self.w1_a.float() @ self.w1_b.float()
-        if self.w2 is not None:
-            return w1, self.w2.float()
-        if self.t2 is None:
-            return w1, self.w2_a.float() @ self.w2_b.float()
-        return w1, tucker(self.t2, self.w2_a, self.w2_b)
+        """The two matrices whose Kronecker product it is, without the scale, in fp32. -> [o1, i1], [o2, i2, ...]"""
+        return _value(self.w1, self.w1_a, self.w1_b), _value(*self._second())
+
+
+def _shape(whole: Tensor | None, a: Tensor | None, b: Tensor | None, core: Tensor | None = None) -> tuple[int, ...]:
+    """The shape of a matrix that is stored whole, or as two factors, or as a Tucker form."""
+    if whole is not None:
+        return tuple(whole.shape)
+    if a is None or b is None:
+        raise LoRAError("a matrix of a LoKr has neither its values nor both factors")
+    return (a.shape[0], b.shape[1]) if core is None else (a.shape[1], b.shape[1], *core.shape[2:])
+
+
+def _value(whole: Tensor | None, a: Tensor | None, b: Tensor | None, core: Tensor | None = None) -> Tensor:
+    """The same matrix in fp32."""
+    if whole is not None:
+        return whole.float()
+    if a is None or b is None:
+        raise LoRAError("a matrix of a LoKr has neither its values nor both factors")
+    return a.float() @ b.float() if core is None else tucker(core, a, b)
 
 
 def _check_ranks(name: str, left: int, right: int, core: Tensor | None) -> None:

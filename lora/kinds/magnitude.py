@@ -8,13 +8,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from .adapters import Adapter, ConfigFacts, LoRAError, fitting, unlike
+from .adapters import Adapter, ConfigFacts, LoRAError, fitting_weight, shape_mismatch
 from .hadamard import fits
 
 
 @dataclass(frozen=True, eq=False)
 class DoRA:
-    """V = W + the inner change at full strength; W' = V * magnitude / |V|; at strength t: W + t (W' - W).
+    """DoRA gives rows or columns a magnitude: V = W + inner change, W' = V * magnitude / |V|; at t: W + t (W' - W).
 
     (arXiv:2402.09353.) |V| is a norm for each output row or for each input column. Which, the trainer's shape tells:
     `dora_scale` (out, 1, ...) is rows (LyCORIS' default since 2.2, OneTrainer's `decompose_output_axis`), (1, in, ...)
@@ -24,8 +24,7 @@ class DoRA:
     ComfyUI: divides by |W| instead of |V| on rows; drops PEFT's magnitude and applies the inner change alone.
 
     Raises:
-        LoRAError: a magnitude that has more than one dimension of more than one number, or an inner change that is not
-            a sum by itself.
+        LoRAError: the magnitude is neither a row nor a column, or the inner change depends on the weight (GLoRA may).
     """
 
     inner: Adapter
@@ -48,7 +47,7 @@ class DoRA:
         return self.inner.rank
 
     @property
-    def alpha(self) -> float:
+    def alpha(self) -> float | None:
         return self.inner.alpha
 
     @property
@@ -56,7 +55,7 @@ class DoRA:
         return self.inner.extent
 
     def _axis(self, shape: Sequence[int]) -> int | None:
-        """0 for rows, 1 for columns, None where the magnitude fits neither."""
+        """The axis of the magnitude: 0 for rows, 1 for columns, None where it fits neither."""
         count, by_shape = self.magnitude.numel(), self.magnitude.ndim > 1 and self.magnitude.shape[1] != 1
         if by_shape and not self.always_rows:
             return 1 if count == shape[1] else None
@@ -74,8 +73,8 @@ class DoRA:
 
     def delta(self, weight: Tensor | Sequence[int], strength: float = 1.0, *, match_comfyui: bool = False) -> Tensor:
         """See Adapter."""
-        shape = fitting(self, weight)
-        weight, axis = weight.float(), self._axis(shape)
+        weight = fitting_weight(self, weight)
+        axis = self._axis(weight.shape)
         inner = self.inner.delta(weight, match_comfyui=match_comfyui).to(weight.device)
         if match_comfyui and self.always_rows:
             return inner * strength
@@ -104,6 +103,7 @@ class IA3:
     with_bias: bool = False
     kind: ClassVar[str] = "(IA)^3"
     rank: ClassVar[int] = 0
+    alpha: ClassVar[None] = None
     needs_weight: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -116,7 +116,7 @@ class IA3:
         return (None, None) if self.on_input is None else (None, count) if self.on_input else (count, None)
 
     def axis(self, shape: Sequence[int]) -> int | None:
-        """0 for rows, 1 for columns, None where the factors are too many or too few."""
+        """The axis of the factors: 0 for rows, 1 for columns, None where their number fits neither."""
         axes = (0, 1) if self.on_input is None else (1,) if self.on_input else (0,)
         return next((axis for axis in axes if len(shape) > axis and shape[axis] == self.factors.numel()), None)
 
@@ -130,19 +130,18 @@ class IA3:
 
     def delta(self, weight: Tensor | Sequence[int], strength: float = 1.0, *, match_comfyui: bool = False) -> Tensor:
         """See Adapter; a bias [out] is welcome too where rows are scaled."""
-        shape = fitting(self, weight)
-        factors = self.factors.float().to(weight.device).flatten() * strength
-        view = [1] * len(shape)
-        view[self.axis(shape)] = -1
-        return weight.float() * factors.reshape(view)
+        weight = fitting_weight(self, weight)
+        factors, axis = self.factors.float().to(weight.device).flatten() * strength, self.axis(weight.shape)
+        return weight * factors.reshape([-1 if n == axis else 1 for n in range(weight.ndim)])
 
 
 def build_ia3(name: str, parts: Mapping[str, Tensor], facts: ConfigFacts) -> IA3:
+    """LyCORIS' (IA)^3, whose file says which side it scales."""
     return IA3(parts["factors"], bool(parts["on_input"].item()))
 
 
 def build_ia3_of_peft(name: str, parts: Mapping[str, Tensor], facts: ConfigFacts) -> IA3:
-    """Of a Linear [out, 1] or [1, in]; of a convolution [1, out, 1, 1] or [1, in, 1, 1], which looks the same."""
+    """PEFT's (IA)^3 of a Linear, [out, 1] or [1, in], or of a convolution, whose shape does not tell which it is."""
     stored = parts["factors"]
     if stored.ndim < 2 or (stored.shape[0] != 1 and stored.shape[1] != 1):
         raise LoRAError(f"ia3_l is {list(stored.shape)}: expected [out, 1] or [1, in]")
@@ -151,9 +150,10 @@ def build_ia3_of_peft(name: str, parts: Mapping[str, Tensor], facts: ConfigFacts
 
 
 def marks_of_ia3(name: str, adapter: IA3) -> dict[str, Tensor]:
+    """The tensor with which LyCORIS marks the side; LoRAError for PEFT's, which scales the bias too."""
     if adapter.with_bias:
         raise LoRAError(f"{name} is PEFT's (IA)^3, which scales the bias too: kohya files cannot say that")
-    return {"on_input": torch.tensor(int(adapter.on_input))}
+    return {"on_input": torch.tensor(int(bool(adapter.on_input)))}
 
 
 @dataclass(frozen=True, eq=False)
@@ -215,13 +215,13 @@ class GLoRA:
         if len(shape) >= 2 and self._fitting(shape):
             return None
         _, _, up, down = self._layouts()[0]
-        return unlike([up.shape[0], *down.shape[1:]], shape)
+        return shape_mismatch([up.shape[0], *down.shape[1:]], shape)
 
     def delta(self, weight: Tensor | Sequence[int], strength: float = 1.0, *, match_comfyui: bool = False) -> Tensor:
         """See Adapter."""
-        shape = fitting(self, weight)
-        readings = self._fitting(shape)
+        weight = fitting_weight(self, weight)
+        readings = self._fitting(weight.shape)
         chosen = readings[-1 if match_comfyui else 0]
         a_in, a_out, up, down = (part.float().flatten(1).to(weight.device) for part in chosen)
-        mixed = torch.einsum("oi...,ir,rj->oj...", weight.float(), a_in, a_out)
-        return (mixed + (up @ down).reshape(shape)) * (self.alpha / a_in.shape[1] * strength)
+        mixed = torch.einsum("oi...,ir,rj->oj...", weight, a_in, a_out)
+        return (mixed + (up @ down).reshape(weight.shape)) * (self.alpha / a_in.shape[1] * strength)

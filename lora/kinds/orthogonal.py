@@ -12,7 +12,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from .adapters import ConfigFacts, LoRAError, fitting
+from .adapters import ConfigFacts, LoRAError, fitting_weight
 
 
 def _rotations(blocks: Tensor, limit: float) -> Tensor:
@@ -26,11 +26,11 @@ def _rotations(blocks: Tensor, limit: float) -> Tensor:
         norm = torch.linalg.vector_norm(skew) + 1e-8  # LyCORIS' own guard
         skew = skew * (limit / norm).clamp(max=1)
     eye = torch.eye(skew.shape[-1], device=skew.device, dtype=torch.float32)
-    return _solved(eye - skew, eye + skew)  # the two factors commute, so the side does not matter
+    return _solve(eye - skew, eye + skew)  # the two factors commute, so the side does not matter
 
 
-def _solved(left: Tensor, right: Tensor) -> Tensor:
-    """left^-1 @ right; I + Q and I - Q of a skew Q have inverses, so a card need not be asked whether it found them."""
+def _solve(left: Tensor, right: Tensor) -> Tensor:
+    """left^-1 @ right. I + Q and I - Q of a skew Q always have inverses, so the CPU does not wait for a check."""
     return torch.linalg.solve_ex(left, right).result
 
 
@@ -87,12 +87,11 @@ class OFT:
 
     def delta(self, weight: Tensor | Sequence[int], strength: float = 1.0, *, match_comfyui: bool = False) -> Tensor:
         """See Adapter."""
-        fitting(self, weight)
-        weight, boft = weight.float(), self.blocks.ndim == 4
+        weight, boft = fitting_weight(self, weight), self.blocks.ndim == 4
         turns = _rotations(self.blocks, self.alpha if match_comfyui else self.alpha * self.out).to(weight.device)
         eye = torch.eye(turns.shape[-1], device=weight.device, dtype=torch.float32)
         turns = eye + strength * (turns - eye)
-        changed = _butterfly(turns, weight) if boft else _turned(turns.mT, weight)
+        changed = _butterfly(turns, weight) if boft else _turn_rows(turns.mT, weight)
         if self.rescale is not None and (boft or not match_comfyui):
             part = 1.0 if match_comfyui else strength
             rows = 1 + part * (self.rescale.float().to(weight.device).flatten() - 1)
@@ -100,8 +99,8 @@ class OFT:
         return (changed - weight) * (strength if match_comfyui else 1.0)
 
 
-def _turned(turns: Tensor, weight: Tensor) -> Tensor:
-    """Every block of rows by its own matrix. [k, n, n] and [k * n, ...] -> [k * n, ...]"""
+def _turn_rows(turns: Tensor, weight: Tensor) -> Tensor:
+    """Multiply every block of rows by its own matrix. [k, n, n] and [k * n, ...] -> [k * n, ...]"""
     rows = weight.reshape(turns.shape[0], turns.shape[1], -1)  # [k, n, in * kh * kw]
     return (turns @ rows).reshape(weight.shape)
 
@@ -112,7 +111,7 @@ def _butterfly(turns: Tensor, weight: Tensor) -> Tensor:
     for stage, turn in enumerate(turns):
         half = 2**stage * turn.shape[-1] // 2
         dealt = changed.reshape(-1, 2, half, changed.shape[1]).transpose(1, 2).reshape(out, -1)
-        changed = _turned(turn, dealt).reshape(-1, half, 2, changed.shape[1]).transpose(1, 2).reshape(out, -1)
+        changed = _turn_rows(turn, dealt).reshape(-1, half, 2, changed.shape[1]).transpose(1, 2).reshape(out, -1)
     return changed.reshape(weight.shape)
 
 
@@ -135,6 +134,7 @@ class InputOFT:
     divisor: float = 1.0
     reverse_convolutions: bool = False
     kind: ClassVar[str] = "OFT of inputs"
+    alpha: ClassVar[None] = None
     needs_weight: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -166,8 +166,8 @@ class InputOFT:
 
     def delta(self, weight: Tensor | Sequence[int], strength: float = 1.0, *, match_comfyui: bool = False) -> Tensor:
         """See Adapter."""
-        fitting(self, weight)
-        flat = weight.float().reshape(weight.shape[0], -1, self.size)  # [out, k, n]
+        weight = fitting_weight(self, weight)
+        flat = weight.reshape(weight.shape[0], -1, self.size)  # [out, k, n]
         eye = torch.eye(self.size, device=self.angles.device, dtype=torch.float32)
         move = (self._rotation() - eye).to(flat.device) * strength
         if not (self.reverse_convolutions and weight.ndim > 2):
@@ -183,7 +183,7 @@ class InputOFT:
         skew = skew - skew.mT
         eye = torch.eye(self.size, device=skew.device, dtype=torch.float32)
         if self.terms is None:
-            return _solved(eye + skew, eye - skew)
+            return _solve(eye + skew, eye - skew)
         if self.terms < 3:
             return eye + 2.0 * (self.terms - 1) * skew
         total, power = eye + 2 * skew + 2 * skew @ skew, skew @ skew
@@ -194,7 +194,7 @@ class InputOFT:
 
 
 def build_input_oft(name: str, parts: Mapping[str, Tensor], facts: ConfigFacts) -> InputOFT:
-    """PEFT's, where the module's name is PEFT's, else OneTrainer's."""
+    """The OFT of PEFT where the module's name is PEFT's, else OneTrainer's, which turns convolutions the other way."""
     peft = "base_model.model." in name
     adapter = InputOFT(parts["angles"], facts.terms if peft else 5, reverse_convolutions=not peft)
     if "divisor" in parts and adapter.size > 1:
@@ -203,7 +203,7 @@ def build_input_oft(name: str, parts: Mapping[str, Tensor], facts: ConfigFacts) 
 
 
 def marks_of_input_oft(name: str, adapter: InputOFT) -> dict[str, Tensor]:
-    """OneTrainer's mark of angles that are divided."""
+    """The tensor with which OneTrainer marks divided angles."""
     scaled = adapter.size > 1 and adapter.divisor == _onetrainers_divisor(adapter)
     if adapter.terms != 5 or not adapter.reverse_convolutions or not (scaled or adapter.divisor == 1):
         raise LoRAError(f"{name} is PEFT's OFT, whose way to turn a weight kohya files cannot say")

@@ -1,4 +1,4 @@
-"""The kinds of adapters, a row each: what files call a kind's tensors, and how it is built, written and measured.
+"""The kinds of adapters, a row each: the suffixes of a kind's tensors, and how it is built, written and measured.
 
 Reading (`suffixes`, `building`), writing (`writing`) and measuring (`low_rank.change_norm`) know a kind from its row
 only. A new kind is a file with its class, and a row here.
@@ -11,23 +11,15 @@ from typing import Generic, TypeVar
 
 from torch import Tensor
 
-from .adapters import (
-    Adapter,
-    ConfigFacts,
-    Difference,
-    LoRA,
-    Replacement,
-    build_norm_difference,
-    build_of_table,
-    marks_of_replacement,
-)
+from .adapters import Adapter, ConfigFacts, LoRA, build_of_table
 from .hadamard import LoHa
 from .kronecker import LoKr
 from .magnitude import IA3, GLoRA, build_ia3, build_ia3_of_peft, marks_of_ia3
 from .orthogonal import OFT, InputOFT, build_input_oft, marks_of_input_oft
+from .whole import Difference, Replacement, build_norm_difference, marks_of_replacement
 
 DOWN, UP, MID = "down", "up", "mid"
-OWN_WEIGHT = "weight"  # a suffix that any module has: read as a kind's part only beside another part of that kind
+OWN_WEIGHT = "weight"  # the suffix of any module's own weight: a part of a kind only beside another part of that kind
 
 Parts = Mapping[str, Tensor]
 A = TypeVar("A", bound=Adapter)
@@ -36,18 +28,18 @@ SizePart = float | Tensor | tuple[Tensor, Tensor]
 
 @dataclass(frozen=True, eq=False)
 class Kind(Generic[A]):
-    """How files hold a kind of adapter.
+    """A kind of adapter in files.
 
-    adapter: its class. A part whose field there has no default must be in a file.
+    adapter: the class. A part must be in a file if its field in the class has no default.
     parts: the suffix of each tensor -> the field of the class.
-    roles: suffix -> what messages call the part; by default the suffix without ".weight" and without what is before
-        its last point. No two kinds have a role in common.
+    roles: suffix -> the name of the part in messages; by default the suffix without ".weight" and without the text
+        before its last point. No two kinds have a role in common.
     bias: the suffix of the same kind of change of a module's bias; its field is that of the first part.
     numbers: the fields that are one number in a file, of any type.
     scaled: the change is multiplied by alpha / rank, and may have a magnitude (DoRA).
     dialect: of the suffixes; "" where several tools write them.
     by_peft: PEFT writes it, so the adapter's name may be left inside its suffix ("ia3_l.default").
-    algorithm: what LyCORIS calls it.
+    algorithm: LyCORIS' name of the kind.
     build: (module, tensors by field, configuration) -> adapter, `alpha` 1 where it is scaled; by default the class is
         called with the fields as they stand, and with the file's alpha if it has such a field.
     marks: (module, adapter) -> the tensors by suffix that are written besides the fields that are tensors; LoRAError
@@ -74,12 +66,12 @@ class Kind(Generic[A]):
 
     @cached_property
     def fields(self) -> dict[str, str]:
-        """Role -> field."""
+        """The fields by role."""
         return {self.role(suffix): name for suffix, name in self.parts.items()}
 
     @cached_property
     def needed(self) -> tuple[str, ...]:
-        """The roles without which there is no such adapter."""
+        """The roles that every adapter of the kind has."""
         given = {one.name for one in fields(self.adapter) if one.default is MISSING}
         return tuple(role for role, name in self.fields.items() if name in given)
 
@@ -181,9 +173,9 @@ KINDS: dict[str, Kind] = {
 
 
 def row_of(adapter: Adapter) -> Kind | None:
-    """The row an adapter is written and measured by: that of its own name, or the first of its class.
+    """The row for writing and measuring an adapter: the row of its own name, or the first row of its class.
 
-    None for an adapter around another one, such as a DoRA.
+    None for an adapter around another adapter, such as a DoRA.
     """
     named = KINDS.get(adapter.kind)
     if named is not None and named.adapter is type(adapter):

@@ -1,4 +1,4 @@
-"""Strengths by block: "attn2: 0.5, IN07-IN08: 0, double.0-7: 0.3, MID, text: 0.2" to a strength for each place.
+"""Strengths by block: a text such as "attn2: 0.5, IN07-IN08: 0, double.0-7: 0.3" gives each place its strength.
 
 The presets of positional numbers are those of hako-mikan's sd-webui-lora-block-weight. No torch here.
 """
@@ -28,15 +28,15 @@ _MOST = {12: 9, 17: 12, 20: 9, 26: 12}  # how many output blocks the model has: 
 
 
 @dataclass(frozen=True)
-class Selection:
-    """The strength of every place, what each selector reached, and what there would be to select."""
+class BlockStrengths:
+    """The strength of every place, and for each selector the number of places that it selects."""
 
     strengths: dict[Place, float]
     hits: dict[str, int]
 
 
 def block_of(place: Place) -> str:
-    """IN00..IN11, MID, OUT00..OUT11, double.N, single.N, joint.N, the text encoder's name, or "other".
+    """The block of a place: IN00..IN11, MID, OUT00..OUT11, double.N, single.N, joint.N, an encoder's name, or "other".
 
     "diffusion_model.input_blocks.7.1.proj_in.weight" -> "IN07"
     """
@@ -45,9 +45,13 @@ def block_of(place: Place) -> str:
         owner = key.partition(".")[0]
         if owner in _TEXT:
             return owner
-        return {"text_model": "text", "text_projection": "text", "vision_model": "vision",
-                "visual_projection": "vision"}.get(owner, "other")
-    parts = key[len(_UNET):].split(".")
+        return {
+            "text_model": "text",
+            "text_projection": "text",
+            "vision_model": "vision",
+            "visual_projection": "vision",
+        }.get(owner, "other")
+    parts = key[len(_UNET) :].split(".")
     number = parts[1] if len(parts) > 1 and parts[1].isdecimal() else ""
     if parts[0] == "middle_block":
         return "MID"
@@ -57,7 +61,7 @@ def block_of(place: Place) -> str:
 
 
 def count_by_block(places: Iterable[Place]) -> dict[str, int]:
-    """How many of the places lie in each block, in the model's order of blocks."""
+    """The number of places in each block, in the model's order of blocks."""
     counts: dict[str, int] = {}
     for block in map(block_of, places):
         counts[block] = counts.get(block, 0) + 1
@@ -65,7 +69,7 @@ def count_by_block(places: Iterable[Place]) -> dict[str, int]:
 
 
 def _order(block: str) -> tuple[int, str, int]:
-    """The text before the images, then the way of the data: IN, MID, OUT or double, single."""
+    """A sort key for blocks: text encoders first, then the order of the data: IN, MID, OUT, or double, single."""
     found = _RANGE.match(block)
     start = found[1] if found else block
     ranks = ["IN", "double.", "joint.", "MID", "OUT", "single."]
@@ -73,18 +77,18 @@ def _order(block: str) -> tuple[int, str, int]:
     return rank, start, int(found[2]) if found else 0
 
 
-def select(text: str, places: Iterable[Place]) -> Selection:
-    """The strength that a text of selectors gives to each place; 1 where none reaches it.
+def select(text: str, places: Iterable[Place]) -> BlockStrengths:
+    """Select gives each place the strength of the last selector that reaches it, and 1 where none does.
 
     A selector is a block ("MID", "OUT03"), a range ("IN07-IN08", "double.0-7"), "text", "vision", "model", "other",
     "*", or a part of the keys' names between dots ("attn2", "attn1.to_k", "img_mlp"); then ":" and a number, 1 where
-    there is none. They are read from left to right, a later one overrules an earlier one. A text of 12, 17, 20 or 26
+    it is missing. A later selector overrules an earlier one. A text of 12, 17, 20 or 26
     numbers alone is a preset: the first is for the text encoders and everything outside the blocks, the others for
     blocks in order, and blocks that are not in its list get 0.
 
     Raises:
-        LoRAError: a selector that reaches nothing, a strength that is not a number, or a preset of another length or
-            for another model.
+        LoRAError: a selector reaches nothing, a strength is not a number, or a preset has another length or is for
+            another model.
     """
     places = list(places)
     items = [item.strip() for item in text.replace("\n", ",").replace(";", ",").split(",") if item.strip()]
@@ -101,7 +105,7 @@ def select(text: str, places: Iterable[Place]) -> Selection:
             raise LoRAError(_nothing(name, places, blocks))
         hits[item] = len(reached)
         strengths.update(dict.fromkeys(reached, strength))
-    return Selection(strengths, hits)
+    return BlockStrengths(strengths, hits)
 
 
 def _number(text: str, item: str) -> float:
@@ -130,39 +134,47 @@ def _is_base(block: str) -> bool:
     return not _RANGE.match(block) and block != "MID"
 
 
-def _preset(values: list[float], places: list[Place]) -> Selection:
+def _preset(values: list[float], places: list[Place]) -> BlockStrengths:
     if len(values) not in _PRESETS:
-        raise LoRAError(f"{len(values)} numbers are no preset: there are presets of {', '.join(map(str, _PRESETS))} "
-                        "numbers; or name the blocks, as in \"IN07-IN08: 0, attn2: 0.5\"")
+        raise LoRAError(
+            f"{len(values)} numbers are no preset: there are presets of {', '.join(map(str, _PRESETS))} "
+            'numbers; or name the blocks, as in "IN07-IN08: 0, attn2: 0.5"'
+        )
     blocks = {place: block_of(place) for place in places}
     outputs = 1 + max((int(block[3:]) for block in blocks.values() if block.startswith("OUT")), default=-1)
     if not outputs and all(_is_base(block) for block in blocks.values()) and "other" not in blocks.values():
         outputs = _MOST[len(values)]  # text encoders alone: only the first number counts
     if outputs != _MOST[len(values)]:
         models = {9: "SDXL", 12: "SD 1 and SD 2"}
-        raise LoRAError(f"a preset of {len(values)} numbers is for {models[_MOST[len(values)]]}, this model "
-                        + (f"has {outputs} output blocks" if outputs else "has no such blocks")
-                        + f": there is {_existing(places, blocks)}")
+        raise LoRAError(
+            f"a preset of {len(values)} numbers is for {models[_MOST[len(values)]]}, this model "
+            + (f"has {outputs} output blocks" if outputs else "has no such blocks")
+            + f": there is {_existing(places, blocks)}"
+        )
     inputs, out = _PRESETS[len(values)]
     names = ["BASE", *inputs.split(), *(f"OUT{n:02}" for n in out)]
     by_name = dict(zip(names, values))
-    strengths = {place: by_name["BASE"] if _is_base(block) else by_name.get(block, 0.0)
-                 for place, block in blocks.items()}
-    hits = {name: sum(block == name or (name == "BASE" and _is_base(block)) for block in blocks.values())
-            for name in names}
-    return Selection(strengths, hits)
+    strengths = {
+        place: by_name["BASE"] if _is_base(block) else by_name.get(block, 0.0) for place, block in blocks.items()
+    }
+    hits = {
+        name: sum(block == name or (name == "BASE" and _is_base(block)) for block in blocks.values()) for name in names
+    }
+    return BlockStrengths(strengths, hits)
 
 
 def _nothing(name: str, places: list[Place], blocks: dict[Place, str]) -> str:
     parts = {part for place in places for part in (place if isinstance(place, str) else place[0]).split(".")}
     known = sorted({*blocks.values(), *(part for part in parts if not part.isdecimal())})
     near = get_close_matches(name[:80], known, n=1)
-    return (f"{name[:80]!r} selects nothing in this model{f' (did you mean {near[0]}?)' if near else ''}: "
-            f"there is {_existing(places, blocks)}")
+    return (
+        f"{name[:80]!r} selects nothing in this model{f' (did you mean {near[0]}?)' if near else ''}: "
+        f"there is {_existing(places, blocks)}"
+    )
 
 
 def _existing(places: list[Place], blocks: dict[Place, str]) -> str:
-    """The blocks in a few words: "IN01-IN08, MID, OUT03-OUT11, clip_l"."""
+    """The blocks of a model as a short list: "IN01-IN08, MID, OUT03-OUT11, clip_l"."""
     numbered: dict[str, list[int]] = {}
     others = set()
     for block in blocks.values():

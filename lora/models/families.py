@@ -1,10 +1,10 @@
-"""Which family of models a file was made for, and which one a model is: so that the wrong pair is refused by name."""
+"""Families of models: a LoRA file and a model of two different families are refused, and both are named."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from ..kinds.adapters import LoRAError
 from ..formats.read import LoRAFile
+from ..kinds.adapters import LoRAError
 
 SD1, SD2, SDXL, REFINER, SD3, FLUX = "SD 1", "SD 2", "SDXL", "SDXL refiner", "SD 3", "Flux"
 _CONTEXT = {768: SD1, 1024: SD2, 2048: SDXL, 1280: REFINER}  # the width of the text that cross attention reads
@@ -15,7 +15,7 @@ _HIDDEN_FLUX = 3072
 
 
 def family_of_keys(shapes: Mapping[str, Sequence[int]]) -> str | None:
-    """The family of a model by the keys and shapes of its state dict; None where it cannot be told (a text encoder)."""
+    """The family of a model, from the keys and shapes of its state dict; None where several fit (text encoders)."""
     if any(key.startswith(("diffusion_model.double_blocks.", "diffusion_model.single_blocks.")) for key in shapes):
         return FLUX
     if any(key.startswith("diffusion_model.joint_blocks.") for key in shapes):
@@ -25,7 +25,7 @@ def family_of_keys(shapes: Mapping[str, Sequence[int]]) -> str | None:
 
 
 def family_of_file(file: LoRAFile) -> str | None:
-    """The family a file was made for, by its modules' names and sizes; None where they could be several's."""
+    """The family that a file was made for, from its modules' names and sizes; None where they fit several families."""
     names = list(file.adapters) or list(file.unread)
     joined = set(_stacks(names))
     if "double_blocks" in joined or "single_blocks" in joined or "single_transformer_blocks" in joined:
@@ -33,8 +33,11 @@ def family_of_file(file: LoRAFile) -> str | None:
     if "joint_blocks" in joined:
         return SD3
     if "mmdit" in joined:  # diffusers has the same names for both, and Flux is 3072 wide
-        widths = {inner for name, adapter in file.adapters.items()  # not of CLIP-L, whose fc2 is 3072 wide too
-                  if "mmdit" in _stacks([name]) and (inner := adapter.extent[1])}
+        widths = {
+            inner
+            for name, adapter in file.adapters.items()  # not of CLIP-L, whose fc2 is 3072 wide too
+            if "mmdit" in _stacks([name]) and (inner := adapter.extent[1])
+        }
         return FLUX if _HIDDEN_FLUX in widths else SD3 if widths else None
     for name, adapter in file.adapters.items():
         if _is_cross(name) and adapter.extent[1] in _CONTEXT:
@@ -44,15 +47,17 @@ def family_of_file(file: LoRAFile) -> str | None:
 
 
 def refuse_other_family(file: LoRAFile, shapes: Mapping[str, Sequence[int]]) -> None:
-    """Nothing where file and model may belong together.
+    """Refuse a file whose family is known to differ from the model's.
 
     Raises:
-        LoRAError: they are known to be of two families; both are named.
+        LoRAError: the families differ; the message names both.
     """
     made_for, model = family_of_file(file), family_of_keys(shapes)
     if made_for and model and made_for != model:
-        raise LoRAError(f"this LoRA was made for {made_for}, and the model connected is {model}: "
-                        f"connect a {made_for} model, or choose a LoRA for {model}")
+        raise LoRAError(
+            f"this LoRA was made for {made_for}, and the model connected is {model}: "
+            f"connect a {made_for} model, or choose a LoRA for {model}"
+        )
 
 
 def _is_cross(name: str) -> bool:

@@ -1,4 +1,4 @@
-"""Where the adapters of a file belong in a model, and which of them have no place there."""
+"""Matching: each adapter of a file gets its place in a model, or the reason why it has none."""
 
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
@@ -8,9 +8,10 @@ from difflib import SequenceMatcher
 import torch
 from torch import Tensor
 
-from ..kinds.adapters import Adapter, Difference, LoRA, LoRAError
 from ..formats.read import LoRAFile
+from ..kinds.adapters import Adapter, LoRA, LoRAError
 from ..kinds.magnitude import IA3
+from ..kinds.whole import Difference
 from .mmdit import Place, Slice, Target
 from .names import target_map
 
@@ -20,11 +21,14 @@ _BIAS, _WEIGHT = ".bias", ".weight"
 
 @dataclass(frozen=True)
 class Match:
-    """found: place in the model -> adapter; homeless: module -> the model's nearest key; misfit: module -> why not.
+    """The adapters of a file in a model.
+
+    found: place in the model -> adapter. homeless: module without a place -> the model's nearest key. misfit: module
+    with a place that it cannot change -> the reason.
 
     A place is a key of the model, or `Slice(key, (0, first row, rows))`, which `part_of` cuts out of the weight. Every
-    adapter of the file is in exactly one of the three; `modules` has the file's name for each place in `found`. (PEFT's
-    (IA)^3 is found twice where the layer has a bias, which it scales too.)
+    adapter of the file is in exactly one of the three. `modules` has the file's name for each place in `found`. (PEFT's
+    (IA)^3 stands there twice where the layer has a bias, because it scales the bias too.)
     """
 
     found: dict[Place, Adapter]
@@ -35,7 +39,10 @@ class Match:
 
 @dataclass(frozen=True, eq=False)
 class Swapped:
-    """An adapter of a weight whose two halves of rows lie the other way round in the file (adaLN's scale and shift)."""
+    """An adapter that was trained on a weight with swapped halves of rows, such as diffusers' (scale, shift) of adaLN.
+
+    It exchanges the halves around the inner adapter, so that the model's own order is changed.
+    """
 
     inner: Adapter
 
@@ -48,7 +55,7 @@ class Swapped:
         return self.inner.rank
 
     @property
-    def alpha(self) -> float:
+    def alpha(self) -> float | None:
         return self.inner.alpha
 
     @property
@@ -69,11 +76,32 @@ class Swapped:
 
 
 def match(file: LoRAFile, shapes: Mapping[str, Sequence[int]]) -> Match:
-    """Each adapter of the file to its place, by the names and shapes of the model's state dict.
+    """Match finds the place of each adapter of a file in a model, by the names and shapes of the model's state dict.
 
-    Two modules of the file that mean one place, or a whole weight and rows of it, are both misfits: which of them was
-    meant is unknown. A weight and its bias are taken together or not at all.
+    Two modules of the file with one place, or a whole weight and rows of it, are both misfits: which of them was meant
+    is unknown. A weight and its bias are placed together or not at all.
+
+    Args:
+        file: what `formats.read.read` returned.
+        shapes: the model's keys -> shapes, `diffusion_model.*`, `clip_l.transformer.*` and the like, or any network's.
+
+    Returns:
+        The places with their adapters, and the modules that have none, with the nearest key or the reason.
+
+    Raises:
+        Nothing: a file that fits nothing is a Match whose `found` is empty.
+
+    >>> import torch
+    >>> from ..formats.read import read
+    >>> name = "lora_te_text_model_encoder_layers_0_mlp_fc1"
+    >>> file = read({f"{name}.lora_up.weight": torch.ones(8, 2), f"{name}.lora_down.weight": torch.ones(2, 4)})
+    >>> key = "clip_l.transformer.text_model.encoder.layers.0.mlp.fc1.weight"
+    >>> list(match(file, {key: (8, 4)}).found) == [key]
+    True
+    >>> print(match(file, {key: (8, 6)}).misfit[name].partition(": ")[2])
+    the adapter is for a weight of shape [8, 4], the model's weight has shape [8, 6]
     """
+    # Look up the target of every module, and note which modules want the same place.
     targets = target_map(shapes)
     owners: dict[Place, list[str]] = {}
     placed: dict[str, Target] = {}
@@ -84,7 +112,10 @@ def match(file: LoRAFile, shapes: Mapping[str, Sequence[int]]) -> Match:
             owners.setdefault(target.place, []).append(module)
         else:
             homeless_modules.append(module)
-    found, misfit, names = {}, _rivals(owners), {}
+    # Of modules that have a place of their own, those whose shape fits are found.
+    found: dict[Place, Adapter] = {}
+    names: dict[Place, str] = {}
+    misfit = _rivals(owners)
     for module, target in placed.items():
         if module in misfit:
             continue
@@ -92,15 +123,17 @@ def match(file: LoRAFile, shapes: Mapping[str, Sequence[int]]) -> Match:
         if reason := adapter.misfit(shape_at(target.place, shapes)):
             misfit[module] = f"{key_of(target.place)}: {reason}"
         else:
-            found[target.place] = _swapped(adapter) if target.swapped else adapter
+            found[target.place] = _swap_adapter(adapter) if target.swapped else adapter
             names[target.place] = module
-    homeless = _nearest(homeless_modules, targets)
-    _take_whole(found, names, {**homeless, **misfit}, misfit)
-    _add_scaled_biases(found, names, shapes)
+    # A weight without its bias, or a bias without its weight, would be half a change.
+    homeless = _nearest_keys(homeless_modules, targets)
+    _drop_halves_(found, names, {**homeless, **misfit}, misfit)
+    _add_scaled_biases_(found, names, shapes)
     return Match(found, homeless, misfit, names)
 
 
 def key_of(place: Place) -> str:
+    """The model's key of a place."""
     return place if isinstance(place, str) else place.key
 
 
@@ -110,26 +143,28 @@ def part_of(weight: Tensor, place: Place) -> Tensor:
 
 
 def shape_at(place: Place, shapes: Mapping[str, Sequence[int]]) -> tuple[int, ...]:
+    """The shape of the weight, or of the rows of a weight, at a place."""
     if isinstance(place, str):
         return tuple(shapes[place])
     return place.rows[2], *tuple(shapes[place.key])[1:]
 
 
 def _target(module: str, targets: Mapping[str, Target], shapes: Mapping[str, Sequence[int]]) -> Target | None:
-    """A bias lies beside its module's weight, in the same rows and the same order."""
+    """The target of a module. A bias lies beside its module's weight, in the same rows and the same order."""
     if target := targets.get(module):
         return target
     target = targets.get(module.removesuffix(_BIAS)) if module.endswith(_BIAS) else None
-    key = key_of(target.place).removesuffix(_WEIGHT) + _BIAS if target else ""
+    if target is None:
+        return None
+    place, key = target.place, key_of(target.place).removesuffix(_WEIGHT) + _BIAS
     if key not in shapes:
         return None
-    place = target.place
     return Target(Slice(key, place.rows) if isinstance(place, Slice) else key, target.swapped)
 
 
 def _rivals(owners: Mapping[Place, list[str]]) -> dict[str, str]:
-    """The modules that want what another one wants too."""
-    misfit = {}
+    """The modules whose place another module claims too -> the reason."""
+    misfit: dict[str, str] = {}
     parts = {place.key for place in owners if isinstance(place, Slice)}
     for place, modules in owners.items():
         key = key_of(place)
@@ -142,9 +177,10 @@ def _rivals(owners: Mapping[Place, list[str]]) -> dict[str, str]:
     return misfit
 
 
-def _take_whole(found: dict[Place, Adapter], names: dict[Place, str], lost: Mapping[str, str],
-                misfit: dict[str, str]) -> None:
-    """Takes out of `found` what is half of a module whose other half is lost."""
+def _drop_halves_(
+    found: dict[Place, Adapter], names: dict[Place, str], lost: Mapping[str, str], misfit: dict[str, str]
+) -> None:
+    """Weight and bias of a module are placed together or not at all: drops a half whose partner is lost."""
     for place, module in list(names.items()):
         other = module.removesuffix(_BIAS) if module.endswith(_BIAS) else module + _BIAS
         if other in lost:
@@ -152,8 +188,10 @@ def _take_whole(found: dict[Place, Adapter], names: dict[Place, str], lost: Mapp
             misfit[module] = f"{other}, which belongs to it, has no place or does not fit"
 
 
-def _add_scaled_biases(found: dict[Place, Adapter], names: dict[Place, str],
-                       shapes: Mapping[str, Sequence[int]]) -> None:
+def _add_scaled_biases_(
+    found: dict[Place, Adapter], names: dict[Place, str], shapes: Mapping[str, Sequence[int]]
+) -> None:
+    """Adds the biases that PEFT's (IA)^3 scales together with its rows."""
     for place, adapter in list(found.items()):
         bias = key_of(place).removesuffix(_WEIGHT) + _BIAS
         if isinstance(adapter, IA3) and adapter.with_bias and bias in shapes and isinstance(place, str):
@@ -161,7 +199,8 @@ def _add_scaled_biases(found: dict[Place, Adapter], names: dict[Place, str],
                 found[bias], names[bias] = adapter, names[place]
 
 
-def _swapped(adapter: Adapter) -> Adapter:
+def _swap_adapter(adapter: Adapter) -> Adapter:
+    """The adapter with its halves of rows exchanged: in its tensors for the two plain kinds, around the others."""
     if isinstance(adapter, LoRA) and adapter.up.shape[0] % 2 == 0:
         return replace(adapter, up=_swap(adapter.up))
     if isinstance(adapter, Difference) and adapter.value.shape[0] % 2 == 0:
@@ -175,11 +214,11 @@ def _swap(rows: Tensor) -> Tensor:
     return torch.cat(rows.chunk(2)[::-1])
 
 
-def _nearest(modules: list[str], targets: Mapping[str, Target]) -> dict[str, str]:
-    """module -> the key whose spelling is most like it; "" for a model without keys.
+def _nearest_keys(modules: list[str], targets: Mapping[str, Target]) -> dict[str, str]:
+    """The key with the most similar spelling for each module; "" for a model without keys.
 
-    Comparing with every spelling takes minutes for a file of another model, so only the names around its place in the
-    alphabet are compared, reading from the front and from the back.
+    Comparing a name with every spelling takes minutes for a file of another model. So it is compared with its
+    neighbours in the alphabet only, once in names read from the front and once in names read from the back.
     """
     if not modules:
         return {}
@@ -196,5 +235,6 @@ def _nearest(modules: list[str], targets: Mapping[str, Target]) -> dict[str, str
 
 
 def _around(ordered: list[str], name: str) -> list[str]:
+    """The neighbours of a name in a sorted list."""
     place = bisect_left(ordered, name)
-    return ordered[max(0, place - _NEIGHBOURS):place + _NEIGHBOURS]
+    return ordered[max(0, place - _NEIGHBOURS) : place + _NEIGHBOURS]

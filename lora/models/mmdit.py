@@ -1,7 +1,8 @@
-"""Flux and SD3: what diffusers and XLabs call the weights that the original names keep fused. No torch here.
+"""Flux and SD3: the names that diffusers and XLabs give to weights which the original model fuses. No torch here.
 
-diffusers has q, k and v (and in Flux' single blocks the MLP) as layers of their own, the original one weight of which
-they are rows. Sources: diffusers' conversion scripts and lora_conversion_utils.py, ComfyUI's comfy/utils.py.
+diffusers has a layer each for q, k and v (in Flux' single blocks for the MLP too); the original model has one weight,
+and those layers are rows of it. Sources: diffusers' conversion scripts and lora_conversion_utils.py, ComfyUI's
+comfy/utils.py.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,7 +10,7 @@ from typing import NamedTuple
 
 
 class Slice(NamedTuple):
-    """Rows of a weight: the key, and (0, first row, how many rows). ComfyUI takes the pair as it is."""
+    """Rows of a weight: the key, and (0, first row, number of rows). ComfyUI takes the same pair as a patch's key."""
 
     key: str
     rows: tuple[int, int, int]
@@ -19,7 +20,7 @@ Place = str | Slice
 
 
 class Target(NamedTuple):
-    """Where an adapter belongs; `swapped`: its two halves of rows lie the other way round than the model's.
+    """The place of an adapter; `swapped` says that the file's halves of rows are in the opposite order of the model's.
 
     diffusers has (scale, shift) of the last adaptive norm in the other order.
     """
@@ -30,38 +31,65 @@ class Target(NamedTuple):
 
 _QKV = {"q": (0, 1), "k": (1, 1), "v": (2, 1)}  # first row and rows, in widths of the model
 _FLUX_DOUBLE = {  # ours: diffusers'
-    "img_attn.proj": "attn.to_out.0", "img_mod.lin": "norm1.linear", "txt_mod.lin": "norm1_context.linear",
-    "txt_attn.proj": "attn.to_add_out", "img_mlp.0": "ff.net.0.proj", "img_mlp.2": "ff.net.2",
-    "txt_mlp.0": "ff_context.net.0.proj", "txt_mlp.2": "ff_context.net.2",
+    "img_attn.proj": "attn.to_out.0",
+    "img_mod.lin": "norm1.linear",
+    "txt_mod.lin": "norm1_context.linear",
+    "txt_attn.proj": "attn.to_add_out",
+    "img_mlp.0": "ff.net.0.proj",
+    "img_mlp.2": "ff.net.2",
+    "txt_mlp.0": "ff_context.net.0.proj",
+    "txt_mlp.2": "ff_context.net.2",
 }
 _FLUX_SINGLE = {"modulation.lin": "norm.linear", "linear2": "proj_out"}
 _FLUX_WHOLE = {
-    "final_layer.linear": "proj_out", "img_in": "x_embedder", "txt_in": "context_embedder",
+    "final_layer.linear": "proj_out",
+    "img_in": "x_embedder",
+    "txt_in": "context_embedder",
     "final_layer.adaLN_modulation.1": "norm_out.linear",
-    **{f"{ours}.{a}_layer": f"time_text_embed.{theirs}.linear_{n}"
-       for ours, theirs in (("time_in", "timestep_embedder"), ("vector_in", "text_embedder"),
-                            ("guidance_in", "guidance_embedder")) for a, n in (("in", 1), ("out", 2))},
+    **{
+        f"{ours}.{a}_layer": f"time_text_embed.{theirs}.linear_{n}"
+        for ours, theirs in (
+            ("time_in", "timestep_embedder"),
+            ("vector_in", "text_embedder"),
+            ("guidance_in", "guidance_embedder"),
+        )
+        for a, n in (("in", 1), ("out", 2))
+    },
 }
 _SD3_BLOCK = {
-    "context_block.adaLN_modulation.1": "norm1_context.linear", "context_block.attn.proj": "attn.to_add_out",
-    "context_block.mlp.fc1": "ff_context.net.0.proj", "context_block.mlp.fc2": "ff_context.net.2",
-    "x_block.adaLN_modulation.1": "norm1.linear", "x_block.attn.proj": "attn.to_out.0",
-    "x_block.attn2.proj": "attn2.to_out.0", "x_block.mlp.fc1": "ff.net.0.proj", "x_block.mlp.fc2": "ff.net.2",
+    "context_block.adaLN_modulation.1": "norm1_context.linear",
+    "context_block.attn.proj": "attn.to_add_out",
+    "context_block.mlp.fc1": "ff_context.net.0.proj",
+    "context_block.mlp.fc2": "ff_context.net.2",
+    "x_block.adaLN_modulation.1": "norm1.linear",
+    "x_block.attn.proj": "attn.to_out.0",
+    "x_block.attn2.proj": "attn2.to_out.0",
+    "x_block.mlp.fc1": "ff.net.0.proj",
+    "x_block.mlp.fc2": "ff.net.2",
 }
 _SD3_WHOLE = {
-    "context_embedder": "context_embedder", "x_embedder.proj": "pos_embed.proj", "final_layer.linear": "proj_out",
+    "context_embedder": "context_embedder",
+    "x_embedder.proj": "pos_embed.proj",
+    "final_layer.linear": "proj_out",
     "final_layer.adaLN_modulation.1": "norm_out.linear",
-    **{f"{ours}_embedder.mlp.{i}": f"time_text_embed.{theirs}.linear_{n}"
-       for ours, theirs in (("t", "timestep_embedder"), ("y", "text_embedder")) for i, n in ((0, 1), (2, 2))},
+    **{
+        f"{ours}_embedder.mlp.{i}": f"time_text_embed.{theirs}.linear_{n}"
+        for ours, theirs in (("t", "timestep_embedder"), ("y", "text_embedder"))
+        for i, n in ((0, 1), (2, 2))
+    },
 }
 _XLABS = {  # the layer: XLabs' processor, its rows in widths
-    "img_attn.qkv": ("qkv_lora1", None), "txt_attn.qkv": ("qkv_lora2", None), "img_attn.proj": ("proj_lora1", None),
-    "txt_attn.proj": ("proj_lora2", None), "linear1": ("qkv_lora", (0, 3)), "linear2": ("proj_lora", None),
+    "img_attn.qkv": ("qkv_lora1", None),
+    "txt_attn.qkv": ("qkv_lora2", None),
+    "img_attn.proj": ("proj_lora1", None),
+    "txt_attn.proj": ("proj_lora2", None),
+    "linear1": ("qkv_lora", (0, 3)),
+    "linear2": ("proj_lora", None),
 }
 
 
 def diffusers_targets(shapes: Mapping[str, Sequence[int]]) -> dict[str, Target]:
-    """diffusers' module name -> where it lies, for the modules `shapes` (ours, without prefix and .weight) has.
+    """The targets of diffusers' module names, for the modules in `shapes` (ours, without prefix and .weight).
 
     {"double_blocks.0.img_attn.qkv": (9216, 3072)} -> {"transformer_blocks.0.attn.to_q": Slice(..., (0, 0, 3072)), ...}
     """
@@ -81,7 +109,7 @@ def diffusers_targets(shapes: Mapping[str, Sequence[int]]) -> dict[str, Target]:
 
 
 def xlabs_targets(shapes: Mapping[str, Sequence[int]]) -> dict[str, Target]:
-    """XLabs' module name -> where it lies. "double_blocks.0.processor.qkv_lora1" -> "double_blocks.0.img_attn.qkv" """
+    """The targets of XLabs' module names: "double_blocks.0.processor.qkv_lora1" -> "double_blocks.0.img_attn.qkv" """
     found = {}
     for module, shape in shapes.items():
         parts = module.split(".", 2)
@@ -110,12 +138,16 @@ def _sd3(module: str, number: str, inside: str, shape: Sequence[int], is_last: b
     block = f"transformer_blocks.{number}"
     if theirs := _SD3_BLOCK.get(inside):
         return {f"{block}.{theirs}": Target(module, swapped=is_last and theirs == "norm1_context.linear")}
-    forms = {"x_block.attn.qkv": "attn.to_{}", "context_block.attn.qkv": "attn.add_{}_proj",
-             "x_block.attn2.qkv": "attn2.to_{}"}
+    forms = {
+        "x_block.attn.qkv": "attn.to_{}",
+        "context_block.attn.qkv": "attn.add_{}_proj",
+        "x_block.attn2.qkv": "attn2.to_{}",
+    }
     if inside not in forms or len(shape) < 2:
         return {}
-    return {f"{block}.{forms[inside].format(x)}": Target(_rows(module, rows, shape[0] // 3))
-            for x, rows in _QKV.items()}
+    return {
+        f"{block}.{forms[inside].format(x)}": Target(_rows(module, rows, shape[0] // 3)) for x, rows in _QKV.items()
+    }
 
 
 def _rows(module: str, rows: tuple[int, int], width: int) -> Slice:

@@ -1,8 +1,9 @@
-"""What a model's weights are called in LoRA files: every dialect's spelling of every key, from the model's own keys.
+"""Names of modules in LoRA files: every dialect's spelling of every key of a model.
 
-Underscored names cannot be parsed back (`to_out_0`), so nothing is parsed: each key is spelled in all known ways and
-the file's names are looked up. Sources: kohya-ss/sd-scripts networks/lora.py, diffusers and PEFT state dicts,
-OneTrainer, cloneofsimo/lora, and which spellings ComfyUI takes (comfy/lora.py). No torch here.
+An underscored name cannot be split back into a path (`to_out_0` is `to_out.0`), so no name is parsed. Each key of the
+model is spelled in every dialect, and the names in a file are looked up among the spellings. Sources:
+kohya-ss/sd-scripts networks/lora.py, diffusers and PEFT state dicts, OneTrainer, and which spellings ComfyUI takes
+(comfy/lora.py). No torch here.
 """
 
 import re
@@ -10,53 +11,49 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from types import MappingProxyType
 
+from ..formats.dialects import DIALECTS
 from .mmdit import Place, Slice, Target, diffusers_targets, xlabs_targets
+from .unet import UNET, diffusers_unet, numbered_names
 
-DIALECTS = ("kohya", "diffusers", "peft", "lycoris", "onetrainer", "diffusers_0.2", "diffusers_0.1", "xlabs", "bfl",
-            "cloneofsimo")
-_UNET, _PEFT, _WEIGHT = "diffusion_model.", "base_model.model.", ".weight"
-_OWN_STACKS = ("double_blocks.", "single_blocks.", "img_in", "txt_in", "time_in.", "vector_in.", "guidance_in.",
-               "final_layer.")  # Flux, as BFL names it
-
-_WHOLE = {  # LDM: diffusers, for the modules outside the numbered blocks
-    "input_blocks.0.0": ("conv_in",), "out.0": ("conv_norm_out",), "out.2": ("conv_out",),
-    "time_embed.0": ("time_embedding.linear_1",), "time_embed.2": ("time_embedding.linear_2",),
-    "label_emb.0.0": ("add_embedding.linear_1", "class_embedding.linear_1"),
-    "label_emb.0.2": ("add_embedding.linear_2", "class_embedding.linear_2"),
-    "middle_block.0": ("mid_block.resnets.0",), "middle_block.1": ("mid_block.attentions.0",),
-    "middle_block.2": ("mid_block.resnets.1",),
-}
-_RESNET = {  # LDM: diffusers, inside a residual block
-    "in_layers.0": "norm1", "in_layers.2": "conv1", "emb_layers.1": "time_emb_proj", "out_layers.0": "norm2",
-    "out_layers.3": "conv2", "skip_connection": "conv_shortcut",
-}
-_UNET_CLONEOFSIMO = [f"{a}.{p}" for a in ("attn1", "attn2") for p in ("to_q", "to_k", "to_v", "to_out.0")]
-_UNET_CLONEOFSIMO.insert(4, "ff.net.0.proj")
-_TEXT_CLONEOFSIMO = ("k_proj", "v_proj", "q_proj", "out_proj")  # the order in which transformers registers them
+_PEFT, _WEIGHT = "base_model.model.", ".weight"
+_OWN_STACKS = (
+    "double_blocks.",
+    "single_blocks.",
+    "img_in",
+    "txt_in",
+    "time_in.",
+    "vector_in.",
+    "guidance_in.",
+    "final_layer.",
+)  # Flux, as BFL names it
 
 
 def name_map(keys: Iterable[str]) -> dict[str, str]:
-    """Module name in any dialect -> the model's key. A spelling that could mean two keys means none.
+    """The module names of all dialects -> the model's keys. A name that two keys share is left out.
 
     `keys` are a model's state-dict keys: `diffusion_model.*`, `clip_l.transformer.*` and the like, our dual CLIP's
-    `text_model.*` / `vision_model.*`, or any module's. Names of parts of a weight are in `target_map`.
+    `text_model.*` / `vision_model.*`, or any network's. `target_map` has the names of rows of a weight too.
     """
     keys = list(keys)
+    # Spell every key in every way. A name that a second key has too could mean either: it is unclear.
     names: dict[str, str] = {}
-    unclear = set()
+    unclear: set[str] = set()
     for key, dialects in _spell(keys).items():
         for spelled in dialects.values():
             for name in spelled:
                 if names.setdefault(name, key) != key:
                     unclear.add(name)
     names = {name: key for name, key in names.items() if name not in unclear}
-    return names | _numbered(keys)
+    # cloneofsimo's names are numbers, which no other dialect can mean.
+    return names | numbered_names(keys)
 
 
 def target_map(shapes: Mapping[str, Sequence[int]]) -> Mapping[str, Target]:
-    """As `name_map`, with the names that mean rows of a weight (Flux', SD3's q, k, v) or a weight turned over.
+    """The module names of all dialects -> their targets: `name_map`, and the names of rows or of swapped halves.
 
-    Kept for the last few models: a second LoRA on the same one does not spell its keys again. Not to be changed.
+    diffusers names rows of the fused q, k and v of Flux and SD3, and swaps the halves of the last adaptive norm. The
+    maps of the last four models are kept, so that a second LoRA on one model does not spell its keys again; the result
+    is read-only.
     """
     return _target_map(tuple((key, tuple(shape)) for key, shape in shapes.items()))
 
@@ -73,93 +70,49 @@ def _target_map(items: tuple[tuple[str, tuple[int, ...]], ...]) -> Mapping[str, 
 
 
 def spellings(shapes: Iterable[str] | Mapping[str, Sequence[int]], dialect: str) -> dict[Place, str]:
-    """Where in the model -> the module name to write for it in a dialect; read back by `target_map`.
+    """The places of a model -> the module names to write for them in a dialect; `target_map` maps them back.
 
-    Places a dialect has no name for are missing. From keys without shapes there are only whole weights.
+    A place without a name in the dialect is missing. Keys without shapes give whole weights only.
 
     Raises:
-        ValueError: another dialect.
+        ValueError: the dialect is unknown.
     """
     if dialect not in DIALECTS:
         raise ValueError(f"the dialect is {dialect!r}: expected one of {', '.join(DIALECTS)}")
     keys = list(shapes)
     clear = name_map(keys)
     if dialect == "cloneofsimo":
-        return {key: name for name, key in _numbered(keys).items()}
+        return {key: name for name, key in numbered_names(keys).items()}
+    # Whole weights: the first spelling of the dialect that means this key and no other.
     chosen: dict[Place, str] = {}
     for key, dialects in _spell(keys).items():
         if name := next((name for name in dialects.get(dialect, ()) if clear.get(name) == key), None):
             chosen[key] = name
+    # Rows of weights: fused q, k and v have a name for each. A weight with swapped halves is written by its whole name.
     for dialects, target in _spell_parts(shapes if isinstance(shapes, Mapping) else {}):
-        if dialect in dialects and not target.swapped:  # what is turned over has a name of its own in the model
+        if dialect in dialects and not target.swapped:
             chosen[target.place] = dialects[dialect][0]
     return chosen
 
 
-def diffusers_unet(modules: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """LDM module -> its diffusers names, for SD1, SD2, SDXL and the refiner, from which modules exist.
-
-    A level of `input_blocks` ends with a downsampler (`op`), one of `output_blocks` with an upsampler (`conv`), so
-    counting the blocks in order gives the diffusers numbers.
-    "input_blocks.4.1.proj_in" -> "down_blocks.1.attentions.0.proj_in"
-    """
-    modules = list(modules)
-    table = dict(_WHOLE)
-    for section, prefix in (("input_blocks", "down_blocks"), ("output_blocks", "up_blocks")):
-        level, place = 0, -(section == "input_blocks")  # conv_in counts as a block
-        for number, parts in sorted(_children(modules, section).items()):
-            for part, inside in sorted(parts.items()):
-                at = f"{section}.{number}.{part}"
-                if at in table:
-                    continue  # conv_in
-                if inside & {"op", "conv"}:
-                    sampler = "downsamplers" if "op" in inside else "upsamplers"
-                    table[at] = (f"{prefix}.{level}.{sampler}.0",)
-                    level, place = level + 1, -1
-                else:
-                    kind = "resnets" if "in_layers" in inside else "attentions"
-                    table[at] = (f"{prefix}.{level}.{kind}.{place}",)
-            place += 1
-    return {module: names for module in modules if (names := _unet_module(module, table))}
-
-
-def _children(modules: list[str], section: str) -> dict[int, dict[int, set[str]]]:
-    """section.N.M.child... -> {N: {M: {child, ...}}}"""
-    found: dict[int, dict[int, set[str]]] = {}
-    for module in modules:
-        parts = module.split(".")
-        if parts[0] == section and len(parts) > 2 and parts[1].isdecimal() and parts[2].isdecimal():
-            found.setdefault(int(parts[1]), {}).setdefault(int(parts[2]), set()).update(parts[3:4])
-    return found
-
-
-def _unet_module(module: str, table: dict[str, tuple[str, ...]]) -> tuple[str, ...]:
-    if module in table:
-        return table[module]
-    parts = module.split(".")
-    for length in (3, 2):
-        if names := table.get(".".join(parts[:length])):
-            rest = ".".join(parts[length:])
-            rest = "conv" if rest == "op" else _RESNET.get(rest, rest)
-            return tuple(f"{name}.{rest}" for name in names)
-    return ()
-
-
 def _spell(keys: list[str]) -> dict[str, dict[str, list[str]]]:
-    """key -> dialect -> its names, the one to write first."""
+    """The spellings of each key: key -> dialect -> names, the name to write first."""
+    # How an encoder is numbered depends on which encoders the model has: "clip_l", "clip_g", "t5xxl".
     present = {key.partition(".")[0] for key in keys if ".transformer." in key}
-    unet = [key[len(_UNET):-len(_WEIGHT)] for key in keys if key.startswith(_UNET) and key.endswith(_WEIGHT)]
+    # diffusers' block numbers depend on which modules the UNet has.
+    unet = [key[len(UNET) : -len(_WEIGHT)] for key in keys if key.startswith(UNET) and key.endswith(_WEIGHT)]
     diffusers = diffusers_unet(unet)
     ldm_first = any(module.startswith("label_emb.") for module in unet)  # kohya names SDXL the LDM way, SD1 and SD2 not
-    spelled = {}
+    spelled: dict[str, dict[str, list[str]]] = {}
     for key in keys:
+        # A module's name stands for its weight. Other tensors, such as norm scales, are found under their full names.
         if not key.endswith(_WEIGHT):
-            if key.startswith(_UNET):
-                spelled[key] = {"kohya": [], "diffusers": [key], "peft": [], "bfl": _bare(key[len(_UNET):])}
+            if key.startswith(UNET):
+                spelled[key] = {"kohya": [], "diffusers": [key], "peft": [], "bfl": _bare(key[len(UNET) :])}
             continue
-        module = key[:-len(_WEIGHT)]
-        if module.startswith(_UNET):
-            module = module[len(_UNET):]
+        module = key[: -len(_WEIGHT)]
+        if module.startswith(UNET):
+            module = module[len(UNET) :]
             spelled[key] = _spell_unet(module, diffusers.get(module, ()), ldm_first)
         else:
             spelled[key] = _spell_other(module, present)
@@ -167,21 +120,26 @@ def _spell(keys: list[str]) -> dict[str, dict[str, list[str]]]:
 
 
 def _bare(name: str) -> list[str]:
+    """BFL's spelling: the model's own name, where the model has BFL's layers."""
     return [name] if name.startswith(_OWN_STACKS) else []
 
 
 def _spell_unet(module: str, diffusers: tuple[str, ...], ldm_first: bool) -> dict[str, list[str]]:
+    """The spellings of a diffusion model's module, whose diffusers names are given: dialect -> names."""
+    # kohya flattens either the LDM name or the diffusers name.
     plain = [f"lora_unet_{_flat(module)}"]
     theirs = [f"lora_unet_{_flat(name)}" for name in diffusers]
+    # diffusers before 0.20 kept a LoRA in the attention's processor: attn1.processor.to_q, and to_out without .0.
     processors = [name.replace(".to_", ".processor.to_") for name in diffusers if ".to_" in name]
     processors = [name.removesuffix(".0") if name.endswith(".to_out.0") else name for name in processors]
     dotted = [*diffusers, *processors]
     return {
         "kohya": (plain + theirs if ldm_first else theirs + plain)
-        + [f"oft_unet_{_flat(name)}" for name in (module, *diffusers)] + [f"lora_prior_unet_{_flat(module)}"],
-        "diffusers": [f"unet.{name}" for name in dotted] + [_UNET + module] + dotted,
+        + [f"oft_unet_{_flat(name)}" for name in (module, *diffusers)]
+        + [f"lora_prior_unet_{_flat(module)}"],
+        "diffusers": [f"unet.{name}" for name in dotted] + [UNET + module] + dotted,
         "peft": [f"{start}{name}" for start in (_PEFT, f"unet.{_PEFT}") for name in diffusers]
-        + [_PEFT + _UNET + module, _PEFT + module],
+        + [_PEFT + UNET + module, _PEFT + module],
         "lycoris": [f"lycoris_{_flat(name)}" for name in (*diffusers, module)],
         "onetrainer": theirs + plain,
         "diffusers_0.2": [f"unet.{name}" for name in diffusers],
@@ -191,30 +149,42 @@ def _spell_unet(module: str, diffusers: tuple[str, ...], ldm_first: bool) -> dic
 
 
 def _spell_parts(shapes: Mapping[str, Sequence[int]]) -> list[tuple[dict[str, list[str]], Target]]:
-    """The names of diffusers' Flux and SD3, and of XLabs: dialect -> names, with where they lie."""
-    modules = {key[len(_UNET):-len(_WEIGHT)]: shape for key, shape in shapes.items()
-               if key.startswith(_UNET) and key.endswith(_WEIGHT)}
-    spelled = []
+    """The spellings of Flux and SD3 by diffusers and XLabs, rows of weights included: (dialect -> names, target)."""
+    # mmdit.py knows the modules without the prefix and the ending of the model's keys.
+    modules = {
+        key[len(UNET) : -len(_WEIGHT)]: shape
+        for key, shape in shapes.items()
+        if key.startswith(UNET) and key.endswith(_WEIGHT)
+    }
+    spelled: list[tuple[dict[str, list[str]], Target]] = []
     for name, target in diffusers_targets(modules).items():
-        spelled.append(({
-            "diffusers": [f"transformer.{name}", name], "diffusers_0.2": [f"transformer.{name}"],
-            "peft": [_PEFT + name, f"transformer.{_PEFT}{name}"],
-            "lycoris": [f"lycoris_{_flat(name)}"], "onetrainer": [f"lora_transformer_{_flat(name)}"],
-        }, _in_unet(target)))
+        spelled.append(
+            (
+                {
+                    "diffusers": [f"transformer.{name}", name],
+                    "diffusers_0.2": [f"transformer.{name}"],
+                    "peft": [_PEFT + name, f"transformer.{_PEFT}{name}"],
+                    "lycoris": [f"lycoris_{_flat(name)}"],
+                    "onetrainer": [f"lora_transformer_{_flat(name)}"],
+                },
+                _in_unet(target),
+            )
+        )
     for name, target in xlabs_targets(modules).items():
-        spelled.append(({"xlabs": [name, _UNET + name]}, _in_unet(target)))
+        spelled.append(({"xlabs": [name, UNET + name]}, _in_unet(target)))
     return spelled
 
 
 def _in_unet(target: Target) -> Target:
-    """With the prefix and the ending of the model's own keys."""
+    """The same target with the prefix and the ending of the model's own keys."""
     if isinstance(target.place, Slice):
-        return Target(Slice(f"{_UNET}{target.place.key}{_WEIGHT}", target.place.rows), target.swapped)
-    return Target(f"{_UNET}{target.place}{_WEIGHT}", target.swapped)
+        return Target(Slice(f"{UNET}{target.place.key}{_WEIGHT}", target.place.rows), target.swapped)
+    return Target(f"{UNET}{target.place}{_WEIGHT}", target.swapped)
 
 
 def _spell_other(module: str, present: set[str]) -> dict[str, list[str]]:
-    """A text encoder's module, our dual CLIP's, or any other network's."""
+    """The spellings of a module of a text encoder, of our dual CLIP, or of any other network: dialect -> names."""
+    # "clip_l.transformer.text_model.x" is encoder clip_l's own text_model.x; other networks have no owner.
     owner, inside, own = module.partition(".transformer.")
     if not inside:
         owner, own = "", module
@@ -228,6 +198,7 @@ def _spell_other(module: str, present: set[str]) -> dict[str, list[str]]:
         "lycoris": [f"lycoris_{_flat(own)}"] if not owner else [],
         "diffusers_0.2": [f"{prefix}.{own}" for prefix in dotted],
     }
+    # ComfyUI's own names with its prefix for text encoders, which some trainers save.
     generic = [f"text_encoders.{module}"]
     if inside and not owner.startswith("clip_"):
         generic.append(f"text_encoders.transformer.{own}")
@@ -240,7 +211,7 @@ def _spell_other(module: str, present: set[str]) -> dict[str, list[str]]:
 
 
 def _openai_resnet(own: str) -> list[str]:
-    """What OpenAI calls a module of our ResNet image encoders, of which Hugging Face has none."""
+    """OpenAI's name of a module of our ResNet image encoders, which Hugging Face does not have."""
     if own == "visual_projection":
         return ["visual.attnpool.c_proj"]
     found = re.fullmatch(r"vision_model\.((layer\d|conv\d|attnpool)\b.*)", own)
@@ -248,7 +219,11 @@ def _openai_resnet(own: str) -> list[str]:
 
 
 def _prefixes(owner: str, own: str, present: set[str]) -> tuple[list[str], list[str]]:
-    """The kohya prefixes and the dotted ones of an encoder, given which encoders the model has."""
+    """The (kohya, dotted) prefixes of an encoder, the prefix to write first, given which encoders the model has.
+
+    Tools count encoders in the order of the pipeline and leave the number out where there is one encoder, so a lone
+    CLIP-G of the SDXL refiner is `lora_te` in some files and `lora_te2` in others.
+    """
     both = "clip_l" in present
     if owner in ("clip_l", "clip_h"):
         numbered = "clip_g" in present or "t5xxl" in present
@@ -266,34 +241,6 @@ def _prefixes(owner: str, own: str, present: set[str]) -> tuple[list[str], list[
     if own.startswith(("vision_model.", "visual_projection")):
         return ["lora_vision"], ["image_encoder"]
     return ["lora"], []
-
-
-def _numbered(keys: list[str]) -> dict[str, str]:
-    """cloneofsimo's `unet:N` and `text_encoder:N`: layers in the order in which diffusers registers them.
-
-    Down blocks, up blocks, then the middle (registered last); only UNets with one transformer block per attention
-    (SD1, SD2) ever had this format.
-    """
-    blocks = sorted(key.split(".transformer_blocks.")[0] for key in keys
-                    if key.startswith(_UNET) and key.endswith(".transformer_blocks.0.attn1.to_q.weight"))
-    deeper = any(key.startswith(_UNET) and ".transformer_blocks.1." in key for key in keys)
-    layers = [f"{block}.transformer_blocks.0.{layer}.weight"
-              for block in sorted(blocks, key=_register_order) for layer in _UNET_CLONEOFSIMO]
-    names = {f"unet:{n}": key for n, key in enumerate([] if deeper else layers)}
-    start = next((s for s in ("clip_l.transformer.", "clip_h.transformer.", "")
-                  if f"{s}text_model.encoder.layers.0.self_attn.k_proj.weight" in keys), None)
-    if start is not None:
-        path = start + "text_model.encoder.layers."
-        count = len({key[len(path):].partition(".")[0] for key in keys if key.startswith(path)})
-        text = [f"{path}{n}.self_attn.{p}.weight" for n in range(count) for p in _TEXT_CLONEOFSIMO]
-        names |= {f"text_encoder:{n}": key for n, key in enumerate(text)}
-    known = set(keys)
-    return {name: key for name, key in names.items() if key in known}
-
-
-def _register_order(block: str) -> tuple[int, list[int]]:
-    section = next((n for n, part in enumerate(("input_blocks", "output_blocks")) if part in block), 2)
-    return section, [int(part) for part in block.split(".") if part.isdecimal()]
 
 
 def _flat(module: str) -> str:

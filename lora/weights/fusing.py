@@ -1,8 +1,8 @@
-"""All changes of one weight at once: thin factors side by side in one multiplication, the other kinds behind them.
+"""Fusing: all changes of one weight in one step, the plain LoRAs as one product of thin factors, then the other kinds.
 
 The product is made in fp32 and rounded once, whatever the weight is. On a CUDA card that is fp32 as long as
-`torch.backends.cuda.matmul.allow_tf32` is off, which is torch's default and ComfyUI's: who turns TF32 on turns it on
-for ComfyUI's own patches too.
+`torch.backends.cuda.matmul.allow_tf32` is off, which is torch's default and ComfyUI's; turning TF32 on turns it on for
+ComfyUI's own patches too.
 """
 
 from collections.abc import Sequence
@@ -11,21 +11,23 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..kinds.adapters import Adapter, LoRA, LoRAError, on_device, sent
-from .low_rank import joined
+from ..kinds.adapters import Adapter, LoRA, LoRAError, on_device, send
+from .low_rank import join_factors
 
-_TILE = 2**21  # numbers of a weight that are fp32 at one time where it is stored otherwise: a CPU's cache holds them
+_TILE = 2**21  # numbers of a weight that are converted to fp32 at one time: as many as fit a CPU's cache
 _CARD_TILE = 2**26  # 256 MB of a card's memory: Flux' largest weight, of 66 million numbers, in one pass
 _ADDS_FP32 = (torch.float16, torch.bfloat16)  # a card adds fp32 to them and rounds once, in one kernel
 
 
 class Change(NamedTuple):
+    """One adapter at one strength."""
+
     adapter: Adapter
     strength: float
 
 
 class Fused(NamedTuple):
-    """All changes of one weight: the factors of the plain LoRAs (see `low_rank.joined`), None without, then the rest.
+    """All changes of one weight: the factors of the plain LoRAs (see `join_factors`), or None, and the other changes.
 
     up [out, r], down [r, in * kh * kw]; on any device, `write` sends them to the weight's.
     """
@@ -35,54 +37,85 @@ class Fused(NamedTuple):
 
 
 def fuse(changes: Sequence[Change]) -> Fused:
-    """The plain LoRAs among the changes as one pair of factors, the others in their order."""
-    plain = [change for change in changes if isinstance(change.adapter, LoRA)]
+    """Fuse joins the plain LoRAs among the changes into one pair of factors and keeps the other changes in their order.
+
+    Args:
+        changes: all changes of one weight.
+
+    Returns:
+        The parts of a patch, which `write` applies to the weight.
+
+    Raises:
+        LoRAError: plain LoRAs of weights of different sizes.
+
+    >>> import torch
+    >>> one, two = LoRA(torch.ones(4, 1), torch.ones(1, 3), 1.0), LoRA(torch.ones(4, 2), torch.ones(2, 3), 2.0)
+    >>> up, down = fuse([Change(one, 0.5), Change(two, 1.0)]).factors
+    >>> list(up.shape), list(down.shape)
+    ([4, 3], [3, 3])
+    >>> (up @ down)[0].tolist()
+    [2.5, 2.5, 2.5]
+    """
+    plain = [(adapter, strength) for adapter, strength in changes if isinstance(adapter, LoRA)]
     others = tuple(change for change in changes if not isinstance(change.adapter, LoRA))
     if not plain:
         return Fused(None, others)
-    return Fused(joined([adapter for adapter, _ in plain], [strength for _, strength in plain]), others)
+    return Fused(join_factors([adapter for adapter, _ in plain], [strength for _, strength in plain]), others)
 
 
 def apply_(weight: Tensor, changes: Sequence[Change], strength: float = 1.0, *, match_comfyui: bool = False) -> Tensor:
-    """Writes the changes into a weight, each times its own strength and the common one.
+    """Apply the changes to a weight in place, each times its own strength and the common strength.
 
     The plain LoRAs are added first, as one product in fp32, without a second tensor of the weight's size. The other
-    kinds follow in their order, and those that depend on the weight see what came before. Another dtype is rounded
-    once, at the end.
+    kinds follow in their order, and a kind that depends on the weight gets the weight as changed so far. Another dtype
+    is rounded once, at the end.
 
     [out, in, ...] -> the same tensor
 
     Raises:
         LoRAError: an adapter that does not fit.
     """
-    _check(weight, changes)
+    _check_fit(weight, changes)
     return write(weight, weight, fuse(changes), strength, match_comfyui=match_comfyui)
 
 
-def applied(weight: Tensor, changes: Sequence[Change], *, match_comfyui: bool = False) -> Tensor:
-    """As `apply_`, into a new tensor. [out, in, ...] -> the same shape and type"""
-    _check(weight, changes)
+def apply(weight: Tensor, changes: Sequence[Change], *, match_comfyui: bool = False) -> Tensor:
+    """Apply the changes to a copy of a weight, as `apply_` does in place. [out, in, ...] -> the same shape and type
+
+    Args:
+        weight: of any floating type, on any device.
+        changes: adapters with their strengths.
+        match_comfyui: makes the change that ComfyUI's own loader makes, where that differs from the trainer's.
+
+    Raises:
+        LoRAError: an adapter does not fit the weight.
+
+    >>> import torch
+    >>> apply(torch.zeros(2, 2), [Change(LoRA(torch.ones(2, 1), torch.ones(1, 2), 1.0), 0.5)]).tolist()
+    [[0.5, 0.5], [0.5, 0.5]]
+    """
+    _check_fit(weight, changes)
     return write(torch.empty_like(weight), weight, fuse(changes), match_comfyui=match_comfyui)
 
 
-def _check(weight: Tensor, changes: Sequence[Change]) -> None:
+def _check_fit(weight: Tensor, changes: Sequence[Change]) -> None:
     for adapter, _ in changes:
         if isinstance(adapter, LoRA) and (reason := adapter.misfit(weight.shape)):
             raise LoRAError(reason)
 
 
 def write(into: Tensor, weight: Tensor, fused: Fused, strength: float = 1.0, *, match_comfyui: bool = False) -> Tensor:
-    """Writes a weight with its changes into a tensor like it, which may be the weight itself; on the weight's device.
+    """Write a weight with its changes into a tensor of its shape, type and device, which may be the weight itself.
 
-    On a card nothing is waited for, and of the whole weight there is one pass: into fp32 in place, into fp16 and bf16
-    by way of the product in fp32, of which 256 MB exist at a time.
+    On a card the CPU waits for nothing, and one pass reads the weight: fp32 is changed in place, fp16 and bf16 get the
+    product added in fp32, of which 256 MB exist at a time.
 
     [out, in, ...] -> `into`
     """
     with torch.no_grad():
         factors = None
         if fused.factors is not None:
-            up, down = (sent(factor, weight.device).float() for factor in fused.factors)
+            up, down = (send(factor, weight.device).float() for factor in fused.factors)
             if len(up) != len(weight) or down.shape[1] != weight[0].numel():
                 raise LoRAError(f"the changes are for {[len(up), down.shape[1]]}, the weight is {list(weight.shape)}")
             factors = up, down
@@ -105,11 +138,11 @@ def _add_(total: Tensor, up: Tensor, down: Tensor, strength: float) -> None:
 
 
 def _add_in_tiles(into: Tensor, weight: Tensor, up: Tensor, down: Tensor, strength: float) -> Tensor:
-    """Some rows at a time: of the whole weight there is never a copy in fp32, unless it fits a card's tile."""
+    """Add the product to some rows at a time, so that no fp32 copy of the whole weight exists."""
     on_card = weight.device.type != "cpu"
     rows = min(len(weight), max(1, (_CARD_TILE if on_card else _TILE) // down.shape[1]))
     direct = on_card and weight.dtype in _ADDS_FP32
-    buffer = None if direct else torch.empty(rows, *weight.shape[1:], dtype=torch.float32, device=weight.device)
+    buffer = torch.empty(0 if direct else rows, *weight.shape[1:], dtype=torch.float32, device=weight.device)
     for start in range(0, len(weight), rows):
         some, target = weight[start : start + rows], into[start : start + rows]
         if direct:

@@ -1,11 +1,11 @@
-"""Trainable low-rank adapters inside any torch module, put in by name and taken out without a trace.
+"""Trainable low-rank adapters inside any torch module: injected by name, ejected without a trace.
 
-The layer itself stays where it is, with its weight and its name: a forward hook adds `scale * up(down(x))` to what it
-returns. So code that looks at `layer.weight.dtype` keeps working, and taking the adapter out is removing a hook.
+The layer keeps its weight and its name: a forward hook adds `scale * up(down(x))` to the layer's output. So code that
+looks at `layer.weight.dtype` keeps working, and ejecting the adapter removes a hook.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -18,12 +18,12 @@ from torch.utils.hooks import RemovableHandle
 from ..kinds.adapters import LoRA, LoRAError
 
 CHILD = "low_rank"  # the name of the adapter inside its layer
-_RECORD = "_lora_injection"  # what eject needs, kept on the module that inject was called with
+_RECORD = "_lora_injection"  # the attribute of the module that holds its state before inject, for eject
 
 
 @dataclass(frozen=True)
 class Injection:
-    """What was injected: the layers' names, how many numbers are trained, how many the module had before."""
+    """The result of `inject`: the layers' names, and how many values are trained and how many the module had before."""
 
     names: tuple[str, ...]
     trained: int
@@ -32,7 +32,7 @@ class Injection:
 
 @dataclass(frozen=True)
 class _Record:
-    """The module as it was; names are those of named_modules(), named_parameters() and named_buffers()."""
+    """The module's state before inject; names are those of named_modules(), named_parameters(), named_buffers()."""
 
     layers: tuple[nn.Module, ...]
     hooks: tuple[RemovableHandle, ...]
@@ -51,6 +51,8 @@ class LowRank(nn.Module):
         self, layer: nn.Linear | nn.Conv2d, rank: int, alpha: float, dropout: float, generator: torch.Generator | None
     ) -> None:
         super().__init__()
+        up: tuple[int, ...]
+        down: tuple[int, ...]
         if isinstance(layer, nn.Conv2d):
             up, down = (layer.out_channels, rank, 1, 1), (rank, layer.in_channels // layer.groups, *layer.kernel_size)
         else:
@@ -62,10 +64,10 @@ class LowRank(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, layer: nn.Linear | nn.Conv2d, x: Tensor) -> Tensor:
-        """What the adapter adds to the layer's output; [..., in] -> [..., out] or [B, in, H, W] -> [B, out, h, w]"""
+        """The adapter's addition to the layer's output. [..., in] -> [..., out] or [B, in, H, W] -> [B, out, h, w]"""
         x = self.dropout(x.to(self.down.dtype))
         if isinstance(layer, nn.Conv2d):
-            # every group sees the same `down` on its own channels: exactly the weight + up @ down of a grouped layer
+            # every group applies the same `down` to its own channels: exactly weight + up @ down of a grouped layer
             down = self.down.repeat(layer.groups, 1, 1, 1)  # [groups * r, in / groups, kh, kw]
             hidden = layer._conv_forward(x, down, None)  # its stride, padding and their modes
             added = F.conv2d(hidden, self.up, groups=layer.groups)
@@ -118,12 +120,12 @@ def inject(
 
 
 def parameters(module: nn.Module) -> list[nn.Parameter]:
-    """The adapters' parameters, all that is to be trained; empty where nothing is injected."""
+    """The adapters' parameters, which an optimizer trains; empty where nothing is injected."""
     return [p for low_rank in _adapters(module).values() for p in low_rank.parameters()]
 
 
 def collect(module: nn.Module) -> dict[str, LoRA]:
-    """The adapters as they are now, under their layers' names, as copies that further training does not change."""
+    """Copies of the adapters under their layers' names; further training does not change the copies."""
     return {
         name: LoRA(low_rank.up.detach().clone(), low_rank.down.detach().clone(), low_rank.alpha)
         for name, low_rank in _adapters(module).items()
@@ -131,7 +133,7 @@ def collect(module: nn.Module) -> dict[str, LoRA]:
 
 
 def load(module: nn.Module, adapters: dict[str, LoRA]) -> None:
-    """Put collected values back into an injected module (to go on with a training); the opposite of `collect`.
+    """Load collected adapters into an injected module, to continue a training; the opposite of `collect`.
 
     Raises:
         LoRAError: other layers, another rank or another alpha than were injected; nothing is changed then.
@@ -161,7 +163,7 @@ def load(module: nn.Module, adapters: dict[str, LoRA]) -> None:
 
 
 def eject(module: nn.Module) -> None:
-    """Take the adapters out: modules, requires_grad, train/eval mode and buffers are as before inject, bit for bit.
+    """Eject the adapters: modules, requires_grad, train/eval mode and buffers are as before inject, bit for bit.
 
     A module without adapters is left alone, so ejecting twice is fine. Call `collect` before.
 
@@ -211,13 +213,13 @@ def _check(module: nn.Module, rank: int, alpha: float, dropout: float) -> None:
         )
 
 
-def _find(module: nn.Module, patterns: list[str], exclude: list[str]) -> dict[str, nn.Module]:
+def _find(module: nn.Module, patterns: list[str], exclude: list[str]) -> dict[str, nn.Linear | nn.Conv2d]:
     """The layers to wrap, in the module's order."""
     modules = {name: part for name, part in module.named_modules() if name}
     layers = {name: part for name, part in modules.items() if isinstance(part, (nn.Linear, nn.Conv2d))}
     if not patterns:
         raise LoRAError('no name pattern was given: name the layers to train, "*" for all')
-    found = {}
+    found: dict[str, nn.Linear | nn.Conv2d] = {}
     for pattern in patterns:
         fits = [name for name in layers if fnmatchcase(name, pattern)]
         if not fits:
@@ -234,7 +236,8 @@ def _find(module: nn.Module, patterns: list[str], exclude: list[str]) -> dict[st
     return {name: layer for name, layer in layers.items() if name in found}
 
 
-def _nothing(pattern: str, modules: dict[str, nn.Module], layers: dict[str, nn.Module]) -> str:
+def _nothing(pattern: str, modules: Mapping[str, nn.Module], layers: Mapping[str, nn.Module]) -> str:
+    """The sentence for a pattern that fits no layer, with the nearest names."""
     others = [name for name in modules if fnmatchcase(name, pattern)]
     if others:
         kind = type(modules[others[0]]).__name__

@@ -1,7 +1,7 @@
-"""How large the weights of a model are, beside which a change is told: from some of their rows, or from all of them.
+"""Measuring: the Frobenius norms of a model's weights and of the changes, from a sample of rows or from all of them.
 
-A model of 12 billion numbers is not read for one line of a report. The squares of a few rows tell the norm of a weight,
-and how far they lie apart tells how far off that may be.
+A model of 12 billion numbers is not read for one line of a report. The squared norms of a few rows estimate that of the
+weight, and their variance tells the error of the estimate.
 """
 
 import math
@@ -16,35 +16,35 @@ from torch import Tensor
 from ..kinds.adapters import Adapter, LoRA
 from .low_rank import change_norm, frobenius
 
-_SHARE, _MOST_ROWS, _MOST_NUMBERS = 64, 4, 2**16  # at most 1/64 of a weight's rows, 4 of them, and 65,536 numbers
-_CHANGE_ROWS = 128  # of a change, and as many columns, which cost little: they are made of thin factors
-_WHOLE = 2**14  # numbers: a weight no larger than that is read whole
-_TOGETHER = 32  # weights or changes that are measured at one time
-_GOLDEN = 0.618  # a step that is no multiple of what repeats in a weight, such as the width of an attention head
+_SHARE, _MOST_ROWS, _MOST_NUMBERS = 64, 4, 2**16  # a sample is at most 1/64 of the rows, 4 rows, 65,536 numbers
+_CHANGE_ROWS = 128  # rows (and columns) of a change in its sample; they are cheap products of thin factors
+_WHOLE = 2**14  # numbers: a weight of no more is read whole
+_TOGETHER = 32  # the number of weights or changes in one batch
+_GOLDEN = 0.618  # makes the step between rows no multiple of a period in the weight, such as an attention head's width
 
 
 class Stored(NamedTuple):
-    """A weight as it lies there, and the factor, one number, that makes its values of what is stored (scaled fp8)."""
+    """A weight in storage: values * scale, where `scale` is a single number (scaled fp8) or None."""
 
     values: Tensor
     scale: Tensor | None = None
 
 
 class Size(NamedTuple):
-    """The squared Frobenius norm of a weight, and the variance of that where it is an estimate, 0 where it is exact."""
+    """The squared Frobenius norm of a weight or change, and the variance of that estimate; 0 where it is exact."""
 
     squares: float
     variance: float = 0.0
 
 
-def sampled(weights: Sequence[Stored]) -> list[Size]:
-    """The sizes of weights, each from at most 4 rows and 1/64 of its rows, at least two; small ones from all.
+def sample_sizes(weights: Sequence[Stored]) -> list[Size]:
+    """The estimated sizes of weights, each from 2 to 4 rows and at most 1/64 of them; a small weight is read whole.
 
-    Which rows is the same at every call. The variance is that of a random sample without replacement. Computed in fp32
-    where the weights are, those of one shape together; the card is waited for once, at the end.
+    Every call takes the same rows. The variance is that of a random sample without replacement. The norms are computed
+    in fp32 on the weights' device, equal shapes in one batch; the CPU waits for the card once, at the end.
     """
     rows = [_rows(stored.values.detach()) for stored in weights]
-    alike = _alike((some.shape, some.dtype, some.device, own.scale is None) for some, own in zip(rows, weights))
+    alike = _group_alike((some.shape, some.dtype, some.device, own.scale is None) for some, own in zip(rows, weights))
     norms = [_row_norms([rows[n] for n in numbers], [weights[n].scale for n in numbers]) for numbers in alike]
     found = [Size(0.0)] * len(weights)
     for numbers, own in zip(alike, _on_the_cpu(norms)):
@@ -56,26 +56,27 @@ def sampled(weights: Sequence[Stored]) -> list[Size]:
 
 
 def change_size(adapter: Adapter) -> Size | None:
-    """The size of a change at strength 1, from its factors alone; None where only making the change would tell.
+    """The size of a change at strength 1, from its factors alone; None where only the dense change would tell.
 
-    Of a plain LoRA 128 rows and 128 columns of the change are made and measured where they cross, so that of the
-    factors little is read; all of them where they are no more.
+    A plain LoRA is estimated from 128 rows and 128 columns of the change, which read few rows of the factors; a change
+    with fewer rows and columns is measured whole.
     """
     return change_sizes([adapter])[0]
 
 
 def change_sizes(adapters: Sequence[Adapter]) -> list[Size | None]:
-    """`change_size` of each; plain LoRAs of one shape are measured together, which for hundreds takes a fifth of it."""
+    """`change_size` of each adapter; plain LoRAs of one shape are batched, which is five times faster for hundreds."""
     found: list[Size | None] = [None] * len(adapters)
-    plain = []
+    plain: list[int] = []
+    own: list[LoRA] = []
     for number, adapter in enumerate(adapters):
         if isinstance(adapter, LoRA) and adapter.mid is None:
             plain.append(number)
+            own.append(adapter)
         elif (norm := change_norm(adapter)) is not None:
             found[number] = Size(norm * norm)
-    own = [adapters[number] for number in plain]
     kinds = ((a.up.shape, a.down.shape, a.up.dtype, a.down.dtype, a.up.device, a.down.device) for a in own)
-    for numbers in _alike(kinds):
+    for numbers in _group_alike(kinds):
         for number, size in zip(numbers, _sizes_of_products([own[n] for n in numbers])):
             scale = own[number].scale
             found[plain[number]] = Size(size.squares * scale**2, size.variance * scale**4)
@@ -83,14 +84,14 @@ def change_sizes(adapters: Sequence[Adapter]) -> list[Size | None]:
 
 
 def _sizes_of_products(loras: Sequence[LoRA]) -> list[Size]:
-    """Of up @ down, for LoRAs that are alike.
+    """The sizes of up @ down, for LoRAs of equal shapes, types and devices.
 
-    The variance is the sum of those of choosing rows and of choosing columns, which is not less than that of both.
+    The variance is the sum of the variances of choosing rows and of choosing columns, an upper bound for choosing both.
     """
     ups, downs = [lora.up.flatten(1) for lora in loras], [lora.down.flatten(1).mT for lora in loras]
-    rows = _stacked([_spread(up, _CHANGE_ROWS) for up in ups])  # [n, 128, r]
-    columns = _stacked([_spread(down, _CHANGE_ROWS) for down in downs])  # [n, 128, r]
-    numbers, variance = len(ups[0]) * len(downs[0]), 0.0
+    rows = _stack([_spread_out(up, _CHANGE_ROWS) for up in ups])  # [n, 128, r]
+    columns = _stack([_spread_out(down, _CHANGE_ROWS) for down in downs])  # [n, 128, r]
+    numbers, variance = len(ups[0]) * len(downs[0]), torch.zeros(len(ups), dtype=torch.float64, device=rows.device)
     for total, own, others in ((len(ups[0]), rows, columns), (len(downs[0]), columns, rows)):
         gram = others.mT @ others / others.shape[1]  # [n, r, r]
         means = ((own @ gram) * own).sum(2).clamp_min(0).double()  # [n, 128]: of squares, along it
@@ -99,18 +100,20 @@ def _sizes_of_products(loras: Sequence[LoRA]) -> list[Size]:
     return [Size(*size) for size in zip((means.mean(1) * numbers).tolist(), variance.tolist())]
 
 
-def _alike(marks: Iterable[tuple]) -> list[list[int]]:
-    """The numbers of equal marks together, at most 32: what is made of them at one time stays in the cache."""
+def _group_alike(marks: Iterable[tuple]) -> list[list[int]]:
+    """The indices of equal marks, in groups of at most 32: a batch of that size stays in the CPU's cache."""
     groups: dict[tuple, list[int]] = {}
     for number, mark in enumerate(marks):
         groups.setdefault(mark, []).append(number)
     return [group[n : n + _TOGETHER] for group in groups.values() for n in range(0, len(group), _TOGETHER)]
 
 
-def _stacked(tensors: Sequence[Tensor]) -> Tensor:
-    """n of one shape and type -> [n, ...] in fp32"""
+def _stack(tensors: Sequence[Tensor]) -> Tensor:
+    """The tensors of one shape and type in one batch, in fp32. n of [...] -> [n, ...]"""
     dtype = tensors[0].dtype
-    if dtype.itemsize == 1 and dtype.is_floating_point:  # torch does not join fp8 everywhere, but bytes
+    if (
+        dtype.itemsize == 1 and dtype.is_floating_point
+    ):  # torch cannot stack fp8 on every device, but it can stack bytes
         together = torch.stack([tensor.view(torch.uint8) for tensor in tensors])
         if together.device.type != "cpu":
             return together.view(dtype).float()
@@ -120,22 +123,23 @@ def _stacked(tensors: Sequence[Tensor]) -> Tensor:
 
 @lru_cache(maxsize=8)
 def _values_of_fp8(dtype: torch.dtype) -> Tensor:
-    """What each byte stands for: looked up on the CPU, where torch's own way takes five times as long. -> [256]"""
+    """The value of each byte: a lookup is five times faster on the CPU than torch's own conversion. -> [256]"""
     with torch.inference_mode(False):
         return torch.arange(256, dtype=torch.int32, device="cpu").to(torch.uint8).view(dtype).float()
 
 
 def _estimate(squares: Sequence[float], total: int) -> Size:
-    """From the squared lengths of some rows the size of all of them."""
+    """The size of `total` rows, estimated from the squared norms of some of them."""
     read = len(squares)
     mean = math.fsum(squares) / max(1, read)
     spread = math.fsum([(square - mean) ** 2 for square in squares]) / max(1, read - 1)
     return Size(mean * total, total * total * (1 - read / total) * spread / read if read < total else 0.0)
 
 
-def exact(weights: Iterator[Tensor], count: int, on_step: Callable[[int, int], None]) -> list[float]:
-    """The Frobenius norms of `count` weights of any floating type, one after the other; `on_step(done, count)` may
-    raise to stop it. A card is waited for once, at the end.
+def exact_norms(weights: Iterator[Tensor], count: int, on_step: Callable[[int, int], None]) -> list[float]:
+    """The Frobenius norms of `count` weights of any floating type, every number read.
+
+    `on_step(done, count)` follows each weight and may raise to stop. The CPU waits for the card once, at the end.
     """
     found: list[Tensor] = []
     for done, weight in enumerate(weights, 1):
@@ -153,17 +157,17 @@ def _row_count(weight: Tensor) -> int:
 
 
 def _rows(weight: Tensor) -> Tensor:
-    """Some rows of a weight, as a view; all of a small one, whose rows are its numbers where it has one dimension."""
+    """The sample of a weight's rows, as a view; all rows of a small weight. A vector is a column of rows."""
     if weight.ndim < 2:
         weight = weight.reshape(-1, 1)
     total, width = len(weight), max(1, weight[0].numel())
     if weight.numel() <= _WHOLE or total < 4:
         return weight
-    return _spread(weight, max(2, min(total // _SHARE, _MOST_ROWS, _MOST_NUMBERS // width)))
+    return _spread_out(weight, max(2, min(total // _SHARE, _MOST_ROWS, _MOST_NUMBERS // width)))
 
 
-def _spread(rows: Tensor, count: int) -> Tensor:
-    """So many of the rows, at even distances, as a view; all of them where they are no more."""
+def _spread_out(rows: Tensor, count: int) -> Tensor:
+    """`count` of the rows at even distances, as a view; all rows where there are no more."""
     if len(rows) <= count:
         return rows
     step = max(1, int(len(rows) / (count + _GOLDEN)))
@@ -172,16 +176,16 @@ def _spread(rows: Tensor, count: int) -> Tensor:
 
 
 def _row_norms(rows: Sequence[Tensor], scales: Sequence[Tensor | None]) -> Tensor:
-    """n of [k, ...], each with a scale or none with one -> [n * k], fp32"""
-    norms = torch.linalg.vector_norm(_stacked(rows).flatten(2), dim=2)  # [n, k]
-    if scales[0] is not None:
-        own = torch.stack([scale.detach().to(norms.device).float().abs().reshape(()) for scale in scales])
-        norms = norms * own[:, None]
+    """The norms of the rows of n weights, all of which have a scale or none has. n of [k, ...] -> [n * k], fp32"""
+    norms = torch.linalg.vector_norm(_stack(rows).flatten(2), dim=2)  # [n, k]
+    given = [scale.detach().to(norms.device).float().abs().reshape(()) for scale in scales if scale is not None]
+    if given:
+        norms = norms * torch.stack(given)[:, None]
     return norms.flatten()
 
 
 def _on_the_cpu(tensors: Sequence[Tensor]) -> list[list[float]]:
-    """The numbers of vectors on any devices; each device is waited for once."""
+    """The numbers of vectors on any devices; the CPU waits for each device once."""
     by_device: dict[torch.device, list[int]] = {}
     for number, tensor in enumerate(tensors):
         by_device.setdefault(tensor.device, []).append(number)

@@ -1,4 +1,4 @@
-"""A network with some of its weights changed, sharing all others with the original; and how large weights are."""
+"""Patching: a copy of a network with some weights changed, which shares all others; and the sizes of its weights."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from torch import nn
 from ..kinds.adapters import Adapter
 from ..models.match import key_of, part_of
 from ..models.mmdit import Place
-from .fusing import Change, applied, apply_
-from .measuring import Size, Stored, exact, sampled
+from .fusing import Change, apply, apply_
+from .measuring import Size, Stored, exact_norms, sample_sizes
 
-# Adapters are held weakly: what was merged is no reason to keep a file's tensors in memory.
+# Adapters are held weakly: a merged weight must not keep the tensors of its LoRA file in memory.
 Signature = tuple[bool, list[tuple[Place, tuple[tuple[weakref.ref[Adapter], float], ...]]]]
 _merged: weakref.WeakKeyDictionary[nn.Module, dict[str, tuple[Signature, weakref.ref]]] = weakref.WeakKeyDictionary()
 
@@ -23,38 +23,57 @@ _sizes: weakref.WeakKeyDictionary[nn.Module, dict[Place, Size | None]] = weakref
 
 
 def part_sizes(owner: nn.Module, places: Sequence[Place], stored: Callable[[str], Stored | None]) -> dict[Place, Size]:
-    """The sizes of weights of a network and of rows of them, from a sample of rows, kept as long as the network lives.
+    """The estimated sizes of a network's weights, or of rows of them; they are kept as long as the network lives.
 
-    `stored` gives the weight of a key where a few of its rows can be read cheaply, else None; its places are left out.
+    `stored` returns the weight of a key where single rows can be read cheaply, else None: its places are left out.
     """
     kept = _sizes.setdefault(owner, {})
     wanted, parts = [], []
     for place in places:
         if place not in kept:
-            found = kept[place] = stored(key_of(place))
-            if found is not None:
+            kept[place] = None
+            if (found := stored(key_of(place))) is not None:
                 wanted.append(place)
                 parts.append(Stored(part_of(found.values, place), found.scale))
-    kept |= zip(wanted, sampled(parts))
+    kept |= zip(wanted, sample_sizes(parts))
     return {place: size for place in places if (size := kept[place]) is not None}
 
 
 def part_norms(
     places: Sequence[Place], whole: Callable[[str], torch.Tensor], on_step: Callable[[int, int], None]
 ) -> dict[Place, float]:
-    """The Frobenius norms of weights, or of rows of them, all of their numbers read; `on_step` may raise to stop it."""
+    """The exact Frobenius norms of weights, or of rows of them; `on_step(done, total)` may raise to stop."""
     weights = (part_of(whole(key_of(place)), place) for place in places)
-    return dict(zip(places, exact(weights, len(places), on_step)))
+    return dict(zip(places, exact_norms(weights, len(places), on_step)))
 
 
 def with_patches(
     network: nn.Module, changes: Mapping[Place, Sequence[Change]], *, match_comfyui: bool = False
 ) -> nn.Module:
-    """A copy whose weights are changed at the places named; what is not named stays the same tensor.
+    """A copy of a network whose weights are changed at the given places; all other tensors are shared.
 
     The sum is made in float32 and rounded once to the weight's own type. A weight that the last copy of this network
-    has with the very same changes, and that is still alive, is taken from there: changing one strength of five makes
-    only the weights that it touches again.
+    has with equal changes is reused while that copy lives: a new strength for one LoRA of five makes only the weights
+    again that this LoRA changes.
+
+    Args:
+        network: any module; it is not changed.
+        changes: place -> the changes there, as `match` and `Change` give them.
+        match_comfyui: makes the change that ComfyUI's own loader makes, where that differs from the trainer's.
+
+    Returns:
+        A new module of the same class.
+
+    Raises:
+        LoRAError: an adapter does not fit its weight.
+        AttributeError: the network has no weight of that name.
+
+    >>> from ..kinds.adapters import LoRA
+    >>> network = nn.Sequential(nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False))
+    >>> ones = LoRA(torch.ones(2, 1), torch.ones(1, 2), 1.0)
+    >>> changed = with_patches(network, {"0.weight": [Change(ones, 0.5)]})
+    >>> torch.equal(changed[0].weight, network[0].weight + 0.5), changed[1].weight is network[1].weight
+    (True, True)
     """
     by_key: dict[str, list[tuple[Place, tuple[Change, ...]]]] = {}
     for place, several in changes.items():
@@ -77,17 +96,18 @@ def with_patches(
 
 
 def _weakly(changes: Sequence[Change]) -> tuple[tuple[weakref.ref[Adapter], float], ...]:
-    """Equal to another one where the adapters are the same objects, and alive, and the strengths are equal."""
+    """The changes with weak references: equal to another such tuple while the adapters are the same living objects."""
     return tuple((weakref.ref(adapter), strength) for adapter, strength in changes)
 
 
 def _merge(
     weight: torch.Tensor, parts: Sequence[tuple[Place, tuple[Change, ...]]], match_comfyui: bool
 ) -> nn.Parameter:
+    """The weight with the changes of its parts, as a new parameter."""
     with torch.no_grad():
         if len(parts) == 1 and isinstance(parts[0][0], str):
-            return nn.Parameter(applied(weight, parts[0][1], match_comfyui=match_comfyui), requires_grad=False)
-        total = weight.to(torch.float32, copy=True)  # several parts may overlap, and are rounded together
+            return nn.Parameter(apply(weight, parts[0][1], match_comfyui=match_comfyui), requires_grad=False)
+        total = weight.to(torch.float32, copy=True)  # parts may overlap: they are added in fp32 and rounded together
         for place, several in parts:
             apply_(part_of(total, place), several, match_comfyui=match_comfyui)
         return nn.Parameter(total.to(weight.dtype), requires_grad=False)

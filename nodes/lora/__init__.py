@@ -1,5 +1,5 @@
-"""LoRAs applied to models, and what is in their files."""
+"""The LoRA nodes: apply files to models, inspect files, convert files."""
 
-from . import info, load, stack
+from . import convert, info, load, stack
 
-NODES = {**load.NODES, **stack.NODES, **info.NODES}
+NODES = {**load.NODES, **stack.NODES, **info.NODES, **convert.NODES}

@@ -1,4 +1,4 @@
-"""LoRA files onto what is connected: each matched, its strengths by block, and all of them as one patch per weight."""
+"""Applying LoRA files: each is matched with the connected models, and all together become one patch per weight."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from ...lora.models.blocks import select
 from ...lora.models.families import refuse_other_family
 from ...lora.models.match import Match, match
 from ...lora.models.mmdit import Place
+from ...lora.models.parts import describe_parts
 from ...lora.weights.fusing import Change
 from ..host import host
-from .files import ParsedFile, parsed
+from .files import ParsedFile, read_lora
 
 MOST_STRENGTH = 100.0
 Shapes = Mapping[str, Sequence[int]]
@@ -23,8 +24,8 @@ _VISION = ("lora_vision", "vision_model", "visual.")
 
 
 @dataclass(frozen=True)
-class Entry:
-    """A file to put on: its strength for each kind of target ("model", "clip", "clip_model"), and block selectors."""
+class LoRARequest:
+    """A LoRA file that a node asks for: its strength by target ("model", "clip", "clip_model"), and block selectors."""
 
     path: Path
     strengths: Mapping[str, float]
@@ -32,10 +33,10 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Use:
-    """What became of one file: its places in each target, and the strength of each place, blocks included."""
+class AppliedLoRA:
+    """The result for one file: its places in each target, the strength of each place with blocks, and the losses."""
 
-    entry: Entry
+    entry: LoRARequest
     parsed: ParsedFile
     matches: Mapping[str, Match]
     strengths: Mapping[str, Mapping[Place, float]]
@@ -53,19 +54,19 @@ class Use:
 
 
 def put_on(
-    entries: Sequence[Entry], targets: Mapping[str, object], *, match_comfyui: bool = False, strict: bool = False
-) -> tuple[dict[str, object], list[Use]]:
-    """The targets with the LoRAs on them, and what became of each file. Nothing is patched where one file fails.
+    entries: Sequence[LoRARequest], targets: Mapping[str, object], *, match_comfyui: bool = False, strict: bool = False
+) -> tuple[dict[str, object], list[AppliedLoRA]]:
+    """Apply LoRA files to targets. Returns the patched targets and the result for each file; a failure patches nothing.
 
     Raises:
-        FileFormatError: a file that is no LoRA, is for another family of models, or fits nothing; with `strict` one of
-            which anything is lost.
-        ValueError: a strength that is not a number, or block selectors that cannot be followed.
+        FileFormatError: a file is no LoRA, is for another family of models, or fits nothing; with `strict`, a part of
+            it cannot be applied.
+        ValueError: a strength is not a number, or block selectors are wrong.
     """
     for entry in entries:
         _check_strengths(entry)
     shapes = {name: host.weights(target) for name, target in targets.items()}
-    uses = [_use(entry, shapes, strict) for entry in entries]
+    uses = [_place_file(entry, shapes, strict) for entry in entries]
     changed = {}
     for name, target in targets.items():
         changes: dict[Place, list[Change]] = {}
@@ -77,12 +78,12 @@ def put_on(
     return changed, uses
 
 
-def files_of(uses: Sequence[Use]) -> list[ParsedFile]:
-    """The files as they were read, for a node to keep, so that another strength does not read them again."""
+def files_of(uses: Sequence[AppliedLoRA]) -> list[ParsedFile]:
+    """The parsed files, for a node to keep, so that another strength does not read them again."""
     return [use.parsed for use in uses]
 
 
-def _check_strengths(entry: Entry) -> None:
+def _check_strengths(entry: LoRARequest) -> None:
     for name, strength in entry.strengths.items():
         number = isinstance(strength, int | float) and not isinstance(strength, bool)
         if not number or not abs(strength) <= MOST_STRENGTH:  # NaN is not <= either
@@ -92,8 +93,8 @@ def _check_strengths(entry: Entry) -> None:
             )
 
 
-def _use(entry: Entry, shapes: Mapping[str, Shapes], strict: bool) -> Use:
-    read = parsed(entry.path)
+def _place_file(entry: LoRARequest, shapes: Mapping[str, Shapes], strict: bool) -> AppliedLoRA:
+    read = read_lora(entry.path)
     file = read.file
     try:
         for of_target in shapes.values():
@@ -111,7 +112,7 @@ def _use(entry: Entry, shapes: Mapping[str, Shapes], strict: bool) -> Use:
     elsewhere = tuple(module for module in homeless if not _is_for(module, shapes))
     misfits = {module: why for found in matches.values() for module, why in found.misfit.items()}
     homeless = {module: nearest for module, nearest in homeless.items() if module not in elsewhere}
-    use = Use(entry, read, matches, _strengths(entry, shapes, matches), elsewhere, homeless, misfits)
+    use = AppliedLoRA(entry, read, matches, _strengths(entry, shapes, matches), elsewhere, homeless, misfits)
     if strict and use.lost:
         more = f", and {use.lost - 1} more" if use.lost > 1 else ""
         raise FileFormatError(
@@ -122,7 +123,7 @@ def _use(entry: Entry, shapes: Mapping[str, Shapes], strict: bool) -> Use:
 
 
 def _is_for(module: str, targets: Mapping[str, object]) -> bool:
-    """Whether a module without a place is of a kind that is connected: of a text encoder, or of a diffusion model."""
+    """Whether a module belongs to one of the connected targets, as far as its name tells."""
     if module.startswith(_VISION):
         return "clip_model" in targets
     text = module.startswith(_TEXT) or "conditioner." in module[:40]
@@ -130,7 +131,7 @@ def _is_for(module: str, targets: Mapping[str, object]) -> bool:
 
 
 def _strengths(
-    entry: Entry, shapes: Mapping[str, Shapes], matches: Mapping[str, Match]
+    entry: LoRARequest, shapes: Mapping[str, Shapes], matches: Mapping[str, Match]
 ) -> dict[str, dict[Place, float]]:
     factors: Mapping[Place, float] = {}
     if entry.blocks.strip():
@@ -147,21 +148,26 @@ def _strengths(
     }
 
 
-def _first_loss(use: Use) -> str:
+def _first_loss(use: AppliedLoRA) -> str:
     for module, nearest in use.homeless.items():
-        return f"{module} has no place in what is connected (nearest: {nearest or 'none'})"
-    return next(iter([*use.misfits.values(), *(f"{name}: {why}" for name, why in use.parsed.file.unread.items())]))
+        return f"{_both(module)} has no place in what is connected (nearest: {nearest or 'none'})"
+    whys = [*use.misfits.values(), *(f"{name}: {why}" for name, why in use.parsed.file.unread.items())]
+    return describe_parts(whys[0], keep_names=True)
+
+
+def _both(module: str) -> str:
+    """The part of the model in words, with the file's own name for it: an error has no JSON to look it up in."""
+    return describe_parts(module, keep_names=True)
 
 
 def _nothing_fits(read: ParsedFile, matches: Mapping[str, Match]) -> str:
     file, whose = read.file, " or ".join(matches)
     if not file.adapters:
         first, why = next(iter(file.unread.items()), ("no module", "it holds only learned words"))
-        return (
-            f"a LoRA was expected, but none of its modules can be applied ({first}: {why}); the {whose} was not changed"
-        )
+        lost = f"{_both(first)}: {why}"
+        return f"a LoRA was expected, but none of its modules can be applied ({lost}); the {whose} was not changed"
     misfit = next((why for found in matches.values() for why in found.misfit.values()), None)
-    reason = misfit or f"it has no place for {next(iter(file.adapters))}"
+    reason = describe_parts(misfit or f"it has no place for {next(iter(file.adapters))}", keep_names=True)
     return (
         f"none of its {len(file.adapters)} modules fits the {whose} connected: {reason}; "
         "it was made for another kind of model, nothing was changed"

@@ -1,4 +1,4 @@
-"""What the list's editor in the canvas asks the server: the menu, what each line means, and what a file's header says.
+"""The answers to the list editor in the canvas: the menu, the meaning of each line, and the facts of a file's header.
 
 Nothing here needs a model or changes anything; a file is named by an entry of the menu, never by a path.
 """
@@ -11,29 +11,31 @@ from ...lora.formats import list_text
 from ...lora.formats.header import base_model, clean, title, trigger_words
 from .. import catalog
 
-_MOST_HINTS = 5  # lines with an unknown name that are told the nearest ones: 0.1 s each with 5,000 names
+_MOST_HINTS = 5  # the lines with an unknown name that get the nearest names: 0.1 s each with 5,000 names
 _MOST_WORDS = 100
 
 
 def check(question: object) -> dict:
-    """The answer to {"text": the list, "menu": true}, either of which may be left out: `lines`, each with its number
-    and the `file` of the menu that it means or the `problem` that it has; and the `menu`.
+    """The answer to {"text": the list, "menu": true}, either of which may be left out.
+
+    `lines` holds the number of each line with the `file` of the menu that it means, or its `problem`; `menu` the menu.
 
     Raises:
-        ValueError: the question is none.
+        ValueError: the question has another form.
     """
     if not isinstance(question, dict) or not isinstance(question.get("text", ""), str):
         raise ValueError('a JSON object with the list as "text" was expected; send {"text": "style : 0.8"}')
     if not isinstance(question.get("menu", False), bool):
         raise ValueError(f"menu was expected to be true or false, but {question['menu']!r:.60} came")
     menu = catalog.choices("lora")
-    answer: dict = {"lines": _checked(question["text"], menu)} if "text" in question else {}
+    answer: dict = {"lines": _check_lines(question["text"], menu)} if "text" in question else {}
     return answer | ({"menu": menu} if question.get("menu") else {})
 
 
-def _checked(text: str, menu: list[str]) -> list[dict]:
+def _check_lines(text: str, menu: list[str]) -> list[dict]:
+    """Each line's file of the menu, or its problem."""
     found, unknown = [], 0
-    for line in list_text.read(text):
+    for line in list_text.parse_each(text):
         try:
             if isinstance(line, list_text.ListError):
                 raise line
@@ -47,8 +49,10 @@ def _checked(text: str, menu: list[str]) -> list[dict]:
 def header(question: object) -> dict:
     """The answer to {"name": an entry of the menu}: title, base model and words to write into a prompt.
 
-    They are the file's author's own words, cut and cleaned; a file that cannot be read is answered with {"error": a
-    sentence}. Raises ValueError when the question is none, or the name not in the menu.
+    They are the author's own words, cut and cleaned. A file that cannot be read is answered with {"error": a sentence}.
+
+    Raises:
+        ValueError: the question has another form, or the name is not in the menu.
     """
     name = question.get("name") if isinstance(question, dict) else None
     if not isinstance(name, str) or name not in catalog.choices("lora"):

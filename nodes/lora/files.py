@@ -1,4 +1,4 @@
-"""LoRA files as they were read, read once while somebody uses them and they are the same on disk."""
+"""Reading LoRA files: a file is read once as long as a node uses it and it stays unchanged on disk."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from ...lora.weights.low_rank import change_norm
 from ...lora.weights.measuring import Size, change_sizes
 from ..catalog import NAMES_BESIDE_A_LORA
 
-# Who uses a file keeps it: a node what it read last, as long as the host keeps the node. ComfyUI lets go of its nodes
-# when its memory is freed (/free), and of what they hold.
+# A node keeps the files that it read last, as long as the host keeps the node. ComfyUI drops its nodes, and so the
+# files, when its memory is freed (/free).
 _alive: weakref.WeakValueDictionary[tuple, ParsedFile] = weakref.WeakValueDictionary()
 _lock = threading.Lock()
 
 
 @dataclass(frozen=True, eq=False)
 class ParsedFile:
-    """What is in a file, and its header's texts, which are anybody's words."""
+    """The adapters of a file, and the texts of its header, which are untrusted."""
 
     path: Path
     size_bytes: int
@@ -35,24 +35,24 @@ class ParsedFile:
     _sizes: dict[Adapter, Size | None] = field(default_factory=dict)
 
     def norm_of(self, adapter: Adapter) -> float | None:
-        """The Frobenius norm of an adapter's change at strength 1; None where only the change itself would tell."""
+        """The Frobenius norm of an adapter's change at strength 1; None where only the dense change would tell."""
         if adapter not in self._norms:
             self._norms[adapter] = change_norm(adapter)
         return self._norms[adapter]
 
     def sizes_of(self, adapters: Iterable[Adapter]) -> dict[Adapter, Size]:
-        """About how large adapters' changes are at strength 1, told in a moment; those it cannot tell are left out."""
+        """The estimated sizes of adapters' changes at strength 1; adapters whose size needs the change are left out."""
         wanted = list(dict.fromkeys(adapters))
         new = [adapter for adapter in wanted if adapter not in self._sizes]
         self._sizes.update(zip(new, change_sizes(new)))
         return {adapter: size for adapter in wanted if (size := self._sizes[adapter]) is not None}
 
 
-def parsed(path: Path) -> ParsedFile:
-    """The file, read again when it or the adapter_config.json beside it has another time or size.
+def read_lora(path: Path) -> ParsedFile:
+    """Read a LoRA file, or return the copy in memory if it and its adapter_config.json have the same time and size.
 
     Raises:
-        FileFormatError: it cannot be read, or is no LoRA.
+        FileFormatError: the file cannot be read, or is no LoRA.
     """
     key = (path, *_mark(path), *(part for name in NAMES_BESIDE_A_LORA for part in _mark(path.with_name(name))))
     with _lock:
@@ -84,7 +84,7 @@ def _read(path: Path, size_bytes: int) -> ParsedFile:
 
 
 def _is_peft(path: Path, names: Iterable[str]) -> bool:
-    """Whether an adapter_config.json beside it is its own, and not that of another file in the folder."""
+    """Whether the adapter_config.json in the folder belongs to this file, and not to another file there."""
     return path.name.startswith("adapter_model") or any("base_model.model." in name for name in names)
 
 

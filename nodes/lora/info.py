@@ -1,39 +1,29 @@
-"""LoRA files looked into, and written anew in another dialect."""
+"""The node that inspects a LoRA file."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from ...drawing.bar_chart import bar_chart
 from ...files.errors import FileFormatError
-from ...files.tensors import write_tensors
-from ...lora.formats import read as formats
 from ...lora.formats.header import training_facts, trigger_words
-from ...lora.kinds.adapters import LoRA, LoRAError
-from ...lora.models.conversion import named
-from ...lora.models.match import key_of, match
-from ...lora.models.published import PUBLISHED, published_model
-from ...lora.weights.low_rank import plain_factors, singular_values
+from ...lora.kinds.adapters import LoRA
+from ...lora.models.match import match
+from ...lora.models.parts import describe_part
+from ...lora.weights.low_rank import singular_values
 from ...lora.weights.measuring import Size
 from .. import catalog
 from ..host import host
 from ..reports import as_json, shown
-from .files import ParsedFile, parsed
-from .report import beside_weights, fact_line, facts, size_line
+from .files import ParsedFile, read_lora
+from .report import fact_line, facts, note_lines, relative_changes, size_line
 
-DIALECTS = ["kohya", "diffusers", "peft"]
+if TYPE_CHECKING:
+    from ...drawing.bar_chart import Tensor as Image  # [1, H, W, 3] in 0..1; a node hands pictures on unopened
+
 _STRONGEST, _LISTED = 4, 3000
 _ENERGY = 0.99
-_NOT_KEPT = (
-    "adapter_config",
-    "lora_adapter_metadata",
-    "format",
-    "sshs_model_hash",
-    "sshs_legacy_hash",
-    "modelspec.hash_sha256",
-    "modelspec.thumbnail",
-)
-_LONGEST_KEPT = 100_000
 _BESIDE = "whose weights the change is measured beside, all of them: this takes seconds to minutes."
 
 
@@ -55,7 +45,7 @@ class LoRAInfo:
     OUTPUT_NODE = True  # queued alone it runs, and shows its report
 
     @classmethod
-    def INPUT_TYPES(cls):
+    def INPUT_TYPES(cls) -> dict:
         return {
             "required": {"file": (catalog.choices("lora"), {"tooltip": "LoRA of any kind, by any tool."})},
             "optional": {
@@ -66,11 +56,13 @@ class LoRAInfo:
         }
 
     @classmethod
-    def IS_CHANGED(cls, file, **_):
+    def IS_CHANGED(cls, file: str, **_: object) -> str:
         return catalog.fingerprint("lora", file)
 
-    def look(self, file, model=None, clip=None, clip_model=None):
-        self.file = read = parsed(catalog.path("lora", file))  # kept, so that it is not read again for other inputs
+    def look(
+        self, file: str, model: object | None = None, clip: object | None = None, clip_model: object | None = None
+    ) -> dict:
+        self.file = read = read_lora(catalog.path("lora", file))  # kept, so that it is not read again for other inputs
         targets = {"model": model, "clip": clip, "clip_model": clip_model}
         data = facts(read)
         words = [*trigger_words(read.metadata), *read.file.embeddings]
@@ -85,83 +77,24 @@ class LoRAInfo:
         lines = [fact_line(data), f"{data['modules']} modules, {read.size_bytes / 2**20:.1f} MiB"]
         lines += [f"trigger words: {', '.join(words)}"] if words else ["the header names no trigger words"]
         lines += [
-            f"{module}: norm {one['norm']:.4g}, {one['directions']} of {one['rank']} directions carry 99 %"
+            f"{describe_part(module)}: norm {one['norm']:.4g}, "
+            f"{one['directions']} of {one['rank']} directions carry 99 %"
             for module, one in spectra.items()
         ]
-        beside = _measured(read, {name: target for name, target in targets.items() if target is not None})
-        data |= beside
-        lines += [f"at strength 1 {size_line(beside)}"] if beside else []
+        measured = _measure(read, {name: target for name, target in targets.items() if target is not None})
+        data |= measured
+        lines += [f"at strength 1 {size_line(measured)}"] if measured else []
         lines += [f"{len(read.file.unread)} modules are not read"] if read.file.unread else []
-        lines += [*read.file.notes, *(f"{name}: {value}" for name, value in list(data["training"].items())[:12])]
+        lines += [*note_lines(read), *(f"{name}: {value}" for name, value in list(data["training"].items())[:12])]
         picture = _picture(data)
         return shown(lines, data, (as_json(data), ", ".join(words), picture), host.save_preview(picture, "cvl_lora"))
 
 
-class ConvertLoRA:
-    CATEGORY = "CVL/LoRA"
-    DESCRIPTION = (
-        "Writes a LoRA file in another dialect, with its true scale, into the output folder. The names are those of "
-        "the model connected, or without one of the published model it fits; what has no name is in the report."
-    )
-    SEARCH_ALIASES = ["kohya", "diffusers", "PEFT", "save lora", "lora format"]
-    RETURN_TYPES = ("STRING", "STRING")
-    RETURN_NAMES = ("path", "report")
-    OUTPUT_TOOLTIPS = ("Where the file was written.", "What was written, and what was not and why, as JSON.")
-    FUNCTION = "convert"
-    OUTPUT_NODE = True
-
-    @classmethod
-    def INPUT_TYPES(cls):
-        return {
-            "required": {
-                "file": (catalog.choices("lora"), {"tooltip": "LoRA of any kind, by any tool."}),
-                "dialect": (
-                    DIALECTS,
-                    {"tooltip": "kohya holds every kind and has alphas; diffusers and peft hold LoRA, peft DoRA too."},
-                ),
-                "filename_prefix": (
-                    "STRING",
-                    {"default": "loras/converted", "tooltip": "Folder and beginning of the name in the output folder."},
-                ),
-            },
-            "optional": {
-                "model": ("MODEL", {"tooltip": "The diffusion model that the file is for, if it is for one."}),
-                "clip": ("CLIP", {"tooltip": "The text encoder that the file is for, if it is for one."}),
-                "clip_model": ("CVL_CLIP_MODEL", {"tooltip": "The whole CLIP that the file is for, if it is for one."}),
-            },
-        }
-
-    def convert(self, file, dialect, filename_prefix, model=None, clip=None, clip_model=None):
-        targets = {"model": model, "clip": clip, "clip_model": clip_model}
-        if dialect not in DIALECTS:
-            raise ValueError(f"the dialect is {dialect!r}: expected one of {', '.join(DIALECTS)}")
-        read = parsed(catalog.path("lora", file))
-        names_of, layouts = _layouts(read, [target for target in targets.values() if target is not None])
-        adapters, lost = _renamed(read, names_of, layouts, dialect)
-        try:
-            tensors, header = formats.write(adapters, dialect, _kept(read.metadata))
-        except LoRAError as error:
-            raise FileFormatError(read.path, str(error)) from error
-        path = host.output_path(filename_prefix, ".safetensors")
-        write_tensors(path, tensors, header)
-        data = {
-            "file": str(path),
-            "dialect": dialect,
-            "modules": len(adapters),
-            "names_of": names_of,
-            "not_written": lost,
-        }
-        lines = [f"{path.name}: {len(adapters)} modules as {dialect}, with the names of {names_of}"]
-        lines += [f"not written: {name}: {why}" for name, why in list(lost.items())[:5]]
-        lines += [f"and {len(lost) - 5} more"] if len(lost) > 5 else []
-        return shown(lines, data, (str(path), as_json(data)))
-
-
-def _measured(read: ParsedFile, targets: Mapping[str, object]) -> dict:
-    """How large the change is beside the weights it fits, by block and in all, every weight read whole; {} without any.
+def _measure(read: ParsedFile, targets: Mapping[str, object]) -> dict:
+    """The change relative to the weights of the targets, by block and in all, from whole weights; {} without targets.
 
     Raises:
-        FileFormatError: nothing of the file fits what is connected.
+        FileFormatError: none of the file's modules fits what is connected.
     """
     if not targets:
         return {}
@@ -180,7 +113,7 @@ def _measured(read: ParsedFile, targets: Mapping[str, object]) -> dict:
         found = host.norms(target, places, host.progress(len(places)))
         sizes[name] = {place: Size(norm**2) for place, norm in found.items()}
     strengths = {name: dict.fromkeys(found.found, 1.0) for name, found in matches.items()}
-    blocks, together = beside_weights(matches, strengths, sizes, changes)
+    blocks, together = relative_changes(matches, strengths, sizes, changes)
     return {"blocks": blocks, **together}
 
 
@@ -188,7 +121,7 @@ def _modules(read: ParsedFile) -> list[dict]:
     """Each module with its kind, rank, alpha and norm, the strongest first."""
     found = []
     for module, adapter in read.file.adapters.items():
-        alpha, size = getattr(adapter, "alpha", None), read.norm_of(adapter)
+        alpha, size = adapter.alpha, read.norm_of(adapter)
         found.append(
             {
                 "module": module,
@@ -207,7 +140,7 @@ def _spectra(read: ParsedFile) -> dict[str, dict]:
     ranked = [one for one in _modules(read) if one["norm"] and isinstance(read.file.adapters[one["module"]], LoRA)]
     for one in ranked[:_STRONGEST]:
         adapter = read.file.adapters[one["module"]]
-        values = singular_values(*plain_factors(adapter)).tolist()[: adapter.rank]
+        values = singular_values(*adapter.factors()).tolist()[: adapter.rank]
         total, so_far, needed = sum(value**2 for value in values), 0.0, 0
         while needed < len(values) and so_far < _ENERGY * total:
             so_far += values[needed] ** 2
@@ -221,7 +154,8 @@ def _spectra(read: ParsedFile) -> dict[str, dict]:
     return spectra
 
 
-def _picture(data: Mapping):
+def _picture(data: Mapping) -> Image:
+    """A bar chart of the strongest module's singular values; of the kinds in a file without a spectrum."""
     if not data["spectra"]:
         kinds = data["kinds"] or {"nothing that is read": 1}
         total = sum(kinds.values())
@@ -229,61 +163,9 @@ def _picture(data: Mapping):
     module, one = next(iter(data["spectra"].items()))
     squares = [value**2 for value in one["values"]]
     labels = [f"direction {number}" for number in range(1, len(squares) + 1)]
-    return bar_chart(labels, [square / sum(squares) for square in squares], f"share of the change in {module}")
+    return bar_chart(
+        labels, [square / sum(squares) for square in squares], f"share of the change in {describe_part(module)}"
+    )
 
 
-def _layouts(read: ParsedFile, connected: list) -> tuple[str, list[Mapping]]:
-    """Keys and shapes that tell the names: of what is connected, else of the published model that the file fits."""
-    if connected:
-        return "what is connected", [host.weights(target) for target in connected]
-    found = published_model(read.file)
-    if found is None:
-        raise FileFormatError(
-            read.path,
-            "none of its modules has a place in a model whose names are known here "
-            f"({', '.join(PUBLISHED)}); connect the MODEL or CLIP it is for",
-        )
-    model, shapes = found
-    return f"{model}, as published", [shapes]
-
-
-def _renamed(read: ParsedFile, names_of: str, layouts: list, dialect: str) -> tuple[dict, dict[str, str]]:
-    """The dialect's names with their adapters, and the file's names of what has none with the reason."""
-    adapters: dict = {}
-    homeless: dict[str, str] = dict(read.file.unread)
-    homeless |= dict.fromkeys(read.file.embeddings, "a learned word, which only Text Encode reads")
-    named_modules: set[str] = set()
-    for shapes in layouts:
-        found = match(read.file, shapes)
-        result = named(found.found, shapes, dialect)
-        adapters = {**result.named, **adapters}
-        homeless |= {found.modules.get(place, key_of(place)): why for place, why in result.unnamed.items()}
-        homeless |= found.misfit
-        named_modules |= set(found.modules.values())
-    if not adapters:
-        raise FileFormatError(
-            read.path,
-            f"none of its modules fits {names_of}, which tells the names; "
-            "connect the MODEL or CLIP that it was made for",
-        )
-    without = [module for module in read.file.adapters if module not in named_modules and module not in homeless]
-    return adapters, homeless | dict.fromkeys(without, f"it has no place in {names_of}")
-
-
-def _kept(metadata: Mapping[str, str]) -> dict[str, str]:
-    """The header's texts that are still true of the new file."""
-    return {
-        name: text
-        for name, text in metadata.items()
-        if name not in _NOT_KEPT
-        and not name.endswith(":rank")
-        and text != "<embed>"
-        and len(text) <= _LONGEST_KEPT
-        and name not in ("unet", "text_encoder")  # cloneofsimo's lists of layer classes
-    }
-
-
-NODES = {
-    "CVL_LoRAInfo": (LoRAInfo, "LoRA Info (CVL)"),
-    "CVL_ConvertLoRA": (ConvertLoRA, "Convert LoRA (CVL)"),
-}
+NODES = {"CVL_LoRAInfo": (LoRAInfo, "LoRA Info (CVL)")}

@@ -1,12 +1,12 @@
-"""LoRA files onto models."""
+"""The node that applies one LoRA file."""
 
 from __future__ import annotations
 
 from .. import catalog
 from ..host import host
 from ..reports import as_json, shown
-from .application import Entry, files_of, put_on
-from .report import chart, told
+from .application import LoRARequest, files_of, put_on
+from .report import chart, report_of
 
 OPTIONS = {
     "match_comfyui": (
@@ -42,7 +42,7 @@ class LoadLoRA:
     FUNCTION = "load"
 
     @classmethod
-    def INPUT_TYPES(cls):
+    def INPUT_TYPES(cls) -> dict:
         strength = {"default": 1.0, "min": -100.0, "max": 100.0, "step": 0.01}
         return {
             "required": {
@@ -79,30 +79,30 @@ class LoadLoRA:
         }
 
     @classmethod
-    def IS_CHANGED(cls, file, **_):
+    def IS_CHANGED(cls, file: str, **_: object) -> str:
         return catalog.fingerprint("lora", file)
 
     def load(
         self,
-        file,
-        strength_model,
-        strength_clip,
-        model=None,
-        clip=None,
-        clip_model=None,
-        blocks="",
-        match_comfyui=False,
-        strict=False,
-    ):
+        file: str,
+        strength_model: float,
+        strength_clip: float,
+        model: object | None = None,
+        clip: object | None = None,
+        clip_model: object | None = None,
+        blocks: str = "",
+        match_comfyui: bool = False,
+        strict: bool = False,
+    ) -> dict:
         targets = {"model": model, "clip": clip, "clip_model": clip_model}
         connected = {name: target for name, target in targets.items() if target is not None}
         if not connected:
             raise ValueError("nothing is connected to put the LoRA on; connect a MODEL, a CLIP or a CLIP model")
         strengths = {"model": strength_model, "clip": strength_clip, "clip_model": strength_clip}
-        entry = Entry(catalog.path("lora", file), strengths, blocks)
+        entry = LoRARequest(catalog.path("lora", file), strengths, blocks)
         changed, uses = put_on([entry], connected, match_comfyui=match_comfyui, strict=strict)
         self.files = files_of(uses)
-        lines, data = told(uses[0], connected)
+        lines, data = report_of(uses[0], connected)
         model, clip, clip_model = (
             changed.get(name, host.absent(f"Load LoRA (CVL) has no {name} to pass on: none is connected to it"))
             for name in targets

@@ -1,9 +1,10 @@
-"""What became of a LoRA file: lines for the node, data for programs, and a chart."""
+"""The report on one LoRA file: lines for the node, data for programs, and a chart."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from ...drawing.bar_chart import bar_chart
 from ...lora.kinds.adapters import Adapter
@@ -11,24 +12,29 @@ from ...lora.models.blocks import block_of, count_by_block
 from ...lora.models.families import family_of_file
 from ...lora.models.match import Match
 from ...lora.models.mmdit import Place
+from ...lora.models.parts import describe_part, describe_parts
 from ...lora.weights.measuring import Size
 from ..host import host
-from .application import Use
+from .application import AppliedLoRA
 from .files import ParsedFile
 
-_SHOWN = 3  # losses of one sort told on the node; the data has all of them
+if TYPE_CHECKING:
+    from ...drawing.bar_chart import Tensor as Image  # [1, H, W, 3] in 0..1; a node hands pictures on unopened
 
-_NOT_TOLD = (
-    "their change is not known without making it, or their weights are packed (LoRA Info with the model connected "
+_SHOWN = 3  # the node shows this many losses of one sort; the data has all of them
+
+_NOT_MEASURED = (
+    "their change is known only once it is made, or their weights are packed (LoRA Info with the model connected "
     "measures those that ComfyUI can unpack)"
 )
+_SIZE = "the size of the change relative to the weights"
 
 
 def facts(read: ParsedFile) -> dict:
-    """What a file holds, whatever it is put on."""
+    """The data about the file alone, whatever it is applied to."""
     file = read.file
     adapters = file.adapters.values()
-    alphas = {float(alpha) for adapter in adapters if (alpha := getattr(adapter, "alpha", None)) is not None}
+    alphas = {float(adapter.alpha) for adapter in adapters if adapter.alpha is not None}
     return {
         "file": read.path.name,
         "dialect": file.dialect,
@@ -44,15 +50,18 @@ def facts(read: ParsedFile) -> dict:
 
 
 def fact_line(data: Mapping) -> str:
+    """One line about the file: its dialect, kinds, ranks, alphas and family."""
     kinds = ", ".join(f"{kind} ({count})" for kind, count in data["kinds"].items())
     parts = [data["dialect"], kinds]
-    parts += [f"{word} {_listed(data[key])}" for word, key in (("rank", "ranks"), ("alpha", "alphas")) if data[key]]
+    parts += [
+        f"{word} {_join_numbers(data[key])}" for word, key in (("rank", "ranks"), ("alpha", "alphas")) if data[key]
+    ]
     parts += [f"for {data['family']}"] if data["family"] else []
     return f"{data['file']}: {', '.join(part for part in parts if part)}"
 
 
-def told(use: Use, targets: Mapping[str, object]) -> tuple[list[str], dict]:
-    """The lines and the data of one file's report."""
+def report_of(use: AppliedLoRA, targets: Mapping[str, object]) -> tuple[list[str], dict]:
+    """The lines and the data of the report on one file."""
     data, file = facts(use.parsed), use.parsed.file
     read = use.parsed
     changes = read.sizes_of(adapter for match in use.matches.values() for adapter in match.found.values())
@@ -60,7 +69,7 @@ def told(use: Use, targets: Mapping[str, object]) -> tuple[list[str], dict]:
         name: host.sizes(targets[name], [place for place, adapter in match.found.items() if adapter in changes])
         for name, match in use.matches.items()
     }
-    blocks, together = beside_weights(use.matches, use.strengths, sizes, changes)
+    blocks, together = relative_changes(use.matches, use.strengths, sizes, changes)
     taken = {name: len(set(found.modules.values())) for name, found in use.matches.items()}
     data |= {
         "applied": use.applied,
@@ -81,36 +90,41 @@ def told(use: Use, targets: Mapping[str, object]) -> tuple[list[str], dict]:
     lines.append(size_line(data))
     if not any(strength for of_target in use.strengths.values() for strength in of_target.values()):
         lines.append("all its strengths are 0, so it changes nothing")
-    return lines + _losses(use) + list(file.notes), data
+    return lines + _losses(use) + note_lines(read), data
 
 
-def chart(data: Sequence[Mapping]):
-    """Of one file its blocks, of several the files: how large the change is beside the weights.
+def note_lines(read: ParsedFile) -> list[str]:
+    """The file's notes, with the parts of the model in words instead of module names."""
+    return [describe_parts(note) for note in read.file.notes]
 
-    Where it is not known, how many modules there are. At least one file's data -> [1, H, W, 3] in 0..1
+
+def chart(data: Sequence[Mapping]) -> Image:
+    """A bar chart of the relative change by block (one file) or by file (several), or of module counts.
+
+    Counts are shown where a change is unknown. At least one file's data -> [1, H, W, 3] in 0..1
     """
     bars = data[0]["blocks"] if len(data) == 1 else {f"{n}. {one['file']}": one for n, one in enumerate(data, 1)}
     what = "blocks" if len(data) == 1 else "files"
     if all(bar["change"] is not None for bar in bars.values()):
         values = [min(1.0, bar["change"]) for bar in bars.values()]
-        title = f"size of the change beside the weights, by {what}"
+        title = f"size of the change relative to the weights, by {what}"
     else:
         counts = [bar["modules"] if len(data) == 1 else bar["applied"] for bar in bars.values()]
         values, title = [count / max(1, sum(counts)) for count in counts], f"share of the modules, by {what}"
     return bar_chart(list(bars), values, title)
 
 
-def beside_weights(
+def relative_changes(
     matches: Mapping[str, Match],
     strengths: Mapping[str, Mapping[Place, float]],
     sizes: Mapping[str, Mapping[Place, Size]],
     changes: Mapping[Adapter, Size],
 ) -> tuple[dict[str, dict], dict]:
-    """Block -> modules, the strengths in it, and `change`, how large it is beside its weights; and that of all blocks.
+    """The relative change by block and in all: the norm of the change over the norm of the weights that it touches.
 
-    `change_error` is one standard error of it, 0 where the weights were read whole. Both are None where nothing is
-    known. `not_measured` counts the places whose weights or whose change are in neither, `not_numbers` those that are
-    left out because numbers of them are NaN or infinite.
+    Block -> `modules`, `strengths`, `change` (the ratio) and `change_error` (its standard error, 0 where the weights
+    were read whole); both are None where nothing is known. Of all blocks also `not_measured`, the number of places
+    whose weight or change is unknown, and `not_numbers`, the number of places left out for NaN or infinity.
     """
     found: dict[str, dict] = {}
     sums: dict[str, list[list[float]]] = {}
@@ -136,27 +150,27 @@ def beside_weights(
 
 
 def size_line(data: Mapping) -> str:
-    """How large the change is, in a sentence that says how sure that is and what is not in it."""
+    """The sentence about the relative change: its size, its error, and how many places it leaves out and why."""
     change, error, unknown = data["change"], data["change_error"], data["not_measured"]
     broken = data.get("not_numbers", 0)
     if change is None and broken:
-        return f"how large the change is beside the weights cannot be told: {broken} of them have NaN or infinity"
+        return f"{_SIZE} is unknown: {broken} of them have NaN or infinity"
     if change is None and not unknown:
-        return "how large the change is beside the weights cannot be told: they are all zero"
+        return f"{_SIZE} is unknown: they are all zero"
     if change is None:
-        return f"how large the change is beside the weights is not told: {_NOT_TOLD}"
+        return f"{_SIZE} is unknown: {_NOT_MEASURED}"
     if error:
         digits = min(6, max(0, -math.floor(math.log10(100 * error))))
-        told = f"about {100 * change:.{digits}f} % (± {100 * error:.{digits}f}) of the weights it touches"
+        size = f"about {100 * change:.{digits}f} % (± {100 * error:.{digits}f}) of the weights it touches"
     else:
-        told = f"{_percent(change)} of the weights it touches"
-    rest = f"; {unknown} places are not in it: {_NOT_TOLD}"
-    rest = (rest if unknown else "") + (f"; {broken} places are not in it: they have NaN or infinity" if broken else "")
-    return f"the change is {told}{rest}"
+        size = f"{_percent(change)} of the weights it touches"
+    rest = f"; {unknown} weights are left out: {_NOT_MEASURED}" if unknown else ""
+    rest += f"; {broken} weights are left out: they have NaN or infinity" if broken else ""
+    return f"the change is {size}{rest}"
 
 
 def _ratio(sums: Sequence[Sequence[float]]) -> dict[str, float | None]:
-    """Of (square of the change, variance of that, square of the weight, variance of that) for each place."""
+    """The ratio of the norms and its error, from (change^2, its variance, weight^2, its variance) of each place."""
     change, change_variance, own, variance = (math.fsum(one[n] for one in sums) for n in range(4))
     if not own:
         return {"change": None, "change_error": None}
@@ -165,26 +179,30 @@ def _ratio(sums: Sequence[Sequence[float]]) -> dict[str, float | None]:
     return {"change": round(ratio, 6), "change_error": round(ratio * relative / 2, 8)}
 
 
-def _losses(use: Use) -> list[str]:
+def _losses(use: AppliedLoRA) -> list[str]:
+    """The lines about the modules that were not applied; the data names each module as the file does."""
     lines = []
     if use.elsewhere:
-        lines.append(f"{len(use.elsewhere)} modules are for something that is not connected: {use.elsewhere[0]} ...")
+        lines.append(
+            f"{len(use.elsewhere)} modules are for something that is not connected: "
+            f"{describe_part(use.elsewhere[0])} ..."
+        )
     if use.homeless:
         module, nearest = next(iter(use.homeless.items()))
         lines.append(
-            f"{len(use.homeless)} modules have no place in what is connected: {module} "
-            f"(nearest: {nearest or 'none'}) ..."
+            f"{len(use.homeless)} modules have no place in what is connected: {describe_part(module)} "
+            f"(nearest: {describe_part(nearest) if nearest else 'none'}) ..."
         )
-    lines += [f"does not fit: {why}" for why in list(use.misfits.values())[:_SHOWN]]
+    lines += [f"does not fit: {describe_parts(why)}" for why in list(use.misfits.values())[:_SHOWN]]
     if len(use.misfits) > _SHOWN:
         lines.append(f"and {len(use.misfits) - _SHOWN} more that do not fit")
     if unread := use.parsed.file.unread:
         module, why = next(iter(unread.items()))
-        lines.append(f"{len(unread)} not read: {module}: {why}")
+        lines.append(f"{len(unread)} not read: {describe_part(module)}: {describe_parts(why)}")
     return lines
 
 
-def _listed(numbers: Sequence[float]) -> str:
+def _join_numbers(numbers: Sequence[float]) -> str:
     shown = ", ".join(f"{number:g}" for number in numbers[:6])
     return shown if len(numbers) <= 6 else f"{shown} ... {numbers[-1]:g}"
 

@@ -1,14 +1,16 @@
-"""Any number of LoRAs at once, from a list that a person and a program can write alike."""
+"""The node that applies a list of LoRAs, written as text by a person or a program."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from ...lora.formats import list_text
 from .. import catalog
 from ..host import host
 from ..reports import as_json, shown
-from .application import Entry, files_of, put_on
+from .application import LoRARequest, files_of, put_on
 from .load import OPTIONS
-from .report import chart, told
+from .report import chart, report_of
 
 _EXAMPLE = "bundled/tiny_clip_stripes_lora.safetensors : 1.0 : 1.0"
 
@@ -30,7 +32,7 @@ class LoRAStack:
     FUNCTION = "load"
 
     @classmethod
-    def INPUT_TYPES(cls):
+    def INPUT_TYPES(cls) -> dict:
         return {
             "required": {
                 "loras": (
@@ -51,10 +53,17 @@ class LoRAStack:
         }
 
     @classmethod
-    def IS_CHANGED(cls, loras, **_):
+    def IS_CHANGED(cls, loras: str, **_: object) -> str:
         return fingerprint(loras)
 
-    def load(self, loras, model=None, clip=None, match_comfyui=False, strict=False):
+    def load(
+        self,
+        loras: str,
+        model: object | None = None,
+        clip: object | None = None,
+        match_comfyui: bool = False,
+        strict: bool = False,
+    ) -> dict:
         targets = {"model": model, "clip": clip}
         connected = {name: target for name, target in targets.items() if target is not None}
         if not connected:
@@ -64,7 +73,7 @@ class LoRAStack:
         self.files = files_of(uses)
         texts, files = [], []
         for use in uses:
-            text, data = told(use, connected)
+            text, data = report_of(use, connected)
             texts += text
             files.append(data)
         off = [line.name for line in lines if not line.on]
@@ -80,7 +89,7 @@ class LoRAStack:
 
 
 def fingerprint(loras: str) -> str:
-    """Changes when one of the files does, or the text."""
+    """A text that changes when one of the listed files changes, or the list."""
     if not isinstance(loras, str):
         return ""
     try:
@@ -91,10 +100,10 @@ def fingerprint(loras: str) -> str:
     return "\n".join(catalog.fingerprint("lora", name) for name in names)
 
 
-def _entries(lines) -> list[Entry]:
+def _entries(lines: Sequence[list_text.LoRALine]) -> list[LoRARequest]:
     menu = catalog.choices("lora")
     return [
-        Entry(
+        LoRARequest(
             catalog.path("lora", list_text.choice(line, menu)),
             {"model": line.strength_model, "clip": line.strength_clip},
             line.blocks,

@@ -3,14 +3,15 @@
 import pytest
 import torch
 
-from clip_vae_lora.lora.kinds.adapters import Difference, LoRA, Replacement, put_together, sent, taken_apart
+from clip_vae_lora.lora.kinds.adapters import LoRA, put_together, send, take_apart
 from clip_vae_lora.lora.kinds.hadamard import LoHa
 from clip_vae_lora.lora.kinds.kronecker import LoKr
 from clip_vae_lora.lora.kinds.magnitude import IA3, DoRA, GLoRA
 from clip_vae_lora.lora.kinds.orthogonal import OFT, InputOFT
+from clip_vae_lora.lora.kinds.whole import Difference, Replacement
 from clip_vae_lora.lora.models.match import Swapped
-from clip_vae_lora.lora.weights.fusing import Change, applied, apply_, fuse, write
-from clip_vae_lora.lora.weights.measuring import Stored, exact, sampled
+from clip_vae_lora.lora.weights.fusing import Change, apply, apply_, fuse, write
+from clip_vae_lora.lora.weights.measuring import Stored, exact_norms, sample_sizes
 
 from ..support.cards.pretended_card import pretend_cuda
 
@@ -67,10 +68,10 @@ def test_every_kind_goes_onto_a_weight_of_the_card_without_a_wait(name, dtype, m
     with pretend_cuda() as count:
         kernel, adapter = KINDS[name]()
         onto = weight(kernel, dtype)
-        again = Change(put_together(taken_apart(adapter)), 0.5)
+        again = Change(put_together(take_apart(adapter)), 0.5)
         count.reset()
         apply_(onto, [Change(adapter, 0.5), again], 0.7, match_comfyui=match_comfyui)
-        new = applied(onto, [again], match_comfyui=match_comfyui)
+        new = apply(onto, [again], match_comfyui=match_comfyui)
         assert new.device.type == "cuda" and new.dtype == dtype and new.shape == onto.shape
         assert count.waits == []
 
@@ -120,7 +121,7 @@ def test_a_driver_that_refuses_to_pin_memory_makes_it_slower_and_nothing_else(mo
     with pretend_cuda():
         monkeypatch.setattr(torch.Tensor, "pin_memory", refuse)
         monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-        assert sent(r(4, 3), "cuda").device.type == "cuda" and refused == [(4, 3)]
+        assert send(r(4, 3), "cuda").device.type == "cuda" and refused == [(4, 3)]
 
 
 def test_weights_of_a_card_are_sampled_with_one_wait_for_all_of_them():
@@ -132,7 +133,7 @@ def test_weights_of_a_card_are_sampled_with_one_wait_for_all_of_them():
         ]
         biases = [Stored(torch.empty(1280, device="cuda")) for _ in range(5)]
         count.reset()
-        assert len(sampled([*weights, *biases])) == 65
+        assert len(sample_sizes([*weights, *biases])) == 65
         assert count.moves == 1 and count.waits == []  # the lengths of all rows come back at once
         assert count.moved_bytes == 4 * (4 * 60 + 1280 * 5) and count.kernels <= 4 * 65 + 1
 
@@ -141,5 +142,5 @@ def test_weights_of_a_card_are_measured_whole_with_one_wait_for_all_of_them():
     with pretend_cuda() as count:
         weights = [weight(dtype=dtype) for dtype in (torch.float16, torch.float8_e4m3fn, torch.float32)] * 4
         count.reset()
-        assert len(exact(iter(weights), 12, lambda done, total: None)) == 12
+        assert len(exact_norms(iter(weights), 12, lambda done, total: None)) == 12
         assert count.moves == 1 and count.waits == [] and count.kernels <= 2 * 12 + 1

@@ -182,9 +182,10 @@ def test_a_patch_of_ours_is_moved_whole_when_weights_are_streamed(comfyui):
         pytest.skip("this ComfyUI moves no patches ahead")
     ours = comfyui.ours.__name__
     patches = importlib.import_module(f"{ours}.nodes.host.comfyui.patches")
-    if not hasattr(patches.Changes, "of"):
+    if not hasattr(patches.FusedPatch, "of"):
         pytest.skip("patches are not kept in plain tuples yet")
-    adapters, hadamard = (importlib.import_module(f"{ours}.lora.{name}") for name in ("adapters", "hadamard"))
+    names = ("adapters", "hadamard", "whole")
+    adapters, hadamard, whole = (importlib.import_module(f"{ours}.lora.kinds.{name}") for name in names)
     change = importlib.import_module(f"{ours}.lora.weights.fusing").Change
     random = torch.Generator().manual_seed(6)
     factors = [[torch.randn(shape, generator=random) for shape in ((24, 4), (4, 32))] for _ in range(4)]
@@ -193,7 +194,7 @@ def test_a_patch_of_ours_is_moved_whole_when_weights_are_streamed(comfyui):
         change(adapters.LoRA(a, b, 2.0), 0.5),
         change(adapters.LoRA(c, d, 4.0), -1.0),
         change(hadamard.LoHa(e, f, g, h, 4.0), 0.7),
-        change(adapters.Difference(e @ f), 0.1),
+        change(whole.Difference(e @ f), 0.1),
     ]
     strength, patch = patches._adapter(several, False)
     entry = LowVramPatch("key", {"key": [(strength, patch, 1.0, None, None)]})

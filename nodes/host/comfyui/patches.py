@@ -12,7 +12,7 @@ from comfy.weight_adapter import LoRAAdapter
 from comfy.weight_adapter.base import WeightAdapterBase
 from torch import Tensor, nn
 
-from ....lora.kinds.adapters import LoRA, put_together, taken_apart
+from ....lora.kinds.adapters import LoRA, put_together, take_apart
 from ....lora.models.match import key_of
 from ....lora.models.mmdit import Place
 from ....lora.weights.fusing import Change, Fused, fuse, write
@@ -113,7 +113,7 @@ def patched(target, changes: Mapping[Place, Sequence[Change]], *, match_comfyui:
     return changed
 
 
-class Changes(WeightAdapterBase):
+class FusedPatch(WeightAdapterBase):
     """All changes of one weight as one patch, written in place into the copy that ComfyUI hands in.
 
     That copy is fp32, or fp16 where 0.33.0 computes patches in it (`lora_compute_dtype`), or what the layer computes in
@@ -131,9 +131,9 @@ class Changes(WeightAdapterBase):
         self.loaded_keys, self.weights = loaded_keys, weights
 
     @classmethod
-    def of(cls, changes: Sequence[Change], match_comfyui: bool) -> Changes:
+    def of(cls, changes: Sequence[Change], match_comfyui: bool) -> FusedPatch:
         fused = fuse(changes)
-        others = tuple((strength, taken_apart(adapter)) for adapter, strength in fused.others)
+        others = tuple((strength, take_apart(adapter)) for adapter, strength in fused.others)
         return cls(set(), (fused.factors or (), others, match_comfyui))
 
     def calculate_weight(
@@ -161,4 +161,4 @@ def _adapter(changes: Sequence[Change], match_comfyui: bool) -> tuple[float, Wei
     lora, strength = changes[0]
     if len(changes) == 1 and isinstance(lora, LoRA):
         return strength, LoRAAdapter(set(), (lora.up, lora.down, lora.alpha, lora.mid, None, None))
-    return 1.0, Changes.of(changes, match_comfyui)
+    return 1.0, FusedPatch.of(changes, match_comfyui)

@@ -31,7 +31,7 @@ def test_five_loras_need_no_more_kernels_than_the_stock_patch_for_one(comfyui, o
     import comfy.lora
     from comfy.weight_adapter import LoRAAdapter
 
-    changes_of = ours("nodes.host.comfyui.patches").Changes.of
+    changes_of = ours("nodes.host.comfyui.patches").FusedPatch.of
     for intermediate in {torch.float32, computed}:  # as patch_weight_to_device asks for, and LowVramPatch
         counted = {}
         with pretend_cuda() as count:
@@ -64,7 +64,7 @@ def test_what_streams_is_counted_and_on_the_card_before_it_is_used(comfyui, ours
     change = ours("lora.weights.fusing").Change
     with pretend_cuda() as count:
         changes = five(ours, 64, 48) if name == "five LoRAs" else [change(kinds(ours, 64, 48)[name], 0.5)]
-        patch = ours("nodes.host.comfyui.patches").Changes.of(changes, False)
+        patch = ours("nodes.host.comfyui.patches").FusedPatch.of(changes, False)
         needed, stored = [0], tensors_in(patch.weights)
         ahead(patch, needed, None, None, False)
         assert needed[0] == sum(vram_aligned_size(tensor) for tensor in stored) > 0
@@ -84,7 +84,7 @@ def test_a_patch_that_was_streamed_makes_the_same_weight(comfyui, ours, name):  
         pytest.skip("this ComfyUI does not stream weights")
     change, weight = ours("lora.weights.fusing").Change, random(64, 48, seed=7)
     changes = five(ours, 64, 48) if name == "five LoRAs" else [change(kinds(ours, 64, 48)[name], 0.5)]
-    patch = ours("nodes.host.comfyui.patches").Changes.of(changes, False)
+    patch = ours("nodes.host.comfyui.patches").FusedPatch.of(changes, False)
     needed = [0]
     ahead(patch, needed, None, None, False)
     there = ahead(patch, [0], torch.empty(needed[0], dtype=torch.uint8), None, True)

@@ -41,8 +41,8 @@ def kinds(ours, out: int, inner: int) -> dict:
             random(inner, 2), random(2, inner, seed=1), random(out, 2, seed=2), random(2, inner, seed=3), 1.0
         ),
         "(IA)^3": ours("lora.kinds.magnitude").IA3(random(out), False),
-        "difference": a.Difference(random(out, inner)),
-        "replacement": a.Replacement(random(out, inner)),
+        "difference": ours("lora.kinds.whole").Difference(random(out, inner)),
+        "replacement": ours("lora.kinds.whole").Replacement(random(out, inner)),
         "halves the other way round": ours("lora.models.match").Swapped(
             ours("lora.kinds.magnitude").IA3(random(out), False)
         ),
@@ -89,7 +89,7 @@ def test_a_patched_weight_is_the_weight_and_the_adapters_own_change(comfyui, our
     ],
 )
 def test_biases_and_norms_are_changed_by_their_differences(comfyui, ours, sd15, key):
-    change, difference = ours("lora.weights.fusing").Change, ours("lora.kinds.adapters").Difference
+    change, difference = ours("lora.weights.fusing").Change, ours("lora.kinds.whole").Difference
     before = sd15.model.state_dict()[key].clone()
     value = random(*before.shape)
     several = [change(difference(value), 0.5), change(difference(value, "norm difference"), -1.5)]

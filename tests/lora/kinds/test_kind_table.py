@@ -10,15 +10,28 @@ import torch
 from torch import Tensor
 
 from clip_vae_lora.lora.formats.read import read, write
-from clip_vae_lora.lora.kinds.adapters import Adapter, Difference, LoRA, LoRAError, Replacement, fitting, unlike
+from clip_vae_lora.lora.kinds.adapters import (
+    Adapter,
+    LoRA,
+    LoRAError,
+    fitting_shape,
+    on_device,
+    put_together,
+    shape_mismatch,
+    take_apart,
+)
 from clip_vae_lora.lora.kinds.hadamard import LoHa
 from clip_vae_lora.lora.kinds.kronecker import LoKr
 from clip_vae_lora.lora.kinds.magnitude import IA3, DoRA, GLoRA
 from clip_vae_lora.lora.kinds.orthogonal import OFT, InputOFT
 from clip_vae_lora.lora.kinds.table import KINDS, Kind, row_of
+from clip_vae_lora.lora.kinds.whole import Difference, Replacement
+from clip_vae_lora.lora.models.conversion import rename
 from clip_vae_lora.lora.models.match import Swapped, match
-from clip_vae_lora.lora.weights.fusing import Change, applied
+from clip_vae_lora.lora.models.names import spellings
+from clip_vae_lora.lora.weights.fusing import Change, apply
 from clip_vae_lora.lora.weights.low_rank import change_norm
+from clip_vae_lora.lora.weights.measuring import change_sizes
 
 
 def random(*shape, seed=0):
@@ -48,8 +61,9 @@ def test_every_class_of_the_table_is_tried_here():
 
 @pytest.mark.parametrize("adapter", EVERY, ids=lambda adapter: type(adapter).__name__)
 def test_every_adapter_has_what_the_protocol_asks_for(adapter):
-    assert MEMBERS == ["kind", "rank", "needs_weight", "extent", "misfit", "delta"]
+    assert MEMBERS == ["kind", "rank", "alpha", "needs_weight", "extent", "misfit", "delta"]
     assert isinstance(adapter.kind, str) and isinstance(adapter.rank, int) and isinstance(adapter.needs_weight, bool)
+    assert adapter.alpha is None or isinstance(adapter.alpha, float)
     out, inner = adapter.extent
     assert out in (8, None) and inner in (6, None)
     assert adapter.misfit((8, 6)) is None and isinstance(adapter.misfit((5, 7)), str)
@@ -92,10 +106,10 @@ class Outer:
         return len(self.rows), len(self.columns)
 
     def misfit(self, shape: Sequence[int]) -> str | None:
-        return None if tuple(shape) == self.extent else unlike(self.extent, shape)
+        return None if tuple(shape) == self.extent else shape_mismatch(self.extent, shape)
 
     def delta(self, weight, strength=1.0, *, match_comfyui=False) -> Tensor:
-        shape = fitting(self, weight)
+        shape = fitting_shape(self, weight)
         return (torch.outer(self.rows.float(), self.columns.float()) * (self.alpha * strength)).reshape(shape)
 
 
@@ -137,13 +151,41 @@ def test_a_new_kind_is_read_placed_applied_measured_and_written_by_its_row_alone
     weight = random(8, 6, seed=2)
     found = match(file, {KEY: (8, 6)}).found
     change = 0.5 * torch.outer(tensors[f"{MODULE}.outer_rows"], tensors[f"{MODULE}.outer_columns.weight"])
-    torch.testing.assert_close(applied(weight, [Change(found[KEY], 2.0)]), weight + 2 * change)
+    torch.testing.assert_close(apply(weight, [Change(found[KEY], 2.0)]), weight + 2 * change)
     assert change_norm(adapter) == pytest.approx(float(change.norm()), rel=1e-6)  # fp32 in another order
     written, header = write({MODULE: adapter}, "kohya")
     assert written.keys() == tensors.keys() and all(torch.equal(written[name], tensors[name]) for name in written)
     assert '"outer"' in header["ss_network_args"] and header["ss_network_alpha"] == "0.5"
     with pytest.raises(LoRAError, match="is outer product, which diffusers files cannot hold"):
         write({MODULE: adapter}, "diffusers")
+
+
+def test_a_new_kind_is_renamed_moved_and_sized_by_its_row_alone(outer):
+    tensors = outer_file()
+    adapter = read(tensors).adapters[MODULE]
+    assert change_sizes([adapter])[0].squares == pytest.approx(float(adapter.delta((8, 6)).norm()) ** 2, rel=1e-6)
+    renamed = rename({KEY: adapter}, {KEY: (8, 6)}, "lycoris")
+    assert renamed.named == {spellings([KEY], "lycoris")[KEY]: adapter} and not renamed.unnamed
+    again = put_together(take_apart(DoRA(adapter, random(8, 1))))  # how ComfyUI moves the tensors of a patch
+    assert type(again.inner) is Outer and again.inner.alpha == 0.5 and again.inner.rows is adapter.rows
+    assert on_device(adapter, "cpu") is adapter
+    weight = torch.zeros(8, 6)
+    assert torch.equal(apply(weight, [Change(adapter, 1.0)]), adapter.delta((8, 6)))
+
+
+def test_a_kind_that_was_unread_is_read_once_it_has_a_row(monkeypatch):
+    tensors = {"base_model.model.q.vera_rows.mine": random(8), "base_model.model.q.vera_columns.mine": random(6)}
+    assert "VeRA: this kind is not read" in read(tensors).unread.values()
+    row = Kind(
+        Outer,
+        {"vera_rows": "rows", "vera_columns": "columns"},
+        scaled=True,
+        dialect="diffusers",
+        by_peft=True,
+    )
+    monkeypatch.setitem(KINDS, "outer product", row)
+    file = read(tensors)
+    assert file.kinds == {"outer product": 1} and not file.unread and file.dialect == "peft"
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,12 @@ import pytest
 import torch
 
 from clip_vae_lora.lora.formats.read import read, write
-from clip_vae_lora.lora.kinds.adapters import Difference, LoRA, LoRAError, Replacement, on_device
+from clip_vae_lora.lora.kinds.adapters import LoRA, LoRAError, on_device
 from clip_vae_lora.lora.kinds.hadamard import LoHa
 from clip_vae_lora.lora.kinds.kronecker import LoKr
 from clip_vae_lora.lora.kinds.magnitude import IA3, DoRA, GLoRA
 from clip_vae_lora.lora.kinds.orthogonal import OFT, InputOFT
+from clip_vae_lora.lora.kinds.whole import Difference, Replacement
 
 STRENGTHS = [0.0, 0.4, 1.0, -1.5]
 

@@ -2,13 +2,15 @@
 
 import pytest
 import torch
-from ...support.lora_layouts import LAYOUTS
 
 from clip_vae_lora.lora.formats.read import LoRAFile, read
-from clip_vae_lora.lora.kinds.adapters import Difference, LoRA
+from clip_vae_lora.lora.kinds.adapters import LoRA
 from clip_vae_lora.lora.kinds.magnitude import IA3
+from clip_vae_lora.lora.kinds.whole import Difference
 from clip_vae_lora.lora.models.match import match
 from clip_vae_lora.lora.models.names import spellings
+
+from ...support.lora_layouts import LAYOUTS
 
 
 def adapter(shape, rank=1):

@@ -2,15 +2,17 @@
 
 import pytest
 import torch
-from ...support.lora_layouts import flux, sd3
 
 from clip_vae_lora.lora.formats.read import read, write
-from clip_vae_lora.lora.kinds.adapters import Difference, LoRA
+from clip_vae_lora.lora.kinds.adapters import LoRA
 from clip_vae_lora.lora.kinds.magnitude import DoRA
-from clip_vae_lora.lora.models.conversion import named
+from clip_vae_lora.lora.kinds.whole import Difference
+from clip_vae_lora.lora.models.conversion import rename
 from clip_vae_lora.lora.models.match import Swapped, match, part_of, shape_at
 from clip_vae_lora.lora.models.mmdit import Slice
 from clip_vae_lora.lora.models.names import target_map
+
+from ...support.lora_layouts import flux, sd3
 
 SMALL = {"Flux": flux(128, 2, 3, 32), "SD3": sd3(128, 3, 32)}
 
@@ -89,7 +91,7 @@ def test_a_whole_model_goes_through_every_dialect_and_changes_the_same(family, d
         pytest.skip("BFL has no SD3")
     shapes = {key: shape for key, shape in SMALL[family].items() if key.endswith(".weight")}
     found = {key: lora(shape, n) for n, (key, shape) in enumerate(shapes.items())}
-    told = named(found, shapes, dialect)
+    told = rename(found, shapes, dialect)
     if dialect == "diffusers_0.2":  # it has no names for what it cannot hold in the same order of rows
         assert all("final_layer" in key or "context_block.adaLN" in key for key in told.unnamed)
         found = {place: adapter for place, adapter in found.items() if place not in told.unnamed}
@@ -105,18 +107,18 @@ def test_a_whole_model_goes_through_every_dialect_and_changes_the_same(family, d
 def test_parts_are_joined_to_the_whole_and_split_again():
     shapes, key = SMALL["Flux"], "diffusion_model.double_blocks.0.img_attn.qkv.weight"
     parts = {Slice(key, (0, 128 * n, 128)): lora((128, 128), n, rank=n + 1, alpha=0.5 + n) for n in (0, 2)}
-    whole = named(parts, shapes, "kohya").named
+    whole = rename(parts, shapes, "kohya").named
     assert list(whole) == ["lora_unet_double_blocks_0_img_attn_qkv"]
     expected = applied(parts, shapes)[key]
     torch.testing.assert_close(next(iter(whole.values())).delta(shapes[key]), expected, rtol=1e-5, atol=1e-5)
-    again = named({key: next(iter(whole.values()))}, shapes, "diffusers").named
+    again = rename({key: next(iter(whole.values()))}, shapes, "diffusers").named
     assert set(again) == {f"transformer.transformer_blocks.0.attn.to_{x}" for x in "qkv"}
 
 
 def test_another_kind_on_rows_is_not_joined_but_said():
     shapes, key = SMALL["Flux"], "diffusion_model.double_blocks.0.img_attn.qkv.weight"
     place = Slice(key, (0, 128, 128))
-    told = named({place: DoRA(lora((128, 128), 0), torch.ones(128, 1))}, shapes, "kohya")
+    told = rename({place: DoRA(lora((128, 128), 0), torch.ones(128, 1))}, shapes, "kohya")
     assert not told.named and "joined" in told.unnamed[place]
 
 

@@ -3,9 +3,10 @@
 import json
 
 import pytest
-from ...support.lora_layouts import LAYOUTS, text, vision
 
 from clip_vae_lora.lora.models.names import diffusers_unet, name_map, spellings
+
+from ...support.lora_layouts import LAYOUTS, text, vision
 
 DIFFUSERS = {
     "SD15": {"cross_attention_dim": 768},

@@ -5,7 +5,7 @@ import torch
 
 from clip_vae_lora.lora.formats.read import read, write
 from clip_vae_lora.lora.kinds.adapters import LoRA
-from clip_vae_lora.lora.models.conversion import named
+from clip_vae_lora.lora.models.conversion import rename
 from clip_vae_lora.lora.models.match import match, part_of, shape_at
 from clip_vae_lora.lora.models.mmdit import Slice
 from clip_vae_lora.lora.models.names import spellings
@@ -57,7 +57,7 @@ def test_every_dialect_is_read_back_as_it_was_written_and_its_model_is_known(mod
 def test_from_one_dialect_to_another_and_back_is_the_same_change(model):
     shapes, adapters, tensors, header = written(model, "kohya", 97)
     for dialect in ("diffusers", "peft"):
-        there = named(match(read(tensors, header), shapes).found, shapes, dialect)
+        there = rename(match(read(tensors, header), shapes).found, shapes, dialect)
         assert not there.unnamed
         back = match(read(*write(there.named, dialect)), shapes).found
         for place, adapter in adapters.items():

@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from clip_vae_lora.lora.kinds.adapters import Difference, LoRA, LoRAError, Replacement
+from clip_vae_lora.lora.kinds.adapters import LoRA, LoRAError
+from clip_vae_lora.lora.kinds.whole import Difference, Replacement
 from clip_vae_lora.lora.weights import fusing
-from clip_vae_lora.lora.weights.fusing import Change, applied, apply_
+from clip_vae_lora.lora.weights.fusing import Change, apply, apply_
 
 FP32 = 1e-6  # relative; a product of side by side factors rounds otherwise than the sum of products
 
@@ -61,13 +62,13 @@ def test_a_weight_of_any_type_is_rounded_once_and_a_new_one_is_the_same(monkeypa
     near = {"rtol": 1e-5 if dtype.itemsize > 2 else 2 * torch.finfo(dtype).eps, "atol": 1e-5}
     assert torch.allclose(apply_(weight.clone(), loras()), expected, **near)
     kept = weight.clone()
-    assert torch.allclose(applied(weight, loras()), expected, **near) and torch.equal(weight, kept)
+    assert torch.allclose(apply(weight, loras()), expected, **near) and torch.equal(weight, kept)
 
 
 def test_a_new_weight_has_the_other_kinds_too_and_the_old_one_stays():
     weight, changes = random(6, 5), [*loras(), Change(Replacement(torch.zeros(6, 5)), 0.5)]
     kept = weight.clone()
-    assert torch.equal(applied(weight, changes), apply_(weight.clone(), changes)) and torch.equal(weight, kept)
+    assert torch.equal(apply(weight, changes), apply_(weight.clone(), changes)) and torch.equal(weight, kept)
 
 
 def test_an_adapter_whose_matrix_would_only_fit_by_chance_is_refused():

@@ -73,7 +73,7 @@ def test_norms_and_directions_are_those_of_the_change(place):
     up[0, 0] = up[1, 1] = 1.0  # two of the four directions are used
     path = write(place, {"modelspec.trigger_phrase": "sks"}, up=up)
     report, words, picture = look(place)
-    change = lora_files.parsed(path).file.adapters[FIRST].delta((64, 64))
+    change = lora_files.read_lora(path).file.adapters[FIRST].delta((64, 64))
     assert report["strengths"][0]["norm"] == pytest.approx(float(change.norm()), rel=1e-5)  # rounded to six places
     spectrum = report["spectra"][FIRST]
     assert spectrum["rank"] == 4 and spectrum["directions"] == 2

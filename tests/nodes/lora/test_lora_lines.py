@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from clip_vae_lora.lora.formats import list_text
-from clip_vae_lora.lora.formats.list_text import Line, ListError
+from clip_vae_lora.lora.formats.list_text import ListError, LoRALine
 
 MODULE = Path(__file__).resolve().parents[3] / "web" / "lora_lines.mjs"
 FIELDS = {"on": "on", "name": "name", "model": "strength_model", "clip": "strength_clip", "blocks": "blocks"}
@@ -148,7 +148,7 @@ def made_lists(count: int, seed: int, ends: Sequence[str] = ENDS) -> list[str]:
     return ["".join(made_line(rng) + rng.choice(ends) for _ in range(rng.randint(0, 6))) for _ in range(count)]
 
 
-def as_canvas(line: Line | ListError) -> dict | str:
+def as_canvas(line: LoRALine | ListError) -> dict | str:
     return "broken" if isinstance(line, ListError) else {ours: getattr(line, theirs) for ours, theirs in FIELDS.items()}
 
 
@@ -175,7 +175,7 @@ def test_the_canvas_reads_every_list_as_the_node_does(js):
     told = 0
     for text, lines in zip(lists, found):
         assert [line["written"] for line in lines] == text.splitlines()
-        expected = {one.number: as_canvas(one) for one in list_text.read(text)}
+        expected = {one.number: as_canvas(one) for one in list_text.parse_each(text)}
         seen = {
             line["number"]: "broken" if line["kind"] == "broken" else {field: line[field] for field in FIELDS}
             for line in lines
@@ -193,7 +193,7 @@ def test_an_edited_line_says_what_it_said_with_the_change_or_is_not_written_at_a
     )
     written = 0
     for line, results in zip(lines, edited):
-        before = list_text.read(line)
+        before = list_text.parse_each(line)
         if not before or isinstance(before[0], ListError):
             assert results == [None] * len(CHANGES)
             continue
@@ -281,4 +281,6 @@ def test_a_name_is_added_only_where_the_list_can_hold_it(js):
     ]
     lines = js("(L, names) => names.map(L.lineOf)", names)
     assert [name for name, line in zip(names, lines) if line] == ["a.pt", "a b/c d.pt", "a#b"]
-    assert all(asdict(list_text.parse(line)[0]) == asdict(Line(1, name)) for name, line in zip(names, lines) if line)
+    assert all(
+        asdict(list_text.parse(line)[0]) == asdict(LoRALine(1, name)) for name, line in zip(names, lines) if line
+    )

@@ -114,9 +114,9 @@ def test_what_is_for_something_that_is_not_connected_is_no_loss(load):
 def test_a_file_overwritten_under_its_name_is_read_again_and_otherwise_kept(place, load):
     load()
     path = place.models / "loras" / "l.safetensors"
-    kept = lora_files.parsed(path)
+    kept = lora_files.read_lora(path)
     load(None)
-    assert lora_files.parsed(path) is kept
+    assert lora_files.read_lora(path) is kept
     tiny.lora_file(path, [FIRST])
     os.utime(path, ns=(1, 1))
     assert load(None)[1]["applied"] == 1
@@ -131,7 +131,7 @@ def test_the_scale_in_an_adapter_config_beside_the_file_is_read_again_too(place)
     for alpha in (4, 16):
         (folder / "adapter_config.json").write_text(json.dumps({"r": 2, "lora_alpha": alpha, "peft_type": "LORA"}))
         os.utime(folder / "adapter_config.json", ns=(alpha, alpha))
-        adapters = lora_files.parsed(folder / "adapter_model.safetensors").file.adapters
+        adapters = lora_files.read_lora(folder / "adapter_model.safetensors").file.adapters
         assert [adapter.alpha for adapter in adapters.values()] == [alpha]
 
 
@@ -151,8 +151,8 @@ def test_a_configuration_that_belongs_to_another_file_of_the_folder_is_not_read(
 def test_a_file_is_kept_as_long_as_the_node_that_read_it_and_no_longer(place, clip_model):
     path, node = tiny.lora_file(place.models / "loras" / "l.safetensors", [FIRST]), place.node("CVL_LoadLoRA")
     changed_model = node.load("l.safetensors", 1.0, 1.0, clip_model=clip_model)["result"][3]
-    kept = weakref.ref(lora_files.parsed(path))
-    assert lora_files.parsed(path) is kept()
+    kept = weakref.ref(lora_files.read_lora(path))
+    assert lora_files.read_lora(path) is kept()
     factors = [weakref.ref(adapter) for adapter in kept().file.adapters.values()]
     del node  # as ComfyUI does at /free
     gc.collect()
@@ -190,8 +190,8 @@ def test_a_lora_for_another_family_of_models_is_refused_with_both_names(place, m
         (0.0313, 0.00034, 0, "about 3.13 % (± 0.03)"),
         (1.5, 0.21, 0, "about 150 % (± 21)"),
         (0.0313, 0.0, 0, "the change is 3.13 % of the weights it touches"),
-        (0.0313, 0.0, 2, "2 places are not in it"),
-        (None, None, 5, "is not told"),
+        (0.0313, 0.0, 2, "2 weights are left out"),
+        (None, None, 5, "is unknown"),
     ],
 )
 def test_the_size_of_the_change_is_told_with_what_is_not_sure(change, error, unknown, said):
@@ -202,17 +202,17 @@ def test_the_size_of_the_change_is_told_with_what_is_not_sure(change, error, unk
 def test_weights_that_are_not_numbers_are_counted_and_the_others_are_told():
     data = {"change": 0.25, "change_error": 0.0, "not_measured": 0, "not_numbers": 2}
     assert lora_report.size_line(data) == (
-        "the change is 25 % of the weights it touches; 2 places are not in it: they have NaN or infinity"
+        "the change is 25 % of the weights it touches; 2 weights are left out: they have NaN or infinity"
     )
     line = lora_report.size_line({**data, "change": None, "change_error": None})
-    assert line == "how large the change is beside the weights cannot be told: 2 of them have NaN or infinity"
+    assert line == "the size of the change relative to the weights is unknown: 2 of them have NaN or infinity"
 
 
 def test_a_model_with_nan_in_a_weight_gets_its_report():
     a, b = (LoRA(torch.ones(4, 1), torch.ones(1, 4), 1.0) for _ in "ab")
     found = Match({"diffusion_model.x.weight": a, "diffusion_model.y.weight": b}, {}, {})
     sizes = {"diffusion_model.x.weight": Size(math.nan), "diffusion_model.y.weight": Size(64.0)}
-    blocks, together = lora_report.beside_weights(
+    blocks, together = lora_report.relative_changes(
         {"model": found}, {"model": dict.fromkeys(sizes, 1.0)}, {"model": sizes}, {a: Size(16.0), b: Size(16.0)}
     )
     assert together == {"change": 0.5, "change_error": 0.0, "not_measured": 0, "not_numbers": 1}

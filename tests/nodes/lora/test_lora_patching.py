@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from clip_vae_lora.lora.kinds.adapters import Difference, LoRA
+from clip_vae_lora.lora.kinds.adapters import LoRA
+from clip_vae_lora.lora.kinds.whole import Difference
 from clip_vae_lora.lora.models.mmdit import Slice
 from clip_vae_lora.lora.weights.fusing import Change
 from clip_vae_lora.lora.weights.patching import with_patches

@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from clip_vae_lora.lora.formats import list_text
-from clip_vae_lora.lora.formats.list_text import Line, ListError
-from clip_vae_lora.lora.weights.low_rank import plain_factors
+from clip_vae_lora.lora.formats.list_text import ListError, LoRALine
 from clip_vae_lora.nodes.lora import files as lora_files
 
 from ...support import tiny
@@ -46,16 +45,16 @@ def state(clip):
 @pytest.mark.parametrize(
     "text, expected",
     [
-        ("a", Line(1, "a")),
-        ("a.safetensors : 0.5", Line(1, "a.safetensors", 0.5, 0.5)),
-        ("a:0.5:-2", Line(1, "a", 0.5, -2.0)),
-        ("a : : 0", Line(1, "a", 1.0, 0.0)),
-        ("a : 1 : 1 : attn2: 0.5, IN07-IN08: 0", Line(1, "a", 1.0, 1.0, "attn2: 0.5, IN07-IN08: 0")),
-        ("off a : 0.5", Line(1, "a", 0.5, 0.5, "", False)),
-        ("- a", Line(1, "a", on=False)),
-        ("\n# a comment\n  a b # another", Line(3, "a b")),
-        ("offset.safetensors", Line(1, "offset.safetensors")),
-        ("a#1", Line(1, "a#1")),
+        ("a", LoRALine(1, "a")),
+        ("a.safetensors : 0.5", LoRALine(1, "a.safetensors", 0.5, 0.5)),
+        ("a:0.5:-2", LoRALine(1, "a", 0.5, -2.0)),
+        ("a : : 0", LoRALine(1, "a", 1.0, 0.0)),
+        ("a : 1 : 1 : attn2: 0.5, IN07-IN08: 0", LoRALine(1, "a", 1.0, 1.0, "attn2: 0.5, IN07-IN08: 0")),
+        ("off a : 0.5", LoRALine(1, "a", 0.5, 0.5, "", False)),
+        ("- a", LoRALine(1, "a", on=False)),
+        ("\n# a comment\n  a b # another", LoRALine(3, "a b")),
+        ("offset.safetensors", LoRALine(1, "offset.safetensors")),
+        ("a#1", LoRALine(1, "a#1")),
     ],
 )
 def test_a_line_is_name_strengths_and_blocks(text, expected):
@@ -80,12 +79,14 @@ def test_a_line_that_cannot_be_followed_is_told_with_its_number(text, said):
 
 def test_a_name_is_found_without_folder_and_extension_where_it_is_the_only_one():
     menu = ["bundled/x.safetensors", "style.safetensors", "people/anna.safetensors", "old/anna.pt"]
-    found = [list_text.choice(Line(1, name), menu) for name in ("style", "x", "people/anna", "people\\anna", "anna.pt")]
+    found = [
+        list_text.choice(LoRALine(1, name), menu) for name in ("style", "x", "people/anna", "people\\anna", "anna.pt")
+    ]
     assert found == [menu[1], menu[0], menu[2], menu[2], menu[3]]
     with pytest.raises(ListError, match=r"could be people/anna.safetensors or old/anna.pt"):
-        list_text.choice(Line(1, "anna"), menu)
+        list_text.choice(LoRALine(1, "anna"), menu)
     with pytest.raises(ListError, match=r"line 4 .*no LoRA 'stlye'.*did you mean style.safetensors"):
-        list_text.choice(Line(4, "stlye"), menu)
+        list_text.choice(LoRALine(4, "stlye"), menu)
 
 
 # the node
@@ -95,10 +96,12 @@ def test_a_stack_is_the_sum_of_its_changes(place, clip, stack):
     both, report, ui = stack("both : 0.5\none : -1 : 2 # turned round on the MODEL alone")
     expected = {key: tensor.clone() for key, tensor in state(clip).items()}
     for name, strength in (("both", 0.5), ("one", 2.0)):
-        for module, adapter in lora_files.parsed(place.models / "loras" / f"{name}.safetensors").file.adapters.items():
+        for module, adapter in lora_files.read_lora(
+            place.models / "loras" / f"{name}.safetensors"
+        ).file.adapters.items():
             layer = module.split("_layers_")[1][0]
             key = next(k for k in expected if f".{layer}." in k and k.endswith(Q_PROJECTION))
-            up, down = plain_factors(adapter, strength)
+            up, down = adapter.factors(strength)
             expected[key] += up @ down
     assert all(torch.allclose(tensor, expected[key], atol=1e-5) for key, tensor in state(both).items())
     assert [one["applied"] for one in report["files"]] == [2, 1] and len(ui["images"]) == 1
