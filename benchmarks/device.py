@@ -41,12 +41,12 @@ from clip_vae_lora.files.pictures import read_square  # noqa: E402
 from clip_vae_lora.lora.kinds.adapters import LoRA  # noqa: E402
 from clip_vae_lora.lora.weights.fusing import Change, applied  # noqa: E402
 from clip_vae_lora.nodes.host.alone import vae as standalone_vae  # noqa: E402
-from clip_vae_lora.nodes.host.shared.vae_work import Tiling  # noqa: E402
 from clip_vae_lora.tests.support.card import cuda_that_answers  # noqa: E402
 from clip_vae_lora.tests.support.pretended_card import pretend_cuda  # noqa: E402
 from clip_vae_lora.training.device import best_device, named_device  # noqa: E402
 from clip_vae_lora.vae_core.config import VAEConfig  # noqa: E402
-from clip_vae_lora.vae_core.tiling.network import KLNetwork  # noqa: E402
+from clip_vae_lora.vae_core.networks.kl import AutoencoderKL  # noqa: E402
+from clip_vae_lora.vae_core.tiling.work import Tiling  # noqa: E402
 
 SD1 = VAEConfig(128, (1, 2, 4, 4), 2, 4, True)
 WHOLE, LITTLE = 22_000_000_000, 3_000_000_000  # bytes free
@@ -116,7 +116,7 @@ def free(bench: Bench, free_bytes: int):
 
 
 def our_vae(bench: Bench) -> standalone_vae.StandaloneVAE:
-    network = KLNetwork(SD1, device=bench.device, dtype=torch.float16).eval().requires_grad_(False)
+    network = AutoencoderKL(SD1, device=bench.device, dtype=torch.float16).eval().requires_grad_(False)
     return standalone_vae.StandaloneVAE(network)
 
 

@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from ...lora.weights.fusing import Change
     from ...lora.weights.measuring import Size
     from ...vae_core.tiling.network import VAENetwork
+    from ...vae_core.tiling.work import Tiling, Worked
     from .shared.data_folders import Places
     from .shared.towers import FindEmbedding, TextEncoders
-    from .shared.vae_work import Tiling, Worked
 
 CLIP = object
 ClipModel = object
@@ -205,7 +205,7 @@ class Host(Protocol):
         """
 
     def posterior(self, vae: VAE, image: Tensor) -> Worked:
-        """The distribution of the raw latent of [B, H, W, 3] in 0..1, a `vae_core.autoencoder.Posterior`.
+        """The distribution of the raw latent of [B, H, W, 3] in 0..1, a `vae_core.posterior.Posterior`.
 
         Raises ValueError for a VAE that encodes to one latent.
         """

@@ -10,8 +10,8 @@ encoder and the first of the decoder must be 96 wide or more.
 import torch
 from torch import Tensor, nn
 
-from ...vae_core.autoencoder import AutoencoderKL
 from ...vae_core.config import NORM_GROUPS
+from ...vae_core.networks.kl import AutoencoderKL
 
 _CONSTANT = 4.0  # large beside colours, which are -1..1
 _LATENT_SCALE = 1.6  # brings the deviation of colours near 1

@@ -8,8 +8,7 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from ..config import VAEConfig
-from ..tiny import TinyConfig
+from .network import NetworkConfig
 from .tiles import Size
 
 SMALLEST_CELLS = 256  # 16 x 16: below this the rows round a tile cost more than the tile
@@ -49,18 +48,23 @@ class Plan:
         return "all cells at once" if self.tile is None else f"tiles of {self.tile[0]} x {self.tile[1]} cells"
 
     def __str__(self) -> str:
-        return self.told or f"{self.how}, about {self.needs_bytes / 1e6:,.0f} MB beside the weights"
+        return self.told or f"{self.how}, about {self.needs_bytes / 1e6:,.0f} MB without the weights"
 
 
 def untiled_plan(
-    config: VAEConfig | TinyConfig, shape: tuple[int, int, int, int], dtype_bytes: int, *, way: str = "decode"
+    config: NetworkConfig, shape: tuple[int, int, int, int], dtype_bytes: int, *, way: str = "decode"
 ) -> Plan:
     """All cells at once, whatever it needs; the arguments are those of `largest_plan`."""
     return next(_plans(config, shape, dtype_bytes, way))
 
 
+def untiled_bytes(config: NetworkConfig, way: str, cells: Size, dtype_bytes: int) -> int:
+    """The memory that one picture of so many latent cells (height, width) needs untiled."""
+    return untiled_plan(config, (1, config.latent, *cells), dtype_bytes, way=way).needs_bytes
+
+
 def largest_plan(
-    config: VAEConfig | TinyConfig,
+    config: NetworkConfig,
     shape: tuple[int, int, int, int],
     budget_bytes: int | None,
     dtype_bytes: int,
@@ -91,7 +95,7 @@ def largest_plan(
 
 
 def plan_of_tile(
-    config: VAEConfig | TinyConfig,
+    config: NetworkConfig,
     shape: tuple[int, int, int, int],
     tile: Size,
     dtype_bytes: int,
@@ -104,7 +108,7 @@ def plan_of_tile(
 
 
 def smaller_plans(
-    config: VAEConfig | TinyConfig,
+    config: NetworkConfig,
     shape: tuple[int, int, int, int],
     plan: Plan,
     dtype_bytes: int,
@@ -120,7 +124,7 @@ def smaller_plans(
 
 
 def _plans(
-    config: VAEConfig | TinyConfig,
+    config: NetworkConfig,
     shape: tuple[int, int, int, int],
     dtype_bytes: int,
     way: str,
@@ -128,10 +132,11 @@ def _plans(
 ) -> Iterator[Plan]:
     """Untiled, then strips as wide as the picture and ever lower, then shorter and shorter pieces; or `tiles` alone."""
     batch, _, height, width = shape
+    check_way(way)
     px = height * width * config.factor**2
-    widths = widths_of(config, way)
+    widths, needs = config.widths_of(way), config.values(way, px)
+    once, waits, middle = needs.once, needs.waits, needs.middle
     result = batch * config.image_channels * px
-    once, waits, middle = values_of(config, px, way)
     all_at_once = LIBRARY_BYTES + round(dtype_bytes * (batch * once + result))
     if tiles is None:
         yield Plan(None, all_at_once, 0, all_at_once)
@@ -148,18 +153,10 @@ def _plans(
         yield Plan(tile, device, round(host), round(both), round(tile_bytes))
 
 
-def widths_of(config: VAEConfig | TinyConfig, way: str) -> tuple[int, ...]:
-    """Channels at each level, the picture's size first. Raises ValueError for another way than encode and decode."""
+def check_way(way: str) -> None:
+    """Raises ValueError for another way than "encode" and "decode"."""
     if way not in _COPIES:
         raise ValueError(f"a VAE can decode or encode, not {way!r}")
-    return config.widths if way == "encode" else config.decoder_widths
-
-
-def values_of(config: VAEConfig | TinyConfig, px: int, way: str) -> tuple[float, float, float]:
-    """Values of one picture held at the fullest moment: untiled, waiting between sweeps, and in the middle."""
-    if isinstance(config, TinyConfig):
-        return _tiny_values(px)
-    return (_decode_values if way == "decode" else _encode_values)(widths_of(config, way), px)
 
 
 def tiles_of(height: int, width: int) -> Iterator[Size]:
@@ -174,39 +171,3 @@ def tiles_of(height: int, width: int) -> Iterator[Size]:
     while rows * columns >= 2 * SMALLEST_CELLS:
         columns = math.ceil(columns / 2)
         yield rows, columns
-
-
-def _decode_values(widths: tuple[int, ...], px: int) -> tuple[float, float, float]:
-    once, waits = 0.0, 0.0
-    for number in reversed(range(len(widths))):
-        inner, outer = (*widths, widths[-1])[number + 1], widths[number]
-        here = px / 4**number
-        made = number == 0 and len(widths) > 1  # from half the size, when it is read
-        once = max(once, (2 * inner + outer) * here, (inner + 2 * outer) * here)
-        changes = inner / 4 + outer if made else inner + (outer if inner == outer else 2 * outer)
-        waits = max(waits, changes * here, 2 * outer * here)
-        if number:
-            once = max(once, (outer + 4 * outer + outer) * here)
-            waits = max(waits, 5 * outer * here if number > 1 else 0)
-    return once, waits, _middle_values(widths[-1], px / 4 ** (len(widths) - 1))
-
-
-def _encode_values(widths: tuple[int, ...], px: int) -> tuple[float, float, float]:
-    once, waits, inner = 0.0, 0.0, widths[0]
-    for number, outer in enumerate(widths):
-        here = px / 4**number
-        once = max(once, (2 * inner + outer) * here, (inner + 2 * outer) * here, 2.25 * outer * here)
-        after = outer / 4 if number + 1 < len(widths) else 0
-        waits = max(waits, (2 * outer + max(after, inner if number else 0)) * here)
-        inner = outer
-    return once, waits, _middle_values(widths[-1], px / 4 ** (len(widths) - 1))
-
-
-def _middle_values(width: int, cells: float) -> float:
-    """Attention: keys and values, and the cells of a tile, which at this size are often all."""
-    return 5 * width * cells
-
-
-def _tiny_values(px: int) -> tuple[float, float, float]:
-    width = 64
-    return 3 * width * px, 1.25 * width * px / 4, 5 * 4 * width * px / 64

@@ -104,10 +104,14 @@ class Sweeps:
         self.there.add(waiting)
         return Activations(size, channels, waiting.read, waiting)
 
-    def waiting(self, values: Tensor) -> Activations:
-        """Activations that are all there, on the device. [1, C, H, W]"""
-        waiting = Waiting(values, tuple(values.shape[2:]))
+    def stored(self, values: Tensor) -> Activations:
+        """Activations that are all on the device already. [1, C, H, W]"""
+        waiting = self.place_of(values)
         return Activations(waiting.size, values.shape[1], waiting.read, waiting)
+
+    def place_of(self, values: Tensor) -> Waiting:
+        """A tensor on the device as a place to write results into. [1, C, H, W]"""
+        return Waiting(values, (values.shape[2], values.shape[3]))
 
 
 def _written(held: list[tuple[Tile, Tensor]], into: Waiting | None, row: int) -> list[tuple[Tile, Tensor]]:

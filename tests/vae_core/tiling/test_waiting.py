@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from clip_vae_lora.vae_core.autoencoder import AutoencoderKL
 from clip_vae_lora.vae_core.config import VAEConfig
+from clip_vae_lora.vae_core.networks.kl import AutoencoderKL
+from clip_vae_lora.vae_core.networks.tiny import TinyAutoencoder, TinyConfig
 from clip_vae_lora.vae_core.tiling import sweeps, tiled, waiting
 from clip_vae_lora.vae_core.tiling.tiles import Tile
 from clip_vae_lora.vae_core.tiling.waiting import Bus, Waiting
-from clip_vae_lora.vae_core.tiny import TinyAutoencoder, TinyConfig
 
 ROUNDING = 1e-5  # of the range, float32: as of tiles whose activations are all on one device (test_tiled)
 VIEWS = ("slice", "view", "permute", "select", "unsqueeze", "as_strided", "alias", "detach", "expand", "empty")

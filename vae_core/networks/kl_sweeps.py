@@ -8,12 +8,12 @@ of those is cut off; at the picture's edge there are none, and the layer's own z
 import torch
 from torch import Tensor, nn
 
-from ..autoencoder import Decoder, Encoder
 from ..layers import Attention, ResidualBlock, Up, activated
 from ..norms import Moments, normed
-from .sweeps import Activations, Sweeps, cut
-from .tiles import Tile, whole
-from .waiting import Waiting
+from ..tiling.sweeps import Activations, Sweeps, cut
+from ..tiling.tiles import Tile, whole
+from ..tiling.waiting import Waiting
+from .kl_halves import Decoder, Encoder
 
 
 def decode_one(sweeps: Sweeps, decoder: Decoder, z: Activations, pixels: Waiting) -> None:
