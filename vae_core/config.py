@@ -90,7 +90,7 @@ class VAEConfig:
         once_on_card, inputs = once, widths
         if way == "decode":
             inputs = (*widths[1:], widths[-1])  # a level's input has the width of the level below it
-            # one convolution makes all four pixels of a cell (layers.doubled_at_once)
+            # one convolution makes all four pixels of a cell (doubling.doubled_at_once)
             once_on_card = max(once, *(9 * outer * here for outer, here in zip(widths[1:], cells[1:])), 0)
         largest = max(max(pair) * here for pair, here in zip(zip(widths, inputs), cells))
         middle = 5 * widths[-1] * cells[-1]  # attention: keys and values, and a tile, which here is often all cells

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..config import VAEConfig, fold, unfold
-from ..layers import Attention, Device, Down, Layers, ResidualBlock, Up
+from ..layers import Attention, Device, Down, Layers, Operations, ResidualBlock, Up
 from ..posterior import Posterior
 from ..tiling.network import VAENetwork
 from ..tiling.sweeps import Activations, Sweeps
@@ -33,7 +33,7 @@ class AutoencoderKL(VAENetwork):
     def __init__(
         self,
         config: VAEConfig,
-        operations: ModuleType | type = nn,
+        operations: Operations | ModuleType = nn,
         device: Device = None,
         dtype: torch.dtype | None = None,
         *,

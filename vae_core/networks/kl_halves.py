@@ -4,6 +4,8 @@ The network of CompVis/latent-diffusion (ldm/modules/diffusionmodules/model.py, 
 tensor names.
 """
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -27,10 +29,15 @@ class Encoder(nn.Module):
         self.norm_out = layers.norm(widths[-1])
         self.conv_out = layers.conv(widths[-1], 2 * config.stack_latent)
 
+    @property
+    def levels(self) -> list[Level]:
+        """The levels, the picture's size first."""
+        return cast(list[Level], list(self.down))
+
     def to_latent_size(self, pixels: Tensor) -> Tensor:
         """The input convolution and the way down. [B, 3, H, W] -> [B, width, h, w]"""
         h = self.conv_in(as_computed(pixels))
-        for step in (step for level in self.down for step in level.steps):
+        for step in (step for level in self.levels for step in level.steps):
             h = step(h)
         return h
 
@@ -60,13 +67,18 @@ class Decoder(nn.Module):
         self.norm_out = layers.norm(widths[0])
         self.conv_out = layers.conv(widths[0], config.image_channels)
 
+    @property
+    def levels(self) -> list[Level]:
+        """The levels, the picture's size first: the way up starts at the last."""
+        return cast(list[Level], list(self.up))
+
     def at_latent_size(self, z: Tensor) -> Tensor:
         """The input convolution and the middle. [B, C, h, w] -> [B, width, h, w]"""
         return self.mid(self.conv_in(as_computed(z)))
 
     def to_picture_size(self, h: Tensor) -> Tensor:
         """The way up. [B, width, h, w] -> [B, channels, H, W]"""
-        for step in (step for level in reversed(self.up) for step in level.steps):
+        for step in (step for level in reversed(self.levels) for step in level.steps):
             h = step(h)
         return h
 
@@ -85,6 +97,8 @@ class Statistics(nn.Module):
     """
 
     EPS = 1e-4
+    running_mean: Tensor
+    running_var: Tensor
 
     def __init__(self, channels: int, device: Device):
         super().__init__()

@@ -7,7 +7,7 @@ from types import ModuleType
 import torch
 from torch import Tensor, nn
 
-from ..layers import Device
+from ..layers import Device, Operations
 from ..tiling.network import NetworkConfig, VAENetwork
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -46,7 +46,7 @@ class VAESource:
         return tuple(self.renames)
 
     def build(
-        self, operations: ModuleType | type = nn, device: Device = None, dtype: torch.dtype | None = None
+        self, operations: Operations | ModuleType = nn, device: Device = None, dtype: torch.dtype | None = None
     ) -> VAENetwork:
         """The network that `translate`'s result loads into, strictly; its weights are not set yet."""
         return self.network(self.config, operations, device, dtype, encoder=self.has_encoder, decoder=self.has_decoder)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..config import Values, fold, unfold
-from ..layers import Device, Layers, as_computed
+from ..layers import Device, Layers, Operations, as_computed
 from ..tiling.network import VAENetwork
 from ..tiling.sweeps import Activations, Sweeps
 from ..tiling.tiles import Size
@@ -110,7 +110,7 @@ class TinyAutoencoder(VAENetwork):
     def __init__(
         self,
         config: TinyConfig,
-        operations: ModuleType | type = nn,
+        operations: Operations | ModuleType = nn,
         device: Device = None,
         dtype: torch.dtype | None = None,
         *,

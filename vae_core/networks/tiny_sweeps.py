@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..layers import Layers
-from ..tiling.sweeps import Activations, Sweeps, cut
+from ..tiling.sweeps import Activations, Stored, Sweeps, cut
 from ..tiling.tiles import Size, Tile, whole
 from ..tiling.waiting import Waiting
 
@@ -69,10 +69,11 @@ def _parts(stack: nn.Sequential) -> list[Stack]:
 
 def _swept(sweeps: Sweeps, part: Stack, x: Activations, into: Waiting | None) -> Activations:
     up, down = _doubles(part[0]), _halves(part[-1])
-    size = tuple(2 * side if up else side // 2 if down else side for side in x.size)
+    height, width = (2 * side if up else side // 2 if down else side for side in x.size)
+    size = (height, width)
     made = [layer.out_channels for layer in part if isinstance(layer, nn.Conv2d)]
     channels, widest = made[-1] if made else x.channels, max(x.channels, *made)
-    out = sweeps.room(channels, size) if into is None else Activations(size, channels, into.read, into)
+    out = sweeps.room(channels, size) if into is None else Stored(size, channels, into.read, into)
     everything = any(isinstance(layer, Block) and layer.pool is not None for layer in part)
 
     def each(tile: Tile) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..config import Values
-from ..layers import Device
+from ..layers import Device, Operations
 from ..posterior import Encoding, mean_of
 from .sweeps import Activations, Sweeps
 from .tiles import Size
@@ -55,7 +55,7 @@ class VAENetwork(nn.Module):
     def __init__(
         self,
         config: NetworkConfig,
-        operations: ModuleType | type = nn,
+        operations: Operations | ModuleType = nn,
         device: Device = None,
         dtype: torch.dtype | None = None,
         *,

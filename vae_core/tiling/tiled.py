@@ -133,7 +133,7 @@ def _run(vae: VAENetwork, way: str, sweeps: Sweeps, x: Tensor, shape: tuple[int,
     if not sweeps.done:
         count = Sweeps(sweeps.tile, sweeps.width, sweeps.dtype, "meta", scores=sweeps.scores)
         blank = [torch.empty(t.shape, dtype=t.dtype, device="meta") for t in (x, into)]
-        run(count, count.stored(blank[0]), count.place_of(blank[1]))
+        run(count, count.stored(blank[0]), count.stored(blank[1]).waiting)
         sweeps.total = count.done * pictures
-    run(sweeps, sweeps.stored(x), sweeps.place_of(into))
+    run(sweeps, sweeps.stored(x), sweeps.stored(into).waiting)
     return into

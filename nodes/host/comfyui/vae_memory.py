@@ -9,7 +9,7 @@ from torch import nn
 
 from ....vae_core.checkpoint.find import LayoutError, find_vae
 from ....vae_core.tiling.network import NetworkConfig, VAENetwork
-from ....vae_core.tiling.work import Room, Tiling, required_bytes
+from ....vae_core.tiling.room import Room, Tiling, required_bytes
 from ..shared.device_errors import sentences
 from ..shared.vae_room import room_on
 

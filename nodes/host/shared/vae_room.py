@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-from ....vae_core.tiling.work import DeviceErrors, Room
+from ....vae_core.tiling.room import DeviceErrors, Room
 from .device_errors import first_line, is_lost, is_out_of_memory, lost, release, release_pinned
 
 ERRORS = DeviceErrors(is_out_of_memory, first_line, is_lost, lost)

@@ -7,7 +7,7 @@ import torch
 
 from clip_vae_lora.nodes.host import host
 from clip_vae_lora.nodes.host.alone import vae as alone_vae
-from clip_vae_lora.vae_core.tiling import plans, work
+from clip_vae_lora.vae_core.tiling import plans, room, work
 from clip_vae_lora.vae_core.tiling.plans import BudgetError
 
 from ...support import tiny
@@ -44,7 +44,7 @@ def test_encoding_in_tiles_gives_the_same_latent(place, vae, monkeypatch):
     image = torch.rand(2, 230, 301, 3, generator=torch.Generator().manual_seed(1))
     node = place.node("CVL_VAEEncode")
     whole = node.encode(image, vae, tiling="off")["result"][0]["samples"]
-    monkeypatch.setattr(work, "largest_plan", lambda *_, **__: plans.Plan((20, 47), 1, 1, 2))
+    monkeypatch.setattr(room, "largest_plan", lambda *_, **__: plans.Plan((20, 47), 1, 1, 2))
     tiled, report = node.encode(image, vae)["result"]
     assert "tiles of 20 x 47" in json.loads(report)["plan"] and (tiled["samples"] - whole).abs().max() <= ROUNDING
 
