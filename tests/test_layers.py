@@ -50,9 +50,9 @@ READING_ORDER = {  # inside a leaf and the index a file imports only from files 
     ).split(),
     "vae_core": (
         "config wide norms doubling layers posterior latents batches inpaint quality tiling/tiles tiling/waiting "
-        "tiling/sweeps tiling/network tiling/tiled tiling/plans tiling/card_plans tiling/room tiling/work networks/source "
-        "networks/kl_halves networks/kl_sweeps networks/kl networks/kl_names networks/tiny_sweeps networks/tiny "
-        "networks/tiny_names networks/table checkpoint/foreign checkpoint/find"
+        "tiling/sweeps tiling/network tiling/tiled tiling/plans tiling/card_plans tiling/room tiling/work "
+        "networks/source networks/kl_halves networks/kl_sweeps networks/kl networks/kl_names networks/tiny_sweeps "
+        "networks/tiny networks/tiny_names networks/table checkpoint/foreign checkpoint/find"
     ).split(),
     "lora": (
         "kinds/adapters kinds/hadamard kinds/kronecker kinds/orthogonal kinds/magnitude kinds/table "

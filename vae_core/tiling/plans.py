@@ -17,7 +17,7 @@ _LEAN_SHARE = 1 / 8  # a tile may need this share of what waits: larger ones are
 _SMALL_BYTES = 256 << 20  # untiled pictures below this are not worth tiles
 LIBRARY_BYTES = 64 << 20  # measured: what torch and its convolutions take for themselves
 _KEPT_BELOW_BYTES = 64 << 20  # of tiles smaller than this, Linux's C library keeps what is freed,
-_KEPT = {"decode": 0.3, "encode": 0.1}  # as measured, in units of what waits
+_KEPT = {"decode": 0.3, "encode": 0.1}  # share of host_bytes that glibc keeps after free() (measured, Linux)
 _COPIES = {"decode": 2.6, "encode": 2.6}  # a tile's values in units of its widest activations
 
 
@@ -31,11 +31,11 @@ class Plan:
 
     tile: Size | None
     device_bytes: int  # on the device: the tile, or everything when untiled; on a card also what waits there
-    host_bytes: int  # what waits, and the result; beside a card only what waits in host memory
-    needs_bytes: int  # where both are one memory: the two are not at their fullest at once
-    tile_bytes: int = 0  # of it what a tile adds to what waits
+    host_bytes: int  # activations stored between sweeps, plus the output; with a card only those in host memory
+    needs_bytes: int  # peak if device and host share one memory: less than the sum, their peaks do not coincide
+    tile_bytes: int = 0  # the part of it that grows with the tile
     pictures: int = 1  # in one pass
-    waiting_bytes: int | None = None  # of what waits so much may be on the device; None: all
+    waiting_bytes: int | None = None  # the most bytes of stored activations on the device; None: all
     told: str = ""  # for a card: the plan and why, in one sentence
 
     @property
@@ -71,10 +71,28 @@ def largest_plan(
     *,
     way: str = "decode",
 ) -> Plan:
-    """The plan with the largest tiles that fits `budget_bytes`; with None the lean one: the largest worth having.
+    """Choose the plan with the largest tiles that fits a budget, for one memory (a card has `card_plans`).
 
-    For one memory; a card of its own memory has `card_plans`. `shape` is the latent's [B, C, h, w] for both ways
-    ("decode", "encode"). Raises BudgetError when nothing fits, ValueError for another way.
+    Args:
+        config: the sizes of the network.
+        shape: the latent's [B, C, h, w], for both ways.
+        budget_bytes: the most memory to use, weights not counted; None chooses the largest tiles that are worth having.
+        dtype_bytes: bytes of one value.
+        way: "decode" or "encode".
+
+    Returns:
+        The plan, untiled where that fits the budget, without one where untiled needs little.
+
+    Raises:
+        BudgetError: nothing fits; the sentence says what would.
+        ValueError: another way.
+
+    >>> from ..config import VAEConfig
+    >>> sd1 = VAEConfig(128, (1, 2, 4, 4), blocks=2, latent=4, quant=True)
+    >>> largest_plan(sd1, (1, 4, 32, 32), None, 2).how
+    'all cells at once'
+    >>> largest_plan(sd1, (1, 4, 128, 128), 1_000_000_000, 2).how
+    'tiles of 32 x 128 cells'
     """
     plans = list(_plans(config, shape, dtype_bytes, way))
     if budget_bytes is None:
