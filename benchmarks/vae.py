@@ -27,9 +27,9 @@ _spec.loader.exec_module(_checkout)
 _checkout.bind()
 
 from clip_vae_lora.benchmarks.vae_apart import ApartSweeps, OwnMemoryPeak  # noqa: E402
-from clip_vae_lora.vae_core.autoencoder import AutoencoderKL  # noqa: E402
 from clip_vae_lora.vae_core.checkpoint.find import find_vae  # noqa: E402
 from clip_vae_lora.vae_core.config import VAEConfig  # noqa: E402
+from clip_vae_lora.vae_core.networks.kl import AutoencoderKL  # noqa: E402
 from clip_vae_lora.vae_core.quality import amplified_difference  # noqa: E402
 from clip_vae_lora.vae_core.tiling import card_plans, plans, tiled  # noqa: E402
 

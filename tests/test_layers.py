@@ -49,9 +49,10 @@ READING_ORDER = {  # inside a leaf and the index a file imports only from files 
         "checkpoint/recipe checkpoint/find checkpoint/facts"
     ).split(),
     "vae_core": (
-        "config wide norms layers tiling/tiles tiling/waiting tiling/sweeps autoencoder tiny tiling/kl "
-        "tiling/tiny tiling/tiled tiling/plans tiling/card_plans quality latents batches inpaint checkpoint/foreign "
-        "checkpoint/source checkpoint/tiny checkpoint/find tiling/network"
+        "config wide norms doubling layers posterior latents batches inpaint quality tiling/tiles tiling/waiting "
+        "tiling/sweeps tiling/network tiling/tiled tiling/plans tiling/card_plans tiling/room tiling/work "
+        "networks/source networks/kl_halves networks/kl_sweeps networks/kl networks/kl_names networks/tiny_sweeps "
+        "networks/tiny networks/tiny_names networks/table checkpoint/foreign checkpoint/find"
     ).split(),
     "lora": (
         "kinds/adapters kinds/whole kinds/hadamard kinds/kronecker kinds/orthogonal kinds/magnitude kinds/table "
@@ -78,7 +79,7 @@ ROOMS = {  # the rooms of a core, and which of the others each may import from; 
         "features": {"networks", "encoding"},
         "checkpoint": {"networks"},
     },
-    "vae_core": {"checkpoint": set(), "tiling": {"checkpoint"}},
+    "vae_core": {"tiling": set(), "networks": {"tiling"}, "checkpoint": {"networks"}},
     "lora": {"kinds": set(), "formats": {"kinds"}, "models": {"kinds", "formats"}, "weights": {"kinds", "models"}},
     "nodes": {
         "host": set(),

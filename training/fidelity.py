@@ -5,7 +5,7 @@ from statistics import fmean
 import torch
 from torch import Generator, Tensor
 
-from ..vae_core.autoencoder import AutoencoderKL
+from ..vae_core.networks.kl import AutoencoderKL
 from ..vae_core.quality import psnr_db
 from .device import sent
 from .scenes.textures import KINDS
@@ -17,7 +17,7 @@ def round_trip(model: AutoencoderKL, pictures: Tensor) -> Tensor:
     with torch.inference_mode():
         return torch.cat(
             [
-                (model.decode(model.encode(part * 2 - 1).mode).float() / 2 + 0.5).clamp(0, 1)
+                (model.decode(model.posterior(part * 2 - 1).mode).float() / 2 + 0.5).clamp(0, 1)
                 for part in sent(pictures, device).split(4)
             ]
         ).to(pictures.device)
@@ -34,5 +34,5 @@ def vae_scores(model: AutoencoderKL, seed: int, count: int = 100) -> dict[str, f
     scores = {name: fmean(map(psnr_db, batch, round_trip(model, batch))) for name, batch in pictures.items()}
     with torch.inference_mode():
         scenes = sent(pictures["scenes, 256 px"], next(model.parameters()).device)
-        scores["latent deviation"] = float(model.encode(scenes * 2 - 1).mode.std())
+        scores["latent deviation"] = float(model.posterior(scenes * 2 - 1).mode.std())
     return scores

@@ -17,6 +17,18 @@ NORM_EPS = 1e-6
 
 
 @dataclass(frozen=True)
+class Values:
+    """How many values a network holds for one picture, at the fullest moment of its work."""
+
+    once: float  # untiled
+    waits: float  # by tiles: stored between two sweeps
+    middle: float  # by tiles: at latent size, with attention's keys and values
+    once_on_card: float  # untiled, with the kernels that a card runs
+    largest: float  # its largest single tensor
+    scores: float  # its attention's scores, one for each pair of cells; 0 without attention
+
+
+@dataclass(frozen=True)
 class VAEConfig:
     """An AutoencoderKL in numbers; its level `i` is `channels * multipliers[i]` wide at 1 / 2**i of the picture's size.
 
@@ -66,6 +78,24 @@ class VAEConfig:
         """Picture pixels per latent cell, along each side."""
         return 2 ** (len(self.multipliers) - 1) * self.patch
 
+    def widths_of(self, way: str) -> tuple[int, ...]:
+        """Channels at each level on the way "encode" or "decode", the picture's size first."""
+        return self.widths if way == "encode" else self.decoder_widths
+
+    def values(self, way: str, px: int) -> Values:
+        """The values that one picture of `px` pixels needs on the way "encode" or "decode"."""
+        widths = self.widths_of(way)
+        cells = [px / 4**number for number in range(len(widths))]  # of each level
+        once, waits = (_decode_values if way == "decode" else _encode_values)(widths, cells)
+        once_on_card, inputs = once, widths
+        if way == "decode":
+            inputs = (*widths[1:], widths[-1])  # a level's input has the width of the level below it
+            # one convolution makes all four pixels of a cell (doubling.doubled_at_once)
+            once_on_card = max(once, *(9 * outer * here for outer, here in zip(widths[1:], cells[1:])), 0)
+        largest = max(max(pair) * here for pair, here in zip(zip(widths, inputs), cells))
+        middle = 5 * widths[-1] * cells[-1]  # attention: keys and values, and a tile, which here is often all cells
+        return Values(once, waits, middle, once_on_card, largest, scores=cells[-1] ** 2)
+
 
 @dataclass(frozen=True)
 class Family:
@@ -100,17 +130,11 @@ FAMILIES = {
 }
 
 
-def to_model_space(latent: Tensor, family: str) -> Tensor:
-    """Raw latent -> what the family's diffusion model works on. [B, C, h, w] -> [B, C, h, w]
+def to_raw(latent: Tensor, family: str) -> Tensor:
+    """What the family's diffusion model works on -> raw latent. [B, C, h, w] -> [B, C, h, w]
 
     Raises ValueError for an unknown family or a latent with another number of channels.
     """
-    scale, shift = _numbers(latent, family)
-    return (latent - shift) * scale
-
-
-def to_raw(latent: Tensor, family: str) -> Tensor:
-    """The inverse of `to_model_space`. [B, C, h, w] -> [B, C, h, w]"""
     scale, shift = _numbers(latent, family)
     return latent / scale + shift
 
@@ -146,3 +170,32 @@ def fold(x: Tensor, patch: int) -> Tensor:
 def unfold(x: Tensor, patch: int) -> Tensor:
     """The inverse of `fold`. [B, C*p*p, h, w] -> [B, C, h*p, w*p]"""
     return torch.nn.functional.pixel_shuffle(x, patch) if patch > 1 else x
+
+
+def _decode_values(widths: tuple[int, ...], cells: list[float]) -> tuple[float, float]:
+    """AutoencoderKL's decoder: untiled, and stored between its sweeps. Widths and cells of each level."""
+    once, waits = 0.0, 0.0
+    for number in reversed(range(len(widths))):
+        inner, outer, here = (*widths, widths[-1])[number + 1], widths[number], cells[number]
+        # a residual block holds input, normed input and first half; then shortcut, first half and second half
+        once = max(once, (2 * inner + outer) * here, (inner + 2 * outer) * here)
+        # at the picture's size the input is not stored: it is computed again from half that size
+        again = number == 0 and len(widths) > 1
+        changes = inner / 4 + outer if again else inner + (outer if inner == outer else 2 * outer)
+        waits = max(waits, changes * here, 2 * outer * here)
+        if number:
+            once = max(once, (outer + 4 * outer + outer) * here)  # doubling: input, four pixels of each cell, one part
+            waits = max(waits, 5 * outer * here if number > 1 else 0)
+    return once, waits
+
+
+def _encode_values(widths: tuple[int, ...], cells: list[float]) -> tuple[float, float]:
+    """AutoencoderKL's encoder: untiled, and stored between its sweeps. Widths and cells of each level."""
+    once, waits, inner = 0.0, 0.0, widths[0]
+    for number, (outer, here) in enumerate(zip(widths, cells)):
+        # a residual block as in the decoder; halving: the input padded, and its result
+        once = max(once, (2 * inner + outer) * here, (inner + 2 * outer) * here, 2.25 * outer * here)
+        after = outer / 4 if number + 1 < len(widths) else 0
+        waits = max(waits, (2 * outer + max(after, inner if number else 0)) * here)
+        inner = outer
+    return once, waits

@@ -16,8 +16,9 @@ GREY = 0.5
 
 
 def padded_to_cells(image: Tensor, factor: int) -> Tensor:
-    """Grown at the bottom and the right to whole cells of `factor` px: mirrored there, or, in a picture smaller than
-    what is missing, its last row and column again. The picture itself where nothing is missing.
+    """Pad a picture at the bottom and the right to whole cells of `factor` px; itself where no padding is needed.
+
+    The padding mirrors the picture, or, in a picture smaller than the padding, repeats its last row and column.
 
     [B, H, W, ...] -> [B, H', W', ...]
     """
@@ -31,7 +32,7 @@ def padded_to_cells(image: Tensor, factor: int) -> Tensor:
 
 
 def cut_to(image: Tensor, size: Size) -> Tensor:
-    """The top left of a picture, a view: what `padded_to_cells` grew. [B, H, W, ...] -> [B, *size, ...]
+    """Cut off the padding of `padded_to_cells`; a view. [B, H, W, ...] -> [B, *size, ...]
 
     Raises ValueError where the picture is smaller than that.
     """
@@ -45,21 +46,21 @@ def cut_to(image: Tensor, size: Size) -> Tensor:
 
 
 def resized_mask(mask: Tensor, size: Size) -> Tensor:
-    """Bilinear, as ComfyUI scales masks; the mask itself where it has that size. [B, H, W] -> [B, *size]"""
+    """Scale a mask bilinearly, as ComfyUI does; itself where it has that size. [B, H, W] -> [B, *size]"""
     if tuple(mask.shape[1:]) == tuple(size):
         return mask
     return interpolate(mask[:, None], size=tuple(size), mode="bilinear")[:, 0]
 
 
 def grown(mask: Tensor, before_px: int, after_px: int) -> Tensor:
-    """Every value spread over a square: so far up and left, so far down and right of it. [B, H, W] -> [B, H, W]"""
+    """Spread each value over a square, `before_px` up and left and `after_px` down and right. [B, H, W] -> [B, H, W]"""
     for _ in range(2):
         mask = _largest(mask, before_px, after_px).transpose(1, 2)
     return mask
 
 
 def _largest(mask: Tensor, before_px: int, after_px: int) -> Tensor:
-    """The largest value among `after_px` places before each and `before_px` behind it. [B, H, W] -> [B, H, W]"""
+    """The largest of each pixel's row from `after_px` before it to `before_px` behind it. [B, H, W] -> [B, H, W]"""
     if not before_px and not after_px:
         return mask
     return max_pool1d(pad(mask, (after_px, before_px), value=-math.inf), before_px + after_px + 1, 1)
@@ -76,13 +77,15 @@ class Hole:
 
 
 def hole(image: Tensor, mask: Tensor, brush_px: int, factor: int) -> Hole:
-    """As ComfyUI's VAEEncodeForInpaint (0.3.64, nodes.py:373): values are rounded, grey comes before the mask is grown,
-    and a brush of n px spreads n // 2 px down and right and (n - 1) // 2 px up and left. Unlike there, a side that does
-    not fill its cells is padded, mask and picture alike, not cut.
+    """Cut a hole into a picture, as ComfyUI's VAEEncodeForInpaint does (0.3.64, nodes.py:373).
+
+    The mask is rounded, the hole filled with grey, and only then the mask grown: a brush of n px spreads n // 2 px down
+    and right and (n - 1) // 2 px up and left. Unlike there, a side that does not fill its cells is padded, of mask and
+    picture alike, instead of cut.
 
     [B or 1, H, W, 3] and [M or 1, any, any] -> Hole
     """
-    sized = resized_mask(mask, tuple(image.shape[1:3]))
+    sized = resized_mask(mask, (image.shape[1], image.shape[2]))
     rounded = sized.round()
     inside = padded_to_cells(rounded, factor)  # [M, H', W']
     pixels = torch.where(inside[..., None] > 0, GREY, padded_to_cells(image, factor))

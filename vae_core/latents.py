@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .autoencoder import doubled_divergence
 from .config import prior_sample
+from .posterior import doubled_divergence
 from .wide import wide
 
 _STRAIGHT = 1e-7  # sine of an angle below which an arc and a line are the same to float32

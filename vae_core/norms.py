@@ -1,8 +1,9 @@
-"""GroupNorm whose statistics belong to a whole picture that is only ever there in tiles.
+"""GroupNorm by tiles: each tile is normalised with the statistics of the whole picture.
 
 Means and variances of disjoint parts are merged with the term between their means (Chan, Golub & LeVeque 1979,
 "Updating formulae and a pairwise algorithm for computing sample variances"): on the device that has the parts, in
-float64, or where there is none in pairs of float32 whose sum is the number (Dekker 1971). Nothing waits for a card.
+float64, or where it has none in pairs of float32 whose sum is the number (Dekker 1971). The program never
+waits for the device.
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-_PIECE_CELLS = 4096  # summed in one go: beyond that a float32 sum over cells loses digits, below it takes longer
+_PIECE_CELLS = 4096  # cells of one part: with more a float32 sum loses digits, with fewer it takes longer
 _MIXES_TYPES = frozenset({"cpu", "cuda", "xpu"})  # batch_norm of half-precision values with float32 statistics
 
 
@@ -37,7 +38,7 @@ class Moments:
 
 
 def merged(parts: Iterable[Part], groups: int) -> Moments:
-    """The moments of the parts' channel groups taken together; the order of the parts does not matter.
+    """Merge the moments of parts into those of their channel groups; the order of the parts does not matter.
 
     In the parts' type and on their device. Raises ValueError when there are none.
     """
@@ -49,7 +50,7 @@ def merged(parts: Iterable[Part], groups: int) -> Moments:
     means = torch.stack([part.mean for part in parts]).to(wide)  # [parts, C]
     variances = torch.stack([part.variance for part in parts]).to(wide)  # [parts, C]
     shares = _shares([part.cells for part in parts], wide, device)  # [parts, 1]
-    near = means[0]  # all means are taken from one of them: of differences float32 keeps more digits
+    near = means[0]  # means are taken relative to one of them: float32 keeps more digits of differences
     shift = _total((means - near) * shares)  # [C]
     variance = _total((variances + (means - near - shift).square()) * shares)  # [C]
     near, shift, variance = (t.view(groups, -1).T for t in (near, shift, variance))  # [C / G, G]
@@ -60,14 +61,14 @@ def merged(parts: Iterable[Part], groups: int) -> Moments:
 
 
 def _shares(cells: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Of all cells the share of each part, sorted by size; filled in on the device. -> [parts, 1]"""
+    """Each part's share of all cells; `cells` is sorted, and equal parts are filled in at once. -> [parts, 1]"""
     whole = sum(cells)
     runs = [(count, len(list(run))) for count, run in groupby(cells)]
     return torch.cat([torch.full((length, 1), count / whole, dtype=dtype, device=device) for count, length in runs])
 
 
 def _total(values: Tensor) -> Tensor:
-    """The sum over the first dimension; float32 in pairs, so that it is as good as one rounding. [N, ...] -> [...]"""
+    """Sum over the first dimension; float32 in pairs, so that the sum is rounded once. [N, ...] -> [...]"""
     if values.dtype == torch.float64:
         return values.sum(0)
     high, low = values, torch.zeros_like(values)
@@ -90,7 +91,8 @@ def has_float64(device: torch.device) -> bool:
 
 
 def parts_of(x: Tensor) -> list[Part]:
-    """The moments of all channels of one picture, or of a piece of one: on a processor in smaller pieces.
+    """The moments of each channel of a picture or a tile: one part, on a processor several.
+
     [1, C, H, W] -> Parts of [C]
     """
     cells_at_once = _PIECE_CELLS if x.device.type == "cpu" else x.shape[2] * x.shape[3]
@@ -114,11 +116,11 @@ def _by_channel(x: Tensor) -> tuple[Tensor, Tensor]:
     return mean, variance
 
 
-def exactly_normed(layer: nn.Module, x: Tensor) -> Tensor:
-    """A GroupNorm layer applied to whole pictures; a new tensor. [B, C, H, W] -> [B, C, H, W]
+def exactly_normed(layer: nn.GroupNorm, x: Tensor) -> Tensor:
+    """Apply a GroupNorm layer to whole pictures; a new tensor. [B, C, H, W] -> [B, C, H, W]
 
     torch's own sums are float32 where the channels are last in memory: 1e-3 off at 1024 px. Where no gradient is
-    wanted, and on a processor, the moments above take their place.
+    wanted, and on a processor, `moments` replaces them.
     """
     if torch.is_grad_enabled() or x.device.type != "cpu":
         return layer(x)
@@ -130,18 +132,18 @@ def exactly_normed(layer: nn.Module, x: Tensor) -> Tensor:
     return out
 
 
-def normed(layer: nn.Module, x: Tensor, of_all: Moments) -> Tensor:
-    """A GroupNorm layer applied to a part of a picture, with the statistics of all of it; a new tensor.
+def normed(layer: nn.GroupNorm, x: Tensor, of_all: Moments) -> Tensor:
+    """Apply a GroupNorm layer to a tile with the statistics of the whole picture; a new tensor.
 
-    The layer runs as always, so that a host's layer casts and patches its weight; only the function that it ends in
-    is another one. [1, C, H, W] -> [1, C, H, W]
+    The layer's own forward runs, so that a host's layer casts and patches its weight; only the `group_norm` that it
+    calls is replaced. [1, C, H, W] -> [1, C, H, W]
     """
     with _Shared(of_all):
         return layer(x)
 
 
 class _Shared(TorchFunctionMode):
-    """`group_norm` becomes the normalisation with given statistics while this is open."""
+    """Replaces `group_norm` by a normalisation with given statistics while it is open."""
 
     def __init__(self, of_all: Moments):
         super().__init__()
@@ -155,10 +157,10 @@ class _Shared(TorchFunctionMode):
     def _normed(
         self, x: Tensor, groups: int, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
     ) -> Tensor:
-        wide = {"dtype": torch.promote_types(x.dtype, torch.float32), "device": x.device}
-        mean, variance = self.of_all.mean.to(**wide), self.of_all.variance.to(**wide)  # [C]
-        weight, bias = (None if t is None else t.to(**wide) for t in (weight, bias))
-        if x.dtype == wide["dtype"] or x.device.type in _MIXES_TYPES:
+        wide = torch.promote_types(x.dtype, torch.float32)
+        mean, variance = (t.to(x.device, wide) for t in (self.of_all.mean, self.of_all.variance))  # [C]
+        weight, bias = (None if t is None else t.to(x.device, wide) for t in (weight, bias))
+        if x.dtype == wide or x.device.type in _MIXES_TYPES:
             return functional.batch_norm(x, mean, variance, weight, bias, False, 0.0, eps)
         return by_hand(x, mean, variance, weight, bias, eps)
 
@@ -166,8 +168,9 @@ class _Shared(TorchFunctionMode):
 def by_hand(
     x: Tensor, mean: Tensor, variance: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
 ) -> Tensor:
-    """batch_norm with given statistics for a device whose own does not mix types (MPS, DirectML); in the statistics'
-    type, then rounded to x's. [B, C, H, W] and 4 x [C] -> [B, C, H, W]
+    """batch_norm with given statistics, for a device whose own takes no mixed types (MPS, DirectML).
+
+    Computed in the statistics' type, then rounded to x's. [B, C, H, W] and 4 x [C] -> [B, C, H, W]
     """
     scale = (variance + eps).rsqrt() if weight is None else (variance + eps).rsqrt() * weight
     out = (x.to(mean.dtype) - mean.view(1, -1, 1, 1)).mul_(scale.view(1, -1, 1, 1))

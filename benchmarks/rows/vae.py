@@ -4,15 +4,15 @@ import torch
 
 from clip_vae_lora.benchmarks.rows.bench import LITTLE, WHOLE, Bench, comfyui, free
 from clip_vae_lora.nodes.host.alone import vae as standalone_vae
-from clip_vae_lora.nodes.host.shared.vae_work import Tiling
 from clip_vae_lora.vae_core.config import VAEConfig
-from clip_vae_lora.vae_core.tiling.network import KLNetwork
+from clip_vae_lora.vae_core.networks.kl import AutoencoderKL
+from clip_vae_lora.vae_core.tiling.work import Tiling
 
 SD1 = VAEConfig(128, (1, 2, 4, 4), 2, 4, True)
 
 
 def our_vae(bench: Bench) -> standalone_vae.StandaloneVAE:
-    network = KLNetwork(SD1, device=bench.device, dtype=torch.float16).eval().requires_grad_(False)
+    network = AutoencoderKL(SD1, device=bench.device, dtype=torch.float16).eval().requires_grad_(False)
     return standalone_vae.StandaloneVAE(network)
 
 

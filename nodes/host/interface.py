@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from ...lora.weights.fusing import Change
     from ...lora.weights.measuring import Size
     from ...vae_core.tiling.network import VAENetwork
+    from ...vae_core.tiling.work import Tiling, Worked
     from .shared.data_folders import Places
     from .shared.towers import FindEmbedding, TextEncoders
-    from .shared.vae_work import Tiling, Worked
 
 Image: TypeAlias = "Tensor"  # [B, H, W, 3 or 4] in 0..1
 Mask: TypeAlias = "Tensor"  # [B, H, W] in 0..1
@@ -215,7 +215,7 @@ class Host(Protocol):
         """
 
     def posterior(self, vae: VAE, image: Tensor) -> Worked:
-        """Encode [B, H, W, 3] in 0..1 to the distribution of its raw latent, a `vae_core.autoencoder.Posterior`.
+        """Encode [B, H, W, 3] in 0..1 to the distribution of its raw latent, a `vae_core.posterior.Posterior`.
 
         Raises ValueError for a VAE that encodes to one latent.
         """

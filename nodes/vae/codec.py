@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 from ...vae_core.inpaint import cut_to, padded_to_cells
+from ...vae_core.tiling.work import Tiling
 from ..checks import check_finite, check_image, check_latent, check_numbers
 from ..host import host
-from ..host.shared.vae_work import Tiling
 from ..reports import as_json, shown
 
 TRUE_SIZE = "cvl_size_px"  # in a LATENT: [height, width] of the picture before it was padded to whole cells

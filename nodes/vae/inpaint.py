@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from ...vae_core import inpaint
+from ...vae_core.tiling.work import Tiling
 from ..checks import check_batches, check_image, check_mask, check_numbers, picture_cell
 from ..host import host
-from ..host.shared.vae_work import Tiling
 from ..reports import as_json, shown
 from .codec import TRUE_SIZE
 

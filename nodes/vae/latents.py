@@ -11,6 +11,7 @@ from ..reports import as_json, shown
 from .codec import TRUE_SIZE
 
 STANDARD_NORMAL = "standard normal"
+_NAMES = {TRUE_SIZE: "the picture's true size", "noise_mask": "noise mask", "batch_index": "batch numbers"}
 _SEED = {"default": 0, "min": 0, "max": 2**64 - 1, "control_after_generate": False}
 
 
@@ -193,9 +194,11 @@ def _interpolate_lines(data: dict) -> list[str]:
             "they are opposite, and no one arc joins them"
         )
     if data["kept_from_first"]:
-        lines.append(f"kept from the first: {', '.join(data['kept_from_first'])}")
+        lines.append(f"kept from the first: {', '.join(_NAMES.get(name, name) for name in data['kept_from_first'])}")
     if data["dropped_from_second"]:
-        lines.append(f"not taken from the second: {', '.join(data['dropped_from_second'])}")
+        lines.append(
+            f"not taken from the second: {', '.join(_NAMES.get(name, name) for name in data['dropped_from_second'])}"
+        )
     return lines
 
 

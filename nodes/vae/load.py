@@ -8,7 +8,6 @@ from ...files.errors import FileFormatError
 from ...files.tensors import TensorFile, open_tensors
 from ...vae_core.checkpoint import find as vae_files
 from ...vae_core.checkpoint.find import families_to_name
-from ...vae_core.tiling.network import builder
 from .. import catalog
 from ..dtypes import DTYPES
 from ..host import host
@@ -28,12 +27,11 @@ def load_vae(path: Path, dtype: str, family: str) -> tuple[object, list[str], di
                 source, state = _tiny_pair(file, twin, named)
         except vae_files.LayoutError as error:
             raise FileFormatError(path, str(error)) from error
-    made = host.make_vae(builder(source), state, dtype)
+    made = host.make_vae(source.build, state, dtype)
     config = source.config
-    kind = "AutoencoderKL" if source.kind == "kl" else "tiny autoencoder"
     files = [path.name] if twin is None else [path.name, twin.name]
     lines = [
-        f"{' + '.join(files)}: {kind} ({source.layout} names)",
+        f"{' + '.join(files)}: {source.network.title} ({source.layout} names)",
         f"{config.latent} latent channels, {config.factor} px per cell",
         *source.notes,
     ]

@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from clip_vae_lora.nodes.host.shared import vae_work
-from clip_vae_lora.nodes.host.shared.vae_work import Room, Tiling
+from clip_vae_lora.nodes.host.shared.vae_room import room_on
 from clip_vae_lora.vae_core.config import VAEConfig
-from clip_vae_lora.vae_core.tiling import sweeps, waiting
-from clip_vae_lora.vae_core.tiling.network import KLNetwork
+from clip_vae_lora.vae_core.networks.kl import AutoencoderKL
+from clip_vae_lora.vae_core.tiling import sweeps, waiting, work
+from clip_vae_lora.vae_core.tiling.work import Tiling
 
 from ..support.cards.pretended_card import pretend_cuda
 
@@ -54,7 +54,7 @@ def count():
 
 @pytest.fixture
 def ours(count):
-    return KLNetwork(SD1, device="cuda", dtype=HALF).eval()
+    return AutoencoderKL(SD1, device="cuda", dtype=HALF).eval()
 
 
 @pytest.fixture
@@ -86,8 +86,8 @@ def values(way: str, px: int, batch: int = 1) -> torch.Tensor:
 
 
 def run(ours, way: str, px: int, free_mb: int, batch: int = 1, tiling: Tiling | None = None, host_mb: int = 30_000):
-    room = Room(CUDA, CPU, free_mb * 1_000_000, host_mb * 1_000_000)
-    call = getattr(vae_work, way)
+    room = room_on(CUDA, CPU, free_mb * 1_000_000, host_mb * 1_000_000)
+    call = getattr(work, way)
     return call(ours, values(way, px, batch), tiling or Tiling(), room, lambda *_: None, lambda: ours)
 
 
@@ -164,9 +164,9 @@ def test_what_does_not_fit_goes_over_the_bus_once_each_way_in_a_sweep_and_nothin
 @pytest.mark.parametrize("way", ["decode", "encode"])
 def test_a_tile_is_not_waited_for_and_starts_few_kernels(count, ours, way):
     steps = []
-    room = Room(CUDA, CPU, 1_000_000_000, 30_000_000_000)
+    room = room_on(CUDA, CPU, 1_000_000_000, 30_000_000_000)
     count.reset()
-    getattr(vae_work, way)(
+    getattr(work, way)(
         ours,
         values(way, 1024),
         Tiling("tile", tile=(16, 128)),
@@ -202,7 +202,7 @@ def test_a_card_that_is_lost_is_a_sentence_and_is_not_asked_again(count, ours, m
         calls.append(1)
         raise RuntimeError("CUDA error: unspecified launch failure\nCUDA kernel errors might be asynchronous")
 
-    monkeypatch.setattr(KLNetwork, "decode", gone)
+    monkeypatch.setattr(AutoencoderKL, "decode", gone)
     with pytest.raises(RuntimeError, match=r"gave up while decoding \(CUDA error: unspecified launch failure\)"):
         run(ours, "decode", 512, 22_000)
     assert calls == [1]
@@ -213,9 +213,9 @@ def test_memory_that_runs_out_on_the_card_leads_to_less_and_is_given_back_by_the
         raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 1.00 GiB")
 
     given_back = []
-    monkeypatch.setattr(KLNetwork, "decode", full)
-    room = Room(CUDA, CPU, 22_000_000_000, 30_000_000_000, lambda: given_back.append(1))
-    worked = vae_work.decode(ours, values("decode", 1024), Tiling(), room, lambda *_: None, lambda: ours)
+    monkeypatch.setattr(AutoencoderKL, "decode", full)
+    room = room_on(CUDA, CPU, 22_000_000_000, 30_000_000_000, lambda: given_back.append(1))
+    worked = work.decode(ours, values("decode", 1024), Tiling(), room, lambda *_: None, lambda: ours)
     assert given_back == [1] and "tiles of" in worked.plan
     (note,) = worked.notes
     assert note.startswith("memory ran out with the plan untiled: about") and worked.plan in note

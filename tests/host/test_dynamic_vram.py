@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from clip_vae_lora.files.tensors import write_tensors
-from clip_vae_lora.vae_core.tiny import TinyAutoencoder, TinyConfig
+from clip_vae_lora.vae_core.networks.tiny import TinyAutoencoder, TinyConfig
 
 from ..support import models
 from ..support.cards.dynamic_vram import Away, dynamic_vram, staged

@@ -10,7 +10,7 @@ from clip_vae_lora.clip_core.features.preprocess import preprocess
 from clip_vae_lora.clip_core.networks.clip import CLIP
 from clip_vae_lora.clip_core.tokenizer import Tokenizer
 from clip_vae_lora.files.tensors import open_tensors, write_tensors
-from clip_vae_lora.vae_core.autoencoder import AutoencoderKL
+from clip_vae_lora.vae_core.networks.kl import AutoencoderKL
 
 from ..support import tiny
 

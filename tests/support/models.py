@@ -7,8 +7,8 @@ import torch
 from clip_vae_lora.clip_core.config import TEXT_FAMILIES
 from clip_vae_lora.clip_core.networks.text import CLIPText
 from clip_vae_lora.files.tensors import write_tensors
-from clip_vae_lora.vae_core.autoencoder import AutoencoderKL
 from clip_vae_lora.vae_core.config import VAEConfig
+from clip_vae_lora.vae_core.networks.kl import AutoencoderKL
 
 
 def seeded(build, seed: int, *, std: float = 0.02) -> dict[str, torch.Tensor]:

@@ -7,8 +7,8 @@ import torch
 from clip_vae_lora.clip_core.config import CLIPConfig, TextConfig, VisionConfig
 from clip_vae_lora.clip_core.networks.clip import CLIP
 from clip_vae_lora.files.tensors import write_tensors
-from clip_vae_lora.vae_core.autoencoder import AutoencoderKL
 from clip_vae_lora.vae_core.config import VAEConfig
+from clip_vae_lora.vae_core.networks.kl import AutoencoderKL
 
 CLIP_CONFIG = CLIPConfig(TextConfig(64, 2, 1, 128, 32), VisionConfig(64, 2, 1, 128, 8, 32, 32))
 VAE_CONFIG = VAEConfig(32, (1, 2), 1, 4, True)

@@ -3,7 +3,9 @@
 import pytest
 import torch
 
-from clip_vae_lora.vae_core.config import FAMILIES, VAEConfig, to_model_space, to_raw
+from clip_vae_lora.vae_core.config import FAMILIES, VAEConfig, to_raw
+
+from ..support.model_space import to_model_space
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -12,27 +14,26 @@ def test_to_raw_undoes_to_model_space(family):
     torch.testing.assert_close(to_raw(to_model_space(latent, family), family), latent)
 
 
-def test_the_shift_comes_off_before_the_scale():
-    latent = torch.full((1, 16, 1, 1), 1.0609)
-    torch.testing.assert_close(to_model_space(latent, "sd3"), torch.full((1, 16, 1, 1), 1.5305))
+def test_the_shift_is_added_after_the_scale_is_taken_off():
+    in_model_space = torch.full((1, 16, 1, 1), 1.5305)
+    torch.testing.assert_close(to_raw(in_model_space, "sd3"), torch.full((1, 16, 1, 1), 1.0609))
 
 
 def test_playground_scales_each_channel_by_its_own_spread():
     mean_and_one_spread = torch.tensor([-1.6574 + 8.4927, 1.886, -1.383, 2.5155 + 5.2299]).view(1, 4, 1, 1)
-    wanted = torch.tensor([0.5, 0.0, 0.0, 0.5]).view(1, 4, 1, 1)
-    torch.testing.assert_close(to_model_space(mean_and_one_spread, "playground"), wanted)
+    in_model_space = torch.tensor([0.5, 0.0, 0.0, 0.5]).view(1, 4, 1, 1)
+    torch.testing.assert_close(to_raw(in_model_space, "playground"), mean_and_one_spread)
 
 
 def test_the_callers_latent_is_not_changed():
     latent = torch.ones(1, 4, 2, 2)
-    to_model_space(latent, "sd1")
     to_raw(latent, "sd1")
     assert torch.equal(latent, torch.ones(1, 4, 2, 2))
 
 
 def test_a_latent_of_another_family_and_an_unknown_family_are_refused():
     with pytest.raises(ValueError, match="16 channels"):
-        to_model_space(torch.zeros(1, 4, 2, 2), "flux")
+        to_raw(torch.zeros(1, 4, 2, 2), "flux")
     with pytest.raises(ValueError, match="no VAE family is called 'sd9'; there are sd1"):
         to_raw(torch.zeros(1, 4, 2, 2), "sd9")
 

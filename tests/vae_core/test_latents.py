@@ -5,9 +5,11 @@ import math
 import pytest
 import torch
 
-from clip_vae_lora.vae_core.autoencoder import Posterior
-from clip_vae_lora.vae_core.config import FAMILIES, to_model_space
+from clip_vae_lora.vae_core.config import FAMILIES
 from clip_vae_lora.vae_core.latents import bits_per_pixel, channel_statistics, interpolate, prior
+from clip_vae_lora.vae_core.posterior import Posterior
+
+from ..support.model_space import to_model_space
 
 ROUNDING = 1e-6  # computed in float64, rounded to float32
 

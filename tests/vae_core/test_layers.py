@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch.nn import functional
 
-from clip_vae_lora.vae_core import layers
-from clip_vae_lora.vae_core.layers import Attention, Layers, Up, doubled
+from clip_vae_lora.vae_core import doubling, layers
+from clip_vae_lora.vae_core.doubling import doubled
+from clip_vae_lora.vae_core.layers import Attention, Layers, Up
 
 
 def plainly(x, weight, bias):
@@ -34,7 +35,7 @@ def test_what_a_card_does_at_once_is_the_same(size, memory, biased):
         torch.randn(shape, generator=generator, dtype=torch.float64) for shape in ((2, 5, *size), (7, 5, 3, 3), (7,))
     )
     bias = bias if biased else None
-    got = layers.doubled_at_once(x.to(memory_format=memory), weight, bias)
+    got = doubling.doubled_at_once(x.to(memory_format=memory), weight, bias)
     torch.testing.assert_close(got, plainly(x, weight, bias), rtol=0, atol=1e-12)  # float64: sums in another order
 
 

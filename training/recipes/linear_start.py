@@ -12,9 +12,9 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from ...vae_core.autoencoder import AutoencoderKL, Decoder, Encoder
 from ...vae_core.config import NORM_GROUPS
 from ...vae_core.layers import Level
+from ...vae_core.networks.kl import AutoencoderKL, Decoder, Encoder
 
 Part = TypeVar("Part", bound=nn.Module)
 

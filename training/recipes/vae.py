@@ -6,8 +6,8 @@ import torch
 from torch import Generator, Tensor
 
 from ...files.tensors import open_tensors
-from ...vae_core.autoencoder import AutoencoderKL
 from ...vae_core.config import VAEConfig
+from ...vae_core.networks.kl import AutoencoderKL
 from ..device import products_in, sent
 from ..loop import Checkpoint, OnStep, TrainingPlan, fit, trainable
 from ..losses import vae_loss
@@ -49,7 +49,7 @@ def train_vae(
         zoom = ZOOMS[int(torch.randint(len(ZOOMS), (), generator=generator))]
         pixels = sent(mixed_pictures(batch, SIDE_PX, generator, zoom) * 2 - 1, device)
         with products_in(precision, device):
-            posterior = model.encode(pixels)
+            posterior = model.posterior(pixels)
             latent = posterior.sample(generator)
             reconstruction = model.decode(latent)
         return vae_loss(

@@ -4,14 +4,8 @@ The tell-tale names of other autoencoders are those that ComfyUI's comfy/sd.py l
 """
 
 import re
-from collections.abc import Mapping
 
-Shapes = Mapping[str, tuple[int, ...]]
-
-
-class LayoutError(ValueError):
-    """These tensors are not a VAE that can be loaded; one sentence says what they are and what was expected."""
-
+from ..networks.source import Shapes
 
 _OTHER_AUTOENCODERS = (  # what it is, and the tensors that only it has
     ("the video decoder of Stable Video Diffusion", ("decoder.mid.block_1.mix_factor", "decoder.time_conv_out.weight")),

@@ -9,10 +9,9 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from ..config import VAEConfig
 from ..layers import CARD_SCORES, CARD_TILE_SCORES
-from ..tiny import TinyConfig
-from .plans import LIBRARY_BYTES, BudgetError, Plan, tiles_of, values_of, widths_of
+from .network import NetworkConfig
+from .plans import LIBRARY_BYTES, BudgetError, Plan, check_way, tiles_of
 from .tiles import Size
 from .waiting import SLAB_BYTES
 
@@ -46,7 +45,7 @@ class _Needs:
 
 
 def card_plan(
-    config: VAEConfig | TinyConfig,
+    config: NetworkConfig,
     shape: Shape,
     limit: Limit,
     dtype_bytes: int,
@@ -98,7 +97,7 @@ def card_plan(
 
 
 def untiled_card_plan(
-    config: VAEConfig | TinyConfig, shape: Shape, limit: Limit, dtype_bytes: int, *, way: str = "decode"
+    config: NetworkConfig, shape: Shape, limit: Limit, dtype_bytes: int, *, way: str = "decode"
 ) -> Plan:
     """At once, whatever it needs: as many pictures in a pass as the limit allows, but one."""
     needs = _needs(config, shape, dtype_bytes, way)
@@ -112,7 +111,7 @@ def untiled_card_plan(
     return Plan(None, takes, 0, takes, pictures=pictures, told=f"untiled{several}: about {_mb(takes)} of {limit.words}")
 
 
-def resting_bytes(config: VAEConfig | TinyConfig, shape: Shape, dtype_bytes: int, *, way: str = "decode") -> int:
+def resting_bytes(config: NetworkConfig, shape: Shape, dtype_bytes: int, *, way: str = "decode") -> int:
     """What tiles need with all that waits on the card: more is faster, less sends activations over the bus."""
     needs = _needs(config, shape, dtype_bytes, way)
     plans = list(_tiled(config, shape, needs, dtype_bytes, way, None))
@@ -121,7 +120,7 @@ def resting_bytes(config: VAEConfig | TinyConfig, shape: Shape, dtype_bytes: int
 
 
 def smaller_card_plans(
-    config: VAEConfig | TinyConfig,
+    config: NetworkConfig,
     shape: Shape,
     plan: Plan,
     dtype_bytes: int,
@@ -140,37 +139,28 @@ def smaller_card_plans(
         yield plan
 
 
-def _needs(config: VAEConfig | TinyConfig, shape: Shape, dtype_bytes: int, way: str) -> _Needs:
+def _needs(config: NetworkConfig, shape: Shape, dtype_bytes: int, way: str) -> _Needs:
+    check_way(way)
     px = shape[2] * shape[3] * config.factor**2
-    widths = widths_of(config, way)
-    once, waits, middle = values_of(config, px, way)
-    if isinstance(config, TinyConfig):
-        largest, scores = widths[0] * px, 0
-    else:
-        here = [px / 4**number for number in range(len(widths))]  # cells of each level
-        inner = (*widths[1:], widths[-1]) if way == "decode" else widths  # decoding, a level's input is that wide
-        largest = max(max(pair) * cells for pair, cells in zip(zip(widths, inner), here))
-        if way == "decode":  # one convolution makes all four pixels of a cell
-            once = max(once, *(9 * outer * cells for outer, cells in zip(widths[1:], here[1:])), 0)
-        scores = here[-1] ** 2
+    values = config.values(way, px)
     plain = 8 / dtype_bytes  # attention where no kernel does without its scores: in float32, twice
     return _Needs(
-        dtype_bytes * max(once, middle + plain * min(scores, CARD_SCORES)),
-        dtype_bytes * waits,
-        dtype_bytes * (middle + plain * min(scores, CARD_TILE_SCORES)),
+        dtype_bytes * max(values.once_on_card, values.middle + plain * min(values.scores, CARD_SCORES)),
+        dtype_bytes * values.waits,
+        dtype_bytes * (values.middle + plain * min(values.scores, CARD_TILE_SCORES)),
         dtype_bytes * 2 * config.image_channels * px,
-        round(largest),
+        round(values.largest),
     )
 
 
 def _tiled(
-    config: VAEConfig | TinyConfig, shape: Shape, needs: _Needs, dtype_bytes: int, way: str, most: Size | None
+    config: NetworkConfig, shape: Shape, needs: _Needs, dtype_bytes: int, way: str, most: Size | None
 ) -> Iterator[Plan]:
     """For each tile: what is on the card beside what waits, if all of that is there (device_bytes), or where none of it
     is (needs_bytes), and of that the tile's own (tile_bytes).
     """
     height, width = shape[2:]
-    widths = widths_of(config, way)
+    widths = config.widths_of(way)
     tiles = list(tiles_of(height, width))
     if most is not None:
         most = (min(most[0], height), min(most[1], width))

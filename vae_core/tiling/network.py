@@ -1,57 +1,157 @@
-"""Our autoencoders in the shape a host wants: `encode` gives a latent, not a distribution."""
+"""What plans, tiles and hosts ask of a VAE network. Each kind of network is a subclass, in `vae_core/networks`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
+from abc import abstractmethod
+from types import ModuleType
+from typing import ClassVar, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from ..autoencoder import AutoencoderKL, Posterior
-from ..checkpoint.find import VAESource
-from ..config import VAEConfig
-from ..tiny import TinyAutoencoder, TinyConfig
-from .plans import untiled_plan
-
-NO_DISTRIBUTION = (
-    "this VAE encodes to one latent and has no distribution: set posterior to mean in VAE Encode, or load a full VAE"
-)
+from ..config import Values
+from ..layers import Device, Operations
+from ..posterior import Encoding, mean_of
+from .sweeps import Activations, Sweeps
+from .tiles import Size
+from .waiting import Waiting
 
 
-class KLNetwork(AutoencoderKL):
-    """AutoencoderKL whose `encode` is the posterior's mean, as hosts expect; parameter names are LDM's."""
+class NetworkConfig(Protocol):
+    """The sizes of a VAE network."""
 
-    def posterior(self, pixels: Tensor) -> Posterior:
-        return super().encode(pixels)
+    @property
+    def latent(self) -> int:
+        """Channels of its latent."""
+
+    @property
+    def factor(self) -> int:
+        """Picture pixels per latent cell, along each side."""
+
+    @property
+    def image_channels(self) -> int:
+        """Channels of its pictures."""
+
+    def widths_of(self, way: str) -> tuple[int, ...]:
+        """Channels at each size on the way ("encode", "decode"), the picture's own size first."""
+
+    def values(self, way: str, px: int) -> Values:
+        """The values that a picture of `px` pixels needs on that way."""
+
+
+class VAENetwork(nn.Module):
+    """Pixels to latents and back: two halves with something before and behind each, and both by tiles.
+
+    A subclass states its kind, has `config`, and fills the methods without a body. `operations` is the namespace that
+    its layers come from (Conv2d, GroupNorm). Sizes are [B, 3, H, W] in -1..1 and raw latents [B, C, h, w].
+    """
+
+    kind: ClassVar[str]  # its row in `networks.table.NETWORKS`, and what reports call it: "kl"
+    title: ClassVar[str]  # in sentences: "AutoencoderKL"
+    has_distribution: ClassVar[bool] = False  # whether `encoding` gives a Posterior
+    steps: ClassVar[tuple[type[nn.Module], ...]] = ()  # its parts that run once a picture: progress counts them
+    config: NetworkConfig
+
+    def __init__(
+        self,
+        config: NetworkConfig,
+        operations: Operations | ModuleType = nn,
+        device: Device = None,
+        dtype: torch.dtype | None = None,
+        *,
+        encoder: bool = True,
+        decoder: bool = True,
+    ):
+        """`encoder=False` or `decoder=False` leaves that half out."""
+        super().__init__()
+        self.config = config
+
+    @abstractmethod
+    def half_for(self, way: str) -> nn.Module:
+        """The encoder ("encode") or the decoder ("decode"). Raises ValueError where it was left out."""
+
+    @abstractmethod
+    def into_encoder(self, pixels: Tensor) -> Tensor:
+        """The encoder's input. [B, 3, H, W] -> [B, 3, H, W]"""
+
+    @abstractmethod
+    def as_encoding(self, result: Tensor) -> Encoding:
+        """The encoder's result as a distribution or a latent. [B, *encoder_shape] -> [B, C, h, w]"""
+
+    @abstractmethod
+    def into_decoder(self, latent: Tensor) -> Tensor:
+        """The decoder's input. [B, C, h, w] -> whatever the decoder takes"""
+
+    @abstractmethod
+    def as_pixels(self, result: Tensor) -> Tensor:
+        """The decoder's result as pixels. [B, 3, H, W] -> [B, 3, H, W]"""
+
+    @abstractmethod
+    def encoder_shape(self, size: Size) -> tuple[int, int, int]:
+        """Channels, height and width of the encoder's result for a picture of that size in px."""
+
+    @abstractmethod
+    def sweep_encode(self, sweeps: Sweeps, pixels: Activations, into: Waiting) -> None:
+        """The encoder by tiles: one picture, into [1, *encoder_shape]. With device "meta" it only counts tiles."""
+
+    @abstractmethod
+    def sweep_decode(self, sweeps: Sweeps, latent: Activations, into: Waiting) -> None:
+        """The decoder by tiles: one picture, into [1, 3, H, W]. With device "meta" it only counts tiles."""
+
+    def check_encodes(self, pixels: Tensor) -> None:
+        """Raises ValueError for pixels that do not fit, or without an encoder."""
+        self.half_for("encode")
+        check_pixels(pixels, self.config.image_channels, self.config.factor)
+
+    def check_decodes(self, latent: Tensor) -> None:
+        """Raises ValueError for a latent that does not fit, or without a decoder."""
+        self.half_for("decode")
+        check_latent(latent, self.config.latent)
+
+    def encoding(self, pixels: Tensor) -> Encoding:
+        """Pixels -1..1 -> the distribution of their raw latent, of a kind without one the latent. [B, 3, H, W] ->
+
+        Raises ValueError for another shape, a side that is no multiple of `config.factor`, or without an encoder.
+        """
+        self.check_encodes(pixels)
+        return self.as_encoding(self.half_for("encode")(self.into_encoder(pixels)))
 
     def encode(self, pixels: Tensor) -> Tensor:
-        """[B, 3, H, W] in -1..1 -> [B, C, h, w]"""
-        return self.posterior(pixels).mean
+        """Pixels -1..1 -> raw latent, the mean of a distribution, as hosts expect. [B, 3, H, W] -> [B, C, h, w]
+
+        Raises as `encoding`.
+        """
+        return mean_of(self.encoding(pixels))
+
+    def decode(self, latent: Tensor) -> Tensor:
+        """Raw latent -> pixels, about -1..1, not clamped; a new tensor. [B, C, h, w] -> [B, 3, h*factor, w*factor]
+
+        Raises ValueError for another number of channels, or without a decoder.
+        """
+        self.check_decodes(latent)
+        return self.as_pixels(self.half_for("decode")(self.into_decoder(latent)))
 
 
-VAENetwork = KLNetwork | TinyAutoencoder
+def check_pixels(pixels: Tensor, channels: int, factor: int) -> None:
+    """Raises ValueError unless pixels are [B, channels, H, W] with both sides non-zero multiples of `factor`."""
+    if pixels.ndim != 4 or pixels.shape[1] != channels:
+        raise ValueError(f"this VAE wants pixels [B, {channels}, H, W], not {list(pixels.shape)}")
+    height, width = pixels.shape[2:]
+    if not height or not width or height % factor or width % factor:
+        raise ValueError(
+            f"this VAE wants sides that are multiples of {factor} px, not {height} x {width} px: "
+            "crop or pad the picture first"
+        )
 
 
-def latent_of(found: Posterior | Tensor, seed: int | None) -> Tensor:
-    """What encoding is asked for: the mean, with a seed a sample; a tiny autoencoder's latent as it is."""
-    if isinstance(found, Tensor):
-        return found
-    return found.mean if seed is None else sampled(found, seed)
-
-
-def sampled(posterior: Posterior, seed: int) -> Tensor:
-    """A sample that depends on the seed alone: the noise is drawn on the CPU, whatever the device."""
-    noise = torch.randn(posterior.mean.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float32)
-    return posterior.mean + posterior.std * noise.to(posterior.mean)
-
-
-def builder(source: VAESource) -> Callable[..., VAENetwork]:
-    """`build(operations=..., device=..., dtype=...)` for the network of a file."""
-    network = KLNetwork if source.kind == "kl" else TinyAutoencoder
-    return partial(network, source.config, encoder=source.has_encoder, decoder=source.has_decoder)
-
-
-def activation_bytes(config: VAEConfig | TinyConfig, way: str, cells: tuple[int, int], dtype_bytes: int) -> int:
-    """What "decode" or "encode" of one picture of so many latent cells (height, width) needs, untiled."""
-    return untiled_plan(config, (1, config.latent, *cells), dtype_bytes, way=way).needs_bytes
+def check_latent(latent: Tensor, channels: int) -> None:
+    """Raises ValueError unless the latent is [B, channels, h, w] with cells in it."""
+    if latent.ndim != 4:
+        raise ValueError(f"this VAE wants a latent [B, {channels}, h, w], not {list(latent.shape)}")
+    if latent.shape[1] != channels:
+        raise ValueError(
+            f"this latent has {latent.shape[1]} channels, this VAE wants {channels}: "
+            "use the VAE of the model that made it"
+        )
+    if not latent.shape[2] or not latent.shape[3]:
+        raise ValueError(f"this latent is empty {list(latent.shape)}: there is nothing to decode")

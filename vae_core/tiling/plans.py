@@ -8,8 +8,7 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from ..config import VAEConfig
-from ..tiny import TinyConfig
+from .network import NetworkConfig
 from .tiles import Size
 
 SMALLEST_CELLS = 256  # 16 x 16: below this the rows round a tile cost more than the tile
@@ -18,7 +17,7 @@ _LEAN_SHARE = 1 / 8  # a tile may need this share of what waits: larger ones are
 _SMALL_BYTES = 256 << 20  # untiled pictures below this are not worth tiles
 LIBRARY_BYTES = 64 << 20  # measured: what torch and its convolutions take for themselves
 _KEPT_BELOW_BYTES = 64 << 20  # of tiles smaller than this, Linux's C library keeps what is freed,
-_KEPT = {"decode": 0.3, "encode": 0.1}  # as measured, in units of what waits
+_KEPT = {"decode": 0.3, "encode": 0.1}  # share of host_bytes that glibc keeps after free() (measured, Linux)
 _COPIES = {"decode": 2.6, "encode": 2.6}  # a tile's values in units of its widest activations
 
 
@@ -32,11 +31,11 @@ class Plan:
 
     tile: Size | None
     device_bytes: int  # on the device: the tile, or everything when untiled; on a card also what waits there
-    host_bytes: int  # what waits, and the result; beside a card only what waits in host memory
-    needs_bytes: int  # where both are one memory: the two are not at their fullest at once
-    tile_bytes: int = 0  # of it what a tile adds to what waits
+    host_bytes: int  # activations stored between sweeps, plus the output; with a card only those in host memory
+    needs_bytes: int  # peak if device and host share one memory: less than the sum, their peaks do not coincide
+    tile_bytes: int = 0  # the part of it that grows with the tile
     pictures: int = 1  # in one pass
-    waiting_bytes: int | None = None  # of what waits so much may be on the device; None: all
+    waiting_bytes: int | None = None  # the most bytes of stored activations on the device; None: all
     told: str = ""  # for a card: the plan and why, in one sentence
 
     @property
@@ -49,28 +48,51 @@ class Plan:
         return "all cells at once" if self.tile is None else f"tiles of {self.tile[0]} x {self.tile[1]} cells"
 
     def __str__(self) -> str:
-        return self.told or f"{self.how}, about {self.needs_bytes / 1e6:,.0f} MB beside the weights"
+        return self.told or f"{self.how}, about {self.needs_bytes / 1e6:,.0f} MB without the weights"
 
 
 def untiled_plan(
-    config: VAEConfig | TinyConfig, shape: tuple[int, int, int, int], dtype_bytes: int, *, way: str = "decode"
+    config: NetworkConfig, shape: tuple[int, int, int, int], dtype_bytes: int, *, way: str = "decode"
 ) -> Plan:
     """All cells at once, whatever it needs; the arguments are those of `largest_plan`."""
     return next(_plans(config, shape, dtype_bytes, way))
 
 
+def untiled_bytes(config: NetworkConfig, way: str, cells: Size, dtype_bytes: int) -> int:
+    """The memory that one picture of so many latent cells (height, width) needs untiled."""
+    return untiled_plan(config, (1, config.latent, *cells), dtype_bytes, way=way).needs_bytes
+
+
 def largest_plan(
-    config: VAEConfig | TinyConfig,
+    config: NetworkConfig,
     shape: tuple[int, int, int, int],
     budget_bytes: int | None,
     dtype_bytes: int,
     *,
     way: str = "decode",
 ) -> Plan:
-    """The plan with the largest tiles that fits `budget_bytes`; with None the lean one: the largest worth having.
+    """Choose the plan with the largest tiles that fits a budget, for one memory (a card has `card_plans`).
 
-    For one memory; a card of its own memory has `card_plans`. `shape` is the latent's [B, C, h, w] for both ways
-    ("decode", "encode"). Raises BudgetError when nothing fits, ValueError for another way.
+    Args:
+        config: the sizes of the network.
+        shape: the latent's [B, C, h, w], for both ways.
+        budget_bytes: the most memory to use, weights not counted; None chooses the largest tiles that are worth having.
+        dtype_bytes: bytes of one value.
+        way: "decode" or "encode".
+
+    Returns:
+        The plan, untiled where that fits the budget, without one where untiled needs little.
+
+    Raises:
+        BudgetError: nothing fits; the sentence says what would.
+        ValueError: another way.
+
+    >>> from ..config import VAEConfig
+    >>> sd1 = VAEConfig(128, (1, 2, 4, 4), blocks=2, latent=4, quant=True)
+    >>> largest_plan(sd1, (1, 4, 32, 32), None, 2).how
+    'all cells at once'
+    >>> largest_plan(sd1, (1, 4, 128, 128), 1_000_000_000, 2).how
+    'tiles of 32 x 128 cells'
     """
     plans = list(_plans(config, shape, dtype_bytes, way))
     if budget_bytes is None:
@@ -91,7 +113,7 @@ def largest_plan(
 
 
 def plan_of_tile(
-    config: VAEConfig | TinyConfig,
+    config: NetworkConfig,
     shape: tuple[int, int, int, int],
     tile: Size,
     dtype_bytes: int,
@@ -104,7 +126,7 @@ def plan_of_tile(
 
 
 def smaller_plans(
-    config: VAEConfig | TinyConfig,
+    config: NetworkConfig,
     shape: tuple[int, int, int, int],
     plan: Plan,
     dtype_bytes: int,
@@ -120,7 +142,7 @@ def smaller_plans(
 
 
 def _plans(
-    config: VAEConfig | TinyConfig,
+    config: NetworkConfig,
     shape: tuple[int, int, int, int],
     dtype_bytes: int,
     way: str,
@@ -128,10 +150,11 @@ def _plans(
 ) -> Iterator[Plan]:
     """Untiled, then strips as wide as the picture and ever lower, then shorter and shorter pieces; or `tiles` alone."""
     batch, _, height, width = shape
+    check_way(way)
     px = height * width * config.factor**2
-    widths = widths_of(config, way)
+    widths, needs = config.widths_of(way), config.values(way, px)
+    once, waits, middle = needs.once, needs.waits, needs.middle
     result = batch * config.image_channels * px
-    once, waits, middle = values_of(config, px, way)
     all_at_once = LIBRARY_BYTES + round(dtype_bytes * (batch * once + result))
     if tiles is None:
         yield Plan(None, all_at_once, 0, all_at_once)
@@ -148,18 +171,10 @@ def _plans(
         yield Plan(tile, device, round(host), round(both), round(tile_bytes))
 
 
-def widths_of(config: VAEConfig | TinyConfig, way: str) -> tuple[int, ...]:
-    """Channels at each level, the picture's size first. Raises ValueError for another way than encode and decode."""
+def check_way(way: str) -> None:
+    """Raises ValueError for another way than "encode" and "decode"."""
     if way not in _COPIES:
         raise ValueError(f"a VAE can decode or encode, not {way!r}")
-    return config.widths if way == "encode" else config.decoder_widths
-
-
-def values_of(config: VAEConfig | TinyConfig, px: int, way: str) -> tuple[float, float, float]:
-    """Values of one picture held at the fullest moment: untiled, waiting between sweeps, and in the middle."""
-    if isinstance(config, TinyConfig):
-        return _tiny_values(px)
-    return (_decode_values if way == "decode" else _encode_values)(widths_of(config, way), px)
 
 
 def tiles_of(height: int, width: int) -> Iterator[Size]:
@@ -174,39 +189,3 @@ def tiles_of(height: int, width: int) -> Iterator[Size]:
     while rows * columns >= 2 * SMALLEST_CELLS:
         columns = math.ceil(columns / 2)
         yield rows, columns
-
-
-def _decode_values(widths: tuple[int, ...], px: int) -> tuple[float, float, float]:
-    once, waits = 0.0, 0.0
-    for number in reversed(range(len(widths))):
-        inner, outer = (*widths, widths[-1])[number + 1], widths[number]
-        here = px / 4**number
-        made = number == 0 and len(widths) > 1  # from half the size, when it is read
-        once = max(once, (2 * inner + outer) * here, (inner + 2 * outer) * here)
-        changes = inner / 4 + outer if made else inner + (outer if inner == outer else 2 * outer)
-        waits = max(waits, changes * here, 2 * outer * here)
-        if number:
-            once = max(once, (outer + 4 * outer + outer) * here)
-            waits = max(waits, 5 * outer * here if number > 1 else 0)
-    return once, waits, _middle_values(widths[-1], px / 4 ** (len(widths) - 1))
-
-
-def _encode_values(widths: tuple[int, ...], px: int) -> tuple[float, float, float]:
-    once, waits, inner = 0.0, 0.0, widths[0]
-    for number, outer in enumerate(widths):
-        here = px / 4**number
-        once = max(once, (2 * inner + outer) * here, (inner + 2 * outer) * here, 2.25 * outer * here)
-        after = outer / 4 if number + 1 < len(widths) else 0
-        waits = max(waits, (2 * outer + max(after, inner if number else 0)) * here)
-        inner = outer
-    return once, waits, _middle_values(widths[-1], px / 4 ** (len(widths) - 1))
-
-
-def _middle_values(width: int, cells: float) -> float:
-    """Attention: keys and values, and the cells of a tile, which at this size are often all."""
-    return 5 * width * cells
-
-
-def _tiny_values(px: int) -> tuple[float, float, float]:
-    width = 64
-    return 3 * width * px, 1.25 * width * px / 4, 5 * 4 * width * px / 64

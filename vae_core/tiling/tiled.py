@@ -6,25 +6,19 @@ value) unless torch.backends.cudnn.allow_tf32 is off: by tiles and at once then 
 differences in the last digit, far less than either differs from float32. The result depends on no other setting.
 """
 
-from collections.abc import Callable, Iterator
-
 import torch
 from torch import Tensor
 
-from ..autoencoder import AutoencoderKL, Posterior
 from ..layers import Device, scores_at_once
-from ..tiny import TinyAutoencoder
-from .kl import decode_one, encode_one
+from ..posterior import Encoding
+from .network import VAENetwork
 from .sweeps import OnStep, Sweeps
 from .tiles import Size
-from .tiny import run_one
-
-VAE = AutoencoderKL | TinyAutoencoder
 
 
 @torch.no_grad()
 def decode(
-    vae: VAE,
+    vae: VAENetwork,
     latent: Tensor,
     tile: Size,
     *,
@@ -33,47 +27,50 @@ def decode(
     on_step: OnStep | None = None,
     waiting_bytes: int | None = None,
 ) -> Tensor:
-    """`vae.decode(latent)` in tiles of at most `tile` latent cells (height, width), to rounding; pictures one by one.
+    """Decode a latent in tiles, picture by picture: `vae.decode(latent)` to rounding.
 
-    `device` is where the weights are and tiles are computed, `host` where the result is wanted (None: the latent's). Of
-    the activations that wait, `waiting_bytes` at most are on the device and the rest in host memory (None: all on the
-    device). `on_step(done, total)` after each tile; what it raises ends the work.
-    [B, C, h, w] -> [B, 3, h * factor, w * factor]. Raises ValueError where `vae.decode` does.
+    Args:
+        vae: the network, its weights on `device`.
+        latent: raw, [B, C, h, w], in the type that is computed in.
+        tile: the most latent cells of a tile, height and width.
+        device: where tiles are computed (None: where the latent is).
+        host: where the result is wanted (None: where the latent is).
+        on_step: called as `on_step(done, total)` after each tile; what it raises ends the work.
+        waiting_bytes: of the activations between two sweeps at most so many bytes stay on the device, the rest goes to
+            host memory (None: all stay).
+
+    Returns:
+        Pixels [B, 3, h * factor, w * factor], about -1..1, not clamped.
+
+    Raises:
+        ValueError: as `vae.decode`, or for a tile without cells.
+
+    >>> from ..config import VAEConfig
+    >>> from ..networks.kl import AutoencoderKL
+    >>> vae = AutoencoderKL(VAEConfig(32, (1, 2), blocks=1, latent=4, quant=True)).eval()
+    >>> latent = torch.randn(1, 4, 20, 30)
+    >>> pixels = decode(vae, latent, (8, 8))
+    >>> pixels.shape
+    torch.Size([1, 3, 40, 60])
+    >>> with torch.no_grad():
+    ...     torch.allclose(pixels, vae.decode(latent), atol=1e-4)
+    True
     """
     vae.check_decodes(latent)
-    device, host, factor = torch.device(device or latent.device), host or latent.device, vae.config.factor
-    size = [factor * side for side in latent.shape[2:]]
-    shape = (vae.config.image_channels, *size)
-    if isinstance(vae, TinyAutoencoder):
-
-        def one(sweeps: Sweeps, z: Tensor, into: Tensor) -> None:
-            run_one(sweeps, vae.taesd_decoder, sweeps.waiting(z), sweeps.waiting(into).waiting)
-    else:
-
-        def one(sweeps: Sweeps, z: Tensor, into: Tensor) -> None:
-            decode_one(sweeps, vae.decoder, sweeps.waiting(z), sweeps.waiting(into).waiting)
-
-    def ready(i: int) -> Tensor:
-        return vae.into_decoder(latent[i : i + 1].to(device))
-
-    sweeps = Sweeps(
-        (tile[0] * factor, tile[1] * factor),
-        max(vae.config.decoder_widths[:2]),
-        latent.dtype,
-        device,
-        on_step,
-        waiting_bytes,
-        _scores(vae.config.decoder_widths, latent.dtype, device),
-    )
-    pixels = torch.empty((len(latent), *shape), dtype=latent.dtype, device=host)
-    for i, found in enumerate(_each(one, ready, sweeps, len(latent), shape)):
+    config, device, host = vae.config, torch.device(device or latent.device), host or latent.device
+    height, width = (config.factor * side for side in latent.shape[2:])
+    sweeps = _sweeps(vae, "decode", tile, latent.dtype, device, on_step, waiting_bytes)
+    pixels = torch.empty((len(latent), config.image_channels, height, width), dtype=latent.dtype, device=host)
+    for i in range(len(latent)):
+        z = vae.into_decoder(latent[i : i + 1].to(device))
+        found = _run(vae, "decode", sweeps, z, (config.image_channels, height, width), len(latent))
         pixels[i : i + 1] = vae.as_pixels(found)
     return pixels
 
 
 @torch.no_grad()
 def encode(
-    vae: VAE,
+    vae: VAENetwork,
     pixels: Tensor,
     tile: Size,
     *,
@@ -81,72 +78,62 @@ def encode(
     host: Device = None,
     on_step: OnStep | None = None,
     waiting_bytes: int | None = None,
-) -> Posterior | Tensor:
-    """`vae.encode(pixels)` in tiles of at most `tile` latent cells; the arguments are those of `decode`.
+) -> Encoding:
+    """Encode pixels in tiles, picture by picture: `vae.encoding(pixels)` to rounding.
 
-    [B, 3, H, W] -> Posterior of [B, C, H / factor, W / factor], of a tiny autoencoder the latent; on the host.
-    Raises ValueError where `vae.encode` does.
+    Args:
+        pixels: [B, 3, H, W] in -1..1, both sides multiples of `vae.config.factor`.
+        vae, tile, device, host, on_step, waiting_bytes: as for `decode`.
+
+    Returns:
+        The Posterior of the latent [B, C, H / factor, W / factor], of a kind without distributions the latent itself;
+        on the host.
+
+    Raises:
+        ValueError: as `vae.encoding`, or for a tile without cells.
+
+    >>> from ..networks.tiny import TinyAutoencoder, TinyConfig
+    >>> vae = TinyAutoencoder(TinyConfig(4)).eval()
+    >>> encode(vae, torch.zeros(1, 3, 64, 96), (4, 4)).shape
+    torch.Size([1, 4, 8, 12])
     """
     vae.check_encodes(pixels)
-    config = vae.config
     device, host = torch.device(device or pixels.device), host or pixels.device
-    stride = config.factor // config.patch
-    tiny = isinstance(vae, TinyAutoencoder)
-    shape = (config.stack_latent * (1 if tiny else 2), *(side // stride for side in pixels.shape[2:]))
-    if tiny:
-
-        def one(sweeps: Sweeps, image: Tensor, into: Tensor) -> None:
-            run_one(sweeps, vae.taesd_encoder, sweeps.waiting(image), sweeps.waiting(into).waiting)
-    else:
-
-        def one(sweeps: Sweeps, image: Tensor, into: Tensor) -> None:
-            encode_one(sweeps, vae.encoder, sweeps.waiting(image), sweeps.waiting(into).waiting)
-
-    def ready(i: int) -> Tensor:
-        return vae.into_encoder(pixels[i : i + 1].to(device))
-
-    sweeps = Sweeps(
-        (tile[0] * config.factor, tile[1] * config.factor),
-        max(config.widths[:2]),
-        pixels.dtype,
-        device,
-        on_step,
-        waiting_bytes,
-        _scores(config.widths, pixels.dtype, device),
-    )
-    found = torch.cat(list(_each(one, ready, sweeps, len(pixels), shape)))
-    if tiny:
-        return vae.as_latent(found).to(host)
-    return moved(vae.posterior_of(found), host)
+    shape = vae.encoder_shape((pixels.shape[2], pixels.shape[3]))
+    sweeps = _sweeps(vae, "encode", tile, pixels.dtype, device, on_step, waiting_bytes)
+    found = []
+    for i in range(len(pixels)):
+        x = vae.into_encoder(pixels[i : i + 1].to(device))
+        found.append(_run(vae, "encode", sweeps, x, shape, len(pixels)))
+        del x  # before the next picture needs its memory
+    return vae.as_encoding(torch.cat(found)).to(host)
 
 
-def _scores(widths: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> int:
-    return scores_at_once(widths[-1], dtype, device, by_tiles=True)
+def _sweeps(
+    vae: VAENetwork,
+    way: str,
+    tile: Size,
+    dtype: torch.dtype,
+    device: torch.device,
+    on_step: OnStep | None,
+    waiting_bytes: int | None,
+) -> Sweeps:
+    """The sweeps of one call: `tile` in latent cells becomes px, and attention's scores suit the device."""
+    factor, widths = vae.config.factor, vae.config.widths_of(way)
+    scores = scores_at_once(widths[-1], dtype, device, by_tiles=True)
+    return Sweeps((tile[0] * factor, tile[1] * factor), max(widths[:2]), dtype, device, on_step, waiting_bytes, scores)
 
 
-def moved(posterior: Posterior, device: Device) -> Posterior:
-    """On another device, in one move; itself where it is there."""
-    if posterior.mean.device == torch.device(device):
-        return posterior
-    return Posterior(*torch.stack((posterior.mean, posterior.logvar)).to(device))
-
-
-def _each(
-    one: Callable[[Sweeps, Tensor, Tensor], None],
-    ready: Callable[[int], Tensor],
-    sweeps: Sweeps,
-    pictures: int,
-    shape: tuple[int, int, int],
-) -> Iterator[Tensor]:
-    """What `one` makes of each picture that is `ready`, [1, *shape] on the device; the tiles of all of them are
-    counted beforehand.
+def _run(vae: VAENetwork, way: str, sweeps: Sweeps, x: Tensor, shape: tuple[int, int, int], pictures: int) -> Tensor:
+    """One picture through a half. The first one is counted beforehand, on the device "meta", so that `on_step` can say
+    how many tiles all pictures have. -> [1, *shape] on the device
     """
-    for i in range(pictures):
-        x = ready(i)
-        into = torch.empty((1, *shape), dtype=sweeps.dtype, device=sweeps.device)
-        if not i:
-            count = Sweeps(sweeps.tile, sweeps.width, sweeps.dtype, "meta", scores=sweeps.scores)
-            one(count, *(torch.empty(t.shape, dtype=t.dtype, device="meta") for t in (x, into)))
-            sweeps.total = count.done * pictures
-        one(sweeps, x, into)
-        yield into
+    run = vae.sweep_decode if way == "decode" else vae.sweep_encode
+    into = torch.empty((1, *shape), dtype=sweeps.dtype, device=sweeps.device)
+    if not sweeps.done:
+        count = Sweeps(sweeps.tile, sweeps.width, sweeps.dtype, "meta", scores=sweeps.scores)
+        blank = [torch.empty(t.shape, dtype=t.dtype, device="meta") for t in (x, into)]
+        run(count, count.stored(blank[0]), count.stored(blank[1]).waiting)
+        sweeps.total = count.done * pictures
+    run(sweeps, sweeps.stored(x), sweeps.stored(into).waiting)
+    return into

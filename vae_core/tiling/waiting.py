@@ -1,8 +1,8 @@
-"""Where activations wait between sweeps: on the device as far as they may, the rest in host memory.
+"""Activations stored between sweeps: on the device as far as its memory allows, the rest in host memory.
 
-What waits in host memory lies rows first, channels last, in slabs of one size that are pinned where the system can:
-so every row is one piece of memory and a copy of rows one transfer. A Bus makes the transfers beside the computing.
-The program never waits for one: what depends on a transfer waits for it on the device.
+In host memory they lie rows first, channels last, in slabs of one size, pinned where the system can: so every row is
+contiguous and a copy of rows is one transfer. A Bus transfers while the device computes. The program never waits for a
+transfer: the kernels that depend on it wait for it on the device.
 """
 
 import weakref
@@ -19,23 +19,24 @@ _STREAMED = frozenset({"cuda", "xpu"})  # where torch has streams and pinned mem
 
 
 class Lane:
-    """One way between a device and host memory: a stream of its own, and two buffers on the device in turn.
+    """One direction between a device and host memory: a stream of its own, and two buffers on the device in turn.
 
-    Whoever fills a buffer again waits on the device until what was in it is through, so two are enough however far the
-    program is ahead. `streams` is torch.cuda or torch.xpu, or None: then the copies are in order with the computing.
+    A buffer is filled again only when its last transfer is done, and the device waits for that, not the program: so two
+    are enough however far the program is ahead. `streams` is torch.cuda or torch.xpu, or None: then the copies are in
+    order with the computing.
     """
 
     def __init__(self, device: torch.device, streams: ModuleType | None):
         self.device, self.streams = device, streams
         self.stream = None if streams is None else streams.Stream(device)
         self.buffers: list[Tensor | None] = [None, None]
-        self.through: list[object] = [None, None]  # events: what was in a buffer is through
+        self.through: list[object] = [None, None]  # events: the buffer's last transfer is done
         self.turn = 0
 
     def send(self, values: Tensor, into: Tensor) -> None:
-        """From the device to the host. [1, C, h, w] -> [h, w, C]"""
+        """Copy from the device to the host. [1, C, h, w] -> [h, w, C]"""
         packed = self._next(into.shape, values.dtype)
-        if self.stream is None:
+        if self.streams is None or self.stream is None:
             into.copy_(packed.copy_(values[0].permute(1, 2, 0)), non_blocking=True)
             return
         computing = self.streams.current_stream(self.device)
@@ -48,9 +49,9 @@ class Lane:
             self.through[self.turn] = self.stream.record_event()
 
     def fetch(self, values: Tensor, into: Tensor) -> None:
-        """From the host to the device; it may start as soon as a buffer is free. [h, w, C] -> [1, C, h, w]"""
+        """Copy from the host to the device, as soon as a buffer is free. [h, w, C] -> [1, C, h, w]"""
         packed = self._next(values.shape, values.dtype)
-        if self.stream is None:
+        if self.streams is None or self.stream is None:
             into[0].copy_(packed.copy_(values, non_blocking=True).permute(2, 0, 1))
             return
         computing = self.streams.current_stream(self.device)
@@ -70,7 +71,7 @@ class Lane:
         buffer = self.buffers[self.turn]
         if buffer is None or buffer.numel() < count or buffer.dtype != dtype:
             self.buffers[self.turn] = buffer = torch.empty(count, dtype=dtype, device=self.device)
-            if self.stream is not None:
+            if self.streams is not None and self.stream is not None:
                 buffer.record_stream(self.stream)  # when it is given up, a transfer may still be under way
                 # its memory may still be read by what was computed before
                 self.through[self.turn] = self.streams.current_stream(self.device).record_event()
@@ -78,7 +79,7 @@ class Lane:
 
 
 class Bus:
-    """The two lanes of one device, and the slabs of host memory that are free."""
+    """The two lanes of one device, and the free slabs of host memory."""
 
     def __init__(self, device: torch.device, streams: ModuleType | None = None):
         own = getattr(torch, device.type) if device.type in _STREAMED else None
@@ -94,21 +95,21 @@ class Bus:
         if self.pins:
             try:
                 return torch.empty(SLAB_BYTES, dtype=torch.uint8, device="cpu", pin_memory=True)
-            except RuntimeError:  # no more of it can be pinned; what is not is slower and as good
+            except RuntimeError:  # the system pins no more; pageable memory is slower and as good
                 self.pins = False
         return torch.empty(SLAB_BYTES, dtype=torch.uint8, device="cpu")
 
     def settle(self) -> None:
-        """What is fetched from here on was sent before: the device sees to it."""
+        """Make later fetches wait, on the device, for all that was sent before."""
         if self.up.stream is not None:
             self.up.stream.wait_stream(self.down.stream)
 
 
 class Waiting:
-    """One picture's values at one size: the upper rows on the device, those below in slabs of host memory."""
+    """One picture's stored activations at one size: upper rows on the device, lower rows in slabs of host memory."""
 
-    def __init__(self, here: Tensor, size: Size, bus: Bus | None = None):
-        """`here` is [1, C, rows, W] with all rows or the upper ones; the others need a bus."""
+    def __init__(self, here: Tensor, size: Size, bus: Bus):
+        """`here` is [1, C, rows, W] with all rows or the upper ones; the others go over the bus."""
         self.here, self.size, self.rows, self.bus = here, size, here.shape[2], bus
         self.slabs: list[Tensor] = []
         self.slab_rows = size[0]
@@ -129,11 +130,11 @@ class Waiting:
 
     @property
     def device_bytes(self) -> int:
-        """What of it is on the device."""
+        """The bytes of the rows on the device."""
         return self.here.numel() * self.here.element_size()
 
     def read(self, tile: Tile) -> Tensor:
-        """The tile's values on the device, a view where they lie there. -> [1, C, height, width]"""
+        """The tile's values on the device; a view where all of its rows are there. -> [1, C, height, width]"""
         columns = slice(tile.left, tile.right)
         if tile.bottom <= self.rows:
             return self.here[:, :, tile.top : tile.bottom, columns]
@@ -145,7 +146,7 @@ class Waiting:
         return out
 
     def write(self, tile: Tile, values: Tensor) -> None:
-        """[1, C, height, width]"""
+        """Store the tile's values. [1, C, height, width]"""
         if tile.top < self.rows:
             here = self.here[:, :, tile.top : tile.bottom, tile.left : tile.right]
             here.copy_(values[:, :, : here.shape[2]])
@@ -153,8 +154,9 @@ class Waiting:
             self.bus.down.send(values[:, :, top - tile.top : bottom - tile.top], piece)
 
     def _pieces(self, tile: Tile) -> Iterator[tuple[int, int, Tensor]]:
-        """First and last row of each piece of a tile in host memory that is one piece of memory there, and the piece:
-        rows in one slab, or where the tile is narrower than the picture one row. [h, w, C]
+        """The contiguous pieces of a tile in host memory, each with its first row and the row behind its last.
+
+        A piece is the tile's rows in one slab, or a single row where the tile is narrower than the picture. [h, w, C]
         """
         top, whole_rows = max(tile.top, self.rows), tile.size[1] == self.size[1]
         while top < tile.bottom:

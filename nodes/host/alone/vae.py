@@ -9,13 +9,14 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ....vae_core.autoencoder import Posterior
-from ....vae_core.tiling.network import NO_DISTRIBUTION, KLNetwork, VAENetwork, latent_of
+from ....vae_core.posterior import Posterior, latent_of
+from ....vae_core.tiling import work
+from ....vae_core.tiling.network import VAENetwork
 from ....vae_core.tiling.plans import BudgetError
-from ..shared import vae_work
+from ....vae_core.tiling.work import Room, Tiling, Worked
 from ..shared.device_errors import is_out_of_memory, sentences
 from ..shared.towers import as_dtype
-from ..shared.vae_work import Room, Tiling, Worked
+from ..shared.vae_room import NO_DISTRIBUTION, room_on
 from .clip import device_of
 from .place import device, free_device_bytes, free_memory_bytes
 from .progress import progress
@@ -29,11 +30,11 @@ class StandaloneVAE:
 def make_vae(network: Callable[..., VAENetwork], state: Mapping[str, Tensor], dtype: str) -> StandaloneVAE:
     net = network(dtype=as_dtype(dtype) or torch.float32)
     net.load_state_dict(state)
-    return StandaloneVAE(_placed(net.requires_grad_(False).eval()))
+    return StandaloneVAE(_place(net.requires_grad_(False).eval()))
 
 
 @sentences("loading a VAE")
-def _placed(network: VAENetwork) -> VAENetwork:
+def _place(network: VAENetwork) -> VAENetwork:
     try:
         return network.to(device())
     except RuntimeError as error:
@@ -56,24 +57,24 @@ def pixels_per_cell(vae: StandaloneVAE) -> int:
 def encode_image(vae: StandaloneVAE, image: Tensor, seed: int | None, tiling: Tiling) -> Worked:
     if seed is not None:
         _check_distribution(vae)
-    worked = _encoded(vae, image, tiling)
+    worked = _encode(vae, image, tiling)
     return replace(worked, result=latent_of(worked.result, seed).float())
 
 
 def posterior(vae: StandaloneVAE, image: Tensor) -> Worked:
     _check_distribution(vae)
-    worked = _encoded(vae, image, Tiling())
+    worked = _encode(vae, image, Tiling())
     return replace(worked, result=Posterior(worked.result.mean.float(), worked.result.logvar.float()))
 
 
 def _check_distribution(vae: StandaloneVAE) -> None:
-    if not isinstance(vae.network, KLNetwork):
-        raise ValueError(f"{NO_DISTRIBUTION} (a tiny autoencoder)")
+    if not vae.network.has_distribution:
+        raise ValueError(f"{NO_DISTRIBUTION} (a {vae.network.title})")
 
 
-def _encoded(vae: StandaloneVAE, image: Tensor, tiling: Tiling) -> Worked:
+def _encode(vae: StandaloneVAE, image: Tensor, tiling: Tiling) -> Worked:
     pixels = _to_whole_cells(image, vae.network.config.factor).movedim(-1, 1) * 2 - 1
-    return vae_work.encode(
+    return work.encode(
         vae.network, pixels.to(_dtype_of(vae)), tiling, _room(vae), progress(1), lambda: _in_float32(vae)
     )
 
@@ -86,7 +87,7 @@ def _to_whole_cells(image: Tensor, factor: int) -> Tensor:
 
 
 def decode_latent(vae: StandaloneVAE, latent: Tensor, tiling: Tiling) -> Worked:
-    worked = vae_work.decode(
+    worked = work.decode(
         vae.network, latent.to(_dtype_of(vae)), tiling, _room(vae), progress(1), lambda: _in_float32(vae)
     )
     return replace(worked, result=(worked.result.float() + 1).div(2).clamp(0, 1).movedim(1, -1))
@@ -103,4 +104,4 @@ def _in_float32(vae: StandaloneVAE) -> VAENetwork:
 @sentences("asked for its free memory")
 def _room(vae: StandaloneVAE) -> Room:
     place = device_of(vae.network)
-    return Room(place, torch.device("cpu"), free_device_bytes(place), free_memory_bytes())
+    return room_on(place, torch.device("cpu"), free_device_bytes(place), free_memory_bytes())

@@ -17,8 +17,9 @@ from comfy.taesd.taesd import TAESD
 from torch import Tensor, nn
 
 from ....vae_core.checkpoint.find import LayoutError, VAESource, find_vae
-from ....vae_core.tiling.network import NO_DISTRIBUTION, VAENetwork, builder
-from ..shared.vae_work import Tiling, Worked
+from ....vae_core.tiling.network import VAENetwork
+from ....vae_core.tiling.work import Tiling, Worked
+from ..shared.vae_room import NO_DISTRIBUTION
 
 Stock = AutoencodingEngine | TAESD
 _HOST_LAYERS = {
@@ -47,7 +48,7 @@ def network_over(stock: Stock) -> VAENetwork | None:
         source = find_vae({name: tuple(tensor.shape) for name, tensor in state.items()})
     except LayoutError:
         return None
-    ours = builder(source)(operations=comfy.ops.manual_cast, device="meta").eval()
+    ours = source.build(operations=comfy.ops.manual_cast, device="meta").eval()
     theirs = {new: old for old, new in source.renames.items()}
     for name, layer in list(ours.named_modules()):
         if not isinstance(layer, tuple(_HOST_LAYERS)):

@@ -18,11 +18,12 @@ import comfy.sd
 import torch
 from torch import Tensor
 
-from ....vae_core.autoencoder import Posterior
-from ....vae_core.tiling.network import KLNetwork, VAENetwork, activation_bytes, latent_of
-from ..shared import vae_work
+from ....vae_core.posterior import Encoding, Posterior, latent_of
+from ....vae_core.tiling import work
+from ....vae_core.tiling.network import VAENetwork
+from ....vae_core.tiling.plans import untiled_bytes
+from ....vae_core.tiling.work import Tiling, Worked
 from ..shared.towers import as_dtype
-from ..shared.vae_work import Tiling, Worked
 from .dynamic import Stock, by_the_host, network_over, no_distribution
 from .progress import progress
 from .vae_memory import required, room
@@ -36,7 +37,7 @@ class ExactVAE(comfy.sd.VAE):
     """
 
     def decode_tiled_(self, samples, tile_x=64, tile_y=64, overlap=16):
-        worked = vae_work.decode(
+        worked = work.decode(
             self.first_stage_model,
             samples.to(self.vae_dtype),
             Tiling("tile", tile=(tile_y, tile_x)),
@@ -44,12 +45,12 @@ class ExactVAE(comfy.sd.VAE):
             progress(1),
             lambda: _in_float32(self.first_stage_model),
         )
-        return self.process_output(_noted(worked).float())
+        return self.process_output(_log_notes(worked).float())
 
     def encode_tiled_(self, pixel_samples, tile_x=512, tile_y=512, overlap=64):
         factor = self.first_stage_model.config.factor
         tiling = Tiling("tile", tile=(max(1, tile_y // factor), max(1, tile_x // factor)))
-        worked = vae_work.encode(
+        worked = work.encode(
             self.first_stage_model,
             self.process_input(pixel_samples).to(self.vae_dtype),
             tiling,
@@ -57,10 +58,10 @@ class ExactVAE(comfy.sd.VAE):
             progress(1),
             lambda: _in_float32(self.first_stage_model),
         )
-        return latent_of(_noted(worked), None).float()
+        return latent_of(_log_notes(worked), None).float()
 
 
-def _noted(worked: Worked) -> Tensor | Posterior:
+def _log_notes(worked: Worked) -> Encoding:
     """The result; what went otherwise than planned is logged, for a stock node has no report."""
     for note in worked.notes:
         logging.getLogger(__name__).warning("VAE in tiles: %s", note)
@@ -78,10 +79,10 @@ def make_vae(network: Callable[..., VAENetwork], state: Mapping[str, Tensor], dt
     vae.downscale_ratio = vae.upscale_ratio = factor
     vae.latent_channels, vae.latent_dim, vae.output_channels = config.latent, 2, 3
     vae.working_dtypes, vae.vae_dtype = _DTYPES, chosen
-    vae.memory_used_encode = lambda shape, dtype: activation_bytes(
+    vae.memory_used_encode = lambda shape, dtype: untiled_bytes(
         config, "encode", (shape[2] // factor, shape[3] // factor), management.dtype_size(dtype)
     )
-    vae.memory_used_decode = lambda shape, dtype: activation_bytes(
+    vae.memory_used_decode = lambda shape, dtype: untiled_bytes(
         config, "decode", tuple(shape[2:4]), management.dtype_size(dtype)
     )
     vae.process_input = lambda image: image * 2 - 1
@@ -110,20 +111,20 @@ def encode_image(vae: comfy.sd.VAE, image: Tensor, seed: int | None, tiling: Til
         _check_distribution(vae, network)
     if network is None:
         return by_the_host(vae, vae.encode(image[..., :3]), tiling)
-    worked = _encoded(vae, network, pixels, tiling)
+    worked = _encode(vae, network, pixels, tiling)
     return replace(worked, result=latent_of(worked.result, seed).to(vae.output_device).float())
 
 
 def posterior(vae: comfy.sd.VAE, image: Tensor) -> Worked:
     pixels, network = _to_encode(vae, image, Tiling())
     _check_distribution(vae, network)
-    worked = _encoded(vae, network, pixels, Tiling())
+    worked = _encode(vae, network, pixels, Tiling())
     found = [values.to(vae.output_device).float() for values in (worked.result.mean, worked.result.logvar)]
     return replace(worked, result=Posterior(*found))
 
 
 def _check_distribution(vae: comfy.sd.VAE, network: VAENetwork | None) -> None:
-    if not isinstance(network, KLNetwork):
+    if network is None or not network.has_distribution:
         raise ValueError(no_distribution(vae, network))
 
 
@@ -133,10 +134,10 @@ def _to_encode(vae: comfy.sd.VAE, image: Tensor, tiling: Tiling) -> tuple[Tensor
     return pixels, _network(vae, lambda: required(vae, "encode", pixels.shape, tiling))
 
 
-def _encoded(vae: comfy.sd.VAE, network: VAENetwork, pixels: Tensor, tiling: Tiling) -> Worked:
+def _encode(vae: comfy.sd.VAE, network: VAENetwork, pixels: Tensor, tiling: Tiling) -> Worked:
     pixels = vae.process_input(pixels).to(vae.vae_dtype)
     with _on_device(vae):
-        return vae_work.encode(network, pixels, tiling, room(vae), progress(1), lambda: _in_float32(network))
+        return work.encode(network, pixels, tiling, room(vae), progress(1), lambda: _in_float32(network))
 
 
 def decode_latent(vae: comfy.sd.VAE, latent: Tensor, tiling: Tiling) -> Worked:
@@ -146,7 +147,7 @@ def decode_latent(vae: comfy.sd.VAE, latent: Tensor, tiling: Tiling) -> Worked:
         # video VAEs give [B, T, H, W, 3]; stock VAEDecode does the same
         return by_the_host(vae, image.reshape(-1, *image.shape[-3:]), tiling)
     with _on_device(vae):
-        worked = vae_work.decode(
+        worked = work.decode(
             network, latent.to(vae.vae_dtype), tiling, room(vae), progress(1), lambda: _in_float32(network)
         )
     return replace(worked, result=vae.process_output(worked.result.float()).to(vae.output_device).movedim(1, -1))

@@ -8,11 +8,10 @@ import torch
 from torch import nn
 
 from ....vae_core.checkpoint.find import LayoutError, find_vae
-from ....vae_core.config import VAEConfig
-from ....vae_core.tiling.network import VAENetwork
-from ....vae_core.tiny import TinyConfig
+from ....vae_core.tiling.network import NetworkConfig, VAENetwork
+from ....vae_core.tiling.room import Room, Tiling, required_bytes
 from ..shared.device_errors import sentences
-from ..shared.vae_work import Room, Tiling, required_bytes
+from ..shared.vae_room import room_on
 
 _WEIGHTS = 1.1  # ComfyUI keeps so much free for weights that it loads (load_models_gpu)
 
@@ -20,7 +19,7 @@ _WEIGHTS = 1.1  # ComfyUI keeps so much free for weights that it loads (load_mod
 @sentences("asked for its free memory")
 def room(vae: comfy.sd.VAE) -> Room:
     """The card as ComfyUI sees it."""
-    return Room(
+    return room_on(
         torch.device(vae.device),
         torch.device(vae.output_device),
         _free_bytes(vae),
@@ -52,11 +51,11 @@ def required(vae: comfy.sd.VAE, way: str, shape: tuple[int, ...], tiling: Tiling
     cells = (shape[0], config.latent, shape[2] // cell_px, shape[3] // cell_px)
     weights = max(0, vae.patcher.model_size() - vae.patcher.loaded_size())
     free = round(_free_bytes(vae) - _WEIGHTS * weights)
-    place = Room(torch.device(vae.device), torch.device(vae.output_device), max(0, free))
+    place = room_on(torch.device(vae.device), torch.device(vae.output_device), max(0, free))
     return required_bytes(way, config, cells, management.dtype_size(vae.vae_dtype), tiling, place)
 
 
-def _config(network: nn.Module) -> VAEConfig | TinyConfig | None:
+def _config(network: nn.Module) -> NetworkConfig | None:
     """The sizes of a network; None where its tensors are of no layout that we know."""
     if isinstance(network, VAENetwork):
         return network.config

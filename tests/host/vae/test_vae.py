@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from clip_vae_lora.vae_core.tiny import TinyAutoencoder, TinyConfig
+from clip_vae_lora.vae_core.networks.tiny import TinyAutoencoder, TinyConfig
 
 # both compute in fp32; ours takes the moments of a GroupNorm more exactly than torch does, which shows on flat grey
 ROUNDING = 1e-4

@@ -49,7 +49,7 @@ def on_card(vae):
 def test_comfyui_is_asked_for_what_tiles_need_and_not_to_unload_for_the_untiled_picture(comfyui, vaes, card, which):
     memory, running = (
         host_part(comfyui, "nodes.host.comfyui.vae_memory"),
-        host_part(comfyui, "nodes.host.shared.vae_work"),
+        host_part(comfyui, "vae_core.tiling.work"),
     )
     vae, shape = on_card(vaes[which]), (1, 4, 256, 256)
     card(2_000)
@@ -66,11 +66,11 @@ def pretended(comfyui, vaes, card):
     """(Count, our VAE of half precision whose network is on the pretended card)."""
     import comfy.ops
 
-    network_file = host_part(comfyui, "vae_core.tiling.network")
+    network_file = host_part(comfyui, "vae_core.networks.kl")
     config = vaes[1].first_stage_model.config
     with pretend_cuda() as count, torch.inference_mode():
         vae = on_card(vaes[1])
-        network = network_file.KLNetwork(config, comfy.ops.manual_cast, device="cuda", dtype=torch.float16)
+        network = network_file.AutoencoderKL(config, comfy.ops.manual_cast, device="cuda", dtype=torch.float16)
         vae.first_stage_model, vae.vae_dtype = network.eval(), torch.float16
         yield count, vae
 

@@ -89,7 +89,7 @@ def test_a_card_that_is_lost_when_it_is_asked_for_memory_or_loaded_is_a_sentence
         vae._room(model)
     monkeypatch.setattr(torch.nn.Linear, "to", gone)
     with pytest.raises(device_errors.DeviceLostError, match="gave up while loading a VAE"):
-        vae._placed(torch.nn.Linear(1, 1))
+        vae._place(torch.nn.Linear(1, 1))
 
 
 def test_weights_without_room_on_the_card_are_a_sentence(monkeypatch):
@@ -98,7 +98,7 @@ def test_weights_without_room_on_the_card_are_a_sentence(monkeypatch):
 
     monkeypatch.setattr(torch.nn.Linear, "to", full)
     with pytest.raises(BudgetError, match=r"no room for this VAE's weights \(8 MB\): close what else uses it"):
-        vae._placed(torch.nn.Linear(1000, 2000))
+        vae._place(torch.nn.Linear(1000, 2000))
 
 
 class Backend:

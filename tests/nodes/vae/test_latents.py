@@ -7,12 +7,13 @@ import pytest
 import torch
 
 from clip_vae_lora.files.tensors import write_tensors
-from clip_vae_lora.vae_core.autoencoder import AutoencoderKL
-from clip_vae_lora.vae_core.config import FAMILIES, to_model_space
+from clip_vae_lora.vae_core.config import FAMILIES
+from clip_vae_lora.vae_core.networks.kl import AutoencoderKL
+from clip_vae_lora.vae_core.networks.tiny import TinyAutoencoder, TinyConfig
 from clip_vae_lora.vae_core.quality import ssim
-from clip_vae_lora.vae_core.tiny import TinyAutoencoder, TinyConfig
 
 from ...support import tiny
+from ...support.model_space import to_model_space
 
 NAN = float("nan")
 
@@ -43,7 +44,7 @@ def test_mean_and_log_variance_are_the_networks_own(place, vae):
     network = AutoencoderKL(tiny.VAE_CONFIG)
     network.load_state_dict(vae.network.state_dict())
     with torch.no_grad():
-        posterior = network.encode(picture().movedim(-1, 1) * 2 - 1)
+        posterior = network.posterior(picture().movedim(-1, 1) * 2 - 1)
     answer = place.node("CVL_LatentDistribution").measure(picture(), vae)
     mean, logvar, plot, _ = answer["result"]
     torch.testing.assert_close(mean["samples"], posterior.mean, rtol=0, atol=1e-6)  # picture by picture, not at once

@@ -7,8 +7,10 @@ import torch
 
 from clip_vae_lora.files.tensors import write_tensors
 from clip_vae_lora.vae_core.checkpoint.find import LayoutError, family_in_name, find_vae
-from clip_vae_lora.vae_core.config import FAMILIES, Family, to_model_space
-from clip_vae_lora.vae_core.tiny import TinyAutoencoder, TinyConfig
+from clip_vae_lora.vae_core.config import FAMILIES, Family
+from clip_vae_lora.vae_core.networks.tiny import TinyAutoencoder, TinyConfig
+
+from ...support.model_space import to_model_space
 
 
 @pytest.fixture

@@ -7,8 +7,7 @@ import torch
 
 from clip_vae_lora.nodes.host import host
 from clip_vae_lora.nodes.host.alone import vae as alone_vae
-from clip_vae_lora.nodes.host.shared import vae_work
-from clip_vae_lora.vae_core.tiling import plans
+from clip_vae_lora.vae_core.tiling import plans, room, work
 from clip_vae_lora.vae_core.tiling.plans import BudgetError
 
 from ...support import tiny
@@ -45,7 +44,7 @@ def test_encoding_in_tiles_gives_the_same_latent(place, vae, monkeypatch):
     image = torch.rand(2, 230, 301, 3, generator=torch.Generator().manual_seed(1))
     node = place.node("CVL_VAEEncode")
     whole = node.encode(image, vae, tiling="off")["result"][0]["samples"]
-    monkeypatch.setattr(vae_work, "largest_plan", lambda *_, **__: plans.Plan((20, 47), 1, 1, 2))
+    monkeypatch.setattr(room, "largest_plan", lambda *_, **__: plans.Plan((20, 47), 1, 1, 2))
     tiled, report = node.encode(image, vae)["result"]
     assert "tiles of 20 x 47" in json.loads(report)["plan"] and (tiled["samples"] - whole).abs().max() <= ROUNDING
 
@@ -91,7 +90,7 @@ def test_memory_that_never_suffices_is_a_sentence(place, vae, latent, monkeypatc
     def never(*_, **__):
         raise torch.OutOfMemoryError("out of memory")
 
-    monkeypatch.setattr(vae_work.tiled, "decode", never)
+    monkeypatch.setattr(work.tiled, "decode", never)
     with pytest.raises(BudgetError, match="memory ran out even with"):
         place.node("CVL_VAEDecode").decode(latent, vae, "budget", 8)
 
@@ -100,7 +99,7 @@ def test_other_errors_are_not_taken_for_missing_memory(place, vae, latent, monke
     def broken(*_, **__):
         raise RuntimeError("something else")
 
-    monkeypatch.setattr(vae_work.tiled, "decode", broken)
+    monkeypatch.setattr(work.tiled, "decode", broken)
     with pytest.raises(RuntimeError, match="something else"):
         place.node("CVL_VAEDecode").decode(latent, vae, "budget", 8)
 

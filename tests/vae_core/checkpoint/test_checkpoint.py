@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from clip_vae_lora.vae_core.autoencoder import AutoencoderKL
 from clip_vae_lora.vae_core.checkpoint.find import LayoutError, find_vae
 from clip_vae_lora.vae_core.config import VAEConfig
+from clip_vae_lora.vae_core.networks.kl import AutoencoderKL
 
 diffusers = pytest.importorskip("diffusers")
 

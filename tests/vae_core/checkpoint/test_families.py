@@ -5,9 +5,11 @@ import torch
 from torch import nn
 
 from clip_vae_lora.vae_core.checkpoint.find import LayoutError, family_in_name, find_vae, join_pair
-from clip_vae_lora.vae_core.config import FAMILIES, VAEConfig, fold, prior_sample, to_model_space, unfold
+from clip_vae_lora.vae_core.config import FAMILIES, VAEConfig, fold, prior_sample, unfold
+from clip_vae_lora.vae_core.networks.tiny import TinyAutoencoder, TinyConfig
 from clip_vae_lora.vae_core.tiling import tiled
-from clip_vae_lora.vae_core.tiny import TinyAutoencoder, TinyConfig
+
+from ...support.model_space import to_model_space
 
 ROUNDING = 1e-4  # of latents and pixels of a few units: fp32 sums in another order
 
@@ -49,7 +51,7 @@ def test_flux2_latents_and_pixels_are_those_of_diffusers_pipeline(flux2):
     pixels = torch.rand(2, 3, 32, 48) * 2 - 1
     wanted = flux2.encode(pixels).latent_dist
     latent = as_flux2_pipeline(flux2, wanted.mean)
-    posterior = network.encode(pixels)
+    posterior = network.encoding(pixels)
     assert latent.shape == (2, 32, 4, 6)
     torch.testing.assert_close(posterior.mean, latent, rtol=0, atol=ROUNDING)
     spread = as_flux2_pipeline(flux2, wanted.mean + wanted.std) - latent  # a sample is carried over like the mean
@@ -62,7 +64,7 @@ def test_flux2_latents_and_pixels_are_those_of_diffusers_pipeline(flux2):
 def test_flux2_by_tiles_is_flux2_at_once(flux2):
     network = load(flux2.state_dict())[1]
     pixels = torch.rand(1, 3, 56, 40) * 2 - 1
-    posterior = network.encode(pixels)
+    posterior = network.encoding(pixels)
     got = tiled.encode(network, pixels, (3, 2))
     torch.testing.assert_close(got.mean, posterior.mean, rtol=0, atol=ROUNDING)
     torch.testing.assert_close(got.logvar, posterior.logvar, rtol=0, atol=ROUNDING)
@@ -131,7 +133,7 @@ def test_taesana_is_the_published_description_in_model_space():
     scale = FAMILIES["sana"].scale[0]
     assert source.config == TinyConfig(32, deep=True, scale=scale) and source.config.factor == 32
     pixels = torch.rand(2, 3, 64, 96) * 2 - 1
-    raw = network.encode(pixels)
+    raw = network.encoding(pixels)
     torch.testing.assert_close(raw, encoder(pixels / 2 + 0.5) / scale, rtol=0, atol=ROUNDING)
     torch.testing.assert_close(network.decode(raw * 9), decoder(raw * 9 * scale) * 2 - 1, rtol=0, atol=ROUNDING)
 
@@ -154,7 +156,7 @@ def test_a_tiny_autoencoder_by_tiles_is_the_same_at_once(config, tile):
     cells = (5, 7) if config.factor == 8 else (3, 4)
     pixels = torch.rand(2, 3, *(side * config.factor for side in cells)) * 2 - 1
     steps = []
-    latent = network.encode(pixels)
+    latent = network.encoding(pixels)
     got = tiled.encode(network, pixels, tile, on_step=lambda *step: steps.append(step))
     torch.testing.assert_close(got, latent, rtol=0, atol=ROUNDING)
     assert steps[-1][0] == steps[-1][1] == len(steps)

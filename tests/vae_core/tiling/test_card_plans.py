@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clip_vae_lora.vae_core.config import VAEConfig
+from clip_vae_lora.vae_core.networks.tiny import TinyConfig
 from clip_vae_lora.vae_core.tiling import card_plans
 from clip_vae_lora.vae_core.tiling.card_plans import (
     Limit,
@@ -14,7 +15,6 @@ from clip_vae_lora.vae_core.tiling.card_plans import (
     untiled_card_plan,
 )
 from clip_vae_lora.vae_core.tiling.plans import BudgetError
-from clip_vae_lora.vae_core.tiny import TinyConfig
 
 SD1 = VAEConfig(128, (1, 2, 4, 4), 2, 4, True)
 CONFIGS = [SD1, VAEConfig(128, (1, 2, 4, 4), 2, 128, True, 96, patch=2), VAEConfig(64, (1,), 1, 4, True), TinyConfig(4)]

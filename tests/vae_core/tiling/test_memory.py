@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clip_vae_lora.vae_core.config import VAEConfig
+from clip_vae_lora.vae_core.networks.tiny import TinyConfig
 from clip_vae_lora.vae_core.tiling.plans import BudgetError, largest_plan, smaller_plans
-from clip_vae_lora.vae_core.tiny import TinyConfig
 
 SD1 = VAEConfig(128, (1, 2, 4, 4), 2, 4, True)
 CONFIGS = [SD1, VAEConfig(128, (1, 2, 4, 4), 2, 128, True, 96, patch=2), VAEConfig(64, (1,), 1, 4, True), TinyConfig(4)]
@@ -79,9 +79,9 @@ checkout = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(checkout)
 checkout.bind()
 from clip_vae_lora.vae_core.tiling import plans, tiled
-from clip_vae_lora.vae_core.autoencoder import AutoencoderKL
+from clip_vae_lora.vae_core.networks.kl import AutoencoderKL
 from clip_vae_lora.vae_core.config import VAEConfig
-from clip_vae_lora.vae_core.tiny import TinyAutoencoder, TinyConfig
+from clip_vae_lora.vae_core.networks.tiny import TinyAutoencoder, TinyConfig
 torch.set_grad_enabled(False)
 way, untiled, tiny = sys.argv[2], sys.argv[3] == "untiled", sys.argv[4] == "tiny"
 config = TinyConfig(4) if tiny else VAEConfig(64, (1, 1, 2), 1, 4, True)

@@ -8,8 +8,8 @@ from torch import nn
 
 from clip_vae_lora.vae_core.checkpoint.find import LayoutError, family_in_name, find_vae, join_pair
 from clip_vae_lora.vae_core.config import fold, unfold
+from clip_vae_lora.vae_core.networks.tiny import TinyAutoencoder, TinyConfig
 from clip_vae_lora.vae_core.tiling import tiled
-from clip_vae_lora.vae_core.tiny import TinyAutoencoder, TinyConfig
 
 PUBLISHED = {
     "taesd": (4, 0.18215, 0.0),

@@ -4,17 +4,50 @@ The stacks have no norms but TAEF2's at latent size, so a tile only needs the ce
 part of a stack that looks at the whole picture runs on all of it: at latent size that is little.
 """
 
+import torch
 from torch import Tensor, nn
 
-from ..tiny import Block
-from .sweeps import Activations, Sweeps, cut
-from .tiles import Size, Tile, whole
-from .waiting import Waiting
+from ..layers import Layers
+from ..tiling.sweeps import Activations, Stored, Sweeps, cut
+from ..tiling.tiles import Size, Tile, whole
+from ..tiling.waiting import Waiting
+
+WIDTH = 64
+_POOL_GROUPS, _POOL_EPS = 4, 1e-5
 
 Stack = list[nn.Module]
 
 
-def run_one(sweeps: Sweeps, stack: nn.Sequential, x: Activations, into: Waiting) -> None:
+class Block(nn.Module):
+    """relu(x + three convolutions of x); with `pooled`, a wide normalised 1x1 path is added first.
+
+    [B, width, H, W] -> [B, width, H, W]
+    """
+
+    def __init__(self, layers: Layers, pooled: bool = False, width: int = WIDTH):
+        super().__init__()
+        self.conv = nn.Sequential(
+            layers.conv(width, width), nn.ReLU(), layers.conv(width, width), nn.ReLU(), layers.conv(width, width)
+        )
+        wide = 4 * width
+        self.pool = (
+            nn.Sequential(
+                layers.conv(width, wide, 1, bias=False),
+                layers.norm(wide, _POOL_GROUPS, _POOL_EPS),
+                nn.ReLU(),
+                layers.conv(wide, width, 1, bias=False),
+            )
+            if pooled
+            else None
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.pool is not None:
+            x = x + self.pool(x)
+        return torch.relu(x + self.conv(x))
+
+
+def sweep_stack(sweeps: Sweeps, stack: nn.Sequential, x: Activations, into: Waiting) -> None:
     """The stack of one picture, into `into` [1, C, H, W]."""
     parts = _parts(stack)
     for part in parts:
@@ -36,10 +69,11 @@ def _parts(stack: nn.Sequential) -> list[Stack]:
 
 def _swept(sweeps: Sweeps, part: Stack, x: Activations, into: Waiting | None) -> Activations:
     up, down = _doubles(part[0]), _halves(part[-1])
-    size = tuple(2 * side if up else side // 2 if down else side for side in x.size)
+    height, width = (2 * side if up else side // 2 if down else side for side in x.size)
+    size = (height, width)
     made = [layer.out_channels for layer in part if isinstance(layer, nn.Conv2d)]
     channels, widest = made[-1] if made else x.channels, max(x.channels, *made)
-    out = sweeps.room(channels, size) if into is None else Activations(size, channels, into.read, into)
+    out = sweeps.room(channels, size) if into is None else Stored(size, channels, into.read, into)
     everything = any(isinstance(layer, Block) and layer.pool is not None for layer in part)
 
     def each(tile: Tile) -> Tensor:

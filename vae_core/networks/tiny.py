@@ -13,12 +13,14 @@ from types import ModuleType
 import torch
 from torch import Tensor, nn
 
-from .autoencoder import check_latent, check_pixels
-from .config import fold, unfold
-from .layers import Device, Layers, as_computed
+from ..config import Values, fold, unfold
+from ..layers import Device, Layers, Operations, as_computed
+from ..tiling.network import VAENetwork
+from ..tiling.sweeps import Activations, Sweeps
+from ..tiling.tiles import Size
+from ..tiling.waiting import Waiting
+from .tiny_sweeps import WIDTH, Block, sweep_stack
 
-WIDTH = 64
-_POOL_GROUPS, _POOL_EPS = 4, 1e-5
 _CELL_PX, _DEEP_CELL_PX = 8, 32
 
 
@@ -39,7 +41,9 @@ class TinyConfig:
         """Channels at the picture's size and at the next."""
         return (WIDTH, WIDTH)
 
-    decoder_widths = widths
+    def widths_of(self, way: str) -> tuple[int, ...]:
+        """Channels at each size: both ways the same."""
+        return self.widths
 
     @property
     def stack_latent(self) -> int:
@@ -51,41 +55,17 @@ class TinyConfig:
         """Picture pixels per latent cell, along each side."""
         return (_DEEP_CELL_PX if self.deep else _CELL_PX) * self.patch
 
+    def values(self, way: str, px: int) -> Values:
+        """A block's input and two of its layers at once; between sweeps a picture of half the size and its next."""
+        once, waits, middle = 3 * WIDTH * px, 1.25 * WIDTH * px / 4, 5 * 4 * WIDTH * px / 64
+        return Values(once, waits, middle, once_on_card=once, largest=WIDTH * px, scores=0)
+
 
 class Clamp(nn.Module):
     """Softly into -3..3. Any shape."""
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.tanh(x / 3) * 3
-
-
-class Block(nn.Module):
-    """relu(x + three convolutions of x); with `pooled`, a wide normalised 1x1 path is added first.
-
-    [B, width, H, W] -> [B, width, H, W]
-    """
-
-    def __init__(self, layers: Layers, pooled: bool = False, width: int = WIDTH):
-        super().__init__()
-        self.conv = nn.Sequential(
-            layers.conv(width, width), nn.ReLU(), layers.conv(width, width), nn.ReLU(), layers.conv(width, width)
-        )
-        wide = 4 * width
-        self.pool = (
-            nn.Sequential(
-                layers.conv(width, wide, 1, bias=False),
-                layers.norm(wide, _POOL_GROUPS, _POOL_EPS),
-                nn.ReLU(),
-                layers.conv(wide, width, 1, bias=False),
-            )
-            if pooled
-            else None
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.pool is not None:
-            x = x + self.pool(x)
-        return torch.relu(x + self.conv(x))
 
 
 def _encoder(config: TinyConfig, layers: Layers) -> nn.Sequential:
@@ -112,68 +92,67 @@ def _decoder(config: TinyConfig, layers: Layers) -> nn.Sequential:
     return nn.Sequential(*stack, Block(layers), layers.conv(WIDTH, 3))
 
 
-class TinyAutoencoder(nn.Module):
+_WITHOUT = {  # what to say where a half is missing, by what was asked for
+    "encode": "this tiny VAE has only its decoder: load its encoder file too to encode a picture",
+    "decode": "this tiny VAE has only its encoder: load its decoder file too to decode a latent",
+}
+
+
+class TinyAutoencoder(VAENetwork):
     """Both stacks; `encoder=False` or `decoder=False` leaves one out. `operations` gives Conv2d and GroupNorm."""
+
+    kind, title = "tiny", "tiny autoencoder"
+    steps = (Block,)
+    config: TinyConfig
+    vae_scale: Tensor
+    vae_shift: Tensor
 
     def __init__(
         self,
         config: TinyConfig,
-        operations: ModuleType | type = nn,
+        operations: Operations | ModuleType = nn,
         device: Device = None,
         dtype: torch.dtype | None = None,
         *,
         encoder: bool = True,
         decoder: bool = True,
     ):
-        super().__init__()
+        super().__init__(config)
         layers = Layers(operations, device, dtype)
-        self.config = config
         self.taesd_encoder = _encoder(config, layers) if encoder else None
         self.taesd_decoder = _decoder(config, layers) if decoder else None
         self.register_buffer("vae_scale", torch.tensor(config.scale, device=device))
         self.register_buffer("vae_shift", torch.tensor(config.shift, device=device))
 
-    def encode(self, pixels: Tensor) -> Tensor:
-        """Pixels -1..1 -> raw latent. [B, 3, H, W] -> [B, C, H / factor, W / factor]
-
-        Raises ValueError for another shape, a side that is no multiple of `config.factor`, or without an encoder.
-        """
-        self.check_encodes(pixels)
-        return self.as_latent(self.taesd_encoder(self.into_encoder(pixels)))
-
-    def decode(self, latent: Tensor) -> Tensor:
-        """Raw latent -> pixels, about -1..1, not clamped; a new tensor. [B, C, h, w] -> [B, 3, h*factor, w*factor]
-
-        Raises ValueError for another number of channels, or without a decoder.
-        """
-        self.check_decodes(latent)
-        return self.as_pixels(self.taesd_decoder(self.into_decoder(latent)))
+    def half_for(self, way: str) -> nn.Sequential:
+        half = self.taesd_encoder if way == "encode" else self.taesd_decoder
+        if half is None:
+            raise ValueError(_WITHOUT[way])
+        return half
 
     def into_encoder(self, pixels: Tensor) -> Tensor:
-        """What `encode` gives its stack: 0..1. [B, 3, H, W] -> the same"""
+        """The stack takes 0..1. [B, 3, H, W] -> the same"""
         return as_computed(pixels * 0.5 + 0.5)
 
-    def as_latent(self, latent: Tensor) -> Tensor:
-        """What `encode` makes of its stack's result. [B, stack_latent, ..] -> [B, C, h, w]"""
+    def as_encoding(self, latent: Tensor) -> Tensor:
+        """From model space to the raw latent, folded. [B, stack_latent, ..] -> [B, C, h, w]"""
         return fold(latent / self.vae_scale.to(latent) + self.vae_shift.to(latent), self.config.patch).contiguous()
 
     def into_decoder(self, latent: Tensor) -> Tensor:
-        """What `decode` gives its stack. [B, C, h, w] -> [B, stack_latent, ..]"""
+        """From the raw latent, unfolded, to model space. [B, C, h, w] -> [B, stack_latent, ..]"""
         latent = unfold(latent, self.config.patch)
         return as_computed((latent - self.vae_shift.to(latent)) * self.vae_scale.to(latent))
 
     def as_pixels(self, picture: Tensor) -> Tensor:
-        """What `decode` makes of its stack's result. [B, 3, H, W] -> the same"""
+        """From 0..1 to -1..1. [B, 3, H, W] -> the same"""
         return (picture - 0.5) * 2
 
-    def check_encodes(self, pixels: Tensor) -> None:
-        """Raises ValueError where `encode` does."""
-        if self.taesd_encoder is None:
-            raise ValueError("this tiny VAE has only its decoder: load its encoder file too to encode a picture")
-        check_pixels(pixels, 3, self.config.factor)
+    def encoder_shape(self, size: Size) -> tuple[int, int, int]:
+        stride = self.config.factor // self.config.patch
+        return self.config.stack_latent, size[0] // stride, size[1] // stride
 
-    def check_decodes(self, latent: Tensor) -> None:
-        """Raises ValueError where `decode` does."""
-        if self.taesd_decoder is None:
-            raise ValueError("this tiny VAE has only its encoder: load its decoder file too to decode a latent")
-        check_latent(latent, self.config.latent)
+    def sweep_encode(self, sweeps: Sweeps, pixels: Activations, into: Waiting) -> None:
+        sweep_stack(sweeps, self.half_for("encode"), pixels, into)
+
+    def sweep_decode(self, sweeps: Sweeps, latent: Activations, into: Waiting) -> None:
+        sweep_stack(sweeps, self.half_for("decode"), latent, into)

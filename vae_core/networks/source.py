@@ -1,36 +1,44 @@
-"""What a VAE in a file is: its config, how its tensors are called there, and the checks that both kinds share."""
+"""What a VAE in a file is: its network and config, its tensors' names there, and the checks that all kinds share."""
 
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import ModuleType
 
 import torch
 from torch import Tensor, nn
 
-from ..autoencoder import AutoencoderKL
-from ..config import VAEConfig
-from ..layers import Device
-from ..tiny import TinyAutoencoder, TinyConfig
-from .foreign import LayoutError, Shapes
+from ..layers import Device, Operations
+from ..tiling.network import NetworkConfig, VAENetwork
 
-ATTENTION_WEIGHT = re.compile(r"\.mid\.attn_1\.(q|k|v|proj_out)\.weight$")
+Shapes = Mapping[str, tuple[int, ...]]
+
 _WIDEST = 1 << 16  # channels; wider ones are a damaged header
+
+
+class LayoutError(ValueError):
+    """These tensors are not a VAE that can be loaded; one sentence says what they are and what was expected."""
 
 
 @dataclass(frozen=True)
 class VAESource:
-    """A VAE found in a file: how big it is, where it lies, and how its tensors are called here."""
+    """A VAE found in a file: its network and size, where it lies, and how its tensors are called here."""
 
-    config: VAEConfig | TinyConfig
-    kind: str  # "kl": AutoencoderKL; "tiny": TinyAutoencoder
-    layout: str  # "ldm", "diffusers"; tiny: "taesd", "pair", "comfyui", "diffusers"
-    prefix: str  # what stands before every name in the file
+    network: type[VAENetwork]
+    config: NetworkConfig
+    layout: str  # whose names: "ldm", "diffusers", "comfyui", "taesd", "pair" of a TAESD's files, ...
     renames: dict[str, str]  # the file's name: ours
-    notes: tuple[str, ...]  # what a user should know
-    ignored: tuple[str, ...]  # tensors under the prefix that are no part of the network
-    has_encoder: bool
-    has_decoder: bool
+    notes: tuple[str, ...] = ()  # what a user should know
+    has_encoder: bool = True
+    has_decoder: bool = True
+    prefix: str = ""  # before every name in the file
+    ignored: tuple[str, ...] = ()  # tensors under the prefix that are no part of the network
+    matrices: tuple[str, ...] = ()  # our names of 1x1 convolutions that the file holds as matrices
+    defaults: dict[str, float] = field(default_factory=dict)  # our names of single numbers that a file may leave out
+
+    @property
+    def kind(self) -> str:
+        """The network's row in `table.NETWORKS`."""
+        return self.network.kind
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -38,11 +46,10 @@ class VAESource:
         return tuple(self.renames)
 
     def build(
-        self, operations: ModuleType | type = nn, device: Device = None, dtype: torch.dtype | None = None
-    ) -> AutoencoderKL | TinyAutoencoder:
+        self, operations: Operations | ModuleType = nn, device: Device = None, dtype: torch.dtype | None = None
+    ) -> VAENetwork:
         """The network that `translate`'s result loads into, strictly; its weights are not set yet."""
-        network = AutoencoderKL if self.kind == "kl" else TinyAutoencoder
-        return network(self.config, operations, device, dtype, encoder=self.has_encoder, decoder=self.has_decoder)
+        return self.network(self.config, operations, device, dtype, encoder=self.has_encoder, decoder=self.has_decoder)
 
     def translate(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The file's tensors (more than `names` may be given) under our names and in our shapes, dtypes unchanged.
@@ -55,18 +62,13 @@ class VAESource:
                 f"{len(missing)} of the VAE's {len(self.renames)} tensors were not given, {missing[0]!r} "
                 "the first: read every name in `names`"
             )
-        ours = {new: as_ours(new, tensors[old]) for old, new in self.renames.items()}
-        if self.kind == "tiny":
-            ours.setdefault("vae_scale", torch.tensor(self.config.scale))
-            ours.setdefault("vae_shift", torch.tensor(self.config.shift))
-        elif self.config.patch > 1:
-            ours.setdefault("bn.num_batches_tracked", torch.tensor(0))
+        ours = {new: tensors[old] for old, new in self.renames.items()}
+        for name in self.matrices:
+            if ours[name].ndim == 2:
+                ours[name] = ours[name][:, :, None, None]  # [C, C] -> [C, C, 1, 1]
+        for name, number in self.defaults.items():
+            ours.setdefault(name, torch.tensor(number))
         return ours
-
-
-def as_ours(name: str, tensor: Tensor) -> Tensor:
-    """Attention weights stored as matrices become 1x1 convolutions. [C, C] -> [C, C, 1, 1]"""
-    return tensor[:, :, None, None] if tensor.ndim == 2 and ATTENTION_WEIGHT.search(name) else tensor
 
 
 def count(names: Shapes, stem: str) -> int:
@@ -98,8 +100,13 @@ def half_notes(has_encoder: bool, has_decoder: bool) -> tuple[str, ...]:
     return tuple(note for halves, note in notes.items() if halves == (has_encoder, has_decoder))
 
 
-def checked(source: VAESource, found: Shapes, inner: Shapes) -> VAESource:
-    """`source` with only the tensors its network has, the others ignored or, where they would change it, refused."""
+def check_tensors(source: VAESource, found: Shapes, inner: Shapes, unused: tuple[str, ...] = ()) -> VAESource:
+    """Keep those of a file's tensors that the network has, list the others as ignored, refuse any that would change it.
+
+    `found` are the shapes under our names, `inner` those under the file's without its prefix. Tensors of ours that
+    start with one of `unused` may be there though the network has none such. Raises LayoutError.
+    """
+    found = {**dict.fromkeys(source.defaults, ()), **found}
     expected = {name: tuple(t.shape) for name, t in source.build(device="meta").state_dict().items()}
     missing = [name for name in expected if name not in found]
     if missing:
@@ -113,11 +120,10 @@ def checked(source: VAESource, found: Shapes, inner: Shapes) -> VAESource:
                 f"the VAE's tensor {name!r} is {list(found[name])} where {list(shape)} was expected: "
                 "the file is damaged or of an unknown kind"
             )
-    spare = ("quant_conv.",) * (not source.has_encoder) + ("post_quant_conv.",) * (not source.has_decoder)
-    surplus = [name for name in found if name not in expected and not name.startswith(spare)]
+    surplus = [name for name in found if name not in expected and not name.startswith(unused)]
     if surplus:
         raise LayoutError(
-            f"this VAE has {len(surplus)} tensors that an AutoencoderKL or TAESD does not, "
+            f"this VAE has {len(surplus)} tensors that the {source.network.title} it looks like does not, "
             f"{surplus[0]!r} the first: it is of another kind"
         )
     renames = {old: new for old, new in source.renames.items() if new in expected}

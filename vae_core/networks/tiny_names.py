@@ -4,9 +4,8 @@ import re
 from itertools import product
 
 from ..config import FAMILIES
-from ..tiny import TinyConfig
-from .foreign import LayoutError, Shapes
-from .source import VAESource, checked, half_notes, is_convolution
+from .source import LayoutError, Shapes, VAESource, check_tensors, half_notes, is_convolution
+from .tiny import TinyAutoencoder, TinyConfig
 
 _TINY_LAYOUTS = (  # layout, its encoder's prefix, its decoder's, how far its decoder's numbers are behind ours
     ("comfyui", "taesd_encoder.", "taesd_decoder.", 0),
@@ -59,9 +58,16 @@ def find_tiny(inner: Shapes, family: str | None) -> VAESource | None:
     else:
         config, notes = _tiny_config(latent, pooled, family, "vae_scale" in found)
     source = VAESource(
-        config, "tiny", layout, "", renames, notes + half_notes(has_encoder, has_decoder), (), has_encoder, has_decoder
+        TinyAutoencoder,
+        config,
+        layout,
+        renames,
+        notes + half_notes(has_encoder, has_decoder),
+        has_encoder,
+        has_decoder,
+        defaults={"vae_scale": config.scale, "vae_shift": config.shift},
     )
-    return checked(source, {"vae_scale": (), "vae_shift": (), **found}, inner)
+    return check_tensors(source, found, inner)
 
 
 def _tiny_name(name: str, encoder: str | None, decoder: str | None, behind: int) -> str | None:
