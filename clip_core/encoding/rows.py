@@ -144,7 +144,7 @@ class RowCache(Kept[Hashable, tuple[Tensor, Tensor]]):
         """
 
         def answer(rows: Sequence[Row]) -> Rows:
-            keys = [(owner, row.key) for row in rows]
+            keys: list[Hashable] = [(owner, row.key) for row in rows]
             found = self.find(keys)
             missing = {key: row for key, row in zip(keys, rows) if key not in found}
             if missing:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ..support.index_parts import make
+from ..support.files.index_parts import make
 
 
 @pytest.fixture

@@ -18,8 +18,8 @@ from clip_vae_lora.index.shards import Picture, ShardEntry, write_shard
 from clip_vae_lora.index.table import TABLE, Table
 from clip_vae_lora.index.writing import writing
 
-from ..support import index_parts
-from ..support.index_parts import FACTS, check_equals_folder, feature, make, run
+from ..support.files import index_parts
+from ..support.files.index_parts import FACTS, check_equals_folder, feature, make, run
 
 
 def test_a_shard_that_no_table_knows_is_taken_up_and_not_done_again(places):

@@ -16,8 +16,8 @@ from clip_vae_lora.index.scan import scan
 from clip_vae_lora.index.table import LOCK, writers_lock
 from clip_vae_lora.index.writing import writing
 
-from ..support import index_parts
-from ..support.index_parts import FACTS, check_equals_folder, embed, make, run
+from ..support.files import index_parts
+from ..support.files.index_parts import FACTS, check_equals_folder, embed, make, run
 
 
 def test_every_picture_has_its_row(places):

@@ -9,7 +9,7 @@ from clip_vae_lora.files.errors import FileFormatError
 from clip_vae_lora.index.model import fingerprint, is_same
 from clip_vae_lora.index.reading import open_index
 
-from ..support.index_parts import FACTS, make, run
+from ..support.files.index_parts import FACTS, make, run
 
 HALVES = (torch.float16, torch.bfloat16)
 

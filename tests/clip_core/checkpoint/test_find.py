@@ -11,7 +11,7 @@ from clip_vae_lora.clip_core.networks.clip import CLIP
 from clip_vae_lora.clip_core.networks.layers import UNFILLED
 from clip_vae_lora.clip_core.networks.text import CLIPText, first_end
 
-from ...support.clip_files import TEXT, assert_same, encoder, flat, hf_pair, shapes, under
+from ...support.files.clip_files import TEXT, assert_same, encoder, flat, hf_pair, shapes, under
 
 
 @pytest.mark.parametrize("name", list(PUBLISHED))

@@ -8,7 +8,18 @@ from clip_vae_lora.clip_core.config import CLIPConfig
 from clip_vae_lora.clip_core.networks.clip import CLIP
 from clip_vae_lora.clip_core.networks.text import CLIPText, first_end
 
-from ...support.clip_files import OTHERS, TEXT, VISION, assert_same, encoder, flat, flat_pair, hf_pair, shapes, under
+from ...support.files.clip_files import (
+    OTHERS,
+    TEXT,
+    VISION,
+    assert_same,
+    encoder,
+    flat,
+    flat_pair,
+    hf_pair,
+    shapes,
+    under,
+)
 
 HF_PREFIXES = [
     "",

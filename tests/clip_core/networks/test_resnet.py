@@ -19,7 +19,7 @@ from clip_vae_lora.clip_core.config import (
 from clip_vae_lora.clip_core.networks.clip import CLIP, initialise_
 from clip_vae_lora.clip_core.networks.layers import UNFILLED
 
-from ...support.clip_files import flat, under
+from ...support.files.clip_files import flat, under
 
 SMALL = ResNetConfig(width=8, blocks=(1, 2, 1, 1), heads=4, image_px=64, embed=16)
 TEXT = TextConfig(32, 2, 2, 64, 16)

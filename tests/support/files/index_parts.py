@@ -14,7 +14,7 @@ import torch.nn.functional as F
 
 if "clip_vae_lora" not in sys.modules:
     _spec = importlib.util.spec_from_file_location(
-        "_cvl_checkout", Path(__file__).resolve().parents[2] / "headless" / "checkout.py"
+        "_cvl_checkout", Path(__file__).resolve().parents[3] / "headless" / "checkout.py"
     )
     _checkout = importlib.util.module_from_spec(_spec)
     _spec.loader.exec_module(_checkout)
