@@ -8,7 +8,7 @@ import os
 
 import pytest
 
-from clip_vae_lora.tests.support.canvas import (
+from clip_vae_lora.tests.support.servers.canvas import (
     canvas,
     chromium,
     linked,
@@ -18,7 +18,7 @@ from clip_vae_lora.tests.support.canvas import (
     run,
     use_vue_nodes,
 )
-from clip_vae_lora.tests.support.serving import served
+from clip_vae_lora.tests.support.servers.serving import served
 
 RED_IS_SHOWN = "() => [...document.querySelectorAll('.cvl-report[data-mark=error]')].some(each => each.offsetParent)"
 
