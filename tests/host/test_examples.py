@@ -20,7 +20,7 @@ from clip_vae_lora.vae_core.autoencoder import AutoencoderKL
 from clip_vae_lora.vae_core.config import VAEConfig
 
 from ..support.models import seeded
-from ..support.serving import ROOT, served
+from ..support.servers.serving import ROOT, served
 
 CHECKPOINT = "v1-5-pruned-emaonly-fp16.safetensors"  # as the examples name it
 SMALL = ("EmptyLatentImage.width=64", "EmptyLatentImage.height=64")
