@@ -102,7 +102,19 @@ class LoadTextEncoder:
         "Loads the CLIP text encoder of SD1, SD2, SDXL or SD3 from a text encoder file or out of a whole checkpoint, "
         "reading only the tensors it needs, and says what it found. Stock nodes take its CLIP."
     )
-    SEARCH_ALIASES = ["CLIPLoader", "load clip", "DualCLIPLoader", "text encoder"]
+    SEARCH_ALIASES = [
+        "CLIPLoader",
+        "load clip",
+        "clip loader",
+        "DualCLIPLoader",
+        "dual clip",
+        "text encoder",
+        "text encoder loader",
+        "clip_l",
+        "clip_g",
+        "CLIP from checkpoint",
+        "checkpoint text encoder",
+    ]
     RETURN_TYPES = ("CLIP", "STRING")
     RETURN_NAMES = ("clip", "report")
     OUTPUT_TOOLTIPS = (
@@ -110,14 +122,19 @@ class LoadTextEncoder:
         "What was read, as JSON: encoders, sizes, layouts, encoders not used.",
     )
     FUNCTION = "load"
-    OUTPUT_NODE = True  # queued alone it runs, and shows its report
 
     @classmethod
     def INPUT_TYPES(cls):
         files = catalog.choices("text_encoder")
         return {
             "required": {
-                "file": (files, {"tooltip": "A file with a CLIP text encoder, or a checkpoint that contains one."}),
+                "file": (
+                    files,
+                    {
+                        "tooltip": "A file with a CLIP text encoder, or a checkpoint that contains one. bundled/ is "
+                        "the small one that comes with the pack, for a try."
+                    },
+                ),
             },
             "optional": {
                 "second_file": (
@@ -127,11 +144,12 @@ class LoadTextEncoder:
                 "family": (
                     ["auto", *FAMILY_NAMES],
                     {
+                        "advanced": True,
                         "tooltip": "Which model's way of reading the encoder to use (layer, norm, pooling, padding). "
-                        "auto: told from what the files hold."
+                        "auto: told from what the files hold.",
                     },
                 ),
-                "dtype": (DTYPES, {"tooltip": DTYPE_TOOLTIP}),
+                "dtype": (DTYPES, {"advanced": True, "tooltip": DTYPE_TOOLTIP}),
             },
         }
 
