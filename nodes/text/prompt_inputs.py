@@ -85,8 +85,8 @@ def reading_inputs() -> dict:
                 "min": 0,
                 "max": 24,
                 "step": 1,
-                "tooltip": "CLIP skip as in A1111: the layer that is read, counted from the end; 2 is the last but one. "
-                "Left as it is, the model's own is read, or that of CLIP Set Last Layer.",
+                "tooltip": "CLIP skip as in A1111: the layer that is read, counted from the end; 2 is the last but one."
+                " Left as it is, the model's own is read, or that of CLIP Set Last Layer.",
             },
         ),
         "pooled": (
