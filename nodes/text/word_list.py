@@ -51,7 +51,7 @@ def read(name: str) -> list[Word]:
         ValueError: it is too large, or no text.
     """
     if name not in lists():
-        raise FileNotFoundError(f"there is no word list {name[:60]} in the input folder; put it there, or choose another")
+        raise FileNotFoundError(f"there is no word list {name[:60]} in the input folder; put it there")
     path = host.data_path(name)
     if (size := path.stat().st_size) > MOST_BYTES:
         most = f"{MOST_BYTES // 2**20} MB"
