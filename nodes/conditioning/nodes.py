@@ -259,7 +259,8 @@ class LoadConditioning:
         conditioning = conditioning_file.read(conditioning_file.path_of(file))
         entries = conditioning_file.summary(conditioning)
         lines = [
-            f"{entry['tokens']}, with {', '.join(map(option_words, entry['options'])) or 'no options'}"
+            f"{entry['tokens'].partition(', ')[0]}, with "
+            f"{', '.join(map(option_words, entry['options'])) or 'no options'}"
             for entry in entries
         ]
         data = {"file": file, "entries": entries}

@@ -18,6 +18,7 @@ from ..host import host
 from ..host.interface import CLIP
 from ..reports import as_json, shown
 from . import embeddings
+from .token_report import spoken
 
 NONE = "none"
 FAMILY_NAMES = list(FAMILIES)
@@ -47,10 +48,10 @@ def load_text_encoder(paths: Sequence[Path], family_name: str, dtype: str) -> tu
         with open_tensors(path) as file:
             parts.append((source, source.translate(file.read(source.names))))
     clip = host.make_clip(family, parts, dtype, embeddings.find)
-    lines, encoders = [f"family: {family.name}"], []
+    lines, encoders = [f"text encoder for {family.name}"], []
     for use, (path, source) in zip(family.uses, chosen):
         config = source.config
-        lines.append(f"{use.encoder}: {path.name}, {config.layers} layers, width {config.width}")
+        lines.append(f"{spoken(use.encoder)} from {path.name}")
         lines += source.notes
         encoders.append(
             {
@@ -67,7 +68,7 @@ def load_text_encoder(paths: Sequence[Path], family_name: str, dtype: str) -> tu
         )
     unused = [pair[1].family for pair in found if pair not in chosen]
     if unused:
-        lines.append(f"also in the file and not used by {family.name}: {', '.join(unused)}")
+        lines.append(f"also in the file, and not used for {family.name}: {', '.join(map(spoken, unused))}")
     return clip, lines, {"family": family.name, "dtype": dtype, "encoders": encoders, "unused": unused}
 
 

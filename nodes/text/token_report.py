@@ -17,7 +17,7 @@ _SHOWN = 40  # characters
 
 def count_lines(plan: PromptPlan) -> list[str]:
     """A line for each encoder with its tokens and chunks; then one with the embeddings found."""
-    lines = [_count(port.name, plan.tokens[port.key]) for port in plan.ports]
+    lines = [_count(port, plan.tokens[port.key]) for port in plan.ports]
     return lines + ([f"embeddings: {', '.join(plan.found)}"] if plan.found else [])
 
 
@@ -115,7 +115,13 @@ def _part_facts(part: PlannedPart) -> dict:
     return {"join": part.join, "weight": part.weight, "chunks": max(len(p.chunks) for p in part.packed.values())}
 
 
-def _count(encoder: str, chunks: list[int]) -> str:
-    plural = "" if len(chunks) == 1 else "s"
-    each = f" ({' + '.join(map(str, chunks))})" if len(chunks) > 1 else ""
-    return f"{encoder}: {sum(chunks)} tokens in {len(chunks)} chunk{plural}{each}"
+def _count(port: Port, chunks: list[int]) -> str:
+    room, name = port.context - 2, spoken(port.name)
+    if len(chunks) == 1:
+        return f"{name}: {chunks[0]} of {room} tokens"
+    return f"{name}: {sum(chunks)} tokens, read in {len(chunks)} chunks of {room} ({' + '.join(map(str, chunks))})"
+
+
+def spoken(encoder: str) -> str:
+    """An encoder's name as people say it: CLIP-L for clip_l."""
+    return encoder.upper().replace("_", "-") if encoder.startswith("clip_") else encoder
