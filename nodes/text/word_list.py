@@ -33,14 +33,9 @@ def answer(question: object) -> dict:
         raise ValueError('a JSON object with the name of a word list was expected; send {"list": "words.txt"}')
     names = sorted({without_extension(PurePath(each).as_posix()) for each in host.folder_names("embeddings")})
     try:
-        return {"embeddings": names, "words": read(name) if name else [], "lists": lists()}
+        return {"embeddings": names, "words": read(name) if name else []}
     except (ValueError, OSError) as error:
         return {"embeddings": names, "words": [], "lists": lists(), "problem": str(error)}
-
-
-def lists() -> list[str]:
-    """The names of all files in the input folder that could be a list."""
-    return sorted(name for suffix in SUFFIXES for name in host.data_names(suffix) if not name.endswith("[output]"))
 
 
 def read(name: str) -> list[Word]:
@@ -48,10 +43,10 @@ def read(name: str) -> list[Word]:
 
     Raises:
         FileNotFoundError: there is none of this name in the input folder.
-        ValueError: it is too large, or no text.
+        ValueError: it is too large, no text, or called otherwise.
     """
-    if name not in lists():
-        raise FileNotFoundError(f"there is no word list {name[:60]} in the input folder; put it there")
+    if not name.lower().endswith(SUFFIXES) or name.endswith("[output]"):
+        raise ValueError(f"a word list ends in {' or '.join(SUFFIXES)}, but {name!r:.60} came; choose another")
     path = host.data_path(name)
     if (size := path.stat().st_size) > MOST_BYTES:
         most = f"{MOST_BYTES // 2**20} MB"
