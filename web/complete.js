@@ -2,13 +2,12 @@
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 import { close, isOpen, open, press } from "./complete_list.mjs";
-import { aboutEmbedding, forget, forList, forPrompt, load } from "./complete_sources.mjs";
+import { aboutEmbedding, FILE, forget, forList, forPrompt, load } from "./complete_sources.mjs";
 import { loadWords } from "./words.mjs";
 
 const PROMPTS = ["CVL_TextEncode", "CVL_TextEncodeSDXL", "CVL_InspectTokens"];
 const LIST = "CVL_LoRAStack";
 const ON = "clip-vae-lora.Complete", WORDS = "clip-vae-lora.Words";
-const FILE = "clip_vae_lora_words.txt";
 const PAUSE_MS = 90; // after the last key
 const KEYS = ["ArrowDown", "ArrowUp", "Enter", "Tab", "Escape"];
 

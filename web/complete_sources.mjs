@@ -5,6 +5,7 @@ import { beginning, containing, keyOf, prepare, writtenAt, written } from "./com
 import { lineOf, readList } from "./lora_lines.mjs";
 import { t } from "./words.mjs";
 
+export const FILE = "clip_vae_lora_words.txt"; // the usual name of the user's word list
 const MOST = 12; // suggestions
 let known = null; // a promise of {embeddings, entries, lists, problem}
 let loras = null; // a promise of the names of LoRAs
@@ -26,10 +27,15 @@ export function forget() {
   triggers.clear();
 }
 
-/** The names and words of the server, asked once; `list` is the name of the user's word list. */
+/** The names and words of the server, asked once; `list` is the name of the user's word list. One that he chose and that
+ * cannot be read is told; that there is none by the usual name is nothing to tell. */
 export function load(list) {
-  known ??= ask("words", { list }).then(({ embeddings = [], words = [], problem }) => (
-    { embeddings, entries: prepare(words), problem }));
+  known ??= ask("words", { list }).then(({ embeddings = [], words = [], problem }) => {
+    if (problem && list !== FILE) {
+      app.extensionManager?.toast?.add({ severity: "warn", summary: t("Word list"), detail: problem, life: 8000 });
+    }
+    return { embeddings, entries: prepare(words) };
+  });
   return known;
 }
 

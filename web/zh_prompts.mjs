@@ -21,4 +21,5 @@ export default {
   "trigger word of {}": "{} 的触发词",
   "a textual inversion": "文本反转嵌入",
   "LoRA": "LoRA",
+  "Word list": "词表",
 };

@@ -35,7 +35,7 @@ def answer(question: object) -> dict:
     try:
         return {"embeddings": names, "words": read(name) if name else []}
     except (ValueError, OSError) as error:
-        return {"embeddings": names, "words": [], "lists": lists(), "problem": str(error)}
+        return {"embeddings": names, "words": [], "problem": str(error)}
 
 
 def read(name: str) -> list[Word]:

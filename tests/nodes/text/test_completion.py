@@ -53,7 +53,8 @@ def test_embeddings_are_named_as_prompts_write_them(place, inputs):
 def test_no_name_leads_out_of_the_input_folder(inputs, place, name):
     (place.base / "secret.txt").write_text("password")
     answer = asked(name)
-    assert answer["words"] == [] and ("there is no" in answer["problem"] or "ends in .txt or .csv" in answer["problem"])
+    assert answer["words"] == []
+    assert "there is no" in answer["problem"] or "ends in .txt or .csv" in answer["problem"]
 
 
 def test_a_list_that_is_too_large_or_no_text_is_told_so(inputs, monkeypatch):
