@@ -12,6 +12,7 @@ export function makeParts() {
   button.setAttribute("aria-expanded", "false");
   panel.style.display = "none";
   panel.addEventListener("wheel", (event) => event.stopPropagation()); // scrolls the panel, does not zoom the canvas
+  figures.textContent = "…"; // until the server has answered
   button.append(figures, note, more);
   box.append(button, panel);
   return { box, button, panel, figures, note, more };
