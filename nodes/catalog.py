@@ -51,12 +51,14 @@ BUNDLED = {
 
 
 def choices(use: str) -> list[str]:
-    """List the entries of a loader's menu: the bundled file first, so that a new node runs at once."""
+    """List the entries of a loader's menu: the user's own files, so that a new node fits his models, and the bundled
+    one behind them.
+    """
     first, *others = FOLDERS[use].folders
-    names = [f"bundled/{BUNDLED[use]}", *host.folder_names(first)]
+    names = list(host.folder_names(first))
     for folder in others:
         names += [f"{folder}/{name}" for name in host.folder_names(folder)]
-    return names
+    return [*names, f"bundled/{BUNDLED[use]}"]
 
 
 def path(use: str, choice: str) -> Path:

@@ -1,2 +1,4 @@
 // Simplified Chinese for the sentences that web/ shows itself.
-export default {};
+import prompts from "./zh_prompts.mjs";
+
+export default { ...prompts };
