@@ -84,6 +84,7 @@ def test_a_header_is_told_as_title_base_model_and_trigger_words(loras):
         "trigger_words": [],
         "tags": ["inkwash", "tree"],
         "text": "",
+        "preview": "",
     }
 
 
@@ -100,6 +101,7 @@ def test_a_file_without_a_header_says_nothing(loras):
         "trigger_words": [],
         "tags": [],
         "text": "",
+        "preview": "",
     }
     assert header({"name": BUNDLED})["name"] == BUNDLED
 
