@@ -248,12 +248,6 @@ function words(editor, place, anchor) {
   openWords(anchor, { name, facts: factsOf(name), chosen, choose, problem: said, then });
 }
 
-/** Before a collapsed node's title, which is cut off at its end: how many LoRAs are on. */
-function collapsedTitle(node, title) {
-  const editor = editorOf.get(node);
-  return editor && node.flags?.collapsed && !editor.linked ? `${editor.count.textContent} · ${title}` : title;
-}
-
 app.registerExtension({
   name: "clip-vae-lora.lora-editor",
   beforeRegisterNodeDef(nodeType, nodeData) {
@@ -267,8 +261,9 @@ app.registerExtension({
     chain(nodeType.prototype, "onRemoved", (node) => shown.delete(editorOf.get(node)));
     chain(nodeType.prototype, "onExecuted", (node, message) => noteRun(editorOf.get(node), ranOf(message)));
     const { getTitle } = nodeType.prototype;
-    nodeType.prototype.getTitle = function () {
-      return collapsedTitle(this, getTitle?.call(this) ?? this.title);
+    nodeType.prototype.getTitle = function () { // of a collapsed node it is cut off at its end
+      const title = getTitle?.call(this) ?? this.title, editor = editorOf.get(this);
+      return editor && this.flags?.collapsed && !editor.linked ? `${editor.count.textContent} · ${title}` : title;
     };
     // a widget without a value leaves a hole in the list of values, which the frontend would not skip when it loads it
     chain(nodeType.prototype, "onSerialize", (node, saved) => {

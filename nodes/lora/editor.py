@@ -51,9 +51,9 @@ def _check_lines(text: str, menu: list[str]) -> list[dict]:
 def header(question: object) -> dict:
     """The answer to {"name": an entry of the menu}: title, base model, and words to write into a prompt.
 
-    `preview` is the mark of its preview, empty where it has none; `trigger_words` are those that the file or a note beside it names, `tags` the commonest of its training, `text` a
-    description beside it. All are their authors' own words, cut and cleaned. A file that cannot be read is answered
-    with {"error": a sentence}.
+    `preview` is the mark of its preview, empty where it has none; `trigger_words` are those that the file or a note
+    beside it names, `tags` the commonest of its training, `text` a description beside it. All are their authors' own
+    words, cut and cleaned. A file that cannot be read is answered with {"error": a sentence}.
 
     Raises:
         ValueError: the question has another form, or the name is not in the menu.

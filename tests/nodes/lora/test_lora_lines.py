@@ -3,7 +3,6 @@
 Runs in `node`, or in a Chromium that playwright can start.
 """
 
-import json
 import random
 from collections.abc import Sequence
 from dataclasses import asdict, replace
