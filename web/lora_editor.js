@@ -11,7 +11,7 @@ import { classed, openProblem } from "./lora_popups.mjs";
 import { makeRow } from "./lora_rows.mjs";
 import { HEAD_PX, MARGIN_PX, measure, rowsShown, showText } from "./lora_size.mjs";
 import { openWords } from "./lora_words.mjs";
-import { t } from "./words.mjs";
+import { loadWords, t } from "./words.mjs";
 
 const NODE = "CVL_LoRAStack";
 const TEXT = "loras";
@@ -250,6 +250,7 @@ function words(editor, place, anchor) {
 
 app.registerExtension({
   name: "clip-vae-lora.lora-editor",
+  init: loadWords,
   beforeRegisterNodeDef(nodeType, nodeData) {
     if (nodeData.name !== NODE) return;
     chain(nodeType.prototype, "onAdded", (node) => {

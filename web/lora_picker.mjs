@@ -141,7 +141,7 @@ function folderOption({ path, name, count }) {
   made.setAttribute("role", "option");
   made.setAttribute("aria-selected", "false");
   const shown = path === "bundled" ? t("bundled (the example of this pack)") : name;
-  made.append(classed("span", "", `📁 ${shown}`), classed("span", "cvl-pale", ` ${count}`));
+  made.append(classed("span", "", `▸ ${shown}`), classed("span", "cvl-pale", ` ${count}`));
   return { folder: path, element: made };
 }
 

@@ -33,6 +33,7 @@ export function strength(line, act, which, follower) {
   Object.assign(field, { type: "text", inputMode: "decimal", value: shownNumber(value), autocomplete: "off" });
   field.setAttribute("aria-label", which === "model" ? t("strength on the MODEL") : t("strength on the CLIP"));
   field.dataset.field = which;
+  field.dataset.captureWheel = "true"; // Vue nodes leave the wheel to such a field while it is in use
   const begin = () => {
     const now = act.now();
     [value, linked] = [now[which], now.model === now.clip];

@@ -1,2 +1,4 @@
 // Simplified Chinese for the sentences that web/ shows itself.
-export default {};
+import lora from "./lora_zh.mjs";
+
+export default { ...lora };

@@ -46,7 +46,8 @@ class FailedLoRA:
 
     @property
     def sentence(self) -> str:
-        return str(self.error)
+        """Without the file's name, which stands beside it."""
+        return self.error.sentence if isinstance(self.error, FileFormatError) else str(self.error)
 
 
 @dataclass(frozen=True)

@@ -69,8 +69,7 @@ def fact_line(data: Mapping) -> str:
 
 def failure_line(name: str, sentence: str, place: str = "") -> str:
     """The line about a LoRA that was not used; the front end shows it red."""
-    told = sentence.removeprefix(f"{name.replace(chr(92), '/').rsplit('/', 1)[-1]}: ")
-    return f"✖ {place}{': ' if place else ''}{name} was not used: {told}"
+    return f"✖ {place}{': ' if place else ''}{name} was not used: {sentence}"
 
 
 def headline(data: Mapping) -> str:
@@ -78,7 +77,8 @@ def headline(data: Mapping) -> str:
     where = ", ".join(f"{_TARGETS[name]} {one['strength']:g}" for name, one in data["targets"].items())
     total = data["modules"] + len(data["unread"])
     taken = data["modules_used"]
-    used = f"all of its {total} parts used" if taken == total else f"{taken} of its {total} parts used"
+    count = f"{total} part{'' if total == 1 else 's'}"
+    used = f"all of it used ({count})" if taken == total else f"{taken} of its {count} used"
     if data["state"] == "unused":
         return f"{data['file']}: {where}; all its strengths are 0, so it changes nothing"
     return f"{'⚠ ' if data['state'] == 'partly' else ''}{data['file']}: {where}; {used}"

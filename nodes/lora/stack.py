@@ -130,7 +130,7 @@ def _tell(row: Row, result: Result, connected: Mapping[str, object]) -> dict:
     entry = {"line": row.number, "name": row.name, "text": row.written, "from_stack": row.from_stack}
     if isinstance(result, AppliedLoRA):
         lines, data = report_of(result, connected)
-        sentence = "\n".join(lines).removeprefix("⚠ ")
+        sentence = "\n".join(lines).removeprefix("⚠ ").removeprefix(f"{data['file']}: ")
         state = {"state": data["state"], "sentence": sentence}
         return {"lines": lines, "data": data, "entry": entry | state, "parsed": result.parsed}
     if not row.on:

@@ -15,7 +15,7 @@ def add(page):
 def test_the_menu_has_folders_and_several_are_added_in_one_visit(page):
     add(page)
     options = page.locator(".cvl-option")
-    texts = ["📁 old 1", "📁 people 1", "📁 bundled (the example of this pack) 1", "style.safetensors"]
+    texts = ["▸ old 1", "▸ people 1", "▸ bundled (the example of this pack) 1", "style.safetensors"]
     playwright.expect(options).to_have_text([*texts, "zebra stripes.safetensors"])
     page.locator(".cvl-folder", has_text="people").click()
     playwright.expect(options).to_have_text(["anna.safetensors"])

@@ -83,10 +83,8 @@ def tried(place, request):
 def problem_in(name: str, answer: dict) -> str | None:
     """Why the damaged file was not used, where the others go on without it."""
     report = json.loads(answer["ui"]["cvl_report"][0])
-    if name == "load":
-        return report.get("problem")
-    row = report["rows"][1] if name == "stack" else {}
-    return row["sentence"] if row.get("state") == "failed" else None
+    told = report if name == "load" else report["rows"][1] if name == "stack" else {}
+    return f"{BAD}: {told.get('problem') or told['sentence']}" if told.get("state") == "failed" else None
 
 
 def check_sentence(sentence: str) -> None:
