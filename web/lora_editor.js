@@ -5,7 +5,7 @@ import { chain } from "./chain.mjs";
 import { ask, factsOf } from "./lora_ask.mjs";
 import { dragRow } from "./lora_drag.mjs";
 import * as lines from "./lora_lines.mjs";
-import { keptRun, onStopped, ranOf } from "./lora_marks.mjs";
+import { keptRun, onUntold, ranOf } from "./lora_marks.mjs";
 import { openPicker } from "./lora_picker.mjs";
 import { classed, openProblem } from "./lora_popups.mjs";
 import { makeRow } from "./lora_rows.mjs";
@@ -290,7 +290,7 @@ app.registerExtension({
     const href = new URL("./lora_editor.css", import.meta.url).href;
     document.head.append(Object.assign(document.createElement("link"), { rel: "stylesheet", href }));
     setInterval(() => document.hidden || shown.forEach(look), LOOK_MS);
-    onStopped((id, ran) => shown.forEach((editor) => {
+    onUntold((id, ran) => shown.forEach((editor) => {
       if (String(editor.node.id) === id) noteRun(editor, ran(editor.text ?? ""));
     }));
     api.addEventListener("reconnected", () => shown.forEach((editor) => (editor.asked = null)));
