@@ -18,6 +18,7 @@ BUNDLED_FOLDER = Path(__file__).resolve().parents[1] / "models"
 
 _TINY_HALVES = {"_encoder.": "_decoder.", "_decoder.": "_encoder."}
 NAMES_BESIDE_A_LORA = ("adapter_config.json",)
+NOTES_BESIDE_A_LORA = (".civitai.info", ".metadata.json", ".json", ".txt")  # in place of the file's own ending
 
 
 def other_halves(name: str) -> list[str]:
@@ -29,18 +30,23 @@ def other_halves(name: str) -> list[str]:
 
 class Menu(NamedTuple):
     """The model folders of the host whose files a menu offers, and the names of the files that are read beside a
-    chosen file.
+    chosen file. `own_first`: the user's own files stand before the bundled one, which fits no model of theirs.
     """
 
     folders: tuple[str, ...]
     beside: Callable[[str], Sequence[str]] = lambda name: ()
+    own_first: bool = False
+
+
+def _beside_a_lora(name: str) -> list[str]:
+    return [*NAMES_BESIDE_A_LORA, *(Path(name).stem + ending for ending in NOTES_BESIDE_A_LORA)]
 
 
 FOLDERS = {
     "text_encoder": Menu(("text_encoders", "checkpoints"), lambda name: ("config.json",)),
     "clip_model": Menu(("clip_vision", "text_encoders"), lambda name: CONFIG_NAMES),
     "vae": Menu(("vae", "checkpoints", "vae_approx"), other_halves),
-    "lora": Menu(("loras",), lambda name: NAMES_BESIDE_A_LORA),
+    "lora": Menu(("loras",), _beside_a_lora, own_first=True),
 }
 BUNDLED = {
     "text_encoder": "tiny_clip.safetensors",

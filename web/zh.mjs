@@ -1,4 +1,5 @@
 // Simplified Chinese for the sentences that web/ shows itself.
+import lora from "./lora_zh.mjs";
 import prompts from "./zh_prompts.mjs";
 
-export default { ...prompts };
+export default { ...lora, ...prompts };

@@ -224,7 +224,9 @@ def our_inputs(document: dict) -> list[tuple[str, dict]]:
     for node in [node for graph in graphs for node in graph.get("nodes", [])]:
         if node["type"].startswith("CVL_"):
             names = [key for key, (kind, _, _) in specs(node["type"]).items() if kind in WIDGETS]
-            found.append((node["type"], dict(zip(names, node.get("widgets_values", []), strict=True))))
+            values = node.get("widgets_values", [])
+            assert len(values) <= len(names), f"{node['type']} has more values than widgets"
+            found.append((node["type"], dict(zip(names, values))))  # inputs that came later have their defaults
     return [(name, values) for name, values in found if name.startswith("CVL_")]
 
 

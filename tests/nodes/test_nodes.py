@@ -120,7 +120,7 @@ def test_what_of_a_lora_was_not_used_is_in_the_report(place):
     answer = place.node("CVL_LoadLoRA").load("l.safetensors", 1.0, 1.0, clip=clip)
     report = json.loads(answer["result"][2])
     assert report["applied"] == 1 and report["not_connected"] == [names[1]] and not report["homeless"]
-    assert "1 modules are for something that is not connected" in answer["ui"]["text"][0]
+    assert "1 of its parts is for a diffusion model (MODEL), which is not connected" in answer["ui"]["text"][0]
 
 
 def test_a_file_overwritten_under_its_name_is_read_again(place):
