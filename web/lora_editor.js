@@ -2,6 +2,7 @@
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 import { chain } from "./chain.mjs";
+import { addOwnWidget } from "./dom_widget.mjs";
 import { dragRow } from "./lora_drag.mjs";
 import * as lines from "./lora_lines.mjs";
 import { classed, openMenu, openProblem, openWords } from "./lora_popups.mjs";
@@ -57,14 +58,11 @@ function makeEditor(node, widget) {
   }, true);
   list.addEventListener("wheel", (event) => list.scrollHeight > list.clientHeight && event.stopPropagation());
   const height = () => editor.height + 2 * MARGIN_PX;
-  editor.own = node.addDOMWidget("cvl_loras", "cvl_loras", box, {
-    serialize: false, // not in the prompt
-    hideOnZoom: false,
+  editor.own = addOwnWidget(node, "cvl_loras", "cvl_loras", box, {
     margin: MARGIN_PX,
     getMinHeight: height,
     getMaxHeight: () => (rowsShown(editor) ? undefined : height()),
   });
-  editor.own.serialize = false; // not in widgets_values
   node.widgets.splice(node.widgets.indexOf(editor.own), 1);
   node.widgets.splice(node.widgets.indexOf(widget), 0, editor.own);
   return editor;

@@ -2,7 +2,9 @@
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 import { chain } from "./chain.mjs";
+import { addOwnWidget } from "./dom_widget.mjs";
 import { element, fillPanel } from "./prompt_panel.mjs";
+import { AMBER } from "./tones.mjs";
 
 const ROUTE = "/clip_vae_lora/tokens";
 const PROMPTS = { // node -> its prompts, and the text encoder that each is for
@@ -44,14 +46,11 @@ function makeLine(node, name, encoder) {
   const line = { node, name, encoder, button, panel, open: false, seen: [], changedAt: 0, asked: null, number: 0 };
   button.addEventListener("click", () => toggle(line));
   const height = () => LINE_PX + 2 * MARGIN_PX + (line.open ? PANEL_PX : 0);
-  const widget = node.addDOMWidget(`cvl_count_${name}`, "cvl_count", box, {
-    serialize: false, // not in the prompt
-    hideOnZoom: false,
+  const widget = addOwnWidget(node, `cvl_count_${name}`, "cvl_count", box, {
     margin: MARGIN_PX,
     getMinHeight: height,
     getMaxHeight: () => (line.open ? undefined : height()),
   });
-  widget.serialize = false; // not in widgets_values
   node.widgets.splice(node.widgets.indexOf(widget), 1);
   node.widgets.splice(node.widgets.findIndex((other) => other.name === name) + 1, 0, widget);
   return line;
@@ -126,7 +125,7 @@ function show(line, text, answer) {
   const more = notes.length > 1 ? ` (+${notes.length - 1})` : "";
   line.button.textContent = notes.length ? `${text} · ⚠ ${notes[0]}${more}` : text;
   line.button.title = [text, ...notes, "Click: show or hide the tokens."].join("\n");
-  line.button.style.color = notes.length ? "#e6a23c" : "var(--input-text, #ddd)";
+  line.button.style.color = notes.length ? AMBER : "var(--input-text, #ddd)";
   line.button.style.opacity = "1";
   if (line.open) fillPanel(line.panel, answer);
 }
