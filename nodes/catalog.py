@@ -51,9 +51,16 @@ BUNDLED = {
 
 
 def choices(use: str) -> list[str]:
-    """List the entries of a loader's menu: the bundled file first, so that a new node runs at once."""
+    """List the entries of a loader's menu: the user's own files first, with which a new node starts, and last the
+    bundled one, which is a toy.
+    """
+    return [*own_choices(use), f"bundled/{BUNDLED[use]}"]
+
+
+def own_choices(use: str) -> list[str]:
+    """List the user's own files among those entries."""
     first, *others = FOLDERS[use].folders
-    names = [f"bundled/{BUNDLED[use]}", *host.folder_names(first)]
+    names = list(host.folder_names(first))
     for folder in others:
         names += [f"{folder}/{name}" for name in host.folder_names(folder)]
     return names
