@@ -1,8 +1,10 @@
 // Charts as HTML, from the same JSON that the report output has: they have the node's size and the theme's colours.
+import { app } from "../../scripts/app.js";
 import { showOnNodes, tag } from "./gallery_home.mjs";
 import { chartsOf } from "./chart_data.mjs";
 import { bars, heat, tokens } from "./chart_drawing.mjs";
 
+const LABELS_PX = 120; // seven lines
 const MOST_PX = 460; // higher ones scroll
 const DRAW = { bars, heat, tokens };
 
@@ -23,3 +25,12 @@ function draw(node, root, message) {
 const KINDS = ["CVL_ZeroShotClassify", "CVL_VisualQuestion", "CVL_RankTags", "CVL_ImageGate", "CVL_ImageTextSimilarity",
   "CVL_LatentDistribution", "CVL_InspectTokens"];
 showOnNodes("clip-vae-lora.chart", KINDS, { widget: "cvl_chart", draw, width: 320 });
+
+app.registerExtension({
+  name: "clip-vae-lora.labels",
+  nodeCreated(node) {
+    if (node.comfyClass !== "CVL_ZeroShotClassify") return;
+    const labels = node.widgets?.find(({ name }) => name === "labels");
+    if (labels?.options) labels.options.getMinHeight = () => LABELS_PX; // classic nodes share the room evenly otherwise
+  },
+});

@@ -1,2 +1,29 @@
 // Simplified Chinese for the sentences that web/ shows itself.
-export default {};
+export default {
+  // charts, galleries, the slider
+  "first": "第一张",
+  "second": "第二张",
+  "Move the pointer: the first picture left of the line, the second right of it": "移动鼠标:线左边是第一张,右边是第二张",
+  "equal": "完全相同",
+  "difference": "差异",
+  "the pair before": "上一对",
+  "the next pair": "下一对",
+  "where the two differ, brightened": "两张图不同之处(已加亮)",
+  "Open the picture itself": "打开原图",
+  "automatic": "自动",
+  "Forget what was picked by hand": "取消手动挑选",
+  "{} picked by hand: run again to use them": "已手动挑选 {} 张:再次运行即可使用",
+  "Click a picture to pick it": "点击图片即可挑选",
+  "copy the names of the copies": "复制重复图片的名称",
+  "copied": "已复制",
+  "{} more than needed; nothing is deleted": "多出 {} 张;不会删除任何文件",
+  "none of these; nearest: {}": "都不是;最接近:{}",
+  "no answer": "没有答案",
+  "the line is the threshold, {}": "竖线是阈值 {}",
+  "pictures and texts": "图片与文本",
+  "pictures and pictures": "图片与图片",
+  "channel {}": "通道 {}",
+  "how much of the picture each channel holds": "每个通道包含多少图像信息",
+  "{}, chunk {}: {} tokens": "{},第 {} 段:{} 个 token",
+  "and {} more": "还有 {} 个",
+};

@@ -108,7 +108,7 @@ class SearchImages:
                         "default": "",
                         "advanced": True,
                         "tooltip": "Picked by hand, with a click in the gallery on this node: names as a JSON list, "
-                        "or one a line; or places among the found ones from 0 on, with commas. Empty: all that were found.",
+                        "or one a line; or places among the found ones from 0 on. Empty: all that were found.",
                     },
                 ),
             },
