@@ -57,9 +57,14 @@ BUNDLED = {
 
 
 def choices(use: str) -> list[str]:
-    """List the entries of a loader's menu: the user's own files, so that a new node fits his models, and the bundled
-    one behind them.
+    """List the entries of a loader's menu: the user's own files first, with which a new node starts, and last the
+    bundled one, which is a toy.
     """
+    return [*own_choices(use), f"bundled/{BUNDLED[use]}"]
+
+
+def own_choices(use: str) -> list[str]:
+    """List the user's own files among those entries."""
     first, *others = FOLDERS[use].folders
     names = list(host.folder_names(first))
     for folder in others:
