@@ -35,7 +35,6 @@ class Menu(NamedTuple):
 
     folders: tuple[str, ...]
     beside: Callable[[str], Sequence[str]] = lambda name: ()
-    own_first: bool = False
 
 
 def _beside_a_lora(name: str) -> list[str]:
@@ -46,7 +45,7 @@ FOLDERS = {
     "text_encoder": Menu(("text_encoders", "checkpoints"), lambda name: ("config.json",)),
     "clip_model": Menu(("clip_vision", "text_encoders"), lambda name: CONFIG_NAMES),
     "vae": Menu(("vae", "checkpoints", "vae_approx"), other_halves),
-    "lora": Menu(("loras",), _beside_a_lora, own_first=True),
+    "lora": Menu(("loras",), _beside_a_lora),
 }
 BUNDLED = {
     "text_encoder": "tiny_clip.safetensors",
@@ -69,7 +68,7 @@ def own_choices(use: str) -> list[str]:
     names = list(host.folder_names(first))
     for folder in others:
         names += [f"{folder}/{name}" for name in host.folder_names(folder)]
-    return [*names, f"bundled/{BUNDLED[use]}"]
+    return names
 
 
 def path(use: str, choice: str) -> Path:
