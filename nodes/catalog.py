@@ -30,7 +30,7 @@ def other_halves(name: str) -> list[str]:
 
 class Menu(NamedTuple):
     """The model folders of the host whose files a menu offers, and the names of the files that are read beside a
-    chosen file. `own_first`: the user's own files stand before the bundled one, which fits no model of theirs.
+    chosen file.
     """
 
     folders: tuple[str, ...]
