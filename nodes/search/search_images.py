@@ -15,7 +15,6 @@ from ..reports import as_json, shown
 from . import found, indexing, queries
 from .found import INDEX, MAX_SHEET_ROWS
 
-
 PICKED = (
     "STRING",
     {

@@ -17,6 +17,7 @@ MODEL = ["model", "CVL_LoadCLIPModel", {"file": "bundled/tiny_clip.safetensors"}
 CIRCLE, STAR = [[name, "CVL_ExampleImage", {"picture": name}] for name in ("red circle", "blue star")]
 BUILD = """async ({nodes, links}) => {
   app.graph.clear();
+  for (const old of document.querySelectorAll(".cvl-pictures")) old.remove();
   const made = {};
   for (const [id, type, values] of nodes) {
     const node = made[id] = LiteGraph.createNode(type);
@@ -47,15 +48,16 @@ def server(comfyui_path, tmp_path_factory):
 @pytest.fixture(scope="module")
 def opened(server):
     with chromium() as browser:
-        yield canvas(browser, server, "CVL_CompareImages")
+        yield browser
 
 
 @pytest.fixture(params=["classic", "Vue nodes"])
-def page(opened, request):
-    use_vue_nodes(opened, request.param == "Vue nodes")
-    opened.errors.clear()
-    yield opened
-    assert not opened.errors
+def page(opened, server, request):
+    page = canvas(opened, server, "CVL_CompareImages")
+    use_vue_nodes(page, request.param == "Vue nodes")
+    yield page
+    assert not page.errors
+    page.close()
 
 
 def run(page, nodes: list, links: list) -> None:
