@@ -118,7 +118,7 @@ def test_pictures_of_every_kind_are_indexed_or_listed(place, clip_model, output,
     lines = place.node("CVL_IndexFolder").build(clip_model, "output", "shapes", "other")["ui"]["text"][0].split("\n")
     assert lines[:3] == [
         "9 pictures can be searched now",
-        "the folder has 12 new, 0 changed and 0 unchanged pictures; 0 were deleted",
+        "12 new, 0 changed, 0 as before, 0 gone since",
         "3 of these cannot be read and were left out",
     ]
     images, names, scores, _ = search("a photo of a red circle", 9)
