@@ -168,7 +168,7 @@ def _kept_line(kept: list[int], count: int, how: str) -> str:
 def _cards(image: Tensor, order: Sequence[int], values: list[float], kept: list[int]) -> list[Card]:
     """Save the pictures, the best first, for the gallery; at most MOST_SHOWN, and all that are kept."""
     places = [place for rank, place in enumerate(order) if rank < MOST_SHOWN or place in kept]
-    files = host.save_preview(image[places][..., :3], "cvl_ranks")
+    files = host.save_preview(image[places][..., :3].nan_to_num(), "cvl_ranks")
     cards = []
     for rank, (place, file) in enumerate(zip(places, files), 1):
         score = "no score" if values[place] != values[place] else f"{values[place]:.3f}"

@@ -15,6 +15,16 @@ from ..reports import as_json, shown
 from . import found, indexing, queries
 from .found import INDEX, MAX_SHEET_ROWS
 
+PICKED = (
+    "STRING",
+    {
+        "default": "",
+        "advanced": True,
+        "tooltip": "Picked by hand, with a click in the gallery on this node: names as a JSON list, "
+        "or one a line; or places among the found ones from 0 on. Empty: all that were found.",
+    },
+)
+
 
 class SearchImages:
     CATEGORY = "CVL/search"
@@ -102,15 +112,7 @@ class SearchImages:
                 ),
                 "clip": ("CLIP", {"tooltip": "With a CLIP_VISION: the CLIP whose text encoder belongs to it."}),
                 "precision": WIDGET,
-                "picked": (
-                    "STRING",
-                    {
-                        "default": "",
-                        "advanced": True,
-                        "tooltip": "Picked by hand, with a click in the gallery on this node: names as a JSON list, "
-                        "or one a line; or places among the found ones from 0 on. Empty: all that were found.",
-                    },
-                ),
+                "picked": PICKED,
             },
         }
 

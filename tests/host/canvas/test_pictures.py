@@ -17,6 +17,7 @@ MODEL = ["model", "CVL_LoadCLIPModel", {"file": "bundled/tiny_clip.safetensors"}
 CIRCLE, STAR = [[name, "CVL_ExampleImage", {"picture": name}] for name in ("red circle", "blue star")]
 BUILD = """async ({nodes, links}) => {
   app.graph.clear();
+  for (const old of document.querySelectorAll(".cvl-pictures")) old.remove();
   const made = {};
   for (const [id, type, values] of nodes) {
     const node = made[id] = LiteGraph.createNode(type);
@@ -47,15 +48,16 @@ def server(comfyui_path, tmp_path_factory):
 @pytest.fixture(scope="module")
 def opened(server):
     with chromium() as browser:
-        yield canvas(browser, server, "CVL_CompareImages")
+        yield browser
 
 
 @pytest.fixture(params=["classic", "Vue nodes"])
-def page(opened, request):
-    use_vue_nodes(opened, request.param == "Vue nodes")
-    opened.errors.clear()
-    yield opened
-    assert not opened.errors
+def page(opened, server, request):
+    page = canvas(opened, server, "CVL_CompareImages")
+    use_vue_nodes(page, request.param == "Vue nodes")
+    yield page
+    assert not page.errors
+    page.close()
 
 
 def run(page, nodes: list, links: list) -> None:
@@ -110,19 +112,20 @@ def test_a_gallery_shows_the_found_files_themselves_and_a_pick_is_what_comes_out
     sources = cards.locator("img").evaluate_all("images => images.map(image => image.src)")
     assert any("filename=red_circle.png" in source and "type=output" in source for source in sources)
     assert not_cut(page)
-    star = page.locator(".cvl-card", has_text="blue_star.png").first
-    star.locator("img").click()
-    assert page.evaluate("judge.widgets.find(w => w.name === 'picked').value") == '["blue_star.png [output]"]'
+    heart = page.locator(".cvl-card", has_text="striped_green_heart.png").first
+    heart.locator("img").click()
+    assert page.evaluate("judge.widgets.find(w => w.name === 'picked').value") == '["striped_green_heart.png [output]"]'
     page.evaluate("app.queuePrompt(0)")
-    text = "[...document.querySelectorAll('.cvl-report-body')].some(box => box.textContent.includes('1 picked by hand: blue_star.png'))"
-    page.wait_for_function(text, timeout=WAIT_MS)
-    assert star.get_attribute("data-picked") is not None
+    said = "1 picked by hand: striped_green_heart.png"
+    script = "said => [...document.querySelectorAll('.cvl-report-body')].some(box => box.textContent.includes(said))"
+    page.wait_for_function(script, arg=said, timeout=WAIT_MS)
+    assert heart.get_attribute("data-picked") is not None
 
 
 def test_a_chart_is_drawn_in_letters_of_the_page_and_nothing_is_cut(page):
     links = [["model", 0, "judge", "clip_model"], ["red circle", 0, "judge", "image"]]
     run(page, [MODEL, CIRCLE, ["judge", "CVL_ZeroShotClassify", {}]], links)
-    playwright_label = boxed(page, ".cvl-bars .cvl-label").first
-    assert playwright_label.inner_text() == "red circle"
+    label = boxed(page, ".cvl-bars .cvl-label").first
+    assert label.inner_text() == "red circle"
     assert not_cut(page)
     assert page.evaluate("judge.imgs === undefined")  # the same chart is not shown as a picture below it
