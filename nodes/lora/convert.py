@@ -17,6 +17,7 @@ from ..host import host
 from ..reports import as_json, shown
 from .edge import plain_errors
 from .files import ParsedFile, read_lora
+from .report import count_parts
 
 DIALECTS = ["kohya", "diffusers", "peft"]
 _NOT_KEPT = (
@@ -106,7 +107,7 @@ class ConvertLoRA:
             "names_of": names_of,
             "not_written": lost,
         }
-        lines = [f"{path.name}: {len(adapters)} parts written the {dialect} way, with the names of {names_of}"]
+        lines = [f"{path.name}: {count_parts(len(adapters))} written the {dialect} way, with the names of {names_of}"]
         lines += [f"⚠ {len(lost)} of its parts are not written"] if lost else []
         lines += [
             f"  not written: {describe_part(name)}: {describe_parts(why)}" for name, why in list(lost.items())[:5]

@@ -19,7 +19,7 @@ from ..reports import as_json, shown
 from .beside import header_words, known_of
 from .edge import plain_errors
 from .files import ParsedFile, read_lora
-from .report import fact_line, facts, note_lines, relative_changes, size_line
+from .report import count_parts, fact_line, facts, note_lines, relative_changes, size_line
 
 if TYPE_CHECKING:
     from ...drawing.bar_chart import Tensor as Image  # [1, H, W, 3] in 0..1; a node hands pictures on unopened
@@ -115,7 +115,10 @@ def _lines(read: ParsedFile, data: Mapping, measured: Mapping) -> list[str]:
     lines += [f"trigger words: {', '.join(words)}{from_tags}" if words else "no trigger words are named"]
     base = data["base_model"] or data["family"]
     lines += [f"base model: {base}"] if base else []
-    lines += [f"{data['file']}: {fact_line(data)}", f"{data['modules']} parts, {read.size_bytes / 2**20:.1f} MiB"]
+    lines += [
+        f"{data['file']}: {fact_line(data)}",
+        f"{count_parts(data['modules'])}, {read.size_bytes / 2**20:.1f} MiB",
+    ]
     lines += [f"at strength 1 {size_line(measured)}"] if measured else []
     lines += [data["text_beside"]] if data["text_beside"] else []
     lines += note_lines(read)

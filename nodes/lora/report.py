@@ -72,12 +72,17 @@ def failure_line(name: str, sentence: str, place: str = "") -> str:
     return f"✖ {place}{': ' if place else ''}{name} was not used: {sentence}"
 
 
+def count_parts(count: int) -> str:
+    """So many parts of a file, in words."""
+    return f"{count} part{'' if count == 1 else 's'}"
+
+
 def headline(data: Mapping) -> str:
     """Which LoRA did what: its strengths, and how much of it was used."""
     where = ", ".join(f"{_TARGETS[name]} {one['strength']:g}" for name, one in data["targets"].items())
     total = data["modules"] + len(data["unread"])
     taken = data["modules_used"]
-    count = f"{total} part{'' if total == 1 else 's'}"
+    count = count_parts(total)
     used = f"all of it used ({count})" if taken == total else f"{taken} of its {count} used"
     if data["state"] == "unused":
         return f"{data['file']}: {where}; all its strengths are 0, so it changes nothing"
