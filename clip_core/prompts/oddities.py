@@ -119,7 +119,9 @@ def sentences(found: Iterable[Found], own: Own) -> tuple[str, ...]:
     if len(strays) > _SHOWN:
         kinds["more strays"] = {f"{len(strays) - _SHOWN} more brackets have no partner": None}
     lines: list[str] = []
-    for kind, template in {**_LINES, **own.lines}.items():
+    templates = {**_LINES, **own.lines}
+    templates["other"] = templates.pop("other")  # the mildest: behind those of the dialect, too
+    for kind, template in templates.items():
         if kind == "more strays":
             lines += strays[:_SHOWN]
         if kind in kinds:
