@@ -7,8 +7,8 @@ there, and a new file a row in its theme's `__init__`.
 from collections.abc import Iterable, Mapping
 
 from . import clip, conditioning, image, lora, search, text, vae
-from .edge import at_the_edge
 from .host import host as this_host  # not `host`: that is the folder
+from .reports import at_the_edge
 from .routes import ROUTES
 
 _THEMES = (text, conditioning, clip, vae, image, lora, search)

@@ -1,9 +1,17 @@
-"""What a node shows: lines to read on the node, the same as JSON for programs, and its outputs."""
+"""What a node shows: lines to read on the node, the same as JSON for programs, its outputs, and its errors.
+
+ComfyUI shows the kind of an error before its sentence, with the module it comes from unless it is built in
+(execution.py `full_type_name`, 0.33.0). Inside, errors have kinds of our own (`FileFormatError`), which say more to
+code than to the person at the screen: at the edge of a node they become kinds that everybody knows.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import wraps
+
+_OURS = f"{__package__.rpartition('.')[0]}."
 
 
 def as_json(data: Mapping[str, object]) -> str:
@@ -31,3 +39,25 @@ def _answer(lines: Sequence[str], report: str, results: tuple, images: Sequence[
 def _whole_characters(text: str) -> str:
     """The text with U+FFFD for lone surrogates, which no file and no socket takes."""
     return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def at_the_edge(node: type) -> type:
+    """The node as it is registered: its function raises no kinds of our own. The class itself stays as it is."""
+    function = getattr(node, node.FUNCTION)
+
+    @wraps(function)
+    def run(*given, **named):
+        try:
+            return function(*given, **named)
+        except Exception as error:
+            kind = known_kind(type(error))
+            if kind is type(error):
+                raise
+            raise kind(str(error)).with_traceback(error.__traceback__) from error.__cause__
+
+    return type(node.__name__, (node,), {"__module__": node.__module__, "__doc__": node.__doc__, node.FUNCTION: run})
+
+
+def known_kind(kind: type[BaseException]) -> type[BaseException]:
+    """The nearest kind, itself or one it is a kind of, that is not ours: ValueError, torch's OutOfMemoryError, ..."""
+    return next(each for each in kind.__mro__ if not each.__module__.startswith(_OURS))

@@ -15,7 +15,6 @@ from ...lora.models.published import PUBLISHED, published_model
 from .. import catalog
 from ..host import host
 from ..reports import as_json, shown
-from .edge import plain_errors
 from .files import ParsedFile, read_lora
 from .report import count_parts
 
@@ -78,7 +77,6 @@ class ConvertLoRA:
             },
         }
 
-    @plain_errors
     def convert(
         self,
         file: str,

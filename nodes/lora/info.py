@@ -17,7 +17,6 @@ from .. import catalog
 from ..host import host
 from ..reports import as_json, shown
 from .beside import header_words, known_of
-from .edge import plain_errors
 from .files import ParsedFile, read_lora
 from .report import count_parts, fact_line, facts, note_lines, relative_changes, size_line
 
@@ -79,7 +78,6 @@ class LoRAInfo:
     def IS_CHANGED(cls, file: str, **_: object) -> str:
         return catalog.fingerprint("lora", file)
 
-    @plain_errors
     def look(
         self, file: str, model: object | None = None, clip: object | None = None, clip_model: object | None = None
     ) -> dict:

@@ -8,7 +8,6 @@ from ..host import host
 from ..reports import as_json, shown
 from .application import BlocksError, FailedLoRA, LoRARequest, files_of, put_on
 from .beside import header_words, known_of
-from .edge import plain_errors
 from .report import chart, failure_line, report_of
 
 NONE = "none"  # the entry that passes everything on
@@ -124,7 +123,6 @@ class LoadLoRA:
     def IS_CHANGED(cls, file: str, **_: object) -> str:
         return catalog.fingerprint("lora", file)
 
-    @plain_errors
     def load(
         self,
         file: str,

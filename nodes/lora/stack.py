@@ -8,7 +8,6 @@ from ..host import host
 from ..reports import as_json, shown
 from .application import AppliedLoRA, FailedLoRA, files_of, put_on
 from .beside import header_of, header_words, known_of
-from .edge import plain_errors
 from .load import OPTIONS
 from .report import chart, failure_line, report_of
 from .rows import Row, fingerprint, rows_of
@@ -87,7 +86,6 @@ class LoRAStack:
     def IS_CHANGED(cls, loras: str, **_: object) -> str:
         return fingerprint(loras)
 
-    @plain_errors
     def load(
         self,
         loras: str,

@@ -1,5 +1,5 @@
 """Prompts: text encoders loaded, prompts encoded, tokens counted."""
 
-from . import encode, load
+from . import encode, inspect_tokens, load
 
-NODES = {**load.NODES, **encode.NODES}
+NODES = {**load.NODES, **encode.NODES, **inspect_tokens.NODES}

@@ -1,4 +1,4 @@
-"""The nodes that encode prompts as CONDITIONING, and show their tokens."""
+"""The nodes that encode prompts as CONDITIONING."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 
 from ...clip_core.encoding.conditioning import broken_tokens
 from ...clip_core.prompts.plan import AS_DIALECT, Port, PromptPlan, PromptSettings, plan_prompt
-from ...drawing.token_sheet import token_sheet
 from ..conditioning.entries import join_part
 from ..host import host
 from ..host.interface import CLIP, Conditioning
 from ..reports import reported
 from . import embeddings, token_report
-from .prompt_inputs import PROMPT, dialect_input, joining_input, reading_inputs, splitting_input
+from .prompt_inputs import PROMPT, reading_inputs
 
 MAX_SIZE_PX = 16384
 
@@ -181,65 +180,9 @@ class TextEncodeSDXL:
         return _encode(clip, {"g": text_g, "l": text_l}, settings, sizes)
 
 
-class InspectTokens:
-    CATEGORY = "CVL/CLIP"
-    DESCRIPTION = (
-        "Shows what a prompt becomes before it is encoded: tokens, their weights as colours, chunk borders, "
-        "embeddings, and everything that was ignored, for each text encoder."
-    )
-    SEARCH_ALIASES = [
-        "token counter",
-        "count tokens",
-        "token count",
-        "tokenizer",
-        "tokens",
-        "tokenize",
-        "prompt length",
-        "77 tokens",
-        "prompt weight",
-        "show weights",
-        "attention",
-        "BREAK",
-        "A1111",
-        "textual inversion",
-        "embedding prompt",
-        "debug prompt",
-    ]
-    RETURN_TYPES = ("IMAGE", "STRING")
-    RETURN_NAMES = ("picture", "tokens")
-    OUTPUT_TOOLTIPS = (
-        "A heat strip and the coloured tokens of each chunk.",
-        "Ids, pieces, weights and word numbers of every chunk of each encoder, and all notes, as JSON.",
-    )
-    FUNCTION = "inspect"
-    OUTPUT_NODE = True  # queued alone it runs, and shows its report
-
-    @classmethod
-    def INPUT_TYPES(cls):
-        return {
-            "required": {
-                "clip": ("CLIP", {"tooltip": "The text encoder whose tokens are wanted; nothing is encoded."}),
-                "text": ("STRING", PROMPT),
-            },
-            "optional": {"dialect": dialect_input(), "splitting": splitting_input(), "joining": joining_input()},
-        }
-
-    def inspect(self, clip, text, dialect="comfy", splitting=AS_DIALECT, joining=AS_DIALECT):
-        ports, others = _encoders(clip)
-        if not ports:
-            raise ValueError(_no_clip(others))
-        settings = PromptSettings(dialect=dialect, splitting=splitting, joining=joining)
-        planned = plan_prompt(text, ports, settings, embeddings.library)
-        notes = [*planned.notes, *_read_elsewhere(others), *token_report.as_typed(text)]
-        picture = token_sheet(token_report.strips(planned), notes)
-        data = token_report.whole(planned) | {"notes": notes}
-        lines = token_report.count_lines(planned) + notes
-        return reported(lines, data, (picture,), host.save_preview(picture, "cvl_tokens"))
-
-
 def _encode(clip: CLIP, texts: str | Mapping[str, str], settings: PromptSettings, extra: Mapping[str, object]) -> dict:
     """Plan a prompt, encode its parts, and answer with the CONDITIONING and the report."""
-    ports, others = _encoders(clip)
+    ports, others = encoders_of(clip)
     if not ports:
         return _encode_plainly(clip, texts, settings, extra, others)
     if not isinstance(texts, str):
@@ -247,7 +190,7 @@ def _encode(clip: CLIP, texts: str | Mapping[str, str], settings: PromptSettings
     _check_skip(ports, settings.clip_skip)
     planned = plan_prompt(texts, ports, settings, embeddings.library)
     conditioning, notes = _encode_parts(clip, planned, extra)
-    notes = [*planned.notes, *notes, *_read_elsewhere(others), *token_report.as_typed(texts)]
+    notes = [*planned.notes, *notes, *read_elsewhere(others), *token_report.as_typed(texts)]
     data = token_report.summary(planned) | {"notes": notes}
     return reported(token_report.count_lines(planned) + notes, data, (conditioning,))
 
@@ -264,7 +207,7 @@ def _encode_parts(clip: CLIP, planned: PromptPlan, extra: Mapping[str, object]) 
     return whole, list(dict.fromkeys(notes))
 
 
-def _encoders(clip: CLIP | None) -> tuple[Sequence[Port], Sequence[str]]:
+def encoders_of(clip: CLIP | None) -> tuple[Sequence[Port], Sequence[str]]:
     """The CLIP encoders of a CLIP object, and the names of the others in it."""
     if clip is None:
         raise ValueError(
@@ -303,7 +246,7 @@ def _encode_plainly(
 ) -> dict:
     """Let the host encode with a CLIP object that has no CLIP encoder (T5, LLaMA), if all settings are the defaults."""
     if not isinstance(texts, str) or settings != PromptSettings():
-        raise ValueError(_no_clip(others))
+        raise ValueError(no_clip(others))
     conditioning = host.encode_plainly(clip, texts, extra)
     named = ", ".join(others) or "this text encoder"
     notes = [f"{named} is no CLIP: encoded by ComfyUI as it stands, tokens not counted"]
@@ -314,7 +257,7 @@ def _encode_plainly(
     return reported(notes, data, (conditioning,))
 
 
-def _no_clip(others: Sequence[str]) -> str:
+def no_clip(others: Sequence[str]) -> str:
     named = f" ({', '.join(others)})" if others else ""
     return (
         f"a CLIP text encoder was expected, but this one{named} is of another kind; dialects, weightings and splitting "
@@ -322,7 +265,7 @@ def _no_clip(others: Sequence[str]) -> str:
     )
 
 
-def _read_elsewhere(others: Sequence[str]) -> list[str]:
+def read_elsewhere(others: Sequence[str]) -> list[str]:
     """A note on encoders whose prompt the host parses."""
     if not others:
         return []
@@ -332,5 +275,4 @@ def _read_elsewhere(others: Sequence[str]) -> list[str]:
 NODES = {
     "CVL_TextEncode": (TextEncode, "Text Encode (CVL)"),
     "CVL_TextEncodeSDXL": (TextEncodeSDXL, "Text Encode SDXL (CVL)"),
-    "CVL_InspectTokens": (InspectTokens, "Inspect Tokens (CVL)"),
 }

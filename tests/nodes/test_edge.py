@@ -8,8 +8,8 @@ import torch
 from clip_vae_lora import nodes
 from clip_vae_lora.clip_core.prompts.dialects import PromptError
 from clip_vae_lora.files.errors import FileFormatError
-from clip_vae_lora.nodes.edge import at_the_edge, known_kind
 from clip_vae_lora.nodes.host.shared.device_errors import DeviceFullError, DeviceLostError
+from clip_vae_lora.nodes.reports import at_the_edge, known_kind
 
 
 def raising(error: Exception) -> type:

@@ -16,7 +16,7 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor, nn
 
-from ....clip_core.encoding.encode import encode_packed
+from ....clip_core.encoding.encode import Runner, encode_packed
 from ....clip_core.encoding.rows import Row, Rows, Run
 from ....clip_core.prompts.plan import PlannedPart, Port, PromptSettings
 from ....clip_core.tokenizer import END, START
@@ -102,7 +102,9 @@ def _run(clip: comfy.sd.CLIP, name: str, encoder: nn.Module) -> tuple[Run, Hasha
     if isinstance(encoder, Tower):
         # the host names the device from 0.33 on; 0.3.64 computes where the token table lies, of a CLIP loaded in part
         # that is the CPU, to which it takes all weights that are on the card
-        one_pass, options = encoder.run(clip.patcher.load_device), (encoder.layer, encoder.projected)
+        options = encoder.layer, encoder.projected
+        device = encoder.execution_device or clip.patcher.load_device
+        one_pass = Runner(encoder.transformer, encoder.layer, encoder.use.final_norm, encoder.projected, device)
     else:
         one_pass = _stock_run(encoder)
         options = (encoder.layer, encoder.layer_idx, encoder.return_projected_pooled)
