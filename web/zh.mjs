@@ -1,2 +1,15 @@
-// Simplified Chinese for the sentences that web/ shows itself.
-export default {};
+// Simplified Chinese for what web/ says itself and for the sentences of the server: the tables in zh/, as one.
+const PARTS = [
+  "pieces", "web", "clip_core", "vae_core", "lora", "files", "index", "drawing", "nodes", "nodes_clip",
+  "nodes_conditioning", "nodes_host", "nodes_lora", "nodes_search", "nodes_text", "nodes_vae",
+];
+
+/** All sentences: English -> Chinese. */
+export async function words() {
+  const parts = await Promise.all(PARTS.map(async (part) => {
+    const answer = await fetch(new URL(`./zh/${part}.json`, import.meta.url));
+    if (!answer.ok) throw new Error(`web/zh/${part}.json: ${answer.status}`);
+    return answer.json();
+  }));
+  return Object.assign({}, ...parts);
+}

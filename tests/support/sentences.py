@@ -32,7 +32,7 @@ UNSEEN_NAMES = {  # tables of what is looked for in texts of others, of names, o
 }
 UNSEEN_KEYS = {"tooltip", "display_name", "default", "loc"}  # nodeDefs.json has the first; a default is the user's text
 UNSEEN_CALLS = {"compile", "debug", "info", "warning", "getLogger", "Literal", "TypeVar", "NewType", "cast"}
-UNSEEN = {"share unread", "more strays", "sd version", "activation text", "private, max-age={}"}  # keys, headers
+UNSEEN = {"Tensor | str", "tuple[str, int] | None", "share unread", "more strays", "sd version", "activation text", "private, max-age={}"}  # keys, headers
 _SQL = re.compile(r"(CREATE|SELECT|INSERT|UPDATE|DELETE|PRAGMA|BEGIN)\b")
 _WORD = re.compile(r"[^\W\d_]+(?:[-'’][^\W\d_]+)*")
 _T = re.compile(r"""\bt\(\s*((?:"(?:[^"\\]|\\.)*"\s*\+?\s*)+)""")
@@ -57,7 +57,7 @@ def is_sentence(template: str) -> bool:
     words = [word for word in _WORD.findall(template.replace("{}", " ")) if len(word) > 1 or word == "a"]
     filled = "{}" in template and any(len(word) > 2 and word.islower() for word in words)
     said = " " in template.strip() and (len(words) >= 2 or filled)
-    return said and not _SQL.match(template) and not template.startswith(">>>") and template not in UNSEEN
+    return said and not _SQL.match(template) and not template.startswith((">>>", '{"')) and template not in UNSEEN
 
 
 def templates(node: ast.AST) -> Iterator[str]:
@@ -77,7 +77,8 @@ def _is_unseen(node: ast.AST) -> bool:
     if isinstance(node, ast.Assign | ast.AnnAssign):
         targets = node.targets if isinstance(node, ast.Assign) else [node.target]
         names = {name.id for target in targets for name in ast.walk(target) if isinstance(name, ast.Name)}
-        return bool(names & (IN_LOCALES | UNSEEN_NAMES))
+        is_type = getattr(getattr(node, "annotation", None), "id", "") == "TypeAlias"
+        return is_type or bool(names & (IN_LOCALES | UNSEEN_NAMES))
     if isinstance(node, ast.Call):
         called = node.func
         return (getattr(called, "attr", None) or getattr(called, "id", None)) in UNSEEN_CALLS
