@@ -8,14 +8,15 @@ export function language() {
 }
 
 let table = null; // the sentences of that language, loaded once when it is not English
+let menus = null; // the values of menus: value -> what is shown for it
 let say = null; // says a sentence of the server with them
 let loading = null;
 
 async function load() {
   if (language() !== "zh" && language() !== "zh-TW") return;
   try {
-    const { words } = await import("./zh.mjs");
-    table = await words();
+    const zh = await import("./zh.mjs");
+    [table, menus] = await Promise.all([zh.words(), zh.menus()]);
     say = translator(table);
   } catch (error) {
     console.warn("clip-vae-lora: the Chinese words did not load, so English ones are shown.", error);
@@ -40,3 +41,11 @@ export function t(sentence, ...values) {
 export function translated(text) {
   return say && typeof text === "string" ? say(text) : text;
 }
+
+/** What is shown for the value of a menu; the value itself where it is a name. */
+export function menuLabel(value) {
+  return menus?.[value] ?? value;
+}
+
+/** Whether the words are not English. */
+export const isTranslated = () => table !== null;

@@ -4,12 +4,16 @@ const PARTS = [
   "nodes_conditioning", "nodes_host", "nodes_lora", "nodes_search", "nodes_text", "nodes_vae",
 ];
 
+async function read(part) {
+  const answer = await fetch(new URL(`./zh/${part}.json`, import.meta.url));
+  if (!answer.ok) throw new Error(`web/zh/${part}.json: ${answer.status}`);
+  return answer.json();
+}
+
 /** All sentences: English -> Chinese. */
 export async function words() {
-  const parts = await Promise.all(PARTS.map(async (part) => {
-    const answer = await fetch(new URL(`./zh/${part}.json`, import.meta.url));
-    if (!answer.ok) throw new Error(`web/zh/${part}.json: ${answer.status}`);
-    return answer.json();
-  }));
-  return Object.assign({}, ...parts);
+  return Object.assign({}, ...await Promise.all(PARTS.map(read)));
 }
+
+/** The values of menus -> what is shown for them. */
+export const menus = () => read("menus");
