@@ -124,7 +124,7 @@ export function translator(table) {
     for (const [cut, joint] of SPLITS) {
       const parts = line.split(cut), names = / (?:and|or) /.test(cut);
       if (parts.length < 2 || parts.length > 200 || names && !parts.every((part) => NAME.test(part))) continue;
-      const ways = parts.length > MOST_CUTS ? [parts]
+      const ways = parts.length > MOST_CUTS ? [parts, [parts[0], parts.slice(1).join(cut)]]
         : parts.slice(1).map((_, place) => [parts.slice(0, place + 1).join(cut), parts.slice(place + 1).join(cut)]);
       for (const way of ways) {
         const said = way.map((part) => whole(part, depth + 1));
@@ -143,10 +143,10 @@ export function translator(table) {
     const [sign] = SIGN.exec(line) ?? [""];
     for (const ways of [byTemplate, byCut]) {
       for (const said of ways(line, depth)) {
-        const now = left(said);
+        const now = left(said) - (ways === byTemplate ? 0.5 : 0); // a word may be the same in both
         if (now < least) [found, least] = [said, now];
       }
-      if (!least) break;
+      if (least <= 0) break;
     }
     const signed = sign ? sign + whole(line.slice(sign.length), depth) : found;
     return left(signed) < least ? signed : found;

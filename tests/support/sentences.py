@@ -35,7 +35,8 @@ UNSEEN_CALLS = {"compile", "debug", "info", "warning", "getLogger", "Literal", "
 UNSEEN = {"Tensor | str", "tuple[str, int] | None", "share unread", "more strays", "sd version", "activation text", "private, max-age={}"}  # keys, headers
 _SQL = re.compile(r"(CREATE|SELECT|INSERT|UPDATE|DELETE|PRAGMA|BEGIN)\b")
 _WORD = re.compile(r"[^\W\d_]+(?:[-'’][^\W\d_]+)*")
-_T = re.compile(r"""\bt\(\s*((?:"(?:[^"\\]|\\.)*"\s*\+?\s*)+)""")
+_CALL = re.compile(r"(?<![\w.])t\(")
+_LITERAL = re.compile(r'"(?:[^"\\]|\\.)*"')
 
 
 def python_sentences(root: Path = ROOT) -> dict[str, str]:
@@ -148,13 +149,30 @@ def _inside(node: ast.AST) -> Iterator[str]:
 
 
 def web_sentences(root: Path = ROOT) -> dict[str, str]:
-    """Each sentence that web/ says by `t("...")` -> the file it is in."""
+    """Each sentence that web/ says by `t("...")` or `t(one ? "..." : "...")` -> the file it is in."""
     found = {}
     for path in sorted([*(root / "web").rglob("*.mjs"), *(root / "web").rglob("*.js")]):
-        for call in _T.finditer(path.read_text(encoding="utf-8")):
-            said = "".join(json.loads(part) for part in re.findall(r'"(?:[^"\\]|\\.)*"', call.group(1)))
-            found.setdefault(said, path.relative_to(root).as_posix())
+        text = path.read_text(encoding="utf-8")
+        for call in _CALL.finditer(text):
+            for said in _literals(text, call.end()):
+                found.setdefault(said, path.relative_to(root).as_posix())
     return found
+
+
+def _literals(text: str, begin: int) -> Iterator[str]:
+    """The strings in the first argument of a call, those that something is compared with left out."""
+    place, depth = begin, 0
+    while place < len(text):
+        literal = _LITERAL.match(text, place)
+        if literal:
+            if not text[:place].rstrip().endswith("=="):
+                yield json.loads(literal.group())
+            place = literal.end()
+            continue
+        depth += {"(": 1, ")": -1}.get(text[place], 0)
+        if depth < 0 or (depth == 0 and text[place] == ","):
+            return
+        place += 1
 
 
 def chinese(root: Path = ROOT) -> dict[str, str]:
