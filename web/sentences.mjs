@@ -48,8 +48,9 @@ function indexed(table) {
     if (texts.length === 1) continue;
     const words = [...new Set(wholeWords(texts))];
     for (const word of words) count.set(word, (count.get(word) ?? 0) + 1);
-    const weak = (english.replace(HOLE, " ").match(WORD) ?? []).every((word) => STOP.has(word));
-    templates.push({ texts, order, words, weak, there: parsed(there), letters: texts.join("").length, patterns: null });
+    const own = english.replace(HOLE, " ").match(WORD) ?? [];
+    const weak = own.every((word) => STOP.has(word)), counts = own.length === 1 && texts[0] === "";
+    templates.push({ texts, order, words, weak, counts, there: parsed(there), letters: texts.join("").length, patterns: null });
   }
   const byWord = new Map(), always = [];
   for (const template of templates) {
@@ -79,7 +80,7 @@ function captures(template, line) {
   template.patterns ??= patternsOf(template);
   const found = template.patterns.map((pattern) => pattern.exec(line)?.slice(1)).filter(Boolean);
   if (found.length > 1 && found[0].every((value, hole) => value === found[1][hole])) found.pop();
-  return found.map((held) => {
+  return found.filter(([first]) => !template.counts || !first.trim().includes(" ")).map((held) => {
     const values = [];
     template.order.forEach((place, hole) => {
       const before = template.texts[hole], value = held[hole];

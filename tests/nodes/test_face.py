@@ -16,6 +16,15 @@ LOCALES = ROOT / "locales"
 WIDGETS = {"COMBO", "INT", "FLOAT", "STRING", "BOOLEAN"}
 MESSAGE_SYNTAX = set("{}@|$%")  # vue-i18n's: one of these in a locale can keep ComfyUI's whole page from starting
 
+PAGES_READ_FIRST = {
+    name for name in NODE_CLASS_MAPPINGS if NODE_CLASS_MAPPINGS[name].CATEGORY == "CVL/conditioning"
+} | {
+    "CVL_LoadTextEncoder",
+    "CVL_TextEncode",
+    "CVL_TextEncodeSDXL",
+    "CVL_InspectTokens",
+}
+
 every_node = pytest.mark.parametrize("name", NODE_CLASS_MAPPINGS)
 
 
@@ -84,10 +93,20 @@ def test_a_seed_says_whether_it_changes_by_itself_because_the_frontend_would_add
         assert "control_after_generate" in specs(name)[key][1]
 
 
+PROMPTS = {"CVL_TextEncode": {"text"}, "CVL_TextEncodeSDXL": {"text_g", "text_l"}, "CVL_InspectTokens": {"text"}}
+
+
 @every_node
-def test_text_reaches_a_node_as_it_was_typed(name):
-    for key, (_, options, _) in specs(name).items():
-        assert "dynamicPrompts" not in options, f"{key}: the frontend would replace braces and cut comments"
+def test_prompts_are_dynamic_as_in_the_stock_node_and_all_other_text_reaches_a_node_as_it_was_typed(name):
+    dynamic = {key for key, (_, options, _) in specs(name).items() if options.get("dynamicPrompts")}
+    assert dynamic == PROMPTS.get(name, set()), "the frontend replaces braces and cuts comments there"
+
+
+@pytest.mark.parametrize("name", sorted(PAGES_READ_FIRST))
+def test_a_help_page_explains_an_input_in_its_second_column_because_the_panel_is_narrow(name):
+    for section in ("Inputs", "Outputs"):
+        _, _, text = (HELP / f"{name}.md").read_text(encoding="utf-8").partition(f"\n## {section}\n")
+        assert re.search(r"^\| (?:In|Out)put \| What it is \|", text.partition("\n## ")[0], re.M), section
 
 
 @every_node
@@ -111,10 +130,13 @@ def test_the_change_mark_accepts_every_input(name):
 
 
 def help_table(name: str, section: str) -> list[list[str]]:
-    """The rows of the table under a heading, cells without their spaces."""
+    """The rows of the table under a heading, cells without their spaces: name, type, default of an input."""
     _, _, text = (HELP / f"{name}.md").read_text(encoding="utf-8").partition(f"\n## {section}\n")
-    rows = [line for line in text.partition("\n## ")[0].splitlines() if line.startswith("|")]
-    return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows[2:]]
+    lines = [line for line in text.partition("\n## ")[0].splitlines() if line.startswith("|")]
+    heads, _, *rows = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
+    order = [0, heads.index("Type"), *([heads.index("Default")] if "Default" in heads else [])]
+    assert all(len(row) == len(heads) and all(row) for row in rows)
+    return [[row[place] for place in order] for row in rows]
 
 
 def test_there_is_a_help_page_for_every_node_and_for_nothing_else():
@@ -202,7 +224,9 @@ def our_inputs(document: dict) -> list[tuple[str, dict]]:
     for node in [node for graph in graphs for node in graph.get("nodes", [])]:
         if node["type"].startswith("CVL_"):
             names = [key for key, (kind, _, _) in specs(node["type"]).items() if kind in WIDGETS]
-            found.append((node["type"], dict(zip(names, node.get("widgets_values", []), strict=True))))
+            values = node.get("widgets_values", [])
+            assert len(values) <= len(names), f"{node['type']} has more values than widgets"
+            found.append((node["type"], dict(zip(names, values))))  # inputs that came later have their defaults
     return [(name, values) for name, values in found if name.startswith("CVL_")]
 
 
