@@ -32,7 +32,15 @@ UNSEEN_NAMES = {  # tables of what is looked for in texts of others, of names, o
 }
 UNSEEN_KEYS = {"tooltip", "display_name", "default", "loc"}  # nodeDefs.json has the first; a default is the user's text
 UNSEEN_CALLS = {"compile", "debug", "info", "warning", "getLogger", "Literal", "TypeVar", "NewType", "cast"}
-UNSEEN = {"Tensor | str", "tuple[str, int] | None", "share unread", "more strays", "sd version", "activation text", "private, max-age={}"}  # keys, headers
+UNSEEN = {
+    "Tensor | str",
+    "tuple[str, int] | None",
+    "share unread",
+    "more strays",
+    "sd version",
+    "activation text",
+    "private, max-age={}",
+}  # keys, headers
 _SQL = re.compile(r"(CREATE|SELECT|INSERT|UPDATE|DELETE|PRAGMA|BEGIN)\b")
 _WORD = re.compile(r"[^\W\d_]+(?:[-'’][^\W\d_]+)*")
 _CALL = re.compile(r"(?<![\w.])t\(")

@@ -72,7 +72,9 @@ class Node:
 
 def test_the_collector_reads_what_web_says_itself(tmp_path):
     (tmp_path / "web").mkdir()
-    (tmp_path / "web" / "x.mjs").write_text('t("rows"); t(mark === "bad" ? "error" : "report"); cut("no"); t("a {}", f("b"))')
+    (tmp_path / "web" / "x.mjs").write_text(
+        't("rows"); t(mark === "bad" ? "error" : "report"); cut("no"); t("a {}", f("b"))'
+    )
     assert set(sentences.web_sentences(tmp_path)) == {"rows", "error", "report", "a {}"}
 
 
