@@ -1,7 +1,7 @@
 // What opens beside a row of the LoRA editor: a box, the row's actions, and what is wrong. They lie over the page, so
 // that they are not cut off by the node. Names and words are anybody's: they are only set as text.
 import { element } from "./prompt_panel.mjs";
-import { t } from "./words.mjs";
+import { t, translated } from "./words.mjs";
 
 const GAP_PX = 3;
 const EDGE_PX = 8;
@@ -64,7 +64,7 @@ export function namePieces(name) {
 
 /** What is wrong with a line. */
 export function openProblem(anchor, { sentence, then }) {
-  const content = classed("div", "cvl-words", `⚠ ${sentence}`);
+  const content = classed("div", "cvl-words", `⚠ ${translated(sentence)}`);
   content.tabIndex = -1;
   openPopup(anchor, content, { width_px: 300, label: t("what is wrong with this line"), then });
   content.focus({ preventScroll: true });

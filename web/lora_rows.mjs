@@ -2,7 +2,7 @@
 // its line and calls `act`; what becomes of the text is decided there.
 import { classed, namePieces, openActions } from "./lora_popups.mjs";
 import { button, finishes, strength } from "./lora_strength.mjs";
-import { t } from "./words.mjs";
+import { t, translated } from "./words.mjs";
 
 export const LINE_PX = 26;
 const MORE_PX = 24;
@@ -52,7 +52,7 @@ export function makeRow(line, act, { blocksOpen }) {
 function mark({ row, cell, problem, words, line }, result, ran) {
   const followed = line.kind === "broken" ? t("this line cannot be followed") : "";
   const failed = result?.problem || (ran?.state === "failed" && ran.sentence) || followed;
-  const sentence = failed || (ran?.state === "partly" ? ran.sentence : "");
+  const sentence = translated(failed || (ran?.state === "partly" ? ran.sentence : ""));
   problem.textContent = sentence.split("\n")[0];
   problem.title = sentence;
   row.classList.toggle("cvl-wrong", Boolean(failed));

@@ -4,7 +4,7 @@ import { api } from "../../scripts/api.js";
 import { splitWords } from "./lora_lines.mjs";
 import { classed, openPopup } from "./lora_popups.mjs";
 import { element } from "./prompt_panel.mjs";
-import { t } from "./words.mjs";
+import { t, translated } from "./words.mjs";
 
 const COPIED_MS = 1200;
 
@@ -20,7 +20,7 @@ function pictureOf({ name, preview }) {
 
 /** The picture, title, base model and words of a file, to look at. */
 export function cardOf(answer, name) {
-  const error = answer ? answer.error : t("the server did not answer");
+  const error = answer ? translated(answer.error) : t("the server did not answer");
   if (error) return [classed("div", "cvl-title", name), classed("div", "cvl-note", `⚠ ${error}`)];
   const parts = [...pictureOf(answer), classed("div", "cvl-title", answer.title || name.split(/[\\/]/).pop())];
   if (!answer.preview) parts.unshift(classed("div", "cvl-preview cvl-none", t("no preview")));
@@ -42,8 +42,8 @@ export function openWords(anchor, { facts, name, chosen, choose, problem, then }
   content.focus({ preventScroll: true });
   facts.then((answer) => {
     if (!content.isConnected) return;
-    const red = problem ? [classed("div", "cvl-said", `⚠ ${problem}`)] : [];
-    const error = answer ? answer.error : t("the server did not answer");
+    const red = problem ? [classed("div", "cvl-said", `⚠ ${translated(problem)}`)] : [];
+    const error = answer ? translated(answer.error) : t("the server did not answer");
     const parts = error ? [classed("div", "cvl-note", `⚠ ${error}`)] : wordsParts(answer, name, { chosen, choose });
     content.replaceChildren(...red, ...parts);
     popup.place();

@@ -6,7 +6,7 @@ import { addOwnWidget } from "./dom_widget.mjs";
 import { counted, countText, makeParts, showLine } from "./prompt_line.mjs";
 import { fillPanel } from "./prompt_panel.mjs";
 import { installStyle, LINE_PX } from "./prompt_style.mjs";
-import { loadWords, t } from "./words.mjs";
+import { loadWords, t, translated } from "./words.mjs";
 
 const ROUTE = "/clip_vae_lora/tokens";
 const PROMPTS = { // node -> its prompts, and the text encoder that each is for
@@ -120,7 +120,8 @@ async function ask(line) {
   show(line, countText(answer), { ...answer, notes: [...(answer.notes ?? []), ...notes] });
 }
 
-function show(line, text, answer) {
+function show(line, text, { error, notes, ...rest }) {
+  const answer = { ...rest, error: translated(error), notes: (notes ?? []).map(translated) };
   const name = NAMES[line.name]?.();
   showLine(line, name ? `${name}: ${text}` : text, answer.error ? [answer.error] : (answer.notes ?? []));
   if (line.open) fillPanel(line.panel, answer);

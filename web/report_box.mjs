@@ -4,7 +4,7 @@ import { gravest, textOf } from "./report_lines.mjs";
 import { HEAD_PX, LINE_PX, installStyle } from "./report_style.mjs";
 import { freeBelow, growTo, isVue } from "./report_room.mjs";
 import { element } from "./prompt_panel.mjs";
-import { t } from "./words.mjs";
+import { t, translated } from "./words.mjs";
 
 const WIDGET = "cvl_report";
 const FOLDED = "cvl_report_folded"; // among the node's properties
@@ -55,6 +55,7 @@ function makeBox(node) {
 export function showLines(node, lines, { restored = false } = {}) {
   if (!lines?.length) return removeBox(node);
   const box = boxOf.get(node) ?? makeBox(node);
+  lines = lines.map(({ text, mark }) => ({ text: translated(text), mark }));
   box.lines = lines;
   box.body.replaceChildren(...lines.map(({ text, mark }) => {
     const line = classed("div", "cvl-report-line", text);

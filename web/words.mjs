@@ -1,5 +1,6 @@
 // The words that a user sees, in the language of the front end: English sentences are their own keys.
 import { app } from "../../scripts/app.js";
+import { translator } from "./sentences.mjs";
 
 /** The front end's language, such as "en" or "zh". */
 export function language() {
@@ -7,14 +8,44 @@ export function language() {
 }
 
 let table = null; // the sentences of that language, loaded once when it is not English
+let menus = null; // the values of menus: value -> what is shown for it
+let say = null; // says a sentence of the server with them
+let loading = null;
 
-/** Loads the words of the front end's language; English needs none. */
-export async function loadWords() {
-  if (language() === "zh" || language() === "zh-TW") table = (await import("./zh.mjs")).default;
+async function load() {
+  if (language() !== "zh" && language() !== "zh-TW") return;
+  try {
+    const zh = await import("./zh.mjs");
+    [table, menus] = await Promise.all([zh.words(), zh.menus()]);
+    say = translator(table);
+  } catch (error) {
+    console.warn("clip-vae-lora: the Chinese words did not load, so English ones are shown.", error);
+  }
 }
 
-/** A sentence in the front end's language, its `{}` filled in their order. */
+/** Loads the words of the front end's language, once; English needs none. The front end loads the page anew when its
+ * language is changed. */
+export function loadWords() {
+  loading ??= load();
+  return loading;
+}
+
+/** A sentence of web/ in the front end's language, its `{}` filled in their order. */
 export function t(sentence, ...values) {
   let next = 0;
-  return (table?.[sentence] ?? sentence).replace(/\{\}/g, () => String(values[next++] ?? ""));
+  return (table?.[sentence] ?? sentence).replace(/\{(\d*)\}/g, (_, place) => String(values[place || next++] ?? ""));
 }
+
+/** A line that came from the server in English (of a report, a note, an error) in the front end's language, as far as
+ * its words are known. Several lines are said one by one. */
+export function translated(text) {
+  return say && typeof text === "string" ? say(text) : text;
+}
+
+/** What is shown for the value of a menu; the value itself where it is a name. */
+export function menuLabel(value) {
+  return menus?.[value] ?? value;
+}
+
+/** Whether the words are not English. */
+export const isTranslated = () => table !== null;

@@ -1,6 +1,19 @@
-// Simplified Chinese for the sentences that web/ shows itself.
-import lora from "./lora_zh.mjs";
-import pictures from "./zh_pictures.mjs";
-import prompts from "./zh_prompts.mjs";
+// Simplified Chinese for what web/ says itself and for the sentences of the server: the tables in zh/, as one.
+const PARTS = [
+  "pieces", "web", "clip_core", "vae_core", "lora", "files", "index", "drawing", "nodes", "nodes_clip",
+  "nodes_conditioning", "nodes_host", "nodes_lora", "nodes_search", "nodes_text", "nodes_vae",
+];
 
-export default { ...lora, ...pictures, ...prompts };
+async function read(part) {
+  const answer = await fetch(new URL(`./zh/${part}.json`, import.meta.url));
+  if (!answer.ok) throw new Error(`web/zh/${part}.json: ${answer.status}`);
+  return answer.json();
+}
+
+/** All sentences: English -> Chinese. */
+export async function words() {
+  return Object.assign({}, ...await Promise.all(PARTS.map(read)));
+}
+
+/** The values of menus -> what is shown for them. */
+export const menus = () => read("menus");

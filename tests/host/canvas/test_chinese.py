@@ -1,0 +1,117 @@
+"""With the front end in Chinese nothing of ours is English: reports, notes, errors, rows, popups, menus, empty fields."""
+
+import json
+import re
+
+import pytest
+
+from clip_vae_lora.tests.support.servers.canvas import load, playwright
+from clip_vae_lora.tests.support.servers.serving import ROOT
+
+WAIT_MS = 120_000
+WORD = re.compile(r"(?<![\w./\\:<>_-])[A-Za-z][a-z]+(?![\w/\\_<>-]|\.\w)")  # no part of a file's or a tensor's name
+KEPT = set(  # names that Chinese users write so: of models, files, formats, networks
+    "Token token tokens Latent Stack Transformer Flux Lumina Chroma Stable Diffusion Cascade Inversion Textual Load Alt "
+    "Enter Click Info nats kohya peft diffusers gelu quick px comfy compel embedding id input output bundled tiny Refiner".split()
+)
+TEXTS = """() => {
+  const said = [];
+  for (const root of document.querySelectorAll("[class^='cvl-'], [class*=' cvl-'], textarea")) {
+    for (const name of ["title", "placeholder", "aria-label"]) said.push(root.getAttribute(name) ?? "");
+    for (const child of root.childNodes) if (child.nodeType === Node.TEXT_NODE) said.push(child.data);
+  }
+  return [...new Set(said.map((text) => text.trim()).filter(Boolean))];
+}"""
+TYPED = "() => app.graph._nodes.flatMap(({ widgets }) => (widgets ?? []).map(({ value }) => String(value)))"
+
+
+@pytest.fixture
+def chinese(opened):
+    """The canvas with its language set to Chinese, and English again behind the test."""
+    _speak(opened, "zh")
+    yield opened
+    _speak(opened, "en")
+
+
+def _speak(page, language: str) -> None:
+    page.evaluate("language => app.extensionManager.setting.set('Comfy.Locale', language)", language)
+    page.wait_for_timeout(1000)
+    page.reload()
+    page.wait_for_function("!!(window.app?.graph && LiteGraph.registered_node_types?.CVL_LoRAStack)", timeout=WAIT_MS)
+    page.wait_for_timeout(2000)
+    page.keyboard.press("Escape")
+
+
+def english(page) -> list[str]:
+    """What of ours on the page has two English words in a row."""
+    typed = page.evaluate(TYPED)  # labels and prompts are the user's own, wherever they are shown again
+    return [text for text in page.evaluate(TEXTS) if _has_english(text) and not any(text in own for own in typed)]
+
+
+def _has_english(text: str) -> bool:
+    runs = re.split(r"[^A-Za-z .,;'/\\:_<>-]|(?<=\s)[A-Z]{2,}\b", text)
+    return any(len([word for word in WORD.findall(run) if word not in KEPT]) > 1 for run in runs)
+
+
+def test_english_is_seen_where_it_stands():
+    assert _has_english("3 of its modules were not used") and _has_english("权重：no such file here")
+    assert not _has_english("bundled/tiny_clip.safetensors：使用 24 个模块中的 24 个") and not _has_english(
+        "CLIP 0.5 token"
+    )
+
+
+def test_reports_of_an_example_are_chinese(chinese):
+    for name in ("prompt_and_lora", "zero_shot"):
+        graph = json.loads((ROOT / "example_workflows" / f"{name}.json").read_text(encoding="utf-8"))
+        chinese.evaluate("graph => app.loadGraphData(graph)", graph)
+        chinese.evaluate("() => app.queuePrompt(0, 1)")
+        playwright.expect(chinese.locator(".cvl-report-line").first).to_be_attached(timeout=WAIT_MS)
+        chinese.wait_for_timeout(8000)
+        lines = chinese.locator(".cvl-report-line").all_text_contents()
+        assert lines and any(re.search("[一-鿿]", line) for line in lines)
+        assert not english(chinese)
+
+
+def test_the_token_line_and_its_panel_are_chinese(chinese):
+    load(chinese, "CVL_TextEncode")
+    field = chinese.locator("textarea:visible").first
+    field.fill("[a cat] (dog:1.5 <lora:x:1> embedding:nothing_here AND {red|blue} // note")
+    line = chinese.locator(".cvl-prompt-count").first
+    playwright.expect(line).to_contain_text("⚠", timeout=WAIT_MS)
+    line.click()
+    playwright.expect(chinese.locator(".cvl-prompt-panel").first).to_contain_text("第 1 段", timeout=WAIT_MS)
+    assert not [text for text in english(chinese) if text != field.input_value()]
+
+
+def test_rows_of_loras_and_what_is_wrong_with_them_are_chinese(chinese):
+    text = "bundled/tiny_clip_stripes_lora.safetensors : 0.8\nno_such_file : 1.0\nx : y : z"
+    load(chinese, "CVL_LoRAStack", widgets_values=[text, False, False])
+    playwright.expect(chinese.locator(".cvl-problem").nth(1)).to_contain_text("没有", timeout=WAIT_MS)
+    assert not english(chinese)
+    chinese.locator(".cvl-name").first.click()
+    chinese.wait_for_timeout(1500)
+    assert not english(chinese)
+
+
+def test_an_error_is_chinese_on_its_node(chinese):
+    chinese.evaluate("""async () => {
+      await app.loadGraphData({ version: 0.4, nodes: [], links: [], groups: [], config: {}, extra: {}, last_node_id: 0, last_link_id: 0 });
+      const make = (type, at) => { const node = LiteGraph.createNode(type); node.pos = at; app.graph.add(node); return node; };
+      const picture = make("CVL_ExampleImage", [50, 100]), model = make("CVL_LoadCLIPModel", [50, 400]);
+      const judge = make("CVL_ZeroShotClassify", [500, 100]);
+      picture.connect(0, judge, judge.inputs.findIndex(({ name }) => name === "image"));
+      model.connect(0, judge, judge.inputs.findIndex(({ name }) => name === "clip_model"));
+      judge.widgets.find(({ name }) => name === "labels").value = "";
+      await app.queuePrompt(0, 1);
+    }""")
+    playwright.expect(chinese.locator(".cvl-report").last).to_contain_text("没有标签", timeout=WAIT_MS)
+    assert not english(chinese)
+
+
+def test_menus_and_empty_fields_are_chinese(chinese):
+    load(chinese, "CVL_RankImages")
+    chinese.wait_for_timeout(500)
+    shown = chinese.evaluate("""() => app.graph._nodes[0].widgets.filter(({ type }) => type === "combo")
+      .map(({ options, value }) => [value, options.getOptionLabel?.(value)])""")
+    assert ["keep the best one", "保留最好的一张"] in shown
+    assert not {"prompt", "negative"} & set(chinese.evaluate(TEXTS))

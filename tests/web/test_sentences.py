@@ -1,0 +1,167 @@
+"""Chinese for every sentence that a user can see, and how web/ says them."""
+
+import json
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from clip_vae_lora.tests.support import sentences
+
+HOLE = re.compile(r"\{(\d*)(?::[^{}]*)?\}")
+ENGLISH = re.compile(r"(?<![\w./-])[a-z]{2,}(?![\w./-])")
+MENU_NAMES = re.compile(r"[\w.+-]+|.*/.*")  # of a model's family, a type, a format, a file
+
+
+@pytest.fixture(scope="module")
+def say():
+    """Says lines as web/sentences.mjs does, run by node."""
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("needs node, to run web/sentences.mjs alone")
+    script = """
+      const { translator } = await import(process.argv[1]);
+      let given = "";
+      for await (const part of process.stdin) given += part;
+      const { table, lines } = JSON.parse(given);
+      process.stdout.write(JSON.stringify(lines.map(translator(table))));
+    """
+
+    def said(lines: list[str], table: dict[str, str] | None = None) -> list[str]:
+        given = json.dumps({"table": sentences.chinese() if table is None else table, "lines": lines})
+        module = (sentences.ROOT / "web" / "sentences.mjs").as_uri()
+        command = [node, "--input-type=module", "-e", script, module]
+        done = subprocess.run(command, input=given, capture_output=True, text=True, check=True)
+        return json.loads(done.stdout)
+
+    return said
+
+
+def test_every_sentence_has_chinese():
+    assert not sentences.missing(), "python tests/support/sentences.py prints these as JSON"
+
+
+def test_the_collector_sees_sentences_and_leaves_out_what_nobody_sees():
+    import ast
+
+    source = '''
+"""A docstring that nobody sees."""
+DESCRIPTION = "What nodeDefs has."
+def f(name, count):
+    """Another docstring here."""
+    if "some words inside" in name:
+        raise ValueError(f"a file was expected, but {name} came")
+    note = "one part " + name + (" not used" if count else " all of it")
+    log.debug("for the log alone")
+    return {"tooltip": "words of a tooltip", "line": f"{count} tokens"}, re.compile("a pattern here")
+class Node:
+    def INPUT_TYPES(cls):
+        return {"text": ("STRING", {"default": "a red circle", "placeholder": "write a prompt"})}
+'''
+    found = [line for line in sentences.templates(ast.parse(source)) if sentences.is_sentence(line)]
+    assert found == [
+        "a file was expected, but {} came",
+        "one part {}{}",
+        " not used",
+        " all of it",
+        "{} tokens",
+        "write a prompt",
+    ]
+
+
+def test_the_collector_reads_what_web_says_itself(tmp_path):
+    (tmp_path / "web").mkdir()
+    (tmp_path / "web" / "x.mjs").write_text(
+        't("rows"); t(mark === "bad" ? "error" : "report"); cut("no"); t("a {}", f("b"))'
+    )
+    assert set(sentences.web_sentences(tmp_path)) == {"rows", "error", "report", "a {}"}
+
+
+@pytest.mark.parametrize(("english", "there"), sentences.chinese().items())
+def test_a_translation_keeps_what_is_filled_in(english, there):
+    holes, kept = HOLE.findall(english), HOLE.findall(there)
+    numbered = any(kept)
+    places = [int(hole) if hole else place for place, hole in enumerate(kept)]
+    endings = [place for place, hole in enumerate(HOLE.finditer(english)) if english[: hole.start()][-1:].isalpha()]
+    wanted = {int(hole) if hole else place for place, hole in enumerate(holes)}
+    assert not numbered or all(kept), "either all places have numbers, or none"
+    assert len(set(places)) == len(places) and set(places) <= wanted
+    assert wanted - set(places) <= set(endings), "only an ending of the plural may go"
+
+
+@pytest.mark.parametrize(("english", "there"), sentences.chinese().items())
+def test_a_translation_has_no_english_sentence_in_it(english, there):
+    quoted = re.sub(r'["“`\'].*?["”`\']|[(（][^)）]*[)）]|\[[^\]]*\]', " ", there)
+    assert not re.search(r"[a-z]{3,} [a-z]{2,} [a-z]{2,}", quoted)
+
+
+def test_the_tables_that_the_page_loads_are_all_that_there_are():
+    source = (sentences.ROOT / "web" / "zh.mjs").read_text(encoding="utf-8")
+    named = set(re.findall(r'"(\w+)"', source[source.index("[") : source.index("]")]))
+    assert named | {"menus"} == {path.stem for path in (sentences.ROOT / "web" / "zh").glob("*.json")}
+
+
+def test_every_value_of_a_menu_in_words_has_chinese():
+    menus = json.loads((sentences.ROOT / "web" / "zh" / "menus.json").read_text(encoding="utf-8"))
+    schema = json.loads((sentences.ROOT / "tests" / "nodes" / "schema.json").read_text(encoding="utf-8"))
+    values = {value for node in schema.values() for value in _options(node)}
+    assert "keep the best one" in values
+    assert not {value for value in values if value not in menus and not MENU_NAMES.fullmatch(value)}
+
+
+def _options(found: object):
+    if isinstance(found, dict):
+        for key, value in found.items():
+            yield from (value if key == "options" and isinstance(value, list) else _options(value))
+    elif isinstance(found, list):
+        for value in found:
+            yield from _options(value)
+
+
+TABLE = {
+    "{} of {} modules": "{1} 个模块中的 {0} 个",
+    "{}: {}, strength {}": "{}：{}，强度 {}",
+    "it is empty": "为空",
+    "cannot be read": "无法读取",
+    'there is no "{}"': "没有“{}”",
+    "{} token{}": "{} 个 token",
+    "{} for {}": "{}，用于 {}",
+    "a cat": "猫",
+}
+
+
+@pytest.mark.parametrize(
+    ("line", "there"),
+    [
+        ("it is empty", "为空"),
+        ("  it is empty", "  为空"),
+        ("3 of 7 modules", "7 个模块中的 3 个"),
+        ("a.pt: 3 of 7 modules, strength 1", "a.pt：7 个模块中的 3 个，强度 1"),
+        ("a.pt: cannot be read; b.pt: it is empty", "a.pt：无法读取；b.pt：为空"),
+        ("⚠ it is empty", "⚠ 为空"),
+        ("it is empty\n3 of 7 modules", "为空\n7 个模块中的 3 个"),
+        ("2 tokens", "2 个 token"),
+        ("1 token", "1 个 token"),
+        ('there is no "a cat"', "没有“a cat”"),  # what is quoted is a user's own
+        ("a prompt for something", "a prompt for something"),  # "for" alone says too little
+        ("salt and pepper", "salt and pepper"),
+        ("", ""),
+    ],
+)
+def test_lines_are_said_by_templates(say, line, there):
+    assert say([line], TABLE) == [there]
+
+
+def test_every_sentence_of_the_server_is_said_in_chinese_whatever_fills_it(say):
+    known, there_are = sentences.chinese(), sentences.python_sentences()
+    wanted = [english for english, there in known.items() if english in there_are and there != english]
+    filled = [HOLE.sub("X7", english) for english in wanted]
+    assert not [line for line, there in zip(filled, say(filled), strict=True) if there == line and _words(line)]
+    whole = [line for line, english in zip(filled, wanted, strict=True) if line == english and _words(line)]
+    behind = say([f"✖ some_file.safetensors: {line}" for line in whole])
+    assert behind == [f"✖ some_file.safetensors：{known[line]}" for line in whole]
+
+
+def _words(line: str) -> bool:
+    return len(ENGLISH.findall(line)) > 1

@@ -1,0 +1,168 @@
+// Sentences that the server made, in another language: templates such as "{} of {} modules" say how. Pure: nothing of the
+// page is touched here.
+
+const HOLE = /\{(\d*)(?::[^{}]*)?\}/g; // what a template leaves open
+const WORD = /[A-Za-z][\w'’-]*/g;
+const ENGLISH = /(?<![\w./\\-])[a-z]{2,}(?![\w/\\-]|\.\w)/g; // words, not names of files or of parts of a network
+const PLURAL = /^e?s$/;
+const STOP = new Set("a an and as at by for from has in is it its of or the to with while".split(" ")); // these alone say little
+const SIGN = /^(?:[✖✗⚠✓✔•·–-]|\d+[.)])\s+/u; // a sign before a sentence
+const MOST_TRIED = 8; // templates that fit a line, of which the best is taken
+const MOST_CUTS = 4; // places of one sign where a line is tried to be cut; with more it is a list
+const MOST_DEEP = 6;
+const MOST_KEPT = 4000; // lines that are remembered
+const LONGEST = 2000; // letters of a line; longer ones are data
+const SPLITS = [ // where a line that fits no template as a whole may be cut, and what stands there then
+  ["; ", "；"], [". ", "。"], [": ", "："], [", ", "，"], [" | ", " | "], [" · ", " · "], [" + ", " + "], [" and ", " 和 "], [" or ", " 或 "],
+];
+const NAME = /[\d_.\/\\:A-Z\[\]"'“”]/; // what "a and b" must have on both sides to be a list of names and no words of a user
+
+/** The constant text around a template's holes, and which value goes where. */
+function parsed(template) {
+  const texts = [], order = [];
+  let from = 0, next = 0;
+  for (const hole of template.matchAll(HOLE)) {
+    texts.push(template.slice(from, hole.index));
+    order.push(hole[1] === "" ? next++ : Number(hole[1]));
+    from = hole.index + hole[0].length;
+  }
+  texts.push(template.slice(from));
+  return { texts, order };
+}
+
+/** The words of a template that a line has to have whole: those that touch no hole. */
+function wholeWords(texts) {
+  return texts.flatMap((text, place) => [...text.matchAll(WORD)]
+    .filter(({ 0: word, index }) => (place === 0 || index > 0) && (place === texts.length - 1 || index + word.length < text.length))
+    .map(([word]) => word));
+}
+
+const escaped = (text) => text.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
+
+/** The templates by their rarest word, and the sentences without holes. */
+function indexed(table) {
+  const exact = new Map(), templates = [], count = new Map();
+  for (const [english, there] of Object.entries(table)) {
+    exact.set(english, there);
+    const { texts, order } = parsed(english);
+    if (texts.length === 1) continue;
+    const words = [...new Set(wholeWords(texts))];
+    for (const word of words) count.set(word, (count.get(word) ?? 0) + 1);
+    const own = english.replace(HOLE, " ").match(WORD) ?? [];
+    const weak = own.every((word) => STOP.has(word)), counts = own.length === 1 && texts[0] === "";
+    templates.push({ texts, order, words, weak, counts, there: parsed(there), letters: texts.join("").length, patterns: null });
+  }
+  const byWord = new Map(), always = [];
+  for (const template of templates) {
+    const rarest = template.words.sort((a, b) => count.get(a) - count.get(b))[0];
+    if (!rarest) always.push(template);
+    else if (byWord.has(rarest)) byWord.get(rarest).push(template);
+    else byWord.set(rarest, [template]);
+  }
+  return { exact, byWord, always: always.filter(({ letters }) => letters > 3) };
+}
+
+/** The patterns of a template: with holes as short as can be, and as long. An ending of the plural is one by itself. */
+function patternsOf({ texts }) {
+  const made = (hole) => new RegExp(`^${texts.slice(0, -1).map((text, place) => escaped(text) +
+    (/[A-Za-z]$/.test(text) && place + 2 < texts.length && texts[place + 1] === "" ? "(e?s|)" : hole)).join("")}${escaped(texts.at(-1))}$`, "s");
+  return texts.length > 2 ? [made("(.*?)"), made("(.*)")] : [made("(.*)")];
+}
+
+/** What a template leaves open in a line, by place, in each way that it fits. Compiled when first asked. */
+function captures(template, line) {
+  let from = 0;
+  for (const text of template.texts) {
+    const at = line.indexOf(text, from);
+    if (at < 0) return [];
+    from = at + text.length;
+  }
+  template.patterns ??= patternsOf(template);
+  const found = template.patterns.map((pattern) => pattern.exec(line)?.slice(1)).filter(Boolean);
+  if (found.length > 1 && found[0].every((value, hole) => value === found[1][hole])) found.pop();
+  return found.filter(([first]) => !template.counts || !first.trim().includes(" ")).map((held) => {
+    const values = [];
+    template.order.forEach((place, hole) => {
+      const before = template.texts[hole], value = held[hole];
+      values[place] = { value: /\w$/.test(before) && PLURAL.test(value) ? "" : value, quoted: /["'“`]$/.test(before) };
+    });
+    return values;
+  });
+}
+
+/**
+ * A function that says an English line with the words of a table, as far as the table has them.
+ * @param {Object<string, string>} table templates, English: other; "{}" are filled in their order, "{1}" by place
+ * @returns {(line: string) => string}
+ */
+export function translator(table) {
+  const { exact, byWord, always } = indexed(table);
+  const kept = new Map();
+
+  const left = (text) => (text.match(ENGLISH) ?? []).length;
+
+  function filled({ texts, order }, values, depth) {
+    return texts.map((text, place) => {
+      if (place === texts.length - 1) return text;
+      const { value = "", quoted = false } = values[order[place]] ?? {};
+      return text + (quoted ? value : whole(value, depth + 1));
+    }).join("");
+  }
+
+  function byTemplate(line, depth) {
+    const fitting = [];
+    const near = new Set((line.match(WORD) ?? []).flatMap((word) => byWord.get(word) ?? []));
+    for (const template of [...near, ...always]) {
+      for (const values of captures(template, line)) fitting.push({ template, values });
+    }
+    fitting.sort((a, b) => b.template.letters - a.template.letters);
+    return fitting.slice(0, MOST_TRIED).map(({ template, values }) => ({ ...template, said: filled(template.there, values, depth) }))
+      .filter(({ weak, said }) => !weak || !left(said)).map(({ said }) => said);
+  }
+
+  function byCut(line, depth) {
+    const found = [];
+    for (const [cut, joint] of SPLITS) {
+      const parts = line.split(cut), names = / (?:and|or) /.test(cut);
+      if (parts.length < 2 || parts.length > 200 || names && !parts.every((part) => NAME.test(part))) continue;
+      const ways = parts.length > MOST_CUTS ? [parts, [parts[0], parts.slice(1).join(cut)]]
+        : parts.slice(1).map((_, place) => [parts.slice(0, place + 1).join(cut), parts.slice(place + 1).join(cut)]);
+      for (const way of ways) {
+        const said = way.map((part) => whole(part, depth + 1));
+        if (names || said.some((part, place) => part !== way[place])) found.push(said.join(joint));
+      }
+    }
+    const [, before, inside, after] = /^(.+?) \((.+)\)(.*)$/s.exec(line) ?? [];
+    if (inside) found.push(`${whole(before, depth + 1)}（${whole(inside, depth + 1)}）${whole(after, depth + 1)}`);
+    return found;
+  }
+
+  function best(line, depth) {
+    if (exact.has(line)) return exact.get(line);
+    let found = line, least = left(line);
+    if (depth > MOST_DEEP || line.length > LONGEST || !least) return line;
+    const [sign] = SIGN.exec(line) ?? [""];
+    for (const ways of [byTemplate, byCut]) {
+      for (const said of ways(line, depth)) {
+        const now = left(said) - (ways === byTemplate ? 0.5 : 0); // a word may be the same in both
+        if (now < least) [found, least] = [said, now];
+      }
+      if (least <= 0) break;
+    }
+    const signed = sign ? sign + whole(line.slice(sign.length), depth) : found;
+    return left(signed) < least ? signed : found;
+  }
+
+  function whole(text, depth) {
+    const line = text.trim();
+    if (!line) return text;
+    if (!kept.has(line)) {
+      if (kept.size >= MOST_KEPT) kept.clear();
+      kept.set(line, best(line, depth));
+    }
+    const start = text.indexOf(line);
+    return text.slice(0, start) + kept.get(line) + text.slice(start + line.length);
+  }
+
+  return (text) => text.split("\n").map((line) => whole(line, 0)).join("\n");
+}
