@@ -1,4 +1,4 @@
-"""What users and saved workflows see of the nodes: texts, help pages, locales, and the face that must not change."""
+"""What users and saved workflows see of the nodes: texts, locales, and the face that must not change."""
 
 import inspect
 import json
@@ -11,7 +11,6 @@ from clip_vae_lora.nodes import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS
 from clip_vae_lora.tests.nodes.write_schema import faces
 
 ROOT = Path(__file__).resolve().parents[2]
-HELP = ROOT / "web" / "docs"
 LOCALES = ROOT / "locales"
 WIDGETS = {"COMBO", "INT", "FLOAT", "STRING", "BOOLEAN"}
 MESSAGE_SYNTAX = set("{}@|$%")  # vue-i18n's: one of these in a locale can keep ComfyUI's whole page from starting
@@ -105,45 +104,6 @@ def test_the_change_mark_accepts_every_input(name):
     node = NODE_CLASS_MAPPINGS[name]
     if hasattr(node, "IS_CHANGED"):
         inspect.signature(node.IS_CHANGED).bind(**dict.fromkeys(specs(name), ""))
-
-
-# the help pages
-
-
-def help_table(name: str, section: str) -> list[list[str]]:
-    """The rows of the table under a heading, cells without their spaces."""
-    _, _, text = (HELP / f"{name}.md").read_text(encoding="utf-8").partition(f"\n## {section}\n")
-    rows = [line for line in text.partition("\n## ")[0].splitlines() if line.startswith("|")]
-    return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows[2:]]
-
-
-def test_there_is_a_help_page_for_every_node_and_for_nothing_else():
-    assert {page.stem for page in HELP.glob("*.md")} == set(NODE_CLASS_MAPPINGS)
-
-
-@every_node
-def test_a_help_page_begins_with_the_nodes_name_and_has_neither_html_nor_links_but_pictures_that_are_there(name):
-    text = (HELP / f"{name}.md").read_text(encoding="utf-8")
-    assert text.startswith(f"# {NODE_DISPLAY_NAME_MAPPINGS[name]}\n")
-    picture = re.compile(r"!\[[^\]]+\]\(([a-z0-9_]+\.png)\)")
-    assert all((HELP / file).is_file() for file in picture.findall(text))
-    assert not re.search(r"<[A-Za-z/!]|https?:|\]\(", picture.sub("", text))
-
-
-@every_node
-def test_a_help_page_tells_each_input_with_its_type_and_default(name):
-    rows, kinds = help_table(name, "Inputs"), {key: kind for key, (kind, _, _) in specs(name).items()}
-    assert [row[:2] for row in rows] == [[f"`{key}`", kind.replace("COMBO", "menu")] for key, kind in kinds.items()]
-    for (key, kind), (_, _, written, *_) in zip(kinds.items(), rows):
-        assert (written == "-") == (kind not in WIDGETS), f"{key}: a socket has no default, a widget has"
-        assert not written.startswith("`") or written.strip("`") == str(default(name, key)), key
-
-
-@every_node
-def test_a_help_page_tells_each_output_with_its_type(name):
-    node = NODE_CLASS_MAPPINGS[name]
-    expected = [[f"`{key}`", kind] for key, kind in zip(node.RETURN_NAMES, node.RETURN_TYPES)]
-    assert [row[:2] for row in help_table(name, "Outputs")] == expected
 
 
 # the locales
