@@ -15,7 +15,7 @@ def channel_plot(
     noise: Sequence[float],
     *,
     width_px: int = 1024,
-    height_px: int = 640,
+    height_px: int = 800,
 ) -> Tensor:
     """Above, a bar of each channel's divergence in nats; below, the mean and the spread of its values, and how wide
     the distribution of one value is. One number for each channel. -> [1, H, W, 3] in 0..1

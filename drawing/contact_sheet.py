@@ -11,9 +11,9 @@ from torch import Tensor
 from .fit import batch_size_px, fit_picture
 from .paper import BACKGROUND, FAINT_INK, INK, Font, as_image, cut, drawable, letters, paste_centred
 
-THUMB_PX = 160
+THUMB_PX = 240
 _MIN_COLUMNS = 3
-_GAP, _SIZE = 10, 13  # px; of the letters
+_GAP, _SIZE = 12, 28  # px; of the letters
 _MAT = (232, 234, 240)  # behind a picture
 
 
@@ -31,7 +31,7 @@ def thumbnail(picture: Tensor) -> Tensor:
     return fit_picture(picture, *batch_size_px(width, height, THUMB_PX), "pad")
 
 
-def contact_sheet(rows: Iterable[tuple[str, Sequence[Cell]]], *, columns: int = 6) -> Tensor:
+def contact_sheet(rows: Iterable[tuple[str, Sequence[Cell]]], *, columns: int = 4) -> Tensor:
     """Titled rows of cells, each row over as many lines as it needs. -> [1, H, W, 3] in 0..1"""
     font, total = letters(_SIZE), _GAP
     lines: list[tuple[int, str, Sequence[Cell]]] = []  # top, title, cells
@@ -53,6 +53,11 @@ def contact_sheet(rows: Iterable[tuple[str, Sequence[Cell]]], *, columns: int = 
         for column, cell in enumerate(cells):
             _paint(canvas, draw, cell, _GAP + column * (THUMB_PX + _GAP), top, font)
     return as_image(canvas)
+
+
+def blank_sheet() -> Tensor:
+    """An empty sheet, for where there is nothing to show: what there is to say stands in the report. -> [1, H, W, 3]"""
+    return as_image(Image.new("RGB", (THUMB_PX, THUMB_PX), BACKGROUND))
 
 
 def _paint(canvas: Image.Image, draw: ImageDraw.ImageDraw, cell: Cell, left: int, top: int, font: Font) -> None:

@@ -33,7 +33,7 @@ class TokenCurves:
     borders: Sequence[int] = ()  # tokens that begin a chunk
 
 
-def token_plot(curves: TokenCurves, *, width_px: int = 1024, height_px: int = 640) -> Tensor:
+def token_plot(curves: TokenCurves, *, width_px: int = 1024, height_px: int = 800) -> Tensor:
     """The cosine above, both lengths below, the borders between chunks as dashed lines. -> [1, H, W, 3] in 0..1
 
     Raises:
@@ -81,7 +81,7 @@ def token_plot(curves: TokenCurves, *, width_px: int = 1024, height_px: int = 64
     return figure_image(canvas)
 
 
-def token_plots(curves: Sequence[TokenCurves], *, width_px: int = 1024, height_px: int = 640) -> Tensor:
+def token_plots(curves: Sequence[TokenCurves], *, width_px: int = 1024, height_px: int = 800) -> Tensor:
     """One picture for each. -> [N, H, W, 3] in 0..1. Raises as `token_plot` does."""
     return torch.cat([token_plot(found, width_px=width_px, height_px=height_px) for found in curves])
 

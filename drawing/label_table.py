@@ -21,7 +21,7 @@ from .paper import (
 
 MAX_ROWS, MAX_COLUMNS = 50, 10
 _LINE = (214, 216, 222)  # between two rows
-_THUMBNAIL_PX, _CELL_PX, _GAP_PX, _FONT_PX = 96, 148, 12, 14
+_THUMBNAIL_PX, _CELL_PX, _GAP_PX, _FONT_PX = 200, 230, 12, 40
 
 
 def label_table(images: Tensor, ranked: Sequence[Sequence[tuple[str, float]]], titles: Sequence[str]) -> Tensor:
@@ -41,7 +41,7 @@ def label_table(images: Tensor, ranked: Sequence[Sequence[tuple[str, float]]], t
     columns = min(MAX_COLUMNS, max(map(len, ranked)))
     rows = min(MAX_ROWS, len(images))
     more = _more(len(images) - rows, max(map(len, ranked)) - columns)
-    height = _THUMBNAIL_PX + 2 * _GAP_PX
+    height = max(_THUMBNAIL_PX, 6 * _FONT_PX) + 2 * _GAP_PX
     width = _THUMBNAIL_PX + 2 * _GAP_PX + columns * (_CELL_PX + _GAP_PX)
     canvas = Image.new("RGB", (width, rows * height + (2 * _FONT_PX if more else 0)), BACKGROUND)
     draw = ImageDraw.Draw(canvas)

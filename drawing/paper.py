@@ -29,7 +29,7 @@ PLOT_GREY, PLOT_GRID = "#8a8f9c", "#e6e8ee"
 
 _MOST_LETTERS = 400  # of a text are looked at; more can never be drawn
 _LATIN_END = "\u0250"  # the built-in font has the letters before this one
-_DPI = 100
+_DPI = 200  # letters of 10 points are 28 px: 14 px where 1024 px are shown at 512
 
 
 def letters(size_px: int) -> Font:

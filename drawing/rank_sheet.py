@@ -10,7 +10,7 @@ from .paper import BACKGROUND, CHOSEN, FAINT_INK, INK, as_image, fit_line, lette
 
 MOST = 64
 _LEFT = (190, 194, 202)  # around a picture that was not kept
-_TILE_PX, _GAP_PX, _LINE_PX = 176, 12, 22
+_TILE_PX, _GAP_PX, _LINE_PX = 240, 12, 36
 
 
 def rank_sheet(
@@ -29,20 +29,20 @@ def rank_sheet(
             f"and {len(scores)} scores"
         )
     shown, more = list(order[:MOST]), len(order) - MOST
-    columns = max(2, min(8, math.ceil(math.sqrt(len(shown) * 1.6))))
+    columns = max(2, min(4, math.ceil(math.sqrt(len(shown) * 1.6))))
     rows = math.ceil(len(shown) / columns)
     head = _GAP_PX * 2 + _LINE_PX
     step_x, step_y = _TILE_PX + _GAP_PX, _TILE_PX + _LINE_PX + _GAP_PX
     canvas = Image.new("RGB", (_GAP_PX + columns * step_x, head + rows * step_y), BACKGROUND)
     draw = ImageDraw.Draw(canvas)
-    font, large = letters(14), letters(17)
+    font, large = letters(28), letters(30)
     title += f"; {more} more" if more > 0 else ""
     draw.text((_GAP_PX, _GAP_PX), fit_line(draw, title, large, canvas.width - 2 * _GAP_PX), INK, large)
     for rank, place in enumerate(shown):
         x, y = _GAP_PX + rank % columns * step_x, head + rank // columns * step_y
         _draw_tile(canvas, draw, images[place], (x, y), place in kept)
         score = "no score" if math.isnan(scores[place]) else f"{scores[place]:.4f}"
-        text = fit_line(draw, f"{rank + 1}.  {score}", font, _TILE_PX - 40)
+        text = fit_line(draw, f"{rank + 1}.  {score}", font, _TILE_PX - 56)
         draw.text((x, y + _TILE_PX + _LINE_PX / 2), text, INK if place in kept else FAINT_INK, font, anchor="lm")
         draw.text((x + _TILE_PX, y + _TILE_PX + _LINE_PX / 2), f"#{place}", FAINT_INK, font, anchor="rm")
     return as_image(canvas)

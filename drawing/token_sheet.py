@@ -1,5 +1,5 @@
-"""A prompt's tokens as a picture: for each encoder and chunk a heat strip of all its places, then the tokens, coloured
-by their emphasis (white at 1, red above, blue below).
+"""A prompt's tokens as a picture: for each encoder and chunk its tokens, coloured by their emphasis (white at 1, red
+above, blue below).
 """
 
 from collections.abc import Callable, Sequence
@@ -13,7 +13,6 @@ from .paper import (
     BORDER,
     FAINT_INK,
     INK,
-    TRACK,
     Colour,
     Font,
     as_image,
@@ -26,8 +25,8 @@ MAX_CHUNKS = 12  # drawn for each encoder; a line says how many more there are
 _EMBEDDING = (30, 120, 60)  # around a learned token
 _WARM, _COLD = (226, 74, 51), (49, 104, 189)
 _FULL_COLOUR_AT = 1.0  # as far from an emphasis of 1 the colour is at its strongest
-_SIZE = 15  # px, of the letters
-_ROW, _GAP, _STRIP = 40, 12, 14
+_SIZE = 22  # px, of the letters
+_ROW, _GAP = 60, 12
 
 Paint = Callable[[ImageDraw.ImageDraw, int], None]  # draws a row whose top is at that height
 
@@ -51,7 +50,7 @@ class Strip:
 
 
 def token_sheet(
-    encoders: Sequence[tuple[str, Sequence[Strip]]], notes: Sequence[str], *, width_px: int = 1024
+    encoders: Sequence[tuple[str, Sequence[Strip]]], notes: Sequence[str], *, width_px: int = 768
 ) -> Tensor:
     """One encoder under the other, the notes at the end. -> [1, H, width_px, 3] in 0..1"""
     font, bold = letters(_SIZE), letters(_SIZE + 3)
@@ -61,7 +60,6 @@ def token_sheet(
         rows.append((_SIZE * 2, _line(title, bold, INK)))
         for strip in strips[:MAX_CHUNKS]:
             rows.append((_SIZE + 6, _line(strip.title, font, FAINT_INK)))
-            rows.append((_STRIP + 8, _heat(strip, width_px)))
             rows += [(_ROW, _tokens(line, font)) for line in _wrapped(measure, strip.marks, font, width_px)]
         if len(strips) > MAX_CHUNKS:
             rows.append((_SIZE + 6, _line(f"and {len(strips) - MAX_CHUNKS} more chunks", font, FAINT_INK)))
@@ -90,20 +88,6 @@ def _line(text: str, font: Font, colour: Colour) -> Paint:
     return lambda draw, y: draw.text((_GAP, y), drawable(text), colour, font)
 
 
-def _heat(strip: Strip, width_px: int) -> Paint:
-    """All places of a chunk side by side; those the prompt did not use are grey."""
-    cell = (width_px - 2 * _GAP) / strip.places
-
-    def paint(draw: ImageDraw.ImageDraw, y: int) -> None:
-        for place in range(strip.places):
-            used = 1 <= place <= len(strip.marks)  # the start token is at 0
-            fill = colour_of(strip.marks[place - 1].emphasis) if used else TRACK
-            left = _GAP + place * cell
-            draw.rectangle((left, y, left + cell - 1, y + _STRIP), fill, BORDER if used else None)
-
-    return paint
-
-
 def _wrapped(
     draw: ImageDraw.ImageDraw, marks: Sequence[Mark], font: Font, width_px: int
 ) -> list[list[tuple[int, int, Mark]]]:
@@ -122,7 +106,7 @@ def _wrapped(
 
 
 def _tokens(line: Sequence[tuple[int, int, Mark]], font: Font) -> Paint:
-    small = letters(_SIZE - 5)
+    small = letters(_SIZE - 1)
 
     def paint(draw: ImageDraw.ImageDraw, y: int) -> None:
         for left, width, mark in line:

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from io import BytesIO
 from os import PathLike
 from pathlib import Path
 
@@ -79,11 +80,14 @@ def _quiet() -> Iterator[None]:
 
 
 @contextmanager
-def open_picture(path: Path) -> Iterator[Image.Image]:
-    """A picture of Pillow's; whatever Pillow makes of a bad file, then or while it is read, is a FileFormatError."""
+def open_picture(path: Path, data: bytes | None = None) -> Iterator[Image.Image]:
+    """A picture of Pillow's; whatever Pillow makes of a bad file, then or while it is read, is a FileFormatError.
+
+    data: the picture itself, where it lies within a file of another kind.
+    """
     size = regular_file_size(path)
     try:
-        with Image.open(path) as picture:
+        with Image.open(path if data is None else BytesIO(data)) as picture:
             yield picture
     except FileFormatError:
         raise

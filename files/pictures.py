@@ -7,6 +7,7 @@ The square has the pixels of openai/CLIP's `_transform` (torchvision's Resize an
 every Pillow before 13 makes them, horizontal pass first; `clip_core/features/preprocess.py` makes the same of tensors.
 """
 
+from io import BytesIO
 from os import PathLike
 from pathlib import Path
 
@@ -102,3 +103,21 @@ def _weights(length: int, new: int, size_px: int) -> tuple[int, np.ndarray]:
 
 def _fixed(sums: np.ndarray) -> np.ndarray:
     return np.clip(np.floor((sums + 2.0**21) * 2.0**-22), 0, 255)
+
+
+def small_jpeg(path: str | PathLike, longest_px: int, data: bytes | None = None) -> bytes:
+    """A picture as a small JPEG, for looking at: the file's, or that in `data`, which came out of the file.
+
+    Raises:
+        FileFormatError: missing, empty, no picture, cut short, or more than images.MAX_PIXELS pixels.
+    """
+    path = Path(path)
+    with open_picture(path, data) as picture:
+        check_pixels(path, picture.width * picture.height)
+        picture.draft("RGB", (2 * longest_px, 2 * longest_px))  # of a JPEG only as much as is needed
+        ImageOps.exif_transpose(picture, in_place=True)
+        small = _rgb(picture)
+        small.thumbnail((longest_px, longest_px))
+        written = BytesIO()
+        small.save(written, "JPEG", quality=82)
+        return written.getvalue()

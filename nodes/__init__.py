@@ -7,6 +7,7 @@ there, and a new file a row in its theme's `__init__`.
 from collections.abc import Iterable, Mapping
 
 from . import clip, conditioning, image, lora, search, text, vae
+from .edge import at_the_edge
 from .host import host as this_host  # not `host`: that is the folder
 from .routes import ROUTES
 
@@ -62,8 +63,8 @@ def merge_tables(tables: Iterable[Mapping[str, tuple[type, str]]]) -> dict[str, 
     return {name: found[name] for name in (*(name for name in _SERVED if name in found), *found)}
 
 
-_NODES = merge_tables(theme.NODES for theme in _THEMES)
-NODE_CLASS_MAPPINGS = {name: node for name, (node, _) in _NODES.items()}
-NODE_DISPLAY_NAME_MAPPINGS = {name: title for name, (_, title) in _NODES.items()}
+NODES = merge_tables(theme.NODES for theme in _THEMES)
+NODE_CLASS_MAPPINGS = {name: at_the_edge(node) for name, (node, _) in NODES.items()}
+NODE_DISPLAY_NAME_MAPPINGS = {name: title for name, (_, title) in NODES.items()}
 
 this_host.serve(ROUTES)

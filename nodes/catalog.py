@@ -18,6 +18,7 @@ BUNDLED_FOLDER = Path(__file__).resolve().parents[1] / "models"
 
 _TINY_HALVES = {"_encoder.": "_decoder.", "_decoder.": "_encoder."}
 NAMES_BESIDE_A_LORA = ("adapter_config.json",)
+NOTES_BESIDE_A_LORA = (".civitai.info", ".metadata.json", ".json", ".txt")  # in place of the file's own ending
 
 
 def other_halves(name: str) -> list[str]:
@@ -36,11 +37,15 @@ class Menu(NamedTuple):
     beside: Callable[[str], Sequence[str]] = lambda name: ()
 
 
+def _beside_a_lora(name: str) -> list[str]:
+    return [*NAMES_BESIDE_A_LORA, *(Path(name).stem + ending for ending in NOTES_BESIDE_A_LORA)]
+
+
 FOLDERS = {
     "text_encoder": Menu(("text_encoders", "checkpoints"), lambda name: ("config.json",)),
     "clip_model": Menu(("clip_vision", "text_encoders"), lambda name: CONFIG_NAMES),
     "vae": Menu(("vae", "checkpoints", "vae_approx"), other_halves),
-    "lora": Menu(("loras",), lambda name: NAMES_BESIDE_A_LORA),
+    "lora": Menu(("loras",), _beside_a_lora),
 }
 BUNDLED = {
     "text_encoder": "tiny_clip.safetensors",
@@ -51,9 +56,16 @@ BUNDLED = {
 
 
 def choices(use: str) -> list[str]:
-    """List the entries of a loader's menu: the bundled file first, so that a new node runs at once."""
+    """List the entries of a loader's menu: the user's own files first, with which a new node starts, and last the
+    bundled one, which is a toy.
+    """
+    return [*own_choices(use), f"bundled/{BUNDLED[use]}"]
+
+
+def own_choices(use: str) -> list[str]:
+    """List the user's own files among those entries."""
     first, *others = FOLDERS[use].folders
-    names = [f"bundled/{BUNDLED[use]}", *host.folder_names(first)]
+    names = list(host.folder_names(first))
     for folder in others:
         names += [f"{folder}/{name}" for name in host.folder_names(folder)]
     return names

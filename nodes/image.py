@@ -30,7 +30,6 @@ class ExampleImage:
     RETURN_NAMES = ("image",)
     OUTPUT_TOOLTIPS = ("The picture.",)
     FUNCTION = "read"
-    OUTPUT_NODE = True  # queued alone it runs, and shows its picture
 
     @classmethod
     def INPUT_TYPES(cls):
@@ -46,10 +45,20 @@ class ExampleImage:
 class CompareImages:
     CATEGORY = "CVL/image"
     DESCRIPTION = (
-        "Measures how near two pictures are: PSNR in dB, SSIM and the largest difference, with a picture of where they "
-        "differ. Equal pictures have an infinite PSNR and an SSIM of 1."
+        "Shows two pictures under a slider, before and after, and measures how near they are: the largest and the mean "
+        "difference, PSNR and SSIM, with a picture of where they differ. Batches are compared pair by pair."
     )
-    SEARCH_ALIASES = ["PSNR", "SSIM", "difference", "image diff"]
+    SEARCH_ALIASES = [
+        "image slider",
+        "image comparer",
+        "before after",
+        "compare",
+        "side by side",
+        "PSNR",
+        "SSIM",
+        "difference",
+        "image diff",
+    ]
     RETURN_TYPES = ("FLOAT", "IMAGE", "STRING", "FLOAT")
     RETURN_NAMES = ("psnr_db", "difference", "report", "ssim")
     OUTPUT_TOOLTIPS = (
@@ -79,6 +88,7 @@ class CompareImages:
                     "FLOAT",
                     {
                         "default": 4.0,
+                        "advanced": True,
                         "min": 1.0,
                         "max": 100.0,
                         "step": 1.0,
@@ -105,19 +115,45 @@ class CompareImages:
             "mean_difference": round(float(apart.mean()), 6),
             "largest_difference": round(float(apart.max()), 6),
             "cut_px": cut,
+            "size_px": list(first.shape[1:3]),
             "ssim": None if alike is None else round(sum(alike) / len(alike), 6),
             "ssim_pictures": None if alike is None else [round(value, 6) for value in alike],
         }
-        lines = [
-            f"PSNR {whole:.2f} dB",
-            _ssim_line(data["ssim"]),
-            f"largest difference {data['largest_difference']:.4f} of 1",
-        ]
+        lines = _compare_lines(data)
         if any(cut):
             lines.append(f"the first picture was cut at the centre by {cut[0]} rows and {cut[1]} columns")
         mean = float("nan") if alike is None else sum(alike) / len(alike)
         results = (whole, difference, as_json(data), mean)
-        return shown(lines, data, results, host.save_preview(difference, "cvl_difference"))
+        answer = shown(lines, data, results, host.save_preview(difference, "cvl_difference"))
+        pairs = {
+            "a_images": host.save_preview(first, "cvl_first"),
+            "b_images": host.save_preview(second, "cvl_second"),
+        }
+        return {**answer, "ui": {**answer["ui"], **pairs}}
+
+
+def _compare_lines(data: dict) -> list[str]:
+    """What the numbers mean for the eye, then the numbers that people know."""
+    most, mean, psnr = data["largest_difference"], data["mean_difference"], data["psnr_db"]
+    if psnr is None:
+        return ["the pictures are equal, every pixel of them"]
+    if most <= 1 / 255:
+        said = "nobody can see that: it is one step of 8-bit colour at most"
+    elif psnr > 40:
+        said = "hardly to be seen, even with the slider"
+    elif psnr > 30:
+        said = "to be seen with the slider, in fine detail"
+    else:
+        said = "plain to see"
+    lines = [
+        f"they differ by {most:.1%} at most and {mean:.2%} on average: {said}",
+        f"PSNR {psnr:.2f} dB, {_ssim_line(data['ssim'])}",
+    ]
+    pairs = data["pictures"]
+    if len(pairs) > 1:
+        worst = min(range(len(pairs)), key=lambda place: float("inf") if pairs[place] is None else pairs[place])
+        lines.append(f"of {len(pairs)} pairs, #{worst} differs most: look at that one first")
+    return lines
 
 
 def _similarities(first, second) -> list[float] | None:

@@ -1,6 +1,7 @@
 """Who may import whom, and how big things may be: the rules of the house, read from the source with `ast`."""
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -14,16 +15,7 @@ MAY_IMPORT = {
     "nodes": LEAVES | {"index", "training"},
     "headless": LEAVES | {"index", "training", "nodes"},
 }
-HOST_MODULES = {
-    "comfy",
-    "comfy_execution",
-    "comfy_extras",
-    "comfy_api",
-    "folder_paths",
-    "execution",
-    "server",
-    "node_helpers",
-}
+HOST_MODULES = set("comfy comfy_execution comfy_extras comfy_api folder_paths execution server node_helpers".split())
 OUTSIDE = {  # what each folder may import from outside the pack, beside the standard library
     "clip_core": {"torch", "ftfy", "regex"},
     "vae_core": {"torch"},
@@ -102,10 +94,12 @@ def sources(folder: str = "") -> list[Path]:
     return sorted(p for p in found if p.relative_to(ROOT).parts[0] not in skipped)
 
 
+@cache
 def tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
+@cache
 def imports(path: Path) -> list[tuple[str, bool]]:
     """(dotted name, is it inside the pack) of every import anywhere in a file; inside ones from the pack's root."""
     package = path.relative_to(ROOT).with_suffix("").parts[:-1]

@@ -2,49 +2,48 @@
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 import { chain } from "./chain.mjs";
+import { addOwnWidget } from "./dom_widget.mjs";
+import { ask, factsOf } from "./lora_ask.mjs";
 import { dragRow } from "./lora_drag.mjs";
 import * as lines from "./lora_lines.mjs";
-import { classed, openMenu, openProblem, openWords } from "./lora_popups.mjs";
-import { LINE_PX, makeRow } from "./lora_rows.mjs";
+import { keptRun, onUntold, ranOf } from "./lora_marks.mjs";
+import { openPicker } from "./lora_picker.mjs";
+import { classed, openProblem } from "./lora_popups.mjs";
+import { makeRow } from "./lora_rows.mjs";
+import { HEAD_PX, MARGIN_PX, measure, rowsShown, showText } from "./lora_size.mjs";
+import { openWords } from "./lora_words.mjs";
+import { loadWords, t } from "./words.mjs";
 
 const NODE = "CVL_LoRAStack";
 const TEXT = "loras";
 const LOOK_MS = 100, PAUSE_MS = 250; // after the last change, before the server is asked
-const HEAD_PX = 24, MARGIN_PX = 4;
-const TEXT_PX = 70; // more than the least, for the text
-const MOST_PX = 14 * LINE_PX; // longer lists scroll
 
 const editorOf = new WeakMap(); // node -> its editor
 const shown = new Set(); // the editors of nodes that are in a graph
 const asText = new Set(); // ids of the nodes that were switched to text, kept while the page is open
 
-/** What the server answers, or null. */
-async function ask(route, question) {
-  try {
-    const headers = { "Content-Type": "application/json" };
-    const body = JSON.stringify(question);
-    return await (await api.fetchApi(`/clip_vae_lora/${route}`, { method: "POST", headers, body })).json();
-  } catch {
-    return null; // no server, or no such route
-  }
-}
-
 function makeEditor(node, widget) {
   const box = classed("div", "cvl-loras");
   const add = classed("button", "cvl-add", "+ LoRA"), count = classed("span", "cvl-count");
-  const modes = classed("span", "cvl-modes");
+  const modes = classed("span", "cvl-modes"), all = classed("button", "cvl-switch cvl-every");
   const [rowsButton, textButton] = ["rows", "text"].map((mode) => {
-    const made = classed("button", "", mode);
-    made.title = mode === "rows" ? "the list as rows" : "the list as plain text";
+    const made = classed("button", "", mode === "rows" ? t("rows") : t("text"));
+    made.title = mode === "rows" ? t("the list as rows") : t("the list as plain text");
     made.addEventListener("click", () => setMode(editor, mode === "text"));
     return made;
   });
   const list = classed("div", "cvl-list"), head = classed("div", "cvl-head");
   modes.append(rowsButton, textButton);
-  head.append(add, count, modes);
+  all.setAttribute("role", "switch");
+  all.title = t("all on or all off");
+  all.addEventListener("click", () => {
+    const on = all.getAttribute("aria-checked") !== "true";
+    write(editor, lines.switchLines(editor.text, () => on));
+  });
+  head.append(add, all, count, modes);
   box.append(head, list);
   const editor = {
-    node, widget, box, add, count, list, rowsButton, textButton, rows: [], marks: new Map(), text: null, linked: null,
+    node, widget, box, add, all, count, list, rowsButton, textButton, rows: [], marks: new Map(), ran: new Map(), text: null, linked: null,
     isText: null, asked: null, changedAt: 0, height: HEAD_PX, fitted: 0, blocksOpen: -1, // the place opened, if any
     typed: false, stale: false, pressed: false, // typing goes on; rows are behind the text; a button is held
   };
@@ -57,20 +56,16 @@ function makeEditor(node, widget) {
   }, true);
   list.addEventListener("wheel", (event) => list.scrollHeight > list.clientHeight && event.stopPropagation());
   const height = () => editor.height + 2 * MARGIN_PX;
-  editor.own = node.addDOMWidget("cvl_loras", "cvl_loras", box, {
-    serialize: false, // not in the prompt
-    hideOnZoom: false,
+  editor.own = addOwnWidget(node, "cvl_loras", "cvl_loras", box, {
     margin: MARGIN_PX,
     getMinHeight: height,
     getMaxHeight: () => (rowsShown(editor) ? undefined : height()),
   });
-  editor.own.serialize = false; // not in widgets_values
   node.widgets.splice(node.widgets.indexOf(editor.own), 1);
   node.widgets.splice(node.widgets.indexOf(widget), 0, editor.own);
   return editor;
 }
 
-const rowsShown = (editor) => !editor.isText && !editor.linked;
 const writtenAt = ({ text }, place) => lines.splitLines(text)[place]?.written ?? "";
 const markAt = (editor, place) => editor.marks.get(writtenAt(editor, place));
 
@@ -108,7 +103,16 @@ async function check(editor) {
 
 function mark(editor) {
   const written = lines.splitLines(editor.text);
-  for (const { row, place } of editor.rows) row.mark(editor.marks.get(written[place].written));
+  for (const { row, place } of editor.rows) {
+    row.mark(editor.marks.get(written[place].written), editor.ran.get(written[place].written));
+  }
+}
+
+/** Marks the rows with what a run made of them. */
+function noteRun(editor, ran) {
+  if (!editor || !ran) return;
+  editor.ran = ran;
+  if (editor.text !== null) mark(editor);
 }
 
 function setMode(editor, isText) {
@@ -124,10 +128,12 @@ function render(editor) {
   editor.rows = rowsShown(editor) ? read.map((line, place) => ({ line, place, row: rowOf(editor, line, place) })) : [];
   const empty = rowsShown(editor) && read.every((line) => line.kind === "blank");
   list.replaceChildren(...editor.rows.map(({ row }) => row.element));
-  if (empty) list.append(classed("div", "cvl-empty", "no LoRA in the list; what is connected is passed on as it is"));
+  if (empty) list.append(classed("div", "cvl-empty", t("no LoRA in the list; what is connected is passed on as it is")));
   const loras = read.filter((line) => line.kind === "lora");
-  editor.count.textContent = editor.linked ? "comes from a link"
-    : `${loras.filter((line) => line.on).length} of ${loras.length} on`;
+  const on = loras.filter((line) => line.on).length;
+  editor.count.textContent = editor.linked ? t("comes from a link") : t("{} of {} on", on, loras.length);
+  editor.all.setAttribute("aria-checked", on && on < loras.length ? "mixed" : String(on > 0));
+  editor.all.style.display = rowsShown(editor) && loras.length ? "" : "none";
   editor.add.style.display = rowsShown(editor) ? "" : "none";
   list.style.display = rowsShown(editor) ? "" : "none";
   editor.rowsButton.setAttribute("aria-pressed", String(!editor.isText));
@@ -141,36 +147,6 @@ function render(editor) {
 
 function refocus(editor, place, field) {
   editor.list.querySelector(`[data-place="${place}"] [data-field="${field}"]`)?.focus({ preventScroll: true });
-}
-
-/** Shows the text, and of the editor the head alone; or hides it, and shows the rows. */
-function showText({ node, widget, own }, on) {
-  if (Boolean(widget.hidden) === !on && Object.hasOwn(own, "computeSize") === on) return;
-  widget.hidden = widget.options.hidden = !on;
-  // no room: frontend 1.27 counts hidden widgets; -4 is the gap that it puts between two
-  if (on) delete widget.computeSize;
-  else widget.computeSize = () => [0, -4];
-  // a widget with this has just its height, in Vue nodes too if it has no layout size
-  if (on) Object.assign(own, { computeSize: () => [0, HEAD_PX + 2 * MARGIN_PX], computeLayoutSize: undefined });
-  else for (const name of ["computeSize", "computeLayoutSize"]) delete own[name];
-  const place = node.widgets.indexOf(widget); // Vue nodes look again when the list of widgets changes
-  node.widgets.splice(place, 1);
-  node.widgets.splice(place, 0, widget);
-}
-
-/** The height that the rows need; the node follows it where it was just as high as it had to be. */
-function measure(editor) {
-  const { node, box, rows } = editor;
-  const all = rows.reduce((sum, { row }) => sum + row.height_px, 0);
-  editor.height = HEAD_PX + (rowsShown(editor) ? Math.max(LINE_PX, Math.min(MOST_PX, all)) + 4 : 0);
-  box.style.minHeight = `${editor.height}px`;
-  const [width, computed] = node.computeSize();
-  const least = computed + (rowsShown(editor) ? 0 : TEXT_PX);
-  const [, now] = node.size;
-  const follows = Math.abs(now - editor.fitted) < 2 && rowsShown(editor);
-  if (now < least || (follows && now > least)) node.setSize([Math.max(width, node.size[0]), least]);
-  if (now <= least + 1 || follows) editor.fitted = least;
-  node.setDirtyCanvas?.(true, true);
 }
 
 /** Writes the text, as one step to undo. While one types, the rows stay, and the step is made at the end. */
@@ -206,6 +182,8 @@ function rowOf(editor, line, place) {
       && write(editor, lines.replaceLine(editor.text, place, text), typing),
     done: () => done(editor),
     remove: () => write(editor, lines.removeLine(editor.text, place)),
+    double: () => write(editor, lines.duplicateLine(editor.text, place)),
+    solo: () => write(editor, lines.soloLine(editor.text, place)),
     moveBy: (step) => move(editor, place, neighbour(editor, place, step)),
     drag: (event) => dragRow(event, editor.rows.map(({ row }) => row.element), place, (to) =>
       editor.text === String(editor.widget.value) && move(editor, place, to)),
@@ -233,11 +211,13 @@ function move(editor, from, to) {
   refocus(editor, to, "handle");
 }
 
-/** Chooses a name for a row, or for a new one where there is no place yet. */
+/** Chooses a name for a row, or for new ones where there is no place yet. */
 function pick(editor, place, anchor, current) {
-  openMenu(anchor, {
+  openPicker(anchor, {
     current: markAt(editor, place)?.file ?? current,
+    many: place === null,
     names: ask("loras", { menu: true }).then((answer) => answer?.menu ?? []),
+    facts: factsOf,
     canWrite: (name) => lines.lineOf(name) !== null,
     then: () => (place === null ? editor.add : editor.list.querySelector(`[data-place="${place}"] [data-field="name"]`))
       ?.focus({ preventScroll: true }),
@@ -251,20 +231,39 @@ function pick(editor, place, anchor, current) {
   });
 }
 
-/** What the file of a row says of itself, or what is wrong with the row. */
+/** What the file of a row says of itself, and what is wrong with the row. */
 function words(editor, place, anchor) {
   const { file: name, problem } = markAt(editor, place) ?? {};
+  const ran = editor.ran.get(writtenAt(editor, place));
+  const said = problem ?? (["failed", "partly"].includes(ran?.state) ? ran.sentence : "");
   const then = () => refocus(editor, place, "words");
-  if (name) openWords(anchor, { name, facts: ask("lora_header", { name }), then });
-  else openProblem(anchor, { sentence: problem ?? "this line cannot be followed", then });
+  if (!name) return void openProblem(anchor, { sentence: said || t("this line cannot be followed"), then });
+  const { words: chosen } = lines.readLine(writtenAt(editor, place));
+  const choose = (wanted) => {
+    const edited = lines.editWords(writtenAt(editor, place), wanted);
+    return edited !== null && write(editor, lines.replaceLine(editor.text, place, edited));
+  };
+  openWords(anchor, { name, facts: factsOf(name), chosen, choose, problem: said, then });
 }
 
 app.registerExtension({
   name: "clip-vae-lora.lora-editor",
+  init: loadWords,
   beforeRegisterNodeDef(nodeType, nodeData) {
     if (nodeData.name !== NODE) return;
-    chain(nodeType.prototype, "onAdded", (node) => editorOf.has(node) && shown.add(editorOf.get(node)));
+    chain(nodeType.prototype, "onAdded", (node) => {
+      const editor = editorOf.get(node);
+      if (!editor) return;
+      shown.add(editor);
+      noteRun(editor, keptRun(node));
+    });
     chain(nodeType.prototype, "onRemoved", (node) => shown.delete(editorOf.get(node)));
+    chain(nodeType.prototype, "onExecuted", (node, message) => noteRun(editorOf.get(node), ranOf(message)));
+    const { getTitle } = nodeType.prototype;
+    nodeType.prototype.getTitle = function () { // of a collapsed node it is cut off at its end
+      const title = getTitle?.call(this) ?? this.title, editor = editorOf.get(this);
+      return editor && this.flags?.collapsed && !editor.linked ? `${editor.count.textContent} · ${title}` : title;
+    };
     // a widget without a value leaves a hole in the list of values, which the frontend would not skip when it loads it
     chain(nodeType.prototype, "onSerialize", (node, saved) => {
       if (Array.isArray(saved.widgets_values)) saved.widgets_values = saved.widgets_values.filter(() => true);
@@ -279,6 +278,9 @@ app.registerExtension({
     const [width, height] = node.computeSize();
     node.setSize([Math.max(width, node.size[0]), (editor.fitted = height)]);
   },
+  onNodeOutputsUpdated(outputs) {
+    shown.forEach((editor) => noteRun(editor, keptRun(editor.node, outputs)));
+  },
   refreshComboInNodes() {
     shown.forEach((editor) => (editor.asked = null));
   },
@@ -286,6 +288,9 @@ app.registerExtension({
     const href = new URL("./lora_editor.css", import.meta.url).href;
     document.head.append(Object.assign(document.createElement("link"), { rel: "stylesheet", href }));
     setInterval(() => document.hidden || shown.forEach(look), LOOK_MS);
+    onUntold((id, ran) => shown.forEach((editor) => {
+      if (String(editor.node.id) === id) noteRun(editor, ran(editor.text ?? ""));
+    }));
     api.addEventListener("reconnected", () => shown.forEach((editor) => (editor.asked = null)));
   },
 });

@@ -9,6 +9,8 @@ const SPACE = "[\\t-\\r\\x1c-\\x20\\x85\\xa0\\u1680\\u2000-\\u200a\\u2028\\u2029
 const LINE_END = /\r\n|[\n-\r\x1c-\x1e\x85\u2028\u2029]/g;
 const COMMENT = new RegExp(`(?:^|${SPACE})#`);
 const OFF = new RegExp(`^(?:off|-)${SPACE}+`, "i");
+const WORDS = new RegExp(`(?:^|${SPACE})#${SPACE}*words${SPACE}*:(.*?)(?=${SPACE}#|$)`, "g");
+const SPACES = new RegExp(`${SPACE}+`);
 const IS_SPACE = new RegExp(SPACE);
 const DIGITS = "\\p{Nd}(?:_?\\p{Nd})*"; // Python's float() takes every script's digits, and _ between two
 const NUMBER = new RegExp(`^[+-]?(?:${DIGITS}\\.?(?:${DIGITS})?|\\.${DIGITS})(?:e[+-]?${DIGITS})?$`, "iu");
@@ -45,8 +47,9 @@ function digitOf(letter) {
 }
 
 /**
- * What a line says. `kind`: "lora" (with on, name, model, clip, blocks, comment), "blank", "comment", or "broken" where
- * it cannot be followed; and where its parts stand in it.
+ * What a line says. `kind`: "lora" (with on, name, model, clip, blocks, comment, the trigger words that were chosen or
+ * null, and the comment without them as note), "blank", "comment", or "broken" where it cannot be followed; and where
+ * its parts stand in it.
  */
 export function readLine(written) {
   // Python looks for a comment in the first characters alone
@@ -63,7 +66,39 @@ export function readLine(written) {
   const strengthClip = clip ? readNumber(clip) : strength;
   if (!name || Number.isNaN(strength) || Number.isNaN(strengthClip)) return { kind: "broken" };
   const comment = mark < 0 ? "" : head.slice(...trimmedSpan(head, mark));
-  return { kind: "lora", on: !off, name, model: strength, clip: strengthClip, blocks, comment, parts, start, end };
+  const chosen = mark < 0 ? null : wordsSpan(head, mark);
+  const words = chosen && splitWords(chosen.text);
+  const note = chosen ? comment.replace(head.slice(chosen.from, chosen.to).trim(), "").trim() : comment;
+  return {
+    kind: "lora", on: !off, name, model: strength, clip: strengthClip, blocks, words, note, comment, parts, start, end,
+  };
+}
+
+/** Where the comment with the chosen words lies, and what it says; null where there is none. */
+function wordsSpan(head, from) {
+  WORDS.lastIndex = from;
+  const found = WORDS.exec(head);
+  return found && { from: found.index, to: WORDS.lastIndex, text: found[1] };
+}
+
+/** The words between commas, each once. */
+export function splitWords(text) {
+  const words = text.split(/[,\n]/).map((part) => part.split(SPACES).filter(Boolean).join(" "));
+  return [...new Set(words.filter(Boolean))];
+}
+
+/** A line with these trigger words chosen, or with the file's own where they are null; null where no line says so. */
+export function editWords(written, words) {
+  const before = readLine(written);
+  if (before.kind !== "lora") return null;
+  const old = wordsSpan(written, before.end);
+  const bare = old ? written.slice(0, old.from) + written.slice(old.to) : written;
+  const said = words && ` # words: ${words.join(", ")}`.trimEnd();
+  const line = said === null ? bare : bare.slice(0, before.end) + said + bare.slice(before.end);
+  const after = readLine(line);
+  const same = after.kind === "lora" && FIELDS.every((field) => after[field] === before[field])
+    && JSON.stringify(after.words) === JSON.stringify(words) && splitLines(line).length === 1;
+  return same ? line : null;
 }
 
 /** Where the text from..to begins and ends without the space around it. */
@@ -180,4 +215,29 @@ export function addLine(text, written) {
   const end = last.end;
   last.end ||= lines[0].end || "\n";
   return joined([...lines, { written, end }]);
+}
+
+/** The text with a line once more, below itself. */
+export function duplicateLine(text, place) {
+  const lines = splitLines(text);
+  const { written, end } = lines[place];
+  lines.splice(place, 1, { written, end: end || lines[0].end || "\n" }, { written, end });
+  return joined(lines);
+}
+
+/** The text with LoRAs switched on or off: `on` of each line's place; undefined leaves it. */
+export function switchLines(text, on) {
+  const lines = splitLines(text);
+  lines.forEach((line, place) => {
+    const wanted = on(place);
+    if (wanted !== undefined) line.written = editLine(line.written, { on: wanted }) ?? line.written;
+  });
+  return joined(lines);
+}
+
+/** The text with one LoRA on and all others off; with all on where it is so already. */
+export function soloLine(text, place) {
+  const isOn = (line, at) => line.kind === "lora" && line.on === (at === place);
+  const already = readList(text).every((line, at) => line.kind !== "lora" || isOn(line, at));
+  return switchLines(text, (at) => already || at === place);
 }

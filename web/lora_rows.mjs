@@ -1,18 +1,18 @@
 // One line of the list of LoRAs as a row: switch, name, two strengths, blocks, and what is wrong with it. A row knows
 // its line and calls `act`; what becomes of the text is decided there.
-import { readNumber } from "./lora_lines.mjs";
-import { classed, namePieces } from "./lora_popups.mjs";
+import { classed, namePieces, openActions } from "./lora_popups.mjs";
+import { button, finishes, strength } from "./lora_strength.mjs";
+import { t } from "./words.mjs";
 
 export const LINE_PX = 26;
 const MORE_PX = 24;
 const BLANK_PX = 6;
-const STEP = 0.05;
-const LIMIT = 100;
 
 /**
- * A row: {element, height_px, mark(result)}. What is wrong takes no room of its own, so that the height is known from
- * the text alone. `line` is as readList has it; `act` has now() (the line as it is by now), edit(change, typing),
- * write(text, typing), done(), remove(), moveBy(lines), drag(event), pick(anchor), words(anchor), openBlocks().
+ * A row: {element, height_px, mark(result, ran)}. What is wrong takes no room of its own, so that the height is known
+ * from the text alone. `line` is as readList has it; `act` has now() (the line as it is by now), edit(change, typing),
+ * write(text, typing), done(), remove(), moveBy(lines), double(), solo(), drag(event), pick(anchor), words(anchor),
+ * openBlocks().
  */
 export function makeRow(line, act, { blocksOpen }) {
   const row = classed("div", `cvl-row cvl-${line.kind}`);
@@ -20,46 +20,68 @@ export function makeRow(line, act, { blocksOpen }) {
   if (line.kind === "blank") return { element: row, height_px: BLANK_PX, mark: () => {} };
   const isLora = line.kind === "lora";
   const bar = classed("div", "cvl-bar"), cell = classed("div", "cvl-cell"), problem = classed("div", "cvl-problem");
-  const words = button("cvl-icon cvl-info", "i", "trigger words", "words", () => act.words(words));
+  const words = button("cvl-icon cvl-info", "i", t("trigger words"), "words", () => act.words(words));
   cell.append(isLora ? nameButton(line, act) : textField(line, act), problem);
   bar.append(handle(line, act), ...(isLora ? [onSwitch(line, act)] : []), cell);
   if (isLora) {
     const clip = strength(line, act, "clip");
-    const blocks = button("cvl-icon", "▦", "strengths by block", "openBlocks", () => act.openBlocks());
+    const blocks = button("cvl-icon", "▦", t("strengths by block"), "openBlocks", () => act.openBlocks());
     bar.append(strength(line, act, "model", clip), clip, words, blocks);
   } else if (line.kind === "broken") {
     bar.append(words);
   }
-  bar.append(button("cvl-icon", "✕", `remove line ${line.number}`, "remove", () => act.remove()));
+  bar.append(button("cvl-icon", "✕", t("remove line {}", line.number), "remove", () => act.remove()));
   row.append(bar);
-  const more = isLora && (line.blocks || line.comment || blocksOpen);
+  const more = isLora && (line.blocks || line.note || line.words || blocksOpen);
   if (more) row.append(moreLine(line, act, line.blocks || blocksOpen));
   row.classList.toggle("cvl-off", isLora && !line.on);
+  row.addEventListener("contextmenu", (event) => {
+    if (event.target === document.activeElement && event.target.matches("input")) return; // the browser's own: paste
+    event.preventDefault();
+    event.stopPropagation();
+    openActions(event, actionsOf(line, act, words), t("line {}", line.number));
+  });
   return {
     element: row,
     height_px: LINE_PX + (more ? MORE_PX : 0),
-    mark(result) {
-      const sentence = result?.problem ?? (line.kind === "broken" ? "this line cannot be followed" : "");
-      problem.textContent = problem.title = sentence;
-      row.classList.toggle("cvl-wrong", Boolean(sentence));
-      words.textContent = sentence ? "!" : "i";
-      words.title = sentence || "trigger words";
-      words.disabled = !sentence && !result?.file;
-    },
+    mark: (result, ran) => mark({ row, cell, problem, words, line }, result, ran),
   };
 }
 
-function button(name, text, label, field, click) {
-  const made = classed("button", name, text);
-  made.title = label;
-  made.setAttribute("aria-label", label.split("\n")[0]);
-  made.dataset.field = field;
-  if (click) made.addEventListener("click", click);
-  return made;
+/** Marks a row with what is wrong with its line, and with what the last run made of it: red, or amber. */
+function mark({ row, cell, problem, words, line }, result, ran) {
+  const followed = line.kind === "broken" ? t("this line cannot be followed") : "";
+  const failed = result?.problem || (ran?.state === "failed" && ran.sentence) || followed;
+  const sentence = failed || (ran?.state === "partly" ? ran.sentence : "");
+  problem.textContent = sentence.split("\n")[0];
+  problem.title = sentence;
+  row.classList.toggle("cvl-wrong", Boolean(failed));
+  row.classList.toggle("cvl-partly", Boolean(sentence) && !failed);
+  row.dataset.state = failed ? "failed" : ran?.state ?? "";
+  words.textContent = sentence ? "!" : "i";
+  words.title = sentence || t("trigger words");
+  words.disabled = !sentence && !result?.file;
+  const name = cell.querySelector(".cvl-name");
+  if (name) name.title = sentence || ran?.sentence || `${line.name}\n${t("Click to choose another.")}`;
+}
+
+function actionsOf(line, act, words) {
+  const isLora = line.kind === "lora";
+  return [
+    isLora && { text: t("Info and trigger words"), field: "words", run: () => act.words(words), off: words.disabled },
+    isLora && { text: line.on ? t("Switch off") : t("Switch on"), field: "on", run: () => act.edit({ on: !line.on }) },
+    isLora && { text: t("Only this one on"), field: "solo", run: () => act.solo() },
+    isLora && { text: t("Strengths by block"), field: "openBlocks", run: () => act.openBlocks() },
+    { text: t("Move up"), field: "up", run: () => act.moveBy(-1) },
+    { text: t("Move down"), field: "down", run: () => act.moveBy(1) },
+    { text: t("Duplicate"), field: "double", run: () => act.double() },
+    { text: t("Remove"), field: "remove", run: () => act.remove() },
+  ].filter(Boolean);
 }
 
 function handle(line, act) {
-  const made = button("cvl-handle", "⠿", `move line ${line.number}\nDrag it, or press the arrow keys.`, "handle");
+  const label = `${t("move line {}", line.number)}\n${t("Drag it, or press the arrow keys.")}`;
+  const made = button("cvl-handle", "⠿", label, "handle");
   made.addEventListener("pointerdown", (event) => event.button === 0 && act.drag(event));
   made.addEventListener("keydown", (event) => {
     const step = { ArrowUp: -1, ArrowDown: 1 }[event.key];
@@ -72,66 +94,20 @@ function handle(line, act) {
 }
 
 function onSwitch(line, act) {
-  const made = button("cvl-switch", "", line.on ? "on; click to switch it off" : "off; click to switch it on", "on",
-    () => act.edit({ on: !line.on }));
+  const label = `${line.on ? t("on; click to switch it off") : t("off; click to switch it on")}\n`
+    + t("With Alt: only this one on.");
+  const made = button("cvl-switch", "", label, "on", (event) => (event.altKey ? act.solo() : act.edit({ on: !line.on })));
   made.setAttribute("role", "switch");
   made.setAttribute("aria-checked", String(line.on));
-  made.setAttribute("aria-label", `${line.name} on`);
+  made.setAttribute("aria-label", t("{} on", line.name));
   return made;
 }
 
 function nameButton(line, act) {
-  const made = button("cvl-name", "", `${line.name}\nClick to choose another.`, "name", () => act.pick(made));
+  const made = button("cvl-name", "", `${line.name}\n${t("Click to choose another.")}`, "name", () => act.pick(made));
   made.append(...namePieces(line.name));
   made.setAttribute("aria-haspopup", "listbox");
   return made;
-}
-
-/** The CLIP's strength follows the MODEL's until it is another; whether it does is settled when one begins to type. */
-function strength(line, act, which, follower) {
-  const label = classed("label", "cvl-strength");
-  const field = classed("input", "");
-  const letter = classed("span", "cvl-pale", which === "model" ? "M" : "C");
-  let value = line[which], linked = line.model === line.clip;
-  label.classList.toggle("cvl-linked", which === "clip" && linked);
-  label.title = which === "model" ? "strength on the MODEL; arrow keys change it"
-    : `strength on the CLIP; arrow keys change it${linked ? "\nThe same as the MODEL's until you change it." : ""}`;
-  Object.assign(field, { type: "text", inputMode: "decimal", value: shownNumber(value), autocomplete: "off" });
-  field.setAttribute("aria-label", `strength on the ${which === "model" ? "MODEL" : "CLIP"}`);
-  field.dataset.field = which;
-  const take = (number, typing) => {
-    value = number;
-    act.edit(follower && linked ? { model: number, clip: number } : { [which]: number }, typing);
-    if (follower && linked) follower.querySelector("input").value = shownNumber(number);
-  };
-  field.addEventListener("focus", () => {
-    const now = act.now();
-    [value, linked] = [now[which], now.model === now.clip];
-    field.select();
-  });
-  field.addEventListener("input", () => {
-    const number = readNumber(field.value);
-    field.classList.toggle("cvl-bad", Number.isNaN(number));
-    if (!Number.isNaN(number)) take(number, true);
-  });
-  field.addEventListener("keydown", (event) => {
-    const direction = { ArrowUp: 1, ArrowDown: -1 }[event.key];
-    if (!direction) return;
-    event.preventDefault();
-    event.stopPropagation();
-    const next = Math.round((value + direction * STEP * (event.shiftKey ? 10 : 1)) * 1e4) / 1e4;
-    take(Math.max(-LIMIT, Math.min(LIMIT, next)), true);
-    field.value = shownNumber(value);
-    field.classList.remove("cvl-bad");
-    field.select();
-  });
-  finishes(field, act, () => shownNumber(act.now()[which]));
-  label.append(letter, field);
-  return label;
-}
-
-function shownNumber(value) {
-  return value === Math.round(value * 100) / 100 ? value.toFixed(2) : String(value);
 }
 
 function moreLine(line, act, withBlocks) {
@@ -146,12 +122,17 @@ function moreLine(line, act, withBlocks) {
       field.classList.toggle("cvl-bad", !act.edit({ blocks: field.value.trim() }, true));
     });
     finishes(field, act, () => act.now().blocks);
-    label.append(classed("span", "cvl-pale", "blocks"), field);
+    label.append(classed("span", "cvl-pale", t("blocks")), field);
     made.append(label);
   }
-  if (line.comment) {
-    const comment = classed("span", "cvl-comment-behind", line.comment);
-    comment.title = line.comment;
+  if (line.words) {
+    const chosen = line.words.length ? t("words: {}", line.words.join(", ")) : t("no trigger words");
+    const words = button("cvl-chosen", chosen, chosen, "chosen", () => act.words(words));
+    made.append(words);
+  }
+  if (line.note) {
+    const comment = classed("span", "cvl-comment-behind", line.note);
+    comment.title = line.note;
     made.append(comment);
   }
   return made;
@@ -161,22 +142,9 @@ function moreLine(line, act, withBlocks) {
 function textField(line, act) {
   const field = classed("input", "cvl-text");
   Object.assign(field, { type: "text", value: line.written, spellcheck: false, autocomplete: "off" });
-  field.setAttribute("aria-label", `line ${line.number}`);
+  field.setAttribute("aria-label", t("line {}", line.number));
   field.dataset.field = "text";
   field.addEventListener("input", () => field.classList.toggle("cvl-bad", !act.write(field.value, true)));
   finishes(field, act, () => act.now().written);
   return field;
-}
-
-/** Enter ends the typing. The text has what was typed all along; what it could not take is shown no longer. */
-function finishes(field, act, value) {
-  field.addEventListener("change", () => act.done());
-  field.addEventListener("blur", () => {
-    if (!field.isConnected) return; // the rows were made anew
-    field.value = value() ?? "";
-    field.classList.remove("cvl-bad");
-  });
-  field.addEventListener("keydown", (event) => {
-    if (event.key === "Enter" && !event.ctrlKey && !event.metaKey) field.blur();
-  });
 }

@@ -2,7 +2,11 @@
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 import { chain } from "./chain.mjs";
-import { element, fillPanel } from "./prompt_panel.mjs";
+import { addOwnWidget } from "./dom_widget.mjs";
+import { counted, countText, makeParts, showLine } from "./prompt_line.mjs";
+import { fillPanel } from "./prompt_panel.mjs";
+import { installStyle, LINE_PX } from "./prompt_style.mjs";
+import { loadWords, t } from "./words.mjs";
 
 const ROUTE = "/clip_vae_lora/tokens";
 const PROMPTS = { // node -> its prompts, and the text encoder that each is for
@@ -10,57 +14,57 @@ const PROMPTS = { // node -> its prompts, and the text encoder that each is for
   CVL_TextEncodeSDXL: { text_g: "g", text_l: "l" },
   CVL_InspectTokens: { text: "l" },
 };
+const NAMES = { // of prompts that stand beside another
+  text_g: () => t("large encoder (G)"),
+  text_l: () => t("small encoder (L)"),
+};
 const READING = ["dialect", "splitting", "joining"]; // widgets of the node that change the count
 
 const LOOK_MS = 100;
 const PAUSE_MS = 200; // after the last change, before the server is asked
-const LINE_PX = 20;
 const PANEL_PX = 240;
 const MARGIN_PX = 2;
+const OFF = [2, 4]; // the modes of a node that is muted or bypassed
 
 const linesOf = new WeakMap(); // node -> its lines
 const shown = new Set(); // the lines of nodes that are in a graph
 
 /** The line under one prompt: `seen` are the values that the node showed last, `asked` those the server was asked. */
 function makeLine(node, name, encoder) {
-  const box = element("div", { display: "flex", flexDirection: "column", padding: "0 8px", boxSizing: "border-box" });
-  const button = element("button", {
-    flex: `0 0 ${LINE_PX}px`, width: "100%", padding: "0 4px", border: "none", background: "none", cursor: "pointer",
-    textAlign: "left", font: "11px/20px sans-serif", color: "var(--input-text, #ddd)", overflow: "hidden",
-    textOverflow: "ellipsis", whiteSpace: "nowrap",
-  });
-  const panel = element("div", {
-    display: "none", flex: "1 1 0", minHeight: `${PANEL_PX - 8}px`, overflowY: "auto", padding: "4px 6px",
-    borderRadius: "4px", font: "11px/1.4 sans-serif", color: "var(--input-text, #ddd)", userSelect: "text",
-    background: "var(--comfy-input-bg, #222)",
-  });
-  button.type = "button";
-  button.className = "cvl-prompt-count";
-  panel.className = "cvl-prompt-panel";
-  button.setAttribute("aria-expanded", "false");
-  panel.addEventListener("wheel", (event) => event.stopPropagation()); // scrolls the panel, does not zoom the canvas
-  box.append(button, panel);
-
-  const line = { node, name, encoder, button, panel, open: false, seen: [], changedAt: 0, asked: null, number: 0 };
-  button.addEventListener("click", () => toggle(line));
+  const parts = makeParts();
+  const line = { ...parts, node, name, encoder, open: false, seen: [], changedAt: 0, asked: null, number: 0 };
+  line.button.addEventListener("click", () => toggle(line));
   const height = () => LINE_PX + 2 * MARGIN_PX + (line.open ? PANEL_PX : 0);
-  const widget = node.addDOMWidget(`cvl_count_${name}`, "cvl_count", box, {
-    serialize: false, // not in the prompt
-    hideOnZoom: false,
+  line.own = addOwnWidget(node, `cvl_count_${name}`, "cvl_count", line.box, {
     margin: MARGIN_PX,
     getMinHeight: height,
     getMaxHeight: () => (line.open ? undefined : height()),
   });
-  widget.serialize = false; // not in widgets_values
-  node.widgets.splice(node.widgets.indexOf(widget), 1);
-  node.widgets.splice(node.widgets.findIndex((other) => other.name === name) + 1, 0, widget);
+  keepHeight(line);
+  putBehind(line, node.widgets.findIndex((other) => other.name === name));
   return line;
+}
+
+/** Closed, the line has just its height; open, the panel grows with the node. */
+function keepHeight({ own, open }) {
+  // a widget with this keeps its height, in Vue nodes too if it has no layout size
+  if (open) for (const name of ["computeSize", "computeLayoutSize"]) delete own[name];
+  else Object.assign(own, { computeSize: () => [0, LINE_PX + 2 * MARGIN_PX], computeLayoutSize: undefined });
+}
+
+/** Moves the line's widget behind that place: Vue nodes look again when the list of widgets changes. */
+function putBehind({ node, own }, place) {
+  node.widgets.splice(node.widgets.indexOf(own), 1);
+  node.widgets.splice(place + 1, 0, own);
 }
 
 function toggle(line) {
   line.open = !line.open;
   line.panel.style.display = line.open ? "block" : "none";
+  line.panel.style.minHeight = `${PANEL_PX - 8}px`;
   line.button.setAttribute("aria-expanded", String(line.open));
+  keepHeight(line);
+  putBehind(line, line.node.widgets.indexOf(line.own) - 1);
   const [width, height] = line.node.size;
   line.node.setSize([width, height + (line.open ? PANEL_PX : -PANEL_PX)]);
   line.node.setDirtyCanvas?.(true, true);
@@ -80,6 +84,7 @@ function valuesNow({ node, name, open }) {
  * undo, links, Vue nodes, other extensions), so the values themselves are looked at. */
 function look(line) {
   const values = valuesNow(line), now = performance.now();
+  line.box.toggleAttribute("data-off", OFF.includes(line.node.mode) && !line.box.closest("[data-node-id]"));
   if (values.some((value, place) => value !== line.seen[place])) {
     line.changedAt = now;
     line.seen = values;
@@ -92,12 +97,13 @@ function look(line) {
 
 /** Asks the server; an answer that is not to the newest question is thrown away. */
 async function ask(line) {
-  const [text, ...rest] = line.asked;
+  const [typed, ...rest] = line.asked;
   const number = ++line.number;
   line.request?.abort();
-  if (text === null) return show(line, "comes from a link", {});
+  if (typed === null) return show(line, t("comes from a link"), {});
   line.request = new AbortController();
-  line.button.style.opacity = "0.6";
+  line.button.setAttribute("data-waiting", "");
+  const { text, notes } = counted(typed, line.node.widgets.find(({ name }) => name === line.name)?.dynamicPrompts);
   const reading = Object.fromEntries(READING.map((name, place) => [name, rest[place]])); // undefined ones are not sent
   const body = JSON.stringify({ text, ...reading, encoder: line.encoder, pieces: line.open });
   let answer = null;
@@ -109,25 +115,14 @@ async function ask(line) {
     // no server, no such route, or a newer question
   }
   if (number !== line.number) return;
-  if (!answer) return show(line, "no count", { error: "the server did not answer" });
-  show(line, answer.error ? "no count" : countText(answer), answer);
-}
-
-/** "23 / 75 tokens · 1 chunk", "151 tokens · 3 chunks (75 + 75 + 1)". */
-function countText({ tokens, limit, chunks, encoder }) {
-  const many = chunks.length > 1;
-  const each = chunks.slice(0, 8).map((chunk) => chunk.used).join(" + ") + (chunks.length > 8 ? " + …" : "");
-  const count = many ? `${tokens} tokens · ${chunks.length} chunks (${each})` : `${tokens} / ${limit} tokens · 1 chunk`;
-  return encoder ? `${count} · ${encoder}` : count;
+  if (!answer) return show(line, t("no count"), { error: t("the server did not answer") });
+  if (answer.error) return show(line, t("no count"), answer);
+  show(line, countText(answer), { ...answer, notes: [...(answer.notes ?? []), ...notes] });
 }
 
 function show(line, text, answer) {
-  const notes = answer.error ? [answer.error] : (answer.notes ?? []);
-  const more = notes.length > 1 ? ` (+${notes.length - 1})` : "";
-  line.button.textContent = notes.length ? `${text} · ⚠ ${notes[0]}${more}` : text;
-  line.button.title = [text, ...notes, "Click: show or hide the tokens."].join("\n");
-  line.button.style.color = notes.length ? "#e6a23c" : "var(--input-text, #ddd)";
-  line.button.style.opacity = "1";
+  const name = NAMES[line.name]?.();
+  showLine(line, name ? `${name}: ${text}` : text, answer.error ? [answer.error] : (answer.notes ?? []));
   if (line.open) fillPanel(line.panel, answer);
 }
 
@@ -155,8 +150,10 @@ app.registerExtension({
     const [width, height] = node.computeSize();
     node.setSize([Math.max(width, node.size[0]), Math.max(height, node.size[1])]);
   },
-  setup() {
+  async setup() {
+    installStyle();
     setInterval(() => document.hidden || shown.forEach(look), LOOK_MS);
     api.addEventListener("reconnected", () => shown.forEach((line) => (line.asked = null)));
+    await loadWords();
   },
 });

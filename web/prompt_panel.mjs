@@ -1,4 +1,5 @@
 // The panel under a prompt's count: every token, coloured by its weight, chunk by chunk. Text is only ever set as text.
+import { t } from "./words.mjs";
 
 const FULL_COLOUR_AT = 0.6; // a weight this far from 1 has the deepest colour
 const HEAVIER = "220, 60, 60";
@@ -22,19 +23,18 @@ export function colourOf(weight) {
 /** What a chunk is called, and how it is joined to what stands before it. */
 function chunkTitle(chunk, number, limit) {
   const joined = chunk.join ? `${chunk.join} ${chunk.weight} · ` : "";
-  return `${joined}chunk ${number} · ${chunk.used} / ${limit}`;
+  return joined + t("chunk {} · {} / {}", number, chunk.used, limit);
 }
 
 function tokenMark(piece) {
   const mark = element("span", {
     background: colourOf(piece.weight), borderRadius: "3px", padding: "0 1px", whiteSpace: "pre-wrap",
   }, piece.text);
-  const weight = `weight ${piece.weight}`;
+  const weight = t("weight {}", piece.weight);
   if (piece.id === null) {
-    const vectors = `${piece.vectors} vector${piece.vectors === 1 ? "" : "s"}`;
-    mark.textContent = `embedding ×${piece.vectors}`;
+    mark.textContent = t("embedding ×{}", piece.vectors);
     Object.assign(mark.style, { outline: "1px dashed currentColor", margin: "0 3px", padding: "0 3px" });
-    mark.title = `embedding, ${vectors} · ${weight}`;
+    mark.title = `${t("vectors: {}", piece.vectors)} · ${weight}`;
   } else {
     mark.title = `id ${piece.id} · ${weight}`;
   }
@@ -52,11 +52,11 @@ function chunkBox(chunk, number, limit) {
 
 /** Fills the panel with an answer of the route, or with why there is none. */
 export function fillPanel(panel, answer) {
-  const parts = (answer.notes ?? []).map((note) => element("div", { padding: "1px 0", fontSize: "10px" }, `⚠ ${note}`));
-  if (answer.error) parts.push(element("div", {}, `⚠ ${answer.error}`));
-  if (answer.embeddings?.length) parts.push(element("div", {}, `embeddings: ${answer.embeddings.join(", ")}`));
+  const said = answer.error ? [answer.error] : (answer.notes ?? []);
+  const parts = said.map((note) => Object.assign(element("div", {}, `⚠ ${note}`), { className: "cvl-prompt-said" }));
+  if (answer.embeddings?.length) parts.push(element("div", {}, t("embeddings: {}", answer.embeddings.join(", "))));
   (answer.chunks ?? []).forEach((chunk, place) => parts.push(chunkBox(chunk, place + 1, answer.limit)));
-  if (answer.more) parts.push(element("div", { opacity: "0.65" }, `… and ${answer.more} more tokens, not shown`));
+  if (answer.more) parts.push(element("div", { opacity: "0.65" }, t("… and {} more tokens, not shown", answer.more)));
   const scrolled = panel.scrollTop;
   panel.replaceChildren(...parts);
   panel.scrollTop = scrolled;

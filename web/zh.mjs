@@ -1,2 +1,6 @@
 // Simplified Chinese for the sentences that web/ shows itself.
-export default {};
+import lora from "./lora_zh.mjs";
+import pictures from "./zh_pictures.mjs";
+import prompts from "./zh_prompts.mjs";
+
+export default { ...lora, ...pictures, ...prompts };

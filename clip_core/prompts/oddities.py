@@ -14,30 +14,30 @@ from .comfy import EMBEDDING, Span, Stray, Stretch
 
 _SHOWN = 5  # of a kind
 _USUAL = 10  # |emphasis| beyond it is most likely a slip
-_LINES = {  # kind: the sentence about it
-    "more strays": "{}",
-    "other": "these words would have another weight in the other dialect: {}",
-    "huge": "an emphasis beyond 10 mostly breaks the picture, 0.5 to 1.5 is usual: {}",
+_LINES = {  # kind: the sentence about it; the gravest stand first, as a canvas shows one line only
+    "network": "{}: text here, nothing is loaded by it; use a LoRA node and take it out of the prompt",
     "number": "{}: no number, so it is text and the bracket counts 1.1; write (word:1.2), with a point",
     "bare": "{}: text, no weight; a weight stands at the end of a bracket, as in (word:1.2)",
     "wide": "{}: full-width signs are text; write ( ) [ ] and : for weights",
-    "square": "{}: square brackets are text in ComfyUI; (word:0.9) lowers a word",
-    "schedule": "{}: text here, no change of words while sampling as in A1111; use two prompts, each for its steps",
-    "alternate": "{}: text here, the words do not take turns at each step as in A1111",
-    "and": "{}: a plain word here, where A1111 would make two prompts of it; encode both and combine the conditionings",
-    "network": "{}: text here, nothing is loaded by it; use a LoRA node and take it out of the prompt",
-    "word": "{}: a plain word here; to make BREAK, CONCAT and AVERAGE work, switch the joining words on",
-    "break": "{}: a plain word with negative weight, as in A1111, and no new chunk; close the brackets before it",
     "capital": '{}: text; an embedding is written with "embedding:" in small letters',
     "glued": '{}: text; an embedding needs a blank or a bracket before "embedding:"',
+    "huge": "an emphasis beyond 10 mostly breaks the picture, 0.5 to 1.5 is usual: {}",
+    "more strays": "{}",
+    "and": "{}: a plain word here, where A1111 would make two prompts of it; encode both and combine the conditionings",
+    "word": "{}: a plain word here; to make BREAK, CONCAT and AVERAGE work, switch the joining words on",
+    "break": "{}: a plain word with negative weight, as in A1111, and no new chunk; close the brackets before it",
+    "schedule": "{}: text here, no change of words while sampling as in A1111; use two prompts, each for its steps",
+    "alternate": "{}: text here, the words do not take turns at each step as in A1111",
+    "square": "{}: square brackets are text in ComfyUI; (word:0.9) lowers a word",
+    "share unread": "{}: the bracket behind it is text; a weight is a number in brackets that touch the word, as in "
+    "AVERAGE(0.3)",
+    "share": "{}: AVERAGE mixes between 0 (all before it) and 1 (all behind it); beyond, one side is subtracted",
+    "enclosed": "{}: inside brackets, which end there; close them before the word and open them again behind it",
+    "empty": "{}: no text on one side, so the empty prompt takes part",
     "foreign": "{}: read as an embedding here; A1111 itself knows only the bare name and would read the rest as text",
     "dropped": "{}: the backslash is dropped, as in A1111; write two to keep one",
     "kept": r"{}: the backslash stays in the text; ComfyUI knows only \( and \)",
-    "share": "{}: AVERAGE mixes between 0 (all before it) and 1 (all behind it); beyond, one side is subtracted",
-    "share unread": "{}: the bracket behind it is text; a weight is a number in brackets that touch the word, as in "
-    "AVERAGE(0.3)",
-    "enclosed": "{}: inside brackets, which end there; close them before the word and open them again behind it",
-    "empty": "{}: no text on one side, so the empty prompt takes part",
+    "other": "these words would have another weight in the other dialect: {}",
 }
 _WORD = re.compile(r"(?<![\w.])\w*[^\W\d_][\w'-]*")
 _WEIGHT = re.compile(
@@ -111,16 +111,22 @@ def find(part: Read, joined: bool) -> Iterator[Found]:
 
 
 def sentences(found: Iterable[Found], own: Own) -> tuple[str, ...]:
-    """The notes on what was found: stray brackets one by one, then a line for each other kind."""
+    """The notes on what was found, the gravest first: a line for each kind, but stray brackets one by one."""
     kinds: dict[str, dict[str, None]] = {}  # a dict for each kind, as a set that keeps the order
     for kind, what in found:
         kinds.setdefault(kind, {})[what] = None
     strays = list(kinds.pop("stray", {}))
     if len(strays) > _SHOWN:
         kinds["more strays"] = {f"{len(strays) - _SHOWN} more brackets have no partner": None}
+    lines: list[str] = []
     templates = {**_LINES, **own.lines}
-    lines = [template.format(_listed(list(kinds[kind]))) for kind, template in templates.items() if kind in kinds]
-    return (*strays[:_SHOWN], *lines)
+    templates["other"] = templates.pop("other")  # the mildest: behind those of the dialect, too
+    for kind, template in templates.items():
+        if kind == "more strays":
+            lines += strays[:_SHOWN]
+        if kind in kinds:
+            lines.append(template.format(_listed(list(kinds[kind]))))
+    return tuple(lines)
 
 
 def shown(text: str, most: int = 40) -> str:

@@ -167,11 +167,11 @@ def plan_prompt(
     level = [_fill(part, ports) for part in _same_length(parts, ports)]
     tokens = {port.key: [count for part in level for count in part.packed[port.key].used] for port in ports}
 
-    # Gather the facts for reports: embeddings, and notes in the order of the work, each of them once.
+    # Gather the facts for reports: embeddings, and notes, each of them once, those on what is lost first.
     every = [packed for part in parts for packed in part.packed.values()]
     found, lost = list(dict.fromkeys(name for packed in every for name in packed.found)), _lost(parts, ports)
-    notes = [note for reading in readings.values() for note in reading.notes]
-    notes += [note for packed in every for note in packed.notes] + _left_out(lost)
+    notes = _left_out(lost) + [note for reading in readings.values() for note in reading.notes]
+    notes += [note for packed in every for note in packed.notes]
     notes += [f"embedding {name}: {note}" for name in found for note in library.notes(name)]
     notes += _uneven(parts, ports) + _added(parts, level)
     return PromptPlan(tuple(ports), tuple(level), settings, tokens, found, lost, tuple(dict.fromkeys(notes)))

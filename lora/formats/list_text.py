@@ -1,4 +1,4 @@
-"""A list of LoRAs as text: one a line, `name : strength_model : strength_clip : blocks`."""
+"""A list of LoRAs as text: one a line, `name : strength_model : strength_clip : blocks # words: a, b`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from pathlib import PurePosixPath
 
 MOST_LINES, _LONGEST_LINE = 1000, 2000
 _OFF = re.compile(r"(?:off|-)\s+", re.IGNORECASE)
-_COMMENT = re.compile(r"(?:^|\s)#.*")
+_COMMENT = re.compile(r"(?:^|\s)#")
+_WORDS = re.compile(r"(?:^|\s)#\s*words\s*:(.*?)(?=\s#|$)")
 _LIMIT = 100.0
 
 
@@ -26,7 +27,10 @@ class ListError(ValueError):
 
 @dataclass(frozen=True)
 class LoRALine:
-    """One LoRA of a list, switched on or off; `number` is its line in the text, from 1."""
+    """One LoRA of a list, switched on or off; `number` is its line in the text, from 1.
+
+    words: the trigger words that were chosen for it; None where the file's own shall be taken.
+    """
 
     number: int
     name: str
@@ -34,13 +38,15 @@ class LoRALine:
     strength_clip: float = 1.0
     blocks: str = ""
     on: bool = True
+    words: tuple[str, ...] | None = None
 
 
 def parse(text: str) -> list[LoRALine]:
     """The LoRAs of a list, those that are off included. Empty lines and comments (from # on) are skipped.
 
     A line is off where it begins with the word `off` or with `-`, and a space behind it. Strengths that are left out
-    are 1, and the CLIP's is the MODEL's; blocks may have colons of their own.
+    are 1, and the CLIP's is the MODEL's; blocks may have colons of their own. A comment that begins with `words:` holds
+    the trigger words chosen, with commas between; it ends where the next comment begins.
 
     Raises:
         ListError: no name, a strength that is not a number or beyond 100, or too many or too long lines.
@@ -72,7 +78,9 @@ def parse_each(text: str) -> list[LoRALine | ListError]:
 
 
 def _parse_line(number: int, written: str) -> LoRALine | None:
-    line = _COMMENT.sub("", written[: _LONGEST_LINE + 1]).strip()
+    head = written[: _LONGEST_LINE + 1]
+    mark = _COMMENT.search(head)
+    line = (head[: mark.start()] if mark else head).strip()
     if not line:
         return None
     if len(written) > _LONGEST_LINE:
@@ -83,7 +91,23 @@ def _parse_line(number: int, written: str) -> LoRALine | None:
         raise ListError(number, "it has no name: expected `name : strength_model : strength_clip : blocks`")
     model = _strength(number, rest[0]) if rest and rest[0] else 1.0
     clip = _strength(number, rest[1]) if len(rest) > 1 and rest[1] else model
-    return LoRALine(number, name, model, clip, rest[2] if len(rest) > 2 else "", not off)
+    words = _WORDS.search(head, mark.start()) if mark else None
+    chosen = None if words is None else split_words(words[1])
+    return LoRALine(number, name, model, clip, rest[2] if len(rest) > 2 else "", not off, chosen)
+
+
+def split_words(text: str) -> tuple[str, ...]:
+    """The words between commas and line breaks, each once, without the space around them."""
+    parts = (" ".join(part.split()) for part in re.split(r"[,\n]", text))
+    return tuple(dict.fromkeys(part for part in parts if part))
+
+
+def clean_name(written: str) -> str:
+    """What stands before the first colon of a line, to call it by when it cannot be followed."""
+    line = _COMMENT.split(written[:_LONGEST_LINE], maxsplit=1)[0].strip()
+    off = _OFF.match(line)
+    name = (line[off.end() :] if off else line).split(":", 1)[0].strip()
+    return (name or line)[:80]
 
 
 def _strength(number: int, text: str) -> float:

@@ -37,7 +37,6 @@ class EncodeImage:
         "Sizes, how each picture was cut, and the lengths of the embeddings, as JSON.",
     )
     FUNCTION = "encode"
-    OUTPUT_NODE = True  # queued alone it runs, and shows its report
 
     @classmethod
     def INPUT_TYPES(cls):
@@ -53,8 +52,9 @@ class EncodeImage:
                 "crop": (
                     list(CROPS),
                     {
+                        "advanced": True,
                         "tooltip": "How a picture becomes a square. center: shorter side scaled, the middle cut out. "
-                        "squash: both sides scaled, nothing cut. auto: as the model was trained (nearly always center)."
+                        "squash: both sides scaled. auto: as the model was trained, nearly always center.",
                     },
                 ),
             },
@@ -91,10 +91,6 @@ def _lines(data: dict) -> list[str]:
         lines.append(f"only the middle {wide} x {tall} px of each are seen; crop: squash shows all of it")
     elif width != height:
         lines.append("both sides were scaled by themselves, so the proportions have changed")
-    lengths = data["lengths"]
-    among = f"{lengths[0]:.2f}" if len(lengths) == 1 else f"{min(lengths):.2f} to {max(lengths):.2f}"
-    lines.append(f"embeddings of {data['image_embeds'][1]} dimensions, length {among}")
-    lines.append("hidden states of {1} tokens, width {2}".format(*data["hidden_states"]))
     return lines
 
 

@@ -18,7 +18,15 @@ class ImageGate:
         "Sends every picture of a batch one of two ways: those that fit the prompt well enough to passed, the others "
         "to rejected. What follows a side without pictures does not run."
     )
-    SEARCH_ALIASES = ["filter images", "switch", "route", "quality gate", "CLIP threshold"]
+    SEARCH_ALIASES = [
+        "filter images",
+        "switch",
+        "route",
+        "quality gate",
+        "reject bad images",
+        "aesthetic",
+        "CLIP threshold",
+    ]
     RETURN_TYPES = ("IMAGE", "IMAGE", "CVL_SELECTION", "CVL_SELECTION", "STRING")
     RETURN_NAMES = ("passed", "rejected", "passed_selection", "rejected_selection", "report")
     OUTPUT_TOOLTIPS = (
@@ -56,8 +64,9 @@ class ImageGate:
                 "empty_side": (
                     [SAY_WHY, SILENT],
                     {
+                        "advanced": True,
                         "tooltip": "What the first node after a side without pictures does instead of running: it says "
-                        "why (ComfyUI shows that as an error, and goes on), or nothing."
+                        "why (ComfyUI shows that as an error, and goes on), or nothing.",
                     },
                 ),
                 "clip": CLIP,

@@ -32,12 +32,10 @@ def load_clip_model(path: Path, activation: str, dtype: str, heads: int = 0) -> 
         config, notes = facts.complete(source.config), [*source.notes, *facts.notes]
         model = host.make_clip_model(config, source.translate(file.read(source.names)), dtype)
         name = file.path.name
-    text, image_line, vision = config.text, *_vision(config)
+    text, vision = config.text, _vision(config)
     lines = [
-        f"{name} ({source.layout})",
-        f"text: {text.layers} layers, width {text.width}",
-        f"image: {image_line}",
-        f"{text.embed} dimensions shared, activation {text.activation}",
+        name,
+        f"a CLIP that looks at pictures at {config.vision.image_px} x {config.vision.image_px} px",
         *notes,
     ]
     data = {
@@ -55,17 +53,13 @@ def load_clip_model(path: Path, activation: str, dtype: str, heads: int = 0) -> 
     return model, lines, data
 
 
-def _vision(config: CLIPConfig) -> tuple[str, dict]:
-    """The report on the image encoder: a line, and data."""
+def _vision(config: CLIPConfig) -> dict:
+    """The report's data on the image encoder."""
     vision = config.vision
     data = {"width": vision.width, "heads": vision.heads, "image_px": vision.image_px}
-    pictures = f"{vision.heads} heads, {vision.image_px} px"
     if isinstance(vision, ResNetConfig):
-        blocks = ", ".join(map(str, vision.blocks))
-        return f"ResNet of {blocks} blocks, width {vision.width}, {pictures}", {"blocks": list(vision.blocks), **data}
-    data |= {"layers": vision.layers, "patch_px": vision.patch_px}
-    line = f"{vision.layers} layers, width {vision.width}, {pictures} in patches of {vision.patch_px} px"
-    return line, data
+        return {"blocks": list(vision.blocks), **data}
+    return {**data, "layers": vision.layers, "patch_px": vision.patch_px}
 
 
 class LoadCLIPModel:
@@ -84,31 +78,39 @@ class LoadCLIPModel:
         "Its image encoder, for stock nodes that take a CLIP_VISION.",
     )
     FUNCTION = "load"
-    OUTPUT_NODE = True  # queued alone it runs, and shows its report
 
     @classmethod
     def INPUT_TYPES(cls):
         return {
             "required": {
-                "file": (catalog.choices("clip_model"), {"tooltip": "A file with both halves of a CLIP."}),
+                "file": (
+                    catalog.choices("clip_model"),
+                    {"tooltip": "A file with both halves of a CLIP; bundled: a toy for the examples."},
+                ),
             },
             "optional": {
                 "activation": (
                     ["auto", "quick_gelu", "gelu"],
                     {
+                        "advanced": True,
                         "tooltip": "Most CLIP files do not name theirs. auto: the header or the config files beside it "
                         "if they say, else its published name, else the rule for its size (OpenAI's sizes quick_gelu; "
-                        "H, g and bigG gelu)."
+                        "H, g and bigG gelu).",
                     },
                 ),
                 "dtype": (
                     DTYPES,
-                    {"tooltip": "How the weights are kept. auto: fp32. Activations are fp32 either way."},
+                    {
+                        "advanced": True,
+                        "tooltip": "How the weights are kept. auto: fp32. Activations are fp32 either way.",
+                    },
                 ),
                 "heads": (
                     "INT",
                     {
                         "default": 0,
+                        "advanced": True,
+                        "display_name": "heads (0: from the file)",
                         "min": 0,
                         "max": 1024,
                         "tooltip": "Attention heads of the image encoder, which files do not name either. 0: what the "

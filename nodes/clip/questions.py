@@ -59,6 +59,7 @@ class VisualQuestion:
                 "pattern": (
                     "STRING",
                     {
+                        "advanced": True,
                         "default": "",
                         "tooltip": "Your own statement, with {answer} in it. Empty: made by rules from the question.",
                     },
@@ -117,7 +118,16 @@ class RankTags:
         "Finds the tags of your own list that fit each picture best, up to 10,000 of them, and gives them with commas "
         "between them, ready to be a prompt."
     )
-    SEARCH_ALIASES = ["tagger", "interrogate", "caption", "keywords", "clip interrogator", "image to prompt"]
+    SEARCH_ALIASES = [
+        "tagger",
+        "wd14",
+        "auto tag",
+        "interrogate",
+        "caption",
+        "keywords",
+        "clip interrogator",
+        "image to prompt",
+    ]
     RETURN_TYPES = ("STRING", "STRING", "STRING")
     RETURN_NAMES = ("tags", "tag_list", "report")
     OUTPUT_IS_LIST = (False, True, False)
@@ -148,12 +158,20 @@ class RankTags:
             "optional": {
                 "keep": (
                     "INT",
-                    {"default": 5, "min": 0, "max": 10000, "tooltip": "How many tags for a picture; 0: all that pass."},
+                    {
+                        "default": 5,
+                        "display_name": "keep (0: all)",
+                        "min": 0,
+                        "max": 10000,
+                        "tooltip": "How many tags for a picture; 0: all that pass.",
+                    },
                 ),
                 "threshold": (
                     "FLOAT",
                     {
                         "default": -1.0,
+                        "advanced": True,
+                        "display_name": "threshold (-1: off)",
                         "min": -1.0,
                         "max": 1.0,
                         "step": 0.005,

@@ -16,7 +16,7 @@ class SelectLatents:
         "Takes the latents of the pictures that Rank Images or Image Gate chose, in that order, with their noise masks "
         "and noise numbers: so the best pictures can be sampled on."
     )
-    SEARCH_ALIASES = ["latent from batch", "pick latents", "index latent batch"]
+    SEARCH_ALIASES = ["latent from batch", "pick latent", "best latent", "pick latents", "index latent batch"]
     RETURN_TYPES = ("LATENT", "STRING")
     RETURN_NAMES = ("latent", "report")
     OUTPUT_TOOLTIPS = (
@@ -24,7 +24,6 @@ class SelectLatents:
         "Which ones, and which entries of the LATENT were chosen from, as JSON.",
     )
     FUNCTION = "select"
-    OUTPUT_NODE = True  # queued alone it runs, and shows its report
 
     @classmethod
     def INPUT_TYPES(cls):

@@ -24,7 +24,14 @@ class ImageTextSimilarity:
         "Compares every picture with every text, or with every other picture: cosines as a heat map with thumbnails "
         "and as JSON, and the best match each way."
     )
-    SEARCH_ALIASES = ["CLIP score", "cosine similarity", "heat map", "image similarity", "CLIP matrix"]
+    SEARCH_ALIASES = [
+        "CLIP score",
+        "compare images and text",
+        "cosine similarity",
+        "heat map",
+        "image similarity",
+        "CLIP matrix",
+    ]
     RETURN_TYPES = ("IMAGE", "STRING", "STRING", "STRING")
     RETURN_NAMES = ("heat_map", "matrix", "best_for_images", "best_for_columns")
     OUTPUT_TOOLTIPS = (

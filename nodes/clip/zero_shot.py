@@ -33,7 +33,15 @@ class ZeroShotClassify:
         "and compared with the picture. Takes synonyms, sets of templates, and a threshold for none of these. Gives "
         "probabilities, a chart and a table."
     )
-    SEARCH_ALIASES = ["classify", "clip score", "label image", "image recognition", "zero shot", "tag image"]
+    SEARCH_ALIASES = [
+        "classify",
+        "what is it",
+        "clip score",
+        "label image",
+        "image recognition",
+        "zero shot",
+        "tag image",
+    ]
     RETURN_TYPES = ("STRING", "STRING", "IMAGE", "IMAGE", "STRING", "FLOAT")
     RETURN_NAMES = ("best_label", "probabilities", "chart", "table", "top_labels", "margin")
     OUTPUT_TOOLTIPS = (
@@ -151,7 +159,12 @@ def _optional_inputs() -> dict[str, tuple]:
         ),
         "more_templates": (
             "STRING",
-            {"multiline": True, "default": "", "tooltip": "Your own sentences besides, one a line."},
+            {
+                "multiline": True,
+                "default": "",
+                "advanced": True,
+                "tooltip": "Your own sentences besides, one a line.",
+            },
         ),
         "top_k": (
             "INT",
@@ -161,6 +174,8 @@ def _optional_inputs() -> dict[str, tuple]:
             "FLOAT",
             {
                 "default": 0.0,
+                "advanced": True,
+                "display_name": "scale (0: the model's own)",
                 "min": 0.0,
                 "max": 10_000.0,
                 "step": 0.1,
@@ -172,6 +187,7 @@ def _optional_inputs() -> dict[str, tuple]:
             "FLOAT",
             {
                 "default": 0.0,
+                "display_name": "none_below (0: off)",
                 "min": 0.0,
                 "max": 1.0,
                 "step": 0.01,
@@ -182,8 +198,9 @@ def _optional_inputs() -> dict[str, tuple]:
         "none_by": (
             ["cosine", "probability"],
             {
+                "advanced": True,
                 "tooltip": "What that threshold is held against. The cosine does not know of the other labels; "
-                "probabilities share 100 % even where no label fits."
+                "probabilities share 100 % even where no label fits.",
             },
         ),
         "clip": ("CLIP", {"tooltip": "The text encoder that belongs to a CLIP_VISION. Not needed otherwise."}),

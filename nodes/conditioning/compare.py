@@ -109,22 +109,26 @@ def _row(compared: Comparison, pooled: Comparison | None, place: int) -> dict:
 def _line(row: dict) -> str:
     pooled = row["pooled"]
     if row["identical_bits"]:
-        said = f"{row['compared']} tokens with identical bits"
+        said = f"the same: {row['compared']} tokens with identical bits"
     elif row["mean_cosine"] is None:
-        said = f"{row['compared']} tokens, none with a cosine"
+        said = f"{row['compared']} tokens, none of which can be compared"
     else:
         said = (
-            f"{row['compared']} tokens: cosine {row['mean_cosine']:.4f} on average, {row['lowest_cosine']:.4f} at the "
-            f"least (token {row['lowest_at_token']}), largest difference {_shown(row['largest_difference'])}"
+            f"{_percent(row['mean_cosine'])} alike on average over {row['compared']} tokens, "
+            f"{_percent(row['lowest_cosine'])} at the least (token {row['lowest_at_token']})"
         )
     if pooled is None:
         return said
-    vectors = "identical bits" if pooled["identical_bits"] else f"cosine {_shown(pooled['cosine'])}"
-    return f"{said}; pooled: {vectors}"
+    vectors = "identical bits" if pooled["identical_bits"] else f"{_percent(pooled['cosine'])} alike"
+    return f"{said}; summary (pooled) vector: {vectors}"
 
 
-def _shown(value: float | None) -> str:
-    return "not a number" if value is None else f"{value:.4g}"
+def _percent(cosine: float | None) -> str:
+    """How alike: 100 % is the same direction. Nearly alike is not rounded to alike."""
+    if cosine is None:
+        return "not a number"
+    digits = 1 if abs(cosine) < 0.999 else 3
+    return f"{100 * cosine:.{digits}f} %"
 
 
 def _number(value: float | None) -> float | None:

@@ -234,6 +234,5 @@ def combined_lines(mode: str, weights: tuple[float, float], facts: Sequence[dict
     lines = []
     for fact in facts:
         first, second = fact["tokens"]
-        made = f"{fact['result']} tokens, {fact['width']} wide"
-        lines.append(f"{mode}: {a:g} x {first} tokens{sign}{b:g} x {second} tokens = {made}")
+        lines.append(f"{mode}: {a:g} x {first} tokens{sign}{b:g} x {second} tokens = {fact['result']} tokens")
     return counted(lines)

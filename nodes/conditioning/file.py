@@ -29,8 +29,8 @@ _MARK, _VERSION = "cvl_conditioning", 1
 
 
 def choices() -> list[str]:
-    """The menu of the loader: the bundled file, then those of the output and the input folder."""
-    return [BUNDLED, *host.data_names(SUFFIX)]
+    """The menu of the loader: the files of the output and the input folder, then the bundled one."""
+    return [*host.data_names(SUFFIX), BUNDLED]
 
 
 def path_of(choice: str) -> Path:

@@ -20,7 +20,15 @@ class CompareConditioning:
         "Measures how alike two encoded prompts are, token by token: the cosine between their vectors, how long these "
         "are, and the same for the pooled vectors. Says when all bits are equal, and draws it."
     )
-    SEARCH_ALIASES = ["cosine similarity", "conditioning difference", "compare prompts", "diff"]
+    SEARCH_ALIASES = [
+        "compare prompts",
+        "prompt difference",
+        "conditioning difference",
+        "cosine similarity",
+        "same prompt",
+        "diff",
+        "compare embeddings",
+    ]
     RETURN_TYPES = ("IMAGE", "STRING")
     RETURN_NAMES = ("plot", "report")
     OUTPUT_TOOLTIPS = (
@@ -66,7 +74,18 @@ class CombineConditioning:
         "Puts two encoded prompts together: one behind the other, as their average, or as their sum, with a weight "
         "for each. Nothing is cut: a shorter one is continued with zeros, and the report says so."
     )
-    SEARCH_ALIASES = ["ConditioningConcat", "ConditioningAverage", "blend prompts", "mix prompts", "add conditioning"]
+    SEARCH_ALIASES = [
+        "ConditioningConcat",
+        "ConditioningAverage",
+        "Conditioning (Concat)",
+        "Conditioning (Average)",
+        "blend prompts",
+        "mix prompts",
+        "merge prompts",
+        "add conditioning",
+        "prompt interpolation",
+        "AND",
+    ]
     RETURN_TYPES = ("CONDITIONING", "STRING")
     RETURN_NAMES = ("conditioning", "report")
     OUTPUT_TOOLTIPS = (
@@ -74,7 +93,6 @@ class CombineConditioning:
         "Tokens, shares, padding, and what of the second's options was not taken, as JSON.",
     )
     FUNCTION = "combine"
-    OUTPUT_NODE = True  # queued alone it runs, and shows its report
 
     @classmethod
     def INPUT_TYPES(cls):
@@ -129,7 +147,14 @@ class SaveConditioning:
         "Saves an encoded prompt as a safetensors file in the output folder, bit by bit, with the workflow it came "
         "from. What no such file can hold, a ControlNet say, is named in the report."
     )
-    SEARCH_ALIASES = ["export conditioning", "save prompt embedding", "cache conditioning"]
+    SEARCH_ALIASES = [
+        "export conditioning",
+        "save prompt",
+        "save prompt embedding",
+        "cache conditioning",
+        "cache prompt",
+        "store conditioning",
+    ]
     RETURN_TYPES = ("CONDITIONING", "STRING")
     RETURN_NAMES = ("conditioning", "report")
     OUTPUT_TOOLTIPS = (
@@ -158,6 +183,7 @@ class SaveConditioning:
                     "BOOLEAN",
                     {
                         "default": False,
+                        "advanced": True,
                         "tooltip": "Off: what cannot be stored (ControlNet, hooks) is left out and named. On: then "
                         "nothing is saved, and the node stops with an error.",
                     },
@@ -202,7 +228,13 @@ class LoadConditioning:
     DESCRIPTION = (
         "Loads an encoded prompt that Save Conditioning wrote, equal to what was saved. No text encoder is needed."
     )
-    SEARCH_ALIASES = ["import conditioning", "load prompt embedding", "open conditioning"]
+    SEARCH_ALIASES = [
+        "import conditioning",
+        "load prompt",
+        "load prompt embedding",
+        "open conditioning",
+        "cached prompt",
+    ]
     RETURN_TYPES = ("CONDITIONING", "STRING")
     RETURN_NAMES = ("conditioning", "report")
     OUTPUT_TOOLTIPS = (
@@ -210,13 +242,12 @@ class LoadConditioning:
         "The file, and what each entry has, as JSON.",
     )
     FUNCTION = "load"
-    OUTPUT_NODE = True  # queued alone it runs, and shows its report
 
     @classmethod
     def INPUT_TYPES(cls):
         tooltip = (
-            f"One that comes with the pack, then files *{conditioning_file.SUFFIX} of the output folder, marked "
-            "[output], and of the input folder. Press R for those saved since."
+            f"Files *{conditioning_file.SUFFIX} of the output folder, marked [output], and of the input folder; the "
+            "last one, bundled/, comes with the pack. Press R for those saved since."
         )
         return {"required": {"file": (conditioning_file.choices(), {"tooltip": tooltip})}}
 
@@ -228,7 +259,8 @@ class LoadConditioning:
         conditioning = conditioning_file.read(conditioning_file.path_of(file))
         entries = conditioning_file.summary(conditioning)
         lines = [
-            f"{entry['tokens']}, with {', '.join(map(option_words, entry['options'])) or 'no options'}"
+            f"{entry['tokens'].partition(', ')[0]}, with "
+            f"{', '.join(map(option_words, entry['options'])) or 'no options'}"
             for entry in entries
         ]
         data = {"file": file, "entries": entries}

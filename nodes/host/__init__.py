@@ -3,9 +3,9 @@
 `host` has the functions that `interface.Host` lists, gathered from the files of the side chosen, and nothing else.
 """
 
-from .interface import Host, OnStep, Route, gather_host
+from .interface import Host, OnStep, PictureRoute, Route, gather_host
 
-__all__ = ["Host", "OnStep", "Route", "host"]
+__all__ = ["Host", "OnStep", "PictureRoute", "Route", "host"]
 
 
 def _choose() -> Host:

@@ -60,6 +60,15 @@ class Route:
     function: Callable[[object], dict]
 
 
+@dataclass(frozen=True)
+class PictureRoute:
+    """A small picture that the canvas shows by its address and `?name=...`: `function` gives a mark that changes with
+    it and what makes the JPEG, or None where there is none; it raises ValueError with a sentence for another name.
+    """
+
+    function: Callable[[str], tuple[str, Callable[[], bytes]] | None]
+
+
 class Host(Protocol):
     """Folders, running, and the objects that travel along the wires."""
 
@@ -76,7 +85,7 @@ class Host(Protocol):
         inputs for data), and the callback for progress, which may raise to stop a node.
         """
 
-    def serve(self, routes: Mapping[str, Route]) -> None:
+    def serve(self, routes: Mapping[str, Route | PictureRoute]) -> None:
         """Answer these questions, by address; does nothing without a server."""
 
     def folder_names(self, folder: str) -> list[str]:

@@ -30,6 +30,24 @@ class LoRARequest:
     path: Path
     strengths: Mapping[str, float]
     blocks: str = ""
+    label: str = ""  # before the sentence of an error: where it was asked for
+
+
+class BlocksError(ValueError):
+    """Block selectors that cannot be followed, or that select nothing in what is connected."""
+
+
+@dataclass(frozen=True)
+class FailedLoRA:
+    """The result for a file that was not used: why, as it would be raised."""
+
+    entry: LoRARequest
+    error: FileFormatError | BlocksError | OSError
+
+    @property
+    def sentence(self) -> str:
+        """Without the file's name, which stands beside it."""
+        return self.error.sentence if isinstance(self.error, FileFormatError) else str(self.error)
 
 
 @dataclass(frozen=True)
@@ -52,35 +70,55 @@ class AppliedLoRA:
     def lost(self) -> int:
         return len(self.homeless) + len(self.misfits) + len(self.parsed.file.unread)
 
+    @property
+    def state(self) -> str:
+        """ "unused" where its strengths are all 0, "partly" where parts of it were lost, else "used"."""
+        if not any(strength for of_target in self.strengths.values() for strength in of_target.values()):
+            return "unused"
+        return "partly" if self.lost else "used"
+
 
 def put_on(
     entries: Sequence[LoRARequest], targets: Mapping[str, object], *, match_comfyui: bool = False, strict: bool = False
-) -> tuple[dict[str, object], list[AppliedLoRA]]:
-    """Apply LoRA files to targets. Returns the patched targets and the result for each file; a failure patches nothing.
+) -> tuple[dict[str, object], list[AppliedLoRA | FailedLoRA]]:
+    """Apply LoRA files to targets. Returns the patched targets and the result for each file, used or not.
 
     Raises:
-        FileFormatError: a file is no LoRA, is for another family of models, or fits nothing; with `strict`, a part of
-            it cannot be applied.
-        ValueError: a strength is not a number, or block selectors are wrong.
+        ValueError: a strength is not a number. With `strict`, also where a file is no LoRA, is for another family of
+            models, fits nothing or not with all its parts, or has block selectors that are wrong; nothing is patched.
     """
     for entry in entries:
         _check_strengths(entry)
     shapes = {name: host.weights(target) for name, target in targets.items()}
-    uses = [_place_file(entry, shapes, strict) for entry in entries]
+    results = [_try(entry, shapes, strict) for entry in entries]
     changed = {}
     for name, target in targets.items():
         changes: dict[Place, list[Change]] = {}
-        for use in uses:
+        for use in used(results):
             for place, adapter in use.matches[name].found.items():
                 if strength := use.strengths[name][place]:
                     changes.setdefault(place, []).append(Change(adapter, strength))
         changed[name] = host.patched(target, changes, match_comfyui=match_comfyui) if changes else target
-    return changed, uses
+    return changed, results
 
 
-def files_of(uses: Sequence[AppliedLoRA]) -> list[ParsedFile]:
+def _try(entry: LoRARequest, shapes: Mapping[str, Shapes], strict: bool) -> AppliedLoRA | FailedLoRA:
+    try:
+        return _place_file(entry, shapes, strict)
+    except (FileFormatError, BlocksError, OSError) as error:
+        if strict:
+            raise ValueError(f"{entry.label}{error}") from error
+        return FailedLoRA(entry, error)
+
+
+def used(results: Sequence[AppliedLoRA | FailedLoRA]) -> list[AppliedLoRA]:
+    """The results of the files that were used."""
+    return [result for result in results if isinstance(result, AppliedLoRA)]
+
+
+def files_of(results: Sequence[AppliedLoRA | FailedLoRA]) -> list[ParsedFile]:
     """The parsed files, for a node to keep, so that another strength does not read them again."""
-    return [use.parsed for use in uses]
+    return [use.parsed for use in used(results)]
 
 
 def _check_strengths(entry: LoRARequest) -> None:
@@ -122,12 +160,17 @@ def _place_file(entry: LoRARequest, shapes: Mapping[str, Shapes], strict: bool) 
     return use
 
 
-def _is_for(module: str, targets: Mapping[str, object]) -> bool:
-    """Whether a module belongs to one of the connected targets, as far as its name tells."""
+def target_of(module: str) -> str:
+    """What a module is for, as far as its name tells: "model", "clip", or "clip_model" for the picture half of one."""
     if module.startswith(_VISION):
-        return "clip_model" in targets
-    text = module.startswith(_TEXT) or "conditioner." in module[:40]
-    return bool(targets.keys() & {"clip", "clip_model"}) if text else "model" in targets
+        return "clip_model"
+    return "clip" if module.startswith(_TEXT) or "conditioner." in module[:40] else "model"
+
+
+def _is_for(module: str, targets: Mapping[str, object]) -> bool:
+    """Whether a module belongs to one of the connected targets."""
+    wanted = target_of(module)
+    return wanted in targets or (wanted == "clip" and "clip_model" in targets)
 
 
 def _strengths(
@@ -141,7 +184,7 @@ def _strengths(
         try:
             factors = select(entry.blocks, places).strengths
         except LoRAError as error:
-            raise ValueError(f"the blocks for {entry.path.name}: {error}") from error
+            raise BlocksError(f"the blocks for {entry.path.name}: {error}") from error
     return {
         name: {place: entry.strengths[name] * factors.get(place, 1.0) for place in found.found}
         for name, found in matches.items()

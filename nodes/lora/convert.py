@@ -15,7 +15,9 @@ from ...lora.models.published import PUBLISHED, published_model
 from .. import catalog
 from ..host import host
 from ..reports import as_json, shown
+from .edge import plain_errors
 from .files import ParsedFile, read_lora
+from .report import count_parts
 
 DIALECTS = ["kohya", "diffusers", "peft"]
 _NOT_KEPT = (
@@ -36,7 +38,16 @@ class ConvertLoRA:
         "Writes a LoRA file in another dialect, with its true scale, into the output folder. The names are those of "
         "the model connected, or without one of the published model it fits; what has no name is in the report."
     )
-    SEARCH_ALIASES = ["kohya", "diffusers", "PEFT", "save lora", "lora format"]
+    SEARCH_ALIASES = [
+        "convert lora",
+        "kohya",
+        "diffusers",
+        "PEFT",
+        "save lora",
+        "export lora",
+        "lora format",
+        "rename lora keys",
+    ]
     RETURN_TYPES = ("STRING", "STRING")
     RETURN_NAMES = ("path", "report")
     OUTPUT_TOOLTIPS = ("Where the file was written.", "What was written, and what was not and why, as JSON.")
@@ -47,7 +58,10 @@ class ConvertLoRA:
     def INPUT_TYPES(cls) -> dict:
         return {
             "required": {
-                "file": (catalog.choices("lora"), {"tooltip": "LoRA of any kind, by any tool."}),
+                "file": (
+                    catalog.choices("lora"),
+                    {"tooltip": "LoRA of any kind, by any tool; bundled/ is the example that comes with this pack."},
+                ),
                 "dialect": (
                     DIALECTS,
                     {"tooltip": "kohya holds every kind and has alphas; diffusers and peft hold LoRA, peft DoRA too."},
@@ -64,6 +78,7 @@ class ConvertLoRA:
             },
         }
 
+    @plain_errors
     def convert(
         self,
         file: str,
@@ -92,9 +107,12 @@ class ConvertLoRA:
             "names_of": names_of,
             "not_written": lost,
         }
-        lines = [f"{path.name}: {len(adapters)} modules as {dialect}, with the names of {names_of}"]
-        lines += [f"not written: {describe_part(name)}: {describe_parts(why)}" for name, why in list(lost.items())[:5]]
-        lines += [f"and {len(lost) - 5} more"] if len(lost) > 5 else []
+        lines = [f"{path.name}: {count_parts(len(adapters))} written the {dialect} way, with the names of {names_of}"]
+        lines += [f"⚠ {len(lost)} of its parts are not written"] if lost else []
+        lines += [
+            f"  not written: {describe_part(name)}: {describe_parts(why)}" for name, why in list(lost.items())[:5]
+        ]
+        lines += [f"  and {len(lost) - 5} more"] if len(lost) > 5 else []
         return shown(lines, data, (str(path), as_json(data)))
 
 

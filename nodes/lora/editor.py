@@ -5,11 +5,13 @@ Nothing here needs a model or changes anything; a file is named by an entry of t
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ...files.errors import FileFormatError
-from ...files.tensors import open_tensors
 from ...lora.formats import list_text
-from ...lora.formats.header import base_model, clean, title, trigger_words
+from ...lora.formats.header import clean
 from .. import catalog
+from . import beside
 
 _MOST_HINTS = 5  # the lines with an unknown name that get the nearest names: 0.1 s each with 5,000 names
 _MOST_WORDS = 100
@@ -47,28 +49,47 @@ def _check_lines(text: str, menu: list[str]) -> list[dict]:
 
 
 def header(question: object) -> dict:
-    """The answer to {"name": an entry of the menu}: title, base model and words to write into a prompt.
+    """The answer to {"name": an entry of the menu}: title, base model, and words to write into a prompt.
 
-    They are the author's own words, cut and cleaned. A file that cannot be read is answered with {"error": a sentence}.
+    `preview` is the mark of its preview, empty where it has none; `trigger_words` are those that the file or a note
+    beside it names, `tags` the commonest of its training, `text` a description beside it. All are their authors' own
+    words, cut and cleaned. A file that cannot be read is answered with {"error": a sentence}.
 
     Raises:
         ValueError: the question has another form, or the name is not in the menu.
     """
-    name = question.get("name") if isinstance(question, dict) else None
+    name = _name(question.get("name") if isinstance(question, dict) else None)
+    path = catalog.path("lora", name)
+    try:
+        known, picture = beside.known_of(path, *beside.header_of(path)), beside.preview(path)
+    except (FileFormatError, OSError) as error:
+        return {"name": name, "error": clean(str(error))}
+    return {
+        "name": name,
+        "title": known.title,
+        "base_model": known.base_model,
+        "trigger_words": list(known.words[:_MOST_WORDS]),
+        "tags": [tag for tag in known.tags if tag not in known.words],
+        "text": known.text,
+        "preview": picture[0] if picture else "",
+    }
+
+
+def preview(name: object) -> tuple[str, Callable[[], bytes]] | None:
+    """The mark of a LoRA's preview, and what makes it; None where there is none.
+
+    Raises:
+        ValueError: the name is not in the menu.
+    """
+    try:
+        return beside.preview(catalog.path("lora", _name(name)))
+    except OSError:
+        return None
+
+
+def _name(name: object) -> str:
     if not isinstance(name, str) or name not in catalog.choices("lora"):
         raise ValueError(
             f"the name of a LoRA in the menu was expected, but {name!r:.60} came; the menu may have changed: reload it"
         )
-    try:
-        with open_tensors(catalog.path("lora", name)) as file:
-            metadata, names = file.metadata, list(file.shapes)
-    except (FileFormatError, OSError) as error:
-        return {"name": name, "error": clean(str(error))}
-    learned = [clean(word) for word in names if metadata.get(word) == "<embed>"]
-    words = [*trigger_words(metadata), *learned]
-    return {
-        "name": name,
-        "title": title(metadata),
-        "base_model": base_model(metadata),
-        "trigger_words": words[:_MOST_WORDS],
-    }
+    return name

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ...drawing.bar_chart import bar_chart
 from ...files.errors import FileFormatError
-from ...lora.formats.header import training_facts, trigger_words
+from ...lora.formats.header import training_facts
 from ...lora.kinds.adapters import LoRA
 from ...lora.models.match import match
 from ...lora.models.parts import describe_part
@@ -16,8 +16,10 @@ from ...lora.weights.measuring import Size
 from .. import catalog
 from ..host import host
 from ..reports import as_json, shown
+from .beside import header_words, known_of
+from .edge import plain_errors
 from .files import ParsedFile, read_lora
-from .report import fact_line, facts, note_lines, relative_changes, size_line
+from .report import count_parts, fact_line, facts, note_lines, relative_changes, size_line
 
 if TYPE_CHECKING:
     from ...drawing.bar_chart import Tensor as Image  # [1, H, W, 3] in 0..1; a node hands pictures on unopened
@@ -30,15 +32,28 @@ _BESIDE = "whose weights the change is measured beside, all of them: this takes 
 class LoRAInfo:
     CATEGORY = "CVL/LoRA"
     DESCRIPTION = (
-        "Looks into a LoRA file, with or without a model: kinds, ranks, alphas, how strong each module is, how many "
-        "directions its change really has, trigger words, and what the header says of the training."
+        "Looks into a LoRA file, with or without a model: trigger words, base model, kinds, ranks, alphas, how strong "
+        "each part is, how many directions its change really has, and what the header says of the training."
     )
-    SEARCH_ALIASES = ["lora metadata", "trigger words", "inspect lora", "lora rank"]
+    SEARCH_ALIASES = [
+        "lora info",
+        "lora metadata",
+        "trigger words",
+        "trigger word",
+        "activation text",
+        "civitai info",
+        "lora tags",
+        "base model",
+        "inspect lora",
+        "lora rank",
+        "analyze lora",
+    ]
     RETURN_TYPES = ("STRING", "STRING", "IMAGE")
     RETURN_NAMES = ("report", "trigger_words", "picture")
     OUTPUT_TOOLTIPS = (
         "Everything found, as JSON.",
-        "The author's phrase, else the commonest tags of the training pictures, with commas between.",
+        "The words that the file or a note beside it names, else the commonest tags of the training pictures, with "
+        "commas between.",
         "The strongest module's directions: how much of its change each one carries.",
     )
     FUNCTION = "look"
@@ -47,7 +62,12 @@ class LoRAInfo:
     @classmethod
     def INPUT_TYPES(cls) -> dict:
         return {
-            "required": {"file": (catalog.choices("lora"), {"tooltip": "LoRA of any kind, by any tool."})},
+            "required": {
+                "file": (
+                    catalog.choices("lora"),
+                    {"tooltip": "LoRA of any kind, by any tool; bundled/ is the example that comes with this pack."},
+                )
+            },
             "optional": {
                 "model": ("MODEL", {"tooltip": f"A diffusion model {_BESIDE}"}),
                 "clip": ("CLIP", {"tooltip": f"A text encoder {_BESIDE}"}),
@@ -59,35 +79,54 @@ class LoRAInfo:
     def IS_CHANGED(cls, file: str, **_: object) -> str:
         return catalog.fingerprint("lora", file)
 
+    @plain_errors
     def look(
         self, file: str, model: object | None = None, clip: object | None = None, clip_model: object | None = None
     ) -> dict:
         self.file = read = read_lora(catalog.path("lora", file))  # kept, so that it is not read again for other inputs
         targets = {"model": model, "clip": clip, "clip_model": clip_model}
         data = facts(read)
-        words = [*trigger_words(read.metadata), *read.file.embeddings]
+        known = known_of(read.path, *header_words(read))
+        words = list(known.words or known.tags)
         listed, spectra = _modules(read), _spectra(read)
         data |= {
+            "title": known.title,
+            "base_model": known.base_model,
             "trigger_words": words,
+            "tags": list(known.tags),
+            "text_beside": known.text,
             "training": training_facts(read.metadata),
             "spectra": spectra,
             "bytes": read.size_bytes,
             "strengths": listed,
         }
-        lines = [fact_line(data), f"{data['modules']} modules, {read.size_bytes / 2**20:.1f} MiB"]
-        lines += [f"trigger words: {', '.join(words)}"] if words else ["the header names no trigger words"]
-        lines += [
-            f"{describe_part(module)}: norm {one['norm']:.4g}, "
-            f"{one['directions']} of {one['rank']} directions carry 99 %"
-            for module, one in spectra.items()
-        ]
         measured = _measure(read, {name: target for name, target in targets.items() if target is not None})
         data |= measured
-        lines += [f"at strength 1 {size_line(measured)}"] if measured else []
-        lines += [f"{len(read.file.unread)} modules are not read"] if read.file.unread else []
-        lines += [*note_lines(read), *(f"{name}: {value}" for name, value in list(data["training"].items())[:12])]
         picture = _picture(data)
-        return shown(lines, data, (as_json(data), ", ".join(words), picture), host.save_preview(picture, "cvl_lora"))
+        results = (as_json(data), ", ".join(words), picture)
+        return shown(_lines(read, data, measured), data, results, host.save_preview(picture, "cvl_lora"))
+
+
+def _lines(read: ParsedFile, data: Mapping, measured: Mapping) -> list[str]:
+    """What a person wants to know first, first: what is wrong, the words, the base model, then the weights."""
+    words, unread = data["trigger_words"], read.file.unread
+    lines = [f"⚠ {len(unread)} of its parts are not read: {describe_part(next(iter(unread)))}"] if unread else []
+    from_tags = "" if words != data["tags"] else " (the commonest tags of its training)"
+    lines += [f"trigger words: {', '.join(words)}{from_tags}" if words else "no trigger words are named"]
+    base = data["base_model"] or data["family"]
+    lines += [f"base model: {base}"] if base else []
+    lines += [
+        f"{data['file']}: {fact_line(data)}",
+        f"{count_parts(data['modules'])}, {read.size_bytes / 2**20:.1f} MiB",
+    ]
+    lines += [f"at strength 1 {size_line(measured)}"] if measured else []
+    lines += [data["text_beside"]] if data["text_beside"] else []
+    lines += note_lines(read)
+    lines += [
+        f"strongest: {describe_part(module)}, {one['directions']} of {one['rank']} directions carry 99 % of its change"
+        for module, one in data["spectra"].items()
+    ]
+    return lines + [f"{name}: {value}" for name, value in list(data["training"].items())[:12]]
 
 
 def _measure(read: ParsedFile, targets: Mapping[str, object]) -> dict:

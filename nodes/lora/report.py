@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from ...lora.models.mmdit import Place
 from ...lora.models.parts import describe_part, describe_parts
 from ...lora.weights.measuring import Size
 from ..host import host
-from .application import AppliedLoRA
+from .application import AppliedLoRA, target_of
 from .files import ParsedFile
 
 if TYPE_CHECKING:
@@ -27,6 +28,12 @@ _NOT_MEASURED = (
     "their change is known only once it is made, or their weights are packed (LoRA Info with the model connected "
     "measures those that ComfyUI can unpack)"
 )
+_TARGETS = {"model": "MODEL", "clip": "CLIP", "clip_model": "CLIP model"}
+_ELSEWHERE = {
+    "model": "a diffusion model (MODEL)",
+    "clip": "a text encoder (CLIP)",
+    "clip_model": "the picture half of a CLIP (CVL_CLIP_MODEL)",
+}
 _SIZE = "the size of the change relative to the weights"
 
 
@@ -50,20 +57,42 @@ def facts(read: ParsedFile) -> dict:
 
 
 def fact_line(data: Mapping) -> str:
-    """One line about the file: its dialect, kinds, ranks, alphas and family."""
+    """One line about the file: its family, kinds, ranks, alphas and dialect."""
     kinds = ", ".join(f"{kind} ({count})" for kind, count in data["kinds"].items())
-    parts = [data["dialect"], kinds]
+    parts = [f"made for {data['family']}" if data["family"] else "", kinds]
     parts += [
         f"{word} {_join_numbers(data[key])}" for word, key in (("rank", "ranks"), ("alpha", "alphas")) if data[key]
     ]
-    parts += [f"for {data['family']}"] if data["family"] else []
-    return f"{data['file']}: {', '.join(part for part in parts if part)}"
+    parts.append(f"written the {data['dialect']} way" if data["dialect"] else "")
+    return ", ".join(part for part in parts if part)
+
+
+def failure_line(name: str, sentence: str, place: str = "") -> str:
+    """The line about a LoRA that was not used; the front end shows it red."""
+    return f"✖ {place}{': ' if place else ''}{name} was not used: {sentence}"
+
+
+def count_parts(count: int) -> str:
+    """So many parts of a file, in words."""
+    return f"{count} part{'' if count == 1 else 's'}"
+
+
+def headline(data: Mapping) -> str:
+    """Which LoRA did what: its strengths, and how much of it was used."""
+    where = ", ".join(f"{_TARGETS[name]} {one['strength']:g}" for name, one in data["targets"].items())
+    total = data["modules"] + len(data["unread"])
+    taken = data["modules_used"]
+    count = count_parts(total)
+    used = f"all of it used ({count})" if taken == total else f"{taken} of its {count} used"
+    if data["state"] == "unused":
+        return f"{data['file']}: {where}; all its strengths are 0, so it changes nothing"
+    return f"{'⚠ ' if data['state'] == 'partly' else ''}{data['file']}: {where}; {used}"
 
 
 def report_of(use: AppliedLoRA, targets: Mapping[str, object]) -> tuple[list[str], dict]:
     """The lines and the data of the report on one file."""
-    data, file = facts(use.parsed), use.parsed.file
     read = use.parsed
+    data = facts(read)
     changes = read.sizes_of(adapter for match in use.matches.values() for adapter in match.found.values())
     sizes = {
         name: host.sizes(targets[name], [place for place, adapter in match.found.items() if adapter in changes])
@@ -73,6 +102,8 @@ def report_of(use: AppliedLoRA, targets: Mapping[str, object]) -> tuple[list[str
     taken = {name: len(set(found.modules.values())) for name, found in use.matches.items()}
     data |= {
         "applied": use.applied,
+        "modules_used": len({module for found in use.matches.values() for module in found.modules.values()}),
+        "state": use.state,
         "targets": {name: {"modules": taken[name], "strength": use.entry.strengths[name]} for name in use.matches},
         "block_selectors": use.entry.blocks,
         "blocks": blocks,
@@ -81,16 +112,10 @@ def report_of(use: AppliedLoRA, targets: Mapping[str, object]) -> tuple[list[str
         "misfits": dict(use.misfits),
         "not_connected": list(use.elsewhere),
     }
-    lines = [fact_line(data)]
-    lines += [
-        f"{name}: {count} of {len(file.adapters) + len(file.unread)} modules, strength {use.entry.strengths[name]:g}"
-        for name, count in taken.items()
-    ]
+    lines = [*_losses(use), size_line(data)]
     lines.append("by block: " + ", ".join(f"{block} {entry['modules']}" for block, entry in blocks.items()))
-    lines.append(size_line(data))
-    if not any(strength for of_target in use.strengths.values() for strength in of_target.values()):
-        lines.append("all its strengths are 0, so it changes nothing")
-    return lines + _losses(use) + note_lines(read), data
+    lines += [fact_line(data), *note_lines(read)]
+    return [headline(data), *(f"  {line}" for line in lines)], data
 
 
 def note_lines(read: ParsedFile) -> list[str]:
@@ -182,16 +207,16 @@ def _ratio(sums: Sequence[Sequence[float]]) -> dict[str, float | None]:
 def _losses(use: AppliedLoRA) -> list[str]:
     """The lines about the modules that were not applied; the data names each module as the file does."""
     lines = []
-    if use.elsewhere:
-        lines.append(
-            f"{len(use.elsewhere)} modules are for something that is not connected: "
-            f"{describe_part(use.elsewhere[0])} ..."
-        )
+    counts = Counter(map(target_of, use.elsewhere))
+    lines += [
+        f"{count} of its parts {'is' if count == 1 else 'are'} for {_ELSEWHERE[target]}, which is not connected here"
+        for target, count in counts.items()
+    ]
     if use.homeless:
         module, nearest = next(iter(use.homeless.items()))
         lines.append(
-            f"{len(use.homeless)} modules have no place in what is connected: {describe_part(module)} "
-            f"(nearest: {describe_part(nearest) if nearest else 'none'}) ..."
+            f"{len(use.homeless)} of its parts have no place in what is connected: {describe_part(module)} "
+            f"(nearest: {describe_part(nearest) if nearest else 'none'})"
         )
     lines += [f"does not fit: {describe_parts(why)}" for why in list(use.misfits.values())[:_SHOWN]]
     if len(use.misfits) > _SHOWN:

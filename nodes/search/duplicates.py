@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 from ...clip_core.features.search import duplicate_groups
-from ...drawing.contact_sheet import contact_sheet
+from ...drawing.contact_sheet import blank_sheet, contact_sheet
 from ..clip.precision import EXACT
+from ..galleries import Card, card, with_gallery
 from ..host import host
 from ..reports import as_json, shown
 from . import found, indexing
@@ -17,7 +21,15 @@ class FindDuplicates:
         "Groups the pictures of an index that are nearly the same: copies at other sizes, crops, small changes. "
         "Nothing is deleted; the names are for you or for other nodes."
     )
-    SEARCH_ALIASES = ["duplicate images", "near duplicates", "deduplicate", "similar pictures"]
+    SEARCH_ALIASES = [
+        "duplicate images",
+        "find duplicates",
+        "dupes",
+        "clean up output",
+        "near duplicates",
+        "deduplicate",
+        "similar pictures",
+    ]
     RETURN_TYPES = ("IMAGE", "STRING", "STRING")
     RETURN_NAMES = ("sheet", "duplicates", "groups")
     OUTPUT_TOOLTIPS = (
@@ -63,7 +75,7 @@ class FindDuplicates:
         ]
         copies = [name for group in named for _, name, _ in group[1:]]
         summary = found.groups_line(len(named), len(copies), opened.rows, threshold)
-        sheet = contact_sheet(rows or [(summary, [])])
+        sheet = contact_sheet(rows) if rows else blank_sheet()
         notes = found.notes_of(opened)
         if opened.facts.precision != EXACT:
             notes.append(f"the index was made with precision {opened.facts.precision}: cosines are rounded by that")
@@ -77,8 +89,22 @@ class FindDuplicates:
             "groups": [[{"name": name, "score": round(score, 6)} for _, name, score in group] for group in named],
         }
         lines = [summary, *notes]
-        lines += [f"{len(group)}: {', '.join(path.name for path, _, _ in group[:6])}" for group in named[:10]]
-        return shown(lines, data, (sheet, "\n".join(copies), as_json(data)), host.save_preview(sheet, "cvl_duplicates"))
+        lines += [f"{len(group)} alike: {', '.join(path.name for path, _, _ in group[:6])}" for group in named[:10]]
+        answer = shown(lines, data, (sheet, "\n".join(copies), as_json(data)))
+        return with_gallery(answer, _groups(named[:MAX_SHEET_ROWS])) if named else answer
+
+
+def _groups(named: Sequence[Sequence[tuple[Path, str, float]]]) -> list[tuple[str, list[Card]]]:
+    """The gallery: the pictures of each group, the one to keep first."""
+    places = host.data_places()
+    groups = []
+    for group in named:
+        cards: list[Card] = []
+        for path, name, score in group[:12]:
+            said = "the first" if not cards else f"{score:.1%} alike"
+            cards += card(places.entry_of(path), name, key=name, label=path.name, score=said)
+        groups.append((f"{len(group)} pictures", cards))
+    return groups
 
 
 NODES = {

@@ -168,7 +168,7 @@ def hit_lines(titles: Sequence[str], queries: Sequence[Sequence[Hit]], readable:
 def groups_line(groups: int, copies: int, rows: int, threshold: float) -> str:
     """Return the result of a search for near-duplicates among `rows` pictures as a sentence."""
     if not groups:
-        return f"no two of {rows} pictures have a cosine of {threshold:g} or more"
+        return f"no two of {rows} pictures are {threshold:.1%} alike or more"
     return f"{groups} group{'s' * (groups > 1)} in {rows} pictures, {copies} more than needed"
 
 

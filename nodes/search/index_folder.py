@@ -25,7 +25,7 @@ class IndexFolder:
         "output folder. Run again, only what is new or has changed is encoded, and what was deleted is forgotten. It "
         "can be cancelled at any time and goes on from there."
     )
-    SEARCH_ALIASES = ["image search", "embed folder", "image database", "CLIP index", "gallery"]
+    SEARCH_ALIASES = ["image search", "index images", "embed folder", "image database", "CLIP index", "gallery"]
     RETURN_TYPES = ("STRING", "STRING")
     RETURN_NAMES = ("index", "report")
     OUTPUT_TOOLTIPS = (
@@ -53,6 +53,7 @@ class IndexFolder:
                     "INT",
                     {
                         "default": 32,
+                        "advanced": True,
                         "min": 1,
                         "max": 512,
                         "tooltip": "How many pictures are encoded at a time; fewer where a card's memory has no room "

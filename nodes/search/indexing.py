@@ -100,12 +100,11 @@ def report_of(update: Update, seconds: float, embedder: Embedder) -> tuple[list[
     how, said = embedder.report()
     speed = round(update.embedded / seconds, 1) if seconds > 0 else 0.0
     lines = [
-        f"the index holds {update.rows} pictures",
-        f"the folder has {update.new} new, {update.changed} changed and {update.unchanged} unchanged pictures; "
-        f"{update.deleted} were deleted",
+        f"{update.rows} pictures can be searched now",
+        f"{update.new} new, {update.changed} changed, {update.unchanged} as before, {update.deleted} gone since",
     ]
     if update.skipped:
-        lines.append(f"{len(update.skipped)} of them cannot be read and are not in the index")
+        lines.append(f"{len(update.skipped)} of these cannot be read and were left out")
     if update.embedded:
         lines.append(f"{update.embedded} were encoded in {seconds:.1f} s, {speed:g} a second")
     left = [*update.skipped, *update.refused]

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Container, Sequence
+
 from ...drawing.contact_sheet import contact_sheet
 from ...drawing.fit import FITS
 from ..clip import features
 from ..clip.precision import EXACT, WIDGET
+from ..galleries import Card, card, read_picks, with_gallery
 from ..host import host
 from ..host.interface import CLIP, Image, Looking
 from ..reports import as_json, shown
 from . import found, indexing, queries
 from .found import INDEX, MAX_SHEET_ROWS
+
+PICKED = (
+    "STRING",
+    {
+        "default": "",
+        "advanced": True,
+        "tooltip": "Picked by hand, with a click in the gallery on this node: names as a JSON list, "
+        "or one a line; or places among the found ones from 0 on. Empty: all that were found.",
+    },
+)
 
 
 class SearchImages:
@@ -19,7 +32,16 @@ class SearchImages:
         "Finds pictures of an index by describing them, by a picture they are to resemble, or by both. Exact: every "
         "picture of the index is compared. Gives the best ones as a batch, with names and scores."
     )
-    SEARCH_ALIASES = ["find image", "semantic search", "similar images", "retrieval", "reverse image search"]
+    SEARCH_ALIASES = [
+        "find image",
+        "search pictures",
+        "image gallery",
+        "image browser",
+        "semantic search",
+        "similar images",
+        "retrieval",
+        "reverse image search",
+    ]
     RETURN_TYPES = ("IMAGE", "STRING", "STRING", "IMAGE")
     RETURN_NAMES = ("images", "names", "scores", "sheet")
     OUTPUT_TOOLTIPS = (
@@ -62,6 +84,8 @@ class SearchImages:
                     "FLOAT",
                     {
                         "default": -1.0,
+                        "advanced": True,
+                        "display_name": "min_score (-1: off)",
                         "min": -1.0,
                         "max": 1.0,
                         "step": 0.01,
@@ -71,14 +95,24 @@ class SearchImages:
                 ),
                 "fit": (
                     list(FITS),
-                    {"tooltip": "Pictures of other sizes than the first: pad shows all of them, crop fills the size."},
+                    {
+                        "advanced": True,
+                        "tooltip": "Pictures of other sizes than the first: pad shows them whole, crop fills the size.",
+                    },
                 ),
                 "longest_px": (
                     "INT",
-                    {"default": 1024, "min": 64, "max": 16384, "tooltip": "The batch's longer side at most, in px."},
+                    {
+                        "advanced": True,
+                        "default": 1024,
+                        "min": 64,
+                        "max": 16384,
+                        "tooltip": "The batch's longer side at most, in px.",
+                    },
                 ),
                 "clip": ("CLIP", {"tooltip": "With a CLIP_VISION: the CLIP whose text encoder belongs to it."}),
                 "precision": WIDGET,
+                "picked": PICKED,
             },
         }
 
@@ -100,6 +134,7 @@ class SearchImages:
         longest_px: int = 1024,
         clip: CLIP | None = None,
         precision: str = EXACT,
+        picked: str = "",
     ) -> dict:
         opened = found.open_named(index)
         differing = indexing.check_and_note(opened, clip_model, precision)
@@ -107,6 +142,7 @@ class SearchImages:
         result = found.search(opened, wanted.features, count, min_score, host.progress(1))
         if not any(result.queries):
             raise ValueError(_nothing(index, result, min_score))
+        by_hand, unknown = _picked(picked, result)
         images, cells, said = found.as_images(result, fit, longest_px)
         cell_of = dict(cells)
         rows = [
@@ -114,21 +150,64 @@ class SearchImages:
             for title, hits in zip(wanted.titles, result.queries)
         ]
         sheet = contact_sheet(rows[:MAX_SHEET_ROWS])
-        notes = [*found.notes_of(opened), *differing, *wanted.notes, *result.notes, *said]
+        lost = [f"picked by hand, but not found this time: {', '.join(unknown[:5])}"] if unknown else []
+        notes = [*lost, *found.notes_of(opened), *differing, *wanted.notes, *result.notes, *said]
         data = {
             "index": index,
             "rows": opened.rows,
             "index_precision": opened.facts.precision,
             **wanted.effect,
             "notes": notes,
+            "picked_by_hand": [hit.name for hit in by_hand],
             "queries": [
                 {"query": title, "pictures": [{"name": hit.name, "score": round(hit.score, 6)} for hit in hits]}
                 for title, hits in zip(wanted.titles, result.queries)
             ],
         }
-        lines = found.hit_lines(wanted.titles, result.queries, cell_of) + notes
-        names = "\n".join(hit.name for hit, _ in cells)
-        return shown(lines, data, (images, names, as_json(data), sheet), host.save_preview(sheet, "cvl_search"))
+        lines = [*notes, *found.hit_lines(wanted.titles, result.queries, cell_of)]
+        passed = [hit for hit, _ in cells]
+        if by_hand:
+            images, cells, _ = found.as_images(found.Found((by_hand,), result.best_score, ()), fit, longest_px)
+            passed = [hit for hit, _ in cells]
+            lines.insert(0, f"{len(passed)} picked by hand: {', '.join(hit.path.name for hit in passed[:8])}")
+        names = "\n".join(hit.name for hit in passed)
+        answer = shown(lines, data, (images, names, as_json(data), sheet))
+        return with_gallery(answer, _groups(wanted.titles, result, cell_of, by_hand))
+
+
+def _groups(
+    titles: Sequence[str], result: found.Found, readable: Container[found.Hit], by_hand: Sequence[found.Hit]
+) -> list[tuple[str, list[Card]]]:
+    """The gallery: a group of cards for each query."""
+    places = host.data_places()
+    groups = []
+    for title, hits in zip(titles, result.queries):
+        cards = []
+        for hit in (hit for hit in hits if hit in readable):
+            kept = hit in by_hand if by_hand else True
+            more = {"key": hit.name, "score": f"{hit.score:.3f}", "label": hit.path.name, "kept": kept}
+            cards += card(places.entry_of(hit.path), hit.name, **more)
+        groups.append((title if len(titles) > 1 else "", cards))
+    return groups
+
+
+def _picked(text: str, result: found.Found) -> tuple[tuple[found.Hit, ...], list[str]]:
+    """Return the hits that were picked by hand, in the order of the picks, and the picks that are no hits.
+
+    Raises:
+        ValueError: there are picks, and none of them was found.
+    """
+    hits = list({hit.name: hit for hits in result.queries for hit in hits}.values())
+    by_name = {hit.name: hit for hit in hits} | {str(place): hit for place, hit in enumerate(hits)}
+    picks = read_picks(text)
+    known = tuple(dict.fromkeys(by_name[pick] for pick in picks if pick in by_name))
+    unknown = [pick for pick in picks if pick not in by_name]
+    if picks and not known:
+        raise ValueError(
+            f"none of the pictures picked by hand was found this time, {unknown[0]!r} for one; pick others, or empty "
+            "picked to get all that are found"
+        )
+    return known, unknown
 
 
 def _nothing(index: str, result: found.Found, min_score: float) -> str:

@@ -202,16 +202,17 @@ def _why_missing(name: str, names: Sequence[str]) -> str:
 def _nearest(name: str, names: Sequence[str]) -> list[str]:
     """The nearest names, as prompts write them: first one that differs in capitals alone, then by similarity."""
     written: dict[str, list[str]] = {}
-    for each in dict.fromkeys(_without_extension(PurePath(one).as_posix()) for one in names):
+    for each in dict.fromkeys(without_extension(PurePath(one).as_posix()) for one in names):
         shown = each if "/" in name else PurePath(each).name
         written.setdefault(shown.lower(), []).append(shown)
-    wanted = _without_extension(name).lower()
+    wanted = without_extension(name).lower()
     alike = [wanted] if wanted in written else []
     alike += [one for one in difflib.get_close_matches(wanted, written, n=_NEAREST) if one != wanted]
     return list(dict.fromkeys(shown for one in alike for shown in written[one]))[:_NEAREST]
 
 
-def _without_extension(name: str) -> str:
+def without_extension(name: str) -> str:
+    """The name of an embedding as prompts write it."""
     return name.rpartition(".")[0] if name.lower().endswith(_EXTENSIONS) else name
 
 

@@ -24,7 +24,34 @@ class TextEncode:
         "tokens it used; it can also read and weight prompts as A1111, compel and others do, split long ones well, and "
         "says what it ignored."
     )
-    SEARCH_ALIASES = ["CLIPTextEncode", "prompt", "positive", "negative", "conditioning", "A1111", "BREAK", "compel"]
+    SEARCH_ALIASES = [
+        "CLIPTextEncode",
+        "CLIP Text Encode",
+        "prompt",
+        "positive prompt",
+        "negative prompt",
+        "conditioning",
+        "prompt weight",
+        "prompt weighting",
+        "attention weight",
+        "emphasis",
+        "A1111",
+        "automatic1111",
+        "webui",
+        "BREAK",
+        "compel",
+        "perp neg",
+        "clip skip",
+        "token counter",
+        "textual inversion",
+        "embedding prompt",
+        "wildcard",
+        "dynamic prompt",
+        "long prompt",
+        "77 tokens",
+        "BNK_CLIPTextEncodeAdvanced",
+        "smZ CLIPTextEncode",
+    ]
     RETURN_TYPES = ("CONDITIONING", "STRING")
     RETURN_NAMES = ("conditioning", "report")
     OUTPUT_TOOLTIPS = (
@@ -32,7 +59,6 @@ class TextEncode:
         "Tokens and chunks of each encoder, embeddings found and left out, and what was odd, as JSON.",
     )
     FUNCTION = "encode"
-    OUTPUT_NODE = True  # queued alone it runs, and shows its report
 
     @classmethod
     def INPUT_TYPES(cls):
@@ -74,12 +100,27 @@ class TextEncodeSDXL:
         "Turns two prompts, one for each of SDXL's text encoders, and the picture's sizes into conditioning. As it "
         "stands it does exactly what CLIP Text Encode (SDXL) does; the rest is as in Text Encode (CVL)."
     )
-    SEARCH_ALIASES = ["CLIPTextEncodeSDXL", "SDXL prompt", "text_g text_l", "crop conditioning"]
+    SEARCH_ALIASES = [
+        "CLIPTextEncodeSDXL",
+        "SDXL prompt",
+        "SDXL text encode",
+        "text_g text_l",
+        "clip_g clip_l",
+        "crop conditioning",
+        "size conditioning",
+        "target size",
+        "prompt weight",
+        "clip skip",
+        "BREAK",
+        "A1111",
+        "embedding prompt",
+        "textual inversion",
+        "token counter",
+    ]
     RETURN_TYPES = ("CONDITIONING", "STRING")
     RETURN_NAMES = ("conditioning", "report")
     OUTPUT_TOOLTIPS = TextEncode.OUTPUT_TOOLTIPS
     FUNCTION = "encode"
-    OUTPUT_NODE = True  # queued alone it runs, and shows its report
 
     @classmethod
     def INPUT_TYPES(cls):
@@ -146,7 +187,24 @@ class InspectTokens:
         "Shows what a prompt becomes before it is encoded: tokens, their weights as colours, chunk borders, "
         "embeddings, and everything that was ignored, for each text encoder."
     )
-    SEARCH_ALIASES = ["token count", "tokenizer", "prompt debug", "77 tokens", "token weights"]
+    SEARCH_ALIASES = [
+        "token counter",
+        "count tokens",
+        "token count",
+        "tokenizer",
+        "tokens",
+        "tokenize",
+        "prompt length",
+        "77 tokens",
+        "prompt weight",
+        "show weights",
+        "attention",
+        "BREAK",
+        "A1111",
+        "textual inversion",
+        "embedding prompt",
+        "debug prompt",
+    ]
     RETURN_TYPES = ("IMAGE", "STRING")
     RETURN_NAMES = ("picture", "tokens")
     OUTPUT_TOOLTIPS = (
@@ -172,7 +230,7 @@ class InspectTokens:
             raise ValueError(_no_clip(others))
         settings = PromptSettings(dialect=dialect, splitting=splitting, joining=joining)
         planned = plan_prompt(text, ports, settings, embeddings.library)
-        notes = [*planned.notes, *_read_elsewhere(others)]
+        notes = [*planned.notes, *_read_elsewhere(others), *token_report.as_typed(text)]
         picture = token_sheet(token_report.strips(planned), notes)
         data = token_report.whole(planned) | {"notes": notes}
         lines = token_report.count_lines(planned) + notes
@@ -189,7 +247,7 @@ def _encode(clip: CLIP, texts: str | Mapping[str, str], settings: PromptSettings
     _check_skip(ports, settings.clip_skip)
     planned = plan_prompt(texts, ports, settings, embeddings.library)
     conditioning, notes = _encode_parts(clip, planned, extra)
-    notes = [*planned.notes, *notes, *_read_elsewhere(others)]
+    notes = [*planned.notes, *notes, *_read_elsewhere(others), *token_report.as_typed(texts)]
     data = token_report.summary(planned) | {"notes": notes}
     return reported(token_report.count_lines(planned) + notes, data, (conditioning,))
 
@@ -251,6 +309,7 @@ def _encode_plainly(
     notes = [f"{named} is no CLIP: encoded by ComfyUI as it stands, tokens not counted"]
     if broken := sum(broken_tokens(hidden) for hidden, _ in conditioning):
         notes.append(f"{broken} tokens are encoded as NaN or infinity; look for weights that are no usual numbers")
+    notes += token_report.as_typed(texts)
     data = {"tokens": {}, "notes": notes}
     return reported(notes, data, (conditioning,))
 

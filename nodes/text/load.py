@@ -18,6 +18,7 @@ from ..host import host
 from ..host.interface import CLIP
 from ..reports import as_json, shown
 from . import embeddings
+from .token_report import spoken
 
 NONE = "none"
 FAMILY_NAMES = list(FAMILIES)
@@ -47,10 +48,10 @@ def load_text_encoder(paths: Sequence[Path], family_name: str, dtype: str) -> tu
         with open_tensors(path) as file:
             parts.append((source, source.translate(file.read(source.names))))
     clip = host.make_clip(family, parts, dtype, embeddings.find)
-    lines, encoders = [f"family: {family.name}"], []
+    lines, encoders = [f"text encoder for {family.name}"], []
     for use, (path, source) in zip(family.uses, chosen):
         config = source.config
-        lines.append(f"{use.encoder}: {path.name}, {config.layers} layers, width {config.width}")
+        lines.append(f"{spoken(use.encoder)} from {path.name}")
         lines += source.notes
         encoders.append(
             {
@@ -67,7 +68,7 @@ def load_text_encoder(paths: Sequence[Path], family_name: str, dtype: str) -> tu
         )
     unused = [pair[1].family for pair in found if pair not in chosen]
     if unused:
-        lines.append(f"also in the file and not used by {family.name}: {', '.join(unused)}")
+        lines.append(f"also in the file, and not used for {family.name}: {', '.join(map(spoken, unused))}")
     return clip, lines, {"family": family.name, "dtype": dtype, "encoders": encoders, "unused": unused}
 
 
@@ -102,7 +103,19 @@ class LoadTextEncoder:
         "Loads the CLIP text encoder of SD1, SD2, SDXL or SD3 from a text encoder file or out of a whole checkpoint, "
         "reading only the tensors it needs, and says what it found. Stock nodes take its CLIP."
     )
-    SEARCH_ALIASES = ["CLIPLoader", "load clip", "DualCLIPLoader", "text encoder"]
+    SEARCH_ALIASES = [
+        "CLIPLoader",
+        "load clip",
+        "clip loader",
+        "DualCLIPLoader",
+        "dual clip",
+        "text encoder",
+        "text encoder loader",
+        "clip_l",
+        "clip_g",
+        "CLIP from checkpoint",
+        "checkpoint text encoder",
+    ]
     RETURN_TYPES = ("CLIP", "STRING")
     RETURN_NAMES = ("clip", "report")
     OUTPUT_TOOLTIPS = (
@@ -110,14 +123,19 @@ class LoadTextEncoder:
         "What was read, as JSON: encoders, sizes, layouts, encoders not used.",
     )
     FUNCTION = "load"
-    OUTPUT_NODE = True  # queued alone it runs, and shows its report
 
     @classmethod
     def INPUT_TYPES(cls):
         files = catalog.choices("text_encoder")
         return {
             "required": {
-                "file": (files, {"tooltip": "A file with a CLIP text encoder, or a checkpoint that contains one."}),
+                "file": (
+                    files,
+                    {
+                        "tooltip": "A file with a CLIP text encoder, or a checkpoint that contains one. bundled/ is "
+                        "the small one that comes with the pack, for a try."
+                    },
+                ),
             },
             "optional": {
                 "second_file": (
@@ -127,11 +145,12 @@ class LoadTextEncoder:
                 "family": (
                     ["auto", *FAMILY_NAMES],
                     {
+                        "advanced": True,
                         "tooltip": "Which model's way of reading the encoder to use (layer, norm, pooling, padding). "
-                        "auto: told from what the files hold."
+                        "auto: told from what the files hold.",
                     },
                 ),
-                "dtype": (DTYPES, {"tooltip": DTYPE_TOOLTIP}),
+                "dtype": (DTYPES, {"advanced": True, "tooltip": DTYPE_TOOLTIP}),
             },
         }
 

@@ -10,9 +10,10 @@ from ...clip_core.prompts.plan import AS_DIALECT, JOINING
 
 PROMPT = {
     "multiline": True,
+    "dynamicPrompts": True,  # as in CLIPTextEncode: the canvas draws {a|b} and leaves comments out before it sends
     "default": "",
     "tooltip": "The prompt. An empty one is fine. (word:1.2) raises a word's weight, embedding:name puts in a textual "
-    "inversion.",
+    "inversion. As in the stock node {red|blue} is drawn anew at each Run, and // and /* */ are left out.",
 }
 _WEIGHTINGS = {"comfy": "from the empty prompt outwards", "a1111": "times the weight, mean restored in each chunk"}
 
@@ -27,9 +28,10 @@ def splitting_input() -> tuple:
     return (
         [AS_DIALECT, *SPLITS],
         {
+            "advanced": True,
             "tooltip": f"Where a prompt longer than 75 tokens is cut. as the dialect: {own}. "
             "hard: as ComfyUI, anywhere. word: between words. comma: as A1111, at a comma among the last 20 tokens. "
-            "sentence: at the end of a sentence."
+            "sentence: at the end of a sentence.",
         },
     )
 
@@ -43,8 +45,9 @@ def joining_input() -> tuple:
     return (
         [AS_DIALECT, JOINING],
         {
+            "advanced": True,
             "tooltip": f"Words that divide the prompt. as the dialect: {own}. Else all three: BREAK "
-            "starts a new chunk, CONCAT puts the next part behind, AVERAGE(0.3) mixes 30% of the next part in."
+            "starts a new chunk, CONCAT puts the next part behind, AVERAGE(0.3) mixes 30% of the next part in.",
         },
     )
 
@@ -69,8 +72,9 @@ def reading_inputs() -> dict:
         "normalisation": (
             list(NORMALISATIONS),
             {
+                "advanced": True,
                 "tooltip": "What is done to the weights first. mean: shifted to an average of 1. length: a word of n "
-                "tokens gets 1/sqrt(n) of its distance from 1."
+                "tokens gets 1/sqrt(n) of its distance from 1.",
             },
         ),
         "splitting": splitting_input(),
@@ -81,15 +85,16 @@ def reading_inputs() -> dict:
                 "min": 0,
                 "max": 24,
                 "step": 1,
-                "tooltip": "Which layer is read. 0: the model's own, or that of CLIP Set Last Layer. 1: the last, "
-                "2: the one before it, and so on.",
+                "tooltip": "CLIP skip as in A1111: the layer that is read, counted from the end; 2 is the last but one."
+                " Left as it is, the model's own is read, or that of CLIP Set Last Layer.",
             },
         ),
         "pooled": (
             list(POOLED),
             {
+                "advanced": True,
                 "tooltip": "Which summary of a long prompt goes into the conditioning. first chunk: as ComfyUI and "
-                "A1111; the mean of all chunks; or the last chunk, at its end token."
+                "A1111; the mean of all chunks; or the last chunk, at its end token.",
             },
         ),
         "joining": joining_input(),

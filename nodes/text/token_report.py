@@ -2,17 +2,44 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+
 from ...clip_core.prompts.chunks import Token
 from ...clip_core.prompts.plan import PlannedPart, Port, PromptPlan, tokenizer
 from ...drawing.token_sheet import Mark, Strip
 
 EMBEDDING = "[embedding]"
+_CHOICE = re.compile(r"\{[^{}]*\|[^{}]*\}")
+_COMMENT = re.compile(r"/\*[^*]*(?:\*(?!/)[^*]*)*\*/|(?<!:)//[^\n]*")  # not the // of an address
+_SHOWN = 40  # characters
 
 
 def count_lines(plan: PromptPlan) -> list[str]:
     """A line for each encoder with its tokens and chunks; then one with the embeddings found."""
-    lines = [_count(port.name, plan.tokens[port.key]) for port in plan.ports]
+    lines = [_count(port, plan.tokens[port.key]) for port in plan.ports]
     return lines + ([f"embeddings: {', '.join(plan.found)}"] if plan.found else [])
+
+
+def as_typed(texts: str | Mapping[str, str]) -> list[str]:
+    """Notes on choices and comments that came through: the canvas alone draws and removes them, before it sends."""
+    whole_text = texts if isinstance(texts, str) else "\n".join(dict.fromkeys(texts.values()))
+    notes = []
+    for pattern, what, does in (
+        (_CHOICE, "words to choose from", "draws one of them"),
+        (_COMMENT, "a comment", "leaves it out"),
+    ):
+        if found := pattern.search(whole_text):
+            notes.append(
+                f"{_cut(found.group())} is encoded as it stands: {what} came through, and only the canvas {does}, "
+                "before it sends a prompt"
+            )
+    return notes
+
+
+def _cut(text: str) -> str:
+    line = " ".join(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").split())
+    return line if len(line) <= _SHOWN else f"{line[:_SHOWN]}…"
 
 
 def summary(plan: PromptPlan) -> dict:
@@ -88,7 +115,13 @@ def _part_facts(part: PlannedPart) -> dict:
     return {"join": part.join, "weight": part.weight, "chunks": max(len(p.chunks) for p in part.packed.values())}
 
 
-def _count(encoder: str, chunks: list[int]) -> str:
-    plural = "" if len(chunks) == 1 else "s"
-    each = f" ({' + '.join(map(str, chunks))})" if len(chunks) > 1 else ""
-    return f"{encoder}: {sum(chunks)} tokens in {len(chunks)} chunk{plural}{each}"
+def _count(port: Port, chunks: list[int]) -> str:
+    room, name = port.context - 2, spoken(port.name)
+    if len(chunks) == 1:
+        return f"{name}: {chunks[0]} of {room} tokens"
+    return f"{name}: {sum(chunks)} tokens, read in {len(chunks)} chunks of {room} ({' + '.join(map(str, chunks))})"
+
+
+def spoken(encoder: str) -> str:
+    """An encoder's name as people say it: CLIP-L for clip_l."""
+    return encoder.upper().replace("_", "-") if encoder.startswith("clip_") else encoder

@@ -25,6 +25,7 @@ TILING_INPUTS = {
     "budget_mb": (
         "INT",
         {
+            "advanced": True,
             "default": 4096,
             "min": 16,
             "max": 1_048_576,
@@ -43,7 +44,7 @@ class VAEEncode:
         "seeded sample of it. What does not fill a cell is continued by reflection, and VAE Decode (CVL) cuts it off "
         "again. Large pictures go in exact tiles."
     )
-    SEARCH_ALIASES = ["VAEEncode", "VAEEncodeTiled", "image to latent", "img2img"]
+    SEARCH_ALIASES = ["VAEEncode", "VAEEncodeTiled", "tiled vae", "image to latent", "img2img", "encode image"]
     RETURN_TYPES = ("LATENT", "STRING")
     RETURN_NAMES = ("latent", "report")
     OUTPUT_TOOLTIPS = (
@@ -63,13 +64,15 @@ class VAEEncode:
                 "posterior": (
                     ["mean", "sample"],
                     {
+                        "advanced": True,
                         "tooltip": "mean: the same latent every time, as the stock node. sample: drawn from the VAE's "
-                        "distribution, as in training."
+                        "distribution, as in training.",
                     },
                 ),
                 "seed": (
                     "INT",
                     {
+                        "advanced": True,
                         "default": 0,
                         "min": 0,
                         "max": 2**64 - 1,
@@ -80,8 +83,9 @@ class VAEEncode:
                 "border": (
                     ["pad", "cut"],
                     {
+                        "advanced": True,
                         "tooltip": "When the picture does not fill whole cells. pad: it is continued by reflection at "
-                        "the right and at the bottom. cut: cut at the centre, as the stock node does."
+                        "the right and at the bottom. cut: cut at the centre, as the stock node does.",
                     },
                 ),
                 **TILING_INPUTS,
@@ -123,9 +127,8 @@ class VAEEncode:
             "notes": notes,
         }
         lines = [
-            f"{_size(pixels)} px -> latent {' x '.join(map(str, worked.result.shape))}",
-            f"mean {data['mean']}, spread {data['std']}",
-            worked.plan,
+            f"{_size(pixels)} px encoded",
+            *_tiles_line(worked.plan),
             *notes,
         ]
         return shown(lines, data, (latent, as_json(data)))
@@ -137,7 +140,15 @@ class VAEDecode:
         "Turns latents into pictures, in exact tiles that fit the memory: no seams, no shift of colours. A latent with "
         "the wrong number of channels, and a picture that came out broken, are errors that say what to do."
     )
-    SEARCH_ALIASES = ["VAEDecode", "VAEDecodeTiled", "latent to image"]
+    SEARCH_ALIASES = [
+        "VAEDecode",
+        "VAEDecodeTiled",
+        "tiled vae",
+        "tiled decode",
+        "latent to image",
+        "out of memory",
+        "upscale decode",
+    ]
     RETURN_TYPES = ("IMAGE", "STRING")
     RETURN_NAMES = ("image", "report")
     OUTPUT_TOOLTIPS = ("The pictures, in 0..1.", "Shapes, the plan, and the pictures' value range, as JSON.")
@@ -167,7 +178,7 @@ class VAEDecode:
             "plan": worked.plan,
             "notes": notes,
         }
-        lines = [f"latent {' x '.join(map(str, latent.shape))} -> {_size(image)} px", worked.plan, *notes]
+        lines = [f"decoded to {_size(image)} px", *_tiles_line(worked.plan), *notes]
         if data["min"] == data["max"]:
             lines.append(f"every pixel has the same value, {data['min']}: the latent or the VAE may be broken")
         return shown(lines, data, (image, as_json(data)))
@@ -181,6 +192,11 @@ def _true_size(image, size, factor: int | None) -> tuple:
     if list(image.shape[1:3]) != filled:
         return image, [f"the picture was {size[1]} x {size[0]} px, but its latent was resized since: nothing is cut"]
     return cut_to(image, size), [f"cut back to {size[1]} x {size[0]} px"]
+
+
+def _tiles_line(plan: str) -> list[str]:
+    """Say that it went in tiles, if it did: their sizes and their memory are in the JSON."""
+    return ["in tiles, to fit the memory: exactly the picture without tiles"] if "tiles of" in plan else []
 
 
 def _statistics(latent) -> dict[str, float | None]:

@@ -16,7 +16,7 @@ class VAEEncodeInpaint:
         "Prepares a picture for inpainting: neutral grey where the mask is, encoded, with the grown mask as noise "
         "mask. As the stock node, but a picture of any size is padded instead of cut, and its size remembered."
     )
-    SEARCH_ALIASES = ["VAEEncodeForInpaint", "inpaint", "mask to latent", "outpaint"]
+    SEARCH_ALIASES = ["VAEEncodeForInpaint", "inpaint", "inpainting", "mask to latent", "outpaint", "paint over"]
     RETURN_TYPES = ("LATENT", "STRING")
     RETURN_NAMES = ("latent", "report")
     OUTPUT_TOOLTIPS = (
@@ -87,8 +87,8 @@ class VAEEncodeInpaint:
 def _encode_lines(data: dict, factor: int) -> list[str]:
     height, width = data["image"][1:3]
     lines = [
-        f"{width} x {height} px -> latent {' x '.join(map(str, data['latent']))}",
-        f"{data['masked']:.1%} of the pixels masked, {data['noise_masked']:.1%} with the grown mask",
+        f"{data['masked']:.1%} of {width} x {height} px will be painted, {data['noise_masked']:.1%} with the grown "
+        "mask",
     ]
     if not data["masked"]:
         lines.append("the mask is empty: nothing will be painted")
@@ -111,7 +111,7 @@ class CompositeInpaint:
         "Pastes what was inpainted back into the original, with a soft edge. Pixels that were not masked keep every "
         "bit, and the picture keeps its size."
     )
-    SEARCH_ALIASES = ["ImageCompositeMasked", "paste back", "inpaint stitch", "blend"]
+    SEARCH_ALIASES = ["ImageCompositeMasked", "paste back", "inpaint", "inpaint stitch", "uncrop", "blend"]
     RETURN_TYPES = ("IMAGE", "MASK", "STRING")
     RETURN_NAMES = ("image", "blend_mask", "report")
     OUTPUT_TOOLTIPS = (

@@ -31,7 +31,6 @@ class LatentDistribution:
         "The same numbers for each channel, as JSON.",
     )
     FUNCTION = "measure"
-    OUTPUT_NODE = True  # queued alone it runs, and shows its plot
 
     @classmethod
     def INPUT_TYPES(cls):
@@ -60,7 +59,7 @@ class LatentDistribution:
         data |= {"plan": worked.plan, "notes": list(worked.notes)}
         data["bits_per_px"] = round(latents.bits_per_pixel(found.kl, *image.shape[1:3]), 4)
         numbers = [values.tolist() for values in (found.kl, found.mean, found.std, found.noise)]
-        title = f"KL {data['kl_nats']:,.0f} nats a picture, {data['bits_per_px']} bits per pixel"
+        title = "how much of the picture each channel holds"
         plot = channel_plot(title, *numbers)
         kept = {TRUE_SIZE: size} if any(padded) else {}
         results = ({"samples": mean, **kept}, {"samples": logvar, **kept}, plot, as_json(data))
@@ -82,15 +81,12 @@ def _distribution_lines(data: dict) -> list[str]:
     kl = [channel["kl_nats"] for channel in data["channels"]]
     most = kl.index(max(kl))
     lines = [
-        f"latent {' x '.join(map(str, data['latent']))}",
-        f"KL {data['kl_nats']:,.0f} nats a picture, {data['bits_per_px']} bits per pixel; most in channel {most}: "
-        f"{kl[most]:,.0f} nats",
+        f"{len(kl)} channels; channel {most} holds most of the picture, {kl[most] / (sum(kl) or 1):.0%}",
     ]
-    if len(kl) <= 16:
-        lines += [
-            f"channel {place}: KL {channel['kl_nats']:,.1f}, mean {channel['mean']:.3f}, spread {channel['std']:.3f}"
-            for place, channel in enumerate(data["channels"])
-        ]
+    if silent := [place for place, value in enumerate(kl) if value < 0.01 * sum(kl) / len(kl)]:
+        lines.append(
+            f"next to nothing is in {'channel' if len(silent) == 1 else 'channels'} {', '.join(map(str, silent))}"
+        )
     if any(data["padded_px"]):
         down, right = data["padded_px"]
         lines.append(f"mirrored {down} rows at the bottom and {right} columns at the right to fill whole cells")
@@ -182,12 +178,10 @@ def _like_first(first: dict, rows: list[int]) -> tuple[dict, list[str]]:
 
 
 def _interpolate_lines(data: dict) -> list[str]:
-    shape, factors = " x ".join(map(str, data["latent"])), data["factors"]
+    factors = data["factors"]
     way = f"factor {factors[0]}" if len(factors) == 1 else f"{len(factors)} steps from the first to the second"
-    known = [value for value in data["cosine"] if value is not None]
-    lines = [f"{data['mode']}, {way} -> latent {shape}"]
-    if known:
-        lines.append(f"cosine between the two: {', '.join(f'{value:.3f}' for value in known[:8])}")
+    how = "along the arc, for noise" if data["mode"] == "spherical" else "along the straight line, for pictures"
+    lines = [f"{way}, {how}"]
     if data["without_an_arc"]:
         lines.append(
             f"{data['without_an_arc']} of {len(data['cosine'])} mixed linearly: one of the two is zero, or "
@@ -262,8 +256,8 @@ class SamplePrior:
             "channel_std": _rounded(samples.transpose(0, 1).flatten(1).std(1, correction=0)),
         }
         lines = [
-            f"{title}: latent {' x '.join(map(str, samples.shape))} for {width} x {height} px",
-            f"mean {data['mean']}, spread {data['std']}",
+            f"noise as {title} has it, for {width} x {height} px"
+            + (f", {batch_size} of them" if batch_size > 1 else ""),
         ]
         return shown(lines, data, (latent, as_json(data)))
 

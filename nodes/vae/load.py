@@ -31,8 +31,7 @@ def load_vae(path: Path, dtype: str, family: str) -> tuple[object, list[str], di
     config = source.config
     files = [path.name] if twin is None else [path.name, twin.name]
     lines = [
-        f"{' + '.join(files)}: {source.network.title} ({source.layout} names)",
-        f"{config.latent} latent channels, {config.factor} px per cell",
+        f"{' + '.join(files)}: {source.network.title}",
         *source.notes,
     ]
     data = {
@@ -72,7 +71,7 @@ class LoadVAE:
         "Loads a VAE (SD1, SD2, SDXL, SD3, Flux.1; LDM or diffusers names; alone or inside a checkpoint) or a tiny "
         "autoencoder of the TAESD family, and says what it found. Stock nodes take its VAE."
     )
-    SEARCH_ALIASES = ["VAELoader", "load vae", "TAESD", "autoencoder"]
+    SEARCH_ALIASES = ["VAELoader", "load vae", "TAESD", "autoencoder", "vae file", "sdxl vae"]
     RETURN_TYPES = ("VAE", "STRING")
     RETURN_NAMES = ("vae", "report")
     OUTPUT_TOOLTIPS = (
@@ -80,7 +79,6 @@ class LoadVAE:
         "What was read, as JSON: kind, latent channels, pixels per cell, layout, tensors left unread.",
     )
     FUNCTION = "load"
-    OUTPUT_NODE = True  # queued alone it runs, and shows its report
 
     @classmethod
     def INPUT_TYPES(cls):
@@ -90,21 +88,25 @@ class LoadVAE:
                 "file": (
                     catalog.choices("vae"),
                     {
-                        "tooltip": "A VAE file, or a checkpoint that contains one. Of a TAESD pair choose either "
-                        "half: the other is found beside it."
+                        "tooltip": "A VAE file, or a checkpoint that contains one. Of a TAESD pair choose either half, "
+                        "the other is found beside it. bundled: a toy for the examples."
                     },
                 ),
             },
             "optional": {
                 "dtype": (
                     DTYPES,
-                    {"tooltip": "What the VAE computes in. auto: as ComfyUI, or fp32 alone. SDXL's fails in fp16."},
+                    {
+                        "advanced": True,
+                        "tooltip": "What the VAE computes in. auto: as ComfyUI, or fp32 alone. SDXL's fails in fp16.",
+                    },
                 ),
                 "family": (
                     ["auto", *tiny],
                     {
+                        "advanced": True,
                         "tooltip": "For a tiny autoencoder only: the model it stands in for, which its tensors do not "
-                        f"tell. auto: told from the file's name ({', '.join(tiny.values())})."
+                        f"tell. auto: told from the file's name ({', '.join(tiny.values())}).",
                     },
                 ),
             },

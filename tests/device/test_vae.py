@@ -146,7 +146,7 @@ def test_what_does_not_fit_goes_over_the_bus_once_each_way_in_a_sweep_and_nothin
         before = count.moved_bytes
         found = sweep(self, size, width, each, into, *rest, **more)
         if self.device.type == "cuda":
-            missing = sum(sum(slab.numel() for slab in there.slabs) * 2 for there in self.there)
+            missing = sum(sum(slab.numel() for slab in there.slabs) * 2 for there in self.stores)
             swept.append((count.moved_bytes - before, missing))
         return found
 

@@ -13,7 +13,7 @@ def test_a_plot_has_the_size_asked_for_and_shows_the_numbers():
 
 def test_every_channel_of_the_widest_latent_is_drawn():
     numbers = [float(place) for place in range(128)]
-    assert channel_plot("KL", numbers, numbers, numbers, numbers).shape == (1, 640, 1024, 3)
+    assert channel_plot("KL", numbers, numbers, numbers, numbers).shape == (1, 800, 1024, 3)
 
 
 @pytest.mark.parametrize("numbers", [([], [], [], []), ([1.0], [1.0, 2.0], [1.0], [1.0])])

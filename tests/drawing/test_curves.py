@@ -21,7 +21,7 @@ def test_tokens_without_a_cosine_and_without_a_length_are_gaps():
 
 
 def test_a_title_is_never_read_as_a_formula():
-    assert token_plot(TokenCurves("$\\frac{$ 100 %", [1.0], [1.0], [1.0])).shape == (1, 640, 1024, 3)
+    assert token_plot(TokenCurves("$\\frac{$ 100 %", [1.0], [1.0], [1.0])).shape == (1, 800, 1024, 3)
 
 
 def test_every_pair_has_a_picture_of_its_own():

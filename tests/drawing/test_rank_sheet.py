@@ -19,7 +19,7 @@ def test_a_sheet_frames_the_kept_ones_only(count):
     none = rank_sheet(images, range(count), scores, [], "t")
     one = rank_sheet(images, range(count), scores, [0], "t")
     assert none.shape == one.shape and framed(none) == 0
-    assert framed(one) == 176 * 176 - 168 * 168  # a frame four pixels wide
+    assert framed(one) == 240 * 240 - 232 * 232  # a frame four pixels wide
 
 
 def test_a_sheet_without_pictures_or_scores_is_refused():

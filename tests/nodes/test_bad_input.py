@@ -46,7 +46,7 @@ def load(place, node: str, file: str):
     if node == "CVL_LoadLoRA":
         tiny.clip_file(place.models / "text_encoders" / "base.safetensors")
         clip = place.node("CVL_LoadTextEncoder").load("base.safetensors")["result"][0]
-        return place.node(node).load(file, 1.0, 1.0, clip=clip)
+        return place.node(node).load(file, 1.0, 1.0, clip=clip, strict=True)  # else it is told in the report
     return place.node(node).load(file)
 
 
@@ -165,7 +165,7 @@ def test_a_latent_with_nan_is_an_error_that_says_who_is_at_fault(place, vae):
         place.node("CVL_VAEDecode").decode({"samples": torch.full((1, 4, 8, 8), float("nan"))}, vae)
 
 
-def test_a_lora_that_fits_nothing_is_an_error_not_a_silent_no_op(place):
+def test_a_lora_that_fits_nothing_is_an_error_where_it_is_strict(place):
     tiny.lora_file(place.models / "loras" / "unet.safetensors", ["lora_unet_mid_block_attentions_0_proj_in"])
     with pytest.raises(ValueError, match="unet.safetensors: none of its 1 modules fits the clip connected"):
         load(place, "CVL_LoadLoRA", "unet.safetensors")

@@ -34,11 +34,11 @@ def test_encode_and_decode_are_the_networks_own(place, image):
     network = AutoencoderKL(tiny.VAE_CONFIG)
     network.load_state_dict(state_of(path))
     with torch.no_grad():
-        posterior = network.encode(image.movedim(-1, 1) * 2 - 1)
+        mean = network.encode(image.movedim(-1, 1) * 2 - 1)
         latent = place.node("CVL_VAEEncode").encode(image, vae)["result"][0]
-        assert (latent["samples"] - posterior.mean).abs().max() <= EXACT
+        assert (latent["samples"] - mean).abs().max() <= EXACT
         shown = place.node("CVL_VAEDecode").decode(latent, vae)["result"][0]
-        expected = (network.decode(posterior.mean) + 1).div(2).clamp(0, 1).movedim(1, -1)
+        expected = (network.decode(mean) + 1).div(2).clamp(0, 1).movedim(1, -1)
     assert (shown - expected).abs().max() <= EXACT and shown.shape == image.shape
 
 
@@ -120,7 +120,7 @@ def test_what_of_a_lora_was_not_used_is_in_the_report(place):
     answer = place.node("CVL_LoadLoRA").load("l.safetensors", 1.0, 1.0, clip=clip)
     report = json.loads(answer["result"][2])
     assert report["applied"] == 1 and report["not_connected"] == [names[1]] and not report["homeless"]
-    assert "1 modules are for something that is not connected" in answer["ui"]["text"][0]
+    assert "1 of its parts is for a diffusion model (MODEL), which is not connected" in answer["ui"]["text"][0]
 
 
 def test_a_file_overwritten_under_its_name_is_read_again(place):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..interface import Route
+from ..interface import PictureRoute, Route
 
 
-def serve(routes: Mapping[str, Route]) -> None:
+def serve(routes: Mapping[str, Route | PictureRoute]) -> None:
     """Nothing to do: there is no server."""

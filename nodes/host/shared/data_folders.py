@@ -78,6 +78,14 @@ class Places:
                 return path.relative_to(root.resolve()).as_posix() + mark
         return None
 
+    def entry_of(self, path: Path) -> dict[str, str] | None:
+        """A picture as a node's `ui.images` tells it; None where it lies neither in the output nor an input folder."""
+        name = self.name_of(path)
+        if name is None:
+            return None
+        subfolder, _, filename = name.removesuffix(_OUTPUT).rpartition("/")
+        return {"filename": filename, "subfolder": subfolder, "type": "output" if name.endswith(_OUTPUT) else "input"}
+
 
 def names(output: Path, inputs: Sequence[Path], suffix: str) -> list[str]:
     """Those with this suffix: anywhere in the output folder, and in the input folders themselves; each sorted."""

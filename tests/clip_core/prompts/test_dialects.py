@@ -264,3 +264,10 @@ def test_a_hundred_kilobytes_take_no_quadratic_time(repeated, dialect):
             read("a: " + repeated * (size // len(repeated)), dialect, True)
 
     check_linear(read_long, 100_000)
+
+
+def test_the_gravest_note_stands_first_and_the_mildest_last():
+    notes = read("(a [b) <lora:x:1> (red:1,2) AND [x] ((y:0.5))").notes
+    places = [next(n for n, note in enumerate(notes) if sign in note) for sign in ("<lora:", "1,2", "AND", "[x]")]
+    assert places == sorted(places) and places[0] == 0
+    assert "in the other dialect" in notes[-1]

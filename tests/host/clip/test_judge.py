@@ -179,7 +179,9 @@ def reports(outputs):
     return {node: json.loads(ui["cvl_report"][0]) for node, ui in outputs.items() if "cvl_report" in ui}
 
 
-@pytest.mark.parametrize("example, node, key", [("judge.json", "9", "score"), ("questions.json", "7", "probabilities")])
+@pytest.mark.parametrize(
+    "example, node, key", [("judge.json", "311", "score"), ("questions.json", "404", "probabilities")]
+)
 def test_the_examples_give_the_same_numbers_on_the_server_as_without_one(server, tmp_path, example, node, key):
     here, there = reports(run(example, tmp_path / "h")), reports(run(example, tmp_path / "t", "--server", server))
     for mine, theirs in zip(here[node]["pictures"], there[node]["pictures"]):
@@ -189,9 +191,9 @@ def test_the_examples_give_the_same_numbers_on_the_server_as_without_one(server,
 
 
 def test_what_follows_an_empty_side_says_why_on_both_hosts_and_the_rest_runs(server, tmp_path):
-    here = run("judge.json", tmp_path / "h", "--set", "17.threshold=1.9")
-    there = run("judge.json", tmp_path / "t", "--set", "17.threshold=1.9", "--server", server)
+    here = run("judge.json", tmp_path / "h", "--set", "317.threshold=1.9")
+    there = run("judge.json", tmp_path / "t", "--set", "317.threshold=1.9", "--server", server)
     for outputs in (here, there):
-        (said,) = outputs["18"]["text"]
+        (said,) = outputs["318"]["text"]
         assert said.startswith("did not run: Image Gate (CVL) sent no picture to passed")
-        assert len(outputs["19"]["images"]) == 4 and "images" not in outputs["18"]
+        assert len(outputs["319"]["images"]) == 6 and "images" not in outputs["318"]

@@ -5,6 +5,7 @@ Imports stand in the fixtures: playwright is needed by the editor's tests alone,
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 
 from ...support.servers.serving import served
@@ -19,6 +20,7 @@ def server(comfyui_path, tmp_path_factory):
         path = base / "models" / "loras" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         save_file({"lora_unet_x.lora_up.weight": torch.ones(2, 2)}, path, header)
+    Image.new("RGB", (400, 600), "red").save(base / "models" / "loras" / "people" / "anna.preview.png")
     with served(comfyui_path, base) as address:
         yield address
 
@@ -42,6 +44,7 @@ def page(opened, request):
     use_vue_nodes(opened, request.param == "Vue nodes")
     opened.unroute_all()
     opened.errors.clear()
+    opened.evaluate("localStorage.removeItem('cvl.loras.recent')")
     show(opened, LIST)
     yield opened
     opened.keyboard.press("Escape")

@@ -4,8 +4,12 @@ Needs COMFYUI_PATH (see serving.py for a server in another Python), playwright, 
 """
 
 import json
+import urllib.error
+import urllib.parse
 import urllib.request
 from pathlib import Path
+
+import pytest
 
 from ...support.lora_editor import HEADERS, LIST, TAG, WAIT_MS, expect_list, part, row, show, with_line
 from ...support.servers.canvas import playwright
@@ -31,12 +35,13 @@ def test_trigger_words_are_shown_as_text_and_copied_by_a_click(page):
     popup = page.locator(".cvl-popup")
     playwright.expect(popup).to_contain_text(f"Ink {TAG}", timeout=WAIT_MS)
     assert not page.locator(".cvl-popup img").count()
-    popup.locator(".cvl-chip").click()
+    popup.locator(".cvl-copy").click()
     playwright.expect(popup.locator("[data-said=copied]")).to_have_count(1)
     assert page.evaluate("navigator.clipboard.readText()") == f"sks, {TAG}"
     page.keyboard.press("Escape")
     part(page, 1, "words").click()
-    playwright.expect(popup.locator(".cvl-chip")).to_have_text(["anna woman", TAG, "copy all"], timeout=WAIT_MS)
+    playwright.expect(popup.locator(".cvl-chip")).to_have_text(["anna woman", TAG], timeout=WAIT_MS)
+    playwright.expect(popup.locator("[aria-pressed=true]")).to_have_count(0)  # tags of the training are not its words
 
 
 def test_the_text_is_the_one_truth_in_both_views(page):
@@ -103,9 +108,17 @@ def test_a_copied_node_has_rows_of_its_own(page):
     assert sorted(texts) == sorted([LIST, with_line(1, "off people/anna : 0.8 # mine")])
 
 
+PLAIN = ("STRING", "BOOLEAN")
+
+
 def test_nothing_but_the_text_is_saved_and_sent(page, server):
     spec = json.load(urllib.request.urlopen(f"{server}/object_info/CVL_LoRAStack"))["CVL_LoRAStack"]["input"]
-    names = [name for group in spec.values() for name, (first, *_) in group.items() if first not in ("MODEL", "CLIP")]
+    names = [
+        name
+        for group in spec.values()
+        for name, (first, *_) in group.items()
+        if first.upper() != first or first in PLAIN
+    ]
     part(page, 1, "on").click()
     part(page, 1, "openBlocks").click()
     expected = [with_line(1, "off people/anna : 0.8 # mine"), False, False]
@@ -144,10 +157,25 @@ def test_the_routes_answer_json_and_take_no_paths(server):
         except urllib.error.HTTPError as error:
             return error.code, json.load(error)
 
-    assert post("loras", b'{"menu": true}')[1]["menu"][1:] == sorted(HEADERS)
-    assert post("lora_header", b'{"name": "people/anna.safetensors"}')[1]["trigger_words"] == ["anna woman", TAG]
+    assert post("loras", b'{"menu": true}')[1]["menu"][:-1] == sorted(HEADERS)
+    assert post("lora_header", b'{"name": "people/anna.safetensors"}')[1]["tags"] == ["anna woman", TAG]
     for name in ("../../secret.safetensors", "/etc/passwd", str(Path(__file__))):
         status, answer = post("lora_header", json.dumps({"name": name}).encode())
         assert status == 400 and "in the menu was expected" in answer["error"]
+    with urllib.request.urlopen(f"{server}/clip_vae_lora/lora_preview?name=people/anna.safetensors") as response:
+        assert response.headers["Content-Type"] == "image/jpeg" and response.read(2) == b"\xff\xd8"
+        again = urllib.request.Request(response.url, headers={"If-None-Match": response.headers["ETag"]})
+        assert "max-age" in response.headers["Cache-Control"]
+    with pytest.raises(urllib.error.HTTPError, match="304"):
+        urllib.request.urlopen(again)
+    for name, status in (
+        ("style.safetensors", 404),
+        ("../../secret.png", 400),
+        ("/etc/passwd", 400),
+        ("people/anna.preview.png", 400),
+        ("people/../people/anna.safetensors", 400),
+    ):
+        with pytest.raises(urllib.error.HTTPError, match=str(status)):
+            urllib.request.urlopen(f"{server}/clip_vae_lora/lora_preview?name={urllib.parse.quote(name, safe='')}")
     assert post("loras", b"[")[0] == post("lora_header", b"[")[0] == 400
     assert post("loras", b" " * 70_000)[0] == 413

@@ -194,7 +194,8 @@ def test_equal_conditionings_have_identical_bits_and_that_is_said(place):
     data, text, _ = compare(place, [entry()], copied([entry()]))
     (row,) = data["entries"]
     assert row["identical_bits"] and row["pooled"]["identical_bits"] and row["mean_cosine"] == 1
-    assert "77 tokens with identical bits; pooled: identical bits" in text and data["notes"] == []
+    assert "the same: 77 tokens with identical bits; summary (pooled) vector: identical bits" in text
+    assert data["notes"] == []
 
 
 def test_different_lengths_are_compared_over_what_both_have_and_that_is_said(place):
@@ -242,6 +243,6 @@ def test_every_row_and_entry_has_a_plot_up_to_a_limit_that_is_said(place):
 def test_a_token_alone_and_all_zeros_can_be_drawn(place):
     zeros = [[torch.zeros(1, 1, 4), {}]]
     data, text, _ = compare(place, zeros, [[-zeros[0][0], {}]])
-    assert data["entries"][0]["cosine"] == [None] and "none with a cosine" in text
+    assert data["entries"][0]["cosine"] == [None] and "none of which can be compared" in text
     with pytest.raises(ValueError, match="a plot needs a token"):
         compare(place, [[torch.zeros(1, 0, 4), {}]], [[torch.zeros(1, 0, 4), {}]])

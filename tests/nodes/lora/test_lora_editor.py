@@ -39,7 +39,7 @@ def test_each_line_is_told_its_file_or_its_problem_lines_that_are_off_too(loras)
 
 
 def test_the_menu_is_the_loaders_and_comes_when_it_is_asked_for(loras):
-    names = [BUNDLED, "old/anna.safetensors", "people/anna.safetensors", "style.safetensors"]
+    names = ["old/anna.safetensors", "people/anna.safetensors", "style.safetensors", BUNDLED]
     assert check({"menu": True}) == {"menu": names}
     assert check({}) == {} and "menu" not in check({"text": "style"})
 
@@ -81,7 +81,10 @@ def test_a_header_is_told_as_title_base_model_and_trigger_words(loras):
         "name": "a.safetensors",
         "title": "Ink wash",
         "base_model": "stable-diffusion-v1/lora",
-        "trigger_words": ["inkwash", "tree"],
+        "trigger_words": [],
+        "tags": ["inkwash", "tree"],
+        "text": "",
+        "preview": "",
     }
 
 
@@ -96,6 +99,9 @@ def test_a_file_without_a_header_says_nothing(loras):
         "title": "",
         "base_model": "",
         "trigger_words": [],
+        "tags": [],
+        "text": "",
+        "preview": "",
     }
     assert header({"name": BUNDLED})["name"] == BUNDLED
 

@@ -5,7 +5,6 @@ import json
 import pytest
 import torch
 
-from clip_vae_lora.files.errors import FileFormatError
 from clip_vae_lora.files.tensors import open_tensors, write_tensors
 from clip_vae_lora.lora.formats import header as lora_header
 from clip_vae_lora.nodes.lora import files as lora_files
@@ -122,14 +121,14 @@ def test_what_is_not_written_is_told_with_the_reason(place, clip_model):
 
 def test_what_a_dialect_cannot_hold_is_an_error_and_no_file(place, clip_model):
     write_tensors(place.models / "loras" / "l.safetensors", {f"{FIRST}.diff": torch.ones(64, 64)}, {})
-    with pytest.raises(FileFormatError, match="diffusers files cannot hold: write it as kohya"):
+    with pytest.raises(ValueError, match="diffusers files cannot hold: write it as kohya"):
         place.node("CVL_ConvertLoRA").convert("l.safetensors", "diffusers", "x", clip_model=clip_model)
     assert not list((place.base / "output").rglob("*.safetensors"))
 
 
 def test_a_file_that_fits_nothing_connected_is_an_error(place, clip_model):
     write(place, {}, ("lora_unet_mid_block_attentions_0_proj_in",))
-    with pytest.raises(FileFormatError, match="none of its modules fits"):
+    with pytest.raises(ValueError, match="none of its modules fits"):
         place.node("CVL_ConvertLoRA").convert("l.safetensors", "kohya", "x", clip_model=clip_model)
 
 
@@ -148,7 +147,7 @@ def test_without_a_model_the_names_are_those_of_the_published_one_that_the_file_
 
 def test_without_a_model_a_file_of_no_published_one_is_an_error(place):
     write(place, {}, ("lora_unet_nowhere",))
-    with pytest.raises(FileFormatError, match=r"names are known here \(SD 1.*connect the MODEL"):
+    with pytest.raises(ValueError, match=r"names are known here \(SD 1.*connect the MODEL"):
         place.node("CVL_ConvertLoRA").convert("l.safetensors", "kohya", "x")
 
 

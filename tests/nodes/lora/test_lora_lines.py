@@ -3,22 +3,23 @@
 Runs in `node`, or in a Chromium that playwright can start.
 """
 
-import json
 import random
-import shutil
-import subprocess
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from functools import partial
-from pathlib import Path
 
 import pytest
 
 from clip_vae_lora.lora.formats import list_text
 from clip_vae_lora.lora.formats.list_text import ListError, LoRALine
 
-MODULE = Path(__file__).resolve().parents[3] / "web" / "lora_lines.mjs"
-FIELDS = {"on": "on", "name": "name", "model": "strength_model", "clip": "strength_clip", "blocks": "blocks"}
+FIELDS = {
+    "on": "on",
+    "name": "name",
+    "model": "strength_model",
+    "clip": "strength_clip",
+    "blocks": "blocks",
+    "words": "words",
+}
 PIECES = [
     "a",
     "b c",
@@ -94,44 +95,6 @@ CHANGES = [
 ]
 
 
-@pytest.fixture(scope="module")
-def js():
-    """Runs an arrow function of (L, data) as a string, where L is the module; data and result as JSON has them."""
-    if shutil.which("node"):
-        yield _in_node
-        return
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs node, or playwright and a Chromium")
-    with playwright.sync_playwright() as running:
-        try:
-            browser = running.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-        except playwright.Error as error:
-            pytest.skip(f"needs node, or a Chromium that playwright can start: {str(error).splitlines()[0]}")
-        yield partial(_in_page, browser.new_page())
-        browser.close()
-
-
-def _in_node(function: str, data):
-    code = f"""import * as L from {json.dumps(MODULE.as_uri())};
-      let text = ""; for await (const piece of process.stdin.setEncoding("utf8")) text += piece;
-      process.stdout.write(JSON.stringify(({function})(L, JSON.parse(text))));"""
-    done = subprocess.run(
-        ["node", "--input-type=module", "-e", code], input=json.dumps(data), text=True, capture_output=True, timeout=600
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
-
-
-def _in_page(page, function: str, data):
-    source = json.dumps(MODULE.read_text(encoding="utf-8"))
-    return page.evaluate(
-        f"""async data => {{
-      const url = URL.createObjectURL(new Blob([{source}], {{type: "text/javascript"}}));
-      return JSON.parse(JSON.stringify(({function})(await import(url), data)));
-    }}""",
-        data,
-    )
-
-
 def made_line(rng: random.Random) -> str:
     if rng.random() < 0.5:
         parts = [rng.choice(PIECES) for _ in range(rng.randint(0, 7))]
@@ -140,7 +103,9 @@ def made_line(rng: random.Random) -> str:
     name = rng.choice(["", "off ", "  - "]) + rng.choice(["a", "style.safetensors", "b c"])
     colon = rng.choice([":", " : ", ": "])
     blocks = ["attn2: 0"] if len(strengths) == 2 and rng.random() < 0.5 else []
-    return colon.join([name, *strengths, *blocks]) + rng.choice(["", "", " # note", "  "])
+    return colon.join([name, *strengths, *blocks]) + rng.choice(
+        ["", "", " # note", "  ", " # words: b, c  d,", " #words:", "\t# x #\xa0words : b,b # y"]
+    )
 
 
 def made_lists(count: int, seed: int, ends: Sequence[str] = ENDS) -> list[str]:
@@ -149,7 +114,10 @@ def made_lists(count: int, seed: int, ends: Sequence[str] = ENDS) -> list[str]:
 
 
 def as_canvas(line: LoRALine | ListError) -> dict | str:
-    return "broken" if isinstance(line, ListError) else {ours: getattr(line, theirs) for ours, theirs in FIELDS.items()}
+    if isinstance(line, ListError):
+        return "broken"
+    found = {ours: getattr(line, theirs) for ours, theirs in FIELDS.items()}
+    return found | {"words": None if line.words is None else list(line.words)}
 
 
 def test_the_canvas_reads_every_list_as_the_node_does(js):

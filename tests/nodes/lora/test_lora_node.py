@@ -5,11 +5,11 @@ import json
 import math
 import os
 import weakref
+from functools import partial
 
 import pytest
 import torch
 
-from clip_vae_lora.files.errors import FileFormatError
 from clip_vae_lora.files.tensors import write_tensors
 from clip_vae_lora.lora.kinds.adapters import LoRA
 from clip_vae_lora.lora.models.match import Match
@@ -20,6 +20,7 @@ from clip_vae_lora.nodes.lora import report as lora_report
 
 from ...support import tiny
 
+BUNDLED = "bundled/tiny_clip_stripes_lora.safetensors"
 FIRST, SECOND = (f"lora_te_text_model_encoder_layers_{n}_self_attn_q_proj" for n in (0, 1))
 
 
@@ -95,13 +96,13 @@ def test_what_is_not_read_counts_among_the_modules_of_the_file(place, load):
     }
     write_tensors(place.models / "loras" / "l.safetensors", pair, {})
     report, ui = load(None)[1:]
-    assert "clip_model: 1 of 2 modules" in ui["text"][0] and "their ranks differ" in report["unread"][FIRST]
+    assert "CLIP model 1; 1 of its 2 parts used" in ui["text"][0] and "their ranks differ" in report["unread"][FIRST]
 
 
 def test_strict_makes_any_loss_an_error_and_changes_nothing(load):
     names = (FIRST, "lora_te_text_model_encoder_layers_9_self_attn_q_proj")
     assert list(load(names)[1]["homeless"]) == [names[1]]
-    with pytest.raises(FileFormatError, match=r"strict is on.*layers_9.*nearest.*nothing was changed"):
+    with pytest.raises(ValueError, match=r"strict is on.*layers_9.*nearest.*nothing was changed"):
         load(names, strict=True)
     assert load(strict=True)[1]["applied"] == 2
 
@@ -144,8 +145,8 @@ def test_a_configuration_that_belongs_to_another_file_of_the_folder_is_not_read(
     name = "base_model.model.text_model.encoder.layers.0.self_attn.q_proj"
     pair = {f"{name}.lora_A.weight": torch.ones(2, 64), f"{name}.lora_B.weight": torch.ones(64, 2)}
     write_tensors(place.models / "loras" / "l.safetensors", pair, {})
-    with pytest.raises(FileFormatError, match=r"l\.safetensors: the adapter_config\.json beside it.*not valid JSON"):
-        load(None)
+    with pytest.raises(ValueError, match=r"l\.safetensors: the adapter_config\.json beside it.*not valid JSON"):
+        load(None, strict=True)
 
 
 def test_a_file_is_kept_as_long_as_the_node_that_read_it_and_no_longer(place, clip_model):
@@ -179,8 +180,8 @@ def test_a_lora_for_another_family_of_models_is_refused_with_both_names(place, m
     name = "lora_unet_input_blocks_4_1_transformer_blocks_0_attn2_to_k"
     pair = {f"{name}.lora_down.weight": torch.ones(1, 2048), f"{name}.lora_up.weight": torch.ones(640, 1)}
     write_tensors(place.models / "loras" / "xl.safetensors", pair, {})
-    with pytest.raises(FileFormatError, match=r"xl.safetensors.*SDXL.*SD 1"):
-        place.node("CVL_LoadLoRA").load("xl.safetensors", 1.0, 1.0, model=object())
+    with pytest.raises(ValueError, match=r"xl.safetensors.*SDXL.*SD 1"):
+        place.node("CVL_LoadLoRA").load("xl.safetensors", 1.0, 1.0, model=object(), strict=True)
 
 
 @pytest.mark.parametrize(
@@ -217,3 +218,51 @@ def test_a_model_with_nan_in_a_weight_gets_its_report():
     )
     assert together == {"change": 0.5, "change_error": 0.0, "not_measured": 0, "not_numbers": 1}
     assert blocks["other"]["modules"] == 2
+
+
+# what a new node does, what is not used, and words
+
+
+def test_a_new_node_begins_with_the_users_first_file_and_else_with_none(place):
+    def menu():
+        return place.node("CVL_LoadLoRA").INPUT_TYPES()["required"]["file"]
+
+    assert menu()[0] == ["none", BUNDLED] and menu()[1]["default"] == "none"
+    tiny.lora_file(place.models / "loras" / "b.safetensors", [FIRST])
+    assert menu()[0] == ["none", "b.safetensors", BUNDLED] and menu()[1]["default"] == "b.safetensors"
+    for name in ("CVL_LoRAInfo", "CVL_ConvertLoRA"):
+        assert place.node(name).INPUT_TYPES()["required"]["file"][0] == ["b.safetensors", BUNDLED]
+    assert place.node("CVL_LoRAStack").INPUT_TYPES()["required"]["loras"][1]["default"] == ""
+
+
+def test_none_passes_on_what_is_connected(place, clip_model):
+    answer = place.node("CVL_LoadLoRA").load("none", 1.0, 1.0, clip_model=clip_model)
+    assert answer["result"][3] is clip_model and answer["result"][4] == "" and "passed on" in answer["ui"]["text"][0]
+
+
+@pytest.mark.parametrize("content", [b"", b"junk" * 9, None])
+def test_a_file_that_cannot_be_used_is_told_in_red_and_what_is_connected_goes_on(place, clip_model, content):
+    path = place.models / "loras" / "l.safetensors"
+    if content is None:
+        tiny.lora_file(path, ["lora_unet_mid_block_attentions_0_proj_in"])
+    else:
+        path.write_bytes(content)
+    answer = place.node("CVL_LoadLoRA").load("l.safetensors", 1.0, 1.0, clip_model=clip_model)
+    report = json.loads(answer["result"][2])
+    assert answer["result"][3] is clip_model and report["state"] == "failed" and report["applied"] == 0
+    assert answer["ui"]["text"][0].startswith("✖ l.safetensors was not used: ") and report["problem"]
+    with pytest.raises(ValueError, match="l.safetensors") as raised:
+        place.node("CVL_LoadLoRA").load("l.safetensors", 1.0, 1.0, clip_model=clip_model, strict=True)
+    assert type(raised.value) is ValueError
+
+
+def test_words_are_the_files_own_or_those_that_are_written(place, clip_model):
+    path = tiny.lora_file(place.models / "loras" / "l.safetensors", [FIRST])
+    path.with_suffix(".txt").write_text("sks dog")
+    run = partial(place.node("CVL_LoadLoRA").load, "l.safetensors", clip_model=clip_model)
+    assert run(strength_model=1.0, strength_clip=1.0)["result"][4] == "sks dog"
+    assert run(strength_model=1.0, strength_clip=1.0, words=" mine,of course ")["result"][4] == "mine, of course"
+    assert run(strength_model=1.0, strength_clip=0.0)["result"][4] == ""  # it changes nothing
+    mark = place.node("CVL_LoadLoRA").IS_CHANGED("l.safetensors")
+    path.with_suffix(".txt").write_text("sks cat and more")
+    assert place.node("CVL_LoadLoRA").IS_CHANGED("l.safetensors") != mark

@@ -117,9 +117,9 @@ def test_pictures_of_every_kind_are_indexed_or_listed(place, clip_model, output,
     assert all(entry["why"] for entry in report["skipped"]) and report["rows"] == 9
     lines = place.node("CVL_IndexFolder").build(clip_model, "output", "shapes", "other")["ui"]["text"][0].split("\n")
     assert lines[:3] == [
-        "the index holds 9 pictures",
-        "the folder has 12 new, 0 changed and 0 unchanged pictures; 0 were deleted",
-        "3 of them cannot be read and are not in the index",
+        "9 pictures can be searched now",
+        "12 new, 0 changed, 0 as before, 0 gone since",
+        "3 of these cannot be read and were left out",
     ]
     images, names, scores, _ = search("a photo of a red circle", 9)
     assert len(images) == 9 and "of 9 were scaled to fit" in " ".join(json.loads(scores)["notes"])
@@ -255,7 +255,7 @@ def test_no_duplicates_are_no_error(place, output, build):
     build()
     answer = place.node("CVL_FindDuplicates").group("pictures", 1.0)
     sheet, copies, groups = answer["result"]
-    assert answer["ui"]["text"] == ["no two of 3 pictures have a cosine of 1 or more"]
+    assert answer["ui"]["text"] == ["no two of 3 pictures are 100.0% alike or more"]
     assert copies == "" and json.loads(groups)["groups"] == [] and sheet.shape[0] == 1
 
 

@@ -50,9 +50,9 @@ def test_its_grammar_gives_the_spans_and_its_oddities_the_notes(dialect):
     reading = read("a *red* (fox:1.3)?", "stars")
     assert reading.parts[0].spans == (Span("a "), Span("red", 2.0), Span(" (fox:1.3)?"))
     assert reading.notes == (
+        "? at character 18: nobody answers",
         'these words would have another weight in the other dialect: "red" 2 here and 1 in ComfyUI, '
         '"fox" 1 here and 1.3 in ComfyUI',
-        "? at character 18: nobody answers",
     )
     assert read("why?").notes == ()
 

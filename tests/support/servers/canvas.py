@@ -26,12 +26,41 @@ def chromium() -> Iterator["playwright.Browser"]:
         opened.close()
 
 
+class Messages:
+    """The server's messages to a page: held back between `hold` and `release`."""
+
+    def __init__(self, page: "playwright.Page"):
+        self.held: list[str | bytes] | None = None
+        page.route_web_socket(lambda url: url.split("?")[0].endswith("/ws"), self._join)
+
+    def _join(self, to_page: "playwright.WebSocketRoute") -> None:
+        self._to_page = to_page
+        to_page.connect_to_server().on_message(self._pass_on)
+
+    def _pass_on(self, message: str | bytes) -> None:
+        if self.held is None:
+            self._to_page.send(message)
+        else:
+            self.held.append(message)
+
+    def hold(self) -> None:
+        self.held = []
+
+    def release(self) -> None:
+        held, self.held = self.held, None
+        for message in held:
+            self._to_page.send(message)
+
+
 def canvas(browser: "playwright.Browser", server: str, kind: str) -> "playwright.Page":
-    """The canvas, loaded, with nodes of this kind known; `errors` is filled with what the page throws."""
+    """The canvas, loaded, with nodes of this kind known; `errors` is filled with what the page throws, `messages` can
+    be held back.
+    """
     settings = json.dumps({"Comfy.TutorialCompleted": True, "Comfy.Graph.CanvasInfo": False}).encode()
     urllib.request.urlopen(urllib.request.Request(server + "/settings", settings, {"Content-Type": "application/json"}))
     page = browser.new_page(viewport={"width": 1500, "height": 1000})
     page.errors = []
+    page.messages = Messages(page)
     page.on("pageerror", lambda error: page.errors.append(str(error.stack)))
     page.goto(server)
     page.wait_for_function(f"!!(window.app?.graph && window.LiteGraph?.registered_node_types?.{kind})", timeout=120_000)
@@ -45,6 +74,54 @@ def use_vue_nodes(page: "playwright.Page", on: bool) -> None:
     if on and page.evaluate("window.__COMFYUI_FRONTEND_VERSION__").startswith("1.27."):
         pytest.skip("the Vue nodes of frontend 1.27 show no DOM widgets, whosever they are")
     page.evaluate("on => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', on)", on)
+
+
+def placed(kind: str, number: int, pos: tuple[int, int], *values: object, **saved: object) -> dict:
+    """A node as a workflow holds it, its widgets' values in order."""
+    node = {"id": number, "type": kind, "pos": list(pos), "size": [300, 60], "flags": {}, "order": number, "mode": 0}
+    return node | {"properties": {}, "inputs": [], "outputs": [], "widgets_values": list(values)} | saved
+
+
+def linked(*links: tuple[int, int, dict, dict, str, str]) -> list[list]:
+    """Links of a workflow, written into its nodes: (number, type, from, to, output, input)."""
+    rows = []
+    for number, kind, source, target, output, taken in links:
+        source["outputs"] = source["outputs"] or []
+        slot = next((i for i, out in enumerate(source["outputs"]) if out["name"] == output), len(source["outputs"]))
+        if slot == len(source["outputs"]):
+            source["outputs"].append({"name": output, "type": kind, "links": []})
+        source["outputs"][slot]["links"].append(number)
+        target["inputs"].append({"name": taken, "type": kind, "link": number})
+        rows.append([number, source["id"], slot, target["id"], len(target["inputs"]) - 1, kind])
+    return rows
+
+
+def open_workflow(page: "playwright.Page", nodes: list[dict], links: list[list] = ()) -> None:
+    """Opens a workflow in a tab of its own, at 100 %."""
+    last = max(node["id"] for node in nodes)
+    whole = {"version": 0.4, "nodes": nodes, "links": list(links), "groups": [], "config": {}, "extra": {}}
+    page.evaluate(
+        """async graph => {
+      await app.loadGraphData(graph);
+      await new Promise(done => setTimeout(done, 100));  // some front ends fit the view first
+      app.canvas.ds.scale = 1; app.canvas.ds.offset = [0, 0];
+      app.canvas.setDirty(true, true);
+    }""",
+        whole | {"last_node_id": last, "last_link_id": len(links)},
+    )
+    page.wait_for_timeout(300)
+
+
+def run(page: "playwright.Page") -> str:
+    """Runs the open workflow and waits for its end; how it ended."""
+    ended = page.evaluate("""() => new Promise(done => {
+      const api = window.comfyAPI.api.api;
+      for (const kind of ["execution_success", "execution_error", "execution_interrupted"])
+        api.addEventListener(kind, () => done(kind), {once: true});
+      app.queuePrompt(0, 1);
+    })""")
+    page.wait_for_timeout(600)  # the front end lays the new pictures out
+    return ended
 
 
 def load(page: "playwright.Page", kind: str, **saved: object) -> None:

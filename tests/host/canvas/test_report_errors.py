@@ -1,0 +1,109 @@
+"""What stopped a node or a prompt stands on the node; and panels show nothing of our widgets.
+
+Needs what test_prompt_count.py needs; COMFYUI_ARGS names another front end.
+"""
+
+import pytest
+
+from clip_vae_lora.tests.support.servers.canvas import open_workflow, placed, run
+from clip_vae_lora.tests.support.servers.reports import (
+    RED_IS_SHOWN,
+    close_dialogs,
+    expect_report,
+    report,
+    says,
+    two_pictures,
+)
+
+
+def test_what_stopped_a_node_stands_on_it_in_red_until_it_runs_again(page):
+    open_workflow(page, *two_pictures("red circle", 64))
+    assert run(page) == "execution_error"
+    page.wait_for_function(RED_IS_SHOWN)
+    assert "64" in report(page)
+    close_dialogs(page)
+    page.evaluate("""() => { for (const w of app.canvas.graph._nodes.find(n => n.type === "EmptyImage").widgets)
+      if (["width", "height"].includes(w.name)) w.value = 256 }""")
+    assert run(page) == "execution_success"
+    expect_report(page, "PSNR")
+    assert "64" not in report(page)
+
+
+def test_a_prompt_that_the_server_refuses_says_so_on_the_node(page):
+    nodes, links = two_pictures()
+    alone = placed("CVL_CompareImages", 15, (900, 120), 4.0)
+    alone["inputs"] = [{"name": name, "type": "IMAGE", "link": None} for name in ("first", "second")]
+    open_workflow(page, [*nodes, alone], links)
+    page.evaluate("() => { app.queuePrompt(0, 1) }")
+    page.wait_for_function(RED_IS_SHOWN)
+    assert "first" in report(page, 15) and "second" in report(page, 15)
+    close_dialogs(page)
+    page.evaluate(
+        "() => { const node = app.canvas.graph._nodes.find(n => String(n.id) === '15'); app.canvas.graph.remove(node) }"
+    )
+    assert run(page) == "execution_success"
+    expect_report(page, "PSNR")
+
+
+PANEL = "Comfy.RightSidePanel.IsOpen"
+OURS = {"CVL_LoRAStack": ".cvl-loras", "CVL_TextEncode": ".cvl-prompt-count", "CVL_CompareImages": ".cvl-report"}
+SELECT = "() => { app.canvas.deselectAll?.(); app.canvas.selectItems(app.canvas.graph._nodes) }"
+
+
+def panel(page, shown: bool) -> None:
+    """Opens or closes the properties panel at the right."""
+    page.evaluate("([id, on]) => app.extensionManager.setting.set(id, on)", [PANEL, shown])
+    page.wait_for_timeout(1200)
+
+
+@pytest.mark.parametrize("kind", OURS)
+def test_the_properties_panel_has_no_entry_of_ours_and_leaves_the_width_alone(page, kind):
+    if page.evaluate("id => app.extensionManager.setting.get(id)", PANEL) is None:
+        pytest.skip("this front end has no properties panel")
+    node = placed(kind, 31, (200, 200))
+    del node["widgets_values"]
+    node["size"] = [400, 200]
+    open_workflow(page, [node])
+    if kind == "CVL_CompareImages":
+        says(page, 31, ["one", "two"])
+    page.wait_for_timeout(500)
+    width = f"() => [...document.querySelectorAll('{OURS[kind]}')].find(each => each.offsetParent).offsetWidth"
+    before = page.evaluate(width)
+    assert before > 340
+    page.evaluate(SELECT)
+    outside = page.evaluate("() => document.body.innerText")
+    panel(page, True)
+    try:
+        said = page.evaluate("() => document.body.innerText")
+        assert len(said) > len(outside) + 20 and "cvl_" not in said
+        page.evaluate(
+            f"() => [...document.querySelectorAll('{OURS[kind]}')].find(each => each.offsetParent).scrollTop = 0"
+        )
+    finally:
+        panel(page, False)
+    assert page.evaluate(width) == before
+    page.evaluate("() => { const node = app.canvas.graph._nodes[0]; node.setSize([500, node.size[1] + 60]) }")
+    page.wait_for_timeout(600)
+    assert page.evaluate(width) == pytest.approx(before + 100, abs=2)
+
+
+def test_the_widgets_of_a_subgraph_that_can_be_edited_are_none_of_ours(page):
+    if not page.evaluate(
+        "() => app.extensionManager.command.commands.some(c => c.id === 'Comfy.Graph.EditSubgraphWidgets')"
+    ):
+        pytest.skip("this front end does not edit the widgets of a subgraph")
+    nodes, links = two_pictures()
+    stack = placed("CVL_LoRAStack", 16, (900, 120))
+    del stack["widgets_values"]
+    open_workflow(page, [*nodes, stack], links)
+    says(page, 12, ["one"])
+    page.evaluate("""async () => {
+      app.canvas.selectItems(app.canvas.graph._nodes);
+      await app.extensionManager.command.execute("Comfy.Graph.ConvertToSubgraph");
+      app.canvas.selectItems(app.canvas.graph._nodes);
+      await app.extensionManager.command.execute("Comfy.Graph.EditSubgraphWidgets");
+    }""")
+    page.wait_for_timeout(1500)
+    said = page.evaluate("() => document.body.innerText")
+    assert "gain" in said and "cvl_" not in said
+    panel(page, False)

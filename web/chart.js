@@ -1,0 +1,36 @@
+// Charts as HTML, from the same JSON that the report output has: they have the node's size and the theme's colours.
+import { app } from "../../scripts/app.js";
+import { showOnNodes, tag } from "./gallery_home.mjs";
+import { chartsOf } from "./chart_data.mjs";
+import { bars, heat, tokens } from "./chart_drawing.mjs";
+
+const LABELS_PX = 120; // seven lines
+const MOST_PX = 460; // higher ones scroll
+const DRAW = { bars, heat, tokens };
+
+function draw(node, root, message) {
+  const charts = chartsOf(node.comfyClass, JSON.parse(message.cvl_report?.[0] ?? "{}"));
+  if (!charts.length) return null;
+  const room = tag("div", "cvl-scroll");
+  const heights = charts.map((chart) => {
+    if (chart.title) room.append(Object.assign(tag("div", "cvl-title", chart.title), { title: chart.title }));
+    const { made, heightAt } = DRAW[chart.kind](chart);
+    room.append(made);
+    return (width) => heightAt(width) + (chart.title ? 18 : 0) + 4;
+  });
+  root.append(room);
+  return (width) => Math.min(MOST_PX, heights.reduce((sum, heightAt) => sum + heightAt(width), 4));
+}
+
+const KINDS = ["CVL_ZeroShotClassify", "CVL_VisualQuestion", "CVL_RankTags", "CVL_ImageGate", "CVL_ImageTextSimilarity",
+  "CVL_LatentDistribution", "CVL_InspectTokens"];
+showOnNodes("clip-vae-lora.chart", KINDS, { widget: "cvl_chart", draw, width: 320 });
+
+app.registerExtension({
+  name: "clip-vae-lora.labels",
+  nodeCreated(node) {
+    if (node.comfyClass !== "CVL_ZeroShotClassify") return;
+    const labels = node.widgets?.find(({ name }) => name === "labels");
+    if (labels?.options) labels.options.getMinHeight = () => LABELS_PX; // classic nodes share the room evenly otherwise
+  },
+});

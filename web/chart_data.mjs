@@ -1,0 +1,93 @@
+// What a node's report has to draw: one function for each node, from the report's JSON to a list of charts.
+import { t } from "./words.mjs";
+
+const MOST_BARS = 20, MOST_PICTURES = 16, MOST_CELLS = 24;
+
+const percent = (share) => `${(100 * share).toFixed(1)} %`;
+const ranked = (values) => Object.entries(values).sort(([, a], [, b]) => (b ?? -2) - (a ?? -2));
+
+function shares(values, total) {
+  const all = ranked(values), rows = all.slice(0, MOST_BARS).map(([label, value]) =>
+    ({ label, share: value ?? 0, text: value === null ? "-" : percent(value) }));
+  return { kind: "bars", rows, more: Math.max(0, (total ?? all.length) - rows.length) };
+}
+
+const heading = (pictures, place, text) => (pictures.length > 1 ? `#${place}: ${text}` : text);
+
+/** Numbers of any range as bars: the longest is the greatest, 0 or the least the shortest. */
+function numbers(entries, line) {
+  const known = entries.map(({ value }) => value).filter((value) => value !== null), all = [...known, line ?? known[0] ?? 0];
+  const low = Math.min(0, ...all), high = Math.max(...all, low + 1e-9), share = (value) => (value - low) / (high - low);
+  const rows = entries.map(({ label, value, mark }) =>
+    ({ label, share: value === null ? 0 : share(value), text: value === null ? "-" : value.toFixed(3), mark }));
+  return { kind: "bars", rows, line: line === undefined ? undefined : share(line), more: 0 };
+}
+
+function zeroShot({ pictures, label_count: count }) {
+  return pictures.slice(0, MOST_PICTURES).map((picture, place) => ({ ...shares(picture.probabilities, count),
+    title: heading(pictures, place, picture.none_of_these ? t("none of these; nearest: {}", picture.top[0].label) : picture.best) }));
+}
+
+function answers({ pictures }) {
+  return pictures.slice(0, MOST_PICTURES).map((picture, place) => ({ ...shares(picture.probabilities),
+    title: heading(pictures, place, picture.answer ?? t("no answer")) }));
+}
+
+function tags({ pictures, score }) {
+  return pictures.slice(0, MOST_PICTURES).filter((found) => Object.keys(found).length).map((found, place) => ({
+    ...(score === "probability" ? shares(found) : numbers(ranked(found).slice(0, MOST_BARS)
+      .map(([label, value]) => ({ label, value })))),
+    title: pictures.length > 1 ? `#${place}` : "" }));
+}
+
+function gate({ scores, threshold, passed }) {
+  const entries = scores.slice(0, 64).map((value, place) =>
+    ({ label: `#${place} ${passed.includes(place) ? "✓" : "✗"}`, value, mark: passed.includes(place) }));
+  return [{ ...numbers(entries, threshold), title: t("the line is the threshold, {}", threshold) }];
+}
+
+function matrix(block, title) {
+  if (!Array.isArray(block?.cosine)) return [];
+  const columns = (block.columns ?? block.cosine[0].map((_, place) => `#${place}`)).slice(0, MOST_CELLS);
+  const best = block.best_for_images.map((name) => (block.columns ? block.columns.indexOf(name) : name));
+  const rows = block.cosine.slice(0, MOST_CELLS);
+  return [{ kind: "heat", title, columns, best, rows: rows.map((row) => row.slice(0, MOST_CELLS)),
+    names: rows.map((_, place) => `#${place}`) }];
+}
+
+function similarity({ texts, images }) {
+  return [...matrix(texts, t("pictures and texts")), ...matrix(images, t("pictures and pictures"))];
+}
+
+function channels({ channels: all }) {
+  const entries = all.slice(0, 64).map(({ kl_nats: value }, place) => ({ label: t("channel {}", place), value }));
+  const chart = numbers(entries);
+  const sum = all.reduce((total, { kl_nats: value }) => total + value, 0) || 1;
+  chart.rows.forEach((row, place) => (row.text = percent(all[place].kl_nats / sum)));
+  return [{ ...chart, title: t("how much of the picture each channel holds") }];
+}
+
+function inspected({ encoders }) {
+  const charts = [];
+  for (const [name, chunks] of Object.entries(encoders ?? {})) {
+    for (const [place, chunk] of chunks.entries()) {
+      const weights = chunk.weights.filter((_, at) => chunk.words[at]); // start, end and padding belong to no word
+      const pieces = chunk.pieces.map((text, at) => ({ text: text.trim(), weight: weights[at] ?? 1 }));
+      if (pieces.length) charts.push({ kind: "tokens", pieces, title: t("{}, chunk {}: {} tokens", name, place + 1, pieces.length) });
+    }
+  }
+  return charts;
+}
+
+const READERS = { CVL_ZeroShotClassify: zeroShot, CVL_VisualQuestion: answers, CVL_RankTags: tags, CVL_ImageGate: gate,
+  CVL_ImageTextSimilarity: similarity, CVL_LatentDistribution: channels, CVL_InspectTokens: inspected };
+
+/** The charts of a node of that class, from its report's data; none where the report has nothing to draw. */
+export function chartsOf(kind, data) {
+  try {
+    return READERS[kind]?.(data) ?? [];
+  } catch (error) {
+    if (error instanceof TypeError) return []; // a report of an older version without these keys
+    throw error;
+  }
+}

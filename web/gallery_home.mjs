@@ -1,0 +1,152 @@
+// A box on a node that shows what it reported as HTML: charts, galleries, the slider. It stays through undo, tabs and a
+// reload, and replaces the front end's own preview of the same pictures.
+import { app } from "../../scripts/app.js";
+import { api } from "../../scripts/api.js";
+import { chain } from "./chain.mjs";
+import { addOwnWidget } from "./dom_widget.mjs";
+import { installStyle } from "./gallery_style.mjs";
+import * as memory from "./report_memory.mjs";
+import { readMessage, textOf } from "./report_lines.mjs";
+
+const STORE = "cvl.pictures"; // in the browser's storage
+const MOST_KEPT = 60_000, MOST_STORED = 600_000; // letters: of a node, of all; the oldest workflows go first
+const MARGIN_PX = 6;
+const KEPT_KEYS = ["images", "a_images", "b_images", "cvl_gallery", "cvl_report", "text"];
+
+const boxes = new WeakMap(); // node -> its box
+const used = new Set(); // keys of workflows that were written or restored since the page was loaded
+
+/** The address of a picture that a node named: {filename, subfolder, type}. */
+export function addressOf({ filename, subfolder = "", type = "temp" }) {
+  return api.apiURL(`/view?${new URLSearchParams({ filename, subfolder, type })}`);
+}
+
+/** A tag with a class and a text. */
+export function tag(name, className, text = "") {
+  const made = document.createElement(name);
+  made.className = className;
+  made.textContent = text;
+  if (name === "button") made.type = "button";
+  return made;
+}
+
+function makeBox(node, name) {
+  installStyle();
+  const root = tag("div", "cvl-pictures");
+  const box = { root, heightAt: () => 0 };
+  box.widget = addOwnWidget(node, name, "cvl_pictures", root, {
+    margin: MARGIN_PX,
+    getMinHeight: () => box.heightAt(Math.max(200, node.size[0] - 2 * MARGIN_PX)) + 2 * MARGIN_PX,
+  });
+  root.addEventListener("wheel", (event) => {
+    if (event.target.closest(".cvl-scroll")?.matches(":hover")) event.stopPropagation();
+  });
+  boxes.set(node, box);
+  return box;
+}
+
+/** The node's pictures stand in our box: the front end is not to draw them a second time below it. */
+function hideOwnPreview(node) {
+  node.hideOutputImages = true; // Nodes 2.0
+  Object.defineProperty(node, "imgs", { get: () => undefined, set: () => {}, configurable: true }); // classic nodes
+}
+
+/** Draws the box of a node from its message: `draw(node, root, message)` gives a function from the box's width to its
+ * height, both in px, or null where there is nothing to draw. */
+function paint(node, { widget, draw, width = 0 }, message) {
+  const root = tag("div", "");
+  const heightAt = draw(node, root, message);
+  if (!heightAt) return;
+  const box = boxes.get(node) ?? makeBox(node, widget);
+  box.root.replaceChildren(...root.childNodes);
+  box.heightAt = heightAt;
+  hideOwnPreview(node);
+  const wide = Math.max(width, node.size[0]);
+  box.root.style.minHeight = `${heightAt(wide - 2 * MARGIN_PX)}px`;
+  node.setSize([wide, Math.max(node.size[1], node.computeSize([wide, node.size[1]])[1])]);
+  node.setDirtyCanvas?.(true, true);
+}
+
+function keyOf(workflow) {
+  const state = workflow?.changeTracker?.activeState;
+  const id = workflow === memory.active() ? memory.rootGraph()?.id : state?.id;
+  return workflow?.path && id ? `${workflow.path}|${id}` : null;
+}
+
+function readStore() {
+  try {
+    return JSON.parse(localStorage.getItem(STORE)) ?? {};
+  } catch {
+    return {}; // nothing there, or a browser that keeps nothing
+  }
+}
+
+function keep(workflow, path, message) {
+  const key = keyOf(workflow);
+  const kept = Object.fromEntries(KEPT_KEYS.filter((name) => message[name]).map((name) => [name, message[name]]));
+  if (!key || JSON.stringify(kept).length > MOST_KEPT) return;
+  used.add(key);
+  const all = readStore(), before = all[key] ?? {};
+  delete all[key]; // the newest stands last
+  all[key] = { ...before, [path]: kept };
+  let written = JSON.stringify(all);
+  for (const old of Object.keys(all)) {
+    if (written.length <= MOST_STORED || old === key) break;
+    delete all[old];
+    written = JSON.stringify(all);
+  }
+  try {
+    localStorage.setItem(STORE, written);
+  } catch {
+    // a browser that keeps nothing: the box lives as long as the page
+  }
+}
+
+/** Registers a box for some kinds of nodes. `view` has the widget's name, `draw` as `paint` says, and perhaps the least
+ * width in px. */
+export function showOnNodes(name, kinds, view) {
+  const isOne = (node) => node && kinds.includes(node.comfyClass);
+
+  function restore(outputs) {
+    for (const [path, output] of Object.entries(outputs ?? {})) {
+      const node = memory.nodeAt(path);
+      if (isOne(node) && output && !memory.isDisowned(path, textOf(readMessage(output) ?? []))) paint(node, view, output);
+    }
+  }
+
+  function restoreStored() {
+    const workflow = memory.active(), key = keyOf(workflow);
+    if (!key || (workflow.isTemporary && used.has(key))) return;
+    for (const [path, message] of Object.entries(readStore()[key] ?? {})) {
+      const node = memory.nodeAt(path);
+      if (isOne(node) && !boxes.has(node)) paint(node, view, message);
+    }
+    queueMicrotask(() => used.add(key)); // the other kinds are restored first
+  }
+
+  app.registerExtension({
+    name,
+    beforeRegisterNodeDef(nodeType, nodeData) {
+      if (!kinds.includes(nodeData.name)) return;
+      chain(nodeType.prototype, "onResize", (node) => {
+        const box = boxes.get(node);
+        if (box) box.root.style.minHeight = `${box.heightAt(node.size[0] - 2 * MARGIN_PX)}px`;
+      });
+    },
+    onNodeOutputsUpdated: restore,
+    afterConfigureGraph() {
+      requestAnimationFrame(() => requestAnimationFrame(restoreStored)); // then it is known which workflow is open
+    },
+    setup() {
+      api.addEventListener("executed", (event) => queueMicrotask(() => {
+        const { detail } = event, path = String(detail.display_node || detail.node);
+        const owner = memory.ownerOf(detail), isOpen = !owner || owner === memory.active();
+        const node = isOpen ? memory.nodeAt(path) : null;
+        if (isOpen && !isOne(node)) return;
+        if (!detail.output) return;
+        keep(owner ?? memory.active(), node ? memory.locatorOf(node) : path, detail.output);
+        if (node) paint(node, view, detail.output);
+      }));
+    },
+  });
+}

@@ -1,0 +1,53 @@
+// What the last run made of each row of a LoRA Stack. It is kept by the row's own text: an edited row has not run.
+import { api } from "../../scripts/api.js";
+import { app } from "../../scripts/app.js";
+import { readList, splitLines } from "./lora_lines.mjs";
+import { t } from "./words.mjs";
+
+const LINE = /^line (\d+) of the LoRAs: (.*)$/su;
+
+const past = new Map(); // the rows of a list -> what the last run of them made of each
+
+/** The rows of a node's report, by their text: {state, sentence}; null where a message has none. */
+export function ranOf(message) {
+  try {
+    const { rows } = JSON.parse([message?.cvl_report].flat()[0]);
+    const ran = new Map(rows.filter((row) => row.text).map(({ text, state, sentence }) => [text, { state, sentence }]));
+    past.set([...ran.keys()].join("\n"), ran);
+    return ran;
+  } catch {
+    return null; // no report, or one of another version
+  }
+}
+
+/** The same of the outputs that the front end keeps for a node, after undo or a change of the tab. */
+export function keptRun(node, outputs = app.nodeOutputs) {
+  const own = node.graph && node.graph !== (app.rootGraph ?? app.graph) ? `${node.graph.id}:${node.id}` : String(node.id);
+  return ranOf(outputs?.[own]);
+}
+
+/** What the last run of the same rows made of them, or null. */
+function ranBefore(text) {
+  const rows = readList(text).filter(({ kind }) => kind === "lora" || kind === "broken").map(({ written }) => written);
+  return past.get([...new Set(rows)].join("\n")) ?? null;
+}
+
+/**
+ * Calls `then(node id, mark)` when a run tells nothing of a node's rows: `mark(text)` has the line at which it stopped,
+ * or all lines where the server had the result already.
+ */
+export function onUntold(then) {
+  const last = (id) => String(id).split(":").at(-1);
+  api.addEventListener("execution_cached", ({ detail }) => {
+    for (const id of detail?.nodes ?? []) then(last(id), ranBefore);
+  });
+  api.addEventListener("execution_error", ({ detail }) => {
+    const found = LINE.exec(String(detail?.exception_message ?? "").trim());
+    if (!found) return;
+    const sentence = t("the run stopped here: {}", found[2]);
+    then(last(detail.node_id), (text) => {
+      const written = splitLines(text)[Number(found[1]) - 1]?.written;
+      return new Map(written ? [[written, { state: "failed", sentence }]] : []);
+    });
+  });
+}

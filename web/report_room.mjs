@@ -1,0 +1,30 @@
+// Room on the canvas: how far a node may grow before it covers another.
+
+const TITLE_PX = 30;
+const GAP_PX = 6;
+
+/** Whether nodes are drawn by the page, which then gives them their height, and not on the canvas. */
+export const isVue = () => Boolean(window.LiteGraph?.vueNodesMode);
+
+/** The height of a node without its title, as it is drawn: not every front end writes that of a Vue node into its size. */
+function drawnHeight(node) {
+  const drawn = isVue() ? document.querySelector(`[data-node-id="${node.id}"]`) : null;
+  return drawn ? Math.max(drawn.offsetHeight - TITLE_PX, 0) : node.size[1];
+}
+
+/** How far below a node the canvas is free, up to the title of the next node there; Infinity without one. */
+export function freeBelow(node) {
+  const [left, top] = node.pos, [width] = node.size;
+  const bottom = top + drawnHeight(node);
+  const tops = (node.graph?._nodes ?? [])
+    .filter((other) => other !== node && other.pos[0] < left + width && other.pos[0] + other.size[0] > left)
+    .map((other) => other.pos[1] - TITLE_PX)
+    .filter((y) => y >= bottom - GAP_PX);
+  return tops.length ? Math.max(0, Math.min(...tops) - GAP_PX - bottom) : Infinity;
+}
+
+/** Gives a node a height; its width stays. */
+export function growTo(node, height) {
+  if (Math.abs(height - node.size[1]) < 1) return;
+  node.setSize([node.size[0], height]);
+}
