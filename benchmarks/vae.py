@@ -36,7 +36,7 @@ from clip_vae_lora.vae_core.tiling import card_plans, plans, tiled  # noqa: E402
 CONFIG = VAEConfig(128, (1, 2, 4, 4), 2, 4, True)
 CONTENDERS = ["ours untiled", "ours auto", "diffusers untiled", "diffusers tiled", "comfyui untiled", "comfyui tiled"]
 BUDGETED = ["ours budget", "ours apart"]  # with --budget-mb; apart: the budget is the device's alone
-TILE_CELLS, OVERLAP_CELLS, GAIN = 64, 16, 20
+TILE_CELLS, OVERLAP_CELLS, GAIN = 64, 16, 100
 
 
 def weights():

@@ -1,4 +1,4 @@
-"""What users and saved workflows see of the nodes: texts, help pages, locales, and the face that must not change."""
+"""What users and saved workflows see of the nodes: texts, locales, and the face that must not change."""
 
 import inspect
 import json
@@ -11,19 +11,9 @@ from clip_vae_lora.nodes import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS
 from clip_vae_lora.tests.nodes.write_schema import faces
 
 ROOT = Path(__file__).resolve().parents[2]
-HELP = ROOT / "web" / "docs"
 LOCALES = ROOT / "locales"
 WIDGETS = {"COMBO", "INT", "FLOAT", "STRING", "BOOLEAN"}
 MESSAGE_SYNTAX = set("{}@|$%")  # vue-i18n's: one of these in a locale can keep ComfyUI's whole page from starting
-
-PAGES_READ_FIRST = {
-    name for name in NODE_CLASS_MAPPINGS if NODE_CLASS_MAPPINGS[name].CATEGORY == "CVL/conditioning"
-} | {
-    "CVL_LoadTextEncoder",
-    "CVL_TextEncode",
-    "CVL_TextEncodeSDXL",
-    "CVL_InspectTokens",
-}
 
 every_node = pytest.mark.parametrize("name", NODE_CLASS_MAPPINGS)
 
@@ -102,13 +92,6 @@ def test_prompts_are_dynamic_as_in_the_stock_node_and_all_other_text_reaches_a_n
     assert dynamic == PROMPTS.get(name, set()), "the frontend replaces braces and cuts comments there"
 
 
-@pytest.mark.parametrize("name", sorted(PAGES_READ_FIRST))
-def test_a_help_page_explains_an_input_in_its_second_column_because_the_panel_is_narrow(name):
-    for section in ("Inputs", "Outputs"):
-        _, _, text = (HELP / f"{name}.md").read_text(encoding="utf-8").partition(f"\n## {section}\n")
-        assert re.search(r"^\| (?:In|Out)put \| What it is \|", text.partition("\n## ")[0], re.M), section
-
-
 @every_node
 def test_the_functions_parameters_are_the_inputs_and_their_defaults_the_widgets(name):
     node = NODE_CLASS_MAPPINGS[name]
@@ -124,48 +107,6 @@ def test_the_change_mark_accepts_every_input(name):
     node = NODE_CLASS_MAPPINGS[name]
     if hasattr(node, "IS_CHANGED"):
         inspect.signature(node.IS_CHANGED).bind(**dict.fromkeys(specs(name), ""))
-
-
-# the help pages
-
-
-def help_table(name: str, section: str) -> list[list[str]]:
-    """The rows of the table under a heading, cells without their spaces: name, type, default of an input."""
-    _, _, text = (HELP / f"{name}.md").read_text(encoding="utf-8").partition(f"\n## {section}\n")
-    lines = [line for line in text.partition("\n## ")[0].splitlines() if line.startswith("|")]
-    heads, _, *rows = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
-    order = [0, heads.index("Type"), *([heads.index("Default")] if "Default" in heads else [])]
-    assert all(len(row) == len(heads) and all(row) for row in rows)
-    return [[row[place] for place in order] for row in rows]
-
-
-def test_there_is_a_help_page_for_every_node_and_for_nothing_else():
-    assert {page.stem for page in HELP.glob("*.md")} == set(NODE_CLASS_MAPPINGS)
-
-
-@every_node
-def test_a_help_page_begins_with_the_nodes_name_and_has_neither_html_nor_links_but_pictures_that_are_there(name):
-    text = (HELP / f"{name}.md").read_text(encoding="utf-8")
-    assert text.startswith(f"# {NODE_DISPLAY_NAME_MAPPINGS[name]}\n")
-    picture = re.compile(r"!\[[^\]]+\]\(([a-z0-9_]+\.png)\)")
-    assert all((HELP / file).is_file() for file in picture.findall(text))
-    assert not re.search(r"<[A-Za-z/!]|https?:|\]\(", picture.sub("", text))
-
-
-@every_node
-def test_a_help_page_tells_each_input_with_its_type_and_default(name):
-    rows, kinds = help_table(name, "Inputs"), {key: kind for key, (kind, _, _) in specs(name).items()}
-    assert [row[:2] for row in rows] == [[f"`{key}`", kind.replace("COMBO", "menu")] for key, kind in kinds.items()]
-    for (key, kind), (_, _, written, *_) in zip(kinds.items(), rows):
-        assert (written == "-") == (kind not in WIDGETS), f"{key}: a socket has no default, a widget has"
-        assert not written.startswith("`") or written.strip("`") == str(default(name, key)), key
-
-
-@every_node
-def test_a_help_page_tells_each_output_with_its_type(name):
-    node = NODE_CLASS_MAPPINGS[name]
-    expected = [[f"`{key}`", kind] for key, kind in zip(node.RETURN_NAMES, node.RETURN_TYPES)]
-    assert [row[:2] for row in help_table(name, "Outputs")] == expected
 
 
 # the locales
