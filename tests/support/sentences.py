@@ -200,4 +200,4 @@ def missing(root: Path = ROOT) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(missing(*map(Path, sys.argv[1:])), ensure_ascii=False, indent=1))
+    sys.stdout.write(json.dumps(missing(*map(Path, sys.argv[1:])), ensure_ascii=False, indent=1) + "\n")

@@ -1,4 +1,4 @@
-"""With the front end in Chinese nothing of ours is English: reports, notes, errors, rows, popups, menus, empty fields."""
+"""With the front end in Chinese nothing of ours is English: reports, notes, errors, rows, popups, menus."""
 
 import json
 import re
@@ -11,8 +11,9 @@ from clip_vae_lora.tests.support.servers.serving import ROOT
 WAIT_MS = 120_000
 WORD = re.compile(r"(?<![\w./\\:<>_-])[A-Za-z][a-z]+(?![\w/\\_<>-]|\.\w)")  # no part of a file's or a tensor's name
 KEPT = set(  # names that Chinese users write so: of models, files, formats, networks
-    "Token token tokens Latent Stack Transformer Flux Lumina Chroma Stable Diffusion Cascade Inversion Textual Load Alt "
-    "Enter Click Info nats kohya peft diffusers gelu quick px comfy compel embedding id input output bundled tiny Refiner".split()
+    "Token token tokens Latent Stack Transformer Flux Lumina Chroma Stable Diffusion Cascade Inversion Textual Load "
+    "Alt Enter Click Info nats kohya peft diffusers gelu quick px comfy compel embedding id input output bundled tiny "
+    "Refiner".split()
 )
 TEXTS = """() => {
   const said = [];
@@ -95,8 +96,10 @@ def test_rows_of_loras_and_what_is_wrong_with_them_are_chinese(chinese):
 
 def test_an_error_is_chinese_on_its_node(chinese):
     chinese.evaluate("""async () => {
-      await app.loadGraphData({ version: 0.4, nodes: [], links: [], groups: [], config: {}, extra: {}, last_node_id: 0, last_link_id: 0 });
-      const make = (type, at) => { const node = LiteGraph.createNode(type); node.pos = at; app.graph.add(node); return node; };
+      await app.loadGraphData({ version: 0.4, nodes: [], links: [], groups: [], config: {}, extra: {},
+        last_node_id: 0, last_link_id: 0 });
+      const make = (type, at) => {
+        const node = LiteGraph.createNode(type); node.pos = at; app.graph.add(node); return node; };
       const picture = make("CVL_ExampleImage", [50, 100]), model = make("CVL_LoadCLIPModel", [50, 400]);
       const judge = make("CVL_ZeroShotClassify", [500, 100]);
       picture.connect(0, judge, judge.inputs.findIndex(({ name }) => name === "image"));
