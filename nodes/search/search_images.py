@@ -26,6 +26,10 @@ PICKED = (
 )
 
 
+def _weight(tooltip: str) -> tuple[str, dict]:
+    return "FLOAT", {"default": 1.0, "min": -2.0, "max": 2.0, "step": 0.05, "tooltip": tooltip}
+
+
 class SearchImages:
     CATEGORY = "CVL/search"
     DESCRIPTION = (
@@ -55,7 +59,6 @@ class SearchImages:
 
     @classmethod
     def INPUT_TYPES(cls):
-        weight = {"default": 1.0, "min": -2.0, "max": 2.0, "step": 0.05}
         return {
             "required": {
                 "clip_model": (features.MODEL_TYPES, {"tooltip": "The model that the index was made with."}),
@@ -72,14 +75,8 @@ class SearchImages:
             },
             "optional": {
                 "image": ("IMAGE", {"tooltip": "Pictures that the found ones are to resemble; each is a search."}),
-                "text_weight": (
-                    "FLOAT",
-                    {**weight, "tooltip": "How much the words count beside a picture. Below 0: away from them."},
-                ),
-                "image_weight": (
-                    "FLOAT",
-                    {**weight, "tooltip": "How much the picture counts beside words. Below 0: away from it."},
-                ),
+                "text_weight": _weight("How much the words count beside a picture. Below 0: away from them."),
+                "image_weight": _weight("How much the picture counts beside words. Below 0: away from it."),
                 "min_score": (
                     "FLOAT",
                     {

@@ -40,9 +40,9 @@ def rows(index) -> dict[str, torch.Tensor]:
 
 def test_one_process_embeds_once(pictures, capsys):
     index = pictures.parent / "cvl_index" / "a"
-    assert run(pictures, index) == 0 and "the index holds 11 pictures" in capsys.readouterr().out
+    assert run(pictures, index) == 0 and "11 pictures can be searched now" in capsys.readouterr().out
     assert sorted(rows(index)) == [f"{n:02}.png" for n in range(11)]
-    assert run(pictures, index) == 0 and "0 new, 0 changed and 12 unchanged pictures" in capsys.readouterr().out
+    assert run(pictures, index) == 0 and "0 new, 0 changed, 12 as before" in capsys.readouterr().out
 
 
 @pytest.mark.slow

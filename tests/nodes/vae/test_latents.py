@@ -49,7 +49,7 @@ def test_mean_and_log_variance_are_the_networks_own(place, vae):
     mean, logvar, plot, _ = answer["result"]
     torch.testing.assert_close(mean["samples"], posterior.mean, rtol=0, atol=1e-6)  # picture by picture, not at once
     torch.testing.assert_close(logvar["samples"], posterior.logvar, rtol=0, atol=1e-5)  # a sum of more terms
-    assert plot.shape == (1, 640, 1024, 3) and 0 <= plot.min() and plot.max() <= 1 and len(answer["ui"]["images"]) == 1
+    assert plot.shape == (1, 800, 1024, 3) and 0 <= plot.min() and plot.max() <= 1 and len(answer["ui"]["images"]) == 1
     found = report(answer)
     assert found["kl_nats"] == pytest.approx(float(posterior.kl().mean()), abs=1e-3)  # shown with three digits
     assert sum(channel["kl_nats"] for channel in found["channels"]) == pytest.approx(found["kl_nats"], abs=1e-2)
@@ -193,7 +193,8 @@ def test_pictures_below_the_window_have_no_ssim_and_that_is_said(place):
     small = picture(10, 30)
     answer = place.node("CVL_CompareImages").compare(small, small)
     assert math.isnan(answer["result"][3]) and report(answer)["ssim"] is None
-    assert "no SSIM: it needs sides of 11 px" in answer["ui"]["text"][0]
+    other = place.node("CVL_CompareImages").compare(small, 1 - small)
+    assert "no SSIM: it needs sides of 11 px" in other["ui"]["text"][0]
 
 
 @pytest.mark.parametrize("node", ["CVL_LatentDistribution", "CVL_CompareImages"])

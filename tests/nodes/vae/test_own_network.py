@@ -138,7 +138,7 @@ def test_load_vae_makes_a_vae_of_it_that_the_other_nodes_take(folded, network, p
     shown = place.node("CVL_LoadVAE").load("folded.safetensors")
     vae, report = shown["result"]
     assert json.loads(report)["kind"] == "folded" and json.loads(report)["px_per_cell"] == 2
-    assert "folded.safetensors: folded autoencoder (folded names)" in shown["ui"]["text"][0]
+    assert "folded.safetensors: folded autoencoder" in shown["ui"]["text"][0]
     image = torch.rand(1, 30, 41, 3, generator=torch.Generator().manual_seed(2))
     latent = place.node("CVL_VAEEncode").encode(image, vae)["result"][0]
     with torch.no_grad():
