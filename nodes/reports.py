@@ -11,6 +11,8 @@ import json
 from collections.abc import Mapping, Sequence
 from functools import wraps
 
+from .host import host
+
 _OURS = f"{__package__.rpartition('.')[0]}."
 
 
@@ -27,6 +29,15 @@ def reported(lines: Sequence[str], data: Mapping[str, object], results: tuple, i
     """The answer of a node whose last output, behind `results`, is the report as JSON; otherwise as `shown`."""
     report = as_json(data)
     return _answer(lines, report, (*results, report), images)
+
+
+def problem_shown(problem: str, outputs: int, report_at: int) -> dict:
+    """Answer for a node that only looks and has nothing to look at: the problem in red, and as JSON at the output
+    `report_at`. What is connected to its other outputs does not run, and says why.
+    """
+    report = as_json({"state": "failed", "problem": problem})
+    results = tuple(report if place == report_at else host.absent(problem) for place in range(outputs))
+    return _answer([f"✖ {problem}"], report, results, ())
 
 
 def _answer(lines: Sequence[str], report: str, results: tuple, images: Sequence[dict]) -> dict:

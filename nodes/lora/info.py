@@ -15,7 +15,7 @@ from ...lora.weights.low_rank import singular_values
 from ...lora.weights.measuring import Size
 from .. import catalog
 from ..host import host
-from ..reports import as_json, shown
+from ..reports import as_json, problem_shown, shown
 from .beside import header_words, known_of
 from .files import ParsedFile, read_lora
 from .report import count_parts, fact_line, facts, note_lines, relative_changes, size_line
@@ -81,7 +81,10 @@ class LoRAInfo:
     def look(
         self, file: str, model: object | None = None, clip: object | None = None, clip_model: object | None = None
     ) -> dict:
-        self.file = read = read_lora(catalog.path("lora", file))  # kept, so that it is not read again for other inputs
+        try:
+            self.file = read = read_lora(catalog.path("lora", file))  # kept: not read again for other inputs
+        except (ValueError, FileNotFoundError) as error:  # said on the node, and nothing else of the workflow stops
+            return problem_shown(str(error), outputs=3, report_at=0)
         targets = {"model": model, "clip": clip, "clip_model": clip_model}
         data = facts(read)
         known = known_of(read.path, *header_words(read))

@@ -10,7 +10,7 @@ from ...drawing.contact_sheet import blank_sheet, contact_sheet
 from ..clip.precision import EXACT
 from ..galleries import Card, card, with_gallery
 from ..host import host
-from ..reports import as_json, shown
+from ..reports import as_json, problem_shown, shown
 from . import found, indexing
 from .found import INDEX, MAX_SHEET_ROWS
 
@@ -63,7 +63,10 @@ class FindDuplicates:
         return indexing.index_fingerprint(index)
 
     def group(self, index: str, threshold: float) -> dict:
-        opened = found.open_named(index)
+        try:
+            opened = found.open_named(index)
+        except ValueError as error:  # said on the node, and nothing else of the workflow stops
+            return problem_shown(str(error), outputs=3, report_at=2)
         groups = duplicate_groups(opened.blocks, threshold, dead=opened.dead, on_step=host.progress(1))
         named = [found.group_members(opened, group) for group in groups]
         rows = [

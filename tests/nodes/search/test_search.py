@@ -12,6 +12,7 @@ from PIL import Image
 
 from clip_vae_lora.files.images import read_image
 from clip_vae_lora.nodes.host import host
+from clip_vae_lora.nodes.host.alone.absence import Absent
 from clip_vae_lora.nodes.host.alone.place import HERE
 
 EXAMPLES = Path(__file__).resolve().parents[3] / "example_workflows" / "input"
@@ -48,6 +49,14 @@ def search(place, clip_model):
         return place.node("CVL_SearchImages").search(model or clip_model, index, text, count, **options)["result"]
 
     return search
+
+
+def test_duplicates_without_an_index_are_a_red_line_on_the_node_and_stop_nothing(place):
+    answer = place.node("CVL_FindDuplicates").group("nowhere", 0.95)
+    assert answer["ui"]["text"][0].startswith("✖ there is no index 'nowhere'")
+    sheet, names, groups = answer["result"]
+    assert isinstance(sheet, Absent) and isinstance(names, Absent)
+    assert "make one with Index Folder" in json.loads(groups)["problem"]
 
 
 def test_a_picture_is_found_by_its_description(output, build, search):
