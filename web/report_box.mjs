@@ -79,9 +79,10 @@ function removeBox(node) {
   node.setDirtyCanvas?.(true, true);
 }
 
-/** The front end's own widgets under a node, its pictures above all, have names that begin so. */
+/** The front end's own widgets under a node, its pictures above all, have names that begin with $$; ours are a box. */
 function putInPlace({ node, widget }) {
-  const at = node.widgets.indexOf(widget), behind = node.widgets.findIndex(({ name }) => name?.startsWith("$$"));
+  const isPictures = ({ name, type }) => type === "cvl_pictures" || name?.startsWith("$$");
+  const at = node.widgets.indexOf(widget), behind = node.widgets.findIndex(isPictures);
   if (behind < 0 || at < behind) return;
   node.widgets.splice(at, 1);
   node.widgets.splice(behind, 0, widget);
