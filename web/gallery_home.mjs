@@ -7,6 +7,7 @@ import { addOwnWidget } from "./dom_widget.mjs";
 import { installStyle } from "./gallery_style.mjs";
 import * as memory from "./report_memory.mjs";
 import { readMessage, textOf } from "./report_lines.mjs";
+import { growTo, neededHeight } from "./report_room.mjs";
 
 const STORE = "cvl.pictures"; // in the browser's storage
 const MOST_KEPT = 60_000, MOST_STORED = 600_000; // letters: of a node, of all; the oldest workflows go first
@@ -63,7 +64,10 @@ function paint(node, { widget, draw, width = 0 }, message) {
   hideOwnPreview(node);
   const wide = Math.max(width, node.size[0]);
   box.root.style.minHeight = `${heightAt(wide - 2 * MARGIN_PX)}px`;
-  node.setSize([wide, Math.max(node.size[1], node.computeSize([wide, node.size[1]])[1])]);
+  const before = [node.size[0], node.size[1]];
+  if (wide > before[0]) node.setSize([wide, before[1]]);
+  growTo(node, Math.max(before[1], neededHeight(node)));
+  memory.keepSize(node, [before, [node.size[0], node.size[1]]]); // the user has not changed it
   node.setDirtyCanvas?.(true, true);
 }
 

@@ -2,7 +2,7 @@
 import { addOwnWidget } from "./dom_widget.mjs";
 import { gravest, textOf } from "./report_lines.mjs";
 import { HEAD_PX, LINE_PX, installStyle } from "./report_style.mjs";
-import { freeBelow, growTo, isVue } from "./report_room.mjs";
+import { freeBelow, growTo, isVue, neededHeight } from "./report_room.mjs";
 import { element } from "./prompt_panel.mjs";
 import { t, translated } from "./words.mjs";
 
@@ -79,9 +79,10 @@ function removeBox(node) {
   node.setDirtyCanvas?.(true, true);
 }
 
-/** The front end's own widgets under a node, its pictures above all, have names that begin so. */
+/** The front end's own widgets under a node, its pictures above all, have names that begin with $$; ours are a box. */
 function putInPlace({ node, widget }) {
-  const at = node.widgets.indexOf(widget), behind = node.widgets.findIndex(({ name }) => name?.startsWith("$$"));
+  const isPictures = ({ name, type }) => type === "cvl_pictures" || name?.startsWith("$$");
+  const at = node.widgets.indexOf(widget), behind = node.widgets.findIndex(isPictures);
   if (behind < 0 || at < behind) return;
   node.widgets.splice(at, 1);
   node.widgets.splice(behind, 0, widget);
@@ -154,14 +155,6 @@ function heightOf(box, most) {
   return HEAD_PX + Math.min(box.measured.height, most * LINE_PX + PADDING_PX);
 }
 
-/** The least height in which a node shows all its widgets. `computeSize` counts 4 px more for each widget that lays
- * itself out, and 12 px at the end, than the classic nodes then take; asked again and again the node would grow. */
-function neededHeight(node, without) {
-  const own = node.widgets.filter((widget) => !widget.computeSize && widget.computeLayoutSize).length;
-  const needed = node.computeSize([node.size[0], node.size[1]])[1] - 4 * own - 12;
-  return without ? needed - without.widget.options.getMinHeight() : needed;
-}
-
 /** The lines that are shown at once, so that the node does not grow over the one below it: there is room for those that
  * the box had, and for what is free under the node. */
 function linesWithRoom(box, had) {
@@ -177,7 +170,7 @@ function fit(box, { restored = false, asked = false } = {}) {
   const grew = isVue() ? box.settled > box.base + 2 && Math.abs(node.size[1] - box.settled) < 2
     : node.size[1] - box.needed < TIGHT_PX;
   const tight = shown && grew;
-  const slack = shown || isVue() ? 0 : Math.max(0, node.size[1] - neededHeight(node, box));
+  const slack = shown || isVue() ? 0 : Math.max(0, node.size[1] - neededHeight(node, box.widget));
   box.most = asked ? MOST_LINES : linesWithRoom(box, shown + slack);
   box.shown = heightOf(box, box.most);
   box.body.style.maxHeight = isVue() ? `${box.most * LINE_PX + PADDING_PX}px` : "";

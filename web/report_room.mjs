@@ -23,6 +23,15 @@ export function freeBelow(node) {
   return tops.length ? Math.max(0, Math.min(...tops) - GAP_PX - bottom) : Infinity;
 }
 
+/** The least height in which a node shows all its widgets. `computeSize` counts 4 px more for each widget that lays
+ * itself out, and 12 px at the end, than the classic nodes then take; asked again and again the node would
+ * grow. A widget `without` which it is asked for is not counted. */
+export function neededHeight(node, without = null) {
+  const own = node.widgets.filter((widget) => !widget.computeSize && widget.computeLayoutSize).length;
+  const needed = node.computeSize([node.size[0], node.size[1]])[1] - 4 * own - 12;
+  return without ? needed - without.options.getMinHeight() : needed;
+}
+
 /** Gives a node a height; its width stays. */
 export function growTo(node, height) {
   if (Math.abs(height - node.size[1]) < 1) return;

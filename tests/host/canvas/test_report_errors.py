@@ -7,6 +7,7 @@ import pytest
 
 from clip_vae_lora.tests.support.servers.canvas import open_workflow, placed, run
 from clip_vae_lora.tests.support.servers.reports import (
+    EQUAL,
     RED_IS_SHOWN,
     close_dialogs,
     expect_report,
@@ -42,7 +43,7 @@ def test_a_prompt_that_the_server_refuses_says_so_on_the_node(page):
         "() => { const node = app.canvas.graph._nodes.find(n => String(n.id) === '15'); app.canvas.graph.remove(node) }"
     )
     assert run(page) == "execution_success"
-    expect_report(page, "PSNR")
+    expect_report(page, EQUAL)
 
 
 PANEL = "Comfy.RightSidePanel.IsOpen"

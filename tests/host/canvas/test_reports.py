@@ -9,6 +9,7 @@ import pytest
 
 from clip_vae_lora.tests.support.servers.canvas import linked, open_workflow, placed, run
 from clip_vae_lora.tests.support.servers.reports import (
+    EQUAL,
     RED_IS_SHOWN,
     click_beside,
     close_dialogs,
@@ -30,12 +31,12 @@ def test_a_report_is_there_after_undo_and_redo_and_is_no_step_of_its_own(page):
     move(page)
     assert history(page)["undo"] == before["undo"] + 1
     press(page, "Control+z")
-    expect_report(page, "PSNR")
+    expect_report(page, EQUAL)
     expect_report(page, "red circle", 11)
     click_beside(page)
     assert history(page) == before | {"redo": 1}
     press(page, "Control+y")
-    expect_report(page, "PSNR")
+    expect_report(page, EQUAL)
     assert history(page)["undo"] == before["undo"] + 1
 
 
@@ -46,10 +47,10 @@ def test_undo_over_a_run_keeps_the_report(page):
     move(page, 12)
     assert run(page) == "execution_success"
     press(page, "Control+z")
-    expect_report(page, "PSNR")
+    expect_report(page, EQUAL)
     click_beside(page)
     press(page, "Control+z")
-    expect_report(page, "PSNR")
+    expect_report(page, EQUAL)
     expect_report(page, "red circle", 11)
     assert history(page)["redo"] == 2
 
@@ -75,7 +76,7 @@ def test_a_report_is_there_after_another_tab(page):
     open_workflow(page, *two_pictures("striped heart"))
     expect_report(page, None)
     other_tab(page, "Previous")
-    expect_report(page, "PSNR")
+    expect_report(page, EQUAL)
     expect_report(page, "red circle", 11)
     other_tab(page, "Next")
     expect_report(page, None)
@@ -98,10 +99,10 @@ def test_a_message_never_shows_in_the_workflow_that_is_open_meanwhile(page, fail
     page.messages.release()
     page.wait_for_timeout(1500)
     close_dialogs(page)
-    assert report(page, 11).startswith("red circle") and report(page, 12).startswith("PSNR inf")
+    assert report(page, 11).startswith("red circle") and report(page, 12).startswith(EQUAL)
     move(page)
     press(page, "Control+z")
-    assert report(page, 11).startswith("red circle") and report(page, 12).startswith("PSNR inf")
+    assert report(page, 11).startswith("red circle") and report(page, 12).startswith(EQUAL)
     other_tab(page, "Next")
     if fails:
         page.wait_for_function(RED_IS_SHOWN)
@@ -130,7 +131,7 @@ def test_a_report_is_there_within_a_subgraph_and_after_unpacking(page):
     page.wait_for_timeout(800)
     numbers = page.evaluate("() => app.canvas.graph._nodes.map(node => [node.type, node.id])")
     inner = dict(numbers)["CVL_CompareImages"]
-    expect_report(page, "PSNR", inner)
+    expect_report(page, EQUAL, inner)
     page.evaluate("() => app.canvas.setGraph(app.rootGraph ?? app.graph)")
     page.wait_for_timeout(500)
     assert run(page) == "execution_success"
@@ -139,7 +140,7 @@ def test_a_report_is_there_within_a_subgraph_and_after_unpacking(page):
         "app.canvas.openSubgraph(made.subgraph, made) }"
     )
     page.wait_for_timeout(500)
-    expect_report(page, "PSNR", inner)
+    expect_report(page, EQUAL, inner)
     page.evaluate("() => app.canvas.setGraph(app.rootGraph ?? app.graph)")
     page.wait_for_timeout(500)
     page.evaluate(
@@ -147,7 +148,7 @@ def test_a_report_is_there_within_a_subgraph_and_after_unpacking(page):
     )
     page.wait_for_timeout(800)
     numbers = page.evaluate("() => app.canvas.graph._nodes.map(node => [node.type, node.id])")
-    expect_report(page, "PSNR", dict(numbers)["CVL_CompareImages"])
+    expect_report(page, EQUAL, dict(numbers)["CVL_CompareImages"])
 
 
 def test_a_copy_has_no_report(page):
@@ -166,14 +167,14 @@ def test_a_report_is_saved_with_the_workflow_and_stays_through_a_reload(page):
     opened_and_run(page)
     saved = page.evaluate("() => JSON.parse(JSON.stringify((app.rootGraph ?? app.graph).serialize()))")
     kept = {node["type"]: node["properties"]["cvl_report"]["text"] for node in saved["nodes"]}
-    assert kept["CVL_CompareImages"].startswith("PSNR")
+    assert kept["CVL_CompareImages"].startswith(EQUAL)
     assert all(len(json.dumps(node["widgets_values"])) < 40 for node in saved["nodes"])
     page.reload()
     page.wait_for_function("!!(window.app?.graph && window.LiteGraph?.registered_node_types?.CVL_CompareImages)")
     page.wait_for_timeout(3000)
-    expect_report(page, "PSNR")
+    expect_report(page, EQUAL)
     open_workflow(page, saved["nodes"], saved["links"])
-    expect_report(page, "PSNR")
+    expect_report(page, EQUAL)
     expect_report(page, "red circle", 11)
 
 

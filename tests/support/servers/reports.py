@@ -7,6 +7,7 @@ from clip_vae_lora.tests.support.servers.canvas import (
     run,
 )
 
+EQUAL = "the pictures are equal"  # how the report on two_pictures() begins
 RED_IS_SHOWN = "() => [...document.querySelectorAll('.cvl-report[data-mark=error]')].some(each => each.offsetParent)"
 
 
@@ -120,7 +121,7 @@ def opened_and_run(page, *what) -> None:
     open_workflow(page, *two_pictures(*what))
     click_beside(page)
     assert run(page) == "execution_success"
-    expect_report(page, "PSNR")
+    expect_report(page, EQUAL)
 
 
 def close_dialogs(page) -> None:
