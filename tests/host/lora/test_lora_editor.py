@@ -20,6 +20,24 @@ def test_each_line_is_a_row_that_shows_what_it_says(page):
     assert not page.locator("textarea:visible").count()
 
 
+def test_rows_keep_their_shape_beside_the_pictures_of_other_nodes(page):
+    names = ["style.safetensors : 1 : 0.8", "off " + "a long name " * 12 + ": 1 : 0.5 : attn2: 0.5"]
+    load(page, "CVL_LoRAStack", widgets_values=["\n".join(names), False, False], size=[400, 420])
+    playwright.expect(page.locator(".cvl-loras:visible .cvl-row")).to_have_count(2)
+    shape = """() => [...document.querySelectorAll('.cvl-loras .cvl-row *')].map(part => {
+        const { left, top, width, height } = part.getBoundingClientRect();
+        return [part.className, left, top, width, height].map(String).join(' '); })"""
+    before = page.evaluate(shape)
+    page.evaluate("""async () => {
+        const script = (await (await fetch('/extensions')).json()).find(path => path.endsWith('/lora_editor.js'));
+        (await import(script.replace('lora_editor.js', 'gallery_style.mjs'))).installStyle(); }""")
+    assert page.locator("#cvl-pictures-style").count() == 1
+    assert page.evaluate(shape) == before
+    inside = """() => [...document.querySelectorAll('.cvl-loras .cvl-row [data-field="info"], .cvl-loras .cvl-bar')]
+        .map(part => part.closest('.cvl-list').getBoundingClientRect().right - part.getBoundingClientRect().right)"""
+    assert all(room >= -1 for room in page.evaluate(inside))
+
+
 def test_switches_and_strengths_write_their_own_line_alone(page):
     part(page, 1, "on").click()
     expect_list(page, with_line(1, "off people/anna : 0.8 # mine"))
