@@ -21,13 +21,13 @@ def test_what_stopped_a_node_stands_on_it_in_red_until_it_runs_again(page):
     open_workflow(page, *two_pictures("red circle", 64))
     assert run(page) == "execution_error"
     page.wait_for_function(RED_IS_SHOWN)
-    assert "64" in report(page)
+    assert "64 px" in report(page)
     close_dialogs(page)
     page.evaluate("""() => { for (const w of app.canvas.graph._nodes.find(n => n.type === "EmptyImage").widgets)
       if (["width", "height"].includes(w.name)) w.value = 256 }""")
     assert run(page) == "execution_success"
-    expect_report(page, "PSNR")
-    assert "64" not in report(page)
+    expect_report(page, "they differ by")
+    assert "64 px" not in report(page)
 
 
 def test_a_prompt_that_the_server_refuses_says_so_on_the_node(page):
