@@ -202,15 +202,18 @@ def test_nothing_of_it_is_in_the_saved_graph_or_in_the_prompt(page, server, kind
       for (const w of node.widgets) if (w.name.startsWith("text")) w.value = "words for " + w.name;
       const wanted = node.widgets.filter(w => w.serialize !== false).map(w => w.value);
       await new Promise(done => setTimeout(done, 600));
-      const size = node.serialize().size;
+      const loader = LiteGraph.createNode("CLIPLoader");  // one that is connected to nothing is not sent
+      app.graph.add(loader);
+      loader.connect(0, node, node.inputs.findIndex(input => input.type === "CLIP"));
+      const size = node.serialize().size, isOurs = one => one.type === node.type;
       document.querySelector(".cvl-prompt-count").click();
       await new Promise(done => setTimeout(done, 300));
       const prompt = (await app.graphToPrompt()).output;
       const saved = JSON.parse(JSON.stringify(app.graph.serialize()));
       await app.loadGraphData(JSON.parse(JSON.stringify(saved)));
       await new Promise(done => setTimeout(done, 600));
-      const back = app.graph._nodes[0];
-      return {wanted, size, saved: saved.nodes[0], inputs: Object.values(prompt)[0].inputs,
+      const back = app.graph._nodes.find(isOurs), {clip, ...inputs} = prompt[String(node.id)].inputs;
+      return {wanted, size, saved: saved.nodes.find(isOurs), inputs,
               back: back.widgets.filter(w => w.serialize !== false).map(w => w.value),
               again: JSON.parse(JSON.stringify(back.serialize()))};
     }""")

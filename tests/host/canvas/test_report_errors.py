@@ -5,7 +5,7 @@ Needs what test_prompt_count.py needs; COMFYUI_ARGS names another front end.
 
 import pytest
 
-from clip_vae_lora.tests.support.servers.canvas import open_workflow, placed, run
+from clip_vae_lora.tests.support.servers.canvas import linked, open_workflow, placed, run
 from clip_vae_lora.tests.support.servers.reports import (
     EQUAL,
     RED_IS_SHOWN,
@@ -21,23 +21,24 @@ def test_what_stopped_a_node_stands_on_it_in_red_until_it_runs_again(page):
     open_workflow(page, *two_pictures("red circle", 64))
     assert run(page) == "execution_error"
     page.wait_for_function(RED_IS_SHOWN)
-    assert "64" in report(page)
+    assert "64 px" in report(page)
     close_dialogs(page)
     page.evaluate("""() => { for (const w of app.canvas.graph._nodes.find(n => n.type === "EmptyImage").widgets)
       if (["width", "height"].includes(w.name)) w.value = 256 }""")
     assert run(page) == "execution_success"
-    expect_report(page, "PSNR")
-    assert "64" not in report(page)
+    expect_report(page, "they differ by")
+    assert "64 px" not in report(page)
 
 
 def test_a_prompt_that_the_server_refuses_says_so_on_the_node(page):
     nodes, links = two_pictures()
-    alone = placed("CVL_CompareImages", 15, (900, 120), 4.0)
-    alone["inputs"] = [{"name": name, "type": "IMAGE", "link": None} for name in ("first", "second")]
-    open_workflow(page, [*nodes, alone], links)
+    half = placed("CVL_CompareImages", 15, (900, 120), 4.0)
+    links += linked((3, "IMAGE", nodes[0], half, "image", "first"))
+    half["inputs"].append({"name": "second", "type": "IMAGE", "link": None})
+    open_workflow(page, [*nodes, half], links)
     page.evaluate("() => { app.queuePrompt(0, 1) }")
     page.wait_for_function(RED_IS_SHOWN)
-    assert "first" in report(page, 15) and "second" in report(page, 15)
+    assert "second" in report(page, 15) and "first" not in report(page, 15)
     close_dialogs(page)
     page.evaluate(
         "() => { const node = app.canvas.graph._nodes.find(n => String(n.id) === '15'); app.canvas.graph.remove(node) }"
@@ -83,7 +84,10 @@ def test_the_properties_panel_has_no_entry_of_ours_and_leaves_the_width_alone(pa
     finally:
         panel(page, False)
     assert page.evaluate(width) == before
-    page.evaluate("() => { const node = app.canvas.graph._nodes[0]; node.setSize([500, node.size[1] + 60]) }")
+    page.evaluate(
+        "() => { const node = app.canvas.graph._nodes[0]; node.setSize([500, node.size[1] + 60]);"
+        " app.canvas.setDirty(true, true) }"
+    )
     page.wait_for_timeout(600)
     assert page.evaluate(width) == pytest.approx(before + 100, abs=2)
 
