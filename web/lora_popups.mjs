@@ -35,8 +35,14 @@ export function openPopup(anchor, content, { width_px, label, then = () => {} })
     box.style[up ? "top" : "bottom"] = "auto";
   };
   const outside = (event) => box.contains(event.target) || close();
+  const escape = (event) => { // wherever the focus is: what had it may have been made anew
+    if (event.key !== "Escape") return;
+    event.stopPropagation();
+    close();
+  };
   const close = () => {
     if (closeOpen !== close) return;
+    document.removeEventListener("keydown", escape, true);
     closeOpen = null;
     for (const kind of ["pointerdown", "wheel"]) document.removeEventListener(kind, outside, true);
     window.removeEventListener("resize", close);
@@ -46,10 +52,8 @@ export function openPopup(anchor, content, { width_px, label, then = () => {} })
   const early = { capture: true, passive: true };
   for (const kind of ["pointerdown", "wheel"]) document.addEventListener(kind, outside, early);
   window.addEventListener("resize", close);
-  box.addEventListener("keydown", (event) => {
-    event.stopPropagation(); // no shortcuts of the canvas
-    if (event.key === "Escape") close();
-  });
+  document.addEventListener("keydown", escape, true);
+  box.addEventListener("keydown", (event) => event.stopPropagation()); // no shortcuts of the canvas
   closeOpen = close;
   place();
   return { close, place };

@@ -65,6 +65,7 @@ function wordsParts(answer, name, { chosen, choose }) {
   const show = () => {
     note.textContent = !all.length ? t("no trigger words are named")
       : t("trigger words: a click chooses those that the node gives out");
+    const focused = [...chips.children].indexOf(document.activeElement);
     chips.replaceChildren(...all.map((word) => {
       const chip = classed("button", "cvl-chip", word);
       chip.setAttribute("aria-pressed", String(now().includes(word)));
@@ -72,6 +73,7 @@ function wordsParts(answer, name, { chosen, choose }) {
       chip.addEventListener("click", () => take(all.filter((other) => now().includes(other) !== (other === word))));
       return chip;
     }));
+    chips.children[focused]?.focus({ preventScroll: true }); // a chip that is made anew keeps it
     reset.style.display = chosen ? "" : "none";
   };
   const take = (words) => {
