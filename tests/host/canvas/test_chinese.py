@@ -43,9 +43,13 @@ def _speak(page, language: str) -> None:
     page.keyboard.press("Escape")
 
 
+# what users and files say themselves: labels as a template makes them, and a LoRA's own title
+WRITTEN = {"a photo of a striped heart", "a photo of a plain heart", "stripes for the bundled CLIP"}
+
+
 def english(page) -> list[str]:
     """What of ours on the page has two English words in a row."""
-    typed = page.evaluate(TYPED)  # labels and prompts are the user's own, wherever they are shown again
+    typed = [*page.evaluate(TYPED), *WRITTEN]  # labels and prompts are the user's own, wherever they are shown again
     return [text for text in page.evaluate(TEXTS) if _has_english(text) and not any(text in own for own in typed)]
 
 
