@@ -44,13 +44,15 @@ def _speak(page, language: str) -> None:
 
 
 # what users and files say themselves: labels as a template makes them, and a LoRA's own title
+RANKED = re.compile(r"\d+\. .+: [\d.]+%")  # a label of the user's with its score
 WRITTEN = {"a photo of a striped heart", "a photo of a plain heart", "stripes for the bundled CLIP"}
 
 
 def english(page) -> list[str]:
     """What of ours on the page has two English words in a row."""
     typed = [*page.evaluate(TYPED), *WRITTEN]  # labels and prompts are the user's own, wherever they are shown again
-    return [text for text in page.evaluate(TEXTS) if _has_english(text) and not any(text in own for own in typed)]
+    texts = [text for text in page.evaluate(TEXTS) if _has_english(text) and not RANKED.fullmatch(text)]
+    return [text for text in texts if not any(text in own for own in typed)]
 
 
 def _has_english(text: str) -> bool:
