@@ -1,4 +1,5 @@
 // Search Images, Find Duplicates, Rank Images: the pictures themselves with names and scores; a click picks one by hand.
+import { copied } from "./clipboard.mjs";
 import { addressOf, showOnNodes, tag } from "./gallery_home.mjs";
 import { picksOf, writePicks } from "./gallery_picks.mjs";
 import { t } from "./words.mjs";
@@ -64,18 +65,10 @@ function pickByHand(node, cards, head) {
 }
 
 function copyNames(groups, head) {
-  const names = groups.flatMap(({ pictures }) => pictures.slice(1).map(({ name }) => name)), area = tag("textarea", "");
+  const names = groups.flatMap(({ pictures }) => pictures.slice(1).map(({ name }) => name));
   const copy = tag("button", "cvl-copy", t("copy the names of the copies"));
   copy.addEventListener("click", async () => {
-    try {
-      await navigator.clipboard.writeText(names.join("\n"));
-    } catch { // a page that is not served safely has no clipboard of its own
-      area.value = names.join("\n");
-      document.body.append(area);
-      area.select();
-      document.execCommand("copy");
-      area.remove();
-    }
+    await copied(names.join("\n"));
     copy.textContent = t("copied");
   });
   head.append(tag("span", "cvl-said", t("{} more than needed; nothing is deleted", names.length)), copy);

@@ -1,9 +1,9 @@
 // What a LoRA's file and the notes beside it say: picture, title, base model and trigger words, of which one can choose
 // those that the node gives out. All of it is anybody's: it is only set as text.
 import { api } from "../../scripts/api.js";
+import { copied } from "./clipboard.mjs";
 import { splitWords } from "./lora_lines.mjs";
 import { classed, openPopup } from "./lora_popups.mjs";
-import { element } from "./prompt_panel.mjs";
 import { t, translated } from "./words.mjs";
 
 const COPIED_MS = 1200;
@@ -101,20 +101,4 @@ function wordsParts(answer, name, { chosen, choose }) {
   const buttons = classed("div", "cvl-buttons");
   buttons.append(copy, reset);
   return [...parts, note, chips, field, buttons];
-}
-
-/** Browsers give the clipboard to https and localhost; on other addresses the old way still works. */
-async function copied(text) {
-  try {
-    await navigator.clipboard.writeText(text);
-    return true;
-  } catch {
-    const field = element("textarea", { position: "fixed", opacity: "0" });
-    field.value = text;
-    document.body.append(field);
-    field.select();
-    const done = document.execCommand("copy");
-    field.remove();
-    return done;
-  }
 }

@@ -1,4 +1,5 @@
 // The box of a report on its node: as high as its text up to some lines, then it scrolls; folds, copies, colours.
+import { copied } from "./clipboard.mjs";
 import { addOwnWidget } from "./dom_widget.mjs";
 import { gravest, textOf } from "./report_lines.mjs";
 import { HEAD_PX, LINE_PX, installStyle } from "./report_style.mjs";
@@ -111,21 +112,6 @@ async function copyText(box) {
   const said = await copied(textOf(box.lines)) ? t("copied") : t("not copied");
   box.copy.textContent = said;
   setTimeout(() => (box.copy.textContent = t("copy")), COPIED_MS);
-}
-
-/** Copies a text, also on a page that is not served safely and has no clipboard of its own. */
-async function copied(text) {
-  try {
-    await navigator.clipboard.writeText(text);
-    return true;
-  } catch {
-    const area = Object.assign(document.createElement("textarea"), { value: text });
-    document.body.append(area);
-    area.select();
-    const done = document.execCommand("copy");
-    area.remove();
-    return done;
-  }
 }
 
 let measure = null; // a box that nobody sees, as wide as the one in question

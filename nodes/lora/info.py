@@ -21,7 +21,7 @@ from .files import ParsedFile, read_lora
 from .report import count_parts, fact_line, facts, note_lines, relative_changes, size_line
 
 if TYPE_CHECKING:
-    from ...drawing.bar_chart import Tensor as Image  # [1, H, W, 3] in 0..1; a node hands pictures on unopened
+    from ..host.interface import Image
 
 _STRONGEST, _LISTED = 4, 3000
 _ENERGY = 0.99

@@ -20,7 +20,7 @@ from .application import AppliedLoRA, target_of
 from .files import ParsedFile
 
 if TYPE_CHECKING:
-    from ...drawing.bar_chart import Tensor as Image  # [1, H, W, 3] in 0..1; a node hands pictures on unopened
+    from ..host.interface import Image
 
 _SHOWN = 3  # the node shows this many losses of one sort; the data has all of them
 

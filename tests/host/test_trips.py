@@ -25,6 +25,6 @@ def test_a_prompt_takes_a_short_way_through_the_house(comfyui, clips, whose):
     node = comfyui.nodes["CVL_TextEncode"]()
     node.encode(clips[whose], "an (old:1.1) stone bridge")  # the model is warm, the next prompt is new
     way = trip(lambda: node.encode(clips[whose], "a photo of a (red:1.3) fox in the snow"))
-    assert ("clip_core/networks/text.py" in way.files or "clip_core/networks/text.py" in way.files) == (whose == "ours")
+    assert ("clip_core/networks/text.py" in way.files) == (whose == "ours")
     assert len(way.files) <= MOST_FILES, "\n".join(sorted(way.files))
     assert len(way.crossings) <= MOST_CROSSINGS, "\n".join(way.crossings)

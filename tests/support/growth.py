@@ -6,7 +6,7 @@ import gc
 import time
 from collections.abc import Callable
 
-PARTS, MOST = 10, 6.0  # linear work takes as long as its parts together (a busy machine: up to 4.2), quadratic 10 times
+PARTS, MOST = 10, 4.0  # linear work takes as long as its parts together (measured: up to 1.5), quadratic work 10 times
 ROUNDS = 4  # a slow round is run again: caches are shared with whatever else runs
 GRAIN_S = 0.05  # less than this is not measured: the clock of a thread has steps of 16 ms under Windows
 
