@@ -9,7 +9,7 @@ import re
 import struct
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from io import BytesIO
@@ -24,7 +24,7 @@ from torch import Tensor
 from .contents import size_text
 from .errors import FileFormatError
 from .sniff import regular_file_size
-from .writing import write_whole
+from .writing import write_new, write_whole
 
 MAX_PIXELS = 178_956_970  # all frames together; where Pillow, too, refuses a single picture
 _COMPRESS_LEVEL, _PREVIEW_LEVEL = 4, 1  # ComfyUI's, of SaveImage and of PreviewImage
@@ -122,18 +122,37 @@ def write_png(path: str | PathLike, image: Tensor, text: dict[str, str], *, prev
     Raises:
         ValueError: no pixels, another shape, or NaN. FileFormatError: the disk refused.
     """
+    write_whole(path, _png(image, text, Path(path).name, preview), lasting=not preview)
+
+
+def write_next_png(
+    folder: str | PathLike, prefix: str, image: Tensor, text: dict[str, str], *, preview: bool = False
+) -> Path:
+    """Write a picture as `write_png` does, under the name that `next_path` gives; of several programs that write
+    into the folder at once, each gets names of its own.
+
+    Raises:
+        ValueError: as next_path and write_png. FileFormatError: the disk refused.
+    """
+    write = _png(image, text, prefix, preview)
+    height_px, width_px = image.shape[:2]
+    names = iter(lambda: next_path(folder, prefix, ".png", width_px=width_px, height_px=height_px), None)
+    return write_new(names, write, lasting=not preview)
+
+
+def _png(image: Tensor, text: dict[str, str], name: str, preview: bool) -> Callable[..., object]:
+    """What writes the picture into an open file."""
     if image.ndim != 3 or image.shape[-1] != 3 or not image.numel():
         raise ValueError(f"a picture [height, width, 3] was expected, and this is {list(image.shape)}")
     values = image.detach().float().cpu()
     if values.isnan().any():
-        raise ValueError(f"{Path(path).name}: the picture has NaN pixels: something before it went wrong")
+        raise ValueError(f"{name}: the picture has NaN pixels: something before it went wrong")
     picture = Image.fromarray((255.0 * values).clamp_(0, 255).to(torch.uint8).numpy())
     chunks = PngImagePlugin.PngInfo()
     for key, value in text.items():
         chunks.add_text(key, value)
     level = _PREVIEW_LEVEL if preview else _COMPRESS_LEVEL
-    save = partial(picture.save, format="PNG", pnginfo=chunks, compress_level=level)
-    write_whole(path, save, lasting=not preview)
+    return partial(picture.save, format="PNG", pnginfo=chunks, compress_level=level)
 
 
 def next_path(folder: str | PathLike, prefix: str, suffix: str, *, width_px: int = 0, height_px: int = 0) -> Path:

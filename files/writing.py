@@ -1,8 +1,11 @@
-"""Files written whole or not at all: into a temporary file in the same folder, flushed to disk, then renamed."""
+"""Files written whole or not at all: into a temporary file in the same folder, flushed to disk, then renamed; or given
+the first name that is free, so that programs side by side never write over each other.
+"""
 
 import os
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 from typing import BinaryIO
@@ -23,15 +26,73 @@ def write_whole(path: str | PathLike, write: Callable[[BinaryIO], object], *, la
         raise FileFormatError(path, "this is a folder: give the name of a file to write")
     if not path.parent.is_dir():
         raise FileFormatError(path, f"cannot be written, because the folder {path.parent} does not exist")
+    with part_beside(path) as part:
+        try:
+            _fill(part, write, lasting)
+            os.replace(part, path)
+        except OSError as error:
+            raise FileFormatError(path, f"cannot be written: {error.strerror or error}") from error
+
+
+def write_new(names: Iterable[Path], write: Callable[[BinaryIO], object], *, lasting: bool = True) -> Path:
+    """Write a file as `write_whole` does, under the first of these names in one folder that nobody has; gives that name.
+
+    Raises:
+        FileFormatError: the disk refused (full, read-only).
+    """
+    names = iter(names)
+    first = next(names)
+    with part_beside(first) as part:
+        try:
+            _fill(part, write, lasting)
+            return take_name(part, (name for found in ((first,), names) for name in found))
+        except OSError as error:
+            raise FileFormatError(first, f"cannot be written: {error.strerror or error}") from error
+
+
+@contextmanager
+def part_beside(path: Path) -> Iterator[Path]:
+    """Name a hidden file in the folder of `path`, to be filled; what is still there at the end is removed."""
     part = path.with_name(f".{path.name[:100]}.{uuid.uuid4().hex[:8]}.part")
     try:
-        with open(part, "xb") as file:
-            write(file)
-            file.flush()
-            if lasting:
-                os.fsync(file.fileno())
-        os.replace(part, path)
-    except OSError as error:
-        raise FileFormatError(path, f"cannot be written: {error.strerror or error}") from error
+        yield part
     finally:
         part.unlink(missing_ok=True)
+
+
+def take_name(part: Path, names: Iterable[Path]) -> Path:
+    """Give a finished file the first of these names that nobody has, and the caller that name.
+
+    The name is taken and tested in one step (a link, or an empty file where the disk knows no links), so that of
+    several programs that want it one gets it.
+
+    Raises:
+        OSError: the disk refused.
+    """
+    for path in names:
+        try:
+            os.link(part, path)
+        except FileExistsError:
+            continue
+        except OSError:  # FAT and some network folders have no links
+            if not _reserved(path):
+                continue
+            os.replace(part, path)
+        return path
+    raise FileExistsError(f"every name for {part.name} is taken")
+
+
+def _fill(part: Path, write: Callable[[BinaryIO], object], lasting: bool) -> None:
+    with open(part, "xb") as file:
+        write(file)
+        file.flush()
+        if lasting:
+            os.fsync(file.fileno())
+
+
+def _reserved(path: Path) -> bool:
+    try:
+        path.open("xb").close()
+    except FileExistsError:
+        return False
+    return True

@@ -12,7 +12,7 @@ import sys
 
 from torch import Tensor
 
-from ...files.images import next_path, read_image, write_png
+from ...files.images import read_image, write_next_png
 from .folders import Folders
 from .stock_pictures import PICTURE_NODES
 
@@ -60,8 +60,7 @@ class SaveImage:
         entries = []
         for number, image in enumerate(images):
             prefix = filename_prefix.replace("%batch_num%", str(number))
-            path = next_path(folder, prefix, ".png", width_px=image.shape[1], height_px=image.shape[0])
-            write_png(path, image[..., :3], texts)
+            path = write_next_png(folder, prefix, image[..., :3], texts)
             subfolder = path.parent.relative_to(folder.absolute()).as_posix()
             entries.append(
                 {"filename": path.name, "subfolder": "" if subfolder == "." else subfolder, "type": self.kind}

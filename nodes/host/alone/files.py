@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ....files.images import next_path, write_png
+from ....files.images import next_path, write_next_png
 from ..shared import data_folders
 from .place import HERE
 
@@ -45,8 +45,7 @@ def folder_path(folder: str, name: str) -> Path:
 def save_preview(image: Tensor, prefix: str) -> list[dict[str, str]]:
     entries = []
     for picture in image.cpu():
-        path = next_path(HERE.temp, prefix, ".png")
-        write_png(path, picture, {})
+        path = write_next_png(HERE.temp, prefix, picture, {})
         subfolder = path.parent.relative_to(HERE.temp).as_posix()
         entries.append({"filename": path.name, "subfolder": "" if subfolder == "." else subfolder, "type": "temp"})
     return entries
