@@ -50,6 +50,25 @@ def write_new(names: Iterable[Path], write: Callable[[BinaryIO], object], *, las
             raise FileFormatError(first, f"cannot be written: {error.strerror or error}") from error
 
 
+def check_writable(folder: str | PathLike) -> None:
+    """Try whether files can be put into a folder, or into one that is to be made; leaves nothing behind.
+
+    Raises:
+        FileFormatError: it is a file, or the disk refuses.
+    """
+    folder = Path(os.path.abspath(folder))
+    place = next(found for found in (folder, *folder.parents) if os.path.lexists(found))
+    if not place.is_dir():
+        raise FileFormatError(place, "this is no folder: choose another one for the files that are to be saved")
+    trial = place / f".{uuid.uuid4().hex[:8]}.part"
+    try:
+        trial.mkdir()
+        trial.rmdir()
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise FileFormatError(folder, f"nothing can be saved there ({why}): choose another folder") from error
+
+
 @contextmanager
 def part_beside(path: Path) -> Iterator[Path]:
     """Name a hidden file in the folder of `path`, to be filled; what is still there at the end is removed."""

@@ -7,18 +7,19 @@ Exit codes: 0 done, 1 a node failed, 2 wrong usage, workflow or input, 3 server 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
-import time
 import traceback
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ..files.documents import read_json
 from ..files.errors import FileFormatError
+from ..files.writing import check_writable
 from .progress import Progress
-from .remote.server import Interrupted, ServerError, server_url
+from .remote.errors import Interrupted, ServerError
+from .report import Report, one_line
+from .server_options import add_server_options, wanted_server
 from .workflow.folders import Folders
 from .workflow.graph import NodeFailure, WorkflowError
 
@@ -39,19 +40,22 @@ class _Parser(argparse.ArgumentParser):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
+    report = Report(as_json="--json" in arguments)
     try:
-        _run(_parser().parse_args(arguments))
+        _run(_parser().parse_args(arguments), report)
+        report.done()
         return DONE
     except NodeFailure as error:
-        return _say(error, FAILED, arguments)
+        return _say(report, error, FAILED, arguments)
     except (WorkflowError, FileFormatError) as error:
-        return _say(error, WRONG, arguments)
+        return _say(report, error, WRONG, arguments)
     except ServerError as error:
-        return _say(error, UNREACHABLE, arguments)
+        return _say(report, error, UNREACHABLE, arguments)
     except ModuleNotFoundError as error:
-        return _say(f"the Python package {error.name} is missing; run pip install {error.name}", WRONG, arguments)
+        sentence = f"the Python package {error.name} is missing; run pip install {error.name}"
+        return _say(report, sentence, WRONG, arguments)
     except (KeyboardInterrupt, Interrupted) as error:
-        return _say(str(error) or "interrupted", INTERRUPTED, arguments)
+        return _say(report, str(error) or "interrupted", INTERRUPTED, arguments)
     except BrokenPipeError:  # the reader of our output, `head` say, has seen enough
         sys.stdout = open(os.devnull, "w")
         return DONE
@@ -68,19 +72,19 @@ def _parser() -> argparse.ArgumentParser:
         dest="settings",
         help="change an input; the node by id, title or class; can be given several times",
     )
-    parser.add_argument("--server", metavar="URL", help="run on this ComfyUI, http://127.0.0.1:8188 for example")
+    add_server_options(parser)
     parser.add_argument(
         "--output",
         type=Path,
         default=Path("output"),
         metavar="FOLDER",
-        help="where pictures go (default: output/; previews into its temp/)",
+        help="where pictures and other files go (default: output/; previews into its temp/)",
     )
     parser.add_argument(
         "--input",
         type=Path,
         metavar="FOLDER",
-        help="where LoadImage finds pictures; then the workflow's own folder and input/ in it",
+        help="where LoadImage and the like find files; then the workflow's own folder and input/ in it",
     )
     parser.add_argument(
         "--models",
@@ -88,13 +92,17 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FOLDER",
         help="a models folder as ComfyUI has it (loras/, vae/, ...); without --server only",
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON document: outputs, images, seconds")
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="print one JSON document: outputs, images, seconds; error and code if it failed",
+    )
     parser.add_argument("--verbose", action="store_true", help="show where in the code an error came from")
     return parser
 
 
-def _run(options: argparse.Namespace) -> None:
-    begin = time.perf_counter()
+def _run(options: argparse.Namespace, report: Report) -> None:
+    report.as_json = options.json
     document = read_json(options.workflow)
     if options.input is not None and not options.input.is_dir():
         raise WorkflowError(f"--input {options.input} is no folder")
@@ -103,67 +111,36 @@ def _run(options: argparse.Namespace) -> None:
             f"--models {options.models} "
             + ("is for runs in this process: a server has its own models" if options.server else "is no folder")
         )
+    check_writable(options.output)
     own = options.workflow.absolute().parent
     inputs = tuple(dict.fromkeys([*([options.input.absolute()] if options.input else []), own, own / "input"]))
     folders = Folders(Path(os.path.abspath(options.output)), inputs, models=options.models)
     progress = Progress(sys.stderr)
     notes: list[str] = []
     try:
-        if options.server is None:
-            from .workflow.embedded import run_here
-
-            shown = run_here(document, options.settings, folders, progress, notes)
-        else:
-            from .remote.remote import run_there
-
-            shown = run_there(server_url(options.server), document, options.settings, folders, progress, notes)
-        _show(shown, begin, as_json=options.json)
+        for found in _shown(options, document, folders, progress, notes):
+            report.node(*found)
     finally:
         progress.close()
         for note in notes:
-            print(f"note: {_line(note)}", file=sys.stderr)
+            print(f"note: {one_line(note)}", file=sys.stderr)
 
 
-def _show(shown: Iterable[tuple[str, str, Mapping, list[Path]]], begin: float, *, as_json: bool) -> None:
-    """Print what the nodes show, each as soon as it is there; or all of it as JSON at the end."""
-    outputs, images = {}, []
-    for node, name, ui, paths in shown:
-        outputs[node] = ui
-        images += [str(path) for path in paths]
-        if not as_json:
-            print("\n".join(_block(name, ui, paths)), flush=True)
-    seconds = round(time.perf_counter() - begin, 3)
-    if as_json:
-        print(
-            json.dumps(
-                {"outputs": outputs, "images": images, "seconds": seconds}, indent=2, ensure_ascii=False, default=str
-            )
-        )
-    else:
-        print(f"done in {seconds:.1f} s", flush=True)
+def _shown(
+    options: argparse.Namespace, document: Mapping, folders: Folders, progress: Progress, notes: list[str]
+) -> Iterator[tuple[str, str, Mapping, list[Path]]]:
+    """Run the workflow here or on the server; what its nodes show."""
+    if options.server is None:
+        from .workflow.embedded import run_here
+
+        return run_here(document, options.settings, folders, progress, notes)
+    from .remote.remote import run_there
+
+    return run_there(wanted_server(options), document, options.settings, folders, progress, notes)
 
 
-def _block(name: str, ui: Mapping, paths: list[Path]) -> list[str]:
-    """A node's name, its texts, its pictures."""
-    lines = [name]
-    texts = ui.get("text") or ()
-    for text in [texts] if isinstance(texts, str) else texts:
-        lines += [f"  {line}" for line in str(text).splitlines()]
-    return lines + [f"  {_near(path)}" for path in paths]
-
-
-def _near(path: Path) -> str:
-    """The path from here where that is shorter."""
-    here = Path.cwd().resolve()
-    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
-
-
-def _line(text: object) -> str:
-    return " ".join(str(text).split())
-
-
-def _say(error: object, code: int, arguments: Sequence[str]) -> int:
-    print(f"error: {_line(error)}", file=sys.stderr)
+def _say(report: Report, error: object, code: int, arguments: Sequence[str]) -> int:
+    report.failed(error, code)
     if "--verbose" in arguments:
         traceback.print_exc()
     return code

@@ -4,36 +4,63 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ...files.writing import write_whole
 from ..progress import Progress
 from ..workflow.canvas import to_api
 from ..workflow.folders import Folders
-from ..workflow.graph import Prompt, Spec, is_canvas, label, read_api, unknown_nodes
+from ..workflow.graph import NodeFailure, Prompt, Spec, is_canvas, label, read_api, unknown_nodes
 from ..workflow.settings import with_settings
-from .server import Client, Interrupted
+from .address import Address
+from .client import Client
+from .downloading import MissingFiles
+from .errors import Interrupted, ServerError
+from .job import Job, OnProgress, Step
+from .submitting import name
+from .timing import Timing
+from .uploading import upload_inputs
 
-Shown = list[tuple[str, str, dict[str, list], list[Path]]]  # node, its name, ui, pictures
+Shown = tuple[str, str, dict[str, list], list[Path]]  # node, its name, ui, files
+
+
+@dataclass(frozen=True)
+class Server:
+    """Which server, and how long a job and an absent server are waited for."""
+
+    address: Address
+    timing: Timing = field(default_factory=Timing)
+    timeout_s: float | None = None
+
+
+@dataclass
+class _Result:
+    """What a run showed, and the error it ended with."""
+
+    shown: list[Shown]
+    error: Exception | None = None
 
 
 def run_there(
-    url: str, document: Mapping, settings: Sequence[str], folders: Folders, progress: Progress, notes: list[str]
-) -> Shown:
-    """Run the workflow on the server; the pictures are in `folders.output` when this returns.
+    server: Server, document: Mapping, settings: Sequence[str], folders: Folders, progress: Progress, notes: list[str]
+) -> Iterator[Shown]:
+    """Run the workflow on the server and give what its nodes show, whose files are in `folders.output` by then; where
+    the run failed, what was saved before it did comes first, and then the error.
 
     Raises:
         WorkflowError, NodeFailure, ServerError, Interrupted (after telling the server to stop).
     """
     try:
-        return asyncio.run(_cancellable(_run(url, document, settings, folders, progress, notes)))
+        result = asyncio.run(_cancellable(_run(server, document, settings, folders, progress, notes)))
     except (KeyboardInterrupt, asyncio.CancelledError) as error:
         raise Interrupted("stopped; the server was told to stop, too") from error
+    yield from result.shown
+    if result.error is not None:
+        raise result.error
 
 
-async def _cancellable(work) -> Shown:
+async def _cancellable(work: Coroutine[object, object, _Result]) -> _Result:
     """Ctrl-C and a polite kill cancel the work, so that it can tell the server (Python 3.10 does not do it itself)."""
     task = asyncio.ensure_future(work)
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -45,72 +72,76 @@ async def _cancellable(work) -> Shown:
 
 
 async def _run(
-    url: str, document: Mapping, settings: Sequence[str], folders: Folders, progress: Progress, notes: list[str]
-) -> Shown:
-    async with Client(url) as client:
-        canvas = is_canvas(document)
-        prompt = {} if canvas else read_api(document)
-        names = (
-            {str(node.get("type")) for node in document["nodes"] if isinstance(node, Mapping)}
-            if canvas
-            else {found["class_type"] for found in prompt.values()}
-        )
-        specs = {name: await client.object_info(name) for name in sorted(names)}
-        if canvas:
-            prompt, found = to_api(document, specs.get)
-            notes += found
-        unknown = [label(prompt, node) for node, found in prompt.items() if specs.get(found["class_type"]) is None]
-        if unknown:
-            raise unknown_nodes(unknown)
+    server: Server, document: Mapping, settings: Sequence[str], folders: Folders, progress: Progress, notes: list[str]
+) -> _Result:
+    async with Client(server.address, timing=server.timing) as client:
+        prompt, specs = await describe(client, document, notes)
         prompt, chosen = with_settings(prompt, settings, specs.get)
-        await _upload(client, prompt, specs, replace(folders, chosen=chosen))
-        outputs = await client.run(prompt, document if canvas else None, progress)
+        await upload_inputs(client.uploads, prompt, specs, replace(folders, chosen=chosen))
+        job = await client.submit(prompt, document if is_canvas(document) else None, drawn(progress))
+        error: Exception | None = None
+        try:
+            await _waited(job, server.timeout_s)
+        except (NodeFailure, Interrupted, ServerError) as found:
+            error = found
         progress.close()
-        shown: Shown = []
-        for node, ui in outputs.items():
-            paths = [await _download(client, entry, folders) for entry in _entries(ui)]
-            name = label(prompt, node) if node in prompt else f"node {node}"
-            shown.append((node, name, ui, paths))
-        return shown
+        if client.cuts:
+            notes.append(f"the connection to the server was cut {client.cuts} times; its history was asked instead")
+        return await _fetched(client, job, folders.output, error)
 
 
-async def _upload(client: Client, prompt: Prompt, specs: Mapping[str, Spec | None], folders: Folders) -> None:
-    """Send the pictures that lie here; what does not is expected to be on the server already.
+async def describe(client: Client, document: Mapping, notes: list[str]) -> tuple[Prompt, dict[str, Spec | None]]:
+    """The workflow in API form, and what the server says about its classes; adds to the notes.
 
-    A picture of the same name but other content stays on the server: the upload gets another name, and the prompt it.
+    Raises:
+        WorkflowError: it is no workflow, or the server does not know a class.
     """
-    for found in prompt.values():
-        for name, declared in specs[found["class_type"]].inputs.items():
-            value = found["inputs"].get(name)
-            if not declared.options.get("image_upload") or not isinstance(value, str):
-                continue
-            path = folders.find(value) if not value.endswith(("[output]", "[temp]")) else None
-            if path is None:
-                continue
-            plain = value.removesuffix("[input]").rstrip().replace("\\", "/")
-            subfolder = plain.rpartition("/")[0] if value not in folders.chosen else ""
-            found["inputs"][name] = await client.upload(path, subfolder)
+    canvas = is_canvas(document)
+    prompt = {} if canvas else read_api(document)
+    names = (
+        {str(node.get("type")) for node in document["nodes"] if isinstance(node, Mapping)}
+        if canvas
+        else {found["class_type"] for found in prompt.values()}
+    )
+    specs = {name: await client.object_info(name) for name in sorted(names)}
+    if canvas:
+        prompt, found = to_api(document, specs.get)
+        notes += found
+    unknown = [label(prompt, node) for node, found in prompt.items() if specs.get(found["class_type"]) is None]
+    if unknown:
+        raise unknown_nodes(unknown)
+    return prompt, specs
 
 
-def _entries(ui: Mapping) -> list[Mapping]:
-    """What of a node's ui is a file on the server."""
-    lists = [values for values in ui.values() if isinstance(values, list)]
-    return [
-        entry
-        for values in lists
-        for entry in values
-        if isinstance(entry, Mapping) and entry.get("filename") and entry.get("type") in ("output", "temp")
-    ]
+def drawn(progress: Progress) -> OnProgress:
+    """What tells a progress bar of a job's steps."""
+
+    def on_step(step: Step) -> None:
+        if step.total:
+            progress.step(step.done, step.total)
+        else:
+            progress.node(step.name)
+
+    return on_step
 
 
-async def _download(client: Client, entry: Mapping, folders: Folders) -> Path:
-    """Save a file of the server under its name; under "NAME (2)" where another one has that name here."""
-    data = await client.view(entry)
-    path = folders.saved(entry)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    stem, number = path.stem, 2
-    while path.exists() and path.read_bytes() != data:
-        path = path.with_name(f"{stem} ({number}){path.suffix}")
-        number += 1
-    write_whole(path, lambda file: file.write(data))
-    return path
+async def _waited(job: Job, timeout_s: float | None) -> None:
+    try:
+        await job.wait(timeout_s=timeout_s)
+    except asyncio.CancelledError:
+        await asyncio.shield(job.interrupt())
+        raise
+
+
+async def _fetched(client: Client, job: Job, output: Path, error: Exception | None) -> _Result:
+    """The files of a job that ended, by an error or without one; a second error does not hide the first."""
+    try:
+        saved = await client.save(job.outputs, output)
+    except MissingFiles as missing:
+        saved, error = missing.saved, error or missing
+    except ServerError as absent:
+        saved, error = [], error or absent
+    paths: dict[str, list[Path]] = {}
+    for one in saved:
+        paths.setdefault(one.node, []).append(one.path)
+    return _Result([(node, name(job.prompt, node), ui, paths.get(node, [])) for node, ui in job.outputs.items()], error)

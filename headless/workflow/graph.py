@@ -37,6 +37,11 @@ class Input:
         """Whether the canvas keeps a value for it in widgets_values."""
         return (self.kind in WIDGETS or "widgetType" in self.options) and not self.options.get("forceInput")
 
+    @property
+    def takes_file(self) -> bool:
+        """Whether its value is the name of a file in the input folder, which the canvas offers to upload."""
+        return any(self.options.get(f"{kind}_upload") for kind in ("image", "audio", "video", "file"))
+
 
 @dataclass(frozen=True)
 class Spec:

@@ -11,7 +11,7 @@ from .graph import Input, Prompt, Specs, WorkflowError, label
 
 
 def with_settings(prompt: Prompt, settings: Sequence[str], specs: Specs) -> tuple[Prompt, dict[str, Path]]:
-    """The prompt with the values set, and the pictures that were named by a path of this machine.
+    """The prompt with the values set, and the files that were named by a path of this machine.
 
     A node is named by its id, its title or its class. A set value replaces a link, too.
 
@@ -36,7 +36,7 @@ def with_settings(prompt: Prompt, settings: Sequence[str], specs: Specs) -> tupl
             )
         found = known.inputs[wanted]
         path = Path(text).expanduser()
-        if found.options.get("image_upload") and path.is_file():
+        if found.takes_file and path.is_file():
             chosen[text] = path.resolve()
             result[node]["inputs"][wanted] = text
             continue
@@ -76,7 +76,7 @@ def _value(found: Input, text: str, *, bounds: bool) -> object:
     """The text as a value of the input's type."""
     if found.kind == "COMBO":
         same = [choice for choice in found.choices or () if str(choice) == text]
-        return same[0] if same else typed(found, text, bounds=bounds and not found.options.get("image_upload"))
+        return same[0] if same else typed(found, text, bounds=bounds and not found.takes_file)
     if found.kind not in ("INT", "FLOAT", "STRING", "BOOLEAN"):
         raise ValueError(f"a {found.kind} comes through a link and cannot be set")
     return typed(found, text, bounds=bounds)

@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 import clip_vae_lora.headless.checkout as checkout
-from clip_vae_lora.headless import command
+from clip_vae_lora.headless import command, server_options
+
+from ..support.servers.fast import FAST
 
 RUN = Path(checkout.__file__).with_name("run.py")
 
@@ -24,8 +26,9 @@ PROMPT = {
 
 
 @pytest.fixture
-def go(tmp_path, capsys):
+def go(tmp_path, capsys, monkeypatch):
     """go(url, *arguments) -> (exit code, stdout, stderr), with PROMPT and a cat.png beside it."""
+    monkeypatch.setattr(server_options, "Timing", lambda: FAST)
     (tmp_path / "cat.png").write_bytes(b"local cat")
 
     def go(url, *arguments, document=PROMPT):
@@ -141,7 +144,7 @@ def test_the_canvas_form_is_read_with_the_servers_own_classes(fake, go):
         ("partly", 2, 'node 2 Sampler "Mine": Bad branch'),
         ("error", 1, 'node 2 Sampler "Mine" failed: RuntimeError: out of memory try less'),
         ("stopped", 130, "stopped on the server"),
-        ("lost", 3, "closed the connection"),
+        ("lost", 3, "no longer knows the job"),
         ("broken", 3, "HTTP 500"),
     ],
 )

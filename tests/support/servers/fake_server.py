@@ -30,10 +30,12 @@ class Fake:
         self.saved = {"filename": "x_00001_.png", "subfolder": "sub", "type": "output"}
         self.ending, self.uploads, self.posts, self.sockets, self.history = ending, {}, [], {}, {}
         self.images = {"x_00001_.png": b"picture", "t.png": b"preview"}
-        self.tasks = set()
+        self.tasks, self.running = set(), []
         app = web.Application()
         app.add_routes(
             [
+                web.get("/system_stats", self.system_stats),
+                web.get("/queue", self.get_queue),
                 web.get("/object_info/{name}", self.object_info),
                 web.post("/prompt", self.prompt),
                 web.get("/ws", self.ws),
@@ -59,10 +61,17 @@ class Fake:
         self.thread.join(10)
         self.loop.close()
 
-    async def object_info(self, request):
-        name = request.match_info["name"]
+    async def system_stats(self, request):
         if self.ending == "no ComfyUI":
             return self.web.Response(text="<html>It works!</html>")
+        return self.web.json_response({"system": {"comfyui_version": "0.33.0"}, "devices": []})
+
+    async def get_queue(self, request):
+        running = [[1, number, {}, {}, []] for number in self.running]
+        return self.web.json_response({"queue_running": running, "queue_pending": []})
+
+    async def object_info(self, request):
+        name = request.match_info["name"]
         return self.web.json_response({name: INFO[name]} if name in INFO else {})
 
     async def upload(self, request):
@@ -106,6 +115,8 @@ class Fake:
         return self.web.json_response({"prompt_id": body["prompt_id"], "number": 1, "node_errors": errors})
 
     async def run(self, socket, number):
+        self.running.append(number)
+
         async def say(kind, **data):
             await socket.send_json({"type": kind, "data": {"prompt_id": number, **data}})
 
@@ -116,14 +127,10 @@ class Fake:
         for done in range(1, 5):
             await say("progress", value=done, max=4, node="2")
         if self.ending == "error":
-            await say(
-                "execution_error",
-                node_id="2",
-                node_type="Sampler",
-                exception_type="RuntimeError",
-                exception_message="out of memory\ntry less",
-                traceback=[],
-            )
+            wrong = {"node_id": "2", "node_type": "Sampler", "exception_type": "RuntimeError", "traceback": []}
+            wrong["exception_message"] = "out of memory\ntry less"
+            await say("execution_error", **wrong)
+            self.end(number, {}, ["execution_error", wrong])
         elif self.ending == "blocked":
             await say(
                 "execution_error",
@@ -136,7 +143,9 @@ class Fake:
             self.tasks.add(asyncio.ensure_future(self.finish(number, say)))
         elif self.ending == "stopped":
             await say("execution_interrupted", node_id="2")
-        elif self.ending == "lost":
+            self.end(number, {}, ["execution_interrupted", {"node_id": "2"}])
+        elif self.ending == "lost":  # as after a restart: neither queue nor history knows it
+            self.running.remove(number)
             await socket.close()
         elif self.ending != "endless":
             await say("executed", node="2", output={"text": ["said on the way"]})
@@ -149,8 +158,13 @@ class Fake:
             await say("execution_success")
         await asyncio.sleep(0.2)  # ComfyUI writes the history after it has said so
         preview = {"filename": "t.png", "subfolder": "", "type": "temp"}
-        status = {"status_str": "success", "completed": True}
-        self.history[number] = {"outputs": {"3": {"images": [self.saved, preview]}}, "status": status}
+        self.end(number, {"3": {"images": [self.saved, preview]}})
+
+    def end(self, number, outputs, *messages):
+        """Out of the queue, into the history."""
+        self.running.remove(number)
+        status = {"status_str": "error" if messages else "success", "completed": not messages, "messages": messages}
+        self.history[number] = {"outputs": outputs, "status": status}
 
     async def get_history(self, request):
         number = request.match_info["id"]

@@ -1,0 +1,105 @@
+"""Files that a job left on the server, saved here under the names they have there, whole or not at all."""
+
+from __future__ import annotations
+
+import asyncio
+import filecmp
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...files.errors import FileFormatError
+from ...files.writing import part_beside, take_name
+from ..workflow.folders import Folders
+from .connection import Connection
+from .errors import ServerError
+
+_AT_ONCE = 4
+_MODELS = (".glb", ".gltf", ".obj", ".fbx", ".stl", ".spz", ".splat", ".ply", ".ksplat", ".usdz")
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A file of a node, and where it lies now."""
+
+    node: str
+    path: Path
+
+
+async def save(connection: Connection, outputs: Mapping[str, Mapping], folder: Path) -> list[Saved]:
+    """Fetch every file that the outputs (node -> ui) name into the folder, previews into its temp/.
+
+    A file that is here already is not written again; another one of its name here keeps it, and the new one is
+    "NAME (2)".
+
+    Raises:
+        WorkflowError: a name leads out of the folder. ServerError: files are missing; all others are saved.
+        FileFormatError: the disk refused.
+    """
+    folders, gate = Folders(folder), asyncio.Semaphore(_AT_ONCE)
+    wanted = [(node, entry, folders.saved(entry)) for node, ui in outputs.items() for entry in entries(ui)]
+
+    async def fetch(node: str, entry: Mapping, path: Path) -> Saved | str | None:
+        async with gate:
+            found = await _fetch(connection, entry, path)
+        return Saved(node, found) if found else None if entry.get("shown") else str(entry["filename"])
+
+    found = await asyncio.gather(*(fetch(*one) for one in wanted))
+    missing = [one for one in found if isinstance(one, str)]
+    if missing:
+        raise MissingFiles(missing, [one for one in found if isinstance(one, Saved)])
+    return [one for one in found if isinstance(one, Saved)]
+
+
+class MissingFiles(ServerError):
+    """The server named files that it does not give; `saved` are those that it gave."""
+
+    def __init__(self, names: list[str], saved: list[Saved]):
+        super().__init__(f"the server does not give {', '.join(names)}, which the job saved; the others are here")
+        self.saved = saved
+
+
+def entries(ui: Mapping) -> Iterator[Mapping]:
+    """What of a node's ui is a file in the server's output or temp folder: images, gifs, audio, video, 3d, files.
+
+    The previews of 3-D models give the model's name alone, first in `result`; it may be one of the input folder, which
+    is no loss.
+    """
+    for key, values in ui.items():
+        listed = values if isinstance(values, (list, tuple)) else [values]
+        for entry in listed:
+            if isinstance(entry, Mapping) and entry.get("filename") and entry.get("type") in ("output", "temp"):
+                yield entry
+        if key == "result" and listed and isinstance(listed[0], str) and listed[0].lower().endswith(_MODELS):
+            subfolder, _, filename = listed[0].replace("\\", "/").rpartition("/")
+            yield {"filename": filename, "subfolder": subfolder, "type": "output", "shown": True}
+
+
+async def _fetch(connection: Connection, entry: Mapping, path: Path) -> Path | None:
+    """Save one file; where it lies, None when the server does not have it."""
+    params = {key: str(entry.get(key) or "") for key in ("filename", "subfolder", "type")}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part_beside(path) as part:
+            with part.open("xb") as file:
+                status = await connection.download("/view", params, file)
+            if status != 200:
+                return None
+            same: list[Path] = []
+            try:
+                return take_name(part, _names(path, part, same))
+            except FileExistsError:
+                return same[0]
+    except OSError as error:
+        raise FileFormatError(path, f"cannot be written: {error.strerror or error}") from error
+
+
+def _names(path: Path, part: Path, same: list[Path]) -> Iterator[Path]:
+    """Names to try, each asked for when the one before it was taken; ends at a file of the same content."""
+    yield path
+    name, number = path, 2
+    while not (name.is_file() and filecmp.cmp(part, name, shallow=False)):
+        name = path.with_name(f"{path.stem} ({number}){path.suffix}")
+        yield name
+        number += 1
+    same.append(name)

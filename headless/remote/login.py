@@ -1,0 +1,74 @@
+"""What an answer is that is not the one we asked for: a login page, a busy proxy, or no ComfyUI at all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import urljoin, urlsplit
+
+from .errors import LoginNeeded, NotComfyUI, ServerError
+
+BUSY = frozenset({429, 502, 503, 504, 520, 521, 522, 523, 524})  # 52x: Cloudflare's, of a server behind it
+MOVED = frozenset({301, 302, 303, 307, 308})
+_LOGIN_WORDS = ('type="password"', "type='password'", "type=password", "login", "log in", "sign in", "signin")
+_LONGEST_WAIT_S = 60.0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back: status, headers, and the text of a body that is one."""
+
+    status: int
+    headers: Mapping[str, str]
+    text: str = ""
+
+    @property
+    def is_page(self) -> bool:
+        """Whether it is for people."""
+        return "html" in self.headers.get("Content-Type", "").lower() or self.text.lstrip()[:1] == "<"
+
+    @property
+    def wait_s(self) -> float:
+        """How long the server wants to be left alone."""
+        wanted = self.headers.get("Retry-After", "")
+        return min(float(wanted), _LONGEST_WAIT_S) if wanted.isdecimal() else 0.0
+
+
+def refusal(url: str, route: str, answer: Answer) -> ServerError | None:
+    """The error for an answer that comes from somebody else than ComfyUI, None for one that may be its own."""
+    if answer.status in (401, 407):
+        return _wants_login(url, f"HTTP {answer.status}")
+    if answer.status == 403:
+        return _wants_login(url, "HTTP 403, this one is not let in")
+    if answer.status in MOVED:
+        target = urljoin(url + route, answer.headers.get("Location", ""))
+        parts = urlsplit(target)
+        return _wants_login(url, f"it sends on to {parts.scheme}://{parts.netloc}{parts.path}")
+    if answer.status == 200 and answer.is_page:
+        page = answer.text.lower()
+        if any(word in page for word in _LOGIN_WORDS):
+            return _wants_login(url, "it answers with a page to log in")
+        return not_comfyui(url, f"it answers {route} with a page")
+    return None
+
+
+def not_comfyui(url: str, why: str) -> NotComfyUI:
+    return NotComfyUI(f"what answers at {url} is no ComfyUI ({why}); check host, port and path of the address")
+
+
+def new_base(url: str, route: str, answer: Answer) -> str | None:
+    """Where the same server has this route, when it sends on from http to https or to another path of itself."""
+    if answer.status not in MOVED:
+        return None
+    here, there = urlsplit(url), urlsplit(urljoin(url + route, answer.headers.get("Location", "")))
+    path = there.path.rstrip("/")
+    if there.hostname != here.hostname or not path.endswith(route) or there.scheme not in ("http", "https"):
+        return None
+    return f"{there.scheme}://{there.netloc}{path.removesuffix(route)}"
+
+
+def _wants_login(url: str, how: str) -> LoginNeeded:
+    return LoginNeeded(
+        f'the server at {url} wants a login ({how}); give it with --header "Authorization: Bearer TOKEN", the variable '
+        "CVL_TOKEN, or user:password@ or ?token= in the address"
+    )

@@ -1,0 +1,66 @@
+"""What a run prints: each node as soon as it is there, or one JSON document at the end, however the run ends."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+
+class Report:
+    """Collects what nodes show and says it on stdout; errors and notes go to stderr."""
+
+    def __init__(self, *, as_json: bool):
+        self.as_json = as_json
+        self._begin = time.perf_counter()
+        self._outputs: dict[str, Mapping] = {}
+        self._images: list[str] = []
+
+    def node(self, node: str, name: str, ui: Mapping, paths: list[Path]) -> None:
+        """A node has shown something and saved these files."""
+        self._outputs[node] = ui
+        self._images += [str(path) for path in paths]
+        if not self.as_json:
+            print("\n".join(_block(name, ui, paths)), flush=True)
+
+    def done(self) -> None:
+        """The run has ended well."""
+        if self.as_json:
+            self._document()
+        else:
+            print(f"done in {self._seconds():.1f} s", flush=True)
+
+    def failed(self, error: object, code: int) -> None:
+        """The run has ended with an error, whose exit code this is; what was saved before is in the document, too."""
+        if self.as_json:
+            self._document(error=one_line(error), code=code)
+        print(f"error: {one_line(error)}", file=sys.stderr)
+
+    def _document(self, **more: object) -> None:
+        document = {"outputs": self._outputs, "images": self._images, "seconds": round(self._seconds(), 3)}
+        print(json.dumps({**document, **more}, indent=2, ensure_ascii=False, default=str), flush=True)
+
+    def _seconds(self) -> float:
+        return time.perf_counter() - self._begin
+
+
+def one_line(text: object) -> str:
+    """The text without line breaks, as every error and note is printed."""
+    return " ".join(str(text).split())
+
+
+def _block(name: str, ui: Mapping, paths: list[Path]) -> list[str]:
+    """A node's name, its texts, its files."""
+    lines = [name]
+    texts = ui.get("text") or ()
+    for text in [texts] if isinstance(texts, str) else texts:
+        lines += [f"  {line}" for line in str(text).splitlines()]
+    return lines + [f"  {_near(path)}" for path in paths]
+
+
+def _near(path: Path) -> str:
+    """The path from here where that is shorter."""
+    here = Path.cwd().resolve()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)

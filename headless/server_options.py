@@ -1,0 +1,63 @@
+"""The options that say which server, who we are to it, and how long it is waited for."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from dataclasses import replace
+
+from .remote.address import HEADERS_VARIABLE, TOKEN_VARIABLE, read_address
+from .remote.remote import Server
+from .remote.timing import Timing
+
+
+def add_server_options(parser: argparse.ArgumentParser) -> None:
+    """Add --server, --header, --timeout and --retry."""
+    parser.add_argument(
+        "--server",
+        metavar="URL",
+        help="run on this ComfyUI, http://127.0.0.1:8188 for example; user:password@ and ?token= are sent along",
+    )
+    parser.add_argument(
+        "--header",
+        action="append",
+        default=[],
+        metavar='"NAME: VALUE"',
+        dest="headers",
+        help=f"send this with every request to the server; can be given several times. Also: the variable "
+        f"{HEADERS_VARIABLE}, one a line, and {TOKEN_VARIABLE} for Authorization: Bearer",
+    )
+    parser.add_argument(
+        "--timeout",
+        type=_seconds,
+        metavar="SECONDS",
+        help="stop the job when the server has not done it after so long (default: wait for ever)",
+    )
+    parser.add_argument(
+        "--retry",
+        type=_seconds,
+        metavar="SECONDS",
+        help="how long a server is tried that does not answer (default: 10 at first, 120 once it has answered)",
+    )
+
+
+def wanted_server(options: argparse.Namespace) -> Server:
+    """The server of these options.
+
+    Raises:
+        WorkflowError: no address, or no header.
+    """
+    timing = Timing()
+    if options.retry is not None:
+        timing = replace(timing, first_s=options.retry, retry_s=options.retry)
+    return Server(read_address(options.server, options.headers, os.environ), timing, options.timeout)
+
+
+def _seconds(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number < 1e9:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds")
+    return number
