@@ -35,7 +35,7 @@ def write_whole(path: str | PathLike, write: Callable[[BinaryIO], object], *, la
 
 
 def write_new(names: Iterable[Path], write: Callable[[BinaryIO], object], *, lasting: bool = True) -> Path:
-    """Write a file as `write_whole` does, under the first of these names in one folder that nobody has; gives that name.
+    """Write a file as `write_whole` does, under the first of these names in one folder that is free; gives the name.
 
     Raises:
         FileFormatError: the disk refused (full, read-only).
@@ -59,14 +59,14 @@ def check_writable(folder: str | PathLike) -> None:
     folder = Path(os.path.abspath(folder))
     place = next(found for found in (folder, *folder.parents) if os.path.lexists(found))
     if not place.is_dir():
-        raise FileFormatError(place, "this is no folder: choose another one for the files that are to be saved")
+        raise FileFormatError(place, f"{place} is no folder: choose another one for the files that are to be saved")
     trial = place / f".{uuid.uuid4().hex[:8]}.part"
     try:
         trial.mkdir()
         trial.rmdir()
     except OSError as error:
         why = error.strerror or str(error)
-        raise FileFormatError(folder, f"nothing can be saved there ({why}): choose another folder") from error
+        raise FileFormatError(folder, f"nothing can be saved in {folder} ({why}): choose another folder") from error
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from . import records
 from .address import Address, read_address
 from .connection import Connection
 from .downloading import Saved, save
-from .errors import ServerError
+from .errors import NotTold, ServerError
 from .job import Job, OnProgress
 from .listening import Listener
 from .submitting import submit
@@ -106,7 +106,9 @@ class Client:
             await asyncio.wait([task], timeout=self._connection.timing.stop_s)  # it may be on its way
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-            await job.interrupt()
+            self.forget(job)
+            if not await job.stop():
+                raise NotTold("stopped; the server does not answer, and may have taken the job") from None
             raise
         except BaseException:
             self.forget(job)

@@ -33,3 +33,7 @@ class JobLost(ServerError):
 
 class Interrupted(Exception):
     """Somebody stopped the run."""
+
+
+class NotTold(Interrupted):
+    """We were stopped, and could not tell the server: the job may go on there."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ..workflow.graph import NodeFailure, Prompt
 from . import records
 from .connection import Connection
-from .errors import Interrupted, JobLost, TimedOut, Unreachable
+from .errors import Interrupted, JobLost, ServerError, TimedOut, Unreachable
 from .listening import Listener
 from .submitting import name
 
@@ -43,7 +43,8 @@ class Job:
         self.outputs: dict[str, dict] = {}
         self.sent_again = False
         self._connection, self._listener = connection, listener
-        self._news, self._said_end = asyncio.Event(), False
+        self._news, self._said_end, self._said_well = asyncio.Event(), False, False
+        self._cuts = listener.cuts
         self._on_progress, self._on_end = on_progress, on_end
 
     async def wait(self, on_progress: OnProgress | None = None, *, timeout_s: float | None = None) -> dict[str, dict]:
@@ -60,8 +61,8 @@ class Job:
         try:
             entry = await asyncio.wait_for(self._followed(), timeout_s)
         except asyncio.TimeoutError as error:
-            await self.interrupt()
-            raise TimedOut(f"the job was not done after {timeout_s:g} s, and was stopped on the server") from error
+            told = "was stopped on the server" if await self.stop() else "may go on there: the server does not answer"
+            raise TimedOut(f"the job was not done after {timeout_s:g} s, and {told}") from error
         except Unreachable as error:
             raise Unreachable(f"{error}; the job {self.id} may go on there", sent=True) from error
         finally:
@@ -78,6 +79,14 @@ class Job:
         """Take the job out of the queue, or stop it if it runs; no other job is touched."""
         await records.stop(self._connection, self.id)
 
+    async def stop(self) -> bool:
+        """Interrupt the job within some seconds; whether the server could be told."""
+        try:
+            await asyncio.wait_for(self.interrupt(), self._connection.timing.stop_s)
+        except (ServerError, asyncio.TimeoutError):
+            return False
+        return True
+
     def hear(self, kind: str, data: Mapping) -> None:
         """Take in a message of the websocket that is of this job."""
         node = str(data.get("node") or data.get("node_id") or "")
@@ -92,7 +101,7 @@ class Job:
             why = str(data.get("exception_message")).removeprefix("Execution Blocked: ")
             self.outputs[node] = {"text": [f"did not run: {why}"]}
         elif kind in ("execution_success", "execution_error", "execution_interrupted") or kind == "executing":
-            self._said_end = True
+            self._said_end, self._said_well = True, kind in ("execution_success", "executing")
         self._news.set()
 
     async def _followed(self) -> Mapping:
@@ -109,6 +118,8 @@ class Job:
                 await records.drop_twin(self._connection, self.id)
             lost = 0 if found is not None else lost + 1
             if lost >= self._connection.timing.lost_looks:
+                if self._said_well and self._cuts == self._listener.cuts:
+                    return {}  # somebody has cleared the history; all outputs were heard
                 raise JobLost(
                     f"the server at {self._connection.address.url} no longer knows the job {self.id}: it was taken out "
                     "of the queue, or the server was started anew; run it again"

@@ -16,7 +16,7 @@ from ..workflow.settings import with_settings
 from .address import Address
 from .client import Client
 from .downloading import MissingFiles
-from .errors import Interrupted, ServerError
+from .errors import Interrupted, NotTold, ServerError
 from .job import Job, OnProgress, Step
 from .submitting import name
 from .timing import Timing
@@ -82,6 +82,8 @@ async def _run(
         error: Exception | None = None
         try:
             await _waited(job, server.timeout_s)
+        except NotTold:
+            raise
         except (NodeFailure, Interrupted, ServerError) as found:
             error = found
         progress.close()
@@ -129,7 +131,8 @@ async def _waited(job: Job, timeout_s: float | None) -> None:
     try:
         await job.wait(timeout_s=timeout_s)
     except asyncio.CancelledError:
-        await asyncio.shield(job.interrupt())
+        if not await asyncio.shield(job.stop()):
+            raise NotTold("stopped; the server does not answer, and the job may go on there") from None
         raise
 
 

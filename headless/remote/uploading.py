@@ -7,6 +7,7 @@ another name to a file whose name is taken.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 from ..workflow.folders import Folders
@@ -39,11 +40,10 @@ class Uploads:
 
     async def _send(self, path: Path, subfolder: str) -> str:
         fields = {"type": "input", "subfolder": subfolder}
-        with path.open("rb") as file:
+        with ExitStack() as opened:
 
-            def body() -> object:
-                file.seek(0)
-                return self._connection.form(fields, "image", file, path.name)
+            def body() -> object:  # opened for each try: a file that was sent is closed
+                return self._connection.form(fields, "image", opened.enter_context(path.open("rb")), path.name)
 
             status, found = await self._connection.json("post", "/upload/image", body)
         if status == 413:
