@@ -2,6 +2,7 @@
 the first name that is free, so that programs side by side never write over each other.
 """
 
+import errno
 import os
 import uuid
 from collections.abc import Callable, Iterable, Iterator
@@ -98,7 +99,7 @@ def take_name(part: Path, names: Iterable[Path]) -> Path:
                 continue
             os.replace(part, path)
         return path
-    raise FileExistsError(f"every name for {part.name} is taken")
+    raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(part))
 
 
 def _fill(part: Path, write: Callable[[BinaryIO], object], lasting: bool) -> None:
