@@ -14,7 +14,7 @@ from types import TracebackType
 from urllib.parse import quote, urlsplit
 
 from ..progress import Progress
-from ..workflow.graph import NodeFailure, Prompt, Spec, WorkflowError, label, spec
+from ..workflow.graph import NodeFailure, Prompt, Spec, WorkflowError, label, server_spec
 
 _CONNECT_S = 10
 _HISTORY_S = 10  # the server writes it shortly after it says that it is done
@@ -66,8 +66,7 @@ class Client:
             return None
         if status != 200:
             raise ServerError(f"the server at {self._url} refused to describe {name} (HTTP {status})")
-        found = body[name]
-        return spec(found.get("input") or {}, found.get("output") or [], bool(found.get("output_node")))
+        return server_spec(body[name])
 
     async def upload(self, path: Path, subfolder: str) -> str:
         """Put a picture into the server's input folder, never over another one; the name it has there."""
