@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..progress import Progress
-from ..workflow.canvas import to_api
+from ..workflow.canvas import class_names, to_api
 from ..workflow.folders import Folders
 from ..workflow.graph import NodeFailure, Prompt, Spec, is_canvas, label, read_api, unknown_nodes
 from ..workflow.settings import with_settings
@@ -100,11 +100,7 @@ async def describe(client: Client, document: Mapping, notes: list[str]) -> tuple
     """
     canvas = is_canvas(document)
     prompt = {} if canvas else read_api(document)
-    names = (
-        {str(node.get("type")) for node in document["nodes"] if isinstance(node, Mapping)}
-        if canvas
-        else {found["class_type"] for found in prompt.values()}
-    )
+    names = set(class_names(document)) if canvas else {found["class_type"] for found in prompt.values()}
     specs = {name: await client.object_info(name) for name in sorted(names)}
     if canvas:
         prompt, found = to_api(document, specs.get)
