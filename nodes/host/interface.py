@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ...clip_core.features.pictures import ImageEncoder
     from ...clip_core.features.texts import TextFeatures
     from ...clip_core.prompts.plan import PlannedPart, PromptSettings
-    from ...lora.models.mmdit import Place
+    from ...lora.models.places import Place
     from ...lora.weights.fusing import Change
     from ...lora.weights.measuring import Size
     from ...vae_core.tiling.network import VAENetwork

@@ -11,8 +11,8 @@ from ...lora.kinds.adapters import LoRAError
 from ...lora.models.blocks import select
 from ...lora.models.families import refuse_other_family
 from ...lora.models.match import Match, match
-from ...lora.models.mmdit import Place
 from ...lora.models.parts import describe_parts
+from ...lora.models.places import Place
 from ...lora.weights.fusing import Change
 from ..host import host
 from .files import ParsedFile, read_lora
