@@ -1,12 +1,13 @@
 """Matching: each adapter of a file gets its place in a model, or the reason why it has none."""
 
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 
 from torch import Tensor
 
+from ..families.patterns import count_known, pattern
 from ..formats.read import LoRAFile
 from ..kinds.adapters import Adapter
 from ..kinds.magnitude import IA3
@@ -17,6 +18,9 @@ from .rows import at_target
 _NEIGHBOURS, _MAX_CHARS = 5, 300
 _BIAS, _WEIGHT = ".bias", ".weight"
 _OF_ENCODERS = ("text_model.", "text_projection", "vision_model.", "visual", "lora_te", "lora_vision", "text_encoder")
+
+
+HostNames = Callable[[], Mapping[str, Target]]
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,7 @@ def match(file: LoRAFile, shapes: Mapping[str, Sequence[int]], host_names: Mappi
     Args:
         file: what `formats.read.read` returned.
         shapes: the model's keys -> shapes, `diffusion_model.*`, `clip_l.transformer.*` and the like, or any network's.
-        host_names: names that the host knows for this model -> their targets; asked for what is unknown here.
+        host_names: gives the names that the host knows for this model; it is asked where one is unknown here.
 
     Returns:
         The places with their adapters, and the modules that have none, with the nearest key or the reason.
@@ -67,7 +71,7 @@ def match(file: LoRAFile, shapes: Mapping[str, Sequence[int]], host_names: Mappi
     # Look up the target of every module, and note which modules want the same place.
     names_of_model = target_map(shapes)
     owners: dict[Place, list[str]] = {}
-    placed = _targets(file, names_of_model, host_names or {})
+    placed = _targets(file, names_of_model, host_names)
     for module, targets in placed.items():
         for target in targets:
             owners.setdefault(target.place, []).append(module)
@@ -109,21 +113,31 @@ def shape_at(place: Place, shapes: Mapping[str, Sequence[int]]) -> tuple[int, ..
     return place.rows[2], *tuple(shapes[place.key])[1:]
 
 
-def _targets(file: LoRAFile, names: Names, host_names: Mapping[str, Target]) -> dict[str, tuple[Target, ...]]:
+def _targets(file: LoRAFile, names: Names, host_names: HostNames | None) -> dict[str, tuple[Target, ...]]:
     """The targets of each module; none for a name that means nothing here.
 
     Names of a diffusion model that do not say whose they are count only where most of them are known: another family
     has some of the same (`img_in`, `attn.to_q`), and would be applied in part.
     """
     found = {module: names.find(module) for module in file.adapters}
-    for module, (targets, _) in found.items():
-        if not targets and (target := host_names.get(module)):
+    unknown = [module for module, (targets, _) in found.items() if not targets]
+    known_to_host = host_names() if host_names and unknown else {}
+    for module in unknown:
+        if (target := known_to_host.get(module)) and key_of(target.place) in names.shapes:
             found[module] = Found((target,), False)
     doubtful = [module for module, (_, sure) in found.items() if not sure and not module.startswith(_OF_ENCODERS)]
     known = [module for module in doubtful if found[module].targets]
-    if 2 * len(known) < len(doubtful):
+    if len(known) < len(doubtful) and _is_foreign(doubtful, len(known), names):
         found |= dict.fromkeys(known, Found((), False))
     return {module: targets for module, (targets, _) in found.items()}
+
+
+def _is_foreign(modules: Sequence[str], known: int, names: Names) -> bool:
+    """Whether these names are those of another family: it knows more of them, and this one less than four fifths."""
+    by_family = count_known({pattern(front_off(module)) for module in modules})
+    most = max(by_family.values())
+    own = by_family[names.family.name] if names.family else most * known // len(modules)
+    return 2 * known < len(modules) or 5 * own < 4 * most
 
 
 def _rivals(owners: Mapping[Place, list[str]]) -> dict[str, str]:

@@ -1,5 +1,7 @@
 """Flux.1 and Chroma. Sources: black-forest-labs/flux model.py, diffusers' FluxTransformer2DModel, XLabs' x-flux."""
 
+from dataclasses import replace
+
 from ..family import OTHER, XLABS, Family, Stack, parts, same
 
 DOUBLE = {
@@ -25,7 +27,7 @@ SINGLE = Stack(
     "single_blocks",
     "single_transformer_blocks",
     "single",
-    layers={"linear2": "proj_out", "modulation.lin": "norm.linear", **SINGLE_NORMS},
+    layers={"linear2": "proj_out", **SINGLE_NORMS, "modulation.lin": "norm.linear"},
     splits={"linear1": parts("attn.to_{}", width=1, rest="proj_mlp")},
 )
 TIMES = (
@@ -121,8 +123,9 @@ CHROMA = Family(
     has=("double_blocks.0.img_attn.qkv", "distilled_guidance_layer.in_proj"),
     stacks=(
         Stack("double_blocks", "transformer_blocks", "double", layers={**DOUBLE, **MLP}, splits=DOUBLE_SPLITS),
-        SINGLE,
+        replace(SINGLE, layers={"linear2": "proj_out", **SINGLE_NORMS}),
         Stack(
+            "distilled_guidance_layer.layers",
             "distilled_guidance_layer.layers",
             layers={"in_layer": "linear_1", "out_layer": "linear_2"},
         ),
