@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from .test_layers import ROOT, sources
+from .test_layers import ROOT, imports, sources, tree
 
 try:
     import tomllib
@@ -150,3 +150,23 @@ def test_an_issue_form_asks_for_the_report():
     form = (ROOT / ".github" / "ISSUE_TEMPLATE" / "problem.yml").read_text(encoding="utf-8")
     (field,) = (part for part in form.split("\n  - type: ") if "id: report" in part)
     assert "JSON" in field and "render: json" in field and "required: true" in field
+
+
+PUBLISHED = [p for p in sources() if p.relative_to(ROOT).parts[0] != "headless"]
+
+
+@pytest.mark.parametrize("path", PUBLISHED, ids=[p.relative_to(ROOT).as_posix() for p in PUBLISHED])
+def test_what_is_published_passes_the_registrys_scan(path):
+    banned = {"subprocess", "socket", "urllib", "requests", "http", "aiohttp", "ctypes", "marshal"}
+    for name, inside in imports(path):
+        assert inside or name.split(".")[0] not in banned, f"{path.name} imports {name}"
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            assert (node.value.id, node.attr) not in {
+                ("os", "environ"),
+                ("os", "system"),
+                ("sys", "modules"),
+                ("sys", "path"),
+            }
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            assert node.func.id not in {"eval", "exec", "__import__", "compile"}, f"{path.name}:{node.lineno}"

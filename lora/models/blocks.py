@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 
 from ..kinds.adapters import LoRAError
-from .mmdit import Place
+from .places import Place
 
 _UNET = "diffusion_model."
 _STACKS = {"double_blocks": "double", "single_blocks": "single", "joint_blocks": "joint"}

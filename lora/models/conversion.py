@@ -11,8 +11,8 @@ import torch
 from ..formats.dialects import DIALECTS
 from ..kinds.adapters import Adapter, LoRA
 from .match import key_of
-from .mmdit import Place, Slice
 from .names import spellings
+from .places import Place, Slice
 
 _BIAS, _WEIGHT = ".bias", ".weight"
 

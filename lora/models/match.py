@@ -1,22 +1,26 @@
 """Matching: each adapter of a file gets its place in a model, or the reason why it has none."""
 
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 
-import torch
 from torch import Tensor
 
+from ..families.patterns import count_known, pattern
 from ..formats.read import LoRAFile
-from ..kinds.adapters import Adapter, LoRA, LoRAError
+from ..kinds.adapters import Adapter
 from ..kinds.magnitude import IA3
-from ..kinds.whole import Difference
-from .mmdit import Place, Slice, Target
-from .names import target_map
+from .names import Found, Names, front_off, target_map
+from .places import Place, Slice, Target
+from .rows import at_target
 
 _NEIGHBOURS, _MAX_CHARS = 5, 300
 _BIAS, _WEIGHT = ".bias", ".weight"
+_OF_ENCODERS = ("text_model.", "text_projection", "vision_model.", "visual", "lora_te", "lora_vision", "text_encoder")
+
+
+HostNames = Callable[[], Mapping[str, Target]]
 
 
 @dataclass(frozen=True)
@@ -37,45 +41,7 @@ class Match:
     modules: dict[Place, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, eq=False)
-class Swapped:
-    """An adapter that was trained on a weight with swapped halves of rows, such as diffusers' (scale, shift) of adaLN.
-
-    It exchanges the halves around the inner adapter, so that the model's own order is changed.
-    """
-
-    inner: Adapter
-
-    @property
-    def kind(self) -> str:
-        return self.inner.kind
-
-    @property
-    def rank(self) -> int:
-        return self.inner.rank
-
-    @property
-    def alpha(self) -> float | None:
-        return self.inner.alpha
-
-    @property
-    def needs_weight(self) -> bool:
-        return self.inner.needs_weight
-
-    @property
-    def extent(self) -> tuple[int | None, int | None]:
-        return self.inner.extent
-
-    def misfit(self, shape: Sequence[int]) -> str | None:
-        return self.inner.misfit(shape)
-
-    def delta(self, weight: Tensor | Sequence[int], strength: float = 1.0, *, match_comfyui: bool = False) -> Tensor:
-        """See Adapter."""
-        turned = _swap(weight) if isinstance(weight, Tensor) else weight
-        return _swap(self.inner.delta(turned, strength, match_comfyui=match_comfyui))
-
-
-def match(file: LoRAFile, shapes: Mapping[str, Sequence[int]]) -> Match:
+def match(file: LoRAFile, shapes: Mapping[str, Sequence[int]], host_names: Mapping[str, Target] | None = None) -> Match:
     """Match finds the place of each adapter of a file in a model, by the names and shapes of the model's state dict.
 
     Two modules of the file with one place, or a whole weight and rows of it, are both misfits: which of them was meant
@@ -84,6 +50,7 @@ def match(file: LoRAFile, shapes: Mapping[str, Sequence[int]]) -> Match:
     Args:
         file: what `formats.read.read` returned.
         shapes: the model's keys -> shapes, `diffusion_model.*`, `clip_l.transformer.*` and the like, or any network's.
+        host_names: gives the names that the host knows for this model; it is asked where one is unknown here.
 
     Returns:
         The places with their adapters, and the modules that have none, with the nearest key or the reason.
@@ -102,31 +69,28 @@ def match(file: LoRAFile, shapes: Mapping[str, Sequence[int]]) -> Match:
     the adapter is for a weight of shape [8, 4], the model's weight has shape [8, 6]
     """
     # Look up the target of every module, and note which modules want the same place.
-    targets = target_map(shapes)
+    names_of_model = target_map(shapes)
     owners: dict[Place, list[str]] = {}
-    placed: dict[str, Target] = {}
-    homeless_modules = []
-    for module in file.adapters:
-        if target := _target(module, targets, shapes):
-            placed[module] = target
+    placed = _targets(file, names_of_model, host_names)
+    for module, targets in placed.items():
+        for target in targets:
             owners.setdefault(target.place, []).append(module)
-        else:
-            homeless_modules.append(module)
     # Of modules that have a place of their own, those whose shape fits are found.
     found: dict[Place, Adapter] = {}
     names: dict[Place, str] = {}
     misfit = _rivals(owners)
-    for module, target in placed.items():
+    for module, targets in placed.items():
         if module in misfit:
             continue
-        adapter = file.adapters[module]
-        if reason := adapter.misfit(shape_at(target.place, shapes)):
-            misfit[module] = f"{key_of(target.place)}: {reason}"
+        parts = {target.place: at_target(file.adapters[module], target) for target in targets}
+        reasons = [(place, why) for place, part in parts.items() if (why := part.misfit(shape_at(place, shapes)))]
+        if reasons:
+            misfit[module] = f"{key_of(reasons[0][0])}: {reasons[0][1]}"
         else:
-            found[target.place] = _swap_adapter(adapter) if target.swapped else adapter
-            names[target.place] = module
+            found |= parts
+            names |= dict.fromkeys(parts, module)
     # A weight without its bias, or a bias without its weight, would be half a change.
-    homeless = _nearest_keys(homeless_modules, targets)
+    homeless = _nearest_keys([module for module, targets in placed.items() if not targets], names_of_model)
     _drop_halves_(found, names, {**homeless, **misfit}, misfit)
     _add_scaled_biases_(found, names, shapes)
     return Match(found, homeless, misfit, names)
@@ -149,17 +113,31 @@ def shape_at(place: Place, shapes: Mapping[str, Sequence[int]]) -> tuple[int, ..
     return place.rows[2], *tuple(shapes[place.key])[1:]
 
 
-def _target(module: str, targets: Mapping[str, Target], shapes: Mapping[str, Sequence[int]]) -> Target | None:
-    """The target of a module. A bias lies beside its module's weight, in the same rows and the same order."""
-    if target := targets.get(module):
-        return target
-    target = targets.get(module.removesuffix(_BIAS)) if module.endswith(_BIAS) else None
-    if target is None:
-        return None
-    place, key = target.place, key_of(target.place).removesuffix(_WEIGHT) + _BIAS
-    if key not in shapes:
-        return None
-    return Target(Slice(key, place.rows) if isinstance(place, Slice) else key, target.swapped)
+def _targets(file: LoRAFile, names: Names, host_names: HostNames | None) -> dict[str, tuple[Target, ...]]:
+    """The targets of each module; none for a name that means nothing here.
+
+    Names of a diffusion model that do not say whose they are count only where most of them are known: another family
+    has some of the same (`img_in`, `attn.to_q`), and would be applied in part.
+    """
+    found = {module: names.find(module) for module in file.adapters}
+    unknown = [module for module, (targets, _) in found.items() if not targets]
+    known_to_host = host_names() if host_names and unknown else {}
+    for module in unknown:
+        if (target := known_to_host.get(module)) and key_of(target.place) in names.shapes:
+            found[module] = Found((target,), False)
+    doubtful = [module for module, (_, sure) in found.items() if not sure and not module.startswith(_OF_ENCODERS)]
+    known = [module for module in doubtful if found[module].targets]
+    if len(known) < len(doubtful) and _is_foreign(doubtful, len(known), names):
+        found |= dict.fromkeys(known, Found((), False))
+    return {module: targets for module, (targets, _) in found.items()}
+
+
+def _is_foreign(modules: Sequence[str], known: int, names: Names) -> bool:
+    """Whether these names are those of another family: it knows more of them, and this one less than four fifths."""
+    by_family = count_known({pattern(front_off(module)) for module in modules})
+    most = max(by_family.values())
+    own = by_family[names.family.name] if names.family else most * known // len(modules)
+    return 2 * known < len(modules) or 5 * own < 4 * most
 
 
 def _rivals(owners: Mapping[Place, list[str]]) -> dict[str, str]:
@@ -199,22 +177,7 @@ def _add_scaled_biases_(
                 found[bias], names[bias] = adapter, names[place]
 
 
-def _swap_adapter(adapter: Adapter) -> Adapter:
-    """The adapter with its halves of rows exchanged: in its tensors for the two plain kinds, around the others."""
-    if isinstance(adapter, LoRA) and adapter.up.shape[0] % 2 == 0:
-        return replace(adapter, up=_swap(adapter.up))
-    if isinstance(adapter, Difference) and adapter.value.shape[0] % 2 == 0:
-        return replace(adapter, value=_swap(adapter.value))
-    return Swapped(adapter)
-
-
-def _swap(rows: Tensor) -> Tensor:
-    if rows.shape[0] % 2:
-        raise LoRAError(f"{rows.shape[0]} rows have no halves to be exchanged")
-    return torch.cat(rows.chunk(2)[::-1])
-
-
-def _nearest_keys(modules: list[str], targets: Mapping[str, Target]) -> dict[str, str]:
+def _nearest_keys(modules: list[str], names: Names) -> dict[str, str]:
     """The key with the most similar spelling for each module; "" for a model without keys.
 
     Comparing a name with every spelling takes minutes for a file of another model. So it is compared with its
@@ -222,15 +185,15 @@ def _nearest_keys(modules: list[str], targets: Mapping[str, Target]) -> dict[str
     """
     if not modules:
         return {}
-    names = {name: key_of(target.place) for name, target in targets.items()}
-    forward = sorted(names)
-    backward = sorted(name[::-1] for name in names)
+    known = names.nearest()
+    forward = sorted(known)
+    backward = sorted(name[::-1] for name in known)
     nearest = {}
     for module in modules:
-        name = module[:_MAX_CHARS]
+        name = front_off(module)[:_MAX_CHARS]
         near = _around(forward, name) + [other[::-1] for other in _around(backward, name[::-1])]
         best = max(near, key=lambda other: SequenceMatcher(None, name, other, autojunk=False).ratio(), default="")
-        nearest[module] = names.get(best, "")
+        nearest[module] = known.get(best, "")
     return nearest
 
 

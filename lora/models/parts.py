@@ -43,8 +43,8 @@ _LAYERS = (  # the first pattern that a name has
     (r"mlp|ff_|densereludense", "MLP"),
 )
 _TAILS = (  # the first pattern that a name ends with
-    (r"to_q|q_proj|add_q|selfattention_q|query_norm(_scale)?", "query"),
-    (r"to_k|k_proj|add_k|selfattention_k|key_norm(_scale)?", "key"),
+    (r"to_q|q_proj|add_q|selfattention_q|query_norm(_scale)?|norm(_added)?_q", "query"),
+    (r"to_k|k_proj|add_k|selfattention_k|key_norm(_scale)?|norm(_added)?_k", "key"),
     (r"to_v|v_proj|add_v|selfattention_v", "value"),
     (r"qkv", "query, key and value"),
     (r"to_out(_0)?|out_proj|to_add_out|attn_proj|selfattention_o", "output"),

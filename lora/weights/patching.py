@@ -11,7 +11,7 @@ from torch import nn
 
 from ..kinds.adapters import Adapter
 from ..models.match import key_of, part_of
-from ..models.mmdit import Place
+from ..models.places import Place
 from .fusing import Change, apply, apply_
 from .measuring import Size, Stored, exact_norms, sample_sizes
 

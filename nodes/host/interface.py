@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ...clip_core.features.pictures import ImageEncoder
     from ...clip_core.features.texts import TextFeatures
     from ...clip_core.prompts.plan import PlannedPart, PromptSettings
-    from ...lora.models.mmdit import Place
+    from ...lora.models.places import Place, Target
     from ...lora.weights.fusing import Change
     from ...lora.weights.measuring import Size
     from ...vae_core.tiling.network import VAENetwork
@@ -234,6 +234,9 @@ class Host(Protocol):
 
     def weights(self, target: Patchable) -> dict[str, tuple[int, ...]]:
         """Return the names and shapes of the weights that a LoRA can change."""
+
+    def module_names(self, target: Patchable) -> dict[str, Target]:
+        """Return the names that the host's own LoRA loader knows for these weights' modules; {} without a host."""
 
     def sizes(self, target: Patchable, places: Sequence[Place]) -> dict[Place, Size]:
         """Estimate the size of those weights from a few of their rows, dequantised and without the LoRAs of this

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from ...files.errors import FileFormatError
 from ...lora.kinds.adapters import LoRAError
 from ...lora.models.blocks import select
 from ...lora.models.families import refuse_other_family
-from ...lora.models.match import Match, match
-from ...lora.models.mmdit import Place
+from ...lora.models.match import HostNames, Match, match
 from ...lora.models.parts import describe_parts
+from ...lora.models.places import Place
 from ...lora.weights.fusing import Change
 from ..host import host
 from .files import ParsedFile, read_lora
@@ -90,7 +91,8 @@ def put_on(
     for entry in entries:
         _check_strengths(entry)
     shapes = {name: host.weights(target) for name, target in targets.items()}
-    results = [_try(entry, shapes, strict) for entry in entries]
+    names = {name: partial(host.module_names, target) for name, target in targets.items()}
+    results = [_try(entry, shapes, names, strict) for entry in entries]
     changed = {}
     for name, target in targets.items():
         changes: dict[Place, list[Change]] = {}
@@ -102,9 +104,11 @@ def put_on(
     return changed, results
 
 
-def _try(entry: LoRARequest, shapes: Mapping[str, Shapes], strict: bool) -> AppliedLoRA | FailedLoRA:
+def _try(
+    entry: LoRARequest, shapes: Mapping[str, Shapes], names: Mapping[str, HostNames], strict: bool
+) -> AppliedLoRA | FailedLoRA:
     try:
-        return _place_file(entry, shapes, strict)
+        return _place_file(entry, shapes, names, strict)
     except (FileFormatError, BlocksError, OSError) as error:
         if strict:
             raise ValueError(f"{entry.label}{error}") from error
@@ -131,7 +135,9 @@ def _check_strengths(entry: LoRARequest) -> None:
             )
 
 
-def _place_file(entry: LoRARequest, shapes: Mapping[str, Shapes], strict: bool) -> AppliedLoRA:
+def _place_file(
+    entry: LoRARequest, shapes: Mapping[str, Shapes], names: Mapping[str, HostNames], strict: bool
+) -> AppliedLoRA:
     read = read_lora(entry.path)
     file = read.file
     try:
@@ -139,7 +145,7 @@ def _place_file(entry: LoRARequest, shapes: Mapping[str, Shapes], strict: bool) 
             refuse_other_family(file, of_target)
     except LoRAError as error:
         raise FileFormatError(entry.path, str(error)) from error
-    matches = {name: match(file, of_target) for name, of_target in shapes.items()}
+    matches = {name: match(file, of_target, names[name]) for name, of_target in shapes.items()}
     if not any(found.found for found in matches.values()):
         raise FileFormatError(entry.path, _nothing_fits(read, matches))
     homeless = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ...drawing.bar_chart import bar_chart
@@ -138,7 +139,10 @@ def _measure(read: ParsedFile, targets: Mapping[str, object]) -> dict:
     """
     if not targets:
         return {}
-    matches = {name: match(read.file, host.weights(target)) for name, target in targets.items()}
+    matches = {
+        name: match(read.file, host.weights(target), partial(host.module_names, target))
+        for name, target in targets.items()
+    }
     norms = {adapter: read.norm_of(adapter) for found in matches.values() for adapter in found.found.values()}
     changes = {adapter: Size(norm**2) for adapter, norm in norms.items() if norm is not None}
     if not any(found.found for found in matches.values()):

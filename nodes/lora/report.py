@@ -12,8 +12,8 @@ from ...lora.kinds.adapters import Adapter
 from ...lora.models.blocks import block_of, count_by_block
 from ...lora.models.families import family_of_file
 from ...lora.models.match import Match
-from ...lora.models.mmdit import Place
 from ...lora.models.parts import describe_part, describe_parts
+from ...lora.models.places import Place
 from ...lora.weights.measuring import Size
 from ..host import host
 from .application import AppliedLoRA, target_of

@@ -9,7 +9,7 @@ from clip_vae_lora.lora.kinds.kronecker import LoKr
 from clip_vae_lora.lora.kinds.magnitude import IA3, DoRA, GLoRA
 from clip_vae_lora.lora.kinds.orthogonal import OFT, InputOFT
 from clip_vae_lora.lora.kinds.whole import Difference, Replacement
-from clip_vae_lora.lora.models.match import Swapped
+from clip_vae_lora.lora.models.rows import Swapped
 from clip_vae_lora.lora.weights.fusing import Change, apply, apply_, fuse, write
 from clip_vae_lora.lora.weights.measuring import Stored, exact_norms, sample_sizes
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from torch import nn
 
-from ....lora.models.mmdit import Place
+from ....lora.models.places import Place
 from ....lora.weights.fusing import Change
 from ....lora.weights.measuring import Size, Stored
 from ....lora.weights.patching import part_norms, part_sizes, with_patches

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ....lora.kinds.adapters import LoRA, put_together, take_apart
 from ....lora.models.match import key_of
-from ....lora.models.mmdit import Place
+from ....lora.models.places import Place
 from ....lora.weights.fusing import Change, Fused, fuse, write
 from ....lora.weights.measuring import Size, Stored
 from ....lora.weights.patching import part_norms, part_sizes

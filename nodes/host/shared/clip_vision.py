@@ -15,7 +15,7 @@ from ....clip_core.config import CLIPConfig
 from ....clip_core.features.pictures import ImageEncoder, image_encoder
 from ....clip_core.networks.clip import CLIP
 from ....index.model import fingerprint
-from ....lora.models.mmdit import Place
+from ....lora.models.places import Place
 from ....lora.weights.fusing import Change
 
 Marks = Mapping[Place, tuple[str, ...]]  # of each patched weight: what was put on it, in order

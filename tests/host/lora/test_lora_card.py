@@ -100,7 +100,7 @@ def test_fp8_is_rounded_once_by_comfyui_with_the_keys_own_seed(comfyui, ours, sd
     seed_of = getattr(comfy.utils, "string_to_seed", None)
     if seed_of is None:
         from comfy.model_patcher import string_to_seed as seed_of
-    place = ours("lora.models.mmdit").Slice(KEY, (0, 8, 16)) if rows else KEY
+    place = ours("lora.models.places").Slice(KEY, (0, 8, 16)) if rows else KEY
     parameter = sd15.model.get_parameter(KEY)
     plain = parameter.data.clone()
     try:

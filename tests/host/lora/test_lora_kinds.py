@@ -127,7 +127,7 @@ def test_a_file_with_differences_of_biases_and_norms_is_applied_whole(comfyui, o
 
 
 def test_rows_of_a_weight_are_changed_and_no_others(comfyui, ours, sd15):
-    change, rows = ours("lora.weights.fusing").Change, ours("lora.models.mmdit").Slice
+    change, rows = ours("lora.weights.fusing").Change, ours("lora.models.places").Slice
     before = sd15.model.state_dict()[KEY].clone()
     part = before.shape[0] // 2
     loha = kinds(ours, part, before.shape[1])["LoHa"]

@@ -27,8 +27,9 @@ from clip_vae_lora.lora.kinds.orthogonal import OFT, InputOFT
 from clip_vae_lora.lora.kinds.table import KINDS, Kind, row_of
 from clip_vae_lora.lora.kinds.whole import Difference, Replacement
 from clip_vae_lora.lora.models.conversion import rename
-from clip_vae_lora.lora.models.match import Swapped, match
+from clip_vae_lora.lora.models.match import match
 from clip_vae_lora.lora.models.names import spellings
+from clip_vae_lora.lora.models.rows import Swapped
 from clip_vae_lora.lora.weights.fusing import Change, apply
 from clip_vae_lora.lora.weights.low_rank import change_norm
 from clip_vae_lora.lora.weights.measuring import change_sizes

@@ -6,7 +6,7 @@ import pytest
 
 from clip_vae_lora.lora.kinds.adapters import LoRAError
 from clip_vae_lora.lora.models.blocks import block_of, count_by_block, select
-from clip_vae_lora.lora.models.mmdit import Slice
+from clip_vae_lora.lora.models.places import Slice
 
 from ...support.files.lora_layouts import LAYOUTS, flux, sd3, text, vision
 

@@ -6,8 +6,8 @@ import torch
 from clip_vae_lora.lora.formats.read import LoRAFile, read
 from clip_vae_lora.lora.kinds.adapters import LoRA, LoRAError
 from clip_vae_lora.lora.models.families import family_of_file, family_of_keys, refuse_other_family
-from clip_vae_lora.lora.models.mmdit import Slice
 from clip_vae_lora.lora.models.names import spellings
+from clip_vae_lora.lora.models.places import Slice
 
 from ...support.files.lora_layouts import LAYOUTS, flux, sd3, text, vision
 

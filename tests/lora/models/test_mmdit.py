@@ -8,9 +8,10 @@ from clip_vae_lora.lora.kinds.adapters import LoRA
 from clip_vae_lora.lora.kinds.magnitude import DoRA
 from clip_vae_lora.lora.kinds.whole import Difference
 from clip_vae_lora.lora.models.conversion import rename
-from clip_vae_lora.lora.models.match import Swapped, match, part_of, shape_at
-from clip_vae_lora.lora.models.mmdit import Slice
+from clip_vae_lora.lora.models.match import match, part_of, shape_at
 from clip_vae_lora.lora.models.names import target_map
+from clip_vae_lora.lora.models.places import Slice
+from clip_vae_lora.lora.models.rows import Swapped
 
 from ...support.files.lora_layouts import flux, sd3
 

@@ -7,8 +7,8 @@ from clip_vae_lora.lora.formats.read import read, write
 from clip_vae_lora.lora.kinds.adapters import LoRA
 from clip_vae_lora.lora.models.conversion import rename
 from clip_vae_lora.lora.models.match import match, part_of, shape_at
-from clip_vae_lora.lora.models.mmdit import Slice
 from clip_vae_lora.lora.models.names import spellings
+from clip_vae_lora.lora.models.places import Slice
 from clip_vae_lora.lora.models.published import PUBLISHED, published_model
 
 HAVE = {  # which dialects were ever written for which family; cloneofsimo's are SD 1 and SD 2

@@ -6,7 +6,7 @@ from torch import nn
 
 from clip_vae_lora.lora.kinds.adapters import LoRA
 from clip_vae_lora.lora.kinds.whole import Difference
-from clip_vae_lora.lora.models.mmdit import Slice
+from clip_vae_lora.lora.models.places import Slice
 from clip_vae_lora.lora.weights.fusing import Change
 from clip_vae_lora.lora.weights.patching import with_patches
 

@@ -1,0 +1,43 @@
+"""The families of diffusion models that are known. A new one is a file in a room here and a word in this table."""
+
+from collections.abc import Collection
+
+from .audio.ace_step import ACE_STEP, ACE_STEP_15
+from .family import Family
+from .joint.auraflow import AURAFLOW
+from .joint.flux import CHROMA, FLUX
+from .joint.flux2 import FLUX2
+from .joint.hidream import HIDREAM
+from .joint.qwen_image import QWEN_IMAGE
+from .joint.sd3 import SD3
+from .single.ernie import ERNIE
+from .single.hunyuan_dit import HUNYUAN_DIT
+from .single.krea2 import KREA2
+from .single.omnigen2 import OMNIGEN2
+from .single.pixart import PIXART
+from .single.z_image import LUMINA2, Z_IMAGE
+from .video.cosmos import ANIMA, COSMOS
+from .video.hunyuan import HUNYUAN_IMAGE, HUNYUAN_VIDEO, HUNYUAN_VIDEO_15
+from .video.kandinsky5 import KANDINSKY5
+from .video.ltx import LTX2, LTXV
+from .video.mochi import MOCHI
+from .video.wan import WAN
+
+FAMILIES: tuple[Family, ...] = (
+    *(FLUX, FLUX2, CHROMA, SD3, QWEN_IMAGE, AURAFLOW, HIDREAM),
+    *(Z_IMAGE, LUMINA2, KREA2, PIXART, ERNIE, OMNIGEN2, HUNYUAN_DIT),
+    *(HUNYUAN_VIDEO, HUNYUAN_VIDEO_15, HUNYUAN_IMAGE, WAN, LTXV, LTX2, KANDINSKY5, COSMOS, ANIMA, MOCHI),
+    *(ACE_STEP, ACE_STEP_15),
+)
+
+
+def family_of_modules(modules: Collection[str]) -> Family | None:
+    """The family of a model, from its modules' names (without `diffusion_model.` and `.weight`); None where none fits.
+
+    >>> family_of_modules({"blocks.0.self_attn.q", "blocks.0.cross_attn.o", "time_projection.1"}).name
+    'Wan'
+    """
+    for family in FAMILIES:
+        if all(name in modules for name in family.has) and not any(name in modules for name in family.lacks):
+            return family
+    return None
