@@ -47,7 +47,7 @@ READING_ORDER = {  # inside a leaf and the index a file imports only from files 
         "networks/tiny networks/tiny_names networks/table checkpoint/foreign checkpoint/find"
     ).split(),
     "lora": (
-        "kinds/adapters kinds/whole kinds/hadamard kinds/kronecker kinds/orthogonal kinds/magnitude kinds/table "
+        "kinds/adapters kinds/widening kinds/whole kinds/hadamard kinds/kronecker kinds/orthogonal kinds/magnitude kinds/table "
         "weights/low_rank weights/measuring weights/fusing formats/dialects models/mmdit models/unet models/names "
         "formats/suffixes formats/adapter_config formats/building formats/writing formats/read models/match "
         "models/families models/blocks models/parts models/conversion models/published weights/inject weights/patching "

@@ -12,11 +12,13 @@ from ..formats.read import LoRAFile
 from ..kinds.adapters import Adapter, LoRA, LoRAError
 from ..kinds.magnitude import IA3
 from ..kinds.whole import Difference
+from ..kinds.widening import widening_of
 from .mmdit import Place, Slice, Target
 from .names import target_map
 
 _NEIGHBOURS, _MAX_CHARS = 5, 300
-_BIAS, _WEIGHT = ".bias", ".weight"
+_BIAS, _WEIGHT, _SCALE = ".bias", ".weight", ".scale"
+_READS_MORE = "diffusion_model.img_in.weight"  # ComfyUI gives Flux as many inputs as this weight has columns
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,7 @@ def match(file: LoRAFile, shapes: Mapping[str, Sequence[int]]) -> Match:
     for module, target in placed.items():
         if module in misfit:
             continue
-        adapter = file.adapters[module]
+        adapter = _widen_input(file.adapters[module], target.place, shapes)
         if reason := adapter.misfit(shape_at(target.place, shapes)):
             misfit[module] = f"{key_of(target.place)}: {reason}"
         else:
@@ -150,8 +152,11 @@ def shape_at(place: Place, shapes: Mapping[str, Sequence[int]]) -> tuple[int, ..
 
 
 def _target(module: str, targets: Mapping[str, Target], shapes: Mapping[str, Sequence[int]]) -> Target | None:
-    """The target of a module. A bias lies beside its module's weight, in the same rows and the same order."""
-    if target := targets.get(module):
+    """The target of a module. A bias lies beside its module's weight, in the same rows and the same order.
+
+    Flux' norms call their numbers `scale` in some versions of the model and `weight` in others.
+    """
+    if target := targets.get(module) or targets.get(module.removesuffix(_SCALE)) or targets.get(module + _SCALE):
         return target
     target = targets.get(module.removesuffix(_BIAS)) if module.endswith(_BIAS) else None
     if target is None:
@@ -160,6 +165,13 @@ def _target(module: str, targets: Mapping[str, Target], shapes: Mapping[str, Seq
     if key not in shapes:
         return None
     return Target(Slice(key, place.rows) if isinstance(place, Slice) else key, target.swapped)
+
+
+def _widen_input(adapter: Adapter, place: Place, shapes: Mapping[str, Sequence[int]]) -> Adapter:
+    """The adapter, as a control LoRA where it is of Flux' first layer and of a multiple of its inputs."""
+    if place != _READS_MORE or not any(key.startswith("diffusion_model.double_blocks.0.") for key in shapes):
+        return adapter
+    return widening_of(adapter, shapes[_READS_MORE]) or adapter
 
 
 def _rivals(owners: Mapping[Place, list[str]]) -> dict[str, str]:
