@@ -6,6 +6,7 @@ small weights that come with this pack.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -100,4 +101,11 @@ def fingerprint(use: str, choice: str) -> str:
         marks = [file.stat() for file in (*parts_of(found), *(file for file in more if file.is_file()))]
     except OSError:
         return "missing"
-    return " ".join(f"{mark.st_mtime_ns}:{mark.st_size}" for mark in marks)
+    return " ".join(":".join(map(str, mark_of(mark))) for mark in marks)
+
+
+def mark_of(status: os.stat_result) -> tuple[int, int, int, int]:
+    """Return a mark of a file's content: size and time, and for a file that was replaced by one with the same of both
+    (`cp -p`, `rsync -t`) its number on the disk and the time at which that was last written to.
+    """
+    return status.st_mtime_ns, status.st_size, status.st_ctime_ns, status.st_ino

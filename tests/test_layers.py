@@ -47,7 +47,8 @@ READING_ORDER = {  # inside a leaf and the index a file imports only from files 
         "networks/tiny networks/tiny_names networks/table checkpoint/foreign checkpoint/find"
     ).split(),
     "lora": (
-        "kinds/adapters kinds/whole kinds/hadamard kinds/kronecker kinds/orthogonal kinds/magnitude kinds/table "
+        "kinds/adapters kinds/widening kinds/whole kinds/hadamard kinds/kronecker kinds/orthogonal kinds/magnitude "
+        "kinds/table "
         "weights/low_rank weights/measuring weights/fusing formats/dialects families/family families/text_encoders "
         "families/joint/{flux,flux2,sd3,qwen_image,auraflow,hidream} families/audio/ace_step "
         "families/single/{z_image,krea2,pixart,ernie,omnigen2,hunyuan_dit} "

@@ -18,20 +18,23 @@ _HEADER_KEYS = ("adapter_config", "lora_adapter_metadata")  # ours and diffusers
 _MAX_CHARS, _MAX_NAME = 4_000_000, 500
 
 
-def configurations(metadata: Mapping[str, str], given: Mapping[str, object] | None) -> dict[str, dict[str, object]]:
-    """The LoraConfig fields of each component ("unet", "text_encoder", or "" for the whole file); empty without any.
-
-    Raises:
-        LoRAError: a configuration in the header that is not JSON.
+def configurations(
+    metadata: Mapping[str, str], given: Mapping[str, object] | None
+) -> tuple[dict[str, dict[str, object]], str]:
+    """The LoraConfig fields of each component ("unet", "text_encoder", or "" for the whole file), empty without any;
+    and the header's name of one that cannot be read, which only matters to a file that needs it, or "".
     """
     if given is not None:
-        return {"": dict(given)}
+        return {"": dict(given)}, ""
     found: dict[str, dict[str, object]] = {}
+    broken = ""
     for header in _HEADER_KEYS:
-        for field, value in _parse(metadata, header).items():
+        fields = _parse(metadata, header)
+        broken = broken or (header if fields is None else "")
+        for field, value in (fields or {}).items():
             component, _, plain = field.rpartition(".")
             found.setdefault(component, {})[plain] = value
-    return found
+    return found, broken
 
 
 def alpha_of(
@@ -112,7 +115,8 @@ def describe(adapters: Mapping[str, LoRA | DoRA]) -> dict[str, object]:
     }
 
 
-def _parse(metadata: Mapping[str, str], header: str) -> dict[str, object]:
+def _parse(metadata: Mapping[str, str], header: str) -> dict[str, object] | None:
+    """The fields of a configuration in the header, none where there is none; None where it is no JSON object."""
     text = metadata.get(header)
     if text is None:
         return {}
@@ -120,12 +124,7 @@ def _parse(metadata: Mapping[str, str], header: str) -> dict[str, object]:
         fields = json.loads(text) if isinstance(text, str) and len(text) <= _MAX_CHARS else None
     except (ValueError, RecursionError):
         fields = None
-    if not isinstance(fields, dict):
-        raise LoRAError(
-            f"the header's {header} is not a JSON object, so the scale is unknown: "
-            "give the adapter_config.json that came with the file"
-        )
-    return fields
+    return fields if isinstance(fields, dict) else None
 
 
 def _pattern(config: Mapping[str, object], field: str, path: str, otherwise: object) -> object:

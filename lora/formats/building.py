@@ -9,11 +9,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..kinds.adapters import Adapter, ConfigFacts, LoRAError
+from ..kinds.adapters import Adapter, ConfigFacts, LoRA, LoRAError
 from ..kinds.magnitude import DoRA
 from ..kinds.table import KINDS, Kind
 from ..kinds.whole import Difference, Replacement
-from .suffixes import ALPHA, DORA, MAGNITUDE, SCALE, UP_BIAS
+from ..kinds.widening import Widening, shape_of_parts
+from .suffixes import ALPHA, DORA, MAGNITUDE, RESHAPE, SCALE, UP_BIAS
 
 Parts = Mapping[str, Tensor]  # by role
 MOST = 1e9  # the largest number of a factor, and the largest alpha: products of four of them still fit fp32
@@ -32,7 +33,7 @@ def build(name: str, parts: Parts, facts: ConfigFacts) -> tuple[dict[str, Adapte
     for role, tensor in parts.items():
         if fault := fault_of(tensor, whole_numbers=role in owners.numbers, largest=facts.largest):
             raise LoRAError(f"its {role}: {fault}")
-        if role in owners.numbers and tensor.numel() != 1 and not _is_norm(name, parts):
+        if role in owners.numbers and role != RESHAPE and tensor.numel() != 1 and not _is_norm(name, parts):
             raise LoRAError(f"its {role} has {tensor.numel()} values, expected one number")
     if _is_norm(name, parts):
         return {".scale": Replacement(parts[SCALE])}, True
@@ -47,7 +48,7 @@ def build(name: str, parts: Parts, facts: ConfigFacts) -> tuple[dict[str, Adapte
             # Only the adapter knows its rank, so it is built first and its alpha put right afterwards.
             adapter, has_alpha = _with_alpha(adapter, _alpha(parts, adapter.rank, facts.alpha_of))
             scale = (adapter.alpha or 0.0) / adapter.rank if adapter.rank else 1.0
-        found[""] = _with_magnitude(adapter, parts)
+        found[""] = _with_shape(_with_magnitude(adapter, parts), parts)
     if UP_BIAS in parts:
         found[".bias"] = Difference(parts[UP_BIAS].float() * scale, "LoRA's bias")
     for role in owners.biases.keys() & parts.keys():
@@ -80,7 +81,7 @@ def _owners(kinds: tuple[tuple[str, Kind], ...]) -> _Owners:
     return _Owners(
         {role: name for name, kind in kinds for role in kind.fields},
         {kind.bias: name for name, kind in kinds if kind.bias},
-        frozenset({ALPHA, SCALE, *numbers}),
+        frozenset({ALPHA, SCALE, RESHAPE, *numbers}),
     )
 
 
@@ -126,7 +127,7 @@ def _kind(parts: Parts, owners: _Owners) -> str:
     own = {owners.kinds[role] for role in parts if role in owners.kinds}
     if len(own) > 1:
         raise LoRAError(f"it has parts of two kinds, {' and '.join(sorted(own))}, and which one is meant is unknown")
-    kind, shared = next(iter(own), ""), parts.keys() & {MAGNITUDE, DORA, UP_BIAS, SCALE}
+    kind, shared = next(iter(own), ""), parts.keys() & {MAGNITUDE, DORA, UP_BIAS, SCALE, RESHAPE}
     if not kind and parts.keys() & owners.biases.keys() and not shared:
         return ""
     kind = kind or _PLAIN
@@ -151,3 +152,12 @@ def _with_magnitude(adapter: Adapter, parts: Parts) -> Adapter:
     if DORA in parts:
         return DoRA(adapter, parts[DORA])
     return DoRA(adapter, parts[MAGNITUDE], always_rows=True) if MAGNITUDE in parts else adapter
+
+
+def _with_shape(adapter: Adapter, parts: Parts) -> Adapter:
+    """The adapter as a control LoRA, where the file names the shape that it gives the weight."""
+    if RESHAPE not in parts:
+        return adapter
+    if not isinstance(adapter, LoRA):
+        raise LoRAError(f"it has reshape_weight, which {adapter.kind} does not use: it would be ignored")
+    return Widening(adapter, shape_of_parts(parts[RESHAPE]))

@@ -15,13 +15,15 @@ from functools import partial
 from torch import Tensor
 
 from ..kinds.adapters import Adapter, ConfigFacts, LoRAError
+from ..kinds.table import KINDS
 from ..kinds.whole import Replacement
 from .adapter_config import alpha_of, configurations, scales_inputs, terms_of
 from .building import build, fault_of
-from .suffixes import DORA, MAGNITUDE, ParsedName, grammar, parse, role_of_own_weight
+from .suffixes import ALPHA, DORA, MAGNITUDE, SCALE, ParsedName, grammar, parse, role_of_own_weight
 from .writing import write as write
 
 _NOT_YET = "{}: this kind is not read"
+_NOT_JSON = "the header's {} is not a JSON object; this file does not need it"
 _NUMBERED_CLASSES = {  # cloneofsimo's default choice of layers, the only one whose numbering is known
     "unet": {"CrossAttention", "Attention", "GEGLU"},
     "text_encoder": {"CLIPAttention"},
@@ -95,7 +97,9 @@ def read(
     modules, strays = _gather({name: tensor for name, tensor in tensors.items() if name not in words})
     if not modules and not words:
         raise _no_lora(tensors)
-    configs = configurations(metadata, adapter_config)
+    configs, broken = configurations(metadata, adapter_config)
+    if broken:
+        _check_that_none_needs(broken, modules)
     unread = {name: fault for name in sorted(words) if (fault := fault_of(tensors[name]))}
     adapters: dict[str, Adapter] = {}
     without_alpha: list[str] = []
@@ -112,10 +116,26 @@ def read(
         dialect,
         adapters,
         unread,
-        _notes(adapters, without_alpha, dialect),
+        _notes(adapters, without_alpha, dialect, broken),
         {name: tensors[name] for name in sorted(words - unread.keys())},
         dict(kinds),
     )
+
+
+def _needs_configuration(module: _Module) -> bool:
+    """Whether the scale of a module, or what it does, stands in PEFT's configuration and not beside its tensors."""
+    of_peft = {role for kind in KINDS.values() if kind.by_peft for role in kind.fields}
+    by_peft = module.dialect in ("diffusers", "peft") or not of_peft.isdisjoint(module.tensors)
+    return by_peft and not module.tensors.keys() & {ALPHA, SCALE}
+
+
+def _check_that_none_needs(header: str, modules: Mapping[str, _Module]) -> None:
+    """Refuse a file one of whose modules needs the configuration in this entry of the header, which is no JSON."""
+    if any(_needs_configuration(module) for module in modules.values()):
+        raise LoRAError(
+            f"the header's {header} is not a JSON object, so the scale is unknown: "
+            "give the adapter_config.json that came with the file"
+        )
 
 
 def _no_lora(tensors: Mapping[str, Tensor]) -> LoRAError:
@@ -220,9 +240,9 @@ def _check_numbering(name: str, rank: int, metadata: Mapping[str, str]) -> None:
         raise LoRAError(f"the header says rank {written[:20]}, its tensors have rank {rank}")
 
 
-def _notes(adapters: Mapping[str, Adapter], without_alpha: list[str], dialect: str) -> tuple[str, ...]:
-    """The remarks about a missing, zero or impossible alpha."""
-    notes = []
+def _notes(adapters: Mapping[str, Adapter], without_alpha: list[str], dialect: str, broken: str) -> tuple[str, ...]:
+    """The remarks about a missing, zero or impossible alpha, and about an entry of the header that is no JSON."""
+    notes = [_NOT_JSON.format(broken)] if broken else []
     if without_alpha and dialect == "peft":
         notes.append(
             f"{len(without_alpha)} modules have no alpha and no adapter_config.json: "

@@ -12,6 +12,7 @@ from ..kinds.table import DOWN, KINDS, OWN_WEIGHT, UP, Kind
 from .dialects import spellings_of_lora
 
 ALPHA, SCALE, UP_BIAS, DORA, MAGNITUDE = "alpha", "scale", "bias of up", "dora_scale", "magnitude vector"
+RESHAPE = "reshape_weight"
 
 
 class ParsedName(NamedTuple):
@@ -48,6 +49,7 @@ _SHARED = {  # parts that several kinds have; suffix: role, dialect ("" where se
     "dora_scale": (DORA, ""),
     "alpha": (ALPHA, ""),
     "scale": (SCALE, ""),
+    "reshape_weight": (RESHAPE, ""),
 }
 _BY_PEFT = ("lora_A", "lora_B", "lora_magnitude_vector")  # beside the kinds that PEFT writes
 _NUMBERED = re.compile(r"((?:unet|text_encoder):\d+):(up|down)$")
@@ -62,7 +64,6 @@ _NAMES_UNREAD = (  # the kinds without a row in KINDS; the name of each is the r
     (r"\.lora_(E|ranknum)(\.[^.]+)?$", "AdaLoRA"),
     (r"\.vera_[\w.]+$", "VeRA"),
     (r"\.lambda_layer(\.[^.]+)?$", "T-LoRA"),
-    (r"\.reshape_weight$", "control LoRA that enlarges weights"),
 )
 _UNREAD = tuple((re.compile(pattern), kind) for pattern, kind in _NAMES_UNREAD)
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from ..kinds.adapters import Adapter, LoRA, LoRAError
 from ..kinds.magnitude import DoRA
 from ..kinds.table import row_of
+from ..kinds.widening import Widening
 from .adapter_config import describe
 from .dialects import DIALECTS, FOLDED, STORED
 
@@ -50,8 +51,8 @@ def write(
 
 
 def _inside(adapter: Adapter) -> Adapter:
-    """The adapter itself, or the inner one of a DoRA."""
-    return adapter.inner if isinstance(adapter, DoRA) else adapter
+    """The adapter itself, or the inner one of a DoRA or of a control LoRA."""
+    return adapter.inner if isinstance(adapter, DoRA | Widening) else adapter
 
 
 def _of_peft(adapter: Adapter) -> LoRA | DoRA:
@@ -93,6 +94,8 @@ def _put_kohya(name: str, adapter: Adapter) -> dict[str, Tensor]:
     if isinstance(adapter, DoRA):
         end = ".lora_magnitude_vector" if adapter.always_rows else ".dora_scale"
         return _put_kohya(name, adapter.inner) | {name + end: adapter.magnitude}
+    if isinstance(adapter, Widening):
+        return _put_kohya(name, adapter.inner) | {f"{name}.reshape_weight": torch.tensor(adapter.shape)}
     row = row_of(adapter)
     if row is None:
         raise LoRAError(f"{name} is {adapter.kind} in a form that no file can say")

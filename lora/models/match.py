@@ -11,12 +11,14 @@ from ..families.patterns import count_known, pattern
 from ..formats.read import LoRAFile
 from ..kinds.adapters import Adapter
 from ..kinds.magnitude import IA3
+from ..kinds.widening import widening_of
 from .names import Found, Names, front_off, target_map
 from .places import Place, Slice, Target
 from .rows import at_target
 
 _NEIGHBOURS, _MAX_CHARS = 5, 300
 _BIAS, _WEIGHT = ".bias", ".weight"
+_READS_MORE = "diffusion_model.img_in.weight"  # ComfyUI gives Flux as many inputs as this weight has columns
 _OF_ENCODERS = ("text_model.", "text_projection", "vision_model.", "visual", "lora_te", "lora_vision", "text_encoder")
 
 
@@ -82,7 +84,10 @@ def match(file: LoRAFile, shapes: Mapping[str, Sequence[int]], host_names: Mappi
     for module, targets in placed.items():
         if module in misfit:
             continue
-        parts = {target.place: at_target(file.adapters[module], target) for target in targets}
+        parts = {
+            target.place: _widen_input(at_target(file.adapters[module], target), target.place, shapes)
+            for target in targets
+        }
         reasons = [(place, why) for place, part in parts.items() if (why := part.misfit(shape_at(place, shapes)))]
         if reasons:
             misfit[module] = f"{key_of(reasons[0][0])}: {reasons[0][1]}"
@@ -138,6 +143,13 @@ def _is_foreign(modules: Sequence[str], known: int, names: Names) -> bool:
     most = max(by_family.values())
     own = by_family[names.family.name] if names.family else most * known // len(modules)
     return 2 * known < len(modules) or 5 * own < 4 * most
+
+
+def _widen_input(adapter: Adapter, place: Place, shapes: Mapping[str, Sequence[int]]) -> Adapter:
+    """The adapter, as a control LoRA where it is of Flux' first layer and of a multiple of its inputs."""
+    if place != _READS_MORE or not any(key.startswith("diffusion_model.double_blocks.0.") for key in shapes):
+        return adapter
+    return widening_of(adapter, shapes[_READS_MORE]) or adapter
 
 
 def _rivals(owners: Mapping[Place, list[str]]) -> dict[str, str]:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..kinds.adapters import Adapter, LoRA, LoRAError, on_device, send
+from ..kinds.widening import Widening, inside, pad_inputs, widen
 from .low_rank import join_factors
 
 _TILE = 2**21  # numbers of a weight that are converted to fp32 at one time: as many as fit a CPU's cache
@@ -29,11 +30,13 @@ class Change(NamedTuple):
 class Fused(NamedTuple):
     """All changes of one weight: the factors of the plain LoRAs (see `join_factors`), or None, and the other changes.
 
-    up [out, r], down [r, in * kh * kw]; on any device, `write` sends them to the weight's.
+    up [out, r], down [r, in * kh * kw]; on any device, `write` sends them to the weight's. `shape` is that of the
+    weight after a control LoRA has widened it, else None; the other changes are of the weight as it was.
     """
 
     factors: tuple[Tensor, Tensor] | None
     others: tuple[Change, ...]
+    shape: tuple[int, ...] | None = None
 
 
 def fuse(changes: Sequence[Change]) -> Fused:
@@ -56,11 +59,28 @@ def fuse(changes: Sequence[Change]) -> Fused:
     >>> (up @ down)[0].tolist()
     [2.5, 2.5, 2.5]
     """
-    plain = [(adapter, strength) for adapter, strength in changes if isinstance(adapter, LoRA)]
-    others = tuple(change for change in changes if not isinstance(change.adapter, LoRA))
+    plain = [change for change in changes if isinstance(change.adapter, LoRA | Widening)]
+    others = tuple(change for change in changes if not isinstance(change.adapter, LoRA | Widening))
     if not plain:
         return Fused(None, others)
-    return Fused(join_factors([adapter for adapter, _ in plain], [strength for _, strength in plain]), others)
+    shape = _widest([change.adapter for change in plain])
+    loras = [_plain(change.adapter, shape) for change in plain]
+    return Fused(join_factors(loras, [change.strength for change in plain]), others, shape)
+
+
+def _widest(adapters: Sequence[Adapter]) -> tuple[int, ...] | None:
+    """The shape that fits all control LoRAs among the adapters; None without any."""
+    shapes = [adapter.shape for adapter in adapters if isinstance(adapter, Widening)]
+    return tuple(map(max, *shapes, shapes[0])) if shapes else None
+
+
+def _plain(adapter: Adapter, shape: tuple[int, ...] | None) -> LoRA:
+    """A LoRA, or the one inside a control LoRA, of the widened weight where there is one."""
+    if isinstance(adapter, Widening):
+        adapter = adapter.widened()
+    if not isinstance(adapter, LoRA):
+        raise LoRAError(f"a plain LoRA was expected, not {adapter.kind}")
+    return adapter if shape is None else pad_inputs(adapter, shape)
 
 
 def apply_(weight: Tensor, changes: Sequence[Change], strength: float = 1.0, *, match_comfyui: bool = False) -> Tensor:
@@ -73,14 +93,19 @@ def apply_(weight: Tensor, changes: Sequence[Change], strength: float = 1.0, *, 
     [out, in, ...] -> the same tensor
 
     Raises:
-        LoRAError: an adapter that does not fit.
+        LoRAError: an adapter that does not fit, or that widens the weight, which cannot be done in place.
     """
     _check_fit(weight, changes)
-    return write(weight, weight, fuse(changes), strength, match_comfyui=match_comfyui)
+    fused = fuse(changes)
+    if fused.shape not in (None, tuple(weight.shape)):
+        raise LoRAError(f"a control LoRA widens {list(weight.shape)} to {list(fused.shape or ())}: only a copy can be")
+    return write(weight, weight, fused, strength, match_comfyui=match_comfyui)
 
 
 def apply(weight: Tensor, changes: Sequence[Change], *, match_comfyui: bool = False) -> Tensor:
-    """Apply the changes to a copy of a weight, as `apply_` does in place. [out, in, ...] -> the same shape and type
+    """Apply the changes to a copy of a weight, as `apply_` does in place. [out, in, ...] -> the same type and shape
+
+    A control LoRA (`Widening`) makes the copy wider.
 
     Args:
         weight: of any floating type, on any device.
@@ -100,19 +125,24 @@ def apply(weight: Tensor, changes: Sequence[Change], *, match_comfyui: bool = Fa
 
 def _check_fit(weight: Tensor, changes: Sequence[Change]) -> None:
     for adapter, _ in changes:
-        if isinstance(adapter, LoRA) and (reason := adapter.misfit(weight.shape)):
+        if isinstance(adapter, LoRA | Widening) and (reason := adapter.misfit(weight.shape)):
             raise LoRAError(reason)
 
 
 def write(into: Tensor, weight: Tensor, fused: Fused, strength: float = 1.0, *, match_comfyui: bool = False) -> Tensor:
     """Write a weight with its changes into a tensor of its shape, type and device, which may be the weight itself.
 
+    A weight that becomes wider is written into a new tensor instead.
+
     On a card the CPU waits for nothing, and one pass reads the weight: fp32 is changed in place, fp16 and bf16 get the
     product added in fp32, of which 256 MB exist at a time.
 
-    [out, in, ...] -> `into`
+    [out, in, ...] -> `into`, or the new tensor
     """
     with torch.no_grad():
+        shape = tuple(weight.shape)
+        if fused.shape is not None and fused.shape != shape:
+            weight = into = widen(weight, fused.shape)
         factors = None
         if fused.factors is not None:
             up, down = (send(factor, weight.device).float() for factor in fused.factors)
@@ -125,8 +155,8 @@ def write(into: Tensor, weight: Tensor, fused: Fused, strength: float = 1.0, *, 
         if factors:
             _add_(total, *factors, strength)
         for adapter, own in fused.others:
-            moved = on_device(adapter, weight.device)
-            total += moved.delta(total, own * strength, match_comfyui=match_comfyui)
+            moved, part = on_device(adapter, weight.device), inside(total, shape)
+            part += moved.delta(part, own * strength, match_comfyui=match_comfyui)
         return into if total is into else into.copy_(total)
 
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ..kinds.adapters import Adapter, LoRA, LoRAError
 from ..kinds.table import SizePart, row_of
+from ..kinds.widening import Widening
 
 _PIECE = 2**18  # the numbers of one step: as many as stay in the CPU's cache
 
@@ -67,6 +68,7 @@ def frobenius(tensor: Tensor) -> float:
 
 def change_norm(adapter: Adapter) -> float | None:
     """The Frobenius norm of a change at strength 1; None where only the dense change would tell."""
+    adapter = adapter.inner if isinstance(adapter, Widening) else adapter
     row = row_of(adapter)
     return None if row is None or row.size is None else math.prod(_norm_of(part) for part in row.size(adapter))
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ..kinds.adapters import Adapter, LoRA
+from ..kinds.widening import Widening
 from .low_rank import change_norm, frobenius
 
 _SHARE, _MOST_ROWS, _MOST_NUMBERS = 64, 4, 2**16  # a sample is at most 1/64 of the rows, 4 rows, 65,536 numbers
@@ -70,6 +71,7 @@ def change_sizes(adapters: Sequence[Adapter]) -> list[Size | None]:
     plain: list[int] = []
     own: list[LoRA] = []
     for number, adapter in enumerate(adapters):
+        adapter = adapter.inner if isinstance(adapter, Widening) else adapter
         if isinstance(adapter, LoRA) and adapter.mid is None:
             plain.append(number)
             own.append(adapter)

@@ -8,7 +8,10 @@ from functools import partial
 from pathlib import Path
 
 from ...files.errors import FileFormatError
+from ...lora.formats.read import LoRAFile
 from ...lora.kinds.adapters import LoRAError
+from ...lora.kinds.whole import Replacement
+from ...lora.kinds.widening import Widening
 from ...lora.models.blocks import select
 from ...lora.models.families import refuse_other_family
 from ...lora.models.match import HostNames, Match, match
@@ -21,6 +24,12 @@ from .files import ParsedFile, read_lora
 MOST_STRENGTH = 100.0
 Shapes = Mapping[str, Sequence[int]]
 _TEXT = ("lora_te", "text_encoder", "lycoris_text_encoder", "text_model", "clip_l.", "clip_g.", "t5xxl.", "te1", "te2")
+_BFL_READER = ("img_in",)  # the first layer in Black Forest Labs' control LoRAs, which also replace norms
+TARGETS = {
+    "model": "a diffusion model (MODEL)",
+    "clip": "a text encoder (CLIP)",
+    "clip_model": "the picture half of a CLIP (CVL_CLIP_MODEL)",
+}
 _VISION = ("lora_vision", "vision_model", "visual.")
 
 
@@ -148,6 +157,8 @@ def _place_file(
     matches = {name: match(file, of_target, names[name]) for name, of_target in shapes.items()}
     if not any(found.found for found in matches.values()):
         raise FileFormatError(entry.path, _nothing_fits(read, matches))
+    if reason := _half_a_control(file, matches):
+        raise FileFormatError(entry.path, reason)
     homeless = {
         module: next((found.homeless[module] for found in matches.values() if found.homeless[module]), "")
         for module in file.adapters
@@ -209,8 +220,31 @@ def _both(module: str) -> str:
     return describe_parts(module, keep_names=True)
 
 
+def _half_a_control(file: LoRAFile, matches: Mapping[str, Match]) -> str:
+    """Why a control LoRA cannot be used: the layer that reads the control picture has no place; "" for other files."""
+    placed = {module for found in matches.values() for module in found.modules.values()}
+    readers = [module for module, adapter in file.adapters.items() if isinstance(adapter, Widening)]
+    if any(isinstance(adapter, Replacement) for adapter in file.adapters.values()):
+        readers += [module for module in _BFL_READER if module in file.adapters]
+    if not (lost := next((module for module in readers if module not in placed), "")):
+        return ""
+    why = next(
+        (found.misfit[lost] for found in matches.values() if lost in found.misfit), "the model has no such layer"
+    )
+    return (
+        f"it is a control LoRA, and the layer that reads the control picture ({lost}) cannot be changed here: "
+        f"{describe_parts(why, keep_names=True)}; the rest of it would do harm alone, nothing was changed"
+    )
+
+
 def _nothing_fits(read: ParsedFile, matches: Mapping[str, Match]) -> str:
     file, whose = read.file, " or ".join(matches)
+    if file.adapters and not any(_is_for(module, matches) for module in file.adapters):
+        wanted = dict.fromkeys(target_of(module) for module in file.adapters)
+        return (
+            f"all of its {len(file.adapters)} modules are for {' and '.join(TARGETS[name] for name in wanted)}, "
+            f"which is not connected: connect it; the {whose} was not changed"
+        )
     if not file.adapters:
         first, why = next(iter(file.unread.items()), ("no module", "it holds only learned words"))
         lost = f"{_both(first)}: {why}"

@@ -15,7 +15,7 @@ from ...files.pictures import small_jpeg
 from ...files.sniff import regular_file_size
 from ...files.tensors import open_tensors
 from ...lora.formats import header
-from ..catalog import NOTES_BESIDE_A_LORA
+from ..catalog import NOTES_BESIDE_A_LORA, mark_of
 from .files import ParsedFile
 
 _PREVIEWS = tuple(f"{middle}.{kind}" for middle in (".preview", "") for kind in ("png", "jpg", "jpeg", "webp"))
@@ -94,8 +94,7 @@ def _decoded(coded: str) -> bytes:
 
 
 def _mark(path: Path) -> str:
-    found = path.stat()
-    return f"{found.st_mtime_ns:x}-{found.st_size:x}"
+    return "-".join(f"{part:x}" for part in mark_of(path.stat()))
 
 
 def _note(path: Path, ending: str) -> object:

@@ -15,7 +15,7 @@ from ...lora.formats import read as formats
 from ...lora.kinds.adapters import Adapter, LoRAError
 from ...lora.weights.low_rank import change_norm
 from ...lora.weights.measuring import Size, change_sizes
-from ..catalog import NAMES_BESIDE_A_LORA
+from ..catalog import NAMES_BESIDE_A_LORA, mark_of
 
 # A node keeps the files that it read last, as long as the host keeps the node. ComfyUI drops its nodes, and so the
 # files, when its memory is freed (/free).
@@ -49,26 +49,26 @@ class ParsedFile:
 
 
 def read_lora(path: Path) -> ParsedFile:
-    """Read a LoRA file, or return the copy in memory if it and its adapter_config.json have the same time and size.
+    """Read a LoRA file, or return the copy in memory if it and its adapter_config.json are unchanged.
 
     Raises:
         FileFormatError: the file cannot be read, or is no LoRA.
     """
-    key = (path, *_mark(path), *(part for name in NAMES_BESIDE_A_LORA for part in _mark(path.with_name(name))))
+    mark = _mark(path)
+    key = (path, mark, *(_mark(path.with_name(name)) for name in NAMES_BESIDE_A_LORA))
     with _lock:
         if (found := _alive.get(key)) is not None:
             return found
-    read = _read(path, key[2] or 0)
+    read = _read(path, mark[1] if mark else 0)
     with _lock:
         return _alive.setdefault(key, read)
 
 
-def _mark(path: Path) -> tuple[int | None, int | None]:
+def _mark(path: Path) -> tuple[int, int, int, int] | None:
     try:
-        status = path.stat()
+        return mark_of(path.stat())
     except OSError:
-        return None, None
-    return status.st_mtime_ns, status.st_size
+        return None
 
 
 def _read(path: Path, size_bytes: int) -> ParsedFile:

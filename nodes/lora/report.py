@@ -16,7 +16,7 @@ from ...lora.models.parts import describe_part, describe_parts
 from ...lora.models.places import Place
 from ...lora.weights.measuring import Size
 from ..host import host
-from .application import AppliedLoRA, target_of
+from .application import TARGETS, AppliedLoRA, target_of
 from .files import ParsedFile
 
 if TYPE_CHECKING:
@@ -29,11 +29,6 @@ _NOT_MEASURED = (
     "measures those that ComfyUI can unpack)"
 )
 _TARGETS = {"model": "MODEL", "clip": "CLIP", "clip_model": "CLIP model"}
-_ELSEWHERE = {
-    "model": "a diffusion model (MODEL)",
-    "clip": "a text encoder (CLIP)",
-    "clip_model": "the picture half of a CLIP (CVL_CLIP_MODEL)",
-}
 _SIZE = "the size of the change relative to the weights"
 
 
@@ -209,7 +204,7 @@ def _losses(use: AppliedLoRA) -> list[str]:
     lines = []
     counts = Counter(map(target_of, use.elsewhere))
     lines += [
-        f"{count} of its parts {'is' if count == 1 else 'are'} for {_ELSEWHERE[target]}, which is not connected here"
+        f"{count} of its parts {'is' if count == 1 else 'are'} for {TARGETS[target]}, which is not connected here"
         for target, count in counts.items()
     ]
     if use.homeless:
@@ -218,9 +213,10 @@ def _losses(use: AppliedLoRA) -> list[str]:
             f"{len(use.homeless)} of its parts have no place in what is connected: {describe_part(module)} "
             f"(nearest: {describe_part(nearest) if nearest else 'none'})"
         )
-    lines += [f"does not fit: {describe_parts(why)}" for why in list(use.misfits.values())[:_SHOWN]]
-    if len(use.misfits) > _SHOWN:
-        lines.append(f"and {len(use.misfits) - _SHOWN} more that do not fit")
+    reasons = list(dict.fromkeys(map(describe_parts, use.misfits.values())))  # rivals have one reason together
+    lines += [f"does not fit: {why}" for why in reasons[:_SHOWN]]
+    if len(reasons) > _SHOWN:
+        lines.append(f"and {len(reasons) - _SHOWN} more that do not fit")
     if unread := use.parsed.file.unread:
         module, why = next(iter(unread.items()))
         lines.append(f"{len(unread)} not read: {describe_part(module)}: {describe_parts(why)}")

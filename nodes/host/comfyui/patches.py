@@ -13,6 +13,8 @@ from comfy.weight_adapter.base import WeightAdapterBase
 from torch import Tensor, nn
 
 from ....lora.kinds.adapters import LoRA, put_together, take_apart
+from ....lora.kinds.whole import Replacement
+from ....lora.kinds.widening import Widening
 from ....lora.models.match import key_of
 from ....lora.models.places import Place
 from ....lora.weights.fusing import Change, Fused, fuse, write
@@ -97,7 +99,7 @@ def patched(target, changes: Mapping[Place, Sequence[Change]], *, match_comfyui:
         changed = target.clone()
     else:
         changed = dataclasses.replace(target, patcher=target.patcher.clone(), marks=marked(target.marks, changes))
-    by_strength: dict[float, dict[Place, WeightAdapterBase]] = {}
+    by_strength: dict[float, dict[Place, WeightAdapterBase | tuple]] = {}
     for place, several in changes.items():
         strength, adapter = _adapter(several, match_comfyui)
         by_strength.setdefault(strength, {})[place] = adapter
@@ -120,21 +122,26 @@ class FusedPatch(WeightAdapterBase):
     (`LowVramPatch`). ComfyUI rounds it to the stored type when all patches are on it, fp8 stochastically with the
     key's own seed: nothing is rounded here but to the type of the copy, once.
 
-    `weights` is (factors, others, match_comfyui): the plain LoRAs as one pair of thin factors, or (); and of each other
-    change its strength and its adapter taken apart. 0.33.0 counts and moves the tensors of plain tuples when it streams
-    weights, and makes `type(patch)(loaded_keys, weights)` of them (comfy/lora.py `prefetch_prepared_value`).
+    `weights` is (factors, others, match_comfyui, shape): the plain LoRAs as one pair of thin factors, or (); of each
+    other change its strength and its adapter taken apart; and the shape to which a control LoRA widens the weight, or
+    (). 0.33.0 counts and moves the tensors of plain tuples when it streams weights, and makes
+    `type(patch)(loaded_keys, weights)` of them (comfy/lora.py `prefetch_prepared_value`).
     """
 
     name = "clip_vae_lora"
 
-    def __init__(self, loaded_keys: set[str], weights: tuple[tuple, tuple, bool]):
+    def __init__(self, loaded_keys: set[str], weights: tuple[tuple, tuple, bool, tuple[int, ...]]):
         self.loaded_keys, self.weights = loaded_keys, weights
 
     @classmethod
     def of(cls, changes: Sequence[Change], match_comfyui: bool) -> FusedPatch:
         fused = fuse(changes)
         others = tuple((strength, take_apart(adapter)) for adapter, strength in fused.others)
-        return cls(set(), (fused.factors or (), others, match_comfyui))
+        return cls(set(), (fused.factors or (), others, match_comfyui, fused.shape or ()))
+
+    def calculate_shape(self, key: str) -> tuple[int, ...] | None:
+        """The shape that the weight will have, where it becomes wider; 0.33.0 asks before it streams a weight."""
+        return self.weights[3] or None
 
     def calculate_weight(
         self,
@@ -147,18 +154,28 @@ class FusedPatch(WeightAdapterBase):
         intermediate_dtype=None,
         original_weight=None,
     ) -> Tensor:
-        factors, others, match_comfyui = self.weights
+        factors, others, match_comfyui, shape = self.weights
         changes = tuple(Change(put_together(parts), own) for own, parts in others)
-        return write(weight, weight, Fused(factors or None, changes), strength, match_comfyui=match_comfyui)
+        return write(
+            weight, weight, Fused(factors or None, changes, shape or None), strength, match_comfyui=match_comfyui
+        )
 
 
 def _patcher(target) -> ModelPatcher:
     return target if isinstance(target, ModelPatcher) else target.patcher
 
 
-def _adapter(changes: Sequence[Change], match_comfyui: bool) -> tuple[float, WeightAdapterBase]:
-    """A strength and a patch: ComfyUI's own low-rank patch for one plain LoRA, ours for everything else."""
-    lora, strength = changes[0]
-    if len(changes) == 1 and isinstance(lora, LoRA):
-        return strength, LoRAAdapter(set(), (lora.up, lora.down, lora.alpha, lora.mid, None, None))
+def _adapter(changes: Sequence[Change], match_comfyui: bool) -> tuple[float, WeightAdapterBase | tuple]:
+    """A strength and a patch: ComfyUI's own for one plain LoRA or one new value, ours for everything else."""
+    adapter, strength = changes[0]
+    if len(changes) == 1 and isinstance(adapter, LoRA):
+        return strength, _stock(adapter, None)
+    if len(changes) == 1 and isinstance(adapter, Widening):
+        return strength, _stock(adapter.inner, adapter.shape)
+    if len(changes) == 1 and isinstance(adapter, Replacement) and (strength == 1.0 or match_comfyui):
+        return 1.0, ("set", (adapter.value,))
     return 1.0, FusedPatch.of(changes, match_comfyui)
+
+
+def _stock(lora: LoRA, shape: Sequence[int] | None) -> LoRAAdapter:
+    return LoRAAdapter(set(), (lora.up, lora.down, lora.alpha, lora.mid, None, shape))

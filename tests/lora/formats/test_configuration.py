@@ -3,11 +3,12 @@
 import json
 
 import pytest
+import torch
 
 from clip_vae_lora.lora.formats.read import read
 from clip_vae_lora.lora.kinds.adapters import LoRAError
 
-from ...support.lora_parts import peft_file
+from ...support.lora_parts import pair, peft_file
 
 
 @pytest.mark.parametrize(
@@ -68,3 +69,17 @@ def test_a_configuration_that_contradicts_or_confuses_leaves_the_module_unread(c
 def test_a_header_that_is_not_json_is_one_sentence(text):
     with pytest.raises(LoRAError, match="adapter_config"):
         read(peft_file(), {"adapter_config": text})
+
+
+@pytest.mark.parametrize("header", ["not JSON", "[1]", '"text"', "{"])
+def test_a_header_that_is_no_json_stops_only_a_file_that_needs_it(header):
+    up, down = pair()
+    plain = {"a.lora_up.weight": up, "a.lora_down.weight": down, "a.alpha": torch.tensor(1.0)}
+    file = read(plain, {"adapter_config": header})
+    assert file.adapters["a"].scale == 0.5 and "not a JSON object" in file.notes[0] and not file.unread
+    with pytest.raises(LoRAError, match="the scale is unknown"):
+        read(peft_file(), {"adapter_config": header})
+    with pytest.raises(LoRAError, match="the scale is unknown"):
+        read({**plain, **peft_file()}, {"lora_adapter_metadata": header})
+    stated = {**peft_file(), "base_model.model.block.fc1.alpha": torch.tensor(1.0)}
+    assert read(stated, {"adapter_config": header}).adapters["base_model.model.block.fc1"].scale == 0.5

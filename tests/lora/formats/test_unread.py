@@ -18,7 +18,6 @@ OTHERS = {
     "bias inside": ["lora_A.weight", "lora_B.weight", "lora_A.bias"],
     "T-LoRA": ["lambda_layer", "lora_A.weight"],
     "LoKr with a core": ["lokr_w1", "lokr_w2", "lokr_t1"],
-    "enlarges": ["reshape_weight", "lora_A.weight"],
     "middle tensor": ["a1.weight", "a2.weight", "b1.weight", "b2.weight", "bm.weight"],
 }
 

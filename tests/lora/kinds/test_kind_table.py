@@ -26,6 +26,7 @@ from clip_vae_lora.lora.kinds.magnitude import IA3, DoRA, GLoRA
 from clip_vae_lora.lora.kinds.orthogonal import OFT, InputOFT
 from clip_vae_lora.lora.kinds.table import KINDS, Kind, row_of
 from clip_vae_lora.lora.kinds.whole import Difference, Replacement
+from clip_vae_lora.lora.kinds.widening import Widening
 from clip_vae_lora.lora.models.conversion import rename
 from clip_vae_lora.lora.models.match import match
 from clip_vae_lora.lora.models.names import spellings
@@ -51,6 +52,7 @@ EVERY = [
     Difference(random(8, 6)),
     Replacement(random(8, 6)),
     DoRA(LORA, random(8, 1)),
+    Widening(LORA, (8, 6)),
     Swapped(IA3(random(8), False)),
 ]
 MEMBERS = [name for name in vars(Adapter) if not name.startswith("_")]
