@@ -47,11 +47,11 @@ READING_ORDER = {  # inside a leaf and the index a file imports only from files 
         "networks/tiny networks/tiny_names networks/table checkpoint/foreign checkpoint/find"
     ).split(),
     "lora": (
-        "kinds/adapters kinds/widening kinds/whole kinds/hadamard kinds/kronecker kinds/orthogonal kinds/magnitude kinds/table "
-        "weights/low_rank weights/measuring weights/fusing formats/dialects models/mmdit models/unet models/names "
-        "formats/suffixes formats/adapter_config formats/building formats/writing formats/read models/match "
-        "models/families models/blocks models/parts models/conversion models/published weights/inject weights/patching "
-        "formats/list_text formats/header"
+        "kinds/adapters kinds/widening kinds/whole kinds/hadamard kinds/kronecker kinds/orthogonal kinds/magnitude "
+        "kinds/table weights/low_rank weights/measuring weights/fusing formats/dialects models/mmdit models/unet "
+        "models/names formats/suffixes formats/adapter_config formats/building formats/writing formats/read "
+        "models/match models/families models/blocks models/parts models/conversion models/published weights/inject "
+        "weights/patching formats/list_text formats/header"
     ).split(),
     "files": (
         "errors contents writing documents sniff safetensors_file folder pickle_file inert_pickle "
