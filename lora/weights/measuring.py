@@ -25,10 +25,14 @@ _GOLDEN = 0.618  # makes the step between rows no multiple of a period in the we
 
 
 class Stored(NamedTuple):
-    """A weight in storage: values * scale, where `scale` is a single number (scaled fp8) or None."""
+    """A weight in storage: values * scale, where `scale` is a single number (scaled fp8) or None.
+
+    total: the number of the weight's rows, where `values` are a sample of them (`sample_of`) and not all.
+    """
 
     values: Tensor
     scale: Tensor | None = None
+    total: int | None = None
 
 
 class Size(NamedTuple):
@@ -38,13 +42,37 @@ class Size(NamedTuple):
     variance: float = 0.0
 
 
+class Kept(NamedTuple):
+    """The result of storing changed weights again in the form of the base, which rounds them.
+
+    asked, applied: the norm of the change that was asked for, and of the one that the stored weights then have, over
+    that of the weights. arrived: the share of the one asked for that is in the one applied. A form that is not stored
+    again applies what was asked.
+    """
+
+    form: str
+    asked: float
+    applied: float
+    arrived: float
+
+
+def kept_of(form: str, sums: Sequence[float]) -> Kept | None:
+    """From the sums of squares of the weights, the change asked and the one applied, and of asked times applied; None
+    where nothing was asked.
+    """
+    weights, asked, applied, product = sums
+    if not (weights > 0 and asked > 0) or not math.isfinite(weights + asked + applied):
+        return None
+    return Kept(form, math.sqrt(asked / weights), math.sqrt(applied / weights), product / asked)
+
+
 def sample_sizes(weights: Sequence[Stored]) -> list[Size]:
     """The estimated sizes of weights, each from 2 to 4 rows and at most 1/64 of them; a small weight is read whole.
 
     Every call takes the same rows. The variance is that of a random sample without replacement. The norms are computed
     in fp32 on the weights' device, equal shapes in one batch; the CPU waits for the card once, at the end.
     """
-    rows = [_rows(stored.values.detach()) for stored in weights]
+    rows = [own.values.detach() if own.total else _rows(own.values.detach()) for own in weights]
     alike = _group_alike((some.shape, some.dtype, some.device, own.scale is None) for some, own in zip(rows, weights))
     norms = [_row_norms([rows[n] for n in numbers], [weights[n].scale for n in numbers]) for numbers in alike]
     found = [Size(0.0)] * len(weights)
@@ -52,7 +80,7 @@ def sample_sizes(weights: Sequence[Stored]) -> list[Size]:
         count = len(own) // len(numbers)
         for place, number in enumerate(numbers):
             squares = [norm * norm for norm in own[place * count : (place + 1) * count]]
-            found[number] = _estimate(squares, _row_count(weights[number].values))
+            found[number] = _estimate(squares, weights[number].total or _row_count(weights[number].values))
     return found
 
 
@@ -162,19 +190,31 @@ def _rows(weight: Tensor) -> Tensor:
     """The sample of a weight's rows, as a view; all rows of a small weight. A vector is a column of rows."""
     if weight.ndim < 2:
         weight = weight.reshape(-1, 1)
-    total, width = len(weight), max(1, weight[0].numel())
-    if weight.numel() <= _WHOLE or total < 4:
-        return weight
-    return _spread_out(weight, max(2, min(total // _SHARE, _MOST_ROWS, _MOST_NUMBERS // width)))
+    own = sample_of(weight.shape)
+    return weight[own.start : own.stop : own.step]
+
+
+def sample_of(shape: Sequence[int], most: int = _MOST_ROWS) -> range:
+    """The numbers of the rows in the sample of a weight with at least two dimensions; all of a small weight."""
+    total, width = shape[0], max(1, math.prod(shape[1:]))
+    if total * width <= _WHOLE or total < 4:
+        return range(total)
+    return _places(total, max(2, min(total // _SHARE, most, _MOST_NUMBERS // width)))
 
 
 def _spread_out(rows: Tensor, count: int) -> Tensor:
     """`count` of the rows at even distances, as a view; all rows where there are no more."""
-    if len(rows) <= count:
-        return rows
-    step = max(1, int(len(rows) / (count + _GOLDEN)))
-    first = (len(rows) - 1 - (count - 1) * step) // 2
-    return rows[first : first + (count - 1) * step + 1 : step]
+    own = _places(len(rows), count)
+    return rows[own.start : own.stop : own.step]
+
+
+def _places(total: int, count: int) -> range:
+    """`count` of so many places at even distances; all where there are no more."""
+    if total <= count:
+        return range(total)
+    step = max(1, int(total / (count + _GOLDEN)))
+    first = (total - 1 - (count - 1) * step) // 2
+    return range(first, first + (count - 1) * step + 1, step)
 
 
 def _row_norms(rows: Sequence[Tensor], scales: Sequence[Tensor | None]) -> Tensor:

@@ -22,19 +22,21 @@ _merged: weakref.WeakKeyDictionary[nn.Module, dict[str, tuple[Signature, weakref
 _sizes: weakref.WeakKeyDictionary[nn.Module, dict[Place, Size | None]] = weakref.WeakKeyDictionary()
 
 
-def part_sizes(owner: nn.Module, places: Sequence[Place], stored: Callable[[str], Stored | None]) -> dict[Place, Size]:
+def part_sizes(
+    owner: nn.Module, places: Sequence[Place], stored: Callable[[Place], Stored | None]
+) -> dict[Place, Size]:
     """The estimated sizes of a network's weights, or of rows of them; they are kept as long as the network lives.
 
-    `stored` returns the weight of a key where single rows can be read cheaply, else None: its places are left out.
+    `stored` returns the weight at a place where single rows can be read cheaply, else None: the place is left out.
     """
     kept = _sizes.setdefault(owner, {})
     wanted, parts = [], []
     for place in places:
         if place not in kept:
             kept[place] = None
-            if (found := stored(key_of(place))) is not None:
+            if (found := stored(place)) is not None:
                 wanted.append(place)
-                parts.append(Stored(part_of(found.values, place), found.scale))
+                parts.append(found)
     kept |= zip(wanted, sample_sizes(parts))
     return {place: size for place in places if (size := kept[place]) is not None}
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ...clip_core.prompts.plan import PlannedPart, PromptSettings
     from ...lora.models.places import Place, Target
     from ...lora.weights.fusing import Change
-    from ...lora.weights.measuring import Size
+    from ...lora.weights.measuring import Kept, Size
     from ...vae_core.tiling.network import VAENetwork
     from ...vae_core.tiling.work import Tiling, Worked
     from .shared.data_folders import Places
@@ -238,17 +238,19 @@ class Host(Protocol):
     def module_names(self, target: Patchable) -> dict[str, Target]:
         """Return the names that the host's own LoRA loader knows for these weights' modules; {} without a host."""
 
+    def packed_by(self, target: Patchable) -> str:
+        """Name what has packed the target's layers so that no LoRA can change them, or return ""."""
+
+    def kept(self, target: Patchable, changes: Mapping[Place, Sequence[Change]]) -> Kept | None:
+        """Estimate, from a few rows, what rounding leaves of the plain LoRAs on weights of eight bits or fewer."""
+
     def sizes(self, target: Patchable, places: Sequence[Place]) -> dict[Place, Size]:
-        """Estimate the size of those weights from a few of their rows, dequantised and without the LoRAs of this
-        target. Weights of which single rows cannot be read are left out.
-        """
+        """Estimate the size of those weights from a few rows, dequantised and without LoRAs; others are left out."""
 
     def norms(
         self, target: Patchable, places: Sequence[Place], on_step: Callable[[int, int], None]
     ) -> dict[Place, float]:
-        """Measure the Frobenius norms of those weights from all their numbers, dequantised and without the LoRAs of
-        this target. Weights in an unknown form are left out.
-        """
+        """Measure their Frobenius norms from all numbers, as `sizes`; weights in an unknown form are left out."""
 
     def patched(
         self, target: Patchable, changes: Mapping[Place, Sequence[Change]], *, match_comfyui: bool = False
@@ -277,6 +279,7 @@ _COMPUTING = {  # functions that work on the card, and what is then being done, 
     "decode_latent": "decoding a latent",
     "norms": "measuring weights",
     "sizes": "measuring weights",
+    "kept": "measuring weights",
     "patched": "putting LoRAs on a model",
 }
 

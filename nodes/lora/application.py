@@ -25,6 +25,8 @@ MOST_STRENGTH = 100.0
 Shapes = Mapping[str, Sequence[int]]
 _TEXT = ("lora_te", "text_encoder", "lycoris_text_encoder", "text_model", "clip_l.", "clip_g.", "t5xxl.", "te1", "te2")
 _BFL_READER = ("img_in",)  # the first layer in Black Forest Labs' control LoRAs, which also replace norms
+_OTHER_BASE = "load the model as GGUF, fp8 or a type that ComfyUI itself packs"
+_INSTEAD = {"Nunchaku": "use the LoRA loader of the Nunchaku nodes, or load the model in another form"}
 TARGETS = {
     "model": "a diffusion model (MODEL)",
     "clip": "a text encoder (CLIP)",
@@ -101,7 +103,8 @@ def put_on(
         _check_strengths(entry)
     shapes = {name: host.weights(target) for name, target in targets.items()}
     names = {name: partial(host.module_names, target) for name, target in targets.items()}
-    results = [_try(entry, shapes, names, strict) for entry in entries]
+    packed = {name: by for name, target in targets.items() if (by := host.packed_by(target))} if entries else {}
+    results = [_try(entry, shapes, names, packed, strict) for entry in entries]
     changed = {}
     for name, target in targets.items():
         changes: dict[Place, list[Change]] = {}
@@ -114,10 +117,14 @@ def put_on(
 
 
 def _try(
-    entry: LoRARequest, shapes: Mapping[str, Shapes], names: Mapping[str, HostNames], strict: bool
+    entry: LoRARequest,
+    shapes: Mapping[str, Shapes],
+    names: Mapping[str, HostNames],
+    packed: Mapping[str, str],
+    strict: bool,
 ) -> AppliedLoRA | FailedLoRA:
     try:
-        return _place_file(entry, shapes, names, strict)
+        return _place_file(entry, shapes, names, packed, strict)
     except (FileFormatError, BlocksError, OSError) as error:
         if strict:
             raise ValueError(f"{entry.label}{error}") from error
@@ -145,7 +152,11 @@ def _check_strengths(entry: LoRARequest) -> None:
 
 
 def _place_file(
-    entry: LoRARequest, shapes: Mapping[str, Shapes], names: Mapping[str, HostNames], strict: bool
+    entry: LoRARequest,
+    shapes: Mapping[str, Shapes],
+    names: Mapping[str, HostNames],
+    packed: Mapping[str, str],
+    strict: bool,
 ) -> AppliedLoRA:
     read = read_lora(entry.path)
     file = read.file
@@ -155,6 +166,8 @@ def _place_file(
     except LoRAError as error:
         raise FileFormatError(entry.path, str(error)) from error
     matches = {name: match(file, of_target, names[name]) for name, of_target in shapes.items()}
+    if reason := _packed(file, matches, packed):
+        raise FileFormatError(entry.path, reason)
     if not any(found.found for found in matches.values()):
         raise FileFormatError(entry.path, _nothing_fits(read, matches))
     if reason := _half_a_control(file, matches):
@@ -220,6 +233,19 @@ def _both(module: str) -> str:
     return describe_parts(module, keep_names=True)
 
 
+def _packed(file: LoRAFile, matches: Mapping[str, Match], packed: Mapping[str, str]) -> str:
+    """Why a file cannot be used on layers that are packed for good; "" where they are not, or are not asked for."""
+    for name, by in packed.items():
+        placed = set(matches[name].modules.values())
+        lost = [module for module in file.adapters if target_of(module) == name and module not in placed]
+        if lost:
+            return (
+                f"{len(lost)} of its {len(file.adapters)} modules are for layers of the {name} that are packed by "
+                f"{by}, which take no LoRA: {_INSTEAD.get(by, _OTHER_BASE)}; nothing was changed"
+            )
+    return ""
+
+
 def _half_a_control(file: LoRAFile, matches: Mapping[str, Match]) -> str:
     """Why a control LoRA cannot be used: the layer that reads the control picture has no place; "" for other files."""
     placed = {module for found in matches.values() for module in found.modules.values()}
@@ -228,9 +254,7 @@ def _half_a_control(file: LoRAFile, matches: Mapping[str, Match]) -> str:
         readers += [module for module in _BFL_READER if module in file.adapters]
     if not (lost := next((module for module in readers if module not in placed), "")):
         return ""
-    why = next(
-        (found.misfit[lost] for found in matches.values() if lost in found.misfit), "the model has no such layer"
-    )
+    why = next((found.misfit[lost] for found in matches.values() if lost in found.misfit), "there is no such layer")
     return (
         f"it is a control LoRA, and the layer that reads the control picture ({lost}) cannot be changed here: "
         f"{describe_parts(why, keep_names=True)}; the rest of it would do harm alone, nothing was changed"

@@ -8,7 +8,7 @@ from ..host import host
 from ..reports import as_json, shown
 from .application import BlocksError, FailedLoRA, LoRARequest, files_of, put_on
 from .beside import header_words, known_of
-from .report import chart, failure_line, report_of
+from .report import chart, failure_line, kept_of, report_of
 
 NONE = "none"  # the entry that passes everything on
 OPTIONS = {
@@ -157,6 +157,8 @@ class LoadLoRA:
             return _failed(targets, connected, file, use.sentence)
         self.files = files_of([use])
         lines, data = report_of(use, connected)
+        rounding, data["rounding"] = kept_of([use], connected)
+        lines += [f"  {line}" for line in rounding]
         chosen = split_words(words) or known_of(entry.path, *header_words(use.parsed)).words
         given = ", ".join(chosen) if use.state != "unused" else ""
         lines[1:1] = [f"  trigger words: {given}"] if given else []

@@ -14,7 +14,8 @@ from ...lora.models.families import family_of_file
 from ...lora.models.match import Match
 from ...lora.models.parts import describe_part, describe_parts
 from ...lora.models.places import Place
-from ...lora.weights.measuring import Size
+from ...lora.weights.fusing import Change
+from ...lora.weights.measuring import Kept, Size
 from ..host import host
 from .application import TARGETS, AppliedLoRA, target_of
 from .files import ParsedFile
@@ -111,6 +112,35 @@ def report_of(use: AppliedLoRA, targets: Mapping[str, object]) -> tuple[list[str
     lines.append("by block: " + ", ".join(f"{block} {entry['modules']}" for block, entry in blocks.items()))
     lines += [fact_line(data), *note_lines(read)]
     return [headline(data), *(f"  {line}" for line in lines)], data
+
+
+def kept_of(uses: Sequence[AppliedLoRA], targets: Mapping[str, object]) -> tuple[list[str], dict]:
+    """The lines and the data (target -> facts) about what the storage of weights in a few bits does to the changes."""
+    lines, data = [], {}
+    for name, target in targets.items():
+        changes: dict[Place, list[Change]] = {}
+        for use in uses:
+            for place, adapter in use.matches[name].found.items():
+                if strength := use.strengths[name][place]:
+                    changes.setdefault(place, []).append(Change(adapter, strength))
+        if changes and (found := host.kept(target, changes)) is not None:
+            data[name] = {"stored_as": found.form} | {
+                part: round(getattr(found, part), 6) for part in ("asked", "applied", "arrived")
+            }
+            lines.append(_kept_line(_TARGETS[name], found))
+    return lines, data
+
+
+def _kept_line(target: str, found: Kept) -> str:
+    asked, applied, arrived = map(_percent, (found.asked, found.applied, found.arrived))
+    if found.applied == found.asked:
+        return (
+            f"the {target} is stored as {found.form} and unpacked before it is changed: asked {asked}, applied {asked}"
+        )
+    return (
+        f"the {target} is stored as {found.form} and rounded again: asked {asked} of its weights, applied {applied}, "
+        f"in which {arrived} of what was asked arrives"
+    )
 
 
 def note_lines(read: ParsedFile) -> list[str]:

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 
 from ..host import host
 from ..reports import as_json, shown
-from .application import AppliedLoRA, FailedLoRA, files_of, put_on
+from .application import AppliedLoRA, FailedLoRA, files_of, put_on, used
 from .beside import header_of, header_words, known_of
 from .load import OPTIONS
-from .report import chart, failure_line, report_of
+from .report import chart, failure_line, kept_of, report_of
 from .rows import Row, fingerprint, rows_of
 
 Result = (
@@ -113,8 +113,9 @@ class LoRAStack:
         told = [_tell(row, results[place], connected) for place, row in enumerate(rows)]
         words = list(dict.fromkeys(word for row, one in zip(rows, told) for word in _words_of(row, one)))
         report = _report(rows, told, words)
+        rounding, report["rounding"] = kept_of(used([one for one in results.values() if one]), connected)
         stack = [entry for row in rows if (entry := _stack_entry(row))]
-        lines = _lines(rows, told, words, connected) + _stack_notes(rows, told)
+        lines = _lines(rows, told, words, connected) + rounding + _stack_notes(rows, told)
         model, clip = (
             changed.get(name, host.absent(f"LoRA Stack (CVL) has no {name} to pass on: none is connected to it"))
             for name in targets

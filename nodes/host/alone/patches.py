@@ -7,9 +7,10 @@ from dataclasses import replace
 
 from torch import nn
 
+from ....lora.models.match import key_of, part_of
 from ....lora.models.places import Place
 from ....lora.weights.fusing import Change
-from ....lora.weights.measuring import Size, Stored
+from ....lora.weights.measuring import Kept, Size, Stored
 from ....lora.weights.patching import part_norms, part_sizes, with_patches
 from ..shared.clip_vision import marked
 from .clip import StandaloneClip, StandaloneClipModel
@@ -26,7 +27,15 @@ def weights(target: StandaloneClip | StandaloneClipModel) -> dict[str, tuple[int
 def sizes(target: StandaloneClip | StandaloneClipModel, places: Sequence[Place]) -> dict[Place, Size]:
     network = _network(target)
     state = network.state_dict()
-    return part_sizes(network, places, lambda key: Stored(state[key]))
+    return part_sizes(network, places, lambda place: Stored(part_of(state[key_of(place)], place)))
+
+
+def packed_by(target: StandaloneClip | StandaloneClipModel) -> str:
+    return ""
+
+
+def kept(target: StandaloneClip | StandaloneClipModel, changes: Mapping[Place, Sequence[Change]]) -> Kept | None:
+    return None  # these networks have 16 bits a number at least
 
 
 def norms(

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
+import comfy.model_patcher
 import comfy.sd
+import comfy.utils
 import torch
 from comfy.model_patcher import ModelPatcher
 from comfy.weight_adapter import LoRAAdapter
@@ -15,15 +17,17 @@ from torch import Tensor, nn
 from ....lora.kinds.adapters import LoRA, put_together, take_apart
 from ....lora.kinds.whole import Replacement
 from ....lora.kinds.widening import Widening
-from ....lora.models.match import key_of
+from ....lora.models.match import key_of, part_of
 from ....lora.models.places import Place
 from ....lora.weights.fusing import Change, Fused, fuse, write
-from ....lora.weights.measuring import Size, Stored
+from ....lora.weights.measuring import Kept, Size, Stored, kept_of, sample_of
 from ....lora.weights.patching import part_norms, part_sizes
 from ..shared.clip_vision import marked
+from . import stored
 from .clip import ComfyClipModel
 
-_PLAIN = (Tensor, nn.Parameter)  # other classes keep something else than the weight's own numbers
+_COMPILED = "_orig_mod."  # torch.compile's wrapper, in the names of what is inside it
+_MOST_KEPT = 24  # places whose rounding is looked at, four rows of each
 
 
 def weights(target: ModelPatcher | comfy.sd.CLIP | ComfyClipModel) -> dict[str, tuple[int, ...]]:
@@ -31,35 +35,113 @@ def weights(target: ModelPatcher | comfy.sd.CLIP | ComfyClipModel) -> dict[str, 
     return {name: tuple(weight.shape) for name, weight in _parameters(_patcher(target)).items()}
 
 
+def packed_by(target) -> str:
+    return stored.packed_by(_patcher(target).model)
+
+
 def sizes(target, places: Sequence[Place]) -> dict[Place, Size]:
     patcher = _patcher(target)
     parameters = _unpatched(patcher)
-    return part_sizes(patcher.model, places, lambda key: _stored(parameters, key))
+
+    def sample(place: Place) -> Stored | None:
+        key = key_of(place)
+        if (found := _stored(parameters, key)) is not None:
+            return Stored(part_of(found.values, place), found.scale)
+        weight = parameters[key]
+        storage = stored.storage_of(_layer(patcher, key), weight)
+        if storage is None:
+            return None
+        return Stored(storage.rows(_sample(place, weight)), None, _rows(place, weight)[1])
+
+    return part_sizes(patcher.model, places, sample)
 
 
 def norms(target, places: Sequence[Place], on_step: Callable[[int, int], None]) -> dict[Place, float]:
-    parameters = _unpatched(_patcher(target))
+    patcher = _patcher(target)
+    parameters = _unpatched(patcher)
 
     def whole(key: str) -> Tensor:
-        if (found := _stored(parameters, key)) is None:
-            return parameters[key].dequantize().to(torch.float32)
-        return found.values if found.scale is None else found.values.float() * found.scale.to(found.values.device)
+        if (found := _stored(parameters, key)) is not None:
+            return found.values if found.scale is None else found.values.float() * found.scale.to(found.values.device)
+        unpacked = stored.unpacked(_layer(patcher, key), parameters[key])
+        return parameters[key] if unpacked is None else unpacked
 
     def is_known(key: str) -> bool:
-        return _is_quantised(parameters[key]) or _stored(parameters, key) is not None
+        weight = parameters[key]
+        if stored.is_quantised(weight) or _stored(parameters, key) is not None:
+            return True
+        return stored.storage_of(_layer(patcher, key), weight) is not None
 
     return part_norms([place for place in places if is_known(key_of(place))], whole, on_step)
 
 
+def kept(target, changes: Mapping[Place, Sequence[Change]]) -> Kept | None:
+    patcher = _patcher(target)
+    parameters = _unpatched(patcher)
+    plain = [place for place, several in changes.items() if all(isinstance(one.adapter, LoRA) for one in several)]
+    narrow = [place for place in plain if _is_narrow(_layer(patcher, key_of(place)), parameters[key_of(place)])]
+    sums, forms = torch.zeros(4, dtype=torch.float64), {}
+    for place in narrow[:: max(1, -(-len(narrow) // _MOST_KEPT))]:
+        key = key_of(place)
+        storage = stored.storage_of(_layer(patcher, key), parameters[key])
+        if storage is not None:
+            forms[storage.form] = None
+            sums += _kept_sums(storage, place, parameters[key], changes[place])
+    return kept_of(" and ".join(forms), sums.tolist())
+
+
+def _kept_sums(storage: stored.Storage, place: Place, weight: Tensor, changes: Sequence[Change]) -> Tensor:
+    """The sums of `kept_of` for one place, estimated from some rows. -> [4], fp64, on the CPU"""
+    (first, total), numbers = _rows(place, weight), _sample(place, weight)
+    own = [number - first for number in numbers]
+    before = storage.rows(numbers).flatten(1)
+    asked = torch.zeros_like(before)
+    for lora, strength in changes:
+        up, down = LoRA(lora.up[own], lora.down, lora.alpha, lora.mid).factors(strength)
+        asked += (up @ down).to(asked.device)
+    shape = (len(numbers), *weight.shape[1:])
+    applied = asked
+    if storage.keep is not None:
+        applied = storage.keep((before + asked).reshape(shape), _seed_of(key_of(place))).flatten(1) - before
+    pairs = ((before, before), (asked, asked), (applied, applied), (asked, applied))
+    return torch.stack([(one * other).sum() for one, other in pairs]).double().cpu() * (total / max(1, len(numbers)))
+
+
+def _is_narrow(layer: nn.Module | None, weight: Tensor) -> bool:
+    """Whether a weight is stored in eight bits or fewer a number."""
+    return stored.is_quantised(weight) or stored.is_ggml(layer, weight) or weight.element_size() == 1
+
+
+def _rows(place: Place, weight: Tensor) -> tuple[int, int]:
+    """The first row of a place in a weight, and the number of its rows."""
+    return (0, weight.shape[0]) if isinstance(place, str) else place.rows[1:]
+
+
+def _sample(place: Place, weight: Tensor) -> list[int]:
+    """The numbers of the rows that stand for a place in a report."""
+    first, total = _rows(place, weight)
+    return [first + number for number in sample_of((total, *weight.shape[1:]))]
+
+
+def _layer(patcher: ModelPatcher, key: str) -> nn.Module | None:
+    try:
+        return patcher.model.get_submodule(key.rpartition(".")[0])
+    except AttributeError:
+        return None
+
+
 def _parameters(patcher: ModelPatcher) -> dict[str, Tensor]:
-    """As torch's `named_parameters`, which takes four times as long for a module within a module within a module."""
+    """As torch's `named_parameters`, which takes four times as long for a module within a module within a module.
+
+    A compiled layer has the names that it has in a model that is not compiled, which are those while it is loaded.
+    """
     found: dict[str, Tensor] = {}
 
     def add(module: nn.Module, prefix: str) -> None:
         found.update((prefix + name, own) for name, own in module._parameters.items() if own is not None)
         for name, inner in module._modules.items():
             if inner is not None:
-                add(inner, f"{prefix}{name}.")
+                add(inner, prefix if name == _COMPILED[:-1] else f"{prefix}{name}.")
 
     add(patcher.model, "")
     return found
@@ -67,20 +149,21 @@ def _parameters(patcher: ModelPatcher) -> dict[str, Tensor]:
 
 def _unpatched(patcher: ModelPatcher) -> dict[str, Tensor]:
     """The weights as the model keeps them, without the patches that may be on them at this moment."""
-    return _parameters(patcher) | {key: kept.weight for key, kept in patcher.backup.items()}
+    backup = {key.replace(_COMPILED, ""): kept.weight for key, kept in patcher.backup.items()}
+    return _parameters(patcher) | backup
 
 
 def _stored(parameters: Mapping[str, Tensor], key: str) -> Stored | None:
-    """A weight whose rows can be read one by one, with its scale where it has one; None for what is packed.
+    """A weight whose rows lie as they are, with its scale where it has one; None for what is packed.
 
     0.3.64 keeps the scale of scaled fp8 beside the weight (comfy/ops.py `scaled_fp8_ops`), 0.33.0 inside a tensor of a
     class of its own (comfy_kitchen's QuantizedTensor), where fp8 has one scale and its rows lie as they are.
     """
     weight = parameters[key]
-    if _is_quantised(weight):
+    if stored.is_quantised(weight):
         fp8 = str(getattr(weight, "_layout_cls", "")).startswith("TensorCoreFP8")
         return _one_scale(weight._qdata, getattr(weight._params, "scale", None)) if fp8 else None
-    if type(weight) not in _PLAIN or weight.is_meta or not weight.is_floating_point():
+    if type(weight) not in stored.PLAIN or weight.is_meta or not weight.is_floating_point():
         return None
     stem = key.removesuffix(".weight")
     return _one_scale(weight, parameters.get(f"{stem}.scale_weight") if stem != key else None)
@@ -88,10 +171,6 @@ def _stored(parameters: Mapping[str, Tensor], key: str) -> Stored | None:
 
 def _one_scale(values: Tensor, scale: Tensor | None) -> Stored | None:
     return Stored(values, scale) if scale is None or scale.numel() == 1 else None
-
-
-def _is_quantised(weight: Tensor | None) -> bool:
-    return hasattr(weight, "_qdata") and hasattr(weight, "dequantize")
 
 
 def patched(target, changes: Mapping[Place, Sequence[Change]], *, match_comfyui: bool = False):
@@ -103,9 +182,9 @@ def patched(target, changes: Mapping[Place, Sequence[Change]], *, match_comfyui:
     for place, several in changes.items():
         strength, adapter = _adapter(several, match_comfyui)
         by_strength.setdefault(strength, {})[place] = adapter
-    taken = [
-        place for strength, patches in by_strength.items() for place in _patcher(changed).add_patches(patches, strength)
-    ]
+    patcher = _patcher(changed)
+    compiled = {key.replace(_COMPILED, "") for key in patcher.model.state_dict() if _COMPILED in key}
+    taken = [place for strength, patches in by_strength.items() for place in _add(patcher, patches, strength, compiled)]
     refused = sorted(map(str, set(changes) - set(taken)))  # add_patches drops what it does not know without a word
     if refused:
         raise RuntimeError(
@@ -113,6 +192,30 @@ def patched(target, changes: Mapping[Place, Sequence[Change]], *, match_comfyui:
             "more. Nothing was patched; please report this with the model's name"
         )
     return changed
+
+
+def _add(
+    patcher: ModelPatcher, patches: Mapping[Place, WeightAdapterBase | tuple], strength: float, compiled: set[str]
+) -> list[Place]:
+    """Adds patches, and returns the places that were taken.
+
+    While another copy of the model is loaded with a compiled network in the place of its own (`add_object_patch`),
+    `add_patches` finds none of the `compiled` keys, which the model has when this copy is loaded. They are entered here
+    as it would.
+    """
+    own = {place: patch for place, patch in patches.items() if key_of(place) not in compiled}
+    taken = list(patcher.add_patches(own, strength))
+    for place in patches.keys() - own.keys():
+        entry = (strength, patches[place], 1.0, None if isinstance(place, str) else place.rows, None)
+        patcher.patches.setdefault(key_of(place), []).append(entry)
+        taken.append(place)
+    return taken
+
+
+def _seed_of(key: str) -> int:
+    """The seed with which ComfyUI rounds this weight; the function moved after 0.3.64."""
+    seed = getattr(comfy.utils, "string_to_seed", None) or comfy.model_patcher.string_to_seed
+    return seed(key)
 
 
 class FusedPatch(WeightAdapterBase):
@@ -156,9 +259,8 @@ class FusedPatch(WeightAdapterBase):
     ) -> Tensor:
         factors, others, match_comfyui, shape = self.weights
         changes = tuple(Change(put_together(parts), own) for own, parts in others)
-        return write(
-            weight, weight, Fused(factors or None, changes, shape or None), strength, match_comfyui=match_comfyui
-        )
+        fused = Fused(factors or None, changes, shape or None)
+        return write(weight, weight, fused, strength, match_comfyui=match_comfyui)
 
 
 def _patcher(target) -> ModelPatcher:
