@@ -76,10 +76,10 @@ class Client:
         """The spec of a class, None when the server does not have it."""
         status, body = await self._connection.json("get", f"/object_info/{quote(name, safe='')}")
         found = body.get(name) if isinstance(body, dict) else None
-        if status == 404 or status == 200 and not found:
-            return None
-        if status != 200:
+        if status not in (200, 404):
             raise ServerError(f"the server at {self.url} refused to describe {name} (HTTP {status})")
+        if not found:
+            return None
         return server_spec(found)
 
     @property

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import aiohttp
 
 Body = Callable[[], object]  # makes the body anew for each try: a form can be sent only once
+Params = Mapping[str, str] | None
 _CHUNK_BYTES = 1 << 20
 _HELLO = "/system_stats"
 
@@ -73,23 +74,24 @@ class Connection:
         self._answered = True
 
     async def json(
-        self, method: str, route: str, body: Body | None = None, **arguments: object
+        self, method: str, route: str, body: Body | None = None, *, params: Params = None, json: object = None
     ) -> tuple[int, dict | list]:
         """The status and the JSON of an answer. For what may be asked twice.
 
         Raises:
             Unreachable: after as many tries as there is patience for. LoginNeeded, NotComfyUI.
         """
-        answer = await self._patiently(method, route, body, Patience(self.timing, self._patience_s), **arguments)
+        patience = Patience(self.timing, self._patience_s)
+        answer = await self._patiently(method, route, body, patience, params, json)
         return answer.status, self._checked(route, answer)
 
-    async def json_once(self, method: str, route: str, body: Body | None = None, **arguments: object) -> Answer:
+    async def json_once(self, method: str, route: str, body: Body | None = None, *, json: object = None) -> Answer:
         """One try, for what must not be said twice.
 
         Raises:
             Unreachable: `sent` says whether it may have arrived. LoginNeeded, NotComfyUI.
         """
-        answer = await self._ask(method, route, body, **arguments)
+        answer = await self._ask(method, route, body, json=json)
         if answer.status not in BUSY:
             self._checked(route, answer)
         return answer
@@ -105,7 +107,7 @@ class Connection:
             try:
                 file.seek(0)
                 file.truncate()
-                answer = await self._ask("get", route, None, into=file, params=dict(params))
+                answer = await self._ask("get", route, None, file, params=params)
                 if answer.status not in BUSY:
                     break
                 error = self._busy(answer)
@@ -142,11 +144,17 @@ class Connection:
         return self.timing.retry_s if self._answered else self.timing.first_s
 
     async def _patiently(
-        self, method: str, route: str, body: Body | None, patience: Patience, **arguments: object
+        self,
+        method: str,
+        route: str,
+        body: Body | None,
+        patience: Patience,
+        params: Params = None,
+        json: object = None,
     ) -> Answer:
         while True:
             try:
-                answer = await self._ask(method, route, body, **arguments)
+                answer = await self._ask(method, route, body, params=params, json=json)
                 if answer.status not in BUSY:
                     return answer
                 error = self._busy(answer)
@@ -155,17 +163,23 @@ class Connection:
             await patience.pause(error, answer.wait_s)
 
     async def _ask(
-        self, method: str, route: str, body: Body | None, *, into: BinaryIO | None = None, **arguments
+        self,
+        method: str,
+        route: str,
+        body: Body | None,
+        into: BinaryIO | None = None,
+        *,
+        params: Params = None,
+        json: object = None,
     ) -> Answer:
-        params = {**self.address.query, **arguments.pop("params", {})}
-        if body is not None:
-            arguments["data"] = body()
+        asked = {**self.address.query, **(params or {})}
+        data = None if body is None else body()
         url, headers = self.address.url + route, dict(self.address.headers)
         try:
             async with self._http.request(
-                method, url, params=params, headers=headers, allow_redirects=False, **arguments
+                method, url, params=asked, headers=headers, allow_redirects=False, data=data, json=json
             ) as answer:
-                if into is None or answer.status != 200 or _instead_of_a_file(params, answer.headers):
+                if into is None or answer.status != 200 or _instead_of_a_file(asked, answer.headers):
                     return Answer(answer.status, answer.headers, (await answer.read()).decode(errors="replace"))
                 async for chunk in answer.content.iter_chunked(_CHUNK_BYTES):
                     _write(into, chunk)

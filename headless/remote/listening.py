@@ -27,13 +27,15 @@ class Listener:
         Before a prompt is sent: a fast one is over before a later listener hears of it.
         """
         if self._task is None:
+            self._opened = asyncio.ensure_future(self._tried.wait())
             self._task = asyncio.ensure_future(self._listen())
-        await self._tried.wait()
+        await asyncio.wait([self._opened], timeout=self._connection.timing.connect_s)
 
     async def stop(self) -> None:
         if self._task is not None:
             self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            self._opened.cancel()
+            await asyncio.gather(self._task, self._opened, return_exceptions=True)
 
     async def _listen(self) -> None:
         pauses = self._connection.timing.growing(self._connection.timing.backoff_s)

@@ -24,9 +24,10 @@ async def submit(
     Raises:
         WorkflowError: the server finds it wrong. ServerError: it refuses, or does not answer.
     """
-    body = {"prompt": prompt, "client_id": client_id, "prompt_id": job_id, "extra_data": {records.MARK: job_id}}
+    extra: dict[str, object] = {records.MARK: job_id}
     if workflow is not None:
-        body["extra_data"]["extra_pnginfo"] = {"workflow": workflow}
+        extra["extra_pnginfo"] = {"workflow": workflow}
+    body = {"prompt": prompt, "client_id": client_id, "prompt_id": job_id, "extra_data": extra}
     patience = Patience(connection.timing, connection.timing.retry_s)
     sent = 0
     while True:

@@ -64,7 +64,7 @@ async def upload_inputs(
 
     What does not lie here is expected to be on the server already.
     """
-    sent = []
+    sent: list[Path] = []
     for found in prompt.values():
         known = specs.get(found["class_type"])
         for name, declared in (known.inputs if known else {}).items():
