@@ -15,12 +15,12 @@ import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from ..files.documents import read_json
 from ..files.errors import FileFormatError
 from .progress import Progress
 from .remote.server import Interrupted, ServerError, server_url
 from .workflow.folders import Folders
 from .workflow.graph import NodeFailure, WorkflowError
+from .workflow.opening import read_workflow
 
 DONE, FAILED, WRONG, UNREACHABLE, INTERRUPTED = 0, 1, 2, 3, 130
 _DESCRIPTION = """Runs a ComfyUI workflow (what the canvas saves, or its API format): in this process when it needs
@@ -59,7 +59,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="run.py", description=_DESCRIPTION, epilog=_EXIT_CODES)
-    parser.add_argument("workflow", type=Path, metavar="WORKFLOW.json")
+    parser.add_argument(
+        "workflow", type=Path, metavar="WORKFLOW", help="canvas JSON, API JSON, or a PNG or WebP that carries one"
+    )
     parser.add_argument(
         "--set",
         action="append",
@@ -89,13 +91,16 @@ def _parser() -> argparse.ArgumentParser:
         help="a models folder as ComfyUI has it (loras/, vae/, ...); without --server only",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON document: outputs, images, seconds")
+    parser.add_argument(
+        "--print-api", action="store_true", help="print the workflow in API format as it would be sent; run nothing"
+    )
     parser.add_argument("--verbose", action="store_true", help="show where in the code an error came from")
     return parser
 
 
 def _run(options: argparse.Namespace) -> None:
     begin = time.perf_counter()
-    document = read_json(options.workflow)
+    document = read_workflow(options.workflow)
     if options.input is not None and not options.input.is_dir():
         raise WorkflowError(f"--input {options.input} is no folder")
     if options.models is not None and (options.server or not options.models.is_dir()):
@@ -109,6 +114,9 @@ def _run(options: argparse.Namespace) -> None:
     progress = Progress(sys.stderr)
     notes: list[str] = []
     try:
+        if options.print_api:
+            _print_api(options, document, folders, notes)
+            return
         if options.server is None:
             from .workflow.embedded import run_here
 
@@ -122,6 +130,19 @@ def _run(options: argparse.Namespace) -> None:
         progress.close()
         for note in notes:
             print(f"note: {_line(note)}", file=sys.stderr)
+
+
+def _print_api(options: argparse.Namespace, document: Mapping, folders: Folders, notes: list[str]) -> None:
+    """Print the workflow in API format as it would run, and run nothing."""
+    if options.server is None:
+        from .workflow.embedded import api_here
+
+        prompt = api_here(document, options.settings, folders, notes)
+    else:
+        from .remote.remote import api_there
+
+        prompt = api_there(server_url(options.server), document, options.settings, notes)
+    print(json.dumps(prompt, indent=2, ensure_ascii=False))
 
 
 def _show(shown: Iterable[tuple[str, str, Mapping, list[Path]]], begin: float, *, as_json: bool) -> None:

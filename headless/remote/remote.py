@@ -10,10 +10,10 @@ from pathlib import Path
 
 from ...files.writing import write_whole
 from ..progress import Progress
-from ..workflow.canvas import class_names, to_api
+from ..workflow.canvas import class_names
 from ..workflow.folders import Folders
 from ..workflow.graph import Prompt, Spec, is_canvas, label, read_api, unknown_nodes
-from ..workflow.settings import with_settings
+from ..workflow.settings import prepared
 from .server import Client, Interrupted
 
 Shown = list[tuple[str, str, dict[str, list], list[Path]]]  # node, its name, ui, pictures
@@ -48,19 +48,9 @@ async def _run(
     url: str, document: Mapping, settings: Sequence[str], folders: Folders, progress: Progress, notes: list[str]
 ) -> Shown:
     async with Client(url) as client:
-        canvas = is_canvas(document)
-        prompt = {} if canvas else read_api(document)
-        names = set(class_names(document)) if canvas else {found["class_type"] for found in prompt.values()}
-        specs = {name: await client.object_info(name) for name in sorted(names)}
-        if canvas:
-            prompt, found = to_api(document, specs.get)
-            notes += found
-        unknown = [label(prompt, node) for node, found in prompt.items() if specs.get(found["class_type"]) is None]
-        if unknown:
-            raise unknown_nodes(unknown)
-        prompt, chosen = with_settings(prompt, settings, specs.get)
+        prompt, chosen, specs = await _prepared(client, document, settings, notes)
         await _upload(client, prompt, specs, replace(folders, chosen=chosen))
-        outputs = await client.run(prompt, document if canvas else None, progress)
+        outputs = await client.run(prompt, document if is_canvas(document) else None, progress)
         progress.close()
         shown: Shown = []
         for node, ui in outputs.items():
@@ -68,6 +58,35 @@ async def _run(
             name = label(prompt, node) if node in prompt else f"node {node}"
             shown.append((node, name, ui, paths))
         return shown
+
+
+def api_there(url: str, document: Mapping, settings: Sequence[str], notes: list[str]) -> Prompt:
+    """The API form of a workflow as the server would get it, values set; nothing is sent.
+
+    Raises:
+        WorkflowError, ServerError.
+    """
+
+    async def ask() -> Prompt:
+        async with Client(url) as client:
+            return (await _prepared(client, document, settings, notes))[0]
+
+    return asyncio.run(ask())
+
+
+async def _prepared(
+    client: Client, document: Mapping, settings: Sequence[str], notes: list[str]
+) -> tuple[Prompt, dict[str, Path], dict[str, Spec | None]]:
+    """The API form with the values set, the pictures that were named by a path, and the specs of its classes."""
+    canvas = is_canvas(document)
+    prompt = {} if canvas else read_api(document)
+    names = set(class_names(document)) if canvas else {found["class_type"] for found in prompt.values()}
+    specs = {name: await client.object_info(name) for name in sorted(names)}
+    unknown = [label(prompt, node) for node, found in prompt.items() if specs.get(found["class_type"]) is None]
+    if unknown:
+        raise unknown_nodes(unknown)
+    prompt, chosen = prepared(document, settings, specs.get, notes)
+    return prompt, chosen, specs
 
 
 async def _upload(client: Client, prompt: Prompt, specs: Mapping[str, Spec | None], folders: Folders) -> None:
