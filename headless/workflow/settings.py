@@ -12,7 +12,7 @@ from .canvas import Shown, convert
 from .canvas.kinds import DYNAMIC, dynamic_options, widget_kind
 from .canvas.widgets import brought_inputs, defaults, inputs_with_options
 from .check import typed
-from .graph import Input, Prompt, Specs, WorkflowError, is_canvas, label, link_of, read_api
+from .graph import Input, Prompt, Specs, WorkflowError, execution_order, is_canvas, label, link_of, read_api
 
 
 def prepared(
@@ -27,6 +27,7 @@ def prepared(
         return with_settings(read_api(document), settings, specs)
     found = convert(document, specs)
     notes += found.notes
+    execution_order(found.prompt, list(found.prompt))  # names a circle, if there is one
     return with_settings(found.prompt, settings, specs, found.shown)
 
 
