@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from urllib.parse import quote
 
-from ..workflow.graph import Prompt, Spec, spec
+from ..workflow.graph import Prompt, Spec, server_spec
 from . import records
 from .address import Address, read_address
 from .connection import Connection
@@ -80,7 +80,7 @@ class Client:
             raise ServerError(f"the server at {self.url} refused to describe {name} (HTTP {status})")
         if not found:
             return None
-        return spec(found.get("input") or {}, found.get("output") or [], bool(found.get("output_node")))
+        return server_spec(found)
 
     @property
     def uploads(self) -> Uploads:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 Prompt = dict[str, dict]
-WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
 ANY = "*"
 
 
@@ -33,14 +32,9 @@ class Input:
     required: bool
 
     @property
-    def is_widget(self) -> bool:
-        """Whether the canvas keeps a value for it in widgets_values."""
-        return (self.kind in WIDGETS or "widgetType" in self.options) and not self.options.get("forceInput")
-
-    @property
     def takes_file(self) -> bool:
         """Whether its value is the name of a file in the input folder, which the canvas offers to upload."""
-        return any(self.options.get(f"{kind}_upload") for kind in ("image", "audio", "video", "file"))
+        return any(self.options.get(f"{kind}_upload") for kind in ("image", "animated_image", "audio", "video", "file"))
 
 
 @dataclass(frozen=True)
@@ -51,27 +45,50 @@ class Spec:
     outputs: tuple[str, ...]
     output_node: bool
     validates: frozenset[str | None] = frozenset()  # what VALIDATE_INPUTS names: the host leaves those inputs to it
+    title: str = ""  # what the canvas calls the class
 
 
 Specs = Callable[[str], "Spec | None"]
 
 
-def spec(input_types: Mapping, outputs: tuple | list, output_node: bool) -> Spec:
-    """From INPUT_TYPES() (or /object_info's `input`), RETURN_TYPES (`output`) and OUTPUT_NODE (`output_node`)."""
-    inputs = {}
-    for section in ("required", "optional"):
-        for name, declared in (input_types.get(section) or {}).items():
-            first = declared[0] if isinstance(declared, (list, tuple)) else declared
-            options = declared[1] if isinstance(declared, (list, tuple)) and len(declared) > 1 else {}
-            options = options if isinstance(options, Mapping) else {}
-            if isinstance(first, (list, tuple)):
-                inputs[name] = Input("COMBO", tuple(first), options, section == "required")
-            else:
-                listed = options.get("options") if first == "COMBO" else None
-                choices = tuple(listed) if isinstance(listed, (list, tuple)) else None
-                inputs[name] = Input(str(first), choices, options, section == "required")
+def spec(
+    input_types: Mapping, outputs: tuple | list, output_node: bool, order: Mapping | None = None, title: str = ""
+) -> Spec:
+    """From INPUT_TYPES() (or /object_info's `input`), RETURN_TYPES (`output`), OUTPUT_NODE and `input_order`."""
     kinds = tuple("COMBO" if isinstance(kind, (list, tuple)) else str(kind) for kind in outputs)
-    return Spec(inputs, kinds, output_node)
+    return Spec(declared_inputs(input_types, order or {}), kinds, output_node, title=title)
+
+
+def server_spec(found: Mapping) -> Spec:
+    """The spec of a class as a server's /object_info describes it."""
+    return spec(
+        found.get("input") or {},
+        found.get("output") or [],
+        bool(found.get("output_node")),
+        found.get("input_order"),
+        str(found.get("display_name") or found.get("name") or ""),
+    )
+
+
+def declared_inputs(input_types: Mapping, order: Mapping) -> dict[str, Input]:
+    """The inputs of a class, or those that an option of a dynamic combo brings, in the order of the canvas."""
+    inputs: dict[str, Input] = {}
+    for section in ("required", "optional"):
+        declared = input_types.get(section) or {}
+        first = [name for name in order.get(section) or () if name in declared]
+        for name in dict.fromkeys([*first, *declared]):
+            inputs.setdefault(name, _input(declared[name], section == "required"))
+    return inputs
+
+
+def _input(declared: object, required: bool) -> Input:
+    first = declared[0] if isinstance(declared, (list, tuple)) else declared
+    options = declared[1] if isinstance(declared, (list, tuple)) and len(declared) > 1 else {}
+    options = options if isinstance(options, Mapping) else {}
+    if isinstance(first, (list, tuple)):
+        return Input("COMBO", tuple(first), options, required)
+    listed = options.get("options") if first == "COMBO" else None
+    return Input(str(first), tuple(listed) if isinstance(listed, (list, tuple)) else None, options, required)
 
 
 def class_spec(node_class: type) -> Spec:
@@ -110,8 +127,8 @@ def label(prompt: Prompt, node: str) -> str:
 def unknown_nodes(labels: list[str]) -> WorkflowError:
     """The error for nodes of classes that are not there."""
     return WorkflowError(
-        f"these nodes are not known here: {'; '.join(labels)}; run the workflow on a ComfyUI that has "
-        "them, with --server"
+        f"these nodes are not known here: {'; '.join(labels)}; install the packs that have them where the workflow "
+        "runs, or run it with --server on a ComfyUI that has them"
     )
 
 
