@@ -13,7 +13,6 @@ import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from ..files.documents import read_json
 from ..files.errors import FileFormatError
 from ..files.writing import check_writable
 from .progress import Progress
@@ -21,7 +20,8 @@ from .remote.errors import Interrupted, ServerError
 from .report import Report, one_line
 from .server_options import add_server_options, wanted_server
 from .workflow.folders import Folders
-from .workflow.graph import NodeFailure, WorkflowError
+from .workflow.graph import NodeFailure, Prompt, WorkflowError
+from .workflow.opening import read_workflow
 
 DONE, FAILED, WRONG, UNREACHABLE, INTERRUPTED = 0, 1, 2, 3, 130
 _DESCRIPTION = """Runs a ComfyUI workflow (what the canvas saves, or its API format): in this process when it needs
@@ -63,7 +63,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="run.py", description=_DESCRIPTION, epilog=_EXIT_CODES)
-    parser.add_argument("workflow", type=Path, metavar="WORKFLOW.json")
+    parser.add_argument(
+        "workflow", type=Path, metavar="WORKFLOW", help="canvas JSON, API JSON, or a PNG or WebP that carries one"
+    )
     parser.add_argument(
         "--set",
         action="append",
@@ -97,13 +99,16 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="print one JSON document: outputs, images, seconds; error and code if it failed",
     )
+    parser.add_argument(
+        "--print-api", action="store_true", help="print the workflow in API format as it would be sent; run nothing"
+    )
     parser.add_argument("--verbose", action="store_true", help="show where in the code an error came from")
     return parser
 
 
 def _run(options: argparse.Namespace, report: Report) -> None:
     report.as_json = options.json
-    document = read_json(options.workflow)
+    document = read_workflow(options.workflow)
     if options.input is not None and not options.input.is_dir():
         raise WorkflowError(f"--input {options.input} is no folder")
     if options.models is not None and (options.server or not options.models.is_dir()):
@@ -118,6 +123,9 @@ def _run(options: argparse.Namespace, report: Report) -> None:
     progress = Progress(sys.stderr)
     notes: list[str] = []
     try:
+        if options.print_api:
+            report.api(_api(options, document, folders, notes))
+            return
         for found in _shown(options, document, folders, progress, notes):
             report.node(*found)
     finally:
@@ -137,6 +145,17 @@ def _shown(
     from .remote.remote import run_there
 
     return run_there(wanted_server(options), document, options.settings, folders, progress, notes)
+
+
+def _api(options: argparse.Namespace, document: Mapping, folders: Folders, notes: list[str]) -> Prompt:
+    """The workflow in API format as it would run; runs nothing."""
+    if options.server is None:
+        from .workflow.embedded import api_here
+
+        return api_here(document, options.settings, folders, notes)
+    from .remote.remote import api_there
+
+    return api_there(wanted_server(options), document, options.settings, notes)
 
 
 def _say(report: Report, error: object, code: int, arguments: Sequence[str]) -> int:

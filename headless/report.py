@@ -14,6 +14,7 @@ class Report:
 
     def __init__(self, *, as_json: bool):
         self.as_json = as_json
+        self._ran = True
         self._begin = time.perf_counter()
         self._outputs: dict[str, Mapping] = {}
         self._images: list[str] = []
@@ -25,8 +26,15 @@ class Report:
         if not self.as_json:
             print("\n".join(_block(name, ui, paths)), flush=True)
 
+    def api(self, prompt: Mapping) -> None:
+        """Print a workflow in API format, in place of a run of it."""
+        print(json.dumps(prompt, indent=2, ensure_ascii=False), flush=True)
+        self._ran = False
+
     def done(self) -> None:
         """The run has ended well."""
+        if not self._ran:
+            return
         if self.as_json:
             self._document()
         else:

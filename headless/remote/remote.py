@@ -9,10 +9,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..progress import Progress
-from ..workflow.canvas import class_names, to_api
+from ..workflow.canvas import class_names
 from ..workflow.folders import Folders
 from ..workflow.graph import NodeFailure, Prompt, Spec, is_canvas, label, read_api, unknown_nodes
-from ..workflow.settings import with_settings
+from ..workflow.settings import prepared
 from .address import Address
 from .client import Client
 from .downloading import MissingFiles
@@ -75,8 +75,7 @@ async def _run(
     server: Server, document: Mapping, settings: Sequence[str], folders: Folders, progress: Progress, notes: list[str]
 ) -> _Result:
     async with Client(server.address, timing=server.timing) as client:
-        prompt, specs = await describe(client, document, notes)
-        prompt, chosen = with_settings(prompt, settings, specs.get)
+        prompt, chosen, specs = await described(client, document, settings, notes)
         await upload_inputs(client.uploads, prompt, specs, replace(folders, chosen=chosen))
         job = await client.submit(prompt, document if is_canvas(document) else None, drawn(progress))
         error: Exception | None = None
@@ -92,8 +91,25 @@ async def _run(
         return await _fetched(client, job, folders.output, error)
 
 
-async def describe(client: Client, document: Mapping, notes: list[str]) -> tuple[Prompt, dict[str, Spec | None]]:
-    """The workflow in API form, and what the server says about its classes; adds to the notes.
+def api_there(server: Server, document: Mapping, settings: Sequence[str], notes: list[str]) -> Prompt:
+    """The API form of a workflow as the server would get it, values set; nothing is sent.
+
+    Raises:
+        WorkflowError, ServerError.
+    """
+
+    async def ask() -> Prompt:
+        async with Client(server.address, timing=server.timing) as client:
+            return (await described(client, document, settings, notes))[0]
+
+    return asyncio.run(ask())
+
+
+async def described(
+    client: Client, document: Mapping, settings: Sequence[str], notes: list[str]
+) -> tuple[Prompt, dict[str, Path], dict[str, Spec | None]]:
+    """The API form with the values set, the files that were named by a path, and the specs of its classes; adds to
+    the notes.
 
     Raises:
         WorkflowError: it is no workflow, or the server does not know a class.
@@ -102,13 +118,11 @@ async def describe(client: Client, document: Mapping, notes: list[str]) -> tuple
     prompt = {} if canvas else read_api(document)
     names = set(class_names(document)) if canvas else {found["class_type"] for found in prompt.values()}
     specs = {name: await client.object_info(name) for name in sorted(names)}
-    if canvas:
-        prompt, found = to_api(document, specs.get)
-        notes += found
     unknown = [label(prompt, node) for node, found in prompt.items() if specs.get(found["class_type"]) is None]
     if unknown:
         raise unknown_nodes(unknown)
-    return prompt, specs
+    prompt, chosen = prepared(document, settings, specs.get, notes)
+    return prompt, chosen, specs
 
 
 def drawn(progress: Progress) -> OnProgress:

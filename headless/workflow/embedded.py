@@ -6,12 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from ..progress import Progress
-from .canvas import to_api
 from .check import checked
 from .execute import execute
 from .folders import Folders
-from .graph import Specs, class_spec, is_canvas, label, read_api
-from .settings import with_settings
+from .graph import Prompt, Specs, class_spec, is_canvas, label
+from .settings import prepared
 from .stock_nodes import stock_nodes
 
 
@@ -25,11 +24,7 @@ def run_here(
     """
     _tell_host(folders, progress)
     classes = _classes(folders)
-    prompt = read_api(document) if not is_canvas(document) else None
-    if prompt is None:
-        prompt, found = to_api(document, specs_of(classes))
-        notes += found
-    prompt, chosen = with_settings(prompt, settings, specs_of(classes))
+    prompt, chosen = prepared(document, settings, specs_of(classes), notes)
     folders = replace(folders, chosen=chosen)
     classes |= stock_nodes(folders)
     prompt, order = checked(prompt, specs_of(classes), classes)
@@ -47,6 +42,15 @@ def run_here(
             if isinstance(entry, Mapping) and "filename" in entry
         ]
         yield node, label(prompt, node), ui, paths
+
+
+def api_here(document: Mapping, settings: Sequence[str], folders: Folders, notes: list[str]) -> Prompt:
+    """The API form of a workflow for a run in this process, values set; nothing runs.
+
+    Raises:
+        WorkflowError: as in run_here.
+    """
+    return prepared(document, settings, specs_of(_classes(folders)), notes)[0]
 
 
 def specs_of(classes: Mapping[str, type]) -> Specs:

@@ -34,7 +34,7 @@ class Input:
     @property
     def takes_file(self) -> bool:
         """Whether its value is the name of a file in the input folder, which the canvas offers to upload."""
-        return any(self.options.get(f"{kind}_upload") for kind in ("image", "audio", "video", "file"))
+        return any(self.options.get(f"{kind}_upload") for kind in ("image", "animated_image", "audio", "video", "file"))
 
 
 @dataclass(frozen=True)

@@ -3,17 +3,41 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from ...files.documents import parse_json
+from .canvas import Shown, convert
+from .canvas.kinds import DYNAMIC, dynamic_options, widget_kind
+from .canvas.widgets import brought_inputs, defaults, inputs_with_options
 from .check import typed
-from .graph import Input, Prompt, Specs, WorkflowError, label
+from .graph import Input, Prompt, Specs, WorkflowError, execution_order, is_canvas, label, link_of, read_api
 
 
-def with_settings(prompt: Prompt, settings: Sequence[str], specs: Specs) -> tuple[Prompt, dict[str, Path]]:
+def prepared(
+    document: Mapping, settings: Sequence[str], specs: Specs, notes: list[str]
+) -> tuple[Prompt, dict[str, Path]]:
+    """The API form of any workflow with the values set, and the files that were named by a path of this machine.
+
+    Raises:
+        WorkflowError: as in convert, read_api and with_settings.
+    """
+    if not is_canvas(document):
+        return with_settings(read_api(document), settings, specs)
+    found = convert(document, specs)
+    notes += found.notes
+    execution_order(found.prompt, list(found.prompt))  # names a circle, if there is one
+    return with_settings(found.prompt, settings, specs, found.shown)
+
+
+def with_settings(
+    prompt: Prompt, settings: Sequence[str], specs: Specs, shown: Mapping[str, Shown] | None = None
+) -> tuple[Prompt, dict[str, Path]]:
     """The prompt with the values set, and the files that were named by a path of this machine.
 
-    A node is named by its id, its title or its class. A set value replaces a link, too.
+    A node is named by its id, its title or its class; an instance of a subgraph (`shown`) by its id or title, its
+    inputs by name or label. Inputs may be dotted (format.codec). A set value replaces a link, too.
 
     Raises:
         WorkflowError: no such node or input (names the nearest), several nodes of that name, a value of another type.
@@ -22,30 +46,78 @@ def with_settings(prompt: Prompt, settings: Sequence[str], specs: Specs) -> tupl
     chosen: dict[str, Path] = {}
     for setting in settings:
         key, equals, text = setting.partition("=")
-        name, dot, wanted = key.rpartition(".")
-        if not (equals and dot and name and wanted):
+        if not (equals and key.strip(".").count(".")):
             raise WorkflowError(f"--set {setting!r}: expected node.input=value, the node by id, title or class")
-        node = _node(prompt, name)
-        known = specs(prompt[node]["class_type"])
-        if known is None or wanted not in known.inputs:
-            names = list(known.inputs) if known else []
-            near = difflib.get_close_matches(wanted, names, 3, 0.4) or names
-            raise WorkflowError(
-                f"--set {setting!r}: {label(prompt, node)} has no input {wanted!r}; "
-                + (f"it has {', '.join(near)}" if near else "it has none")
-            )
-        found = known.inputs[wanted]
-        path = Path(text).expanduser()
-        if found.takes_file and path.is_file():
-            chosen[text] = path.resolve()
-            result[node]["inputs"][wanted] = text
-            continue
-        try:
-            value = _value(found, text, bounds=wanted not in known.validates and None not in known.validates)
-        except ValueError as error:
-            raise WorkflowError(f"--set {setting!r}: {error}") from error
-        result[node]["inputs"][wanted] = value
+        for node, wanted in _targets(result, key, shown or {}, setting):
+            _set(result, node, wanted, text, specs, chosen, setting)
     return result, chosen
+
+
+def _targets(prompt: Prompt, key: str, shown: Mapping[str, Shown], setting: str) -> list[tuple[str, str]]:
+    """The inputs that `node.input` means: one, or those inside a subgraph that its instance gives a value to."""
+    parts = key.split(".")
+    splits = [(".".join(parts[:cut]), ".".join(parts[cut:])) for cut in range(len(parts) - 1, 0, -1)]
+    for name, wanted in splits:
+        if not name or not wanted:
+            continue
+        instances = [outer for node, outer in shown.items() if name in (node, outer.title)]
+        if instances and name not in prompt:
+            return _inside(instances, name, wanted, setting)
+        if name in prompt or any(name in _names(found) for found in prompt.values()):
+            return [(_node(prompt, name), wanted)]
+    return [(_node(prompt, splits[0][0]), splits[0][1])]
+
+
+def _inside(instances: list[Shown], name: str, wanted: str, setting: str) -> list[tuple[str, str]]:
+    if len(instances) > 1:
+        raise WorkflowError(f"--set {setting!r}: {len(instances)} subgraphs are called {name!r}; use the id of one")
+    outer = instances[0]
+    found = outer.inputs.get(outer.labels.get(wanted, wanted)) or outer.inputs.get(wanted)
+    if found:
+        return found
+    there = [*outer.inputs, *(label for label, own in outer.labels.items() if own in outer.inputs)]
+    near = difflib.get_close_matches(wanted, there, 3, 0.4) or there
+    raise WorkflowError(
+        f"--set {setting!r}: the subgraph {name!r} shows no value {wanted!r}; "
+        + (f"it shows {', '.join(near)}" if near else "it shows none")
+    )
+
+
+def _set(
+    result: Prompt, node: str, wanted: str, text: str, specs: Specs, chosen: dict[str, Path], setting: str
+) -> None:
+    """Put the value into the input; a chosen option of a dynamic combo brings its own inputs with it."""
+    inputs = result[node]["inputs"]
+    known = specs(result[node]["class_type"])
+    declared = inputs_with_options(known, inputs) if known else {}
+    if wanted not in declared:
+        names = list(declared)
+        near = difflib.get_close_matches(wanted, names, 3, 0.4) or names
+        raise WorkflowError(
+            f"--set {setting!r}: {label(result, node)} has no input {wanted!r}; "
+            + (f"it has {', '.join(near)}" if near else "it has none")
+        )
+    found = declared[wanted]
+    path = Path(text).expanduser()
+    if found.takes_file and path.is_file():
+        chosen[text] = path.resolve()
+        inputs[wanted] = text
+        return
+    try:
+        inputs[wanted] = _value(found, text, result, bounds=not {wanted, None} & known.validates)
+    except ValueError as error:
+        raise WorkflowError(f"--set {setting!r}: {error}") from error
+    if found.kind == DYNAMIC:
+        brought = brought_inputs(wanted, found, inputs[wanted])
+        for name in [name for name in inputs if name.startswith(f"{wanted}.") and name not in brought]:
+            if not any(name.startswith(f"{one}.") for one in brought):
+                del inputs[name]
+        for name, value in defaults(brought).items():
+            inputs.setdefault(name, value)
+
+
+def _names(found: Mapping) -> tuple[object, str]:
+    return (found.get("_meta") or {}).get("title"), found["class_type"]
 
 
 def _node(prompt: Prompt, name: str) -> str:
@@ -72,11 +144,29 @@ def _node(prompt: Prompt, name: str) -> str:
     )
 
 
-def _value(found: Input, text: str, *, bounds: bool) -> object:
-    """The text as a value of the input's type."""
+def _value(found: Input, text: str, prompt: Prompt, *, bounds: bool) -> object:
+    """The text as a value of the input's type; JSON for types that are more than a word or a number."""
     if found.kind == "COMBO":
         same = [choice for choice in found.choices or () if str(choice) == text]
-        return same[0] if same else typed(found, text, bounds=bounds and not found.takes_file)
-    if found.kind not in ("INT", "FLOAT", "STRING", "BOOLEAN"):
-        raise ValueError(f"a {found.kind} comes through a link and cannot be set")
-    return typed(found, text, bounds=bounds)
+        if same or not text.startswith("["):
+            return same[0] if same else typed(found, text, bounds=bounds and not found.takes_file)
+    if found.kind == DYNAMIC:
+        options = list(dynamic_options(found))
+        return typed(replace(found, kind="COMBO", choices=tuple(options)), text, bounds=True)
+    if found.kind in ("INT", "FLOAT", "STRING", "BOOLEAN"):
+        return typed(found, text, bounds=bounds)
+    kind = widget_kind(found)
+    try:
+        value = parse_json(text)
+    except ValueError as error:
+        if kind is not None and isinstance(kind.default, str):
+            return text
+        raise ValueError(
+            f'a {found.kind} is set as JSON, or as a link like ["5", 0] to a node and its output; this is {text[:60]!r}'
+        ) from error
+    link = link_of(value)
+    if link is not None and link[0] in prompt:
+        return list(link)
+    if kind is None:
+        raise ValueError(f'a {found.kind} comes through a link, like ["5", 0] to a node and its output')
+    return {"__value__": value} if isinstance(value, list) else value

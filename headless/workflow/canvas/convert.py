@@ -12,13 +12,15 @@ from datetime import datetime
 
 from ..graph import Prompt, Spec, Specs, WorkflowError, unknown_nodes
 from .browser_only import VIRTUAL, apply_primitives, fed_by_primitive, refuse_everywhere
+from .foreign import refuse_foreign
 from .graphs import BYPASSED, MUTED, Document, Graph, Node, read_document
 from .groups import unpacked
 from .kinds import DYNAMIC, SCENE
 from .promoted import read_outsides
+from .result import Converted, Shown
 from .sources import Given, Scope, Sources
 from .texts import SAVING, dynamic_prompt, replaced
-from .widgets import Held, Widgets, all_inputs, needs_browser, node_widgets
+from .widgets import Held, Widgets, inputs_with_options, needs_browser, node_widgets
 
 
 def to_api(document: Mapping, specs: Specs, now: datetime | None = None) -> tuple[Prompt, list[str]]:
@@ -30,7 +32,18 @@ def to_api(document: Mapping, specs: Specs, now: datetime | None = None) -> tupl
         WorkflowError: no canvas JSON, a damaged one, nodes of classes that `specs` does not know, or a value that
             only a browser has; the sentence says which.
     """
-    return _Conversion(read_document(unpacked(document, specs)), specs, now or datetime.now()).prompt()
+    found = convert(document, specs, now)
+    return found.prompt, found.notes
+
+
+def convert(document: Mapping, specs: Specs, now: datetime | None = None) -> Converted:
+    """As to_api, with what instances of subgraphs show on their outside.
+
+    Raises:
+        WorkflowError: as in to_api.
+    """
+    refuse_foreign(document)
+    return _Conversion(read_document(unpacked(document, specs)), specs, now or datetime.now()).result()
 
 
 class _Conversion:
@@ -40,22 +53,22 @@ class _Conversion:
         self._document, self._specs, self._now = document, specs, now
         self._widgets: dict[Node, Widgets] = {}
         self.notes: list[str] = []
+        self._shown: dict[str, Shown] = {}
         self._outsides = read_outsides(document, self.widgets)
         for graph in document.graphs():
             apply_primitives(graph, self.widgets, self._with_marks)
         self._sources = Sources(document, self._outsides, specs)
 
-    def prompt(self) -> tuple[Prompt, list[str]]:
+    def result(self) -> Converted:
         """The whole API form."""
         made: Prompt = {}
         unknown: list[str] = []
+        left_out: list[tuple[str, bool]] = []
         for scope, node in self._running():
             spec = self._specs(node.kind)
             if spec is None and not self._is_needed(scope.graph, node):
-                self.notes.append(
-                    f"node {scope.prefix}{node.label} has no known class, and no node that runs takes anything from "
-                    "it: left out"
-                )
+                linked = any(slot.link or slot.links for slot in (*node.inputs, *node.outputs))
+                left_out.append((f"node {scope.prefix}{node.label}", linked))
             elif spec is None:
                 unknown.append(f"node {scope.prefix}{node.label}")
             else:
@@ -64,12 +77,18 @@ class _Conversion:
                     "inputs": self._inputs(scope, node, spec),
                     "_meta": {"title": node.title or spec.title or node.kind},
                 }
-        if unknown:
-            raise unknown_nodes(unknown)
+        ends = any(self._specs(found["class_type"]).output_node for found in made.values())
+        if unknown or not ends and any(linked for _, linked in left_out):
+            raise unknown_nodes([*unknown, *(name for name, _ in left_out)])
         if not made:
             raise WorkflowError("the workflow has no nodes to run: all are notes, muted or bypassed")
+        self.notes += [
+            f"{name} has no known class, and no node that runs takes anything from it: left out, with whatever it "
+            "would save or show"
+            for name, _ in left_out
+        ]
         self._drop_dead_links(made)
-        return made, self.notes
+        return Converted(made, self.notes, self._shown)
 
     def widgets(self, node: Node) -> Widgets:
         """What the node's widgets hold; nothing where its class is not known."""
@@ -91,6 +110,7 @@ class _Conversion:
                 if scope is not root or node.mode not in (MUTED, BYPASSED):
                     inside = scope.inside(node, self._document.subgraphs[node.kind])
                     refuse_everywhere(inside.graph.nodes.values())
+                    self._shown[scope.prefix + node.id] = self._outer(node, inside.graph)
                     waiting.append((inside, iter(inside.graph.nodes.values())))
             elif node.mode not in (MUTED, BYPASSED) and node.kind not in VIRTUAL:
                 if scope is root:
@@ -103,7 +123,7 @@ class _Conversion:
             raise WorkflowError(f"node {scope.prefix}{node.label}: {reason}; give it another node, or run it there")
         widgets = self.widgets(node)
         inputs = {name: self._sent(node, name, held) for name, held in widgets.items()}
-        known = all_inputs(spec, widgets)
+        known = inputs_with_options(spec, {name: held.value for name, held in widgets.items()})
         dynamic = [name for name, found in known.items() if found.kind == DYNAMIC]
         for place, slot in enumerate(node.inputs):
             gone = slot.name not in known and any(slot.name.startswith(f"{name}.") for name in dynamic)
@@ -111,7 +131,7 @@ class _Conversion:
                 continue
             source = self._sources.given(scope, node, slot.name) or self._sources.of(scope, node, place)
             if isinstance(source, Given):
-                inputs[slot.name] = _wrapped(source.value)
+                inputs[slot.name] = self._given(source, scope.prefix + node.id, slot.name, inputs)
             elif source is not None:
                 inputs[slot.name] = list(source)
             elif not fed_by_primitive(slot, scope.graph):
@@ -122,8 +142,19 @@ class _Conversion:
         for name in widgets:
             given = self._sources.given(scope, node, name)
             if given is not None:
-                inputs[name] = _wrapped(given.value)
+                inputs[name] = self._given(given, scope.prefix + node.id, name, inputs)
         return {name: value for name, value in inputs.items() if value is not None}
+
+    def _given(self, given: Given, node: str, name: str, inputs: Mapping[str, object]) -> object:
+        """The value that an instance shows; its own widget's where the instance holds none (null)."""
+        inside = self._shown[given.shown_by].inputs.setdefault(given.name, [])
+        if (node, name) not in inside:
+            inside.append((node, name))
+        return inputs.get(name) if given.value is None else _wrapped(given.value)
+
+    def _outer(self, node: Node, inside: Graph) -> Shown:
+        labels = {slot.label: slot.name for slot in (*inside.inputs, *node.inputs) if slot.label}
+        return Shown(node.title or inside.name, {}, labels)
 
     def _grows(self, name: str, known: Mapping) -> bool:
         """Whether an input is one of those that an autogrow input has so far."""
@@ -136,6 +167,7 @@ class _Conversion:
         if isinstance(value, str) and name == "filename_prefix" and node.kind in SAVING:
             value = self._with_marks(value)
         if held.declared.kind == SCENE:
+            self.notes.append(f"node {node.label}: the camera of its 3-D view is the browser's and is not set")
             return {"image": "", "mask": "", "normal": "", "camera_info": None, "recording": "", "model_3d_info": []}
         return _wrapped(value)
 

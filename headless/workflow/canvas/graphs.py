@@ -35,6 +35,7 @@ class Slot:
     link: str | None = None
     links: tuple[str, ...] = ()
     widget: str | None = None
+    label: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -220,6 +221,7 @@ def _slots(found: object, links: str) -> tuple[Slot, ...]:
             None if slot.get("link") is None else str(slot["link"]),
             tuple(str(link) for link in slot[links] if link is not None) if isinstance(slot.get(links), list) else (),
             str(slot["widget"].get("name")) if isinstance(slot.get("widget"), Mapping) else None,
+            str(slot.get("label") or ""),
         )
         for slot in slots
     )

@@ -18,9 +18,11 @@ from .widgets import is_value_for
 
 @dataclass(frozen=True)
 class Given:
-    """A value that comes from outside a subgraph, instead of a link."""
+    """A value that comes from outside a subgraph, instead of a link: from a widget that an instance shows."""
 
     value: object
+    shown_by: str  # the id of the instance
+    name: str
 
 
 Source = tuple[str, int] | Given | None  # an output that runs, a value, or nothing
@@ -113,14 +115,15 @@ class Sources:
         if outer is not None and scope.host.inputs[outer].link is not None:
             return True, scope.parent, scope.host, outer, None
         held = self._outsides[scope.host].inputs.get(name)
-        return None if held is None else Given(held.value)
+        return None if held is None else Given(held.value, scope.parent.prefix + scope.host.id, name)
 
     def given(self, scope: Scope, node: Node, name: str) -> Given | None:
         """What the instance around gives to a widget inside it that no input of the subgraph leads to."""
         if scope.host is None:
             return None
         inner = self._outsides[scope.host].inner
-        return Given(inner[node.id, name]) if (node.id, name) in inner else None
+        host = scope.parent.prefix + scope.host.id
+        return Given(inner[node.id, name], host, name) if (node.id, name) in inner else None
 
     def _up_from_output(self, scope: Scope, node: Node, slot: int, kind: str | None) -> _Place | Source:
         if node.mode == MUTED:

@@ -19,14 +19,14 @@ SAVING = frozenset(  # the classes whose filename_prefix has its marks replaced
         "CLIPSave VAESave ModelSave LoraSave SaveLatent"
     ).split()
 )
-_COMMENT = re.compile(r"/\*[\s\S]*?\*/|//.*")
+_LINE = re.compile("[^\n\r\u2028\u2029]*")
 _DATE = re.compile(r"dd?|MM?|hh?|mm?|ss?|yyy?y?")
 _FORBIDDEN = re.compile(r'[/?<>\\:*|"\x00-\x1F\x7F]')
 
 
 def dynamic_prompt(text: str) -> str:
     """A prompt as the canvas sends it: comments gone, one of {a|b} chosen at random, \\{ kept as {."""
-    return re.sub(r"\\([{}|])", r"\1", _choose(_COMMENT.sub("", text)))
+    return re.sub(r"\\([{}|])", r"\1", _choose(_without_comments(text)))
 
 
 def replaced(text: str, widget_of: Callable[[str, str], object | None], now: datetime) -> str:
@@ -63,6 +63,22 @@ def _text(value: object) -> str:
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     return str(value)
+
+
+def _without_comments(text: str) -> str:
+    """The text without /* ... */ and // ...; a comment that does not end stays."""
+    kept, place, ends = [], 0, True
+    while (found := text.find("/", place)) >= 0:
+        following = text[found + 1 : found + 2]
+        end = -1
+        if following == "/":
+            end = _LINE.match(text, found).end()
+        elif following == "*" and ends:
+            end = text.find("*/", found + 2) + 2
+            ends = end > 1
+        kept.append(text[place : max(found, place)] if end > 1 else text[place : found + 1])
+        place = end if end > 1 else found + 1
+    return "".join([*kept, text[place:]])
 
 
 def _choose(text: str) -> str:

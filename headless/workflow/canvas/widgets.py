@@ -59,6 +59,10 @@ def node_widgets(node: Node, spec: Spec, notes: list[str]) -> Widgets:
     found, used = _by_position(values, spec)
     shifted = _misplaced(found)
     if shifted is not None and node.named and not _misplaced(by_name := _by_name(spec.inputs, node.named)):
+        notes.append(
+            f"node {node.label}: its saved values do not fit its inputs by their places (another version of this class "
+            "saved them); they were taken by their names"
+        )
         return by_name
     if shifted is not None:
         raise WorkflowError(
@@ -100,29 +104,35 @@ def _by_position(saved: list, spec: Spec) -> tuple[Widgets, int]:
         found[name] = Held(value, declared)
         place += kind.after + control_places(name, declared)
         if declared.kind == DYNAMIC:
-            waiting += list(_brought(name, declared, value).items())[::-1]
+            waiting += list(brought_inputs(name, declared, value).items())[::-1]
     return found, place
 
 
 _SCENE_BUTTONS = {"upload3dmodel", "uploadExtraResources", "clear"}
 
 
-def _brought(name: str, declared: Input, value: object) -> dict[str, Input]:
+def brought_inputs(name: str, declared: Input, value: object) -> dict[str, Input]:
     """The inputs that the chosen option brings, under dotted names."""
     brought = dynamic_options(declared).get(str(value)) or {}
     return {f"{name}.{key}": found for key, found in declared_inputs(brought, {}).items()}
 
 
-def all_inputs(spec: Spec, widgets: Widgets) -> dict[str, Input]:
-    """The class's inputs and those that the chosen options bring."""
+def inputs_with_options(spec: Spec, values: Mapping[str, object]) -> dict[str, Input]:
+    """The class's inputs and those that the chosen options bring; `values` by input name."""
     found: dict[str, Input] = {}
     waiting = list(spec.inputs.items())[::-1]
     while waiting:
         name, declared = waiting.pop()
         found[name] = declared
-        if declared.kind == DYNAMIC and name in widgets:
-            waiting += list(_brought(name, declared, widgets[name].value).items())[::-1]
+        if declared.kind == DYNAMIC:
+            waiting += list(brought_inputs(name, declared, values.get(name)).items())[::-1]
     return found
+
+
+def defaults(inputs: Mapping[str, Input]) -> dict[str, object]:
+    """Input name -> value of a new node, for the widgets among the inputs and what their options bring."""
+    held = _by_name(inputs, {})
+    return {name: one.value for name, one in held.items() if one.value is not None}
 
 
 def _by_name(inputs: Mapping[str, Input], saved: Mapping) -> Widgets:
@@ -135,7 +145,7 @@ def _by_name(inputs: Mapping[str, Input], saved: Mapping) -> Widgets:
         value = saved.get(name)
         found[name] = Held(default_of(declared) if value is None else value, declared)
         if declared.kind == DYNAMIC:
-            waiting += list(_brought(name, declared, found[name].value).items())[::-1]
+            waiting += list(brought_inputs(name, declared, found[name].value).items())[::-1]
     return found
 
 
