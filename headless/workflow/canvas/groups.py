@@ -16,7 +16,7 @@ from .kinds import control_places, widget_kind
 from .widgets import node_widgets
 
 _SEPARATORS = ("workflow>", "workflow/")
-_MOST = 10_000  # nodes that group nodes may unfold into
+_MOST = 5_000  # nodes that group nodes may unfold into
 
 
 @dataclass
@@ -49,17 +49,35 @@ def unpacked(document: Mapping, specs: Specs) -> Mapping:
     extra = document.get("extra")
     groups = extra.get("groupNodes") if isinstance(extra, Mapping) else None
     groups = groups if isinstance(groups, Mapping) else {}
+    _refuse_circles(groups)
     while True:
         nodes = document.get("nodes") or []
         found = next((node for node in nodes if _group_name(node) is not None), None)
         if found is None:
             return document
         if len(nodes) > _MOST:
-            raise WorkflowError(f"the group node {_group_name(found)!r} unfolds without end: it contains itself")
+            raise WorkflowError(f"the group nodes unfold into more than {_MOST} nodes; take them apart in the canvas")
         group = groups.get(_group_name(found))
         if not isinstance(group, Mapping) or not isinstance(group.get("nodes"), list):
             raise WorkflowError(f"node {found.get('id')} is a group {_group_name(found)!r}, which the workflow lacks")
         document = _with_members(document, found, group, specs)
+
+
+def _refuse_circles(groups: Mapping) -> None:
+    """A group may contain others, but not itself."""
+    inside = {
+        name: {_group_name(member) for member in group.get("nodes") or ()} - {None}
+        for name, group in groups.items()
+        if isinstance(group, Mapping)
+    }
+    for name, names in inside.items():
+        reached, waiting = set(names), list(names)
+        while waiting:
+            new = inside.get(waiting.pop(), set()) - reached
+            reached |= new
+            waiting += new
+        if name in reached:
+            raise WorkflowError(f"the group node {name!r} contains itself; the workflow is damaged")
 
 
 def _group_name(node: object) -> str | None:

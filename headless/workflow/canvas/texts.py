@@ -20,6 +20,7 @@ SAVING = frozenset(  # the classes whose filename_prefix has its marks replaced
     ).split()
 )
 _LINE = re.compile("[^\n\r\u2028\u2029]*")
+_MARK = re.compile(r"\\[\s\S]|[{}|]")
 _DATE = re.compile(r"dd?|MM?|hh?|mm?|ss?|yyy?y?")
 _FORBIDDEN = re.compile(r'[/?<>\\:*|"\x00-\x1F\x7F]')
 
@@ -83,24 +84,24 @@ def _without_comments(text: str) -> str:
 
 def _choose(text: str) -> str:
     """One of the options of each {a|b}, the inner ones first; a block that does not end goes to the end of the text."""
-    open_blocks: list[tuple[list[str], list[str]]] = [([], [])]  # the options so far, the letters of the next
+    if "{" not in text:
+        return text
+    open_blocks: list[tuple[list[str], list[str]]] = [([], [])]  # the options so far, the pieces of the next
     place = 0
-    while place < len(text):
-        letter = text[place]
-        place += 1
+    for mark in _MARK.finditer(text):
         options, current = open_blocks[-1]
-        if letter == "\\" and place < len(text):
-            current += letter, text[place]
-            place += 1
-        elif letter == "{":
+        current.append(text[place : mark.start()])
+        place = mark.end()
+        if mark[0] == "{":
             open_blocks.append(([], []))
-        elif len(open_blocks) > 1 and letter == "}":
+        elif len(open_blocks) > 1 and mark[0] == "}":
             _close(open_blocks)
-        elif len(open_blocks) > 1 and letter == "|":
+        elif len(open_blocks) > 1 and mark[0] == "|":
             options.append("".join(current))
             current.clear()
         else:
-            current.append(letter)
+            current.append(mark[0])
+    open_blocks[-1][1].append(text[place:])
     while len(open_blocks) > 1:
         _close(open_blocks)
     return "".join(open_blocks[0][1])

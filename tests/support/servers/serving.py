@@ -23,15 +23,16 @@ START_S = (
 
 
 @contextmanager
-def served(comfyui_path: Path, base: Path) -> Iterator[str]:
-    """The address of a ComfyUI on a free port, its files under `base`."""
+def served(comfyui_path: Path, base: Path, *, api_nodes: bool = False) -> Iterator[str]:
+    """The address of a ComfyUI on a free port, its files under `base`; with the nodes of paid services where asked."""
     (base / "custom_nodes").mkdir(exist_ok=True)
     (base / "custom_nodes" / "some_other-name.v2").symlink_to(ROOT)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [os.environ.get("COMFYUI_PYTHON", sys.executable), "main.py", "--cpu", "--listen", "127.0.0.1"]
-    command += ["--port", str(port), "--base-directory", str(base), "--disable-api-nodes"]
+    command += ["--port", str(port), "--base-directory", str(base)]
+    command += [] if api_nodes else ["--disable-api-nodes"]
     command += shlex.split(os.environ.get("COMFYUI_ARGS", ""))
     with open(base / "log.txt", "w") as log:
         process = subprocess.Popen(command, cwd=comfyui_path, stdout=log, stderr=log)
