@@ -42,18 +42,6 @@ MODEL_DIALECTS = (
     Dialect("lycoris down/up", "lycoris_", True, "down/up"),
     Dialect("lora_transformer", "lora_transformer_", True, "down/up"),
 )
-TEXT_DIALECTS = tuple(
-    Dialect(name, prefix, flat, "down/up" if flat else "A/B")
-    for name, prefix, flat in (
-        ("lora_te", "lora_te_", True),
-        ("lora_te1", "lora_te1_", True),
-        ("lora_te2", "lora_te2_", True),
-        ("lora_te3", "lora_te3_", True),
-        ("text_encoder", "text_encoder.", False),
-        ("text_encoders", "text_encoders.", False),
-        ("text_encoders transformer", "text_encoders.transformer.", False),
-    )
-)
 
 
 def written(modules: Modules, dialect: Dialect) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -1,4 +1,4 @@
-"""The tiny models of the host on `meta`: names and shapes are its classes', the value of a weight is made by its key."""
+"""The tiny models of the host on `meta`: names and shapes are its classes', each weight's value is made by its key."""
 
 import json
 import re

@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from . import dialects, families, models, pairs, table
+from . import dialects, families, models, pairs, table, texts
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -46,6 +46,17 @@ def of_family(family: families.Family, folder: Path) -> list[pairs.Pair]:
     return found
 
 
+def of_text_family(family: texts.TextFamily, folder: Path) -> list[pairs.Pair]:
+    """Every pair of a text encoder: each of its parts in every dialect."""
+    made = texts.clip(family)
+    found = []
+    for part, dialect, modules in texts.files_of(made) if made else ():
+        tensors, _ = dialects.written(modules, dialect)
+        names = (f"TE {family.name}", part, dialect.name)
+        found.append(pairs.compared(names, made, dialect.kind, tensors, folder))
+    return found
+
+
 def say(line: str) -> None:
     """Writes a line at once, for the whole takes minutes."""
     sys.stdout.write(line + "\n")
@@ -62,12 +73,13 @@ def main() -> None:
     begin(wanted.comfyui)
     found: list[pairs.Pair] = []
     with tempfile.TemporaryDirectory() as folder:
-        for family in families.FAMILIES:
-            if wanted.family and family.name not in wanted.family:
+        for family in (*families.FAMILIES, *texts.TEXT_FAMILIES):
+            of_model = isinstance(family, families.Family)
+            if wanted.family and (family.name if of_model else f"TE {family.name}") not in wanted.family:
                 continue
             started = time.perf_counter()
             try:
-                of_this = of_family(family, Path(folder))
+                of_this = (of_family if of_model else of_text_family)(family, Path(folder))
             except (TypeError, ValueError, RuntimeError, AttributeError, KeyError, AssertionError) as error:
                 say(f"{family.name}: NOT BUILT: {type(error).__name__}: {error}")
                 continue
