@@ -78,6 +78,12 @@ def _twin(family: Family) -> dict[str, tuple[int, ...]]:
         return {key: tuple(value.shape) for key, value in kind(**family.twin).state_dict().items()}
 
 
+def sources(family: Family, patcher) -> dict[str, dict[str, tuple[tuple[int, ...], bool]]]:
+    """The modules of a family by the host's names, and by diffusers' where it has a twin."""
+    twin = diffusers_shapes().get(family.name) if family.diffusers else None
+    return {"host": own_modules(patcher)} | ({"diffusers": modules_of(twin)} if twin else {})
+
+
 @lru_cache(maxsize=1000)
 def weight(key: str, shape: tuple[int, ...]) -> torch.Tensor:
     """The weight of a key: the same in every run, another for every key."""

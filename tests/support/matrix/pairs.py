@@ -39,9 +39,11 @@ class Pair:
         return "worse" if self.worse else "better" if self.better else "equal"
 
 
-def compared(names: tuple[str, str, str], target, kind: str, tensors: dict[str, Tensor], folder: Path) -> Pair:
-    """A file with these tensors, loaded by both onto a MODEL or a CLIP."""
-    own, error = ours(target, tensors, folder, match_comfyui=kind == "DoRA")
+def compared(
+    application, names: tuple[str, str, str], target, kind: str, tensors: dict[str, Tensor], folder: Path
+) -> Pair:
+    """A file with these tensors, loaded by both onto a MODEL or a CLIP; `application` is our nodes/lora/application."""
+    own, error = ours(application, target, tensors, folder, match_comfyui=kind == "DoRA")
     other = stock(target, tensors)
     shapes = models.shapes(own)
     rows = [_rows(patcher, shapes) for patcher in (other, own)]
@@ -60,17 +62,15 @@ def compared(names: tuple[str, str, str], target, kind: str, tensors: dict[str, 
     return Pair(*names, *counts, tuple(worse), tuple(better), tuple(differ), (), error)
 
 
-def ours(target, tensors: dict[str, Tensor], folder: Path, *, match_comfyui: bool = False):
+def ours(application, target, tensors: dict[str, Tensor], folder: Path, *, match_comfyui: bool = False):
     """The patcher after our loader, and the sentence where the file was refused."""
-    from clip_vae_lora.nodes.lora.application import FailedLoRA, LoRARequest, put_on
-
     path = folder / "pair.safetensors"
     path.unlink(missing_ok=True)
     save_file(tensors, path)
     side = "clip" if hasattr(target, "patcher") else "model"
-    request = LoRARequest(path, {"model": 1.0, "clip": 1.0})
-    changed, (use,) = put_on([request], {side: target}, match_comfyui=match_comfyui)
-    return _patcher(changed[side]), use.sentence if isinstance(use, FailedLoRA) else ""
+    request = application.LoRARequest(path, {"model": 1.0, "clip": 1.0})
+    changed, (use,) = application.put_on([request], {side: target}, match_comfyui=match_comfyui)
+    return _patcher(changed[side]), use.sentence if isinstance(use, application.FailedLoRA) else ""
 
 
 def stock(target, tensors: dict[str, Tensor]):

@@ -4,6 +4,7 @@ Prints a line for each pair that is worse than the stock loader or has other val
 """
 
 import argparse
+import importlib
 import importlib.util
 import sys
 import tempfile
@@ -11,13 +12,13 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from . import dialects, families, models, pairs, table, texts
+from . import crossing, families, models, pairs, table, texts, whole
 
 ROOT = Path(__file__).resolve().parents[3]
 
 
-def begin(comfyui: str) -> None:
-    """Makes ComfyUI importable before the checkout, whose folders have the same names, and binds the pack's name."""
+def begin(comfyui: str):
+    """Makes ComfyUI importable before the checkout, whose folders have the same names; returns our application."""
     sys.path[:] = [comfyui, *(entry for entry in sys.path if Path(entry or ".").resolve() != ROOT), str(ROOT)]
     sys.argv = [sys.argv[0], "--cpu"]
     import comfy.options
@@ -27,34 +28,7 @@ def begin(comfyui: str) -> None:
     checkout = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(checkout)
     checkout.bind()
-
-
-def of_family(family: families.Family, folder: Path) -> list[pairs.Pair]:
-    """Every pair of a family: the host's names and diffusers' names in every dialect."""
-    patcher = models.model(family)
-    if patcher is None:
-        return []
-    sources = {"host": models.own_modules(patcher)}
-    if family.diffusers and (twin := models.diffusers_shapes().get(family.name)):
-        sources["diffusers"] = models.modules_of(twin)
-    found = []
-    for source, modules in sources.items():
-        for dialect in dialects.MODEL_DIALECTS:
-            tensors, _ = dialects.written(modules, dialect)
-            names = (family.name, source, dialect.name)
-            found.append(pairs.compared(names, patcher, dialect.kind, tensors, folder))
-    return found
-
-
-def of_text_family(family: texts.TextFamily, folder: Path) -> list[pairs.Pair]:
-    """Every pair of a text encoder: each of its parts in every dialect."""
-    made = texts.clip(family)
-    found = []
-    for part, dialect, modules in texts.files_of(made) if made else ():
-        tensors, _ = dialects.written(modules, dialect)
-        names = (f"TE {family.name}", part, dialect.name)
-        found.append(pairs.compared(names, made, dialect.kind, tensors, folder))
-    return found
+    return importlib.import_module("clip_vae_lora.nodes.lora.application")
 
 
 def say(line: str) -> None:
@@ -63,14 +37,31 @@ def say(line: str) -> None:
     sys.stdout.flush()
 
 
+def cross(application, names: list[str]) -> None:
+    """Says which files go in part, or whole, onto a model of another family."""
+    built = {family.name: (family, patcher) for family in families.FAMILIES if (patcher := models.model(family))}
+    count = 0
+    with tempfile.TemporaryDirectory() as folder:
+        for name in names or built:
+            for one in crossing.crossings(application, built, name, Path(folder)):
+                count += one.in_part
+                if one.applied:
+                    part = "IN PART" if one.in_part else "whole"
+                    say(f"{part:8} {one.made_for} ({one.source}) on {one.model}: {one.applied} of {one.of}")
+    say(f"{count} crossings in part")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("comfyui")
     parser.add_argument("--family", nargs="*", default=[])
     parser.add_argument("--table", type=Path)
     parser.add_argument("--all", action="store_true", help="a line for every pair")
+    parser.add_argument("--crossing", action="store_true", help="files of every family on the models of all others")
     wanted = parser.parse_args()
-    begin(wanted.comfyui)
+    application = begin(wanted.comfyui)
+    if wanted.crossing:
+        return cross(application, wanted.family)
     found: list[pairs.Pair] = []
     with tempfile.TemporaryDirectory() as folder:
         for family in (*families.FAMILIES, *texts.TEXT_FAMILIES):
@@ -79,7 +70,7 @@ def main() -> None:
                 continue
             started = time.perf_counter()
             try:
-                of_this = (of_family if of_model else of_text_family)(family, Path(folder))
+                of_this = (whole.of_family if of_model else whole.of_text_family)(application, family, Path(folder))
             except (TypeError, ValueError, RuntimeError, AttributeError, KeyError, AssertionError) as error:
                 say(f"{family.name}: NOT BUILT: {type(error).__name__}: {error}")
                 continue
