@@ -11,7 +11,9 @@ import torch
 
 from .families import FAMILIES, Family
 
+_UNEXPECTED = re.compile(r"unexpected keyword argument '(\w+)'")
 _CPU = torch.device("cpu")
+_ON_CPU = {"ACEStep15"}  # asks its values while it is built
 _LAYER = re.compile(r"\.(?:layers|layer|block|blocks)\.(\d+)\.")
 LAYERS = 2  # of a text encoder, whose sizes are the published ones, files change the first two layers
 
@@ -24,9 +26,30 @@ def model(family: Family):
     kind = getattr(comfy.supported_models, family.host, None)
     if kind is None:
         return None
-    config = kind({**kind.unet_config, **family.sizes})
-    network = config.get_model({}, "", device="meta")
-    return comfy.model_patcher.ModelPatcher(network, _CPU, _CPU)
+    sizes = {**kind.unet_config, **family.sizes}
+    while True:
+        try:
+            network = kind(sizes).get_model(_beside(family), "", device=_CPU if family.host in _ON_CPU else "meta")
+            return comfy.model_patcher.ModelPatcher(network, _CPU, _CPU)
+        except TypeError as error:  # an older host's network has fewer sizes
+            unknown = _UNEXPECTED.search(str(error))
+            if not unknown or unknown[1] not in sizes:
+                raise
+            del sizes[unknown[1]]
+
+
+def _beside(family: Family) -> dict[str, torch.Tensor]:
+    """What the host's class takes from a checkpoint beside the network."""
+    if family.host != "StableAudio":
+        return {}
+    from comfy.ldm.audio.embedders import NumberConditioner
+
+    numbers = NumberConditioner(768, min_val=0, max_val=512).state_dict()
+    return {
+        f"conditioner.conditioners.{name}.{key}": value
+        for name in ("seconds_start", "seconds_total")
+        for key, value in numbers.items()
+    }
 
 
 def shapes(patcher) -> dict[str, tuple[int, ...]]:

@@ -39,10 +39,11 @@ class Pair:
         return "worse" if self.worse else "better" if self.better else "equal"
 
 
-def compared(
-    application, names: tuple[str, str, str], target, kind: str, tensors: dict[str, Tensor], folder: Path
-) -> Pair:
-    """A file with these tensors, loaded by both onto a MODEL or a CLIP; `application` is our nodes/lora/application."""
+def compared(application, names: tuple[str, str, str], target, kind: str, tensors: dict[str, Tensor], folder: Path):
+    """A file with these tensors, loaded by both onto a MODEL or a CLIP; `application` is our nodes/lora/application.
+
+    Returns the Pair, our patcher and the rows that it changes.
+    """
     own, error = ours(application, target, tensors, folder, match_comfyui=kind == "DoRA")
     other = stock(target, tensors)
     shapes = models.shapes(own)
@@ -54,12 +55,30 @@ def compared(
             worse.append(key)
         if (mine & ~theirs).any():
             better.append(key)
-        if torch.Size(shapes[key]).numel() <= MOST_VALUES and (both := theirs & mine).any():
+        if (
+            _is_known(shapes[key])
+            and (both := theirs & mine).any()
+            and not _stock_is_wrong(other, key, shapes[key], kind)
+        ):
             one, two = (patched(patcher, key, shapes[key]) for patcher in (other, own))
             if error_of(one[both], two[both]) > (0 if kind in EXACT else CLOSE):
                 differ.append(f"{key} {error_of(one[both], two[both]):.1e}")
     counts = [sum(len({patch[3] for patch in found.patches[key]}) for key in found.patches) for found in (other, own)]
-    return Pair(*names, *counts, tuple(worse), tuple(better), tuple(differ), (), error)
+    return Pair(*names, *counts, tuple(worse), tuple(better), tuple(differ), (), error), own, rows[1]
+
+
+def _stock_is_wrong(patcher, key: str, shape: tuple[int, ...], kind: str) -> bool:
+    """Where the stock loader does not follow the kind's own law.
+
+    Of a DoRA on a weight with swapped halves it turns the change, but neither the weight nor the magnitudes. Of a LoKr
+    it lays the small matrix over the first two axes of a Conv2d only, and over the last two of a Conv1d and Conv3d.
+    """
+    swapped = any(patch[4] is not None for patch in patcher.patches[key])
+    return (kind == "DoRA" and swapped) or (kind == "LoKr" and len(shape) not in (2, 4))
+
+
+def _is_known(shape: tuple[int, ...]) -> bool:
+    return torch.Size(shape).numel() <= MOST_VALUES
 
 
 def ours(application, target, tensors: dict[str, Tensor], folder: Path, *, match_comfyui: bool = False):
@@ -114,7 +133,7 @@ def _rows(patcher, shapes) -> dict[str, Tensor]:
     found = {}
     for key in patcher.patches:
         shape = shapes[key]
-        if torch.Size(shape).numel() <= MOST_VALUES:
+        if _is_known(shape):
             after = patched(patcher, key, shape)
             if after.shape != shape or not after.numel():
                 continue

@@ -1,8 +1,9 @@
 """Every pair of a family: its models, its files, both loaders."""
 
+from dataclasses import replace
 from pathlib import Path
 
-from . import dialects, models, texts
+from . import dialects, models, texts, truth
 from .families import Family
 from .pairs import Pair, compared
 
@@ -14,10 +15,12 @@ def of_family(application, family: Family, folder: Path) -> list[Pair]:
         return []
     found = []
     for source, modules in models.sources(family, patcher).items():
+        places = truth.own(modules) if source == "host" else truth.twins(family, patcher, modules)
         for dialect in dialects.MODEL_DIALECTS:
             tensors, _ = dialects.written(modules, dialect)
             names = (family.name, source, dialect.name)
-            found.append(compared(application, names, patcher, dialect.kind, tensors, folder))
+            pair, own, rows = compared(application, names, patcher, dialect.kind, tensors, folder)
+            found.append(replace(pair, wrong=truth.wrong(own, modules, places, dialect.kind, rows)))
     return found
 
 
@@ -28,5 +31,5 @@ def of_text_family(application, family: texts.TextFamily, folder: Path) -> list[
     for part, dialect, modules in texts.files_of(made) if made else ():
         tensors, _ = dialects.written(modules, dialect)
         names = (f"TE {family.name}", part, dialect.name)
-        found.append(compared(application, names, made, dialect.kind, tensors, folder))
+        found.append(compared(application, names, made, dialect.kind, tensors, folder)[0])
     return found
