@@ -58,9 +58,12 @@ def shapes(patcher) -> dict[str, tuple[int, ...]]:
 
 
 def modules_of(found: dict[str, tuple[int, ...]]) -> dict[str, tuple[tuple[int, ...], bool]]:
-    """Name of each module that multiplies -> (the shape of its weight, whether it has a bias)."""
+    """Name of each module that multiplies -> (its weight's shape, whether it has a bias with a value for each row)."""
     return {
-        key.removesuffix(".weight"): (tuple(shape), key.removesuffix("weight") + "bias" in found)
+        key.removesuffix(".weight"): (
+            tuple(shape),
+            tuple(found.get(key.removesuffix("weight") + "bias", ())) == tuple(shape[:1]),
+        )
         for key, shape in found.items()
         if key.endswith(".weight") and len(shape) > 1 and min(shape) > 0
     }

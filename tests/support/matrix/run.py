@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from . import crossing, families, models, pairs, table, texts, whole
+from . import crossing, families, models, page, pairs, table, texts, whole
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -58,6 +58,7 @@ def main() -> None:
     parser.add_argument("--table", type=Path)
     parser.add_argument("--all", action="store_true", help="a line for every pair")
     parser.add_argument("--crossing", action="store_true", help="files of every family on the models of all others")
+    parser.add_argument("--page", action="store_true", help="write the table into the help page; of all families")
     wanted = parser.parse_args()
     application = begin(wanted.comfyui)
     if wanted.crossing:
@@ -83,6 +84,8 @@ def main() -> None:
     say(table.summary(found))
     if wanted.table:
         wanted.table.write_text(table.text(found))
+    if wanted.page:
+        page.write(found, importlib.import_module("comfyui_version").__version__)
 
 
 if __name__ == "__main__":
