@@ -5,6 +5,13 @@ from pathlib import Path
 
 from . import dialects, families, models
 
+KIN = (  # networks of one design, made from one another: a file of one is used on the other on purpose
+    {"SDXL", "SSD-1B"},
+    {"PixArt Alpha", "PixArt Sigma"},
+    {"Flux.1", "Chroma", "Chroma Radiance", "LongCat-Image"},
+    {"Cosmos-Predict2", "Anima"},
+    {"Wan 2.1 T2V", "Wan 2.1 I2V", "Wan VACE", "Wan Camera", "Wan S2V", "Wan Animate", "Wan HuMo"},
+)
 DIALECTS = {"host": "diffusion_model A/B", "diffusers": "bare A/B"}
 
 
@@ -25,7 +32,7 @@ class Crossing:
 
 
 def crossings(application, built: dict[str, tuple[families.Family, object]], made_for: str, folder: Path):
-    """The files of one family on every model but its own."""
+    """The files of one family on every model but its own and its kin."""
     from safetensors.torch import save_file
 
     family, patcher = built[made_for]
@@ -35,7 +42,7 @@ def crossings(application, built: dict[str, tuple[families.Family, object]], mad
         path.unlink(missing_ok=True)
         save_file(dialects.written(modules, dialect)[0], path)
         for name, (_, target) in built.items():
-            if name == made_for:
+            if name == made_for or any({name, made_for} <= kin for kin in KIN):
                 continue
             _, (use,) = application.put_on([application.LoRARequest(path, {"model": 1.0})], {"model": target})
             refused = isinstance(use, application.FailedLoRA)

@@ -12,9 +12,9 @@ ENGLISH = (
     "## Families of models",
     "## The report",
     "What the project's own test measures with ComfyUI {version}: small models of every family, through ComfyUI's own\n"
-    "classes, and files with all of their modules under the model's own names and under diffusers', in {dialects} ways\n"
-    "of writing them (kohya, diffusers, PEFT, LyCORIS, OneTrainer, with and without prefix). Equal: the same places as\n"
-    "ComfyUI's own loader, with the same values. More: places that it leaves out.",
+    "classes, and files with all of their modules under the model's names and under diffusers', in {dialects} ways of\n"
+    "writing them (kohya, diffusers, PEFT, LyCORIS, OneTrainer, with and without prefix). Equal: the same places\n"
+    "as ComfyUI's own loader, with the same values. More: places that it leaves out.",
     "| Model | Files that load | Equal | More | Less |",
     "Text encoder: {name}",
 )
@@ -23,7 +23,8 @@ CHINESE = (
     "## 模型系列",
     "## 报告",
     "本项目的测试在 ComfyUI {version} 上测得：用 ComfyUI 自己的类建立每个系列的小模型，文件包含其全部模块，"
-    "名称既有模型自己的，也有 diffusers 的，共 {dialects} 种写法（kohya、diffusers、PEFT、LyCORIS、OneTrainer，有前缀和没有前缀）。"
+    "名称既有模型自己的，也有 diffusers 的，共 {dialects} 种写法"
+    "（kohya、diffusers、PEFT、LyCORIS、OneTrainer，有前缀和没有前缀）。"
     "相同：与 ComfyUI 自己的加载节点位置相同、数值相同。更多：还包括它漏掉的位置。",
     "| 模型 | 能加载的文件 | 相同 | 更多 | 更少 |",
     "{name} 的文本编码器",
