@@ -1,6 +1,5 @@
 """One pair of a model and a file, by the stock loader and by ours: which rows of which weights change, and to what."""
 
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,13 +95,9 @@ def stock(target, tensors: dict[str, Tensor]):
     """The patcher after ComfyUI's own loader."""
     import comfy.sd
 
-    logging.disable(logging.ERROR)
-    try:
-        if hasattr(target, "patcher"):
-            return comfy.sd.load_lora_for_models(None, target, dict(tensors), 1.0, 1.0)[1].patcher
-        return comfy.sd.load_lora_for_models(target, None, dict(tensors), 1.0, 1.0)[0]
-    finally:
-        logging.disable(logging.NOTSET)
+    if hasattr(target, "patcher"):
+        return comfy.sd.load_lora_for_models(None, target, dict(tensors), 1.0, 1.0)[1].patcher
+    return comfy.sd.load_lora_for_models(target, None, dict(tensors), 1.0, 1.0)[0]
 
 
 def patched(patcher, key: str, shape: tuple[int, ...]) -> Tensor:
@@ -112,11 +107,7 @@ def patched(patcher, key: str, shape: tuple[int, ...]) -> Tensor:
     value = models.weight(key, shape).clone()  # written in place
     if key not in patcher.patches:
         return value
-    logging.disable(logging.ERROR)  # stock logs shapes that do not fit, and goes on
-    try:
-        return comfy.lora.calculate_weight(patcher.patches[key], value, key)
-    finally:
-        logging.disable(logging.NOTSET)
+    return comfy.lora.calculate_weight(patcher.patches[key], value, key)
 
 
 def error_of(one: Tensor, two: Tensor) -> float:

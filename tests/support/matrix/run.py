@@ -6,6 +6,7 @@ Prints a line for each pair that is worse than the stock loader or has other val
 import argparse
 import importlib
 import importlib.util
+import logging
 import sys
 import tempfile
 import time
@@ -61,6 +62,7 @@ def main() -> None:
     parser.add_argument("--page", action="store_true", help="write the table into the help page; of all families")
     wanted = parser.parse_args()
     application = begin(wanted.comfyui)
+    logging.disable(logging.ERROR)  # ComfyUI names every key without a place, and shapes that do not fit
     if wanted.crossing:
         return cross(application, wanted.family)
     found: list[pairs.Pair] = []

@@ -39,6 +39,17 @@ CONVERTERS = {
     "Krea 2": ("convert_krea2_transformer_checkpoint_to_diffusers", 1),
     "MiniMax H3": ("convert_minimax_h3_transformer_checkpoint_to_diffusers", 1),
 }
+# the names of the checkpoint where the host has others
+RENAMED = {
+    "HunyuanVideo": (
+        ("_mod.lin.", "_mod.linear."),
+        ("_attn.qkv.", "_attn_qkv."),
+        ("_attn.proj.", "_attn_proj."),
+        ("_mlp.0.", "_mlp.fc1."),
+        ("_mlp.2.", "_mlp.fc2."),
+        (".modulation.lin.", ".modulation.linear."),
+    ),
+}
 CLOSE = 1e-5  # of fp32 sums against double precision, relative to the largest weight
 
 
@@ -94,7 +105,7 @@ def wrong(patcher, modules, truth: Truth, kind: str, rows) -> tuple[str, ...]:
 
 def _converted(family: Family, shapes, modules) -> Truth:
     function, grain = CONVERTERS[family.name]
-    mark = zlib.crc32(repr((function, grain, sorted(shapes.items()), sorted(modules.items()))).encode())
+    mark = zlib.crc32(repr((function, grain, RENAMED, sorted(shapes.items()), sorted(modules.items()))).encode())
     kept = Path(tempfile.gettempdir()) / f"cvl-diffusers-rows-{mark:08x}.json"
     if kept.exists():
         return {name: (key, numbers) for name, (key, numbers) in json.loads(kept.read_text()).items()}
@@ -106,7 +117,10 @@ def _converted(family: Family, shapes, modules) -> Truth:
             rows = shape[0] if shape else 1
             numbers = torch.arange(row, row + rows, dtype=torch.float64).repeat_interleave(grain)
             wide = (rows * grain, *shape[1:])
-            checkpoint[key.removeprefix("diffusion_model.")] = numbers.reshape(-1, *[1] * (len(wide) - 1)).expand(wide)
+            name = key.removeprefix("diffusion_model.")
+            for here, there in RENAMED.get(family.name, ()):
+                name = name.replace(here, there)
+            checkpoint[name] = numbers.reshape(-1, *[1] * (len(wide) - 1)).expand(wide)
             owners += [(key, number) for number in range(rows)]
             row += rows
     out = getattr(converters, function)(checkpoint, config=family.twin)
