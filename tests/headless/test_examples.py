@@ -18,6 +18,7 @@ from clip_vae_lora.headless.workflow.folders import Folders
 from clip_vae_lora.headless.workflow.graph import spec
 from clip_vae_lora.headless.workflow.stock_nodes import stock_nodes
 from clip_vae_lora.nodes import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS
+from clip_vae_lora.tests.support.drawn_graph import box, hidden_links, meet
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES, DATA = ROOT / "example_workflows", ROOT / "tests" / "data"
@@ -31,7 +32,6 @@ SHOWS = {  # our nodes that save or judge, and so may be the last of a way; the 
     *("CVL_SearchImages", "CVL_FindDuplicates", "CVL_IndexFolder", "CVL_SaveConditioning", "CVL_ConvertLoRA"),
     *("SaveImage", "PreviewImage", "PreviewAny"),
 }
-TITLE_PX = 30
 
 every_example = pytest.mark.parametrize("name", NAMES)
 
@@ -153,16 +153,6 @@ def test_every_node_leads_to_one_that_shows_something(name):
     assert needed == set(nodes)
 
 
-def box(node: dict) -> tuple[float, float, float, float]:
-    (x, y), (width, height) = node["pos"], node["size"]
-    height = 0 if node["flags"].get("collapsed") else height
-    return x, y - TITLE_PX, x + width, y + height
-
-
-def meet(one, other) -> bool:
-    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
-
-
 @every_example
 def test_nodes_and_groups_do_not_overlap_and_each_node_is_in_one_group(name):
     graph = canvas(name)
@@ -173,6 +163,11 @@ def test_nodes_and_groups_do_not_overlap_and_each_node_is_in_one_group(name):
     for x, y, right, bottom in boxes:
         around = [one for one in groups if one[0] <= x and one[1] <= y and right <= one[2] and bottom <= one[3]]
         assert len(around) == 1
+
+
+@every_example
+def test_no_link_runs_behind_a_node(name):
+    assert not hidden_links(canvas(name))
 
 
 @every_example
