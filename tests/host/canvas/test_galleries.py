@@ -56,8 +56,11 @@ def test_a_found_picture_is_dragged_onto_load_image_and_onto_the_empty_canvas(pa
     first = cards(page).nth(0).locator("img").get_attribute("alt").removesuffix(" [output]")
     assert sorted(loaders(page)) == sorted([f"{second} [output]", f"{first} [output]"])
     assert page.evaluate(PICKED) == ""
-    page.wait_for_function("() => app.graph._nodes.filter(({type, imgs}) => type === 'LoadImage' && imgs?.length)"
-                           ".length === 2 || LiteGraph.vueNodesMode", timeout=15_000)
+    page.wait_for_function(
+        "() => app.graph._nodes.filter(({type, imgs}) => type === 'LoadImage' && imgs?.length)"
+        ".length === 2 || LiteGraph.vueNodesMode",
+        timeout=15_000,
+    )
 
 
 @pytest.mark.parametrize("kind", WORKFLOWS)
@@ -77,6 +80,10 @@ def test_a_gallery_is_there_after_undo_another_tab_and_a_reload(page, kind):
     page.wait_for_function("!!(window.app?.graph && window.LiteGraph?.registered_node_types?.CVL_SearchImages)")
     expect_cards(page)
     assert cards(page).count() == count
+    click_beside(page)
+    move(page, number)
+    press(page, "Control+z")
+    expect_cards(page)
 
 
 @pytest.mark.parametrize("kind", ["search", "rank"])
