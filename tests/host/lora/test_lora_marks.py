@@ -6,9 +6,9 @@ import pytest
 
 pytest.importorskip("playwright", reason="needs playwright, to drive a browser")
 
-from clip_vae_lora.tests.support.lora_editor import part, show, value  # noqa: E402
-from clip_vae_lora.tests.support.servers.canvas import open_workflow, placed  # noqa: E402
-from clip_vae_lora.tests.support.servers.reports import click_beside, move, other_tab, press, says  # noqa: E402
+from clip_vae_lora.tests.support.lora_editor import part, show, value
+from clip_vae_lora.tests.support.servers.canvas import open_workflow, placed
+from clip_vae_lora.tests.support.servers.reports import click_beside, move, other_tab, press, says
 
 WRITTEN = "style.safetensors : 0.65"
 SENTENCE = "0 of 24 modules fit this model"
@@ -16,7 +16,7 @@ RED = """([wanted]) => {
   const node = app.graph._nodes.find(({type}) => type === "CVL_LoRAStack");
   const root = node?.widgets.find(({name}) => name === "cvl_loras")?.element;
   const row = root?.isConnected && root.querySelector('[data-place="0"]');
-  return row?.classList.contains("cvl-wrong") && row.querySelector(".cvl-problem").textContent === wanted;
+  return row?.classList?.contains("cvl-wrong") && row.querySelector(".cvl-problem").textContent === wanted;
 }"""
 
 
