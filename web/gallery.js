@@ -1,5 +1,6 @@
 // Search Images, Find Duplicates, Rank Images: the pictures themselves with names and scores; a click picks one by hand.
 import { copied } from "./clipboard.mjs";
+import { letDrag, takeDrops } from "./gallery_drag.mjs";
 import { addressOf, showOnNodes, tag } from "./gallery_home.mjs";
 import { picksOf, writePicks } from "./gallery_picks.mjs";
 import { t } from "./words.mjs";
@@ -13,7 +14,7 @@ function card(picture) {
   image.alt = image.title = picture.name;
   image.loading = "lazy";
   image.decoding = "async";
-  image.draggable = true; // to Load Image
+  letDrag(made, image, picture.image, image.src);
   const name = tag("div", "cvl-name", picture.label ?? picture.name), open = tag("a", "", "↗");
   name.title = picture.name;
   open.href = image.src;
@@ -68,8 +69,7 @@ function copyNames(groups, head) {
   const names = groups.flatMap(({ pictures }) => pictures.slice(1).map(({ name }) => name));
   const copy = tag("button", "cvl-copy", t("copy the names of the copies"));
   copy.addEventListener("click", async () => {
-    await copied(names.join("\n"));
-    copy.textContent = t("copied");
+    copy.textContent = await copied(names.join("\n")) ? t("copied") : t("not copied");
   });
   head.append(tag("span", "cvl-said", t("{} more than needed; nothing is deleted", names.length)), copy);
 }
@@ -100,3 +100,4 @@ function draw(node, root, { cvl_gallery: groups }) {
 
 const KINDS = ["CVL_SearchImages", "CVL_FindDuplicates", "CVL_RankImages"];
 showOnNodes("clip-vae-lora.gallery", KINDS, { widget: "cvl_gallery", draw, width: 400 });
+takeDrops();

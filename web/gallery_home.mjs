@@ -11,11 +11,12 @@ import { growTo, neededHeight } from "./report_room.mjs";
 
 const STORE = "cvl.pictures"; // in the browser's storage
 const MOST_KEPT = 60_000, MOST_STORED = 600_000; // letters: of a node, of all; the oldest workflows go first
+const LOOK_MS = [60, 400, 1500, 4000]; // after a graph is there, until it is known which workflow it is; a busy machine is late
 const MARGIN_PX = 6;
 const KEPT_KEYS = ["images", "a_images", "b_images", "cvl_gallery", "cvl_report", "text"];
 
 const boxes = new WeakMap(); // node -> its box
-const used = new Set(); // keys of workflows that were written or restored since the page was loaded
+const used = new Map(); // keys of workflows that were written or restored since the page was loaded -> their trackers
 
 /** The address of a picture that a node named: {filename, subfolder, type}. */
 export function addressOf({ filename, subfolder = "", type = "temp" }) {
@@ -89,7 +90,7 @@ function keep(workflow, path, message) {
   const key = keyOf(workflow);
   const kept = Object.fromEntries(KEPT_KEYS.filter((name) => message[name]).map((name) => [name, message[name]]));
   if (!key || JSON.stringify(kept).length > MOST_KEPT) return;
-  used.add(key);
+  used.set(key, memory.trackerOf(workflow));
   const all = readStore(), before = all[key] ?? {};
   delete all[key]; // the newest stands last
   all[key] = { ...before, [path]: kept };
@@ -119,13 +120,13 @@ export function showOnNodes(name, kinds, view) {
   }
 
   function restoreStored() {
-    const workflow = memory.active(), key = keyOf(workflow);
-    if (!key || (workflow.isTemporary && used.has(key))) return;
+    const workflow = memory.active(), key = keyOf(workflow), tracker = memory.trackerOf(workflow);
+    if (!key || (workflow.isTemporary && used.has(key) && used.get(key) !== tracker)) return; // opened anew: has not run
+    used.set(key, tracker);
     for (const [path, message] of Object.entries(readStore()[key] ?? {})) {
       const node = memory.nodeAt(path);
       if (isOne(node) && !boxes.has(node)) paint(node, view, message);
     }
-    queueMicrotask(() => used.add(key)); // the other kinds are restored first
   }
 
   app.registerExtension({
@@ -139,7 +140,7 @@ export function showOnNodes(name, kinds, view) {
     },
     onNodeOutputsUpdated: restore,
     afterConfigureGraph() {
-      requestAnimationFrame(() => requestAnimationFrame(restoreStored)); // then it is known which workflow is open
+      for (const wait of LOOK_MS) setTimeout(restoreStored, wait);
     },
     setup() {
       api.addEventListener("executed", (event) => queueMicrotask(() => {

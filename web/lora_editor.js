@@ -6,12 +6,13 @@ import { addOwnWidget } from "./dom_widget.mjs";
 import { ask, factsOf } from "./lora_ask.mjs";
 import { dragRow } from "./lora_drag.mjs";
 import * as lines from "./lora_lines.mjs";
-import { keptRun, onUntold, ranOf } from "./lora_marks.mjs";
+import { keptRun, onUntold, ranOf, ranReported } from "./lora_marks.mjs";
 import { openPicker } from "./lora_picker.mjs";
 import { classed, openProblem } from "./lora_popups.mjs";
 import { makeRow } from "./lora_rows.mjs";
 import { HEAD_PX, MARGIN_PX, measure, rowsShown, showText } from "./lora_size.mjs";
 import { openWords } from "./lora_words.mjs";
+import { keptOf } from "./report_memory.mjs";
 import { loadWords, t } from "./words.mjs";
 
 const NODE = "CVL_LoRAStack";
@@ -87,6 +88,8 @@ function look(editor) {
   } else if (editor.stale && !editor.pressed && !editor.list.querySelector("input:focus")) {
     render(editor);
   }
+  const reported = keptOf(node)?.text;
+  if (reported !== editor.reported) noteRun(editor, ranReported(editor.reported = reported));
   if (widget.hidden) widget.y = editor.own.y; // its socket is drawn there, beside the rows
   if (!linked && editor.asked !== editor.text && performance.now() - editor.changedAt >= PAUSE_MS) check(editor);
 }

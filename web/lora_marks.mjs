@@ -2,9 +2,14 @@
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
 import { readList, splitLines } from "./lora_lines.mjs";
+import { packed, readMessage } from "./report_lines.mjs";
 import { t } from "./words.mjs";
 
 const LINE = /^line (\d+) of the LoRAs: (.*)$/su;
+
+const STORE = "cvl.loras.ran"; // in the browser's storage: [the text of a report, what it says of each row], newest last
+const MOST_STORED = 40; // reports
+const MOST_LETTERS = 20_000; // of a report
 
 const past = new Map(); // the rows of a list -> what the last run of them made of each
 
@@ -14,10 +19,35 @@ export function ranOf(message) {
     const { rows } = JSON.parse([message?.cvl_report].flat()[0]);
     const ran = new Map(rows.filter((row) => row.text).map(({ text, state, sentence }) => [text, { state, sentence }]));
     past.set([...ran.keys()].join("\n"), ran);
+    store(packed(readMessage(message) ?? []).text, [...ran]);
     return ran;
   } catch {
     return null; // no report, or one of another version
   }
+}
+
+function stored() {
+  try {
+    return JSON.parse(localStorage.getItem(STORE)) ?? [];
+  } catch {
+    return []; // nothing there, or a browser that keeps nothing
+  }
+}
+
+function store(text, ran) {
+  const all = stored(), newest = all.at(-1);
+  if (!text || JSON.stringify(ran).length > MOST_LETTERS || JSON.stringify(newest) === JSON.stringify([text, ran])) return;
+  try {
+    localStorage.setItem(STORE, JSON.stringify([...all.filter(([one]) => one !== text), [text, ran]].slice(-MOST_STORED)));
+  } catch {
+    // a browser that keeps nothing: the marks live as long as the page
+  }
+}
+
+/** The same of the report that a node shows, which stays through a reload: what the run that made it said of the rows. */
+export function ranReported(text) {
+  const found = text && stored().find(([one]) => one === text);
+  return found ? new Map(found[1]) : null;
 }
 
 /** The same of the outputs that the front end keeps for a node, after undo or a change of the tab. */

@@ -15,6 +15,7 @@ const LONGEST = 2000; // letters of a line; longer ones are data
 const SPLITS = [ // where a line that fits no template as a whole may be cut, and what stands there then
   ["; ", "；"], [". ", "。"], [": ", "："], [", ", "，"], [" | ", " | "], [" · ", " · "], [" + ", " + "], [" and ", " 和 "], [" or ", " 或 "],
 ];
+const RANKED = /^(?:\d+[.)] +)?\S.*: -?[\d.,]+ ?%$/u; // a label with its score: the label is the user's own word
 const NAME = /[\d_.\/\\:A-Z\[\]"'“”]/; // what "a and b" must have on both sides to be a list of names and no words of a user
 
 /** The constant text around a template's holes, and which value goes where. */
@@ -142,14 +143,14 @@ export function translator(table) {
     let found = line, least = left(line);
     if (depth > MOST_DEEP || line.length > LONGEST || !least) return line;
     const [sign] = SIGN.exec(line) ?? [""];
-    for (const ways of [byTemplate, byCut]) {
+    for (const ways of RANKED.test(line) ? [byTemplate] : [byTemplate, byCut]) {
       for (const said of ways(line, depth)) {
         const now = left(said) - (ways === byTemplate ? 0.5 : 0); // a word may be the same in both
         if (now < least) [found, least] = [said, now];
       }
       if (least <= 0) break;
     }
-    const signed = sign ? sign + whole(line.slice(sign.length), depth) : found;
+    const signed = sign && !RANKED.test(line) ? sign + whole(line.slice(sign.length), depth) : found;
     return left(signed) < least ? signed : found;
   }
 

@@ -165,3 +165,13 @@ def test_every_sentence_of_the_server_is_said_in_chinese_whatever_fills_it(say):
 
 def _words(line: str) -> bool:
     return len(ENGLISH.findall(line)) > 1
+
+
+def test_a_users_own_label_stays_and_a_count_of_what_is_left_out_does_not(say):
+    ranked = ["1. striped heart: 62.1%", "striped heart: 62.1%, text: 3.1%", "text: 62.1%"]
+    assert say(ranked) == ranked
+    assert say(["named more than once, counted once: striped heart"]) == ["重复列出、只计一次：striped heart"]
+    assert say(["named more than once, counted once: a cat, a dog and 4 more"]) == [
+        "重复列出、只计一次：a cat, a dog，另有 4 个"
+    ]
+    assert say(["striped heart, 64 x 64 px", "4 more"]) == ["条纹心形，64 x 64 px", "另有 4 个"]
