@@ -5,7 +5,7 @@ import { chartsOf } from "./chart_data.mjs";
 import { bars, heat, tokens } from "./chart_drawing.mjs";
 
 const LABELS_PX = 120; // seven lines
-const MOST_PX = 460; // higher ones scroll
+const MOST_PX = 460, LEAST_PX = 90; // higher ones scroll
 const DRAW = { bars, heat, tokens };
 
 function draw(node, root, message) {
@@ -24,7 +24,7 @@ function draw(node, root, message) {
 
 const KINDS = ["CVL_ZeroShotClassify", "CVL_VisualQuestion", "CVL_RankTags", "CVL_ImageGate", "CVL_ImageTextSimilarity",
   "CVL_LatentDistribution", "CVL_InspectTokens"];
-showOnNodes("clip-vae-lora.chart", KINDS, { widget: "cvl_chart", draw, width: 320 });
+showOnNodes("clip-vae-lora.chart", KINDS, { widget: "cvl_chart", draw, width: 320, least: LEAST_PX });
 
 app.registerExtension({
   name: "clip-vae-lora.labels",

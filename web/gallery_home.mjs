@@ -7,12 +7,14 @@ import { addOwnWidget } from "./dom_widget.mjs";
 import { installStyle } from "./gallery_style.mjs";
 import * as memory from "./report_memory.mjs";
 import { readMessage, textOf } from "./report_lines.mjs";
-import { growTo, neededHeight } from "./report_room.mjs";
+import { freeRight, growTo, isVue, neededHeight, spareBelow } from "./report_room.mjs";
 
 const STORE = "cvl.pictures"; // in the browser's storage
 const MOST_KEPT = 60_000, MOST_STORED = 600_000; // letters: of a node, of all; the oldest workflows go first
 const LOOK_MS = [60, 400, 1500, 4000]; // after a graph is there, until it is known which workflow it is; a busy machine is late
 const MARGIN_PX = 6;
+const LEAST_PX = 210; // where there is no room for more before the node below: a row of cards, a slider
+const LAID_OUT_MS = [300, 1000]; // after which the page has laid out a Vue node: at once, or on a busy machine
 const KEPT_KEYS = ["images", "a_images", "b_images", "cvl_gallery", "cvl_report", "text"];
 
 const boxes = new WeakMap(); // node -> its box
@@ -32,10 +34,10 @@ export function tag(name, className, text = "") {
   return made;
 }
 
-function makeBox(node, name) {
+function makeBox(node, name, least) {
   installStyle();
   const root = tag("div", "cvl-pictures");
-  const box = { root, heightAt: () => 0 };
+  const box = { root, whole: () => 0, least, most: least, heightAt: (width) => Math.min(box.whole(width), box.most) };
   box.widget = addOwnWidget(node, name, "cvl_pictures", root, {
     margin: MARGIN_PX,
     getMinHeight: () => box.heightAt(Math.max(200, node.size[0] - 2 * MARGIN_PX)) + 2 * MARGIN_PX,
@@ -53,23 +55,43 @@ function hideOwnPreview(node) {
   Object.defineProperty(node, "imgs", { get: () => undefined, set: () => {}, configurable: true }); // classic nodes
 }
 
+function setHeight(node, box) {
+  const height = `${box.heightAt(node.size[0] - 2 * MARGIN_PX)}px`;
+  box.root.style.minHeight = height;
+  box.root.style.maxHeight = isVue() ? height : ""; // the page would give it the height of all that can be scrolled to
+}
+
+/** Gives a box the room that the report and the node below leave to it: what is higher scrolls. */
+function fit(node, box) {
+  if (!node.graph || (isVue() && !box.root.offsetHeight)) return;
+  const before = [node.size[0], node.size[1]];
+  const within = isVue() ? box.root.offsetHeight
+    : Math.max(0, node.size[1] - neededHeight(node, box.widget)) - 2 * MARGIN_PX;
+  box.most = Math.max(box.least, within + spareBelow(node));
+  setHeight(node, box);
+  if (!isVue()) growTo(node, Math.max(before[1], neededHeight(node)));
+  memory.keepSize(node, [...box.sizes, before, [node.size[0], node.size[1]]]); // the user has not changed it
+  node.setDirtyCanvas?.(true, true);
+}
+
 /** Draws the box of a node from its message: `draw(node, root, message)` gives a function from the box's width to its
  * height, both in px, or null where there is nothing to draw. */
-function paint(node, { widget, draw, width = 0 }, message) {
+function paint(node, { widget, draw, width = 0, least = LEAST_PX }, message) {
   const root = tag("div", "");
-  const heightAt = draw(node, root, message);
-  if (!heightAt) return;
-  const box = boxes.get(node) ?? makeBox(node, widget);
+  const whole = draw(node, root, message);
+  if (!whole) return;
+  const box = boxes.get(node) ?? makeBox(node, widget, least);
   box.root.replaceChildren(...root.childNodes);
-  box.heightAt = heightAt;
+  box.whole = whole;
   hideOwnPreview(node);
-  const wide = Math.max(width, node.size[0]);
-  box.root.style.minHeight = `${heightAt(wide - 2 * MARGIN_PX)}px`;
   const before = [node.size[0], node.size[1]];
+  const room = freeRight(node, before[1] + box.heightAt(width || before[0]));
+  const wide = Math.max(before[0], Math.min(width, before[0] + room));
   if (wide > before[0]) node.setSize([wide, before[1]]);
-  growTo(node, Math.max(before[1], neededHeight(node)));
-  memory.keepSize(node, [before, [node.size[0], node.size[1]]]); // the user has not changed it
-  node.setDirtyCanvas?.(true, true);
+  box.sizes = [before, [node.size[0], node.size[1]]];
+  setHeight(node, box);
+  requestAnimationFrame(() => requestAnimationFrame(() => fit(node, box))); // the report has its place by then
+  for (const ms of isVue() ? LAID_OUT_MS : []) setTimeout(() => fit(node, box), ms);
 }
 
 function keyOf(workflow) {
@@ -107,8 +129,8 @@ function keep(workflow, path, message) {
   }
 }
 
-/** Registers a box for some kinds of nodes. `view` has the widget's name, `draw` as `paint` says, and perhaps the least
- * width in px. */
+/** Registers a box for some kinds of nodes. `view` has the widget's name, `draw` as `paint` says, and perhaps the
+ * width and the least height in px. */
 export function showOnNodes(name, kinds, view) {
   const isOne = (node) => node && kinds.includes(node.comfyClass);
 
@@ -135,7 +157,7 @@ export function showOnNodes(name, kinds, view) {
       if (!kinds.includes(nodeData.name)) return;
       chain(nodeType.prototype, "onResize", (node) => {
         const box = boxes.get(node);
-        if (box) box.root.style.minHeight = `${box.heightAt(node.size[0] - 2 * MARGIN_PX)}px`;
+        if (box) setHeight(node, box);
       });
     },
     onNodeOutputsUpdated: restore,

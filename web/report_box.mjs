@@ -160,7 +160,8 @@ function fit(box, { restored = false, asked = false } = {}) {
   box.most = asked ? MOST_LINES : linesWithRoom(box, shown + slack);
   box.shown = heightOf(box, box.most);
   box.body.style.maxHeight = isVue() ? `${box.most * LINE_PX + PADDING_PX}px` : "";
-  box.root.style.maxHeight = `${heightOf(box, Infinity)}px`;
+  // the Vue nodes are narrower within than is known here, so their text may have more lines than were measured
+  box.root.style.maxHeight = isVue() ? "fit-content" : `${heightOf(box, Infinity)}px`;
   box.needed = neededHeight(node);
   const needed = isVue() ? node.size[1] + box.shown - shown : box.needed;
   if (tight) growTo(node, Math.max(needed, box.base));

@@ -23,6 +23,27 @@ export function freeBelow(node) {
   return tops.length ? Math.max(0, Math.min(...tops) - GAP_PX - bottom) : Infinity;
 }
 
+/** The same, less than nothing where the node has grown over one that begins below its title. */
+export function spareBelow(node) {
+  const [left, top] = node.pos, [width] = node.size;
+  const tops = (node.graph?._nodes ?? [])
+    .filter((other) => other !== node && other.pos[0] < left + width && other.pos[0] + other.size[0] > left)
+    .map((other) => other.pos[1] - TITLE_PX)
+    .filter((y) => y > top + TITLE_PX);
+  return tops.length ? Math.min(...tops) - GAP_PX - top - drawnHeight(node) : Infinity;
+}
+
+/** How far to the right of a node the canvas is free, up to the next node there, if the node is `height` px high. */
+export function freeRight(node, height) {
+  const [left, top] = node.pos, right = left + node.size[0];
+  const lefts = (node.graph?._nodes ?? [])
+    .filter((other) => other !== node && other.pos[1] - TITLE_PX < top + height
+      && other.pos[1] + other.size[1] > top - TITLE_PX)
+    .map((other) => other.pos[0])
+    .filter((x) => x >= right - GAP_PX);
+  return lefts.length ? Math.max(0, Math.min(...lefts) - GAP_PX - right) : Infinity;
+}
+
 /** The least height in which a node shows all its widgets. `computeSize` counts 4 px more for each widget that lays
  * itself out, and 12 px at the end, than the classic nodes then take; asked again and again the node would
  * grow. A widget `without` which it is asked for is not counted. */

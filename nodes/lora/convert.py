@@ -14,8 +14,8 @@ from ...lora.models.parts import describe_part, describe_parts
 from ...lora.models.published import PUBLISHED, published_model
 from .. import catalog
 from ..host import host
-from ..reports import as_json, shown
-from .files import ParsedFile, read_lora
+from ..reports import as_json, problem_shown, shown
+from .files import ParsedFile, read_chosen
 from .report import count_parts
 
 DIALECTS = ["kohya", "diffusers", "peft"]
@@ -77,6 +77,15 @@ class ConvertLoRA:
             },
         }
 
+    @classmethod
+    def VALIDATE_INPUTS(cls, file: str | None) -> bool:
+        """Let a file that is gone pass: the node says it itself, and the rest of the workflow runs."""
+        return True
+
+    @classmethod
+    def IS_CHANGED(cls, file: str, **_: object) -> str:
+        return catalog.fingerprint("lora", file)
+
     def convert(
         self,
         file: str,
@@ -86,32 +95,45 @@ class ConvertLoRA:
         clip: object | None = None,
         clip_model: object | None = None,
     ) -> dict:
-        targets = {"model": model, "clip": clip, "clip_model": clip_model}
-        if dialect not in DIALECTS:
-            raise ValueError(f"the dialect is {dialect!r}: expected one of {', '.join(DIALECTS)}")
-        read = read_lora(catalog.path("lora", file))
-        names_of, layouts = _layouts(read, [target for target in targets.values() if target is not None])
-        adapters, lost = _rename_modules(read, names_of, layouts, dialect)
+        connected = [target for target in (model, clip, clip_model) if target is not None]
         try:
-            tensors, header = formats.write(adapters, dialect, _keep_true_texts(read.metadata))
-        except LoRAError as error:
-            raise FileFormatError(read.path, str(error)) from error
-        path = host.output_path(filename_prefix, ".safetensors")
-        write_tensors(path, tensors, header)
-        data = {
-            "file": str(path),
-            "dialect": dialect,
-            "modules": len(adapters),
-            "names_of": names_of,
-            "not_written": lost,
-        }
-        lines = [f"{path.name}: {count_parts(len(adapters))} written the {dialect} way, with the names of {names_of}"]
-        lines += [f"⚠ {len(lost)} of its parts are not written"] if lost else []
-        lines += [
-            f"  not written: {describe_part(name)}: {describe_parts(why)}" for name, why in list(lost.items())[:5]
-        ]
-        lines += [f"  and {len(lost) - 5} more"] if len(lost) > 5 else []
-        return shown(lines, data, (str(path), as_json(data)))
+            return _convert(file, dialect, filename_prefix, connected)
+        except ValueError as error:
+            if connected:
+                raise
+            # such a node may lie unused beside a workflow: it is said on the node, and the rest runs
+            return problem_shown(str(error), outputs=2, report_at=1)
+
+
+def _convert(file: str, dialect: str, filename_prefix: str, connected: list[object]) -> dict:
+    """Write the file and say what was written.
+
+    Raises:
+        ValueError: it cannot be read or written in this dialect, or nothing in it has a name there.
+    """
+    if dialect not in DIALECTS:
+        raise ValueError(f"the dialect is {dialect!r}: expected one of {', '.join(DIALECTS)}")
+    read = read_chosen(file)
+    names_of, layouts = _layouts(read, connected)
+    adapters, lost = _rename_modules(read, names_of, layouts, dialect)
+    try:
+        tensors, header = formats.write(adapters, dialect, _keep_true_texts(read.metadata))
+    except LoRAError as error:
+        raise FileFormatError(read.path, str(error)) from error
+    path = host.output_path(filename_prefix, ".safetensors")
+    write_tensors(path, tensors, header)
+    data = {
+        "file": str(path),
+        "dialect": dialect,
+        "modules": len(adapters),
+        "names_of": names_of,
+        "not_written": lost,
+    }
+    lines = [f"{path.name}: {count_parts(len(adapters))} written the {dialect} way, with the names of {names_of}"]
+    lines += [f"⚠ {len(lost)} of its parts are not written"] if lost else []
+    lines += [f"  not written: {describe_part(name)}: {describe_parts(why)}" for name, why in list(lost.items())[:5]]
+    lines += [f"  and {len(lost) - 5} more"] if len(lost) > 5 else []
+    return shown(lines, data, (str(path), as_json(data)))
 
 
 def _layouts(read: ParsedFile, connected: list[object]) -> tuple[str, list[Mapping]]:

@@ -15,6 +15,7 @@ from ...lora.formats import read as formats
 from ...lora.kinds.adapters import Adapter, LoRAError
 from ...lora.weights.low_rank import change_norm
 from ...lora.weights.measuring import Size, change_sizes
+from .. import catalog
 from ..catalog import NAMES_BESIDE_A_LORA, mark_of
 
 # A node keeps the files that it read last, as long as the host keeps the node. ComfyUI drops its nodes, and so the
@@ -62,6 +63,21 @@ def read_lora(path: Path) -> ParsedFile:
     read = _read(path, mark[1] if mark else 0)
     with _lock:
         return _alive.setdefault(key, read)
+
+
+def read_chosen(choice: str) -> ParsedFile:
+    """Read the file of a menu's entry, which a saved workflow may still name after the file has gone.
+
+    Raises:
+        FileFormatError: the file cannot be read, or is no LoRA.
+        ValueError: there is no such file.
+    """
+    try:
+        path = catalog.path("lora", choice)
+    except FileNotFoundError as error:
+        problem = f'there is no "{choice}" in the model folder loras; put it there, or choose another file'
+        raise ValueError(problem) from error
+    return read_lora(path)
 
 
 def _mark(path: Path) -> tuple[int, int, int, int] | None:

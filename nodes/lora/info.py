@@ -18,7 +18,7 @@ from .. import catalog
 from ..host import host
 from ..reports import as_json, problem_shown, shown
 from .beside import header_words, known_of
-from .files import ParsedFile, read_lora
+from .files import ParsedFile, read_chosen
 from .report import count_parts, fact_line, facts, note_lines, relative_changes, size_line
 
 if TYPE_CHECKING:
@@ -76,6 +76,11 @@ class LoRAInfo:
         }
 
     @classmethod
+    def VALIDATE_INPUTS(cls, file: str | None) -> bool:
+        """Let a file that is gone pass: the node says it itself, and the rest of the workflow runs."""
+        return True
+
+    @classmethod
     def IS_CHANGED(cls, file: str, **_: object) -> str:
         return catalog.fingerprint("lora", file)
 
@@ -83,8 +88,8 @@ class LoRAInfo:
         self, file: str, model: object | None = None, clip: object | None = None, clip_model: object | None = None
     ) -> dict:
         try:
-            self.file = read = read_lora(catalog.path("lora", file))  # kept: not read again for other inputs
-        except (ValueError, FileNotFoundError) as error:  # said on the node, and nothing else of the workflow stops
+            self.file = read = read_chosen(file)  # kept: not read again for other inputs
+        except ValueError as error:  # said on the node, and nothing else of the workflow stops
             return problem_shown(str(error), outputs=3, report_at=0)
         targets = {"model": model, "clip": clip, "clip_model": clip_model}
         data = facts(read)

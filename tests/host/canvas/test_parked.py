@@ -31,7 +31,7 @@ PUT = """async ([kind, seed, missing]) => {
   image.connect(0, shown, 0);
   image.widgets.find(widget => widget.name === "color").value = seed;
   if (missing) for (const widget of parked.widgets ?? [])
-    if (["file", "text", "loras"].includes(widget.name)) widget.value = "nowhere.safetensors";
+    if (["file", "text", "loras", "index"].includes(widget.name)) widget.value = "nowhere.safetensors";
   await new Promise(done => setTimeout(done, 200));
   return {image: String(image.id), shown: String(shown.id), parked: String(parked.id)};
 }"""
@@ -105,6 +105,21 @@ def test_a_run_is_as_without_it(page, server, kind, missing):
     assert set(history["outputs"]) == {ids["shown"]}
     if getattr(NODE_CLASS_MAPPINGS[kind], "OUTPUT_NODE", False):
         assert set(sent) == {ids["image"], ids["shown"]}
+    page.wait_for_timeout(100)
+    assert page.evaluate(RINGED, ids["parked"]) == before and (missing or not before)
+    assert page.locator(".p-toast-message-error, .p-dialog:visible").count() == 0
+
+
+@pytest.mark.parametrize("missing", [False, True], ids=["as it comes", "file missing"])
+@pytest.mark.parametrize("kind", sorted(ALONE))
+def test_what_does_its_work_alone_changes_no_run_beside_it_and_says_what_it_lacks(page, server, kind, missing):
+    ids = page.evaluate(PUT, [kind, next(_COLOURS), missing])
+    before = page.evaluate(RINGED, ids["parked"])
+    _, history = run(page, server)
+    assert history["status"]["status_str"] == "success"
+    assert set(history["outputs"]) == {ids["shown"], ids["parked"]} and history["outputs"][ids["shown"]]["images"]
+    fails = missing or kind != "CVL_LoRAInfo"  # there is no index yet, and the bundled LoRA is for the bundled CLIP
+    assert history["outputs"][ids["parked"]]["text"][0].startswith("✖") == fails
     page.wait_for_timeout(100)
     assert page.evaluate(RINGED, ids["parked"]) == before and (missing or not before)
     assert page.locator(".p-toast-message-error, .p-dialog:visible").count() == 0

@@ -85,7 +85,7 @@ def problem_in(name: str, answer: dict) -> str | None:
     """Why the damaged file was not used, where the others go on without it."""
     report = json.loads(answer["ui"]["cvl_report"][0])
     told = report if name == "load" else report["rows"][1] if name == "stack" else {}
-    if name == "info":
+    if name in ("info", "convert"):
         return report.get("problem")  # with the file's name in it
     return f"{BAD}: {told.get('problem') or told['sentence']}" if told.get("state") == "failed" else None
 

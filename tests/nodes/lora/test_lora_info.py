@@ -1,6 +1,7 @@
 """LoRA Info and Convert LoRA without ComfyUI: what is told of a file, and the same adapters under other names."""
 
 import json
+import re
 
 import pytest
 import torch
@@ -145,10 +146,28 @@ def test_without_a_model_the_names_are_those_of_the_published_one_that_the_file_
         )
 
 
-def test_without_a_model_a_file_of_no_published_one_is_an_error(place):
+def test_with_nothing_connected_what_cannot_be_converted_is_told_in_red_and_the_rest_goes_on(place):
     write(place, {}, ("lora_unet_nowhere",))
-    with pytest.raises(ValueError, match=r"names are known here \(SD 1.*connect the MODEL"):
-        place.node("CVL_ConvertLoRA").convert("l.safetensors", "kohya", "x")
+    files = {"l.safetensors": r"names are known here \(SD 1.*connect the MODEL", "gone.safetensors": "there is no"}
+    for file, why in files.items():
+        node = place.node("CVL_ConvertLoRA")
+        assert node.VALIDATE_INPUTS(file)
+        answer = node.convert(file, "kohya", "x")
+        report = json.loads(answer["result"][1])
+        assert report["state"] == "failed" and re.search(why, report["problem"])
+        assert answer["ui"]["text"] == [f"✖ {report['problem']}"]
+        assert not isinstance(answer["result"][0], str)  # nothing to read for what is connected behind it
+    assert not list((place.base / "output").rglob("*.safetensors"))
+
+
+def test_lora_info_of_a_file_that_is_gone_says_so_and_the_rest_goes_on(place):
+    node = place.node("CVL_LoRAInfo")
+    assert node.VALIDATE_INPUTS("gone.safetensors")
+    report = json.loads(node.look("gone.safetensors")["result"][0])
+    assert report == {
+        "state": "failed",
+        "problem": 'there is no "gone.safetensors" in the model folder loras; put it there, or choose another file',
+    }
 
 
 def test_with_a_model_the_change_is_measured_beside_all_of_its_weights(place):
