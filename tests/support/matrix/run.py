@@ -69,17 +69,18 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for family in (*families.FAMILIES, *texts.TEXT_FAMILIES):
             of_model = isinstance(family, families.Family)
-            if wanted.family and (family.name if of_model else f"TE {family.name}") not in wanted.family:
+            label = family.name if of_model else f"TE {family.name}"
+            if wanted.family and label not in wanted.family:
                 continue
             started = time.perf_counter()
             try:
                 of_this = (whole.of_family if of_model else whole.of_text_family)(application, family, Path(folder))
             except (TypeError, ValueError, RuntimeError, AttributeError, KeyError, AssertionError) as error:
-                say(f"{family.name}: NOT BUILT: {type(error).__name__}: {error}")
+                say(f"{label}: NOT BUILT: {type(error).__name__}: {error}")
                 continue
             found += of_this
             counts = Counter(pair.verdict for pair in of_this)
-            say(f"{family.name}: {dict(counts)} in {time.perf_counter() - started:.1f} s")
+            say(f"{label}: {dict(counts)} in {time.perf_counter() - started:.1f} s")
             for pair in of_this:
                 if wanted.all or pair.verdict in ("worse", "values"):
                     say(f"    {table.line(pair)}")
