@@ -1,0 +1,55 @@
+"""--set reaches dotted inputs, what subgraphs show, and values that are JSON."""
+
+import pytest
+
+from clip_vae_lora.headless.workflow.graph import WorkflowError
+from clip_vae_lora.headless.workflow.settings import prepared
+
+from .building import SPECS, canvas, node, using
+
+
+def set_in(document, *settings):
+    return prepared(document, settings, SPECS.get, [])[0]
+
+
+VIDEO = canvas([node(1, "Make"), node(3, "SaveVideo", [("images", 1)], ["auto", True])], [(1, 1, 0, 3, 0)])
+
+
+def test_an_option_is_set_with_its_inputs_and_these_then():
+    found = set_in(VIDEO, "3.format=mp4", "3.format.codec=h264", "3.format.codec.crf=18")["3"]["inputs"]
+    wanted = {"images": ["1", 0], "format": "mp4", "format.codec": "h264", "format.codec.crf": 18, "loop": True}
+    assert found == wanted
+    assert set_in(VIDEO, "SaveVideo.format=mp4")["3"]["inputs"]["format.codec"] == "auto"
+    back = set_in(set_in(VIDEO, "3.format=mp4", "3.format.codec=h264"), "3.format=auto")["3"]["inputs"]
+    assert back == {"images": ["1", 0], "format": "auto", "loop": True}
+
+
+def test_an_unknown_option_or_an_input_of_another_one_is_named():
+    with pytest.raises(WorkflowError, match="'avi' is not one of its choices|\"avi\" is not one of its choices"):
+        set_in(VIDEO, "3.format=avi")
+    with pytest.raises(WorkflowError, match=r"has no input 'format.codec'"):
+        set_in(VIDEO, "3.format.codec=h264")
+
+
+@pytest.mark.parametrize("name", ["3.width", "Big.width", "Big.how wide"])
+def test_what_a_subgraph_shows_is_set_by_its_title_and_label(name):
+    document = using("outer", [77], title="Big")
+    document["nodes"][1]["inputs"][1]["label"] = "how wide"
+    assert set_in(document, f"{name}=123")["3:20:10"]["inputs"]["width"] == 123
+    with pytest.raises(WorkflowError, match="shows no value 'nothing'; it shows width, how wide"):
+        set_in(document, "Big.nothing=1")
+
+
+def test_whole_json_values_and_links():
+    document = canvas([node(1, "Make"), node(2, "Curve"), node(3, "Preview", [("images", 1)])], [(1, 1, 0, 3, 0)])
+    curve = '{"points": [[0, 1]], "interpolation": "linear"}'
+    assert set_in(document, f"2.curve={curve}")["2"]["inputs"]["curve"]["points"] == [[0, 1]]
+    assert set_in(document, '3.images=["2", 0]')["3"]["inputs"]["images"] == ["2", 0]
+    with pytest.raises(WorkflowError, match="set as JSON"):
+        set_in(document, "2.curve=straight")
+
+
+def test_nodes_that_need_each_other_are_named():
+    nodes = [node(1, "Invert", [("image", 2)]), node(2, "Invert", [("image", 1)])]
+    with pytest.raises(WorkflowError, match="nodes need each other in a circle"):
+        set_in(canvas(nodes, [(1, 1, 0, 2, 0), (2, 2, 0, 1, 0)]))
