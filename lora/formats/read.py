@@ -98,8 +98,7 @@ def read(
     if not modules and not words:
         raise _no_lora(tensors)
     configs, broken = configurations(metadata, adapter_config)
-    if broken:
-        _check_that_none_needs(broken, modules)
+    _check_that_none_needs(broken, modules)
     unread = {name: fault for name in sorted(words) if (fault := fault_of(tensors[name]))}
     adapters: dict[str, Adapter] = {}
     without_alpha: list[str] = []
@@ -131,7 +130,7 @@ def _needs_configuration(module: _Module) -> bool:
 
 def _check_that_none_needs(header: str, modules: Mapping[str, _Module]) -> None:
     """Refuse a file one of whose modules needs the configuration in this entry of the header, which is no JSON."""
-    if any(_needs_configuration(module) for module in modules.values()):
+    if header and any(_needs_configuration(module) for module in modules.values()):
         raise LoRAError(
             f"the header's {header} is not a JSON object, so the scale is unknown: "
             "give the adapter_config.json that came with the file"
