@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="run.py", description=_DESCRIPTION, epilog=_EXIT_CODES)
     parser.add_argument(
-        "workflow", type=Path, metavar="WORKFLOW", help="canvas JSON, API JSON, or a PNG or WebP that carries one"
+        "workflow", type=Path, metavar="WORKFLOW.json", help="canvas JSON, API JSON, or a PNG or WebP that carries one"
     )
     parser.add_argument(
         "--set",

@@ -161,12 +161,16 @@ def _value(found: Input, text: str, prompt: Prompt, *, bounds: bool) -> object:
     except ValueError as error:
         if kind is not None and isinstance(kind.default, str):
             return text
-        raise ValueError(
-            f'a {found.kind} is set as JSON, or as a link like ["5", 0] to a node and its output; this is {text[:60]!r}'
-        ) from error
+        if kind is None:
+            raise _only_linked(found) from error
+        raise ValueError(f"a {found.kind} is set as JSON, and this is {text[:60]!r}") from error
     link = link_of(value)
     if link is not None and link[0] in prompt:
         return list(link)
     if kind is None:
-        raise ValueError(f'a {found.kind} comes through a link, like ["5", 0] to a node and its output')
+        raise _only_linked(found)
     return {"__value__": value} if isinstance(value, list) else value
+
+
+def _only_linked(found: Input) -> ValueError:
+    return ValueError(f'a {found.kind} comes through a link and is set as one, ["5", 0] for the first output of node 5')
