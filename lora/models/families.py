@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
+from ..families.table import family_of_modules
 from ..formats.read import LoRAFile
 from ..kinds.adapters import LoRAError
 
@@ -11,11 +12,14 @@ _CONTEXT = {768: SD1, 1024: SD2, 2048: SDXL, 1280: REFINER}  # the width of the 
 _CROSS = re.compile(r"attn2[._](?:processor[._])?to_[kv]$")
 _UNET_KEY = re.compile(r"diffusion_model\.(?:input|output)_blocks\.[\d.]+transformer_blocks\.\d+\.attn2\.to_k\.weight$")
 _MMDIT = re.compile(r"(?:^|transformer_|model_|lycoris_)transformer_blocks_\d+_(?:attn|ff|norm)")
-_HIDDEN_FLUX = 3072
+_HIDDEN_FLUX, _MODEL = 3072, "diffusion_model."
 
 
 def family_of_keys(shapes: Mapping[str, Sequence[int]]) -> str | None:
     """The family of a model, from the keys and shapes of its state dict; None where several fit (text encoders)."""
+    known = family_of_modules({key[len(_MODEL) :].removesuffix(".weight") for key in shapes if key.startswith(_MODEL)})
+    if known and known.name not in (FLUX, SD3):
+        return None  # a file's own names tell no such family yet
     if any(key.startswith(("diffusion_model.double_blocks.", "diffusion_model.single_blocks.")) for key in shapes):
         return FLUX
     if any(key.startswith("diffusion_model.joint_blocks.") for key in shapes):

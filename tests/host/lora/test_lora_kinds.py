@@ -43,7 +43,7 @@ def kinds(ours, out: int, inner: int) -> dict:
         "(IA)^3": ours("lora.kinds.magnitude").IA3(random(out), False),
         "difference": ours("lora.kinds.whole").Difference(random(out, inner)),
         "replacement": ours("lora.kinds.whole").Replacement(random(out, inner)),
-        "halves the other way round": ours("lora.models.match").Swapped(
+        "halves the other way round": ours("lora.models.rows").Swapped(
             ours("lora.kinds.magnitude").IA3(random(out), False)
         ),
     }
