@@ -43,7 +43,7 @@ class Match:
     modules: dict[Place, str] = field(default_factory=dict)
 
 
-def match(file: LoRAFile, shapes: Mapping[str, Sequence[int]], host_names: Mapping[str, Target] | None = None) -> Match:
+def match(file: LoRAFile, shapes: Mapping[str, Sequence[int]], host_names: HostNames | None = None) -> Match:
     """Match finds the place of each adapter of a file in a model, by the names and shapes of the model's state dict.
 
     Two modules of the file with one place, or a whole weight and rows of it, are both misfits: which of them was meant

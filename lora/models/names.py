@@ -87,7 +87,7 @@ class Names:
     def _add_model(self) -> None:
         root = self.family.root if self.family else ""
         for module, (key, _) in self.modules.items():
-            targets = (Target(key),)
+            targets: tuple[Target, ...] = (Target(key),)
             _put(self._model, module, targets)
             for name in self.unet.get(module, ()):
                 _put(self._model, name, targets)

@@ -247,9 +247,7 @@ class Host(Protocol):
     def sizes(self, target: Patchable, places: Sequence[Place]) -> dict[Place, Size]:
         """Estimate the size of those weights from a few rows, dequantised and without LoRAs; others are left out."""
 
-    def norms(
-        self, target: Patchable, places: Sequence[Place], on_step: Callable[[int, int], None]
-    ) -> dict[Place, float]:
+    def norms(self, target: Patchable, places: Sequence[Place], on_step: OnStep) -> dict[Place, float]:
         """Measure their Frobenius norms from all numbers, as `sizes`; weights in an unknown form are left out."""
 
     def patched(
@@ -285,8 +283,7 @@ _COMPUTING = {  # functions that work on the card, and what is then being done, 
 
 
 def gather_host(*modules: ModuleType) -> Host:
-    """Gather the host's functions from these modules. A function that runs out of memory, or loses its device, fails
-    with one sentence.
+    """Gather the host's functions from these modules; one that runs out of memory, or loses its device, says so.
 
     Raises:
         ImportError: a function of `Host` is defined in none of them, or in two.

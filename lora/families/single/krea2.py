@@ -2,7 +2,7 @@
 
 from ..family import OTHER, Family, Stack
 
-_LAYERS = {
+_LAYERS: dict[str, str | tuple[str, ...]] = {
     **{f"attn.w{x}": f"attn.to_{x}" for x in "qkv"},
     "attn.wo": ("attn.to_out.0", "attn.to_out"),
     "attn.gate": "attn.to_gate",

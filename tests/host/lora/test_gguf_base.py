@@ -13,7 +13,7 @@ import torch
 
 from clip_vae_lora.files.tensors import write_tensors
 
-from ...support.bases.small_flux import lora_of
+from ...support.loras.small_flux import lora_of
 
 STACK = 1e-6  # of the largest output: sums of a few hundred products in another order
 

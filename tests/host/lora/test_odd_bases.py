@@ -6,7 +6,7 @@ from torch import nn
 
 from clip_vae_lora.files.tensors import write_tensors
 
-from ...support.bases import small_flux
+from ...support.loras import small_flux
 from .test_lora_kinds import ours  # noqa: F401  fixture
 from .test_quantised_bases import file, stock, weights  # noqa: F401  fixtures
 

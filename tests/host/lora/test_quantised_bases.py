@@ -7,7 +7,7 @@ import torch
 
 from clip_vae_lora.files.tensors import write_tensors
 
-from ...support.bases import small_flux
+from ...support.loras import small_flux
 from .test_lora_kinds import ours  # noqa: F401  fixture
 
 STACK = 3e-7  # one product of all factors for a product of each

@@ -8,7 +8,7 @@ import torch
 from clip_vae_lora.lora.formats.read import read
 from clip_vae_lora.lora.kinds.adapters import LoRA
 
-from ...support.lora_parts import equal, pair, peft_file
+from ...support.loras.parts import equal, pair, peft_file
 
 SPELLINGS = {
     "kohya": ("lora_unet_x", ".lora_down.weight", ".lora_up.weight"),

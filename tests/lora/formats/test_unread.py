@@ -8,7 +8,7 @@ import torch
 from clip_vae_lora.lora.formats.read import read
 from clip_vae_lora.lora.kinds.adapters import LoRAError
 
-from ...support.lora_parts import pair, peft_file
+from ...support.loras.parts import pair, peft_file
 
 OTHERS = {
     "BOFT as PEFT": ["boft_R", "boft_s"],

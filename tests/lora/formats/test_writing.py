@@ -6,7 +6,7 @@ import torch
 from clip_vae_lora.lora.formats.read import read, write
 from clip_vae_lora.lora.kinds.adapters import LoRA, LoRAError
 
-from ...support.lora_parts import equal, pair, peft_file
+from ...support.loras.parts import equal, pair, peft_file
 
 ADAPTERS = {
     "base_model.model.a.b": LoRA(*pair(seed=1), 2.0),

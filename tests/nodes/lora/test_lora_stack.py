@@ -130,7 +130,7 @@ def test_lines_that_are_off_are_not_read_and_an_empty_list_passes_the_original_o
 def test_with_strict_one_bad_file_of_several_is_an_error_that_tells_its_line(place, stack):
     tiny.lora_file(place.models / "loras" / "unet.safetensors", ["lora_unet_mid_block_attentions_0_proj_in"])
     with pytest.raises(
-        ValueError, match="^line 3 of the LoRAs: unet.safetensors: none of its 1 modules fits"
+        ValueError, match="^line 3 of the LoRAs: unet.safetensors: all of its 1 modules are for a diffusion model"
     ) as raised:
         stack("both\n# people\nunet", strict=True)
     assert type(raised.value) is ValueError  # its name is not printed before the sentence
@@ -147,7 +147,7 @@ def test_a_row_that_cannot_be_used_is_marked_and_the_rest_goes_on(place, clip, s
     states = ["used", "failed", "failed", "failed", "failed", "partly", "off", "failed", "unused"]
     assert [row["state"] for row in report["rows"]] == states
     assert [row["text"] for row in report["rows"]] == text.split("\n")
-    assert "none of its 1 modules fits" in report["rows"][1]["sentence"]
+    assert "for a diffusion model (MODEL), which is not connected" in report["rows"][1]["sentence"]
     assert [one["file"] for one in report["files"]] == ["both.safetensors", "half.safetensors", "one.safetensors"]
     lines = ui["text"][0].split("\n")
     assert [line[0] for line in lines[:7]] == ["✖"] * 5 + ["⚠", " "]  # the gravest first

@@ -3,8 +3,8 @@
 Needs COMFYUI_PATH (see serving.py for a server in another Python), playwright, and a Chromium.
 """
 
-from ...support.lora_editor import LIST, WAIT_MS, expect_list, part, show, with_line
-from ...support.servers.canvas import playwright
+from ....support.loras.editor import LIST, WAIT_MS, expect_list, part, show, with_line
+from ....support.servers.canvas import playwright
 
 
 def add(page):

@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("playwright", reason="needs playwright, to drive a browser")
 
-from clip_vae_lora.tests.support.lora_editor import part, show, value
+from clip_vae_lora.tests.support.loras.editor import part, show, value
 from clip_vae_lora.tests.support.servers.canvas import open_workflow, placed
 from clip_vae_lora.tests.support.servers.reports import click_beside, move, other_tab, press, says
 

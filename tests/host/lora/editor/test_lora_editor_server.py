@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from ...support.lora_editor import HEADERS, LIST, TAG, WAIT_MS, expect_list, part, row, show, with_line
-from ...support.servers.canvas import playwright
+from ....support.loras.editor import HEADERS, LIST, TAG, WAIT_MS, expect_list, part, row, show, with_line
+from ....support.servers.canvas import playwright
 
 
 def test_a_name_that_is_none_or_several_is_marked_with_the_servers_sentence(page):

@@ -3,8 +3,8 @@
 Needs COMFYUI_PATH (see serving.py for a server in another Python), playwright, and a Chromium.
 """
 
-from ...support.lora_editor import LIST, WAIT_MS, expect_list, part, row, show, with_line
-from ...support.servers.canvas import playwright
+from ....support.loras.editor import LIST, WAIT_MS, expect_list, part, row, show, with_line
+from ....support.servers.canvas import playwright
 
 
 def test_a_strength_is_dragged_and_stepped(page):

@@ -3,8 +3,8 @@
 Needs COMFYUI_PATH (see serving.py for a server in another Python), playwright, and a Chromium.
 """
 
-from ...support.lora_editor import LIST, WAIT_MS, expect_list, part, row, with_line
-from ...support.servers.canvas import load, playwright
+from ....support.loras.editor import LIST, WAIT_MS, expect_list, part, row, with_line
+from ....support.servers.canvas import load, playwright
 
 
 def test_each_line_is_a_row_that_shows_what_it_says(page):

@@ -2,7 +2,7 @@
 
 import json
 
-from .servers.canvas import load, playwright
+from ..servers.canvas import load, playwright
 
 WAIT_MS = 15_000
 TAG = "<img src=x onerror=alert(1)>"

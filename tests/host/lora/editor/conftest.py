@@ -8,12 +8,12 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from ...support.servers.serving import served
+from ....support.servers.serving import served
 
 
 @pytest.fixture(scope="module")
 def server(comfyui_path, tmp_path_factory):
-    from ...support.lora_editor import HEADERS
+    from ....support.loras.editor import HEADERS
 
     base = tmp_path_factory.mktemp("server")
     for name, header in HEADERS.items():
@@ -27,7 +27,7 @@ def server(comfyui_path, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def opened(server):
-    from ...support.servers.canvas import canvas, chromium
+    from ....support.servers.canvas import canvas, chromium
 
     with chromium() as browser:
         page = canvas(browser, server, "CVL_LoRAStack")
@@ -38,8 +38,8 @@ def opened(server):
 @pytest.fixture(params=["classic", "Vue nodes"])
 def page(opened, request):
     """A canvas with one CVL_LoRAStack in the middle of it, that has LIST."""
-    from ...support.lora_editor import LIST, show
-    from ...support.servers.canvas import use_vue_nodes
+    from ....support.loras.editor import LIST, show
+    from ....support.servers.canvas import use_vue_nodes
 
     use_vue_nodes(opened, request.param == "Vue nodes")
     opened.unroute_all()
