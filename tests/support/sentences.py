@@ -41,7 +41,7 @@ UNSEEN = {
     "activation text",
     "private, max-age={}",
 }  # keys, headers
-PICTURES = {"red circle", "blue star", "striped heart"}  # said as values of a menu: in a report they may be a user's label
+PICTURES = {"red circle", "blue star", "striped heart"}  # said as values of a menu: in a report they can be labels
 _SQL = re.compile(r"(CREATE|SELECT|INSERT|UPDATE|DELETE|PRAGMA|BEGIN)\b")
 _WORD = re.compile(r"[^\W\d_]+(?:[-'’][^\W\d_]+)*")
 _CALL = re.compile(r"(?<![\w.])t\(")
