@@ -4,6 +4,7 @@ import { app } from "../../scripts/app.js";
 
 const LOADER = "LoadImage";
 const ASSET = "application/x-comfy-asset-info"; // how the front end's own lists of pictures name what is dragged
+const FLOATING = ".p-toast"; // messages lie over the canvas: what is let go on one was meant for the canvas
 
 let dragged = null; // the picture that is on its way: {filename, subfolder, type}
 
@@ -48,7 +49,7 @@ function place(at, picture) {
 function drop(event) {
   if (!dragged) return;
   const at = app.canvas.convertEventToCanvasOffset(event), node = app.canvas.graph.getNodeOnPos(at[0], at[1]);
-  const isEmpty = !node && event.target === app.canvas.canvas;
+  const isEmpty = !node && (event.target === app.canvas.canvas || event.target.closest?.(FLOATING));
   if (node ? !fileOf(node) && node.onDragDrop : !isEmpty) return; // another node's own matter, or no canvas
   event.preventDefault();
   event.stopPropagation();

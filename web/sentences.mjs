@@ -15,7 +15,12 @@ const LONGEST = 2000; // letters of a line; longer ones are data
 const SPLITS = [ // where a line that fits no template as a whole may be cut, and what stands there then
   ["; ", "；"], [". ", "。"], [": ", "："], [", ", "，"], [" | ", " | "], [" · ", " · "], [" + ", " + "], [" and ", " 和 "], [" or ", " 或 "],
 ];
-const RANKED = /^(?:\d+[.)] +)?\S.*: -?[\d.,]+ ?%$/u; // a label with its score: the label is the user's own word
+const RANKED = [ // a user's own word with its score: a share, or a cosine, which has three decimals
+  /^(?:\d+[.)] +)?(?<own>\S.*): -?(?:[\d.,]+ ?%|\d\.\d{3})$/u,
+  /^(?<own>\S.*): [\d.]+%, cosine -?[\d.]+, leads by [\d.]+%$/u,
+  /^.* \(nearest: (?<own>\S.*), [\d.]+%, cosine -?[\d.]+, leads by [\d.]+%\)$/u,
+  /^#\d+: (?!nearest is |no answer,)(?<own>\S.*?)(?:, [\d.]+%| \(-?\d\.\d{3}\))$/u,
+];
 const NAME = /[\d_.\/\\:A-Z\[\]"'“”]/; // what "a and b" must have on both sides to be a list of names and no words of a user
 
 /** The constant text around a template's holes, and which value goes where. */
@@ -38,6 +43,15 @@ function wholeWords(texts) {
     .map(([word]) => word));
 }
 
+/** The word in a line that is its user's own, beside a score. */
+function ownWord(line) {
+  for (const pattern of RANKED) {
+    const own = pattern.exec(line)?.groups.own;
+    if (own) return own;
+  }
+  return null;
+}
+
 const escaped = (text) => text.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
 
 /** The templates by their rarest word, and the sentences without holes. */
@@ -50,7 +64,7 @@ function indexed(table) {
     const words = [...new Set(wholeWords(texts))];
     for (const word of words) count.set(word, (count.get(word) ?? 0) + 1);
     const own = english.replace(HOLE, " ").match(WORD) ?? [];
-    const weak = own.every((word) => STOP.has(word)), counts = own.length === 1 && texts[0] === "";
+    const weak = own.every((word) => STOP.has(word)), counts = own.length === 1 && /^\{\d*\} [A-Za-z]/.test(english);
     templates.push({ texts, order, words, weak, counts, there: parsed(there), letters: texts.join("").length, patterns: null });
   }
   const byWord = new Map(), always = [];
@@ -102,22 +116,22 @@ export function translator(table) {
 
   const left = (text) => (text.match(ENGLISH) ?? []).length;
 
-  function filled({ texts, order }, values, depth) {
+  function filled({ texts, order }, values, depth, own) {
     return texts.map((text, place) => {
       if (place === texts.length - 1) return text;
       const { value = "", quoted = false } = values[order[place]] ?? {};
-      return text + (quoted ? value : whole(value, depth + 1));
+      return text + (quoted || own && value.includes(own) ? value : whole(value, depth + 1));
     }).join("");
   }
 
-  function byTemplate(line, depth) {
+  function byTemplate(line, depth, own) {
     const fitting = [];
     const near = new Set((line.match(WORD) ?? []).flatMap((word) => byWord.get(word) ?? []));
     for (const template of [...near, ...always]) {
       for (const values of captures(template, line)) fitting.push({ template, values });
     }
     fitting.sort((a, b) => b.template.letters - a.template.letters);
-    return fitting.slice(0, MOST_TRIED).map(({ template, values }) => ({ ...template, said: filled(template.there, values, depth) }))
+    return fitting.slice(0, MOST_TRIED).map(({ template, values }) => ({ ...template, said: filled(template.there, values, depth, own) }))
       .filter(({ weak, said }) => !weak || !left(said)).map(({ said }) => said);
   }
 
@@ -142,15 +156,15 @@ export function translator(table) {
     if (exact.has(line)) return exact.get(line);
     let found = line, least = left(line);
     if (depth > MOST_DEEP || line.length > LONGEST || !least) return line;
-    const [sign] = SIGN.exec(line) ?? [""];
-    for (const ways of RANKED.test(line) ? [byTemplate] : [byTemplate, byCut]) {
-      for (const said of ways(line, depth)) {
+    const [sign] = SIGN.exec(line) ?? [""], own = ownWord(line);
+    for (const ways of own ? [byTemplate] : [byTemplate, byCut]) {
+      for (const said of ways(line, depth, own)) {
         const now = left(said) - (ways === byTemplate ? 0.5 : 0); // a word may be the same in both
         if (now < least) [found, least] = [said, now];
       }
       if (least <= 0) break;
     }
-    const signed = sign && !RANKED.test(line) ? sign + whole(line.slice(sign.length), depth) : found;
+    const signed = sign && !own ? sign + whole(line.slice(sign.length), depth) : found;
     return left(signed) < least ? signed : found;
   }
 

@@ -175,3 +175,38 @@ def test_a_users_own_label_stays_and_a_count_of_what_is_left_out_does_not(say):
         "重复列出、只计一次：a cat, a dog，另有 4 个"
     ]
     assert say(["striped heart, 64 x 64 px", "4 more"]) == ["条纹心形，64 x 64 px", "另有 4 个"]
+
+
+LABEL = "not used"  # a sentence of the table, and here a user's own words
+
+
+@pytest.mark.parametrize(
+    ("line", "there"),
+    [
+        (f"{LABEL}: 0.312", f"{LABEL}: 0.312"),
+        (f"2. {LABEL}: -0.012", f"2. {LABEL}: -0.012"),
+        (f"#0: {LABEL} (0.312)", f"#0: {LABEL} (0.312)"),
+        (f"#0: {LABEL}, 62.1%", f"#0: {LABEL}, 62.1%"),
+        (f"{LABEL}: 62.1%, cosine 0.312, leads by 3.1%", f"{LABEL}: 62.1%，余弦 0.312，领先 3.1%"),
+        (
+            f"none of these (nearest: {LABEL}, 62.1%, cosine 0.312, leads by 3.1%)",
+            f"都不是（最接近：{LABEL}，62.1%，余弦 0.312，领先 3.1%）",
+        ),
+        (f"{LABEL}: 3", "未使用：3"),  # a count of ours
+        ("#0: no answer, 0.0%", "#0：没有答案，0.0%"),
+        ("#0: nearest is #1 (0.312)", "#0：最接近 #1 (0.312)"),
+        ("#0: nearest is #1 of image_b (0.312)", "#0：最接近 image_b 的 #1（0.312）"),
+    ],
+)
+def test_a_users_own_label_stays_beside_a_cosine_too(say, line, there):
+    assert say([LABEL]) == ["未使用"]
+    assert say([line]) == [there]
+
+
+def test_what_stands_in_menus_alone_is_missing_but_for_the_example_pictures(tmp_path):
+    menus = json.loads((sentences.ROOT / "web" / "zh" / "menus.json").read_text(encoding="utf-8"))
+    assert sentences.PICTURES <= menus.keys()
+    one = next(value for value in menus.keys() - sentences.chinese().keys() - sentences.PICTURES if " " in value)
+    (tmp_path / "nodes").mkdir()
+    (tmp_path / "nodes" / "x.py").write_text(f'LINES = ["{one}", "red circle"]')
+    assert sentences.missing(tmp_path) == {one: "nodes/x.py"}

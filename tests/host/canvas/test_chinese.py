@@ -44,7 +44,7 @@ def _speak(page, language: str) -> None:
 
 
 # what users and files say themselves: labels as a template makes them, and a LoRA's own title
-RANKED = re.compile(r"\d+\. .+: [\d.]+%")  # a label of the user's with its score
+RANKED = re.compile(r"\d+\. .+: [\d.]+%|#\d+: .+, [\d.]+%")  # a label of the user's with its score
 WRITTEN = {"a photo of a striped heart", "a photo of a plain heart", "stripes for the bundled CLIP"}
 
 

@@ -5,7 +5,7 @@ Needs what test_pictures.py needs; COMFYUI_ARGS names another front end.
 
 import pytest
 
-from clip_vae_lora.tests.support.servers.canvas import canvas, chromium, open_workflow, run, use_vue_nodes
+from clip_vae_lora.tests.support.servers.canvas import canvas, chromium, open_workflow, playwright, run, use_vue_nodes
 from clip_vae_lora.tests.support.servers.galleries import (
     WORKFLOWS,
     cards,
@@ -61,6 +61,22 @@ def test_a_found_picture_is_dragged_onto_load_image_and_onto_the_empty_canvas(pa
         ".length === 2 || LiteGraph.vueNodesMode",
         timeout=15_000,
     )
+
+
+def test_a_picture_let_go_on_a_message_over_the_empty_canvas_is_loaded_there(page):
+    opened_gallery(page, "search")
+    page.evaluate("() => app.extensionManager.toast.add({severity: 'info', summary: 'a message', detail: 'of a test'})")
+    toast = page.locator(".p-toast-message").first
+    playwright.expect(toast).to_be_visible()
+    page.wait_for_timeout(500)  # it comes in sliding
+    box = toast.bounding_box()
+    corner = page.evaluate("() => { const {x, y} = app.canvas.canvas.getBoundingClientRect(); return [x, y] }")
+    before = len(loaders(page))
+    page.evaluate("() => { app.graph._nodes.find(({type}) => type === 'LoadImage').pos = [1000, 500] }")
+    drag(page, 0, (box["x"] + 20 - corner[0], box["y"] + 20 - corner[1]))
+    assert len(loaders(page)) == before + 1
+    assert page.locator(".p-toast-message").count() == 1  # the front end did not take the picture for a workflow
+    page.evaluate("() => app.extensionManager.toast.removeAll()")
 
 
 @pytest.mark.parametrize("kind", WORKFLOWS)

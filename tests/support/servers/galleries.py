@@ -45,7 +45,7 @@ BUILD = """async ({nodes, links}) => {
   for (const [from, slot, to, name] of links) {
     made[from].connect(slot, made[to], made[to].inputs.findIndex(input => input.name === name));
   }
-  return app.graph.serialize();
+  return JSON.parse(JSON.stringify(app.graph.serialize()));  // as saved: without what is undefined
 }"""
 
 
