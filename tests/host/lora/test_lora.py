@@ -1,5 +1,7 @@
 """CVL_LoadLoRA beside LoraLoader: the same weights, and the original's bits untouched."""
 
+import json
+
 import pytest
 import torch
 
@@ -67,7 +69,7 @@ def test_patched_weights_equal_the_stock_loaders_and_unpatched_ones_are_the_old_
     before = [{k: v.clone() for k, v in p.model.state_dict().items()} for p in (sd15, clip.patcher)]
     stock_model, stock_clip = comfyui.nodes["LoraLoader"]().load_lora(sd15, clip, name, 0.8, 0.5)
     answer = comfyui.nodes["CVL_LoadLoRA"]().load(name, 0.8, 0.5, model=sd15, clip=clip)
-    our_model, our_clip, report, _ = answer["result"]
+    our_model, our_clip, report, _, _ = answer["result"]
     for stock, mine in ((stock_model, our_model), (stock_clip.patcher, our_clip.patcher)):
         theirs, ours = merged(stock), merged(mine)
         for key, weight in theirs.items():
@@ -81,14 +83,20 @@ def test_patched_weights_equal_the_stock_loaders_and_unpatched_ones_are_the_old_
     assert f'"applied": {modules}' in report
 
 
-def test_a_lora_that_fits_nothing_is_an_error(comfyui, clip):
+def test_a_lora_that_fits_nothing_is_told_and_with_strict_an_error(comfyui, clip):
     pair = {
         "lora_unet_nowhere.lora_up.weight": torch.ones(4, 2),
         "lora_unet_nowhere.lora_down.weight": torch.ones(2, 4),
     }
     write_tensors(comfyui.models / "loras" / "stranger.safetensors", pair, {})
+    load = comfyui.nodes["CVL_LoadLoRA"]().load
+    answer = load("stranger.safetensors", 1.0, 1.0, clip=clip)
+    assert answer["result"][1] is clip
+    report = json.loads(answer["result"][2])
+    assert report["applied"] == 0 and report["state"] == "failed"
+    assert "stranger.safetensors" in answer["ui"]["text"][0]
     with pytest.raises(ValueError, match="stranger.safetensors"):
-        comfyui.nodes["CVL_LoadLoRA"]().load("stranger.safetensors", 1.0, 1.0, clip=clip)
+        load("stranger.safetensors", 1.0, 1.0, clip=clip, strict=True)
 
 
 def test_the_stock_lora_loader_patches_our_clip_model_objects_text_side(comfyui, clip, lora_file):
@@ -106,7 +114,7 @@ def test_a_stack_of_three_equals_three_stock_loaders_in_a_row(comfyui, sd15, cli
     for pair in strengths:
         stock = comfyui.nodes["LoraLoader"]().load_lora(*stock, name, *pair)
     text = "\n".join(f"{name} : {model} : {text}" for model, text in strengths)
-    our_model, our_clip, report = comfyui.nodes["CVL_LoRAStack"]().load(text, model=sd15, clip=clip)["result"]
+    our_model, our_clip, report, *_ = comfyui.nodes["CVL_LoRAStack"]().load(text, model=sd15, clip=clip)["result"]
     for theirs, ours in ((stock[0], our_model), (stock[1].patcher, our_clip.patcher)):
         theirs, ours = merged(theirs), merged(ours)
         assert all((w - ours[k]).abs().max() <= RELATIVE * w.abs().max() for k, w in theirs.items())

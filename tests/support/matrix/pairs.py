@@ -132,7 +132,17 @@ def _rows(patcher, shapes) -> dict[str, Tensor]:
         else:
             changed = torch.zeros(shape[0], dtype=torch.bool)
             for patch in patcher.patches[key]:
-                changed.narrow(0, *(patch[3][1:] if patch[3] else (0, shape[0])))[:] = True
+                rows = patch[3][1:] if patch[3] else (0, shape[0])
+                if _fits(patch[1], (rows[1], *shape[1:])):
+                    changed.narrow(0, *rows)[:] = True
         if changed.any():
             found[key] = changed
     return found
+
+
+def _fits(adapter, shape: tuple[int, ...]) -> bool:
+    """Whether an adapter is for a weight of this shape: ComfyUI takes any, and leaves the weight alone as it loads."""
+    up, down, *_ = getattr(adapter, "weights", None) or (None, None)
+    if not all(isinstance(factor, Tensor) for factor in (up, down)):
+        return True
+    return (up.shape[0], down[0].numel()) == (shape[0], torch.Size(shape[1:]).numel())
