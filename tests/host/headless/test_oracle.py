@@ -1,7 +1,7 @@
 """The conversion against the front end itself: graphToPrompt in a real browser, on every canvas that the host ships.
 
 The canvases are those of the host's blueprints and of its comfyui_workflow_templates packages, read where they are
-installed. COMFYUI_CANVASES names a further folder of them.
+installed. COMFYUI_CANVASES names a further folder of them; COMFYUI_CANVASES_EVERY=7 takes every seventh canvas.
 """
 
 import json
@@ -15,7 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from clip_vae_lora.headless.workflow.canvas import to_api
+from clip_vae_lora.headless.workflow.canvas import class_names, to_api
+from clip_vae_lora.headless.workflow.canvas.kinds import SCENE
+from clip_vae_lora.headless.workflow.canvas.widgets import inputs_with_options
 from clip_vae_lora.headless.workflow.graph import WorkflowError, server_spec
 
 from ...support.servers.canvas import canvas, chromium
@@ -33,6 +35,12 @@ ASK = """async text => {
 }"""
 WHERE = "import site; print('\\n'.join([*site.getsitepackages(), site.getusersitepackages()]))"
 BROWSERS_OWN = ("viewport_state",)  # the camera of a 3-D view
+PAGE_LASTS = 60  # canvases; a page keeps what it has loaded
+QUIET = {
+    "Comfy.Workflow.ShowMissingModelsWarning": False,
+    "Comfy.Workflow.ShowMissingNodesWarning": False,
+    "Comfy.Validation.Workflows": False,
+}
 
 
 def canvases(comfyui_path):
@@ -65,49 +73,88 @@ def same(ours, theirs):
     return ours == theirs
 
 
+def fits(value, declared):
+    """Whether a value is one that the host takes for the input."""
+    if declared.choices is not None:
+        return value in declared.choices
+    if declared.kind in ("INT", "FLOAT"):
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return value is not None
+
+
 def differences(ours, theirs, specs):
-    """What differs in nodes, classes and inputs that the classes declare; other inputs are the browser's own."""
+    """What differs in nodes, classes and inputs that the classes declare; other inputs are the browser's own.
+
+    Where the front end sends what its own server refuses and the conversion what it takes, nothing is wrong with this.
+    """
     found = [f"only one has {node}" for node in ours.keys() ^ theirs.keys()]
     for node in ours.keys() & theirs.keys():
-        one, other = ours[node], theirs[node]
-        known = specs(one["class_type"]).inputs
-        for name in one["inputs"].keys() | other["inputs"].keys():
-            if name.split(".")[0] in known and name not in BROWSERS_OWN and other["inputs"].get(name, "") is not None:
-                if not same(one["inputs"].get(name), other["inputs"].get(name)):
-                    found.append(f"{node} {one['class_type']}.{name}")
+        one, other = ours[node]["inputs"], theirs[node]["inputs"]
+        if ours[node]["class_type"] != theirs[node]["class_type"]:
+            found.append(f"{node} has two classes")
+            continue
+        known = inputs_with_options(specs(ours[node]["class_type"]), one)
+        for name in one.keys() | other.keys():
+            if name in BROWSERS_OWN or name.split(".")[0] not in known or same(one.get(name), other.get(name)):
+                continue
+            declared = known.get(name)
+            if declared and name in one and fits(one[name], declared) and not fits(other.get(name), declared):
+                continue
+            found.append(f"{node} {ours[node]['class_type']}.{name}: {one.get(name)!r} {other.get(name)!r}"[:300])
     return found
+
+
+def is_true(refusal, document, specs):
+    """Whether the reason of a refusal is one that the host's own files confirm."""
+    if "not known here" in refusal:
+        return any(specs(name) is None for name in class_names(document))
+    if "picture of a 3-D scene" in refusal:
+        return any(declared.kind == SCENE for name in class_names(document) for declared in specs(name).inputs.values())
+    return "another version of this class" in refusal
+
+
+def asked(browser, server, canvases):
+    """(path, document, the front end's prompt or None) of every canvas."""
+    settings = urllib.request.Request(
+        f"{server}/settings", json.dumps(QUIET).encode(), {"Content-Type": "application/json"}
+    )
+    urllib.request.urlopen(settings)
+    page = None
+    for number, (path, text, document) in enumerate(canvases):
+        if number % PAGE_LASTS == 0:
+            if page is not None:
+                page.close()
+            page = canvas(browser, server, "KSampler")
+            page.clock.set_fixed_time(NOW)
+        said = page.evaluate(ASK, text)
+        yield path, document, None if said is None else json.loads(said)
 
 
 @pytest.fixture(scope="module")
 def answers(comfyui_path, tmp_path_factory):
-    """(path, document, the front end's prompt or None) of every canvas, and the specs of the host's classes."""
+    """What the front end says to the canvases, and the specs of the host's classes."""
+    every = int(os.environ.get("COMFYUI_CANVASES_EVERY", "1"))
     with served(comfyui_path, tmp_path_factory.mktemp("oracle"), api_nodes=True) as server, chromium() as browser:
         info = json.load(urllib.request.urlopen(f"{server}/object_info"))
-        page = canvas(browser, server, "KSampler")
-        page.clock.set_fixed_time(NOW)
-        found = []
-        for path, text, document in canvases(comfyui_path):
-            said = page.evaluate(ASK, text)
-            found.append((path, document, None if said is None else json.loads(said)))
+        found = list(asked(browser, server, list(canvases(comfyui_path))[::every]))
     specs = {name: server_spec(one) for name, one in info.items()}
     return found, specs.get
 
 
-def test_every_canvas_of_the_host_is_sent_as_the_front_end_sends_it(answers, monkeypatch, record_property):
+def test_every_canvas_of_the_host_is_sent_as_the_front_end_sends_it(answers, monkeypatch):
     monkeypatch.setattr(random, "choice", lambda options: options[0])
     found, specs = answers
-    wrong, refused, equal = {}, {}, 0
+    wrong, refused, untrue, equal = {}, {}, {}, 0
     for path, document, theirs in found:
         try:
             ours, _ = to_api(document, specs, NOW)
         except WorkflowError as error:
-            refused[path.name] = str(error)
+            (refused if is_true(str(error), document, specs) else untrue)[path.name] = str(error)
             continue
         told = ["the front end throws"] if theirs is None else differences(ours, theirs, specs)
         if told:
             wrong[path.name] = told[:5]
         equal += not told
-    for name, value in {"canvases": len(found), "equal": equal, "refused": refused, "differ": wrong}.items():
-        record_property(name, value)
-    assert len(found) > 100 and equal >= 0.99 * (equal + len(wrong)), wrong
-    assert len(refused) <= 0.02 * len(found), refused
+    counted = f"{len(found)} canvases: {equal} equal; refused {refused}; refused wrongly {untrue}; different {wrong}"
+    assert found and not wrong and not untrue, counted
+    assert len(refused) <= 1 + 0.02 * len(found), counted
