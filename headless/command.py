@@ -1,4 +1,4 @@
-"""The command line of run.py: arguments, what is printed, exit codes.
+"""The command line of run.py and `cvl run`: arguments, what is printed, exit codes.
 
 Exit codes: 0 done, 1 a node failed, 2 wrong usage, workflow or input, 3 server unreachable or refusing,
 130 interrupted.
@@ -15,11 +15,12 @@ from pathlib import Path
 
 from ..files.errors import FileFormatError
 from ..files.writing import check_writable
+from .batch_options import add_batch_options
 from .progress import Progress
 from .remote.errors import Interrupted, ServerError
 from .report import Report, one_line
-from .server_options import add_server_options, wanted_server
-from .workflow.folders import Folders
+from .server_options import add_server_options, wanted_server, wanted_servers
+from .workflow.folders import Folders, folders_of
 from .workflow.graph import NodeFailure, Prompt, WorkflowError
 from .workflow.opening import read_workflow
 
@@ -75,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
         help="change an input; the node by id, title or class; can be given several times",
     )
     add_server_options(parser)
+    add_batch_options(parser)
     parser.add_argument(
         "--output",
         type=Path,
@@ -111,20 +113,21 @@ def _run(options: argparse.Namespace, report: Report) -> None:
     document = read_workflow(options.workflow)
     if options.input is not None and not options.input.is_dir():
         raise WorkflowError(f"--input {options.input} is no folder")
-    if options.models is not None and (options.server or not options.models.is_dir()):
+    if options.models is not None and (options.servers or not options.models.is_dir()):
         raise WorkflowError(
             f"--models {options.models} "
-            + ("is for runs in this process: a server has its own models" if options.server else "is no folder")
+            + ("is for runs in this process: a server has its own models" if options.servers else "is no folder")
         )
     check_writable(options.output)
-    own = options.workflow.absolute().parent
-    inputs = tuple(dict.fromkeys([*([options.input.absolute()] if options.input else []), own, own / "input"]))
-    folders = Folders(Path(os.path.abspath(options.output)), inputs, models=options.models)
+    folders = folders_of(options.workflow, options.output, options.input, options.models)
     progress = Progress(sys.stderr)
     notes: list[str] = []
     try:
         if options.print_api:
             report.api(_api(options, document, folders, notes))
+            return
+        if options.batch is not None or options.vary:
+            _batch(options, document, folders, progress, notes, report)
             return
         for found in _shown(options, document, folders, progress, notes):
             report.node(*found)
@@ -134,28 +137,49 @@ def _run(options: argparse.Namespace, report: Report) -> None:
             print(f"note: {one_line(note)}", file=sys.stderr)
 
 
+def _batch(
+    options: argparse.Namespace,
+    document: Mapping,
+    folders: Folders,
+    progress: Progress,
+    notes: list[str],
+    report: Report,
+) -> None:
+    """Run the many jobs of --batch and --vary."""
+    from .batch.many import Many, run_many
+    from .batch.rows import read_rows, varied
+
+    rows = varied(read_rows(options.batch) if options.batch is not None else (), options.vary)
+    many = Many(document, tuple(options.settings), rows, folders, wanted_servers(options), options.ahead)
+    run_many(many, progress, notes, report.jobs)
+
+
 def _shown(
     options: argparse.Namespace, document: Mapping, folders: Folders, progress: Progress, notes: list[str]
 ) -> Iterator[tuple[str, str, Mapping, list[Path]]]:
     """Run the workflow here or on the server; what its nodes show."""
-    if options.server is None:
+    server = wanted_server(options)
+    if server is None:
         from .workflow.embedded import run_here
 
         return run_here(document, options.settings, folders, progress, notes)
     from .remote.remote import run_there
 
-    return run_there(wanted_server(options), document, options.settings, folders, progress, notes)
+    return run_there(server, document, options.settings, folders, progress, notes)
 
 
 def _api(options: argparse.Namespace, document: Mapping, folders: Folders, notes: list[str]) -> Prompt:
     """The workflow in API format as it would run; runs nothing."""
-    if options.server is None:
+    if options.batch is not None or options.vary:
+        raise WorkflowError("--print-api prints one job; give its values with --set, not with --batch or --vary")
+    server = wanted_server(options)
+    if server is None:
         from .workflow.embedded import api_here
 
         return api_here(document, options.settings, folders, notes)
     from .remote.remote import api_there
 
-    return api_there(wanted_server(options), document, options.settings, notes)
+    return api_there(server, document, options.settings, notes)
 
 
 def _say(report: Report, error: object, code: int, arguments: Sequence[str]) -> int:

@@ -8,10 +8,10 @@ _LINE_EVERY = 0.1  # of a node's work, where no bar is drawn
 
 
 class Progress:
-    """Told of nodes and steps; draws nothing when `quiet`."""
+    """Told of nodes and steps, which it shows on `stream`; draws nothing when `quiet`."""
 
     def __init__(self, stream: TextIO, *, quiet: bool = False):
-        self._stream, self._quiet = stream, quiet
+        self.stream, self._quiet = stream, quiet
         self._bar = None
         self._said = 0.0
         self._name = ""
@@ -21,22 +21,22 @@ class Progress:
         self.close()
         self._name, self._said = name, 0.0
         if not self._quiet:
-            self._stream.write(f"{name}\n")
-            self._stream.flush()
+            self.stream.write(f"{name}\n")
+            self.stream.flush()
 
     def step(self, done: float, total: float) -> None:
         """The node has done `done` of `total` steps."""
         if self._quiet or total <= 0:
             return
-        if self._bar is None and self._stream.isatty():
-            self._bar = _bar(total, self._stream)
+        if self._bar is None and self.stream.isatty():
+            self._bar = _bar(total, self.stream)
         if self._bar is not None:
             self._bar.total = total
             self._bar.update(done - self._bar.n)
         elif done / total - self._said >= _LINE_EVERY or done >= total > 0 and self._said < 1:
             self._said = done / total
-            self._stream.write(f"{self._name}: {done:g} of {total:g}\n")
-            self._stream.flush()
+            self.stream.write(f"{self._name}: {done:g} of {total:g}\n")
+            self.stream.flush()
 
     def close(self) -> None:
         """The node has ended."""

@@ -18,6 +18,8 @@ class Report:
         self._begin = time.perf_counter()
         self._outputs: dict[str, Mapping] = {}
         self._images: list[str] = []
+        self._jobs: list[Mapping] | None = None
+        self._table = ""
 
     def node(self, node: str, name: str, ui: Mapping, paths: list[Path]) -> None:
         """A node has shown something and saved these files."""
@@ -31,6 +33,10 @@ class Report:
         print(json.dumps(prompt, indent=2, ensure_ascii=False), flush=True)
         self._ran = False
 
+    def jobs(self, jobs: list[Mapping], table: str) -> None:
+        """A batch has ended: its jobs for programs, and as a table for people."""
+        self._jobs, self._table = jobs, table
+
     def done(self) -> None:
         """The run has ended well."""
         if not self._ran:
@@ -38,17 +44,25 @@ class Report:
         if self.as_json:
             self._document()
         else:
+            self._show_table()
             print(f"done in {self._seconds():.1f} s", flush=True)
 
     def failed(self, error: object, code: int) -> None:
         """The run has ended with an error, whose exit code this is; what was saved before is in the document, too."""
         if self.as_json:
             self._document(error=one_line(error), code=code)
+        else:
+            self._show_table()
         print(f"error: {one_line(error)}", file=sys.stderr)
 
     def _document(self, **more: object) -> None:
-        document = {"outputs": self._outputs, "images": self._images, "seconds": round(self._seconds(), 3)}
+        shown = {"outputs": self._outputs, "images": self._images} if self._jobs is None else {"jobs": self._jobs}
+        document = {**shown, "seconds": round(self._seconds(), 3)}
         print(json.dumps({**document, **more}, indent=2, ensure_ascii=False, default=str), flush=True)
+
+    def _show_table(self) -> None:
+        if self._table:
+            print(self._table, flush=True)
 
     def _seconds(self) -> float:
         return time.perf_counter() - self._begin

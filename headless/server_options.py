@@ -9,14 +9,18 @@ from dataclasses import replace
 from .remote.address import HEADERS_VARIABLE, TOKEN_VARIABLE, read_address
 from .remote.remote import Server
 from .remote.timing import Timing
+from .workflow.graph import WorkflowError
 
 
 def add_server_options(parser: argparse.ArgumentParser) -> None:
     """Add --server, --header, --timeout and --retry."""
     parser.add_argument(
         "--server",
+        action="append",
         metavar="URL",
-        help="run on this ComfyUI, http://127.0.0.1:8188 for example; user:password@ and ?token= are sent along",
+        dest="servers",
+        help="run on this ComfyUI, http://127.0.0.1:8188 for example; user:password@ and ?token= are sent along; with "
+        "--batch or --vary it can be given several times",
     )
     parser.add_argument(
         "--header",
@@ -41,8 +45,20 @@ def add_server_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def wanted_server(options: argparse.Namespace) -> Server:
-    """The server of these options.
+def wanted_server(options: argparse.Namespace) -> Server | None:
+    """The server of these options, None where the run is in this process.
+
+    Raises:
+        WorkflowError: no address, no header, or several servers.
+    """
+    servers = wanted_servers(options)
+    if len(servers) > 1:
+        raise WorkflowError(f"--server is given {len(servers)} times, and one job goes to one server; see --batch")
+    return servers[0] if servers else None
+
+
+def wanted_servers(options: argparse.Namespace) -> list[Server]:
+    """The servers of these options, each once.
 
     Raises:
         WorkflowError: no address, or no header.
@@ -50,7 +66,8 @@ def wanted_server(options: argparse.Namespace) -> Server:
     timing = Timing()
     if options.retry is not None:
         timing = replace(timing, first_s=options.retry, retry_s=options.retry)
-    return Server(read_address(options.server, options.headers, os.environ), timing, options.timeout)
+    addresses = [read_address(text, options.headers, os.environ) for text in options.servers or ()]
+    return [Server(one, timing, options.timeout) for one in {one.url: one for one in addresses}.values()]
 
 
 def _seconds(text: str) -> float:

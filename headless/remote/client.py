@@ -25,7 +25,7 @@ from .downloading import Saved, save
 from .errors import NotTold, ServerError
 from .job import Job, OnProgress
 from .listening import Listener
-from .submitting import submit
+from .submitting import look, submit
 from .timing import Timing
 from .uploading import Uploads
 
@@ -88,17 +88,22 @@ class Client:
         return self._uploads
 
     async def submit(
-        self, prompt: Prompt, workflow: Mapping | None = None, on_progress: OnProgress = lambda step: None
+        self,
+        prompt: Prompt,
+        workflow: Mapping | None = None,
+        on_progress: OnProgress = lambda step: None,
+        *,
+        job_id: str = "",
     ) -> Job:
         """Queue a prompt (API form); `workflow` is the canvas it came from, which the server puts into its pictures.
-        Whoever wants to hear of the first steps gives `on_progress` here, not to the job's `wait`.
+        Whoever wants to hear of the first steps gives `on_progress` here, not to the job's `wait`. A `job_id` of the
+        caller's own is one by which `find` finds the job again.
 
         Raises:
             WorkflowError: the server finds it wrong. ServerError: it refuses, or does not answer.
         """
         await self._listener.start()
-        job = Job(self._connection, self._listener, str(uuid.uuid4()), prompt, on_progress, self.forget)
-        self._jobs[job.id] = job
+        job = self._job(job_id or str(uuid.uuid4()), prompt, on_progress)
         task = asyncio.ensure_future(submit(self._connection, prompt, workflow, self._id, job.id))
         try:
             taken, job.sent_again = await asyncio.shield(task)
@@ -117,6 +122,21 @@ class Client:
             self.forget(job)
             job.id = taken
             self._jobs[taken] = job
+        return job
+
+    async def find(self, prompt: Prompt, job_id: str, on_progress: OnProgress = lambda step: None) -> Job | None:
+        """A job that was submitted under this id, by another client perhaps; None where the server does not know it.
+
+        Raises:
+            Unreachable, LoginNeeded, NotComfyUI.
+        """
+        await self._listener.start()
+        taken = await look(self._connection, job_id)
+        return None if taken is None else self._job(taken, prompt, on_progress)
+
+    def _job(self, job_id: str, prompt: Prompt, on_progress: OnProgress) -> Job:
+        job = Job(self._connection, self._listener, job_id, prompt, on_progress, self.forget)
+        self._jobs[job.id] = job
         return job
 
     def forget(self, job: Job) -> None:

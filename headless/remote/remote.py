@@ -7,6 +7,7 @@ import signal
 from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
 from ..progress import Progress
 from ..workflow.canvas import class_names
@@ -22,6 +23,7 @@ from .submitting import name
 from .timing import Timing
 from .uploading import upload_inputs
 
+_T = TypeVar("_T")
 Shown = tuple[str, str, dict[str, list], list[Path]]  # node, its name, ui, files
 
 
@@ -52,7 +54,7 @@ def run_there(
         WorkflowError, NodeFailure, ServerError, Interrupted (after telling the server to stop).
     """
     try:
-        result = asyncio.run(_cancellable(_run(server, document, settings, folders, progress, notes)))
+        result = asyncio.run(cancellable(_run(server, document, settings, folders, progress, notes)))
     except (KeyboardInterrupt, asyncio.CancelledError) as error:
         raise Interrupted("stopped; the server was told to stop, too") from error
     yield from result.shown
@@ -60,7 +62,7 @@ def run_there(
         raise result.error
 
 
-async def _cancellable(work: Coroutine[object, object, _Result]) -> _Result:
+async def cancellable(work: Coroutine[object, object, _T]) -> _T:
     """Ctrl-C and a polite kill cancel the work, so that it can tell the server (Python 3.10 does not do it itself)."""
     task = asyncio.ensure_future(work)
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -114,15 +116,31 @@ async def described(
     Raises:
         WorkflowError: it is no workflow, or the server does not know a class.
     """
-    canvas = is_canvas(document)
-    prompt = {} if canvas else read_api(document)
-    names = set(class_names(document)) if canvas else {found["class_type"] for found in prompt.values()}
-    specs = {name: await client.object_info(name) for name in sorted(names)}
+    specs = await class_specs(client, document)
+    refuse_unknown(document, specs)
+    prompt, chosen = prepared(document, settings, specs.get, notes)
+    return prompt, chosen, specs
+
+
+async def class_specs(client: Client, document: Mapping) -> dict[str, Spec | None]:
+    """What the server says of each class of the workflow, None of those that it does not have."""
+    if is_canvas(document):
+        names = set(class_names(document))
+    else:
+        names = {found["class_type"] for found in read_api(document).values()}
+    return {name: await client.object_info(name) for name in sorted(names)}
+
+
+def refuse_unknown(document: Mapping, specs: Mapping[str, Spec | None]) -> None:
+    """Refuse a workflow in API form that has classes without a spec; of a canvas the conversion knows more.
+
+    Raises:
+        WorkflowError: names the nodes.
+    """
+    prompt = {} if is_canvas(document) else read_api(document)
     unknown = [label(prompt, node) for node, found in prompt.items() if specs.get(found["class_type"]) is None]
     if unknown:
         raise unknown_nodes(unknown)
-    prompt, chosen = prepared(document, settings, specs.get, notes)
-    return prompt, chosen, specs
 
 
 def drawn(progress: Progress) -> OnProgress:

@@ -40,8 +40,9 @@ async def submit(
             return await _taken(connection, prompt, answer), sent > 0
         if error.sent:
             sent += 1
-            if found := await _look(connection, job_id):
+            if found := await look(connection, job_id):
                 return found, sent > 1
+        error.sent = sent > 0
         await patience.pause(error, answer.wait_s)
 
 
@@ -53,8 +54,8 @@ def _lost(connection: Connection, answer: Answer) -> Unreachable | None:
     return Unreachable(sentence, sent=answer.status != 429)
 
 
-async def _look(connection: Connection, job_id: str) -> str | None:
-    """The id under which the server took the prompt after all."""
+async def look(connection: Connection, job_id: str) -> str | None:
+    """The id under which the server has a prompt that may have been sent to it; None after some looks without it."""
     for pause_s in connection.timing.settle_s:
         await asyncio.sleep(pause_s)
         if found := await records.find(connection, job_id, job_id):

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
+from ..workflow.canvas.widgets import inputs_with_options
 from ..workflow.folders import Folders
 from ..workflow.graph import Input, Prompt, Spec
 from .connection import Connection
@@ -67,7 +68,7 @@ async def upload_inputs(
     sent: list[Path] = []
     for found in prompt.values():
         known = specs.get(found["class_type"])
-        for name, declared in (known.inputs if known else {}).items():
+        for name, declared in (inputs_with_options(known, found["inputs"]) if known else {}).items():
             if not declared.takes_file:
                 continue
             value = found["inputs"].get(name)

@@ -23,11 +23,7 @@ def run_here(
         WorkflowError: before anything ran. NodeFailure: a node raised. FileFormatError: from checking.
     """
     _tell_host(folders, progress)
-    classes = _classes(folders)
-    prompt, chosen = prepared(document, settings, specs_of(classes), notes)
-    folders = replace(folders, chosen=chosen)
-    classes |= stock_nodes(folders)
-    prompt, order = checked(prompt, specs_of(classes), classes)
+    prompt, order, classes, folders = ready(document, settings, folders, notes)
 
     def on_node(node: str) -> None:
         progress.node(f"[{order.index(node) + 1}/{len(order)}] {label(prompt, node)}")
@@ -42,6 +38,21 @@ def run_here(
             if isinstance(entry, Mapping) and "filename" in entry
         ]
         yield node, label(prompt, node), ui, paths
+
+
+def ready(
+    document: Mapping, settings: Sequence[str], folders: Folders, notes: list[str]
+) -> tuple[Prompt, list[str], dict[str, type], Folders]:
+    """The checked prompt, the order of its nodes, their classes, and the folders with the files that were named.
+
+    Raises:
+        WorkflowError: as in run_here.
+    """
+    classes = _classes(folders)
+    prompt, chosen = prepared(document, settings, specs_of(classes), notes)
+    folders = replace(folders, chosen=chosen)
+    classes |= stock_nodes(folders)
+    return *checked(prompt, specs_of(classes), classes), classes, folders
 
 
 def api_here(document: Mapping, settings: Sequence[str], folders: Folders, notes: list[str]) -> Prompt:

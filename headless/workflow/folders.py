@@ -20,11 +20,17 @@ class Folders:
     inputs: tuple[Path, ...] = ()
     chosen: Mapping[str, Path] = field(default_factory=dict)
     models: Path | None = None  # a ComfyUI models folder; None: the pack's own
+    stage: Path | None = None  # what nodes save is kept here until it is all there
+
+    @property
+    def saving(self) -> Path:
+        """Where nodes save pictures: the output folder, or the one from which they are put there when all is done."""
+        return self.stage or self.output
 
     @property
     def temp(self) -> Path:
         """Previews, inside the output folder so that they are found."""
-        return self.output / "temp"
+        return self.saving / "temp"
 
     def find(self, name: str) -> Path | None:
         """The picture of this name ("a.png", "sub/a.png", "a.png [output]"), or None; never outside the folders."""
@@ -53,11 +59,18 @@ class Folders:
 
     def saved(self, entry: Mapping[str, object]) -> Path:
         """The path of an entry of `ui.images`."""
-        place = self.temp if entry.get("type") == "temp" else self.output
+        place = self.temp if entry.get("type") == "temp" else self.saving
         path = inside(place, os.path.join(str(entry.get("subfolder") or ""), str(entry.get("filename") or "")))
         if path is None or path == place:
             raise WorkflowError(f"a node names a picture outside its folder: {str(dict(entry))[:120]}")
         return path
+
+
+def folders_of(workflow: Path | None, output: Path, given: Path | None = None, models: Path | None = None) -> Folders:
+    """The folders of a run: files are searched in the given folder, beside the workflow, and in input/ there."""
+    own = [] if workflow is None else [workflow.absolute().parent, workflow.absolute().parent / "input"]
+    inputs = tuple(dict.fromkeys([*([given.absolute()] if given else []), *own]))
+    return Folders(Path(os.path.abspath(output)), inputs, models=models)
 
 
 def inside(folder: Path, name: str) -> Path | None:

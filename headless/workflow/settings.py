@@ -23,12 +23,22 @@ def prepared(
     Raises:
         WorkflowError: as in convert, read_api and with_settings.
     """
+    prompt, shown = opened(document, specs, notes)
+    return with_settings(prompt, settings, specs, shown)
+
+
+def opened(document: Mapping, specs: Specs, notes: list[str]) -> tuple[Prompt, Mapping[str, Shown]]:
+    """The API form of any workflow, and what its subgraphs show.
+
+    Raises:
+        WorkflowError: as in convert and read_api.
+    """
     if not is_canvas(document):
-        return with_settings(read_api(document), settings, specs)
+        return read_api(document), {}
     found = convert(document, specs)
     notes += found.notes
     execution_order(found.prompt, list(found.prompt))  # names a circle, if there is one
-    return with_settings(found.prompt, settings, specs, found.shown)
+    return found.prompt, found.shown
 
 
 def with_settings(

@@ -54,7 +54,7 @@ class SaveImage:
     def run(self, images, filename_prefix="ComfyUI", prompt=None, extra_pnginfo=None):
         if not isinstance(images, Tensor) or images.ndim != 4 or not len(images):
             raise ValueError(f"pictures [N, H, W, 3] were expected, and this is {_what(images)}")
-        folder = self.folders.temp if self.kind == "temp" else self.folders.output
+        folder = self.folders.temp if self.kind == "temp" else self.folders.saving
         texts = {} if prompt is None else {"prompt": json.dumps(prompt)}
         texts |= {key: json.dumps(value) for key, value in (extra_pnginfo or {}).items()}
         entries = []
