@@ -44,15 +44,21 @@ def _speak(page, language: str) -> None:
 
 
 # what users and files say themselves: labels as a template makes them, and a LoRA's own title
-RANKED = re.compile(r"\d+\. .+: [\d.]+%|#\d+: .+, [\d.]+%")  # a label of the user's with its score
 WRITTEN = {"a photo of a striped heart", "a photo of a plain heart", "stripes for the bundled CLIP"}
+SCORED = re.compile(r"(?:\d+\. |#\d+: )?(.+?)(?:: |, )([\d.]+%.*)")  # a label with its score, and what follows
 
 
 def english(page) -> list[str]:
     """What of ours on the page has two English words in a row."""
     typed = [*page.evaluate(TYPED), *WRITTEN]  # labels and prompts are the user's own, wherever they are shown again
-    texts = [text for text in page.evaluate(TEXTS) if _has_english(text) and not RANKED.fullmatch(text)]
-    return [text for text in texts if not any(text in own for own in typed)]
+    own = {label.strip() for text in typed for label in re.split(r"[\n,]", text)}
+    texts = [text for text in page.evaluate(TEXTS) if _has_english(_without_label(text, own))]
+    return [text for text in texts if not any(text in one for one in typed)]
+
+
+def _without_label(text: str, own: set[str]) -> str:
+    scored = SCORED.fullmatch(text)
+    return scored[2] if scored and scored[1] in own else text
 
 
 def _has_english(text: str) -> bool:
