@@ -7,7 +7,7 @@ import { addOwnWidget } from "./dom_widget.mjs";
 import { installStyle } from "./gallery_style.mjs";
 import * as memory from "./report_memory.mjs";
 import { readMessage, textOf } from "./report_lines.mjs";
-import { freeRight, growTo, isVue, neededHeight, spareBelow } from "./report_room.mjs";
+import { freeRight, growTo, isVue, laidOutHeight, neededHeight, roomOf, spareBelow } from "./report_room.mjs";
 
 const STORE = "cvl.pictures"; // in the browser's storage
 const MOST_KEPT = 60_000, MOST_STORED = 600_000; // letters: of a node, of all; the oldest workflows go first
@@ -41,6 +41,7 @@ function makeBox(node, name, least) {
   box.widget = addOwnWidget(node, name, "cvl_pictures", root, {
     margin: MARGIN_PX,
     getMinHeight: () => box.heightAt(Math.max(200, node.size[0] - 2 * MARGIN_PX)) + 2 * MARGIN_PX,
+    getLeastHeight: () => Math.min(box.whole(node.size[0] - 2 * MARGIN_PX), box.least),
   });
   root.addEventListener("wheel", (event) => {
     if (event.target.closest(".cvl-scroll")?.matches(":hover")) event.stopPropagation();
@@ -49,9 +50,9 @@ function makeBox(node, name, least) {
   return box;
 }
 
-/** The node's pictures stand in our box: the front end is not to draw them a second time below it. */
+/** The node's pictures stand in our box: the front end is not to draw them a second time below it. Nodes 2.0 ask for
+ * hideOutputImages before anything is drawn here, so a node has that from its beginning. */
 function hideOwnPreview(node) {
-  node.hideOutputImages = true; // Nodes 2.0
   Object.defineProperty(node, "imgs", { get: () => undefined, set: () => {}, configurable: true }); // classic nodes
 }
 
@@ -65,9 +66,9 @@ function setHeight(node, box) {
 function fit(node, box) {
   if (!node.graph || (isVue() && !box.root.offsetHeight)) return;
   const before = [node.size[0], node.size[1]];
-  const within = isVue() ? box.root.offsetHeight
-    : Math.max(0, node.size[1] - neededHeight(node, box.widget)) - 2 * MARGIN_PX;
-  box.most = Math.max(box.least, within + spareBelow(node));
+  const room = isVue() ? roomOf(node) - laidOutHeight(node, [[box.root, 0]])
+    : Math.max(0, before[1] - neededHeight(node, box.widget)) - 2 * MARGIN_PX + spareBelow(node);
+  box.most = Math.max(box.least, room);
   setHeight(node, box);
   if (!isVue()) growTo(node, Math.max(before[1], neededHeight(node)));
   memory.keepSize(node, [...box.sizes, before, [node.size[0], node.size[1]]]); // the user has not changed it
@@ -79,6 +80,7 @@ function fit(node, box) {
 function paint(node, { widget, draw, width = 0, least = LEAST_PX }, message) {
   const root = tag("div", "");
   const whole = draw(node, root, message);
+  node.hideOutputImages = Boolean(whole);
   if (!whole) return;
   const box = boxes.get(node) ?? makeBox(node, widget, least);
   box.root.replaceChildren(...root.childNodes);
@@ -159,6 +161,9 @@ export function showOnNodes(name, kinds, view) {
         const box = boxes.get(node);
         if (box) setHeight(node, box);
       });
+    },
+    nodeCreated(node) {
+      if (isOne(node)) node.hideOutputImages = true;
     },
     onNodeOutputsUpdated: restore,
     afterConfigureGraph() {

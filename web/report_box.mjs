@@ -3,7 +3,7 @@ import { copied } from "./clipboard.mjs";
 import { addOwnWidget } from "./dom_widget.mjs";
 import { gravest, textOf } from "./report_lines.mjs";
 import { HEAD_PX, LINE_PX, installStyle } from "./report_style.mjs";
-import { freeBelow, growTo, isVue, neededHeight } from "./report_room.mjs";
+import { growTo, isVue, laidOutHeight, neededHeight, roomOf, spareBelow } from "./report_room.mjs";
 import { element } from "./prompt_panel.mjs";
 import { t, translated } from "./words.mjs";
 
@@ -12,7 +12,8 @@ const FOLDED = "cvl_report_folded"; // among the node's properties
 const MARGIN_PX = 6;
 const PADDING_PX = 4; // under the last line
 const MOST_LINES = 12; // longer reports scroll
-const LEAST_LINES = 3; // where there is no room for more before the node below
+const LEAST_LINES = 3; // of a longer one, where there is no room for more before the node below
+const ROW_GAP_PX = 4; // between the widgets of a Vue node
 const TIGHT_PX = 12; // a node that is not higher than it must be has this much to spare at most
 const COPIED_MS = 1200;
 
@@ -141,11 +142,25 @@ function heightOf(box, most) {
   return HEAD_PX + Math.min(box.measured.height, most * LINE_PX + PADDING_PX);
 }
 
-/** The lines that are shown at once, so that the node does not grow over the one below it: there is room for those that
- * the box had, and for what is free under the node. */
-function linesWithRoom(box, had) {
-  const room = had + freeBelow(box.node) - HEAD_PX - PADDING_PX - (had ? 0 : 2 * MARGIN_PX + 4);
-  return Math.max(LEAST_LINES, Math.min(MOST_LINES, Math.floor(room / LINE_PX)));
+/** The height that is free for the text, up to the title of the node below. */
+function roomFor(box) {
+  const { node, shown = 0 } = box;
+  if (!isVue()) {
+    const slack = shown ? 0 : Math.max(0, node.size[1] - neededHeight(node, box.widget)) - 2 * MARGIN_PX - 4;
+    return shown + slack + Math.max(0, spareBelow(node)) - HEAD_PX - PADDING_PX;
+  }
+  const pictures = node.widgets.filter(({ type }) => type === "cvl_pictures");
+  const heights = pictures.map(({ element: root, options }) => [root, options.getLeastHeight()]);
+  const around = HEAD_PX + PADDING_PX, missing = box.root.isConnected ? 0 : around + ROW_GAP_PX;
+  return roomOf(node) - laidOutHeight(node, [[box.root, around], ...heights]) - missing;
+}
+
+/** The lines that are shown at once. A report of up to twelve is whole; a longer one scrolls, so it keeps the node from
+ * growing over the one below. */
+function linesShown(box) {
+  heightOf(box, MOST_LINES); // measures it
+  if (box.folded || box.measured.height <= MOST_LINES * LINE_PX + PADDING_PX) return MOST_LINES;
+  return Math.max(LEAST_LINES, Math.min(MOST_LINES, Math.floor(roomFor(box) / LINE_PX)));
 }
 
 /** Makes the node as high as it must be. It shrinks again where it had grown for this box, not where the user has
@@ -156,8 +171,7 @@ function fit(box, { restored = false, asked = false } = {}) {
   const grew = isVue() ? box.settled > box.base + 2 && Math.abs(node.size[1] - box.settled) < 2
     : node.size[1] - box.needed < TIGHT_PX;
   const tight = shown && grew;
-  const slack = shown || isVue() ? 0 : Math.max(0, node.size[1] - neededHeight(node, box.widget));
-  box.most = asked ? MOST_LINES : linesWithRoom(box, shown + slack);
+  box.most = asked ? MOST_LINES : linesShown(box);
   box.shown = heightOf(box, box.most);
   box.body.style.maxHeight = isVue() ? `${box.most * LINE_PX + PADDING_PX}px` : "";
   // the Vue nodes are narrower within than is known here, so their text may have more lines than were measured

@@ -6,31 +6,39 @@ const GAP_PX = 6;
 /** Whether nodes are drawn by the page, which then gives them their height, and not on the canvas. */
 export const isVue = () => Boolean(window.LiteGraph?.vueNodesMode);
 
+const drawnAt = (node) => isVue() ? document.querySelector(`[data-node-id="${node.id}"]`) : null;
+
 /** The height of a node without its title, as it is drawn: not every front end writes that of a Vue node into its size. */
 function drawnHeight(node) {
-  const drawn = isVue() ? document.querySelector(`[data-node-id="${node.id}"]`) : null;
+  const drawn = drawnAt(node);
   return drawn ? Math.max(drawn.offsetHeight - TITLE_PX, 0) : node.size[1];
 }
 
-/** How far below a node the canvas is free, up to the title of the next node there; Infinity without one. */
-export function freeBelow(node) {
-  const [left, top] = node.pos, [width] = node.size;
-  const bottom = top + drawnHeight(node);
-  const tops = (node.graph?._nodes ?? [])
-    .filter((other) => other !== node && other.pos[0] < left + width && other.pos[0] + other.size[0] > left)
-    .map((other) => other.pos[1] - TITLE_PX)
-    .filter((y) => y >= bottom - GAP_PX);
-  return tops.length ? Math.max(0, Math.min(...tops) - GAP_PX - bottom) : Infinity;
-}
-
-/** The same, less than nothing where the node has grown over one that begins below its title. */
-export function spareBelow(node) {
+/** How high a node may be, without its title, up to the title of the next node below; Infinity without one. */
+export function roomOf(node) {
   const [left, top] = node.pos, [width] = node.size;
   const tops = (node.graph?._nodes ?? [])
     .filter((other) => other !== node && other.pos[0] < left + width && other.pos[0] + other.size[0] > left)
     .map((other) => other.pos[1] - TITLE_PX)
     .filter((y) => y > top + TITLE_PX);
-  return tops.length ? Math.min(...tops) - GAP_PX - top - drawnHeight(node) : Infinity;
+  return tops.length ? Math.min(...tops) - GAP_PX - top : Infinity;
+}
+
+/** How far a node may grow; less than nothing where it has grown over one that begins below its title. */
+export const spareBelow = (node) => roomOf(node) - drawnHeight(node);
+
+/** The least height without its title that the page would give a Vue node, were some elements in it as high as said:
+ * pairs of an element and its height in px. The page lays it out for that and shows nothing of it. */
+export function laidOutHeight(node, heights) {
+  const drawn = drawnAt(node);
+  if (!drawn) return node.size[1];
+  const asked = [[drawn, { minHeight: "0", height: "auto" }],
+    ...heights.map(([root, px]) => [root, { minHeight: `${px}px`, maxHeight: `${px}px` }])];
+  const before = asked.map(([root]) => root.style.cssText);
+  for (const [root, style] of asked) Object.assign(root.style, style);
+  const height = drawn.offsetHeight - TITLE_PX;
+  asked.forEach(([root], at) => (root.style.cssText = before[at]));
+  return height;
 }
 
 /** How far to the right of a node the canvas is free, up to the next node there, if the node is `height` px high. */
