@@ -40,7 +40,8 @@ class Family:
     name: as users know it. has, lacks: modules (own names) that all models of the family have, and that none has.
     stacks: the names. swapped: diffusers' names ({} is a block's number) whose weight, if it has two input widths of
     rows, has its halves exchanged. root: what trainers leave out in front of the model's own names. same: diffusers
-    calls all other modules as the model does.
+    calls all other modules as the model does. depth: the most blocks that a published model has, by the stack's own
+    name.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Family:
     swapped: frozenset[str] = frozenset()
     root: str = ""
     same: bool = False
+    depth: Mapping[str, int] = field(default_factory=dict)
 
 
 def same(*layers: str) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """Which families know the names of a file: names with underscores for dots and # for numbers, from the tables."""
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import cache
 
 from .family import Family
@@ -18,12 +18,39 @@ def pattern(name: str) -> str:
 def count_known(patterns: Collection[str]) -> Mapping[str, int]:
     """The number of these patterns that each family knows, by its own names or by those of other tools."""
     found = set(patterns)
-    return {family.name: len(found & _patterns(family)) for family in FAMILIES}
+    return {family.name: len(found & known_to(family)) for family in FAMILIES}
 
 
 @cache
-def _patterns(family: Family) -> frozenset[str]:
+def known_to(family: Family) -> frozenset[str]:
+    """The patterns of all names that a family's table has."""
     return frozenset(map(pattern, _names(family)))
+
+
+def depths(names: Iterable[str], family: Family) -> dict[str, int]:
+    """How many blocks these names ask for in each stack of a family, by the stack's own name: the last number and one.
+
+    >>> depths(["double_blocks_18_img_mlp_0", "transformer_blocks_3_attn_to_q"], FAMILIES[0])
+    {'double_blocks': 19}
+    """
+    numbered = _numbered(family)
+    asked: dict[str, int] = {}
+    for name in names:
+        for start, own in numbered:
+            if name.startswith(start) and (number := name[len(start) : len(start) + 6].partition("_")[0]).isdecimal():
+                asked[own] = max(asked.get(own, 0), int(number) + 1)
+    return asked
+
+
+@cache
+def _numbered(family: Family) -> tuple[tuple[str, str], ...]:
+    pairs = {
+        (name.removeprefix(family.root).replace(".", "_") + "_", stack.own)
+        for stack in family.stacks
+        for name in (stack.own, stack.theirs)
+        if name
+    }
+    return tuple(sorted(pairs))
 
 
 def _names(family: Family) -> Iterator[str]:

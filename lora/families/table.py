@@ -5,7 +5,7 @@ from collections.abc import Collection
 from .audio.ace_step import ACE_STEP, ACE_STEP_15
 from .family import Family
 from .joint.auraflow import AURAFLOW
-from .joint.flux import CHROMA, FLUX
+from .joint.flux import CHROMA, FLUX, HUNYUAN_3D
 from .joint.flux2 import FLUX2
 from .joint.hidream import HIDREAM
 from .joint.qwen_image import QWEN_IMAGE
@@ -27,7 +27,12 @@ FAMILIES: tuple[Family, ...] = (
     *(FLUX, FLUX2, CHROMA, SD3, QWEN_IMAGE, AURAFLOW, HIDREAM),
     *(Z_IMAGE, LUMINA2, KREA2, PIXART, ERNIE, OMNIGEN2, HUNYUAN_DIT),
     *(HUNYUAN_VIDEO, HUNYUAN_VIDEO_15, HUNYUAN_IMAGE, WAN, LTXV, LTX2, KANDINSKY5, COSMOS, ANIMA, MOCHI),
-    *(ACE_STEP, ACE_STEP_15),
+    *(ACE_STEP, ACE_STEP_15, HUNYUAN_3D),
+)
+KIN = (  # networks of one design, made from one another: a file of one is used on the other on purpose
+    frozenset({"Flux", "Chroma"}),
+    frozenset({"LTX-Video", "LTX-2"}),
+    frozenset({"Cosmos-Predict2", "Anima"}),
 )
 
 
@@ -41,3 +46,8 @@ def family_of_modules(modules: Collection[str]) -> Family | None:
         if all(name in modules for name in family.has) and not any(name in modules for name in family.lacks):
             return family
     return None
+
+
+def are_kin(one: str, other: str) -> bool:
+    """Whether two families are one, or networks of one design of which one was made from the other."""
+    return one == other or any({one, other} <= kin for kin in KIN)

@@ -16,7 +16,9 @@ _UNET = "diffusion_model."
 _STACKS = {"double_blocks": "double", "single_blocks": "single", "joint_blocks": "joint"}
 _TEXT = ("clip_l", "clip_g", "clip_h", "t5xxl")
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?$", re.IGNORECASE)
-_RANGE = re.compile(r"([A-Za-z]+?[._]?)(\d+)(?:-(?:\1)?(\d+))?$")
+_RANGE = re.compile(r"([A-Za-z][\w.]*?[._]?)(\d+)(?:-(?:\1)?(\d+))?$")
+_NUMBERED = re.compile(r"(IN|OUT|.+\.)(\d+)$", re.IGNORECASE)  # a block's name: its stack and its number
+_STACK = re.compile(r"((?:[^.]+\.)*?[^.]*(?:blocks?|layers?|refiner|encoders|stages?))\.(\d+)\.")
 _ALIASES = {"m00": "mid", "all": "*", "unet": "model"}
 _PRESETS = {  # numbers: the blocks they are for, after BASE
     12: ("IN04 IN05 IN07 IN08 MID", range(0, 6)),
@@ -38,12 +40,13 @@ class BlockStrengths:
 def block_of(place: Place) -> str:
     """The block of a place: IN00..IN11, MID, OUT00..OUT11, double.N, single.N, joint.N, an encoder's name, or "other".
 
-    "diffusion_model.input_blocks.7.1.proj_in.weight" -> "IN07"
+    Any other numbered stack of a model has its own name: "diffusion_model.transformer_blocks.7.attn.to_q.weight" ->
+    "transformer_blocks.7", and "diffusion_model.input_blocks.7.1.proj_in.weight" -> "IN07".
     """
     key = place if isinstance(place, str) else place[0]
     if not key.startswith(_UNET):
         owner = key.partition(".")[0]
-        if owner in _TEXT:
+        if owner in _TEXT or key[len(owner) :].startswith(".transformer."):
             return owner
         return {
             "text_model": "text",
@@ -57,7 +60,10 @@ def block_of(place: Place) -> str:
         return "MID"
     if parts[0] in ("input_blocks", "output_blocks") and number:
         return f"{'IN' if parts[0][0] == 'i' else 'OUT'}{int(number):02}"
-    return f"{_STACKS[parts[0]]}.{int(number)}" if parts[0] in _STACKS and number else "other"
+    if parts[0] in _STACKS and number:
+        return f"{_STACKS[parts[0]]}.{int(number)}"
+    stack = _STACK.match(key[len(_UNET) :])
+    return f"{stack[1]}.{int(stack[2])}" if stack else "other"
 
 
 def count_by_block(places: Iterable[Place]) -> dict[str, int]:
@@ -70,7 +76,7 @@ def count_by_block(places: Iterable[Place]) -> dict[str, int]:
 
 def _order(block: str) -> tuple[int, str, int]:
     """A sort key for blocks: text encoders first, then the order of the data: IN, MID, OUT, or double, single."""
-    found = _RANGE.match(block)
+    found = _NUMBERED.match(block)
     start = found[1] if found else block
     ranks = ["IN", "double.", "joint.", "MID", "OUT", "single."]
     rank = ranks.index(start) if start in ranks else len(ranks) if block == "other" else -1
@@ -80,11 +86,11 @@ def _order(block: str) -> tuple[int, str, int]:
 def select(text: str, places: Iterable[Place]) -> BlockStrengths:
     """Select gives each place the strength of the last selector that reaches it, and 1 where none does.
 
-    A selector is a block ("MID", "OUT03"), a range ("IN07-IN08", "double.0-7"), "text", "vision", "model", "other",
-    "*", or a part of the keys' names between dots ("attn2", "attn1.to_k", "img_mlp"); then ":" and a number, 1 where
-    it is missing. A later selector overrules an earlier one. A text of 12, 17, 20 or 26
-    numbers alone is a preset: the first is for the text encoders and everything outside the blocks, the others for
-    blocks in order, and blocks that are not in its list get 0.
+    A selector is a block ("MID", "OUT03"), a range ("IN07-IN08", "double.0-7", "layers.4-9", with the name of any stack
+    that the model has), "text", "vision", "model", "other", "*", or a part of the keys' names between dots ("attn2",
+    "attn1.to_k", "img_mlp"); then ":" and a number, 1 where it is missing. A later selector overrules an earlier one.
+    A text of 12, 17, 20 or 26 numbers alone is a preset: the first is for the text encoders and everything outside the
+    blocks, the others for blocks in order, and blocks that are not in its list get 0.
 
     Raises:
         LoRAError: a selector reaches nothing, a strength is not a number, or a preset has another length or is for
@@ -100,7 +106,8 @@ def select(text: str, places: Iterable[Place]) -> BlockStrengths:
     for item in items:
         name, colon, value = (part.strip() for part in item.partition(":"))
         strength = _number(value, item) if colon else 1.0
-        reached = [place for place in places if _reaches(name, place, blocks[place])]
+        reached = [place for place in places if _is_in(name, blocks[place])]
+        reached = reached or [place for place in places if _reaches(name, place, blocks[place])]
         if not reached:
             raise LoRAError(_nothing(name, places, blocks))
         hits[item] = len(reached)
@@ -114,24 +121,33 @@ def _number(text: str, item: str) -> float:
     return float(text)
 
 
+def _is_in(name: str, block: str) -> bool:
+    """Whether a block is the one of a selector, or in its range: "blocks.0-3" or "double_blocks.0" for "double.0"."""
+    asked, at = _RANGE.match(name.lower()), _NUMBERED.match(block.lower())
+    if not asked or not at:
+        return False
+    stack = asked[1].removesuffix(".")
+    return _STACKS.get(stack, stack) == at[1].removesuffix(".") and (
+        int(asked[2]) <= int(at[2]) <= int(asked[3] or asked[2])
+    )
+
+
 def _reaches(name: str, place: Place, block: str) -> bool:
     low = _ALIASES.get(name.lower(), name.lower())
     key = place if isinstance(place, str) else place[0]
     if low == "*" or low == block.lower():
         return True
     if low == "text":
-        return block in _TEXT or block == "text"
+        return block not in ("other", "vision") and not key.startswith(_UNET)
     if low == "base":
         return _is_base(block)
     if low == "model":
         return key.startswith(_UNET)
-    if (asked := _RANGE.match(low)) and (at := _RANGE.match(block.lower())) and asked[1] == at[1]:
-        return int(asked[2]) <= int(at[2]) <= int(asked[3] or asked[2])
     return f".{name}." in f".{key}."
 
 
 def _is_base(block: str) -> bool:
-    return not _RANGE.match(block) and block != "MID"
+    return not _NUMBERED.match(block) and block != "MID"
 
 
 def _preset(values: list[float], places: list[Place]) -> BlockStrengths:
@@ -178,7 +194,7 @@ def _existing(places: list[Place], blocks: dict[Place, str]) -> str:
     numbered: dict[str, list[int]] = {}
     others = set()
     for block in blocks.values():
-        if found := _RANGE.match(block):
+        if found := _NUMBERED.match(block):
             numbered.setdefault(found[1], []).append(int(found[2]))
         else:
             others.add(block)

@@ -8,6 +8,7 @@ from difflib import SequenceMatcher
 from torch import Tensor
 
 from ..families.patterns import count_known, pattern
+from ..families.table import are_kin
 from ..formats.read import LoRAFile
 from ..kinds.adapters import Adapter
 from ..kinds.magnitude import IA3
@@ -141,7 +142,8 @@ def _is_foreign(modules: Sequence[str], known: int, names: Names) -> bool:
     """Whether these names are those of another family: it knows more of them, and this one less than four fifths."""
     by_family = count_known({pattern(front_off(module)) for module in modules})
     most = max(by_family.values())
-    own = by_family[names.family.name] if names.family else most * known // len(modules)
+    of_kin = [by_family[other] for other in by_family if names.family and are_kin(other, names.family.name)]
+    own = max(of_kin) if of_kin else most * known // len(modules)
     return 2 * known < len(modules) or 5 * own < 4 * most
 
 

@@ -16,10 +16,13 @@ _OWNERS = (  # the first pattern that a name begins with, underscores for dots
     (r"lora_vision_|vision_model_|visual_|image_encoder_", "image encoder"),
     (
         r"lora_unet_|unet_|unet:|oft_unet_|diffusion_model_|transformer_|lora_transformer_|lora_prior_unet_|"
-        r"((input|output|middle|down|up|mid|double|single|joint|single_transformer|transformer)_blocks?_)",
+        r"((input|output|middle|down|up|mid|double|single|joint|\w*transformer|\w*_stream)_blocks?_)|blocks_|layers_|"
+        r"(double|single)_layers_|(noise|context|ref_image)_refiner_|decoder_layers_",
         "diffusion model",
     ),
 )
+_QUALIFIED = "input output down up double single joint transformer stream refiner".split()
+_PLAIN = "".join(f"(?<!{word}_)" for word in _QUALIFIED)
 _BLOCKS = (  # all patterns that a name has; {0} is the number in it
     (r"input_blocks_(\d+)", "block IN{0:02}"),
     (r"output_blocks_(\d+)", "block OUT{0:02}"),
@@ -28,13 +31,22 @@ _BLOCKS = (  # all patterns that a name has; {0} is the number in it
     (r"up_blocks_(\d+)", "up block {0}"),
     (r"double_blocks_(\d+)", "double block {0}"),
     (r"single_(?:transformer_)?blocks_(\d+)", "single block {0}"),
-    (r"joint_blocks_(\d+)", "joint block {0}"),
+    (r"joint_(?:transformer_)?blocks_(\d+)", "joint block {0}"),
+    (r"double_(?:stream_blocks|layers)_(\d+)", "double block {0}"),
+    (r"single_(?:stream_blocks|layers)_(\d+)", "single block {0}"),
+    (r"visual_transformer_blocks_(\d+)", "visual block {0}"),
+    (r"text_transformer_blocks_(\d+)", "text block {0}"),
+    (r"(?:token_refiner_)?refiner_blocks_(\d+)|individual_token_refiner_blocks_(\d+)", "refiner {0}"),
+    (r"noise_refiner_(\d+)", "noise refiner {0}"),
+    (r"context_refiner_(\d+)", "context refiner {0}"),
+    (r"ref_image_refiner_(\d+)", "reference refiner {0}"),
+    (rf"{_PLAIN}blocks_(\d+)", "block {0}"),
     (r"attentions_(\d+)", "attention {0}"),
     (r"resnets_(\d+)", "residual block {0}"),
-    (r"(?<!single_)transformer_blocks_(\d+)", "transformer {0}"),
+    (r"(?<!single_)(?<!joint_)(?<!visual_)(?<!text_)transformer_blocks_(\d+)", "transformer {0}"),
     (r"final_layer", "final layer"),
     (r"time_embed(?:ding)?(?=_)|time_in|t_embedder", "time embedding"),
-    (r"layers_(\d+)|resblocks_(\d+)|encoder_block_(\d+)", "layer {0}"),
+    (r"(?<!double_)(?<!single_)layers_(\d+)|resblocks_(\d+)|encoder_block_(\d+)", "layer {0}"),
 )
 _LAYERS = (  # the first pattern that a name has
     (r"attn2_", "cross-attention"),

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from ..formats.dialects import DIALECTS
 from ..formats.read import LoRAFile
-from .families import FLUX, REFINER, SD1, SD2, SD3, SDXL, family_of_file
+from .families import FLUX, REFINER, SD1, SD2, SD3, SDXL, tell
 from .match import match
 from .names import spellings
 
@@ -239,10 +239,10 @@ def published_model(file: LoRAFile) -> tuple[str, Shapes] | None:
 
     Of models that hold equally many, the model whose spellings are the file's own names is taken.
     """
-    family, best = family_of_file(file), (0, 0)
+    families, best = tell(file).families, (0, 0)
     chosen: tuple[str, Shapes] | None = None
     for model, (of_family, make) in PUBLISHED.items():
-        if family not in (None, of_family):
+        if families and of_family not in families:
             continue
         shapes = make()
         found = match(file, shapes)

@@ -13,7 +13,7 @@ from ...lora.kinds.adapters import LoRAError
 from ...lora.kinds.whole import Replacement
 from ...lora.kinds.widening import Widening
 from ...lora.models.blocks import select
-from ...lora.models.families import refuse_other_family
+from ...lora.models.families import kin_of, refuse_other_family
 from ...lora.models.match import HostNames, Match, match
 from ...lora.models.parts import describe_parts
 from ...lora.models.places import Place
@@ -73,6 +73,7 @@ class AppliedLoRA:
     elsewhere: tuple[str, ...]  # modules for a kind of target that is not connected
     homeless: Mapping[str, str]  # the others without a place -> the nearest key, or ""
     misfits: Mapping[str, str]
+    kin: tuple[str, str] | None = None  # the families of the file and of the model, where they are two of one design
 
     @property
     def applied(self) -> int:
@@ -160,12 +161,9 @@ def _place_file(
 ) -> AppliedLoRA:
     read = read_lora(entry.path)
     file = read.file
-    try:
-        for of_target in shapes.values():
-            refuse_other_family(file, of_target)
-    except LoRAError as error:
-        raise FileFormatError(entry.path, str(error)) from error
+    _refuse_a_part(entry.path, file, shapes, {})
     matches = {name: match(file, of_target, names[name]) for name, of_target in shapes.items()}
+    _refuse_a_part(entry.path, file, shapes, matches)
     if reason := _packed(file, matches, packed):
         raise FileFormatError(entry.path, reason)
     if not any(found.found for found in matches.values()):
@@ -180,7 +178,8 @@ def _place_file(
     elsewhere = tuple(module for module in homeless if not _is_for(module, shapes))
     misfits = {module: why for found in matches.values() for module, why in found.misfit.items()}
     homeless = {module: nearest for module, nearest in homeless.items() if module not in elsewhere}
-    use = AppliedLoRA(entry, read, matches, _strengths(entry, shapes, matches), elsewhere, homeless, misfits)
+    kin = next((pair for of_target in shapes.values() if (pair := kin_of(file, of_target))), None)
+    use = AppliedLoRA(entry, read, matches, _strengths(entry, shapes, matches), elsewhere, homeless, misfits, kin)
     if strict and use.lost:
         more = f", and {use.lost - 1} more" if use.lost > 1 else ""
         raise FileFormatError(
@@ -188,6 +187,16 @@ def _place_file(
             f"strict is on and not all of it can be applied: {_first_loss(use)}{more}; nothing was changed",
         )
     return use
+
+
+def _refuse_a_part(path: Path, file: LoRAFile, shapes: Mapping[str, Shapes], matches: Mapping[str, Match]) -> None:
+    """Refuse a file of another family, which would be applied in part; before it is matched where both are known."""
+    try:
+        for name, of_target in shapes.items():
+            placed = set(matches[name].modules.values()) if matches else None
+            refuse_other_family(file, of_target, placed)
+    except LoRAError as error:
+        raise FileFormatError(path, str(error)) from error
 
 
 def target_of(module: str) -> str:

@@ -108,7 +108,8 @@ def report_of(use: AppliedLoRA, targets: Mapping[str, object]) -> tuple[list[str
         "misfits": dict(use.misfits),
         "not_connected": list(use.elsewhere),
     }
-    lines = [*_losses(use), size_line(data)]
+    kin = [f"it was made for {use.kin[0]}, and the model is {use.kin[1]}, of the same design"] if use.kin else []
+    lines = [*kin, *_losses(use), size_line(data)]
     lines.append("by block: " + ", ".join(f"{block} {entry['modules']}" for block, entry in blocks.items()))
     lines += [fact_line(data), *note_lines(read)]
     return [headline(data), *(f"  {line}" for line in lines)], data

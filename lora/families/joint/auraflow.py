@@ -5,6 +5,7 @@ from ..family import Family, Stack
 AURAFLOW = Family(
     "AuraFlow",
     has=("double_layers.0.attn.w2q",),
+    depth={"double_layers": 4, "single_layers": 32},
     swapped=frozenset({"norm_out.linear"}),
     stacks=(
         Stack(

@@ -1,4 +1,7 @@
-"""Flux.1 and Chroma. Sources: black-forest-labs/flux model.py, diffusers' FluxTransformer2DModel, XLabs' x-flux."""
+"""Flux.1, Chroma and Hunyuan3D 2, which has Flux' blocks.
+
+Sources: black-forest-labs/flux model.py, diffusers' FluxTransformer2DModel, XLabs' x-flux, Tencent's hunyuan3ddit.py.
+"""
 
 from dataclasses import replace
 
@@ -94,7 +97,11 @@ OTHERS = (  # what musubi-tuner, diffusion-pipe and the host's own files call BF
 FLUX = Family(
     "Flux",
     has=("double_blocks.0.img_attn.qkv",),
-    lacks=("double_stream_modulation_img.lin", "distilled_guidance_layer.in_proj", "txt_in.input_embedder"),
+    lacks=(
+        *("double_stream_modulation_img.lin", "distilled_guidance_layer.in_proj", "txt_in.input_embedder"),
+        "latent_in",
+    ),
+    depth={"double_blocks": 19, "single_blocks": 38},
     swapped=frozenset({"norm_out.linear"}),
     stacks=(
         Stack(
@@ -121,6 +128,7 @@ FLUX = Family(
 CHROMA = Family(
     "Chroma",
     has=("double_blocks.0.img_attn.qkv", "distilled_guidance_layer.in_proj"),
+    depth={"double_blocks": 19, "single_blocks": 38},
     stacks=(
         Stack("double_blocks", "transformer_blocks", "double", layers={**DOUBLE, **MLP}, splits=DOUBLE_SPLITS),
         replace(SINGLE, layers={"linear2": "proj_out", **SINGLE_NORMS}),
@@ -138,6 +146,22 @@ CHROMA = Family(
             }
         ),
         *XLABS_STACKS,
+        *OTHERS,
+    ),
+)
+HUNYUAN_3D = Family(
+    "Hunyuan3D 2",
+    has=("double_blocks.0.img_attn.qkv", "latent_in"),
+    stacks=(
+        Stack(
+            "double_blocks",
+            "transformer_blocks",
+            "double",
+            layers={**MODULATION, **DOUBLE, **MLP},
+            splits=DOUBLE_SPLITS,
+        ),
+        SINGLE,
+        Stack(layers=same("latent_in", "cond_in", "time_in.in_layer", "time_in.out_layer", "final_layer.linear")),
         *OTHERS,
     ),
 )

@@ -6,6 +6,7 @@ from .flux import DOUBLE, DOUBLE_SPLITS, OTHERS, SINGLE_NORMS, embedders
 FLUX2 = Family(
     "Flux.2",
     has=("double_blocks.0.img_attn.qkv", "double_stream_modulation_img.lin"),
+    depth={"double_blocks": 8, "single_blocks": 48},
     swapped=frozenset({"norm_out.linear"}),
     stacks=(
         Stack(

@@ -9,6 +9,7 @@ _ATTENTION = tuple(f"block.attn1.to_{x}" for x in ("q", "k", "v", "out"))
 HIDREAM = Family(
     "HiDream",
     has=("double_stream_blocks.0.block.attn1.to_q_t",),
+    depth={"double_stream_blocks": 16, "single_stream_blocks": 32},
     same=True,
     stacks=(
         Stack(

@@ -5,6 +5,7 @@ from ..family import OTHER, Family, Stack, same
 QWEN_IMAGE = Family(
     "Qwen-Image",
     has=("transformer_blocks.0.img_mod.1", "transformer_blocks.0.attn.add_q_proj"),
+    depth={"transformer_blocks": 60},
     same=True,
     stacks=(
         Stack(

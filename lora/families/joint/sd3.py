@@ -5,6 +5,7 @@ from ..family import Family, Stack, parts
 SD3 = Family(
     "SD 3",
     has=("joint_blocks.0.x_block.attn.qkv",),
+    depth={"joint_blocks": 38},
     swapped=frozenset(
         {"norm_out.linear", "transformer_blocks.{}.norm1_context.linear"}
     ),  # the latter in the last block

@@ -5,6 +5,7 @@ from ..family import Family, Stack, parts
 HUNYUAN_DIT = Family(
     "Hunyuan-DiT",
     has=("blocks.0.attn1.Wqkv", "mlp_t5.0"),
+    depth={"blocks": 40},
     swapped=frozenset({"norm_out.linear"}),
     stacks=(
         Stack(

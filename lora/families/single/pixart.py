@@ -5,6 +5,7 @@ from ..family import Family, Stack, parts
 PIXART = Family(
     "PixArt",
     has=("blocks.0.cross_attn.kv_linear", "t_block.1"),
+    depth={"blocks": 28},
     stacks=(
         Stack(
             "blocks",

@@ -46,6 +46,7 @@ _STACKS = (("layers", "layer"), ("noise_refiner", "noise"), ("context_refiner", 
 Z_IMAGE = Family(
     "Z-Image",
     has=("layers.0.attention.qkv", "layers.0.adaLN_modulation.0"),
+    depth={"layers": 30},
     stacks=(
         *(_z_block(*names) for names in _STACKS),
         Stack(
@@ -62,6 +63,7 @@ Z_IMAGE = Family(
 LUMINA2 = Family(
     "Lumina 2",
     has=("layers.0.attention.qkv", "layers.0.adaLN_modulation.1"),
+    depth={"layers": 26},
     stacks=(
         *(_lumina_block(*names) for names in _STACKS),
         Stack(

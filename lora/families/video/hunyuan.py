@@ -48,6 +48,7 @@ _MARK = "txt_in.individual_token_refiner.blocks.0.self_attn.qkv"
 HUNYUAN_VIDEO = Family(
     "HunyuanVideo",
     has=(_MARK, "vector_in.in_layer"),
+    depth={"double_blocks": 20, "single_blocks": 40},
     swapped=_SWAPPED,
     stacks=(
         *_BLOCKS,
@@ -69,6 +70,7 @@ HUNYUAN_VIDEO = Family(
 HUNYUAN_VIDEO_15 = Family(
     "HunyuanVideo 1.5",
     has=(_MARK, "byt5_in.fc1"),
+    depth={"double_blocks": 54},
     lacks=("vector_in.in_layer", "single_blocks.0.linear1"),
     swapped=_SWAPPED,
     stacks=(
@@ -91,6 +93,7 @@ HUNYUAN_VIDEO_15 = Family(
 HUNYUAN_IMAGE = Family(
     "HunyuanImage",
     has=(_MARK, "single_blocks.0.linear1"),
+    depth={"double_blocks": 20, "single_blocks": 40},
     lacks=("vector_in.in_layer",),
     swapped=_SWAPPED,
     stacks=(

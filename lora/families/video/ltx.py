@@ -16,6 +16,7 @@ _EMBEDDERS = same(
 LTXV = Family(
     "LTX-Video",
     has=("patchify_proj", "transformer_blocks.0.attn2.to_q"),
+    depth={"transformer_blocks": 48},
     lacks=("audio_patchify_proj",),
     same=True,
     stacks=(
@@ -32,6 +33,7 @@ LTXV = Family(
 LTX2 = Family(
     "LTX-2",
     has=("patchify_proj", "audio_patchify_proj"),
+    depth={"transformer_blocks": 48},
     same=True,
     stacks=(
         Stack(

@@ -5,6 +5,7 @@ from ..family import Family, Stack, parts
 MOCHI = Family(
     "Mochi",
     has=("blocks.0.attn.qkv_x", "t5_yproj"),
+    depth={"blocks": 48},
     swapped=frozenset({"norm_out.linear"}),
     stacks=(
         Stack(

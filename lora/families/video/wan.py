@@ -5,6 +5,7 @@ from ..family import Family, Stack
 WAN = Family(
     "Wan",
     has=("blocks.0.self_attn.q", "blocks.0.cross_attn.o", "time_projection.1"),
+    depth={"blocks": 40},
     stacks=(
         Stack(
             "blocks",

@@ -112,3 +112,48 @@ def test_blocks_are_counted_in_the_order_of_the_data():
     assert list(counts) == ["clip_l", *numbered[0], "MID", *numbered[1], "other"]
     assert sum(counts.values()) == len(SD15)
     assert list(count_by_block(reversed(FLUX)))[:4] == ["double.0", "double.1", "double.2", "single.0"]
+
+
+STACKS = {  # a model's keys: its stacks of blocks, which no other table names
+    "Wan": (f"{U}blocks.{{}}.self_attn.q.weight", "blocks", 40),
+    "Qwen-Image": (f"{U}transformer_blocks.{{}}.attn.to_q.weight", "transformer_blocks", 60),
+    "Z-Image": (f"{U}layers.{{}}.attention.qkv.weight", "layers", 30),
+    "HiDream": (f"{U}double_stream_blocks.{{}}.block.ff_i.experts.0.w1.weight", "double_stream_blocks", 16),
+    "AuraFlow": (f"{U}single_layers.{{}}.attn.w1q.weight", "single_layers", 32),
+    "HunyuanVideo": (
+        f"{U}txt_in.individual_token_refiner.blocks.{{}}.mlp.0.weight",
+        "txt_in.individual_token_refiner.blocks",
+        2,
+    ),
+    "OmniGen 2": (f"{U}noise_refiner.{{}}.attn.to_q.weight", "noise_refiner", 2),
+    "ACE-Step 1.5": (f"{U}decoder.layers.{{}}.mlp.up_proj.weight", "decoder.layers", 24),
+}
+
+
+@pytest.mark.parametrize("family", STACKS)
+def test_any_numbered_stack_of_a_model_is_selected_by_its_name_and_numbers(family):
+    form, stack, count = STACKS[family]
+    outside = [f"{U}time_embedding.0.weight", f"{U}t_embedder.mlp.0.weight", f"{U}patch_embedding.weight"]
+    keys = [form.format(number) for number in range(count)] + outside
+    assert list(count_by_block(reversed(keys))) == [*(f"{stack}.{number}" for number in range(count)), "other"]
+    chosen = select(f"{stack}.1-{count - 1}: 0.25, other: 2", keys)
+    assert [chosen.strengths[key] for key in keys] == [1.0] + [0.25] * (count - 1) + [2.0] * 3
+    assert set(select(f"{stack}.0: 0", keys).strengths.values()) == {0.0, 1.0}
+    with pytest.raises(LoRAError, match=f"selects nothing in this model.*there is {stack}.0-{count - 1}, other"):
+        select(f"{stack}.{count}-{count + 3}: 0", keys)
+
+
+def test_a_range_is_of_the_stack_of_that_name_and_not_of_one_inside_another():
+    keys = [f"{U}blocks.0.mlp.layer1.weight", f"{U}llm_adapter.blocks.0.mlp.0.weight"]
+    assert list(select("blocks.0-3: 0", keys).strengths.values()) == [0.0, 1.0]
+    assert list(select("blocks.0: 0", keys).strengths.values()) == [0.0, 1.0]
+    assert list(select("llm_adapter.blocks.0-3: 0", keys).strengths.values()) == [1.0, 0.0]
+
+
+def test_the_model_s_own_name_of_a_stack_is_taken_for_the_short_one():
+    assert select("double_blocks.0-1: 0.3", FLUX).strengths == select("double.0-1: 0.3", FLUX).strengths
+
+
+def test_a_text_encoder_of_any_name_is_a_block_of_that_name():
+    key = "qwen25_7b.transformer.model.layers.0.mlp.up_proj.weight"
+    assert block_of(key) == "qwen25_7b" and select("text: 0.5", [key, FLUX[0]]).strengths == {key: 0.5, FLUX[0]: 1.0}
