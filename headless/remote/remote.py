@@ -121,7 +121,7 @@ async def described(
     unknown = [label(prompt, node) for node, found in prompt.items() if specs.get(found["class_type"]) is None]
     if unknown:
         raise unknown_nodes(unknown)
-    prompt, chosen = prepared(document, settings, specs.get, notes)
+    prompt, chosen = prepared(document, settings, specs.get, notes, client.front_end)
     return prompt, chosen, specs
 
 
