@@ -17,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from urllib.parse import quote
 
+from ..workflow.canvas import FrontEnd
 from ..workflow.graph import Prompt, Spec, server_spec
 from . import records
 from .address import Address, read_address
@@ -66,6 +67,11 @@ class Client:
     def url(self) -> str:
         """The server's address, without a secret in it."""
         return self._connection.address.url
+
+    @property
+    def front_end(self) -> FrontEnd | None:
+        """The version of the server's front end; None where it does not tell it."""
+        return self._connection.front_end
 
     @property
     def cuts(self) -> int:

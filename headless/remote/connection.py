@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, BinaryIO
 
 from ...files.errors import FileFormatError
+from ..workflow.canvas import FrontEnd, front_end_of
 from ..workflow.graph import WorkflowError
 from .address import Address
 from .errors import ServerError, Unreachable
@@ -33,6 +34,7 @@ class Connection:
             raise WorkflowError("--server needs aiohttp, which is not installed; run pip install aiohttp") from error
         self.address, self.timing = address, timing
         self._aiohttp, self._answered = aiohttp, False
+        self.front_end: FrontEnd | None = None  # the version of the server's, once it was greeted
         self._cut = (aiohttp.ClientError, OSError, asyncio.TimeoutError)
 
     async def open(self) -> None:
@@ -71,7 +73,7 @@ class Connection:
         body = self._read(_HELLO, answer)
         if not isinstance(body, dict) or "system" not in body:
             raise not_comfyui(self.address.url, f"its {_HELLO} is another program's")
-        self._answered = True
+        self._answered, self.front_end = True, front_end_of(body)
 
     async def json(
         self, method: str, route: str, body: Body | None = None, *, params: Params = None, json: object = None

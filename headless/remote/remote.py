@@ -118,7 +118,7 @@ async def described(
     """
     specs = await class_specs(client, document)
     refuse_unknown(document, specs)
-    prompt, chosen = prepared(document, settings, specs.get, notes)
+    prompt, chosen = prepared(document, settings, specs.get, notes, client.front_end)
     return prompt, chosen, specs
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ...files.documents import parse_json
-from .canvas import Shown, convert
+from .canvas import FrontEnd, Shown, convert
 from .canvas.kinds import DYNAMIC, dynamic_options, widget_kind
 from .canvas.widgets import brought_inputs, defaults, inputs_with_options
 from .check import typed
@@ -16,26 +16,34 @@ from .graph import Input, Prompt, Specs, WorkflowError, execution_order, is_canv
 
 
 def prepared(
-    document: Mapping, settings: Sequence[str], specs: Specs, notes: list[str]
+    document: Mapping,
+    settings: Sequence[str],
+    specs: Specs,
+    notes: list[str],
+    front_end: FrontEnd | None = None,
 ) -> tuple[Prompt, dict[str, Path]]:
     """The API form of any workflow with the values set, and the files that were named by a path of this machine.
+
+    `front_end` is as in convert.
 
     Raises:
         WorkflowError: as in convert, read_api and with_settings.
     """
-    prompt, shown = opened(document, specs, notes)
+    prompt, shown = opened(document, specs, notes, front_end)
     return with_settings(prompt, settings, specs, shown)
 
 
-def opened(document: Mapping, specs: Specs, notes: list[str]) -> tuple[Prompt, Mapping[str, Shown]]:
-    """The API form of any workflow, and what its subgraphs show.
+def opened(
+    document: Mapping, specs: Specs, notes: list[str], front_end: FrontEnd | None = None
+) -> tuple[Prompt, Mapping[str, Shown]]:
+    """The API form of any workflow, and what its subgraphs show; `front_end` is as in convert.
 
     Raises:
         WorkflowError: as in convert and read_api.
     """
     if not is_canvas(document):
         return read_api(document), {}
-    found = convert(document, specs)
+    found = convert(document, specs, front_end=front_end)
     notes += found.notes
     execution_order(found.prompt, list(found.prompt))  # names a circle, if there is one
     return found.prompt, found.shown

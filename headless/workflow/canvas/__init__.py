@@ -3,5 +3,6 @@
 from .convert import convert, to_api
 from .graphs import class_names
 from .result import Converted, Shown
+from .versions import FrontEnd, front_end_of
 
-__all__ = ["Converted", "Shown", "class_names", "convert", "to_api"]
+__all__ = ["Converted", "FrontEnd", "Shown", "class_names", "convert", "front_end_of", "to_api"]

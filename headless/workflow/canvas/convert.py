@@ -20,37 +20,48 @@ from .promoted import read_outsides
 from .result import Converted, Shown
 from .sources import Given, Scope, Sources
 from .texts import SAVING, dynamic_prompt, replaced
+from .versions import GROUPS_AS_SUBGRAPHS, NEWEST, UNIQUE_IDS, FrontEnd, note_on_marks, notes_on
 from .widgets import Held, Widgets, inputs_with_options, needs_browser, node_widgets
 
 
-def to_api(document: Mapping, specs: Specs, now: datetime | None = None) -> tuple[Prompt, list[str]]:
+def to_api(
+    document: Mapping, specs: Specs, now: datetime | None = None, front_end: FrontEnd | None = None
+) -> tuple[Prompt, list[str]]:
     """The API form, and sentences on what was left out of it or could not be placed.
 
-    `now` is what %date:...% means; None: the time of the call.
+    `now` is what %date:...% means; None: the time of the call. `front_end` is the version whose ways are taken; None:
+    the newest known.
 
     Raises:
         WorkflowError: no canvas JSON, a damaged one, nodes of classes that `specs` does not know, or a value that
             only a browser has; the sentence says which.
     """
-    found = convert(document, specs, now)
+    found = convert(document, specs, now, front_end)
     return found.prompt, found.notes
 
 
-def convert(document: Mapping, specs: Specs, now: datetime | None = None) -> Converted:
+def convert(
+    document: Mapping, specs: Specs, now: datetime | None = None, front_end: FrontEnd | None = None
+) -> Converted:
     """As to_api, with what instances of subgraphs show on their outside.
 
     Raises:
         WorkflowError: as in to_api.
     """
     refuse_foreign(document)
-    return _Conversion(read_document(unpacked(document, specs)), specs, now or datetime.now()).result()
+    version = NEWEST if front_end is None else front_end
+    plain, groups = unpacked(document, specs, as_subgraphs=version >= GROUPS_AS_SUBGRAPHS)
+    found = read_document(plain, unique_ids=version >= UNIQUE_IDS)
+    conversion = _Conversion(found, specs, now or datetime.now(), version)
+    conversion.notes += notes_on(found, groups, version)
+    return conversion.result()
 
 
 class _Conversion:
     """One workflow on its way: values are those of the definitions, links those of each instance."""
 
-    def __init__(self, document: Document, specs: Specs, now: datetime):
-        self._document, self._specs, self._now = document, specs, now
+    def __init__(self, document: Document, specs: Specs, now: datetime, front_end: FrontEnd):
+        self._document, self._specs, self._now, self._front_end = document, specs, now, front_end
         self._widgets: dict[Node, Widgets] = {}
         self.notes: list[str] = []
         self._shown: dict[str, Shown] = {}
@@ -108,6 +119,11 @@ class _Conversion:
                 waiting.pop()
             elif node.kind in self._document.subgraphs:
                 if scope is not root or node.mode not in (MUTED, BYPASSED):
+                    if node.mode in (MUTED, BYPASSED):
+                        self.notes.append(
+                            f"node {scope.prefix}{node.label} is a muted or bypassed subgraph inside another one: what "
+                            "is in it runs all the same, as from the canvas"
+                        )
                     inside = scope.inside(node, self._document.subgraphs[node.kind])
                     refuse_everywhere(inside.graph.nodes.values())
                     self._shown[scope.prefix + node.id] = self._outer(node, inside.graph)
@@ -137,7 +153,8 @@ class _Conversion:
             elif not fed_by_primitive(slot, scope.graph):
                 self.notes.append(
                     f"node {scope.prefix}{node.label}: the link of its input {slot.name!r} leads to nothing that runs "
-                    "(muted or bypassed)"
+                    "(muted, bypassed, or a primitive outside of the subgraph)"
+                    + (", so that its own value is sent" if inputs.get(slot.name) is not None else "")
                 )
         for name in widgets:
             given = self._sources.given(scope, node, name)
@@ -150,7 +167,12 @@ class _Conversion:
         inside = self._shown[given.shown_by].inputs.setdefault(given.name, [])
         if (node, name) not in inside:
             inside.append((node, name))
-        return inputs.get(name) if given.value is None else _wrapped(given.value)
+        if given.value is not None:
+            return _wrapped(given.value)
+        self.notes.append(
+            f"node {given.shown_by} shows no value for {given.name!r} (null): that of node {node} inside was taken"
+        )
+        return inputs.get(name)
 
     def _outer(self, node: Node, inside: Graph) -> Shown:
         labels = {slot.label: slot.name for slot in (*inside.inputs, *node.inputs) if slot.label}
@@ -165,7 +187,9 @@ class _Conversion:
         if isinstance(value, str) and held.declared.options.get("dynamicPrompts"):
             value = dynamic_prompt(value)
         if isinstance(value, str) and name == "filename_prefix" and node.kind in SAVING:
-            value = self._with_marks(value)
+            replaced_value = self._with_marks(value)
+            self.notes += note_on_marks(node, value, replaced_value, self._front_end)
+            value = replaced_value
         if held.declared.kind == SCENE:
             self.notes.append(f"node {node.label}: the camera of its 3-D view is the browser's and is not set")
             return {"image": "", "mask": "", "normal": "", "camera_info": None, "recording": "", "model_3d_info": []}

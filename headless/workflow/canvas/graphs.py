@@ -99,15 +99,15 @@ class Document:
         return [self.subgraphs[node.kind] for node in graph.nodes.values() if node.kind in self.subgraphs]
 
 
-def read_document(document: Mapping) -> Document:
-    """The graphs of a canvas JSON, ids of nodes inside subgraphs as the canvas makes them unique.
+def read_document(document: Mapping, *, unique_ids: bool = True) -> Document:
+    """The graphs of a canvas JSON, ids of nodes inside subgraphs as the canvas makes them unique, where it does.
 
     Raises:
         WorkflowError: no canvas JSON, or a damaged one.
     """
     root_nodes = _raw_nodes(document)
     definitions = [found for found in _definitions(document) if isinstance(found.get("id"), str)]
-    renamed = _unique_ids(document, root_nodes, definitions)
+    renamed = _unique_ids(document, root_nodes, definitions) if unique_ids else {}
     subgraphs = {
         str(found["id"]): _graph(found, _raw_nodes(found), renamed.get(str(found["id"]), {})) for found in definitions
     }

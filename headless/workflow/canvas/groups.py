@@ -1,7 +1,8 @@
 """Old group nodes (extra.groupNodes) taken apart: their nodes take their place, values and links go to them.
 
 From ComfyUI_frontend 1.49.6: extensions/core/groupNode.ts. Ids are those of the front end, which makes a subgraph of
-each: "102:100". Unlike there, choices keep their places among the values, and a muted or bypassed group stays so.
+each: "102:100"; older ones number the members: "3:0". Unlike there, choices keep their places among the values, and a
+muted or bypassed group stays so.
 """
 
 from __future__ import annotations
@@ -40,8 +41,8 @@ class _Face:
         return shown
 
 
-def unpacked(document: Mapping, specs: Specs) -> Mapping:
-    """The document without group nodes of its root.
+def unpacked(document: Mapping, specs: Specs, *, as_subgraphs: bool = True) -> tuple[Mapping, list[str]]:
+    """The document without group nodes of its root, and the labels of those that there were.
 
     Raises:
         WorkflowError: a group that the document does not define, that contains itself or unknown classes.
@@ -50,17 +51,19 @@ def unpacked(document: Mapping, specs: Specs) -> Mapping:
     groups = extra.get("groupNodes") if isinstance(extra, Mapping) else None
     groups = groups if isinstance(groups, Mapping) else {}
     _refuse_circles(groups)
+    labels: list[str] = []
     while True:
         nodes = document.get("nodes") or []
         found = next((node for node in nodes if _group_name(node) is not None), None)
         if found is None:
-            return document
+            return document, labels
         if len(nodes) > _MOST:
             raise WorkflowError(f"the group nodes unfold into more than {_MOST} nodes; take them apart in the canvas")
         group = groups.get(_group_name(found))
         if not isinstance(group, Mapping) or not isinstance(group.get("nodes"), list):
             raise WorkflowError(f"node {found.get('id')} is a group {_group_name(found)!r}, which the workflow lacks")
-        document = _with_members(document, found, group, specs)
+        labels.append(f"{found.get('id')} {found['type']}")
+        document = _with_members(document, found, group, specs, as_subgraphs)
 
 
 def _refuse_circles(groups: Mapping) -> None:
@@ -87,12 +90,12 @@ def _group_name(node: object) -> str | None:
     return None
 
 
-def _with_members(document: Mapping, node: Mapping, group: Mapping, specs: Specs) -> Mapping:
+def _with_members(document: Mapping, node: Mapping, group: Mapping, specs: Specs, as_subgraphs: bool) -> Mapping:
     members = [member for member in group["nodes"] if isinstance(member, Mapping)]
     face = _face(members, group, specs)
     last = _last_id(document)
-    outer = str(last + len(members) + 1)
-    ids = [f"{outer}:{last + 1 + place}" for place in range(len(members))]
+    outer, first = (str(last + len(members) + 1), last + 1) if as_subgraphs else (str(node.get("id")), 0)
+    ids = [f"{outer}:{first + place}" for place in range(len(members))]
     made = [_member(member, ids[place], node, specs) for place, member in enumerate(members)]
     _give_values(made, node, face)
     links = [dict(link) for link in _link_objects(document.get("links"))]

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from clip_vae_lora.headless.workflow.canvas import class_names, to_api
+from clip_vae_lora.headless.workflow.canvas import class_names, front_end_of, to_api
 from clip_vae_lora.headless.workflow.canvas.kinds import SCENE
 from clip_vae_lora.headless.workflow.canvas.widgets import inputs_with_options
 from clip_vae_lora.headless.workflow.graph import WorkflowError, server_spec
@@ -132,22 +132,23 @@ def asked(browser, server, canvases):
 
 @pytest.fixture(scope="module")
 def answers(comfyui_path, tmp_path_factory):
-    """What the front end says to the canvases, and the specs of the host's classes."""
+    """What the front end says to the canvases, the specs of the host's classes, and the front end's version."""
     every = int(os.environ.get("COMFYUI_CANVASES_EVERY", "1"))
     with served(comfyui_path, tmp_path_factory.mktemp("oracle"), api_nodes=True) as server, chromium() as browser:
         info = json.load(urllib.request.urlopen(f"{server}/object_info"))
+        version = front_end_of(json.load(urllib.request.urlopen(f"{server}/system_stats")))
         found = list(asked(browser, server, list(canvases(comfyui_path))[::every]))
     specs = {name: server_spec(one) for name, one in info.items()}
-    return found, specs.get
+    return found, specs.get, version
 
 
 def test_every_canvas_of_the_host_is_sent_as_the_front_end_sends_it(answers, monkeypatch):
     monkeypatch.setattr(random, "choice", lambda options: options[0])
-    found, specs = answers
+    found, specs, version = answers
     wrong, refused, untrue, equal = {}, {}, {}, 0
     for path, document, theirs in found:
         try:
-            ours, _ = to_api(document, specs, NOW)
+            ours, _ = to_api(document, specs, NOW, version)
         except WorkflowError as error:
             (refused if is_true(str(error), document, specs) else untrue)[path.name] = str(error)
             continue
