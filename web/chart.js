@@ -23,7 +23,7 @@ function draw(node, root, message) {
 }
 
 const KINDS = ["CVL_ZeroShotClassify", "CVL_VisualQuestion", "CVL_RankTags", "CVL_ImageGate", "CVL_ImageTextSimilarity",
-  "CVL_LatentDistribution", "CVL_InspectTokens"];
+  "CVL_LatentDistribution", "CVL_InspectTokens", "CVL_LoRAInfo", "CVL_LoRAStack"];
 showOnNodes("clip-vae-lora.chart", KINDS, { widget: "cvl_chart", draw, width: 320, least: LEAST_PX });
 
 app.registerExtension({

@@ -79,8 +79,30 @@ function inspected({ encoders }) {
   return charts;
 }
 
+/** The strongest module's directions by their share of the change; the kinds in a file without a spectrum. */
+function spectrum({ spectra, kinds }) {
+  const [strongest] = Object.values(spectra);
+  const counts = strongest ? strongest.values.map((value, place) => [t("direction {}", place + 1), value ** 2])
+    : Object.entries(kinds);
+  const sum = counts.reduce((total, [, count]) => total + count, 0) || 1;
+  const title = strongest ? t("share of the change, by direction of the strongest part") : t("kinds in the file");
+  return counts.length ? [{ ...shares(Object.fromEntries(counts.map(([label, count]) => [label, count / sum]))), title }] : [];
+}
+
+/** Each file by the size of its change relative to the weights; by its modules where a change is unknown. */
+function stacked({ files }) {
+  const bars = files.length === 1 ? Object.entries(files[0].blocks)
+    : files.map((one, place) => [`${place + 1}. ${one.file}`, one]);
+  const known = bars.every(([, bar]) => typeof bar.change === "number");
+  const sizes = bars.map(([label, bar]) => [label, known ? bar.change : bar.applied ?? bar.modules]);
+  const all = known ? 1 : sizes.reduce((total, [, size]) => total + size, 0) || 1;
+  const title = known ? t("size of the change relative to the weights") : t("share of the modules");
+  return bars.length ? [{ ...shares(Object.fromEntries(sizes.map(([label, size]) => [label, size / all]))), title }] : [];
+}
+
 const READERS = { CVL_ZeroShotClassify: zeroShot, CVL_VisualQuestion: answers, CVL_RankTags: tags, CVL_ImageGate: gate,
-  CVL_ImageTextSimilarity: similarity, CVL_LatentDistribution: channels, CVL_InspectTokens: inspected };
+  CVL_ImageTextSimilarity: similarity, CVL_LatentDistribution: channels, CVL_InspectTokens: inspected,
+  CVL_LoRAInfo: spectrum, CVL_LoRAStack: stacked };
 
 /** The charts of a node of that class, from its report's data; none where the report has nothing to draw. */
 export function chartsOf(kind, data) {
