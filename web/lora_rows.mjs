@@ -62,7 +62,7 @@ function mark({ row, cell, problem, words, line }, result, ran) {
   words.title = sentence || t("trigger words");
   words.disabled = !sentence && !result?.file;
   const name = cell.querySelector(".cvl-name");
-  if (name) name.title = sentence || ran?.sentence || `${line.name}\n${t("Click to choose another.")}`;
+  if (name) name.title = sentence || translated(ran?.sentence) || `${line.name}\n${t("Click to choose another.")}`;
 }
 
 function actionsOf(line, act, words) {
