@@ -206,9 +206,18 @@ def _nearest_keys(modules: list[str], names: Names) -> dict[str, str]:
     for module in modules:
         name = front_off(module)[:_MAX_CHARS]
         near = _around(forward, name) + [other[::-1] for other in _around(backward, name[::-1])]
-        best = max(near, key=lambda other: SequenceMatcher(None, name, other, autojunk=False).ratio(), default="")
-        nearest[module] = known.get(best, "")
+        nearest[module] = known.get(_most_like(name, near), "")
     return nearest
+
+
+def _most_like(name: str, others: Sequence[str]) -> str:
+    """The most similar of other names; one whose bound is no better than the best so far is not compared in full."""
+    compare, best, most = SequenceMatcher(None, "", name, autojunk=False), "", -1.0
+    for other in dict.fromkeys(others):
+        compare.set_seq1(other)
+        if compare.real_quick_ratio() > most and compare.quick_ratio() > most and (ratio := compare.ratio()) > most:
+            best, most = other, ratio
+    return best
 
 
 def _around(ordered: list[str], name: str) -> list[str]:

@@ -79,9 +79,10 @@ class Names:
         self._add_model()
         for key in shapes:
             if key.endswith(_WEIGHT) and not key.startswith(UNET):
-                for names in spell_other(key[: -len(_WEIGHT)], self.present).values():
-                    for name in names:
-                        _put(self._other, _unprefixed(name), (Target(key),))
+                targets = (Target(key),)
+                spelled = {name for names in spell_other(key[: -len(_WEIGHT)], self.present).values() for name in names}
+                for name in {_unprefixed(name) for name in spelled}:
+                    _put(self._other, name, targets)
         self._numbers = {name: (Target(key),) for name, key in numbered_names(list(shapes)).items()}
 
     def _add_model(self) -> None:

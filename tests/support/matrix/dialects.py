@@ -3,6 +3,7 @@
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -73,6 +74,7 @@ def change(name: str, shape: tuple[int, ...], kind: str) -> Tensor | None:
     return parts["diff"] if kind == "diff" else None
 
 
+@lru_cache(maxsize=20_000)
 def _random(name: str, *shape: int) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(zlib.crc32(name.encode()))) * 0.3
 

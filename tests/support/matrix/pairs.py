@@ -41,12 +41,13 @@ class Pair:
 def compared(application, names: tuple[str, str, str], target, kind: str, tensors: dict[str, Tensor], folder: Path):
     """A file with these tensors, loaded by both onto a MODEL or a CLIP; `application` is our nodes/lora/application.
 
-    Returns the Pair, our patcher and the rows that it changes.
+    Returns the Pair, our values of the weights that are small enough to compute, and the rows of ours that change.
     """
     own, error = ours(application, target, tensors, folder, match_comfyui=kind == "DoRA")
     other = stock(target, tensors)
     shapes = models.shapes(own)
-    rows = [_rows(patcher, shapes) for patcher in (other, own)]
+    values = [_values(patcher, shapes) for patcher in (other, own)]
+    rows = [_rows(patcher, shapes, after) for patcher, after in zip((other, own), values)]
     worse, better, differ = [], [], []
     for key in rows[0] | rows[1]:
         theirs, mine = (found.get(key, torch.zeros(shapes[key][:1] or 1, dtype=torch.bool)) for found in rows)
@@ -59,11 +60,11 @@ def compared(application, names: tuple[str, str, str], target, kind: str, tensor
             and (both := theirs & mine).any()
             and not _stock_is_wrong(other, key, shapes[key], kind)
         ):
-            one, two = (patched(patcher, key, shapes[key]) for patcher in (other, own))
-            if error_of(one[both], two[both]) > (0 if kind in EXACT else CLOSE):
-                differ.append(f"{key} {error_of(one[both], two[both]):.1e}")
+            one, two = (after[key][both] for after in values)
+            if error_of(one, two) > (0 if kind in EXACT else CLOSE):
+                differ.append(f"{key} {error_of(one, two):.1e}")
     counts = [sum(len({patch[3] for patch in found.patches[key]}) for key in found.patches) for found in (other, own)]
-    return Pair(*names, *counts, tuple(worse), tuple(better), tuple(differ), (), error), own, rows[1]
+    return Pair(*names, *counts, tuple(worse), tuple(better), tuple(differ), (), error), values[1], rows[1]
 
 
 def _stock_is_wrong(patcher, key: str, shape: tuple[int, ...], kind: str) -> bool:
@@ -119,13 +120,18 @@ def _patcher(target):
     return getattr(target, "patcher", target)
 
 
-def _rows(patcher, shapes) -> dict[str, Tensor]:
+def _values(patcher, shapes) -> dict[str, Tensor]:
+    """Key -> the weight with its patches, of those that are small enough to compute."""
+    return {key: patched(patcher, key, shapes[key]) for key in patcher.patches if _is_known(shapes[key])}
+
+
+def _rows(patcher, shapes, values: dict[str, Tensor]) -> dict[str, Tensor]:
     """Key -> which rows of the weight are changed; by the patch's own rows where the weight is too large to compute."""
     found = {}
     for key in patcher.patches:
         shape = shapes[key]
         if _is_known(shape):
-            after = patched(patcher, key, shape)
+            after = values[key]
             if after.shape != shape or not after.numel():
                 continue
             changed = (after != models.weight(key, shape)).reshape(shape[0] if shape else 1, -1).any(1)

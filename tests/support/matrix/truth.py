@@ -82,22 +82,19 @@ def twins(family: Family, patcher, modules) -> Truth:
     return _converted(family, shapes, modules) if family.name in CONVERTERS else same
 
 
-def wrong(patcher, modules, truth: Truth, kind: str, rows) -> tuple[str, ...]:
+def wrong(values, shapes, modules, truth: Truth, kind: str, rows) -> tuple[str, ...]:
     """The keys that have another value than the sum of what belongs there, in the rows that are changed."""
-    from .pairs import MOST_VALUES, patched
-
-    shapes = models.shapes(patcher)
     expected: dict[str, torch.Tensor] = {}
     for name, (key, numbers) in truth.items():
         shape = modules[name][0]
-        if key in rows and torch.Size(shapes[key]).numel() <= MOST_VALUES and shape[1:] == tuple(shapes[key])[1:]:
+        if key in rows and key in values and shape[1:] == tuple(shapes[key])[1:]:
             delta = change(name, shape, kind)
             if delta is None:
                 return ()
             expected.setdefault(key, models.weight(key, shapes[key]).double())[numbers] += delta
     bad = []
     for key, value in expected.items():
-        after = patched(patcher, key, shapes[key]).double()
+        after = values[key].double()
         if ((after - value)[rows[key]].abs().max() > CLOSE * value.abs().max()).item():
             bad.append(key)
     return tuple(bad)

@@ -13,14 +13,14 @@ def of_family(application, family: Family, folder: Path) -> list[Pair]:
     patcher = models.model(family)
     if patcher is None:
         return []
-    found = []
+    found, shapes = [], models.shapes(patcher)
     for source, modules in models.sources(family, patcher).items():
         places = truth.own(modules) if source == "host" else truth.twins(family, patcher, modules)
         for dialect in dialects.MODEL_DIALECTS:
             tensors, _ = dialects.written(modules, dialect)
             names = (family.name, source, dialect.name)
-            pair, own, rows = compared(application, names, patcher, dialect.kind, tensors, folder)
-            found.append(replace(pair, wrong=truth.wrong(own, modules, places, dialect.kind, rows)))
+            pair, values, rows = compared(application, names, patcher, dialect.kind, tensors, folder)
+            found.append(replace(pair, wrong=truth.wrong(values, shapes, modules, places, dialect.kind, rows)))
     return found
 
 
