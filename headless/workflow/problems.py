@@ -195,8 +195,8 @@ def _link_sentence(prompt: Prompt, link: tuple[str, int], name: str, wanted: Inp
 def _nearest(name: str, choices: Sequence[object]) -> list[str]:
     """The choices most like a name: the same file in another folder first, then what is spelled like it."""
     texts = [str(choice) for choice in choices]
-    bare = {text: PurePosixPath(text.replace("\\", "/")).name.lower() for text in texts}
-    wanted = PurePosixPath(name.replace("\\", "/")).name.lower()
+    bare = {text: PurePosixPath(text.replace("\\", "/")).stem.lower() for text in texts}
+    wanted = PurePosixPath(name.replace("\\", "/")).stem.lower()
     same = [text for text in texts if bare[text] == wanted]
     like = difflib.get_close_matches(wanted, bare.values(), _NEAR, 0.5)
     return list(dict.fromkeys([*same, *(text for one in like for text in texts if bare[text] == one)]))[:_NEAR]
