@@ -31,7 +31,7 @@ _EXIT_CODES = """exit codes: 0 done, 1 a node failed, 2 wrong usage, workflow or
 refusing, 130 interrupted"""
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
     """Wrong usage in one line, like every other error."""
 
     def error(self, message: str) -> None:
@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="run.py", description=_DESCRIPTION, epilog=_EXIT_CODES)
+    parser = Parser(prog="run.py", description=_DESCRIPTION, epilog=_EXIT_CODES)
     parser.add_argument(
         "workflow", type=Path, metavar="WORKFLOW.json", help="canvas JSON, API JSON, or a PNG or WebP that carries one"
     )

@@ -14,6 +14,7 @@ MAY_IMPORT = {
     "training": LEAVES,
     "nodes": LEAVES | {"index", "training"},
     "headless": LEAVES | {"index", "training", "nodes"},
+    "__main__.py": {"headless"},
 }
 HOST_MODULES = set("comfy comfy_execution comfy_extras comfy_api folder_paths execution server node_helpers".split())
 OUTSIDE = {  # what each folder may import from outside the pack, beside the standard library

@@ -18,11 +18,10 @@ from ..progress import Progress
 from ..workflow.embedded import ready, run_here
 from ..workflow.folders import Folders
 from ..workflow.graph import NodeFailure, WorkflowError
-from .record import DONE, FAILED, RAN, Entry, Record
+from .record import DONE, FAILED, RAN, STAGE, Entry, Record
 from .rows import refuse_bad
 from .task import OnDone, Task, named
 
-_STAGE = ".cvl_batch"
 _NUMBERED = re.compile(r"(.+)_\d{5,}_(\.\w+)\Z")
 _PLANNED = "planned"  # in a file's entry: the place it gets, noted before it is put there
 
@@ -43,7 +42,7 @@ def batch_here(
     """
     refuse_bad(named(tasks, [_wrong(document, task, folders, notes if task is tasks[0] else []) for task in tasks]))
     for task in tasks:
-        stage = folders.output / _STAGE / task.key
+        stage = folders.output / STAGE / task.key
         entry = record.find(task.key)
         if entry is None or entry.state != RAN:
             shutil.rmtree(stage, ignore_errors=True)
@@ -52,7 +51,6 @@ def batch_here(
         _put_in_place(task.key, entry, replace(folders, stage=stage), record)
         shutil.rmtree(stage, ignore_errors=True)
         on_done()
-    shutil.rmtree(folders.output / _STAGE, ignore_errors=True)
 
 
 def _wrong(document: Mapping, task: Task, folders: Folders, notes: list[str]) -> Exception | None:

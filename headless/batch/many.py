@@ -57,9 +57,12 @@ def run_many(
         try:
             if todo:
                 _run(many, todo, progress, record, notes, len(once))
+            record.clear_stage()
         finally:
             progress.close()
-            jobs = [job_document(row, record.find(task.key), task.key in before) for row, task in zip(many.rows, tasks)]
+            jobs: list[Mapping] = [
+                job_document(row, record.find(task.key), task.key in before) for row, task in zip(many.rows, tasks)
+            ]
             on_end(jobs, table(jobs))
         failed = Counter(job["state"] for job in jobs)[FAILED]
         if failed:

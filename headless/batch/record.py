@@ -5,6 +5,7 @@ whole, and while one batch has it open another one cannot.
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from ...files.errors import FileFormatError
 from ..workflow.graph import WorkflowError
 
 FILE = "cvl_batch.sqlite"
+STAGE = ".cvl_batch"  # beside it: a folder for each job whose pictures are not in place yet
 SENT, RAN, DONE, FAILED = "sent", "ran", "done", "failed"
 _TABLE = """CREATE TABLE IF NOT EXISTS jobs (
     key TEXT PRIMARY KEY, state TEXT NOT NULL, settings TEXT NOT NULL, server TEXT NOT NULL, job TEXT NOT NULL,
@@ -94,6 +96,16 @@ class Record:
     def forget(self, key: str) -> None:
         """Take back that a job was sent: it was not."""
         self._file.execute("DELETE FROM jobs WHERE key = ?", (key,))
+
+    def clear_stage(self) -> None:
+        """Remove what jobs left in the stage that were killed; what ran and waits to be put in place stays."""
+        stage = self._path.parent / STAGE
+        for folder in list(stage.iterdir()) if stage.is_dir() else ():
+            entry = self.find(folder.name)
+            if entry is None or entry.state != RAN:
+                shutil.rmtree(folder, ignore_errors=True)
+        if stage.is_dir() and not any(stage.iterdir()):
+            stage.rmdir()
 
     def close(self) -> None:
         self._file.close()

@@ -37,7 +37,7 @@ class Server:
 
 
 @dataclass
-class _Result:
+class Ran:
     """What a run showed, and the error it ended with."""
 
     shown: list[Shown]
@@ -75,22 +75,39 @@ async def cancellable(work: Coroutine[object, object, _T]) -> _T:
 
 async def _run(
     server: Server, document: Mapping, settings: Sequence[str], folders: Folders, progress: Progress, notes: list[str]
-) -> _Result:
+) -> Ran:
     async with Client(server.address, timing=server.timing) as client:
-        prompt, chosen, specs = await described(client, document, settings, notes)
-        await upload_inputs(client.uploads, prompt, specs, replace(folders, chosen=chosen))
-        job = await client.submit(prompt, document if is_canvas(document) else None, drawn(progress))
-        error: Exception | None = None
-        try:
-            await _waited(job, server.timeout_s)
-        except NotTold:
-            raise
-        except (NodeFailure, Interrupted, ServerError) as found:
-            error = found
-        progress.close()
-        if client.cuts:
-            notes.append(f"the connection to the server was cut {client.cuts} times; its history was asked instead")
-        return await _fetched(client, job, folders.output, error)
+        return await run_with(client, document, settings, folders, progress, notes, server.timeout_s)
+
+
+async def run_with(
+    client: Client,
+    document: Mapping,
+    settings: Sequence[str],
+    folders: Folders,
+    progress: Progress,
+    notes: list[str],
+    timeout_s: float | None = None,
+) -> Ran:
+    """Run the workflow over an open connection; an error that came after the beginning is in what is given back.
+
+    Raises:
+        WorkflowError, ServerError: before the job was taken. NotTold: we were stopped, and could not tell the server.
+    """
+    prompt, chosen, specs = await described(client, document, settings, notes)
+    await upload_inputs(client.uploads, prompt, specs, replace(folders, chosen=chosen))
+    job = await client.submit(prompt, document if is_canvas(document) else None, drawn(progress))
+    error: Exception | None = None
+    try:
+        await _waited(job, timeout_s)
+    except NotTold:
+        raise
+    except (NodeFailure, Interrupted, ServerError) as found:
+        error = found
+    progress.close()
+    if client.cuts:
+        notes.append(f"the connection to the server was cut {client.cuts} times; its history was asked instead")
+    return await _fetched(client, job, folders.output, error)
 
 
 def api_there(server: Server, document: Mapping, settings: Sequence[str], notes: list[str]) -> Prompt:
@@ -164,7 +181,7 @@ async def _waited(job: Job, timeout_s: float | None) -> None:
         raise
 
 
-async def _fetched(client: Client, job: Job, output: Path, error: Exception | None) -> _Result:
+async def _fetched(client: Client, job: Job, output: Path, error: Exception | None) -> Ran:
     """The files of a job that ended, by an error or without one; a second error does not hide the first."""
     try:
         saved = await client.save(job.outputs, output)
@@ -175,4 +192,4 @@ async def _fetched(client: Client, job: Job, output: Path, error: Exception | No
     paths: dict[str, list[Path]] = {}
     for one in saved:
         paths.setdefault(one.node, []).append(one.path)
-    return _Result([(node, name(job.prompt, node), ui, paths.get(node, [])) for node, ui in job.outputs.items()], error)
+    return Ran([(node, name(job.prompt, node), ui, paths.get(node, [])) for node, ui in job.outputs.items()], error)

@@ -76,6 +76,12 @@ def specs_of(classes: Mapping[str, type]) -> Specs:
     return find
 
 
+def own_specs(folders: Folders, progress: Progress) -> Specs:
+    """The specs of the nodes of this process: the pack's and the stock stand-ins."""
+    _tell_host(folders, progress)
+    return specs_of(_classes(folders))
+
+
 def _classes(folders: Folders) -> dict[str, type]:
     from ...nodes import NODE_CLASS_MAPPINGS  # here, so that talking to a server needs no torch
 

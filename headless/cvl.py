@@ -1,0 +1,27 @@
+"""cvl COMMAND: one word for all that works without a browser; `cvl COMMAND --help` tells the rest."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+_COMMANDS = {
+    "run": ("command", "run a workflow, or many jobs of one (--batch, --vary), here or on ComfyUI servers"),
+    "check": ("check_command", "name everything that is wrong with a workflow, without a run"),
+    "train": ("train", "train the bundled weights anew"),
+    "embed": ("embed", "embed a folder of pictures into an index that Search Images reads"),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit code."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    name = arguments[0] if arguments else "--help"
+    if name in ("-h", "--help"):
+        print("\n".join(["cvl COMMAND ...", "", *(f"  {word:6} {what}" for word, (_, what) in _COMMANDS.items())]))
+        return 0
+    if name not in _COMMANDS:
+        print(f"error: there is no command {name!r}; expected one of {', '.join(_COMMANDS)}", file=sys.stderr)
+        return 2
+    return import_module(f".{_COMMANDS[name][0]}", __package__).main(arguments[1:])

@@ -1,0 +1,136 @@
+"""Rows, grids, what is done before, and what a batch says at its end."""
+
+import json
+
+import pytest
+
+from clip_vae_lora.headless.batch.record import FILE, Record
+from clip_vae_lora.headless.batch.rows import job_key, read_rows, varied
+from clip_vae_lora.headless.workflow.graph import WorkflowError
+
+from ...support.servers.queue_server import prompt_of
+
+
+def rows_of(tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+    return [row.settings for row in read_rows(tmp_path / name)]
+
+
+def test_rows_are_json_lines_or_a_csv_whose_empty_cells_change_nothing(tmp_path):
+    lines = '{"3.seed": 7, "P.text": "a, b", "4.on": true, "5.colors": ["red"]}\n\n{"3.seed": 8}\n'
+    first = ("3.seed=7", "P.text=a, b", "4.on=true", '5.colors=["red"]')
+    assert rows_of(tmp_path, "a.jsonl", lines) == [first, ("3.seed=8",)]
+    table = '\ufeff3.seed,P.text\r\n7,"a, b\nc"\r\n8,\r\n'
+    assert rows_of(tmp_path, "a.csv", table) == [("3.seed=7", "P.text=a, b\nc"), ("3.seed=8",)]
+    assert rows_of(tmp_path, "b.csv", "3.seed;P.text\n7;a, b\n") == [("3.seed=7", "P.text=a, b")]
+
+
+@pytest.mark.parametrize(
+    "name, text, said",
+    [
+        (
+            "a.jsonl",
+            '{"3.seed": 1}\n{"3.seed": \n[1]\n{"seed": 1}',
+            ["line 2: it is not valid JSON", "line 3", "line 4"],
+        ),
+        ("a.jsonl", '{"3.seed": 1, "3.seed": 2}', ["line 1", "twice"]),
+        ("a.csv", "3.seed,text\n1,2", ["line 1", "'text' is no node.input"]),
+        ("a.csv", '3.seed\n"1\n2"\n1,2', ["line 4", "2 cells"]),
+        ("a.csv", "\n", ["no rows"]),
+    ],
+)
+def test_bad_rows_are_named_with_their_lines(tmp_path, name, text, said):
+    with pytest.raises(WorkflowError) as error:
+        rows_of(tmp_path, name, text)
+    assert all(part in str(error.value) for part in said), error.value
+
+
+def test_a_grid_has_every_combination_and_is_put_to_every_row():
+    grid = [row.settings for row in varied((), ["1.a=x,y", '1.b=["1,2", 3]'])]
+    assert grid == [("1.a=x", "1.b=1,2"), ("1.a=x", "1.b=3"), ("1.a=y", "1.b=1,2"), ("1.a=y", "1.b=3")]
+    with pytest.raises(WorkflowError, match="expected node.input=a,b,c"):
+        varied((), ["seed=1"])
+    with pytest.raises(WorkflowError, match="is the most"):
+        varied((), [f"{node}.a={','.join('1' * 99)}" for node in range(4)])
+
+
+def test_a_job_is_the_same_wherever_its_nodes_stand_on_the_canvas():
+    canvas = {"nodes": [{"id": 1, "type": "A", "pos": [0, 0], "widgets_values": [1]}], "links": []}
+    moved = {"nodes": [{**canvas["nodes"][0], "pos": [9, 9]}], "links": [], "extra": {"ds": {}}}
+    other = {"nodes": [{**canvas["nodes"][0], "widgets_values": [2]}], "links": []}
+    assert job_key(canvas, ["a=1", "b=2"]) == job_key(moved, ["b=2", "a=1"])
+    assert len({job_key(canvas, []), job_key(other, []), job_key(canvas, ["a=1"])}) == 3
+
+
+def test_a_batch_goes_on_where_it_ended_and_tries_what_failed_again(queue_server, go, tmp_path):
+    server, second = queue_server(), queue_server()
+    both = ["--server", second.url, "--json"]
+    code, out, err = go(server.url, "--vary", "1.text=a,fail,b", *both)
+    found = json.loads(out)
+    assert code == 1 and "1 of 3 jobs failed" in err and found["code"] == 1
+    assert [job["state"] for job in found["jobs"]] == ["done", "failed", "done"]
+    assert "no memory" in found["jobs"][1]["error"] and len(found["jobs"][1]["files"]) == 1
+    code, out, _ = go(server.url, "--vary", "1.text=a,b,c,a", *both)
+    assert code == 0 and [job["before"] for job in json.loads(out)["jobs"]] == [True, True, False, True]
+    assert sum(server.ran.values()) + sum(second.ran.values()) == 4
+    assert {path.name for path in (tmp_path / "out").glob("*.png")} == {
+        f"{name}_0.png" for name in ("a", "b", "c", "fail")
+    }
+
+
+def test_each_server_is_kept_busy_and_has_no_more_than_it_may(queue_server, go, monkeypatch):
+    servers = [queue_server(job_s=0.02) for _ in range(2)]
+    most: dict[str, int] = {}
+    run = type(servers[0]).run
+
+    async def counted(self, *item):
+        most[self.url] = max(most.get(self.url, 0), 1 + len(self.pending))
+        await run(self, *item)
+
+    monkeypatch.setattr(type(servers[0]), "run", counted)
+    grid = ["--vary", "1.count=1,2", "--vary", "1.text=a,b,c,d,e", "--ahead", "2"]
+    code, out, _ = go(servers[0].url, "--server", servers[1].url, *grid)
+    assert code == 0 and "10 jobs: 10 done" in out
+    assert len(most) == 2 and max(most.values()) <= 2
+
+
+def test_bad_rows_stop_a_batch_before_anything_runs(queue_server, go, tmp_path):
+    server = queue_server()
+    (tmp_path / "rows.jsonl").write_text('{"1.text": "a"}\n{"9.text": "b"}\n{"1.count": "many"}')
+    code, _, err = go(server.url, "--batch", str(tmp_path / "rows.jsonl"))
+    assert code == 2 and "rows.jsonl line 2" in err and "rows.jsonl line 3" in err and "line 1" not in err
+    assert not server.ran
+
+
+def test_a_server_that_is_away_leaves_its_jobs_to_the_other(queue_server, go):
+    server = queue_server()
+    code, out, err = go(server.url, "--server", "http://127.0.0.1:9", "--vary", "1.text=a,b")
+    assert code == 0 and "2 done" in out and "127.0.0.1:9" in err
+
+
+def test_a_job_that_was_sent_to_a_server_which_is_not_given_is_not_done_again(queue_server, go, tmp_path):
+    first, second = queue_server(job_s=0.01), queue_server()
+    assert go(first.url, "--vary", "1.text=a")[0] == 0
+    record = Record(tmp_path / "out")
+    key = job_key(prompt_of("a"), ["1.text=a"])
+    entry = record.find(key)
+    record.write(key, type(entry)("sent", entry.settings, first.url, entry.job))
+    record.close()
+    code, _, err = go(second.url, "--vary", "1.text=a,b")
+    assert code == 3 and first.url in err and list(second.ran.values()) == [1]
+    code, out, _ = go(second.url, "--server", first.url, "--vary", "1.text=a,b")
+    assert code == 0 and sum(first.ran.values()) == 1 and sum(second.ran.values()) == 1
+
+
+def test_two_batches_into_one_folder_do_not_run_at_once(queue_server, go, tmp_path):
+    record = Record(tmp_path / "out")
+    code, _, err = go(queue_server().url, "--vary", "1.text=a")
+    record.close()
+    assert code == 2 and "another batch is running" in err
+
+
+def test_a_record_that_is_none_is_named(queue_server, go, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / FILE).write_text("no database, and longer than a header of one " * 9)
+    code, _, err = go(queue_server().url, "--vary", "1.text=a")
+    assert code == 2 and "is damaged" in err
