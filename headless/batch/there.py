@@ -90,7 +90,7 @@ async def _stations(
 def _refuse_wrong(station: _Station, document: Mapping, tasks: Sequence[Task], notes: list[str]) -> None:
     try:
         refuse_unknown(document, station.specs)
-        prompt, shown = opened(document, station.specs.get, notes)
+        prompt, shown = opened(document, station.specs.get, notes, station.client.front_end)
     except WorkflowError as error:
         raise WorkflowError(f"{station.client.url}: {error}") from error
 
@@ -206,7 +206,9 @@ class _Running:
         """
         before = self._record.find(self._task.key)
         known = before.job if before is not None and before.state == SENT else ""
-        prompt, chosen = prepared(self._document, self._task.settings, self._station.specs.get, [])
+        prompt, chosen = prepared(
+            self._document, self._task.settings, self._station.specs.get, [], self._station.client.front_end
+        )
         try:
             job = await self._station.client.find(prompt, known, self._step) if known else None
             if job is not None:
