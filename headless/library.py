@@ -59,7 +59,7 @@ def run(
 
     >>> result = run("workflow.json", {"3.seed": 7}, server="http://127.0.0.1:8188")  # doctest: +SKIP
     >>> result.files  # doctest: +SKIP
-    (PosixPath('/home/me/output/ComfyUI_00001_.png'),)
+    (PosixPath('output/ComfyUI_00001_.png'),)
 
     headers: "Name: value". inputs: a folder for LoadImage and the like. models: a models folder, without a server only.
 

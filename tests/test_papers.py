@@ -106,6 +106,8 @@ def test_the_picture_shows_every_folder_of_code_above_those_it_imports():
     shown = TOPS | {f"nodes/{room}" for room in ROOMS["nodes"]}
     assert shown <= set(places) <= FOLDERS
     for folder, others in MAY_IMPORT.items():
+        if folder.endswith(".py"):  # a way in, not a folder
+            continue
         assert all(places[folder] < places[other] for other in others), folder
     assert all(places["nodes"] < places[f"nodes/{room}"] < places["training"] for room in ROOMS["nodes"])
     assert all(places["nodes/host"] >= places[f"nodes/{room}"] for room in ROOMS["nodes"])

@@ -198,7 +198,7 @@ def test_a_link_from_a_muted_node_or_one_that_has_nothing_to_hand_on_is_reported
         0.4,
     )
     prompt, notes = to_api(document, specs)
-    assert prompt["3"]["inputs"] == {} and len(notes) == 1 and "muted or bypassed" in notes[0]
+    assert prompt["3"]["inputs"] == {} and len(notes) == 1 and "(muted, bypassed" in notes[0]
 
 
 def test_a_list_as_value_is_wrapped_so_that_it_is_no_link():

@@ -167,7 +167,7 @@ def test_a_latent_with_nan_is_an_error_that_says_who_is_at_fault(place, vae):
 
 def test_a_lora_that_fits_nothing_is_an_error_where_it_is_strict(place):
     tiny.lora_file(place.models / "loras" / "unet.safetensors", ["lora_unet_mid_block_attentions_0_proj_in"])
-    with pytest.raises(ValueError, match="unet.safetensors: none of its 1 modules fits the clip connected"):
+    with pytest.raises(ValueError, match="unet.safetensors: all of its 1 modules are for a diffusion model"):
         load(place, "CVL_LoadLoRA", "unet.safetensors")
 
 

@@ -27,19 +27,26 @@ def state_of(path):
         return file.read(file.shapes)
 
 
+def nearest(result, run, values):
+    """The distance to the network's own result, all pictures at once or one by one: kernels may differ in the last bit
+    between the two, and which of them is done depends on the memory there is."""
+    one_by_one = torch.cat([run(value[None]) for value in values])
+    return min((result - expected).abs().max() for expected in (run(values), one_by_one))
+
+
 def test_encode_and_decode_are_the_networks_own(place, image):
     path = tiny.vae_file(place.models / "vae" / "v.safetensors")
     vae, report = place.node("CVL_LoadVAE").load("v.safetensors")["result"]
     assert json.loads(report)["px_per_cell"] == 2
     network = AutoencoderKL(tiny.VAE_CONFIG)
     network.load_state_dict(state_of(path))
+    pixels = image.movedim(-1, 1) * 2 - 1
     with torch.no_grad():
-        mean = network.encode(image.movedim(-1, 1) * 2 - 1)
         latent = place.node("CVL_VAEEncode").encode(image, vae)["result"][0]
-        assert (latent["samples"] - mean).abs().max() <= EXACT
+        assert nearest(latent["samples"], network.encode, pixels) <= EXACT
         shown = place.node("CVL_VAEDecode").decode(latent, vae)["result"][0]
-        expected = (network.decode(mean) + 1).div(2).clamp(0, 1).movedim(1, -1)
-    assert (shown - expected).abs().max() <= EXACT and shown.shape == image.shape
+        decoded = nearest(shown, lambda z: (network.decode(z) + 1).div(2).clamp(0, 1).movedim(1, -1), latent["samples"])
+    assert decoded <= EXACT and shown.shape == image.shape
 
 
 def test_a_sample_depends_on_its_seed_and_spreads_as_the_posterior(place, image):

@@ -117,7 +117,7 @@ def stored_adapter(
     adapters: dict[str, LoRA], base: CLIP, metadata: dict[str, str]
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors and header of a kohya file, 16 bits."""
-    names = spellings(base.state_dict(), "kohya")
+    names = spellings(list(base.state_dict()), "kohya")
     halves = {
         names[f"{layer}.weight"]: LoRA(adapter.up.half(), adapter.down.half(), adapter.alpha)
         for layer, adapter in adapters.items()
