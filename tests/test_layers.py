@@ -56,7 +56,8 @@ READING_ORDER = {  # inside a leaf and the index a file imports only from files 
         "families/video/{hunyuan,wan,ltx,kandinsky5,cosmos,mochi} families/table families/patterns models/places "
         "models/family_names models/unet models/spellings models/names models/rows "
         "formats/suffixes formats/adapter_config formats/building formats/writing formats/read models/match "
-        "models/families models/blocks models/parts models/conversion models/published weights/inject weights/patching "
+        "models/families models/implied models/blocks models/parts models/conversion models/published weights/inject "
+        "weights/patching "
         "formats/list_text formats/header"
     ).split(),
     "files": (

@@ -7,7 +7,7 @@ from functools import cache
 from .family import Family
 from .table import FAMILIES
 
-_NUMBER = re.compile(r"(?<![A-Za-z\d])\d+")
+_NUMBER = re.compile(r"(?<![A-Za-z\d])(?<!adaLN modulation )\d+")  # Z-Image has 0 there, Lumina 2 has 1
 
 
 def pattern(name: str) -> str:
@@ -45,9 +45,9 @@ def depths(names: Iterable[str], family: Family) -> dict[str, int]:
 @cache
 def _numbered(family: Family) -> tuple[tuple[str, str], ...]:
     pairs = {
-        (name.removeprefix(family.root).replace(".", "_") + "_", stack.own)
+        (name.replace(".", "_") + "_", stack.own)
         for stack in family.stacks
-        for name in (stack.own, stack.theirs)
+        for name in (stack.own, stack.own.removeprefix(family.root), stack.theirs)
         if name
     }
     return tuple(sorted(pairs))
@@ -57,6 +57,7 @@ def _names(family: Family) -> Iterator[str]:
     for stack in family.stacks:
         own, theirs = (f"{name}.0." if name else "" for name in (stack.own, stack.theirs))
         for layer in (*stack.layers, *stack.splits):
+            yield own + layer
             yield (own + layer).removeprefix(family.root)
         for names in stack.layers.values():
             yield from (theirs + name for name in ((names,) if isinstance(names, str) else names))

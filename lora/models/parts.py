@@ -21,7 +21,7 @@ _OWNERS = (  # the first pattern that a name begins with, underscores for dots
         "diffusion model",
     ),
 )
-_QUALIFIED = "input output down up double single joint transformer stream refiner".split()
+_QUALIFIED = ("input", "output", "down", "up", "double", "single", "joint", "transformer", "stream", "refiner")
 _PLAIN = "".join(f"(?<!{word}_)" for word in _QUALIFIED)
 _BLOCKS = (  # all patterns that a name has; {0} is the number in it
     (r"input_blocks_(\d+)", "block IN{0:02}"),

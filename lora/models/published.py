@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from ..formats.dialects import DIALECTS
 from ..formats.read import LoRAFile
 from .families import FLUX, REFINER, SD1, SD2, SD3, SDXL, tell
+from .implied import UNSAID, implied_models
 from .match import match
 from .names import spellings
 
@@ -253,3 +254,26 @@ def published_model(file: LoRAFile) -> tuple[str, Shapes] | None:
         if (len(found.found), own) > best:
             best, chosen = (len(found.found), own), (model, shapes)
     return chosen
+
+
+def model_for(file: LoRAFile) -> tuple[str, Shapes] | None:
+    """A model that a file fits, with its keys and shapes: a published one, or the one that the file's own names imply.
+
+    None where no family is known that has the names, or where several write them differently.
+    """
+    told, of_published = tell(file), {family for family, _ in PUBLISHED.values()}
+    if not told.families or of_published & set(told.families):
+        found = published_model(file)
+        if found and (len(told.families) < 2 or not _homeless(file, found[1])):
+            return found
+    implied = implied_models(file)
+    spelled = [
+        {(key, spellings(shapes, "diffusers").get(key)) for key, shape in shapes.items() if shape != UNSAID}
+        for shapes in implied.values()
+    ]
+    return next(iter(implied.items())) if spelled and all(one == spelled[0] for one in spelled) else None
+
+
+def _homeless(file: LoRAFile, shapes: Shapes) -> bool:
+    found = match(file, shapes)
+    return bool(found.homeless or found.misfit)

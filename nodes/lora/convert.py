@@ -6,12 +6,14 @@ from collections.abc import Mapping
 
 from ...files.errors import FileFormatError
 from ...files.tensors import write_tensors
+from ...lora.families.table import FAMILIES
 from ...lora.formats import read as formats
 from ...lora.kinds.adapters import Adapter, LoRAError
 from ...lora.models.conversion import rename
+from ...lora.models.families import refuse_other_family, tell
 from ...lora.models.match import key_of, match
 from ...lora.models.parts import describe_part, describe_parts
-from ...lora.models.published import PUBLISHED, published_model
+from ...lora.models.published import PUBLISHED, model_for
 from .. import catalog
 from ..host import host
 from ..reports import as_json, problem_shown, shown
@@ -35,7 +37,7 @@ class ConvertLoRA:
     CATEGORY = "CVL/LoRA"
     DESCRIPTION = (
         "Writes a LoRA file in another dialect, with its true scale, into the output folder. The names are those of "
-        "the model connected, or without one of the published model it fits; what has no name is in the report."
+        "the model connected, or without one of the family it fits; what has no name is in the report."
     )
     SEARCH_ALIASES = [
         "convert lora",
@@ -139,16 +141,26 @@ def _convert(file: str, dialect: str, filename_prefix: str, connected: list[obje
 def _layouts(read: ParsedFile, connected: list[object]) -> tuple[str, list[Mapping]]:
     """The keys and shapes whose names are written, and whose they are: the connected models' or a published model's."""
     if connected:
-        return "what is connected", [host.weights(target) for target in connected]
-    found = published_model(read.file)
-    if found is None:
+        layouts = [host.weights(target) for target in connected]
+        try:
+            for shapes in layouts:
+                refuse_other_family(read.file, shapes)
+        except LoRAError as error:
+            raise FileFormatError(read.path, str(error)) from error
+        return "what is connected", layouts
+    if found := model_for(read.file):
+        whose = f"{found[0]}, as published" if found[0] in PUBLISHED else f"{found[0]}, by the names in the file"
+        return whose, [found[1]]
+    if families := tell(read.file).families:
         raise FileFormatError(
             read.path,
-            "none of its modules has a place in a model whose names are known here "
-            f"({', '.join(PUBLISHED)}); connect the MODEL or CLIP it is for",
+            f"its names are those of {', '.join(families)} alike: connect the MODEL that it is for",
         )
-    model, shapes = found
-    return f"{model}, as published", [shapes]
+    raise FileFormatError(
+        read.path,
+        "none of its modules has a place in a model whose names are known here "
+        f"(SD 1, SD 2, SDXL, {', '.join(family.name for family in FAMILIES)}); connect the MODEL or CLIP it is for",
+    )
 
 
 def _rename_modules(
