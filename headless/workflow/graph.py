@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 Prompt = dict[str, dict]
 ANY = "*"
+_LABEL, _LABELS = 120, 50  # letters of a name, and names, that a sentence gives
 
 
 class WorkflowError(ValueError):
@@ -126,8 +127,10 @@ def label(prompt: Prompt, node: str) -> str:
 
 def unknown_nodes(labels: list[str]) -> WorkflowError:
     """The error for nodes of classes that are not there."""
+    short = [label if len(label) <= _LABEL else label[: _LABEL - 3] + "..." for label in labels[:_LABELS]]
+    short += [f"and {len(labels) - _LABELS} more"] if len(labels) > _LABELS else []
     return WorkflowError(
-        f"these nodes are not known here: {'; '.join(labels)}; install the packs that have them where the workflow "
+        f"these nodes are not known here: {'; '.join(short)}; install the packs that have them where the workflow "
         "runs, or run it with --server on a ComfyUI that has them"
     )
 

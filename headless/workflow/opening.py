@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ...files.documents import parse_json, read_json
 from ...files.errors import FileFormatError
-from .canvas.foreign import foreign_picture
+from .canvas.foreign import foreign_picture, refuse_foreign
 from .graph import WorkflowError
 
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -22,7 +22,7 @@ def read_workflow(path: Path) -> dict:
 
     Raises:
         FileFormatError: the file cannot be read, or holds no JSON object.
-        WorkflowError: the picture carries no workflow; the sentence names the program that made it, if known.
+        WorkflowError: there is no workflow in it; the sentence names the program that made it, if known.
     """
     try:
         with open(path, "rb") as file:
@@ -35,7 +35,9 @@ def read_workflow(path: Path) -> dict:
         return _from_texts(path, _webp_texts(_whole(path)))
     if start.startswith((b"\xff\xd8\xff", b"GIF8")) or start[4:8] == b"ftyp":
         raise WorkflowError(f"{path.name} is no workflow: pictures that carry one are PNG and WebP files")
-    return read_json(path)
+    found = read_json(path)
+    refuse_foreign(found)
+    return found
 
 
 def _whole(path: Path) -> bytes:

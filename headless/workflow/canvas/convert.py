@@ -185,7 +185,7 @@ class _Conversion:
     def _sent(self, node: Node, name: str, held: Held) -> object:
         value = held.value
         if isinstance(value, str) and held.declared.options.get("dynamicPrompts"):
-            value = dynamic_prompt(value)
+            value = self._chosen(node, value)
         if isinstance(value, str) and name == "filename_prefix" and node.kind in SAVING:
             replaced_value = self._with_marks(value)
             self.notes += note_on_marks(node, value, replaced_value, self._front_end)
@@ -194,6 +194,12 @@ class _Conversion:
             self.notes.append(f"node {node.label}: the camera of its 3-D view is the browser's and is not set")
             return {"image": "", "mask": "", "normal": "", "camera_info": None, "recording": "", "model_3d_info": []}
         return _wrapped(value)
+
+    def _chosen(self, node: Node, text: str) -> str:
+        try:
+            return dynamic_prompt(text)
+        except WorkflowError as error:
+            raise WorkflowError(f"node {node.label}: {error}") from error
 
     def _with_marks(self, text: str) -> str:
         return replaced(text, self._widget_value, self._now)

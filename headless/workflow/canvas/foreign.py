@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from ..graph import WorkflowError
 
+_SAMPLING = ("cfg_scale", "sampler_name", "sampler_index", "steps")
 _PARAMETERS = ("Steps:", "Sampler:", "CFG scale:")
 
 
@@ -13,8 +14,18 @@ def refuse_foreign(document: Mapping) -> None:
     """Nothing where the document is ComfyUI's.
 
     Raises:
-        WorkflowError: InvokeAI or n8n or Node-RED made it.
+        WorkflowError: InvokeAI, A1111 or n8n made it.
     """
+    if isinstance(document.get("prompt"), str) and any(name in document for name in _SAMPLING):
+        raise WorkflowError(
+            "these are generation parameters as A1111 and Forge take them (a prompt and its settings), not a workflow; "
+            "expected what ComfyUI's canvas saves, or its export in API format"
+        )
+    if isinstance(document.get("positive_prompt"), str):
+        raise WorkflowError(
+            "this is what InvokeAI notes on a picture (its prompt and settings), not a workflow; expected what "
+            "ComfyUI's canvas saves, or its export in API format"
+        )
     nodes = document.get("nodes")
     first = next((node for node in nodes if isinstance(node, Mapping)), {}) if isinstance(nodes, list) else {}
     if isinstance(document.get("edges"), list) and (isinstance(first.get("data"), Mapping) or not nodes):

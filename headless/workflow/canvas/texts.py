@@ -12,6 +12,8 @@ import re
 from collections.abc import Callable
 from datetime import datetime
 
+from ..graph import WorkflowError
+
 SAVING = frozenset(  # the classes whose filename_prefix has its marks replaced
     (
         "SaveImage SaveImageAdvanced SaveSVGNode SaveVideo SaveAnimatedWEBP SaveWEBM SaveAudio SaveAudioMP3 "
@@ -19,6 +21,7 @@ SAVING = frozenset(  # the classes whose filename_prefix has its marks replaced
         "CLIPSave VAESave ModelSave LoraSave SaveLatent"
     ).split()
 )
+_DEEPEST = 500_000  # open braces; each takes 250 bytes
 _LINE = re.compile("[^\n\r\u2028\u2029]*")
 _MARK = re.compile(r"\\[\s\S]|[{}|]")
 _DATE = re.compile(r"dd?|MM?|hh?|mm?|ss?|yyy?y?")
@@ -26,7 +29,11 @@ _FORBIDDEN = re.compile(r'[/?<>\\:*|"\x00-\x1F\x7F]')
 
 
 def dynamic_prompt(text: str) -> str:
-    """A prompt as the canvas sends it: comments gone, one of {a|b} chosen at random, \\{ kept as {."""
+    """A prompt as the canvas sends it: comments gone, one of {a|b} chosen at random, \\{ kept as {.
+
+    Raises:
+        WorkflowError: braces in braces, deeper than the canvas follows them.
+    """
     return re.sub(r"\\([{}|])", r"\1", _choose(_without_comments(text)))
 
 
@@ -94,6 +101,11 @@ def _choose(text: str) -> str:
         place = mark.end()
         if mark[0] == "{":
             open_blocks.append(([], []))
+            if len(open_blocks) > _DEEPEST:
+                raise WorkflowError(
+                    f"a text has more than {_DEEPEST} open braces within each other, where {{a|b}} is a choice; write "
+                    "\\{ for a brace that is meant"
+                )
         elif len(open_blocks) > 1 and mark[0] == "}":
             _close(open_blocks)
         elif len(open_blocks) > 1 and mark[0] == "|":
