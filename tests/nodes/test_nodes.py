@@ -40,7 +40,7 @@ def test_encode_and_decode_are_the_networks_own(place, image):
     assert json.loads(report)["px_per_cell"] == 2
     network = AutoencoderKL(tiny.VAE_CONFIG)
     network.load_state_dict(state_of(path))
-    pixels = image.movedim(-1, 1) * 2 - 1
+    pixels = (image.movedim(-1, 1) * 2 - 1).contiguous()
     with torch.no_grad():
         latent = place.node("CVL_VAEEncode").encode(image, vae)["result"][0]
         assert nearest(latent["samples"], network.encode, pixels) <= EXACT
