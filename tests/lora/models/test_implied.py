@@ -52,7 +52,7 @@ def file_of(shapes, dialect):
         (name, source, target)
         for source, target in [("diffusers", "kohya"), ("kohya", "diffusers"), ("kohya", "peft")]
         for name in BY_NAME
-        if name not in ("Flux", "SD 3")
+        if name not in ("Flux", "SD 3")  # whose sizes are published
     ],
 )
 def test_a_file_without_its_model_is_written_as_with_it(name, source, target):
