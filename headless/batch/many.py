@@ -48,6 +48,7 @@ def run_many(
     """
     record = Record(many.folders.output)
     try:
+        record.clear_stage()
         tasks = many.tasks()
         once = list({task.key: task for task in tasks}.values())
         if len(once) < len(tasks):

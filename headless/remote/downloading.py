@@ -26,11 +26,14 @@ class Saved:
     path: Path
 
 
-async def save(connection: Connection, outputs: Mapping[str, Mapping], folder: Path) -> list[Saved]:
+async def save(
+    connection: Connection, outputs: Mapping[str, Mapping], folder: Path, parts: Path | None = None
+) -> list[Saved]:
     """Fetch every file that the outputs (node -> ui) name into the folder, previews into its temp/.
 
     A file that is here already is not written again; another one of its name here keeps it, and the new one is
-    "NAME (2)".
+    "NAME (2)". Files that are not whole yet lie in `parts`, so that whoever starts anew after a kill can remove
+    them, or else beside the place that they get.
 
     Raises:
         WorkflowError: a name leads out of the folder. ServerError: files are missing; all others are saved.
@@ -41,7 +44,7 @@ async def save(connection: Connection, outputs: Mapping[str, Mapping], folder: P
 
     async def fetch(node: str, entry: Mapping, path: Path) -> Saved | str | None:
         async with gate:
-            found = await _fetch(connection, entry, path)
+            found = await _fetch(connection, entry, path, parts)
         return Saved(node, found) if found else None if entry.get("shown") else str(entry["filename"])
 
     found = await asyncio.gather(*(fetch(*one) for one in wanted))
@@ -75,12 +78,12 @@ def entries(ui: Mapping) -> Iterator[Mapping]:
             yield {"filename": filename, "subfolder": subfolder, "type": "output", "shown": True}
 
 
-async def _fetch(connection: Connection, entry: Mapping, path: Path) -> Path | None:
+async def _fetch(connection: Connection, entry: Mapping, path: Path, parts: Path | None) -> Path | None:
     """Save one file; where it lies, None when the server does not have it."""
     params = {key: str(entry.get(key) or "") for key in ("filename", "subfolder", "type")}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with part_beside(path) as part:
+        with part_beside(path, _same_disk(path.parent, parts)) as part:
             with part.open("xb") as file:
                 status = await connection.download("/view", params, file)
             if status != 200:
@@ -92,6 +95,14 @@ async def _fetch(connection: Connection, entry: Mapping, path: Path) -> Path | N
                 return same[0]
     except OSError as error:
         raise FileFormatError(path, f"cannot be written: {error.strerror or error}") from error
+
+
+def _same_disk(folder: Path, parts: Path | None) -> Path | None:
+    """`parts`, made, where a file can be moved from there into the folder at once."""
+    if parts is None:
+        return None
+    parts.mkdir(parents=True, exist_ok=True)
+    return parts if parts.stat().st_dev == folder.stat().st_dev else None
 
 
 def _names(path: Path, part: Path, same: list[Path]) -> Iterator[Path]:
