@@ -50,5 +50,5 @@ def test_a_batch_killed_twenty_times_is_done_once_on_a_real_server(comfyui_path,
     assert bytes_of(out_folder) == sorted(bytes_of(base / "output") + bytes_of(base / "temp"))  # and no half of one
     for number, job in enumerate(jobs):
         saved = [path for path in job["files"] if Path(path).parent == out_folder / str(number)]
-        assert len(saved) == 2 and len({name for name in job["files"]}) == len(job["files"])
+        assert len(saved) == 2 and len(set(job["files"])) == len(job["files"])
         assert all(Path(path).is_file() for path in job["files"]) and job["outputs"]["4"]["text"]
