@@ -148,9 +148,11 @@ def _batch(
     """Run the many jobs of --batch and --vary."""
     from .batch.many import Many, run_many
     from .batch.rows import read_rows, varied
+    from .remote.address import read_address
 
     rows = varied(read_rows(options.batch) if options.batch is not None else (), options.vary)
-    many = Many(document, tuple(options.settings), rows, folders, wanted_servers(options), options.ahead)
+    gone = frozenset(read_address(text).url for text in options.gone)
+    many = Many(document, tuple(options.settings), rows, folders, wanted_servers(options), options.ahead, gone)
     run_many(many, progress, notes, report.jobs)
 
 

@@ -11,7 +11,7 @@ from ..progress import Progress
 from ..remote.errors import Interrupted
 from ..remote.remote import Server, cancellable
 from ..workflow.folders import Folders
-from .record import DONE, FAILED, Entry, Record
+from .record import DONE, FAILED, SENT, Entry, Record
 from .rows import Row, job_key
 from .table import job_document, table
 from .task import JobsFailed, Task
@@ -27,6 +27,7 @@ class Many:
     folders: Folders
     servers: Sequence[Server] = ()
     ahead: int = 3
+    gone: frozenset[str] = frozenset()  # addresses of servers that will not come back
 
     def tasks(self) -> list[Task]:
         """A task for each row; rows that say the same have the same key."""
@@ -55,6 +56,10 @@ def run_many(
             notes.append(f"{len(tasks) - len(once)} rows say the same as others, and their jobs are done once")
         before = {task.key for task in once if _is_done(record.find(task.key))}
         todo = [task for task in once if task.key not in before]
+        for task in todo:
+            entry = record.find(task.key)
+            if entry is not None and entry.state == SENT and entry.server in many.gone:
+                record.forget(task.key)
         try:
             if todo:
                 _run(many, todo, progress, record, notes, len(once))

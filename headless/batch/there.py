@@ -151,7 +151,7 @@ class _Batch:
         if self._elsewhere:
             raise ServerError(
                 f"jobs were sent to {', '.join(sorted(self._elsewhere))} before, and may be done there; give it as a "
-                "--server, too, so that they are not done twice"
+                "--server, too, so that they are not done twice, or as --gone if it will not come back"
             )
 
     async def _work(self, station: _Station) -> None:

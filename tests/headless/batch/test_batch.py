@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from clip_vae_lora.headless.batch.record import FILE, Record
+from clip_vae_lora.headless.batch.record import FILE, SENT, Entry, Record
 from clip_vae_lora.headless.batch.rows import job_key, read_rows, varied
 from clip_vae_lora.headless.workflow.graph import WorkflowError
 
@@ -12,7 +12,7 @@ from ...support.servers.queue_server import prompt_of
 
 
 def rows_of(tmp_path, name, text):
-    (tmp_path / name).write_text(text)
+    (tmp_path / name).write_bytes(text.encode())
     return [row.settings for row in read_rows(tmp_path / name)]
 
 
@@ -23,6 +23,20 @@ def test_rows_are_json_lines_or_a_csv_whose_empty_cells_change_nothing(tmp_path)
     table = '\ufeff3.seed,P.text\r\n7,"a, b\nc"\r\n8,\r\n'
     assert rows_of(tmp_path, "a.csv", table) == [("3.seed=7", "P.text=a, b\nc"), ("3.seed=8",)]
     assert rows_of(tmp_path, "b.csv", "3.seed;P.text\n7;a, b\n") == [("3.seed=7", "P.text=a, b")]
+
+
+def test_rows_are_read_as_spreadsheets_and_programs_write_them(tmp_path):
+    wanted = [("Prompt, main.text=a;b", "3.seed=7")]
+    assert rows_of(tmp_path, "a.csv", '\n"Prompt, main.text";3.seed\n"a;b";7\n') == wanted
+    assert rows_of(tmp_path, "b.csv", '\ufeffsep=;\r\nPrompt, main.text;3.seed\r\n"a;b";7\r\n') == wanted
+    assert rows_of(tmp_path, "c.csv", "3.seed\tP.text\r7\ta, b\r") == [("3.seed=7", "P.text=a, b")]
+    rows = [{"3.seed": 7}, {"3.seed": 8}]
+    assert rows_of(tmp_path, "d.json", json.dumps(rows, indent=2)) == [("3.seed=7",), ("3.seed=8",)]
+    assert rows_of(tmp_path, "e.txt", json.dumps(rows)) == [("3.seed=7",), ("3.seed=8",)]
+    assert rows_of(tmp_path, "f.json", json.dumps(rows[0], indent=2)) == [("3.seed=7",)]
+    pasted = {"P.text": "one\u2028two\x85three", "Käse 🧀.text": "née"}
+    lines = "\r\n".join([json.dumps(pasted, ensure_ascii=False)] * 2)
+    assert rows_of(tmp_path, "g.jsonl", lines) == [("P.text=one\u2028two\x85three", "Käse 🧀.text=née")] * 2
 
 
 @pytest.mark.parametrize(
@@ -37,6 +51,10 @@ def test_rows_are_json_lines_or_a_csv_whose_empty_cells_change_nothing(tmp_path)
         ("a.csv", "3.seed,text\n1,2", ["line 1", "'text' is no node.input"]),
         ("a.csv", '3.seed\n"1\n2"\n1,2', ["line 4", "2 cells"]),
         ("a.csv", "\n", ["no rows"]),
+        ("a.csv", "sep=;\n3.seed;4.a\n1;2\n1;2;3", ["line 4", "3 cells"]),
+        ("a.csv", "sep=;\nseed;4.a\n1;2", ["line 2", "'seed' is no node.input"]),
+        ("a.csv", '3.seed\n1\n"2', ["line 3", "it is no CSV"]),
+        ("a.json", '[{"3.seed": 1}, 2, {"seed": 3}]', ["row 2: expected an object", "this is 2", "row 3: 'seed'"]),
     ],
 )
 def test_bad_rows_are_named_with_their_lines(tmp_path, name, text, said):
@@ -102,6 +120,15 @@ def test_bad_rows_stop_a_batch_before_anything_runs(queue_server, go, tmp_path):
     assert not server.ran
 
 
+def test_what_is_wrong_with_many_rows_is_said_once(queue_server, go, tmp_path):
+    (tmp_path / "rows.csv").write_text("1.text,1.sead\n" + "a,1\n" * 50 + "b,2\n")
+    code, _, err = go(queue_server().url, "--batch", str(tmp_path / "rows.csv"))
+    assert code == 2 and err.count("has no input '1.sead'") + err.count("has no input 'sead'") <= 2
+    (tmp_path / "rows.csv").write_text("1.text,1.count\n" + "".join(f"{row},many\n" for row in range(50)))
+    code, _, err = go(queue_server().url, "--batch", str(tmp_path / "rows.csv"))
+    assert code == 2 and "rows.csv line 2 and 49 more: --set '1.count=many'" in err and "line 3" not in err
+
+
 def test_a_server_that_is_away_leaves_its_jobs_to_the_other(queue_server, go):
     server = queue_server()
     code, out, err = go(server.url, "--server", "http://127.0.0.1:9", "--vary", "1.text=a,b")
@@ -120,6 +147,18 @@ def test_a_job_that_was_sent_to_a_server_which_is_not_given_is_not_done_again(qu
     assert code == 3 and first.url in err and list(second.ran.values()) == [1]
     code, out, _ = go(second.url, "--server", first.url, "--vary", "1.text=a,b")
     assert code == 0 and sum(first.ran.values()) == 1 and sum(second.ran.values()) == 1
+
+
+def test_what_was_sent_to_a_server_that_will_not_come_back_is_run_on_another(queue_server, go, tmp_path):
+    record = Record(tmp_path / "out")
+    for text in "ab":
+        record.write(job_key(prompt_of("a"), [f"1.text={text}"]), Entry(SENT, (), "http://127.0.0.1:9", "never"))
+    record.close()
+    server = queue_server()
+    code, _, err = go(server.url, "--vary", "1.text=a,b,c")
+    assert code == 3 and "http://127.0.0.1:9" in err and "--gone" in err and sum(server.ran.values()) == 1
+    code, out, _ = go(server.url, "--vary", "1.text=a,b,c", "--gone", "127.0.0.1:9/")
+    assert code == 0 and "2 done" in out and sum(server.ran.values()) == 3
 
 
 def test_two_batches_into_one_folder_do_not_run_at_once(queue_server, go, tmp_path):
