@@ -18,7 +18,7 @@ from ..files.writing import check_writable
 from .batch_options import add_batch_options
 from .progress import Progress
 from .remote.errors import Interrupted, ServerError
-from .report import Report, one_line
+from .report import Report, missing_package, one_line
 from .server_options import add_server_options, wanted_server, wanted_servers
 from .workflow.folders import Folders, folders_of
 from .workflow.graph import NodeFailure, Prompt, WorkflowError
@@ -38,12 +38,12 @@ class Parser(argparse.ArgumentParser):
         raise WorkflowError(f"{message}; see --help")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, prog: str = "run.py") -> int:
     """Run the command; returns the exit code."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     report = Report(as_json="--json" in arguments)
     try:
-        _run(_parser().parse_args(arguments), report)
+        _run(_parser(prog).parse_args(arguments), report)
         report.done()
         return DONE
     except NodeFailure as error:
@@ -53,8 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ServerError as error:
         return _say(report, error, UNREACHABLE, arguments)
     except ModuleNotFoundError as error:
-        sentence = f"the Python package {error.name} is missing; run pip install {error.name}"
-        return _say(report, sentence, WRONG, arguments)
+        return _say(report, missing_package(error), WRONG, arguments)
     except (KeyboardInterrupt, Interrupted) as error:
         return _say(report, str(error) or "interrupted", INTERRUPTED, arguments)
     except BrokenPipeError:  # the reader of our output, `head` say, has seen enough
@@ -62,8 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return DONE
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = Parser(prog="run.py", description=_DESCRIPTION, epilog=_EXIT_CODES)
+def _parser(prog: str) -> argparse.ArgumentParser:
+    parser = Parser(prog=prog, description=_DESCRIPTION, epilog=_EXIT_CODES)
     parser.add_argument(
         "workflow", type=Path, metavar="WORKFLOW.json", help="canvas JSON, API JSON, or a PNG or WebP that carries one"
     )

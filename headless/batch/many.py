@@ -11,6 +11,7 @@ from ..progress import Progress
 from ..remote.errors import Interrupted
 from ..remote.remote import Server, cancellable
 from ..workflow.folders import Folders
+from ..workflow.graph import WorkflowError
 from .record import DONE, FAILED, SENT, Entry, Record
 from .rows import Row, job_key
 from .table import job_document, table
@@ -60,16 +61,20 @@ def run_many(
             entry = record.find(task.key)
             if entry is not None and entry.state == SENT and entry.server in many.gone:
                 record.forget(task.key)
+        refused = False
         try:
             if todo:
                 _run(many, todo, progress, record, notes, len(once))
             record.clear_stage()
+        except WorkflowError:
+            refused = True  # nothing ran, and a table of that would hide why
+            raise
         finally:
             progress.close()
             jobs: list[Mapping] = [
                 job_document(row, record.find(task.key), task.key in before) for row, task in zip(many.rows, tasks)
             ]
-            on_end(jobs, table(jobs))
+            on_end(jobs, "" if refused else table(jobs))
         failed = Counter(job["state"] for job in jobs)[FAILED]
         if failed:
             raise JobsFailed(failed, len(jobs))

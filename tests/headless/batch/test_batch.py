@@ -125,8 +125,9 @@ def test_what_is_wrong_with_many_rows_is_said_once(queue_server, go, tmp_path):
     code, _, err = go(queue_server().url, "--batch", str(tmp_path / "rows.csv"))
     assert code == 2 and err.count("has no input '1.sead'") + err.count("has no input 'sead'") <= 2
     (tmp_path / "rows.csv").write_text("1.text,1.count\n" + "".join(f"{row},many\n" for row in range(50)))
-    code, _, err = go(queue_server().url, "--batch", str(tmp_path / "rows.csv"))
+    code, out, err = go(queue_server().url, "--batch", str(tmp_path / "rows.csv"))
     assert code == 2 and "rows.csv line 2 and 49 more: --set '1.count=many'" in err and "line 3" not in err
+    assert out == ""
 
 
 def test_a_server_that_is_away_leaves_its_jobs_to_the_other(queue_server, go):
