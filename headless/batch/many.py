@@ -65,12 +65,12 @@ def run_many(
         try:
             if todo:
                 _run(many, todo, progress, record, notes, len(once))
-            record.clear_stage()
         except WorkflowError:
             refused = True  # nothing ran, and a table of that would hide why
             raise
         finally:
             progress.close()
+            record.clear_stage()
             jobs: list[Mapping] = [
                 job_document(row, record.find(task.key), task.key in before) for row, task in zip(many.rows, tasks)
             ]

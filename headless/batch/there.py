@@ -258,7 +258,7 @@ class _Running:
         finally:
             shutil.rmtree(parts, ignore_errors=True)  # with what was left by an earlier run that was killed
         state = FAILED if error else DONE
-        seconds = round(time.perf_counter() - self._begin, 3) if self._begin else 0.0
+        seconds = round(job.seconds or (time.perf_counter() - self._begin if self._begin else 0.0), 3)
         files = tuple(str(one.path) for one in saved)
         return Entry(state, self._task.settings, self._station.client.url, job.id, job.outputs, files, seconds, error)
 

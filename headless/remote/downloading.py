@@ -15,6 +15,7 @@ from .connection import Connection
 from .errors import ServerError
 
 _AT_ONCE = 4
+_MOST_NAMED = 5
 _MODELS = (".glb", ".gltf", ".obj", ".fbx", ".stl", ".spz", ".splat", ".ply", ".ksplat", ".usdz")
 
 
@@ -47,7 +48,13 @@ async def save(
             found = await _fetch(connection, entry, path, parts)
         return Saved(node, found) if found else None if entry.get("shown") else str(entry["filename"])
 
-    found = await asyncio.gather(*(fetch(*one) for one in wanted))
+    tasks = [asyncio.ensure_future(fetch(*one)) for one in wanted]
+    try:
+        found = await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:  # of which none writes on when one has failed
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
     missing = [one for one in found if isinstance(one, str)]
     if missing:
         raise MissingFiles(missing, [one for one in found if isinstance(one, Saved)])
@@ -58,7 +65,10 @@ class MissingFiles(ServerError):
     """The server named files that it does not give; `saved` are those that it gave."""
 
     def __init__(self, names: list[str], saved: list[Saved]):
-        super().__init__(f"the server does not give {', '.join(names)}, which the job saved; the others are here")
+        more = f" and {len(names) - _MOST_NAMED} more files" if len(names) > _MOST_NAMED else ""
+        rest = "; the others are here" if saved else ""
+        shown = ", ".join(names[:_MOST_NAMED])
+        super().__init__(f"the server does not give {shown}{more}, which the job saved{rest}")
         self.saved = saved
 
 
@@ -94,7 +104,13 @@ async def _fetch(connection: Connection, entry: Mapping, path: Path, parts: Path
             except FileExistsError:
                 return same[0]
     except OSError as error:
-        raise FileFormatError(path, f"cannot be written: {error.strerror or error}") from error
+        raise _refused(path, error.strerror or str(error)) from error
+    except FileFormatError as refused:  # of the part, whose name says nothing to anybody
+        raise _refused(path, refused.sentence.removeprefix("cannot be written: ")) from refused
+
+
+def _refused(path: Path, why: str) -> FileFormatError:
+    return FileFormatError(path, f"cannot be written into {path.parent}: {why}")
 
 
 def _same_disk(folder: Path, parts: Path | None) -> Path | None:

@@ -4,8 +4,10 @@ import json
 
 import pytest
 
-from clip_vae_lora.headless.batch.record import FILE, SENT, Entry, Record
+from clip_vae_lora.files.errors import FileFormatError
+from clip_vae_lora.headless.batch.record import FILE, SENT, STAGE, Entry, Record
 from clip_vae_lora.headless.batch.rows import job_key, read_rows, varied
+from clip_vae_lora.headless.remote import connection
 from clip_vae_lora.headless.workflow.graph import WorkflowError
 
 from ...support.servers.queue_server import prompt_of
@@ -118,6 +120,39 @@ def test_bad_rows_stop_a_batch_before_anything_runs(queue_server, go, tmp_path):
     code, _, err = go(server.url, "--batch", str(tmp_path / "rows.jsonl"))
     assert code == 2 and "rows.jsonl line 2" in err and "rows.jsonl line 3" in err and "line 1" not in err
     assert not server.ran
+
+
+def test_the_table_names_some_of_many_files_and_the_document_all(queue_server, go):
+    server = queue_server()
+    grid = ["--vary", "1.text=a", "--set", "1.count=200"]
+    code, out, _ = go(server.url, *grid)
+    assert code == 0 and "a_5.png and 194 more\n" in out and "a_6.png" not in out
+    code, out, _ = go(server.url, *grid, "--json")
+    assert code == 0 and len(json.loads(out)["jobs"][0]["files"]) == 200
+
+
+def test_a_disk_that_fills_up_ends_a_batch_with_the_folders_name_and_nothing_half(
+    queue_server, go, tmp_path, monkeypatch
+):
+    server, real = queue_server(), connection._write
+    room = [700]
+
+    def write(file, chunk):
+        room[0] -= len(chunk)
+        if room[0] < 0:
+            file.write(chunk[:1])
+            raise FileFormatError(file.name, "cannot be written: No space left on device")
+        real(file, chunk)
+
+    monkeypatch.setattr(connection, "_write", write)
+    grid = ["--vary", "1.text=a,b,c", "--set", "1.count=9"]
+    code, _, err = go(server.url, *grid)
+    assert code == 2 and f"cannot be written into {tmp_path / 'out'}: No space left" in err and ".part" not in err
+    assert not (tmp_path / "out" / STAGE).exists() and not list((tmp_path / "out").rglob("*.part"))
+    room[0] = 10_000
+    code, out, _ = go(server.url, *grid)
+    assert code == 0 and "failed" not in out
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").glob("*.png")} == server.files
 
 
 def test_what_is_wrong_with_many_rows_is_said_once(queue_server, go, tmp_path):
