@@ -6,6 +6,7 @@ import os
 import pytest
 
 from clip_vae_lora.files.errors import FileFormatError
+from clip_vae_lora.headless.remote import connection
 from clip_vae_lora.headless.remote.client import Client
 from clip_vae_lora.headless.remote.connection import _write
 from clip_vae_lora.headless.remote.downloading import MissingFiles, entries
@@ -163,6 +164,24 @@ def test_an_output_folder_that_cannot_be_written_is_named_before_anything_is_sen
 def test_a_full_disk_is_no_fault_of_the_server():
     with open("/dev/full", "wb", buffering=0) as full, pytest.raises(FileFormatError, match="No space left"):
         _write(full, b"x")
+
+
+def test_nothing_is_written_any_more_when_one_file_could_not_be(queue_server, tmp_path, monkeypatch):
+    server = queue_server()
+    server.files = {f"{number}.png": b"x" for number in range(30)}
+
+    def refused(file, chunk):
+        raise FileFormatError(file.name, "cannot be written: No space left on device")
+
+    async def save():
+        async with Client(server.url, timing=FAST) as client:
+            before = asyncio.all_tasks()
+            with pytest.raises(FileFormatError, match="cannot be written into .*: No space left"):
+                await client.save(outputs_of(*server.files), tmp_path)
+            return asyncio.all_tasks() - before
+
+    monkeypatch.setattr(connection, "_write", refused)
+    assert asyncio.run(save()) == set() and list(tmp_path.iterdir()) == []
 
 
 def test_a_refused_upload_is_named(queue_server, tmp_path):
