@@ -19,7 +19,8 @@ from pathlib import Path
 
 from ..files.writing import check_writable
 from .batch.many import Many, run_many
-from .batch.rows import Row, setting
+from .batch.rows import Row
+from .batch.rows import setting_texts as texts_of
 from .batch_options import AHEAD
 from .check_command import check_here, check_there
 from .progress import Progress
@@ -200,9 +201,9 @@ def opened(
 
 
 def setting_texts(settings: Settings) -> list[str]:
-    """The settings as `--set` takes them."""
+    """The settings as `--set` takes them; None leaves the workflow's value."""
     if isinstance(settings, Mapping):
-        return [setting(name, value) for name, value in settings.items()]
+        return texts_of(settings)
     return list(settings)
 
 

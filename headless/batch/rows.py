@@ -40,11 +40,16 @@ def setting(name: str, value: object) -> str:
     return f"{name}={value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}"
 
 
+def setting_texts(values: Mapping[str, object]) -> list[str]:
+    """The settings of a row or a dict; null leaves the workflow's value."""
+    return [setting(name, value) for name, value in values.items() if value is not None]
+
+
 def read_rows(path: Path) -> list[Row]:
     """The rows of a file: JSON lines ({"node.input": value, ...} each) or a JSON list of such objects, or CSV whose
     first line names node.input.
 
-    An empty cell of a CSV leaves the workflow's value. Empty lines are passed over.
+    An empty cell of a CSV, and null, leave the workflow's value. Empty lines are passed over.
 
     Raises:
         FileFormatError: the file cannot be read. WorkflowError: all bad rows, each with its line.
@@ -82,7 +87,7 @@ def _json_rows(text: str, name: str, wrong: list[str]) -> Iterator[Row]:
         if bad:
             wrong.append(f"{where}: {bad[0]!r} is no node.input, the node by id, title or class")
             continue
-        yield Row(where, tuple(setting(key, value) for key, value in found.items()))
+        yield Row(where, tuple(setting_texts(found)))
 
 
 def _json_values(text: str, name: str, wrong: list[str]) -> Iterator[tuple[str, object]]:

@@ -1,5 +1,6 @@
 """Rows, grids, what is done before, and what a batch says at its end."""
 
+import asyncio
 import json
 
 import pytest
@@ -8,7 +9,8 @@ from clip_vae_lora.files.errors import FileFormatError
 from clip_vae_lora.headless.batch.record import FILE, SENT, STAGE, Entry, Record
 from clip_vae_lora.headless.batch.rows import job_key, read_rows, varied
 from clip_vae_lora.headless.remote import connection
-from clip_vae_lora.headless.workflow.graph import WorkflowError
+from clip_vae_lora.headless.workflow.graph import WorkflowError, server_spec
+from clip_vae_lora.headless.workflow.settings import with_settings
 
 from ...support.servers.queue_server import prompt_of
 
@@ -19,7 +21,7 @@ def rows_of(tmp_path, name, text):
 
 
 def test_rows_are_json_lines_or_a_csv_whose_empty_cells_change_nothing(tmp_path):
-    lines = '{"3.seed": 7, "P.text": "a, b", "4.on": true, "5.colors": ["red"]}\n\n{"3.seed": 8}\n'
+    lines = '{"3.seed": 7, "P.text": "a, b", "4.on": true, "5.colors": ["red"], "6.a": null}\n\n{"3.seed": 8}\n'
     first = ("3.seed=7", "P.text=a, b", "4.on=true", '5.colors=["red"]')
     assert rows_of(tmp_path, "a.jsonl", lines) == [first, ("3.seed=8",)]
     table = '\ufeff3.seed,P.text\r\n7,"a, b\nc"\r\n8,\r\n'
@@ -63,6 +65,22 @@ def test_bad_rows_are_named_with_their_lines(tmp_path, name, text, said):
     with pytest.raises(WorkflowError) as error:
         rows_of(tmp_path, name, text)
     assert all(part in str(error.value) for part in said), error.value
+
+
+def test_values_are_taken_as_spreadsheets_write_them_and_never_rounded():
+    specs = {"A": server_spec({"input": {"required": {"seed": ["INT", {}], "on": ["BOOLEAN", {}]}}, "output": []})}
+    prompt = {"1": {"class_type": "A", "inputs": {"seed": 1, "on": False}}}
+
+    def found(*settings):
+        return with_settings(prompt, settings, specs.get)[0]["1"]["inputs"]
+
+    assert found("1.seed=7.0", "1.on=TRUE") == {"seed": 7, "on": True}
+    assert found("1.seed=18446744073709551615", "1.on=1") == {"seed": 18446744073709551615, "on": True}
+    assert found("1.seed=1e3", "1.on=0") == {"seed": 1000, "on": False}
+    with pytest.raises(WorkflowError, match='"1.84467E[+]19" is a rounded one; write all its digits'):
+        found("1.seed=1.84467E+19")
+    with pytest.raises(WorkflowError, match='a number was expected, and this is "0,5"'):
+        found("1.seed=0,5")
 
 
 def test_a_grid_has_every_combination_and_is_put_to_every_row():
@@ -195,6 +213,35 @@ def test_what_was_sent_to_a_server_that_will_not_come_back_is_run_on_another(que
     assert code == 3 and "http://127.0.0.1:9" in err and "--gone" in err and sum(server.ran.values()) == 1
     code, out, _ = go(server.url, "--vary", "1.text=a,b,c", "--gone", "127.0.0.1:9/")
     assert code == 0 and "2 done" in out and sum(server.ran.values()) == 3
+
+
+@pytest.mark.parametrize(
+    "how, times, code, ran_b", [("stopped", 1, 1, 1), ("forgotten", 1, 0, 2), ("forgotten", 9, 1, 3)]
+)
+def test_a_job_that_somebody_stops_is_failed_and_one_that_a_restart_forgets_is_sent_again(
+    queue_server, go, monkeypatch, how, times, code, ran_b
+):
+    server, ran = queue_server(job_s=0.05), []
+    run = type(server).run
+
+    async def disturbed(self, number, prompt, extra):
+        text = prompt["1"]["inputs"]["text"]
+        ran.append(text)
+        if text != "b" or ran.count("b") > times:
+            await run(self, number, prompt, extra)
+        elif how == "stopped":
+            asyncio.get_running_loop().call_later(0.01, lambda: setattr(self, "interrupted", True))
+            await run(self, number, prompt, extra)
+
+    monkeypatch.setattr(type(server), "run", disturbed)
+    found, out, _ = go(server.url, "--vary", "1.text=a,b,c", "--json")
+    jobs = json.loads(out)["jobs"]
+    assert found == code and [job["state"] for job in jobs] == ["done", "failed" if code else "done", "done"]
+    assert ran.count("a") == ran.count("c") == 1 and ran.count("b") == ran_b
+    if code:
+        assert {"stopped": "was stopped on the server", "forgotten": "no longer knows"}[how] in jobs[1]["error"]
+    if how == "stopped":
+        assert go(server.url, "--vary", "1.text=a,b,c")[0] == 0 and ran.count("b") == 2 and len(ran) == 4
 
 
 def test_two_batches_into_one_folder_do_not_run_at_once(queue_server, go, tmp_path):
