@@ -12,6 +12,7 @@ import sys
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from ..files.errors import FileFormatError
 from ..files.writing import check_writable
@@ -34,7 +35,7 @@ refusing, 130 interrupted"""
 class Parser(argparse.ArgumentParser):
     """Wrong usage in one line, like every other error."""
 
-    def error(self, message: str) -> None:
+    def error(self, message: str) -> NoReturn:
         raise WorkflowError(f"{message}; see --help")
 
 

@@ -122,7 +122,7 @@ def _set(
         inputs[wanted] = text
         return
     try:
-        inputs[wanted] = _value(found, text, result, bounds=not {wanted, None} & known.validates)
+        inputs[wanted] = _value(found, text, result, bounds=known is None or not {wanted, None} & known.validates)
     except ValueError as error:
         raise WorkflowError(f"--set {setting!r}: {error}") from error
     if found.kind == DYNAMIC:
