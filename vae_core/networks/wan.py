@@ -130,6 +130,8 @@ class AutoencoderWan(VAENetwork):
     @classmethod
     def sized(cls, config: NetworkConfig, way: str, shape: Sequence[int]) -> tuple[NetworkConfig, Shape]:
         config = cast(WanConfig, config)
+        if len(shape) != 5:
+            raise ValueError(f"this VAE wants videos or their latents, [B, C, T, H, W], not {list(shape)}")
         batch, _, frames, height, width = shape
         if way == "encode":
             frames, height, width = config.latent_frames(frames), height // config.factor, width // config.factor

@@ -5,10 +5,10 @@ untiled network holds at its fullest moment. The weights are not counted.
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from .network import NetworkConfig
+from .network import NetworkConfig, VAENetwork
 from .tiles import Size
 
 SMALLEST_CELLS = 256  # 16 x 16: below this the rows round a tile cost more than the tile
@@ -58,9 +58,10 @@ def untiled_plan(
     return next(_plans(config, shape, dtype_bytes, way))
 
 
-def untiled_bytes(config: NetworkConfig, way: str, cells: Size, dtype_bytes: int) -> int:
-    """The memory that one picture of so many latent cells (height, width) needs untiled."""
-    return untiled_plan(config, (1, config.latent, *cells), dtype_bytes, way=way).needs_bytes
+def untiled_bytes(network: VAENetwork, way: str, shape: Sequence[int], dtype_bytes: int) -> int:
+    """The memory that one picture, or video, needs untiled, for pixels or a latent of that shape."""
+    config, cells = network.sized(network.config, way, shape)
+    return untiled_plan(config, (1, *cells[1:]), dtype_bytes, way=way).needs_bytes
 
 
 def largest_plan(
