@@ -26,6 +26,8 @@ class Values:
     once_on_card: float  # untiled, with the kernels that a card runs
     largest: float  # its largest single tensor
     scores: float  # its attention's scores, one for each pair of cells; 0 without attention
+    reach: int = 0  # by tiles: latent cells round a tile that are computed with it, where those are many
+    tile: float = 0.0  # and the values of a tile below which it is not worth having
 
 
 @dataclass(frozen=True)
@@ -95,95 +97,6 @@ class VAEConfig:
         largest = max(max(pair) * here for pair, here in zip(zip(widths, inputs), cells))
         middle = 5 * widths[-1] * cells[-1]  # attention: keys and values, and a tile, which here is often all cells
         return Values(once, waits, middle, once_on_card, largest, scores=cells[-1] ** 2)
-
-
-@dataclass(frozen=True)
-class WanConfig:
-    """Wan's VAE in numbers, the picture's size first; Wan 2.1's and Qwen-Image's is all defaults.
-
-    Wan 2.2's is `WanConfig(160, (160, 320, 640, 640), (256, 512, 1024, 1024), latent=48, residual=True, patch=2)`.
-    """
-
-    channels: int = 96  # of the encoder's first convolution
-    widths: tuple[int, ...] = (96, 192, 384, 384)  # of each level of the encoder
-    decoder_widths: tuple[int, ...] = (96, 192, 384, 384)
-    blocks: int = 2  # residual blocks per level of the encoder; the decoder has one more
-    latent: int = 16
-    temporal: tuple[bool, ...] = (False, True, True)  # whether a change of size halves the frames too
-    image_channels: int = 3
-    residual: bool = False  # Wan 2.2: a way past each stage
-    patch: int = 1  # Wan 2.2: 2 x 2 pixels are one cell of the halves
-
-    @property
-    def factor(self) -> int:
-        """Picture pixels per latent cell, along each side."""
-        return 2 ** (len(self.widths) - 1) * self.patch
-
-    @property
-    def frame_factor(self) -> int:
-        """Frames of a video per latent frame, but for the first."""
-        return 2 ** sum(self.temporal)
-
-    def latent_frames(self, frames: int) -> int:
-        """The latent frames of a video; frames at its end that fill none are left out."""
-        return 1 + (frames - 1) // self.frame_factor
-
-    def video_frames(self, latent_frames: int) -> int:
-        """The frames of a video of so many latent frames."""
-        return 1 + (latent_frames - 1) * self.frame_factor
-
-    def widths_of(self, way: str) -> tuple[int, ...]:
-        """Channels at each level, the picture's size first."""
-        return self.widths if way == "encode" else self.decoder_widths
-
-    def values(self, way: str, px: int) -> Values:
-        """The values of a single picture; `Clip` has those of a video."""
-        return Clip(self, 1).values(way, px)
-
-
-@dataclass(frozen=True)
-class Clip:
-    """The sizes of a VAE for videos of so many latent frames: what plans count with."""
-
-    config: WanConfig
-    latent_frames: int
-
-    @property
-    def latent(self) -> int:
-        """Channels of a latent frame."""
-        return self.config.latent
-
-    @property
-    def factor(self) -> int:
-        """Picture pixels per latent cell, along each side."""
-        return self.config.factor
-
-    @property
-    def image_channels(self) -> int:
-        """Channels of all frames."""
-        return self.config.image_channels * self.config.video_frames(self.latent_frames)
-
-    def widths_of(self, way: str) -> tuple[int, ...]:
-        """Channels at each level, for each pixel: with those that a layer remembers of the frames before."""
-        widths = self.config.widths_of(way)
-        return tuple(round(width * self._remembered(way) / self.config.patch**2) or 1 for width in widths)
-
-    def values(self, way: str, px: int) -> Values:
-        """The values that one video, of `px` pixels in each frame, needs on the way "encode" or "decode"."""
-        widths = self.config.widths_of(way)
-        cells = [px / self.config.patch**2 / 4**number for number in range(len(widths))]
-        largest = max(width * here for width, here in zip(widths, cells))
-        latent = widths[-1] * cells[-1]
-        video = self.latent_frames > 1
-        once = largest * 4 * self._remembered(way)
-        # between sweeps: of a picture two levels, of a video what is at latent size
-        waits = latent * self.latent_frames if video else largest
-        middle = latent * (self.latent_frames + 12 if video else 6)
-        return Values(once, waits, middle, once_on_card=once, largest=3 * largest, scores=cells[-1] ** 2)
-
-    def _remembered(self, way: str) -> float:
-        """How many times what one frame needs is needed in a video: each convolution keeps two frames."""
-        return 1.0 if self.latent_frames == 1 else 1 + 1.2 * (self.config.blocks + (way == "decode"))
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from clip_vae_lora.vae_core.checkpoint.find import LayoutError, find_vae
-from clip_vae_lora.vae_core.config import WanConfig
 from clip_vae_lora.vae_core.networks.wan import AutoencoderWan
+from clip_vae_lora.vae_core.networks.wan_config import WanConfig
 
 diffusers = pytest.importorskip("diffusers")
 

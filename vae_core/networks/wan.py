@@ -15,13 +15,14 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from ..config import Clip, WanConfig, fold, unfold
+from ..config import fold, unfold
 from ..layers import Device, Layers, Operations, as_computed
 from ..posterior import Posterior
 from ..tiling.network import WITHOUT, NetworkConfig, Shape, VAENetwork
 from ..tiling.sweeps import Activations, Stored, Sweeps
 from ..tiling.tiles import Size, Tile
 from ..tiling.waiting import Waiting
+from .wan_config import Clip, WanConfig
 from .wan_halves import Decoder, Encoder, Stage, course, through
 from .wan_layers import Attention, Down, Past, ResidualBlock, Up, causal_conv, convolved
 
@@ -48,14 +49,14 @@ def _each(stages: Sequence[Stage], x: Activations, channels: int, frames: int, t
     return torch.cat(list(through(stages, given, Past(keeps=frames > 1), tiles)), 1)
 
 
-def _width(stages: Sequence[Stage]) -> int:
+def _width(stages: Sequence[Stage]) -> float:
     """Channels of the widest of these layers for each cell of their result."""
     widest, cells = 0.0, 1.0
     for stage in reversed(stages):
         widest = max(widest, stage.channels * cells)
         cells *= 1 / 4 if isinstance(stage.change, Up) else 4 if isinstance(stage.change, Down) else 1
         widest = max(widest, stage.width * cells)
-    return round(widest)
+    return widest
 
 
 def _folded(x: Tensor, patch: int) -> Tensor:
@@ -224,7 +225,7 @@ class AutoencoderWan(VAENetwork):
     def sweep_encode(self, sweeps: Sweeps, pixels: Activations, into: Waiting) -> None:
         half, frames = self._encoder(), pixels.channels // self._cell_channels
         groups = [half.stages] if frames > 1 else [[stage] for stage in half.stages]
-        x = self._sweep(sweeps, groups, pixels, frames)
+        x = self._sweep(sweeps, half, groups, pixels, frames)
         channels, past = x.channels // self.config.latent_frames(frames), Past(keeps=frames > 1)
 
         def end(tile: Tile) -> Tensor:
@@ -247,11 +248,12 @@ class AutoencoderWan(VAENetwork):
         sweeps.sweep(latent.size, begun.shape[1], begin, everything=True)
         # a picture's last two levels together: what is between them is as large as what they hold
         groups = [half.stages] if frames > 1 else [*([stage] for stage in half.stages[:-2]), half.stages[-2:]]
-        self._sweep(sweeps, groups, sweeps.stored(begun), frames, into)
+        self._sweep(sweeps, half, groups, sweeps.stored(begun), frames, into)
 
     def _sweep(
         self,
         sweeps: Sweeps,
+        half: Encoder | Decoder,
         groups: Sequence[Sequence[Stage]],
         x: Activations,
         frames: int,
@@ -270,6 +272,9 @@ class AutoencoderWan(VAENetwork):
             if last and into is not None:
                 out = Stored(size, out.channels, into.read, into)
             each = partial(_each, stages, x, channels, frames)
-            sweeps.sweep(size, _width(stages) * self.config.patch**2, each, out.waiting)
+            share = _width(stages) / _width(half.stages) * self.config.patch**2  # of a pixel's values for each cell
+            if isinstance(half, Encoder):
+                share *= (self.config.factor // self.config.patch) ** 2
+            sweeps.sweep(size, round(sweeps.width * share), each, out.waiting)
             x = out
         return out

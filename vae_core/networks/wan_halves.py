@@ -11,10 +11,10 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from ..config import WanConfig
 from ..layers import Layers
 from ..tiling.sweeps import cut
 from ..tiling.tiles import Size, Tile
+from .wan_config import WanConfig
 from .wan_layers import AveragedDown, Down, Head, Middle, Past, RepeatedUp, ResidualBlock, Up, causal_conv, convolved
 
 

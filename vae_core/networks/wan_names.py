@@ -6,9 +6,9 @@ autoencoder_kl_qwenimage.py, which has the same names).
 
 import re
 
-from ..config import WanConfig
 from .source import LayoutError, Shapes, VAESource, check_tensors, count, half_notes
 from .wan import AutoencoderWan
+from .wan_config import WanConfig
 
 _BLOCK = {  # theirs: ours
     "norm1": "residual.0",

@@ -19,7 +19,7 @@ import comfy.sd
 import torch
 from torch import Tensor
 
-from ....vae_core.config import WanConfig
+from ....vae_core.networks.wan_config import WanConfig
 from ....vae_core.posterior import Encoding, Posterior, latent_of
 from ....vae_core.tiling import work
 from ....vae_core.tiling.network import VAENetwork

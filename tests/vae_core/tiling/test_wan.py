@@ -5,8 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clip_vae_lora.vae_core.config import WanConfig
 from clip_vae_lora.vae_core.networks.wan import AutoencoderWan
+from clip_vae_lora.vae_core.networks.wan_config import WanConfig
 from clip_vae_lora.vae_core.tiling import plans, tiled, work
 from clip_vae_lora.vae_core.tiling.room import Room, Tiling
 

@@ -1,6 +1,6 @@
 """Our Wan VAE beside diffusers' and ComfyUI's: time, peak memory, and how far from our untiled float32 result.
 
-    COMFYUI_PATH=/path/to/ComfyUI python benchmarks/vae_video.py --px 256 --frames 1 17 --way decode encode
+    COMFYUI_PATH=/path/to/ComfyUI python benchmarks/video/vae.py --px 256 --frames 1 17 --way decode encode
 
 Every run is a process of its own with the same seeded random weights in the layout of Wan 2.1 and Qwen-Image (127
 million; a smaller --channels divides time and memory), at work once after a small warm-up. Peak is resident memory
@@ -19,14 +19,14 @@ from pathlib import Path
 
 import torch
 
-_spec = importlib.util.spec_from_file_location("_cvl_checkout", Path(__file__).parents[1] / "headless" / "checkout.py")
+_spec = importlib.util.spec_from_file_location("_cvl_checkout", Path(__file__).parents[2] / "headless" / "checkout.py")
 _checkout = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(_checkout)
 _checkout.bind()
 
 from clip_vae_lora.benchmarks.vae import reset_peak, status  # noqa: E402
-from clip_vae_lora.vae_core.config import WanConfig  # noqa: E402
 from clip_vae_lora.vae_core.networks.wan import AutoencoderWan  # noqa: E402
+from clip_vae_lora.vae_core.networks.wan_config import WanConfig  # noqa: E402
 from clip_vae_lora.vae_core.tiling import plans, tiled  # noqa: E402
 
 CONTENDERS = ["ours untiled", "ours auto", "diffusers untiled", "diffusers tiled", "comfyui untiled"]
