@@ -98,7 +98,8 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor, past: Past) -> Tensor:
         h = convolved(self.residual[2], activated(self.residual[0](x)), past)
-        h = convolved(self.residual[6], activated(self.residual[3](h)), past)
+        h = activated(self.residual[3](h))  # in a line of its own: what it was made of is given up
+        h = convolved(self.residual[6], h, past)
         return added(h, x if self.shortcut is None else self.shortcut(x))
 
 
