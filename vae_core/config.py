@@ -26,6 +26,8 @@ class Values:
     once_on_card: float  # untiled, with the kernels that a card runs
     largest: float  # its largest single tensor
     scores: float  # its attention's scores, one for each pair of cells; 0 without attention
+    reach: int = 0  # by tiles: latent cells round a tile that are computed with it, where those are many
+    tile: float = 0.0  # and the values of a tile below which it is not worth having
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,7 @@ class Operations(Protocol):
     """A namespace of layers: torch.nn, or a host's own, whose layers cast, patch or move their weights."""
 
     Conv2d: type[nn.Conv2d]
+    Conv3d: type[nn.Conv3d]
     GroupNorm: type[nn.GroupNorm]
 
 
@@ -132,21 +133,24 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         h = exactly_normed(self.norm, x)
-        return added(self.looked_up(h, _in_rows(self.k(h)), _in_rows(self.v(h))), x)
+        return added(self.looked_up(h, in_rows(self.k(h)), in_rows(self.v(h))), x)
 
     def looked_up(self, normed: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         """Attend from the cells of `normed` to keys and values. [B, C, H, W], 2 x [B, 1, N, C] -> [B, C, H, W]
 
         A part of the queries at a time, so that the scores of all pairs of cells never need memory at once.
         """
-        queries = _in_rows(self.q(normed))
-        scores = scores_at_once(keys.shape[3], keys.dtype, keys.device)
-        parts = queries.split(max(1, scores // (len(keys) * keys.shape[2])), dim=2)
-        results = [functional.scaled_dot_product_attention(part, keys, values) for part in parts]
-        found = results[0] if len(results) == 1 else torch.cat(results, 2)  # [B, 1, N, C]
-        del results  # before the projection needs memory
+        found = attended(in_rows(self.q(normed)), keys, values)
         found = found.squeeze(1).unflatten(1, normed.shape[2:]).permute(0, 3, 1, 2)  # channels last in memory
         return self.proj_out(found if normed.device.type == "cpu" else found.contiguous())
+
+
+def attended(queries: Tensor, keys: Tensor, values: Tensor, scores: int | None = None) -> Tensor:
+    """Attend with one head, so many scores at once (None: as suits the device). 3 x [B, 1, N, C] -> [B, 1, N, C]"""
+    scores = scores or scores_at_once(keys.shape[3], keys.dtype, keys.device)
+    parts = queries.split(max(1, scores // (len(keys) * keys.shape[2])), dim=2)
+    results = [functional.scaled_dot_product_attention(part, keys, values) for part in parts]
+    return results[0] if len(results) == 1 else torch.cat(results, 2)
 
 
 def is_fused(width: int, dtype: torch.dtype, device: torch.device) -> bool:
@@ -170,7 +174,7 @@ def scores_at_once(width: int, dtype: torch.dtype, device: torch.device, *, by_t
     return CARD_TILE_SCORES if by_tiles else CARD_SCORES
 
 
-def _in_rows(x: Tensor) -> Tensor:
+def in_rows(x: Tensor) -> Tensor:
     """One row of channels for each cell. [B, C, H, W] -> [B, 1, H*W, C]"""
     return x.flatten(2).transpose(1, 2).unsqueeze(1).contiguous()
 

@@ -14,7 +14,7 @@ from .layers import Device
 class Posterior:
     """The normal distribution of a latent, every cell and channel independent: raw, as ComfyUI's latents are.
 
-    mean and logvar are [B, C, h, w]; logvar is within -30..20.
+    mean and logvar are [B, C, h, w], of a video [B, C, t, h, w]; logvar is within -30..20.
     """
 
     mean: Tensor
@@ -45,7 +45,7 @@ class Posterior:
     def kl(self) -> Tensor:
         """Divergence from the standard normal, in nats, summed over each item's latent (in float32 at least). [B]"""
         mean, logvar = (t if t.dtype == torch.float64 else t.float() for t in (self.mean, self.logvar))
-        return 0.5 * doubled_divergence(mean, logvar).sum(dim=(1, 2, 3))
+        return 0.5 * doubled_divergence(mean, logvar).flatten(1).sum(1)
 
     def to(self, device: Device) -> Posterior:
         """The same distribution on another device, moved in one transfer; itself where it is there already."""

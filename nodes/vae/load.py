@@ -68,10 +68,19 @@ def _tiny_pair(file: TensorFile, twin: Path, family: str | None) -> tuple[vae_fi
 class LoadVAE:
     CATEGORY = "CVL/VAE"
     DESCRIPTION = (
-        "Loads a VAE (SD1, SD2, SDXL, SD3, Flux.1; LDM or diffusers names; alone or inside a checkpoint) or a tiny "
-        "autoencoder of the TAESD family, and says what it found. Stock nodes take its VAE."
+        "Loads a VAE (SD1, SD2, SDXL, SD3, Flux.1, Wan, Qwen-Image; their own or diffusers' names; alone or inside a "
+        "checkpoint) or a tiny autoencoder of the TAESD family, and says what it found. Stock nodes take its VAE."
     )
-    SEARCH_ALIASES = ["VAELoader", "load vae", "TAESD", "autoencoder", "vae file", "sdxl vae"]
+    SEARCH_ALIASES = [
+        "VAELoader",
+        "load vae",
+        "TAESD",
+        "autoencoder",
+        "vae file",
+        "sdxl vae",
+        "wan vae",
+        "qwen image vae",
+    ]
     RETURN_TYPES = ("VAE", "STRING")
     RETURN_NAMES = ("vae", "report")
     OUTPUT_TOOLTIPS = (

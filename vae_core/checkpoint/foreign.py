@@ -6,6 +6,7 @@ The tell-tale names of other autoencoders are those that ComfyUI's comfy/sd.py l
 import re
 
 from ..networks.source import Shapes
+from ..networks.wan_names import is_wan
 
 _OTHER_AUTOENCODERS = (  # what it is, and the tensors that only it has
     ("the video decoder of Stable Video Diffusion", ("decoder.mid.block_1.mix_factor", "decoder.time_conv_out.weight")),
@@ -41,7 +42,6 @@ _OTHER_AUTOENCODERS = (  # what it is, and the tensors that only it has
     ),
     ("the LTX-Video VAE", ("decoder.up_blocks.0.res_blocks.0.conv1.conv.weight", "decoder.conv_in_x_t.weight")),
     ("the Cosmos video VAE", ("decoder.unpatcher3d.wavelets", "encoder.patcher3d.wavelets")),
-    ("the VAE of Wan or Qwen-Image", ("decoder.middle.0.residual.0.gamma", "encoder.middle.0.residual.0.gamma")),
     ("a HunyuanVideo or CogVideoX video VAE", ("decoder.conv_in.conv.weight", "encoder.conv_in.conv.weight")),
     ("the SeedVR2 video VAE", ("decoder.up_blocks.2.upsamplers.0.upscale_conv.weight",)),
     (
@@ -90,6 +90,8 @@ def other_autoencoder(shapes: Shapes) -> str | None:
     for title, tell_tales in _OTHER_AUTOENCODERS:
         if any(name in shapes for name in tell_tales):
             return title
+    if is_wan(shapes):
+        return None
     into_decoder = shapes.get("decoder.conv_in.weight", ())
     if into_decoder[1:2] == (64,) and "decoder.up.5.block.0.norm1.weight" in shapes:
         return "the HunyuanImage 2.1 VAE"

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..config import VAEConfig, fold, unfold
 from ..layers import Attention, Device, Down, Layers, Operations, ResidualBlock, Up
 from ..posterior import Posterior
-from ..tiling.network import VAENetwork
+from ..tiling.network import WITHOUT, VAENetwork
 from ..tiling.sweeps import Activations, Sweeps
 from ..tiling.tiles import Size
 from ..tiling.waiting import Waiting
@@ -65,18 +65,12 @@ class AutoencoderKL(VAENetwork):
 
     def _encoder(self) -> Encoder:
         if self.encoder is None:
-            raise ValueError(
-                "this VAE file holds only a decoder: it turns latents into pictures; load the full VAE "
-                "to encode a picture"
-            )
+            raise ValueError(WITHOUT["encode"])
         return self.encoder
 
     def _decoder(self) -> Decoder:
         if self.decoder is None:
-            raise ValueError(
-                "this VAE file holds only an encoder: it turns pictures into latents; load the full VAE "
-                "to decode a latent"
-            )
+            raise ValueError(WITHOUT["decode"])
         return self.decoder
 
     def into_encoder(self, pixels: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from .kl_names import find_kl
 from .source import Shapes, VAESource
 from .tiny_names import find_tiny
+from .wan_names import find_wan
 
 
 @dataclass(frozen=True)
@@ -22,5 +23,6 @@ class Row:
 
 NETWORKS = {  # by the kind that its network states and reports call it; asked in this order
     "kl": Row(find_kl, "an AutoencoderKL (SD1, SD2, SDXL, SD3, Flux.1, FLUX.2)"),
+    "wan": Row(find_wan, "the VAE of Wan or Qwen-Image"),
     "tiny": Row(find_tiny, "a TAESD"),
 }

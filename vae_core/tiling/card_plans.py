@@ -42,6 +42,7 @@ class _Needs:
     middle: float  # attention, while tiles are computed
     edges: float  # picture and latent
     largest: int  # values of the largest tensor
+    reach: int  # cells round a tile that are computed with it
 
 
 def card_plan(
@@ -150,6 +151,7 @@ def _needs(config: NetworkConfig, shape: Shape, dtype_bytes: int, way: str) -> _
         dtype_bytes * (values.middle + plain * min(values.scores, CARD_TILE_SCORES)),
         dtype_bytes * 2 * config.image_channels * px,
         round(values.largest),
+        values.reach,
     )
 
 
@@ -161,12 +163,13 @@ def _tiled(
     """
     height, width = shape[2:]
     widths = config.widths_of(way)
-    tiles = list(tiles_of(height, width))
+    tiles = list(tiles_of(height, width, square=needs.reach > 0)) or [(height, width)]
     if most is not None:
         most = (min(most[0], height), min(most[1], width))
         tiles = [most, *(tile for tile in tiles if tile[0] * tile[1] < most[0] * most[1])]
     for tile in tiles:
-        widest = dtype_bytes * max(widths[:2]) * tile[0] * tile[1] * config.factor**2
+        rows, columns = (min(side, edge + 2 * needs.reach) for side, edge in zip((height, width), tile))
+        widest = dtype_bytes * max(widths[:2]) * rows * columns * config.factor**2
         own = _COPIES * widest
         if tile[1] < width:  # a row of tiles waits for the next one
             own += dtype_bytes * widths[0] * tile[0] * width * config.factor**2

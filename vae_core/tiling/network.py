@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from types import ModuleType
 from typing import ClassVar, Protocol
 
@@ -15,6 +16,14 @@ from ..posterior import Encoding, mean_of
 from .sweeps import Activations, Sweeps
 from .tiles import Size
 from .waiting import Waiting
+
+Shape = tuple[int, int, int, int]  # of latents: [B, C, h, w]
+WITHOUT = {  # what to say where a half is missing, by what was asked for
+    "encode": "this VAE file holds only a decoder: it turns latents into pictures; load the full VAE to encode a "
+    "picture",
+    "decode": "this VAE file holds only an encoder: it turns pictures into latents; load the full VAE to decode a "
+    "latent",
+}
 
 
 class NetworkConfig(Protocol):
@@ -49,6 +58,7 @@ class VAENetwork(nn.Module):
     kind: ClassVar[str]  # its row in `networks.table.NETWORKS`, and what reports call it: "kl"
     title: ClassVar[str]  # in sentences: "AutoencoderKL"
     has_distribution: ClassVar[bool] = False  # whether `encoding` gives a Posterior
+    has_frames: ClassVar[bool] = False  # whether it takes videos, [B, 3, T, H, W] and latents [B, C, t, h, w]
     steps: ClassVar[tuple[type[nn.Module], ...]] = ()  # its parts that run once a picture: progress counts them
     config: NetworkConfig
 
@@ -97,6 +107,26 @@ class VAENetwork(nn.Module):
     @abstractmethod
     def sweep_decode(self, sweeps: Sweeps, latent: Activations, into: Waiting) -> None:
         """The decoder by tiles: one picture, into [1, 3, H, W]. With device "meta" it only counts tiles."""
+
+    @classmethod
+    def sized(cls, config: NetworkConfig, way: str, shape: Sequence[int]) -> tuple[NetworkConfig, Shape]:
+        """The sizes that plans count with, and the latent's [B, C, h, w], for pixels or a latent of that shape."""
+        cell_px = config.factor if way == "encode" else 1
+        return config, (shape[0], config.latent, shape[-2] // cell_px, shape[-1] // cell_px)
+
+    def decoded_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """The shape of the pixels of a latent of that shape."""
+        return shape[0], self.config.image_channels, *(self.config.factor * side for side in shape[-2:])
+
+    def tiled_shape(self, way: str, shape: Sequence[int]) -> tuple[int, int, int]:
+        """What a half gives by tiles for pixels or a latent of that shape: channels, height and width."""
+        if way == "encode":
+            return self.encoder_shape((shape[-2], shape[-1]))
+        return self.config.image_channels, self.config.factor * shape[-2], self.config.factor * shape[-1]
+
+    def step_count(self, way: str, shape: Sequence[int]) -> int:
+        """How often `steps` run for pixels or a latent of that shape, all at once."""
+        return sum(isinstance(part, self.steps) for part in self.half_for(way).modules())
 
     def check_encodes(self, pixels: Tensor) -> None:
         """Raises ValueError for pixels that do not fit, or without an encoder."""

@@ -5,10 +5,10 @@ untiled network holds at its fullest moment. The weights are not counted.
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from .network import NetworkConfig
+from .network import NetworkConfig, VAENetwork
 from .tiles import Size
 
 SMALLEST_CELLS = 256  # 16 x 16: below this the rows round a tile cost more than the tile
@@ -58,9 +58,10 @@ def untiled_plan(
     return next(_plans(config, shape, dtype_bytes, way))
 
 
-def untiled_bytes(config: NetworkConfig, way: str, cells: Size, dtype_bytes: int) -> int:
-    """The memory that one picture of so many latent cells (height, width) needs untiled."""
-    return untiled_plan(config, (1, config.latent, *cells), dtype_bytes, way=way).needs_bytes
+def untiled_bytes(network: VAENetwork, way: str, shape: Sequence[int], dtype_bytes: int) -> int:
+    """The memory that one picture, or video, needs untiled, for pixels or a latent of that shape."""
+    config, cells = network.sized(network.config, way, shape)
+    return untiled_plan(config, (1, *cells[1:]), dtype_bytes, way=way).needs_bytes
 
 
 def largest_plan(
@@ -98,7 +99,8 @@ def largest_plan(
     if budget_bytes is None:
         if plans[0].needs_bytes <= _SMALL_BYTES:
             return plans[0]
-        lean = (plan for plan in plans[1:] if plan.tile_bytes <= plan.host_bytes * _LEAN_SHARE)
+        least = dtype_bytes * config.values(way, shape[2] * shape[3] * config.factor**2).tile
+        lean = (plan for plan in plans[1:] if plan.tile_bytes <= max(least, plan.host_bytes * _LEAN_SHARE))
         return next(lean, plans[-1])
 
     for plan in plans:
@@ -159,8 +161,9 @@ def _plans(
     if tiles is None:
         yield Plan(None, all_at_once, 0, all_at_once)
     host = dtype_bytes * (waits + result)
-    for tile in tiles_of(height, width) if tiles is None else tiles:
-        values = _COPIES[way] * max(widths[:2]) * tile[0] * tile[1] * config.factor**2
+    for tile in tiles_of(height, width, square=needs.reach > 0) if tiles is None else tiles:
+        rows, columns = (min(side, edge + 2 * needs.reach) for side, edge in zip((height, width), tile))
+        values = _COPIES[way] * max(widths[:2]) * rows * columns * config.factor**2
         if tile[1] < width:  # a row of tiles waits for the next one
             values += widths[0] * tile[0] * width * config.factor**2
         values = min(values, once)
@@ -177,8 +180,14 @@ def check_way(way: str) -> None:
         raise ValueError(f"a VAE can decode or encode, not {way!r}")
 
 
-def tiles_of(height: int, width: int) -> Iterator[Size]:
-    """Tiles worth trying, the largest first."""
+def tiles_of(height: int, width: int, *, square: bool = False) -> Iterator[Size]:
+    """Tiles worth trying, the largest first: strips, then pieces of them, or `square` ones with less round them."""
+    if square:
+        rows = columns = 1
+        while (tile := (math.ceil(height / rows), math.ceil(width / columns)))[0] * tile[1] > SMALLEST_CELLS:
+            rows, columns = (rows + 1, columns) if tile[0] >= tile[1] else (rows, columns + 1)
+            yield math.ceil(height / rows), math.ceil(width / columns)
+        return
     rows, columns = max(1, min(height, LARGEST_CELLS // width)), width
     yield rows, columns
     while rows * width > SMALLEST_CELLS and rows > 1:

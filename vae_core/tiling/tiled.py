@@ -57,14 +57,13 @@ def decode(
     True
     """
     vae.check_decodes(latent)
-    config, device, host = vae.config, torch.device(device or latent.device), host or latent.device
-    height, width = (config.factor * side for side in latent.shape[2:])
+    device, host = torch.device(device or latent.device), host or latent.device
+    shape = vae.tiled_shape("decode", latent.shape)
     sweeps = _sweeps(vae, "decode", tile, latent.dtype, device, on_step, waiting_bytes)
-    pixels = torch.empty((len(latent), config.image_channels, height, width), dtype=latent.dtype, device=host)
+    pixels = torch.empty(vae.decoded_shape(latent.shape), dtype=latent.dtype, device=host)
     for i in range(len(latent)):
         z = vae.into_decoder(latent[i : i + 1].to(device))
-        found = _run(vae, "decode", sweeps, z, (config.image_channels, height, width), len(latent))
-        pixels[i : i + 1] = vae.as_pixels(found)
+        pixels[i : i + 1] = vae.as_pixels(_run(vae, "decode", sweeps, z, shape, len(latent)))
     return pixels
 
 
@@ -99,7 +98,7 @@ def encode(
     """
     vae.check_encodes(pixels)
     device, host = torch.device(device or pixels.device), host or pixels.device
-    shape = vae.encoder_shape((pixels.shape[2], pixels.shape[3]))
+    shape = vae.tiled_shape("encode", pixels.shape)
     sweeps = _sweeps(vae, "encode", tile, pixels.dtype, device, on_step, waiting_bytes)
     found = []
     for i in range(len(pixels)):

@@ -18,7 +18,7 @@ from ..posterior import Encoding, joined, mean_of
 from . import tiled
 from .network import VAENetwork
 from .plans import BudgetError, Plan
-from .room import Room, Shape, Tiling, plans_for
+from .room import Room, Tiling, plans_for
 from .sweeps import OnStep
 
 _DOING = {"decode": "decoding", "encode": "encoding"}
@@ -33,8 +33,7 @@ class Work:
 
     way: str  # "decode" or "encode"
     network: VAENetwork
-    values: Tensor  # [B, C, h, w] latents or [B, 3, H, W] pixels, in the type that is computed in
-    cells: Shape  # of the latents
+    values: Tensor  # [B, C, h, w] latents or [B, 3, H, W] pixels, or videos, in the type that is computed in
     tiling: Tiling
     room: Room
     on_step: OnStep
@@ -42,7 +41,8 @@ class Work:
 
     def plans(self) -> Iterator[Plan]:
         """The plan to begin with, then those to try when memory runs out."""
-        return plans_for(self.way, self.network.config, self.cells, self.values.element_size(), self.tiling, self.room)
+        config, cells = self.network.sized(self.network.config, self.way, self.values.shape)
+        return plans_for(self.way, config, cells, self.values.element_size(), self.tiling, self.room)
 
     def run(self, plan: Plan) -> Encoding:
         """The result by that plan, on `room.host`. Raises whatever the device raises."""
@@ -63,7 +63,8 @@ class Work:
         """So many pictures at once, then the next."""
         passes = self.values.split(pictures)
         compute = self.network.decode if self.way == "decode" else self.network.encoding
-        with _counting_steps(self.network, self.way, len(passes), self.on_step):
+        steps = sum(self.network.step_count(self.way, some.shape) for some in passes)
+        with _counting_steps(self.network, self.way, steps, self.on_step):
             return joined([compute(some.to(self.room.device)).to(self.room.host) for some in passes])
 
 
@@ -108,9 +109,8 @@ def decode(
     >>> done.result.shape, done.plan.partition(",")[0], done.notes
     (torch.Size([1, 3, 16, 16]), 'all cells at once', ())
     """
-    batch, channels, height, width = latent.shape if latent.ndim == 4 else (0, 0, 0, 0)
-    cells = (batch, channels, height, width)
-    return _finish(Work("decode", network, latent, cells, tiling, room, on_step, in_float32))
+    network.check_decodes(latent)
+    return _finish(Work("decode", network, latent, tiling, room, on_step, in_float32))
 
 
 def encode(
@@ -125,17 +125,16 @@ def encode(
 
     The result is a Posterior, of a kind without distributions the latent, on `room.host`.
     """
-    config = network.config
-    cells = (len(pixels), config.latent, pixels.shape[2] // config.factor, pixels.shape[3] // config.factor)
-    return _finish(Work("encode", network, pixels, cells, tiling, room, on_step, in_float32))
+    network.check_encodes(pixels)
+    return _finish(Work("encode", network, pixels, tiling, room, on_step, in_float32))
 
 
 @contextmanager
-def _counting_steps(network: VAENetwork, way: str, passes: int, on_step: OnStep) -> Iterator[None]:
+def _counting_steps(network: VAENetwork, way: str, total: int, on_step: OnStep) -> Iterator[None]:
     """While this is open, `on_step` hears of each step of the half that has run, and can stop the work there."""
     steps = [part for part in network.half_for(way).modules() if isinstance(part, network.steps)]
     done = count(1)
-    hooks = [step.register_forward_hook(lambda *_: on_step(next(done), passes * len(steps))) for step in steps]
+    hooks = [step.register_forward_hook(lambda *_: on_step(next(done), total)) for step in steps]
     try:
         yield
     finally:

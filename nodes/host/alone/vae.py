@@ -46,8 +46,8 @@ def _place(network: VAENetwork) -> VAENetwork:
         ) from error
 
 
-def latent_channels(vae: StandaloneVAE) -> int:
-    return vae.network.config.latent
+def latent_channels(vae: StandaloneVAE) -> int | None:
+    return None if vae.network.has_frames else vae.network.config.latent
 
 
 def pixels_per_cell(vae: StandaloneVAE) -> int:
@@ -74,6 +74,8 @@ def _check_distribution(vae: StandaloneVAE) -> None:
 
 def _encode(vae: StandaloneVAE, image: Tensor, tiling: Tiling) -> Worked:
     pixels = _to_whole_cells(image, vae.network.config.factor).movedim(-1, 1) * 2 - 1
+    if vae.network.has_frames:  # the pictures are the frames of one video, as in ComfyUI
+        pixels = pixels.movedim(1, 0).unsqueeze(0)
     return work.encode(
         vae.network, pixels.to(_dtype_of(vae)), tiling, _room(vae), progress(1), lambda: _in_float32(vae)
     )
@@ -90,7 +92,8 @@ def decode_latent(vae: StandaloneVAE, latent: Tensor, tiling: Tiling) -> Worked:
     worked = work.decode(
         vae.network, latent.to(_dtype_of(vae)), tiling, _room(vae), progress(1), lambda: _in_float32(vae)
     )
-    return replace(worked, result=(worked.result.float() + 1).div(2).clamp(0, 1).movedim(1, -1))
+    image = (worked.result.float() + 1).div(2).clamp(0, 1).movedim(1, -1)
+    return replace(worked, result=image.reshape(-1, *image.shape[-3:]))  # the frames of videos one after another
 
 
 def _dtype_of(vae: StandaloneVAE) -> torch.dtype:

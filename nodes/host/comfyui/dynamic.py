@@ -12,22 +12,27 @@ from functools import lru_cache
 import comfy.ops
 import comfy.sd
 from comfy.ldm.models.autoencoder import AutoencodingEngine
+from comfy.ldm.wan import vae as wan
+from comfy.ldm.wan import vae2_2 as wan2_2
 from comfy.model_patcher import ModelPatcher
 from comfy.taesd.taesd import TAESD
 from torch import Tensor, nn
 
 from ....vae_core.checkpoint.find import LayoutError, VAESource, find_vae
+from ....vae_core.networks.wan_layers import ChannelNorm
 from ....vae_core.tiling.network import VAENetwork
 from ....vae_core.tiling.work import Tiling, Worked
 from ..shared.vae_room import NO_DISTRIBUTION
 
-Stock = AutoencodingEngine | TAESD
+Stock = AutoencodingEngine | TAESD | wan.WanVAE | wan2_2.WanVAE
 _HOST_LAYERS = {
     nn.Conv2d: comfy.ops.disable_weight_init.Conv2d,
+    nn.Conv3d: comfy.ops.disable_weight_init.Conv3d,
     nn.GroupNorm: comfy.ops.disable_weight_init.GroupNorm,
 }
 _GEOMETRY = {  # what a layer computes, beside its weights
     nn.Conv2d: "in_channels out_channels kernel_size stride padding dilation groups padding_mode".split(),
+    nn.Conv3d: "in_channels out_channels kernel_size stride dilation groups".split(),  # its padding is a forward's
     nn.GroupNorm: "num_groups num_channels eps".split(),
 }
 
@@ -51,6 +56,10 @@ def network_over(stock: Stock) -> VAENetwork | None:
     ours = source.build(operations=comfy.ops.manual_cast, device="meta").eval()
     theirs = {new: old for old, new in source.renames.items()}
     for name, layer in list(ours.named_modules()):
+        if isinstance(layer, ChannelNorm):
+            # the host itself casts its one parameter at use
+            same = stock.get_submodule(theirs[f"{name}.gamma"].rpartition(".")[0])
+            object.__setattr__(layer, "__dict__", same.__dict__)
         if not isinstance(layer, tuple(_HOST_LAYERS)):
             continue
         same = _same_layer(stock.get_submodule(theirs[f"{name}.weight"].rpartition(".")[0]), layer)
@@ -102,7 +111,8 @@ def by_the_host(vae: comfy.sd.VAE, result: Tensor, tiling: Tiling) -> Worked:
     kind, notes = type(vae.first_stage_model).__name__, ()
     if tiling.mode == "budget":
         notes = (
-            f"the budget of {tiling.budget_mb} MB was not kept: our tiles are for AutoencoderKL and TAESD, and "
+            f"the budget of {tiling.budget_mb} MB was not kept: our tiles are for AutoencoderKL, TAESD, Wan and "
+            f"Qwen-Image, and "
             f"ComfyUI, which runs this {kind}, takes tiles only when memory runs out",
         )
     return Worked(result, f"by ComfyUI itself: our networks do not describe this kind of VAE ({kind})", notes)

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from typing import cast
 
 import comfy.model_management as management
 import comfy.model_patcher
@@ -18,6 +19,7 @@ import comfy.sd
 import torch
 from torch import Tensor
 
+from ....vae_core.networks.wan_config import WanConfig
 from ....vae_core.posterior import Encoding, Posterior, latent_of
 from ....vae_core.tiling import work
 from ....vae_core.tiling.network import VAENetwork
@@ -47,6 +49,9 @@ class ExactVAE(comfy.sd.VAE):
         )
         return self.process_output(_log_notes(worked).float())
 
+    def decode_tiled_3d(self, samples, tile_t=999, tile_x=32, tile_y=32, overlap=None):
+        return self.decode_tiled_(samples, tile_x, tile_y)
+
     def encode_tiled_(self, pixel_samples, tile_x=512, tile_y=512, overlap=64):
         factor = self.first_stage_model.config.factor
         tiling = Tiling("tile", tile=(max(1, tile_y // factor), max(1, tile_x // factor)))
@@ -59,6 +64,9 @@ class ExactVAE(comfy.sd.VAE):
             lambda: _in_float32(self.first_stage_model),
         )
         return latent_of(_log_notes(worked), None).float()
+
+    def encode_tiled_3d(self, samples, tile_t=9999, tile_x=512, tile_y=512, overlap=None):
+        return self.encode_tiled_(samples, tile_x, tile_y)
 
 
 def _log_notes(worked: Worked) -> Encoding:
@@ -74,17 +82,14 @@ def make_vae(network: Callable[..., VAENetwork], state: Mapping[str, Tensor], dt
     net = network(operations=comfy.ops.manual_cast, dtype=chosen)
     net.load_state_dict(state)
     net.requires_grad_(False).eval()
-    factor, config = net.config.factor, net.config
     vae.first_stage_model = net
-    vae.downscale_ratio = vae.upscale_ratio = factor
-    vae.latent_channels, vae.latent_dim, vae.output_channels = config.latent, 2, 3
+    vae.downscale_ratio = vae.upscale_ratio = net.config.factor
+    vae.latent_channels, vae.latent_dim, vae.output_channels = net.config.latent, 2, 3
+    if net.has_frames:
+        _takes_videos(vae, net)
     vae.working_dtypes, vae.vae_dtype = _DTYPES, chosen
-    vae.memory_used_encode = lambda shape, dtype: untiled_bytes(
-        config, "encode", (shape[2] // factor, shape[3] // factor), management.dtype_size(dtype)
-    )
-    vae.memory_used_decode = lambda shape, dtype: untiled_bytes(
-        config, "decode", tuple(shape[2:4]), management.dtype_size(dtype)
-    )
+    vae.memory_used_encode = lambda shape, dtype: untiled_bytes(net, "encode", shape, management.dtype_size(dtype))
+    vae.memory_used_decode = lambda shape, dtype: untiled_bytes(net, "decode", shape, management.dtype_size(dtype))
     vae.process_input = lambda image: image * 2 - 1
     # in place and returned: the newer host ignores what is returned (sd.py:1251), the older one what is changed
     vae.process_output = lambda pixels: pixels.add_(1).div_(2).clamp_(0, 1)
@@ -95,6 +100,17 @@ def make_vae(network: Callable[..., VAENetwork], state: Mapping[str, Tensor], dt
     if hasattr(vae, "size"):
         vae.size = None  # the newer host's remembered size of the donor's weights
     return vae
+
+
+def _takes_videos(vae: comfy.sd.VAE, net: VAENetwork) -> None:
+    """What the host asks of a VAE whose latents are [B, C, t, h, w], as its own Wan VAE answers."""
+    config = cast(WanConfig, net.config)
+    factor = config.factor
+    vae.latent_dim, vae.output_channels = 3, config.image_channels
+    vae.pad_channel_value = 1.0  # a picture without alpha is opaque
+    vae.upscale_ratio = (lambda frames: max(0, config.video_frames(frames)), factor, factor)
+    vae.downscale_ratio = (lambda frames: max(0, config.latent_frames(frames)), factor, factor)
+    vae.upscale_index_formula = vae.downscale_index_formula = (config.frame_factor, factor, factor)
 
 
 def latent_channels(vae: comfy.sd.VAE) -> int | None:
@@ -129,8 +145,10 @@ def _check_distribution(vae: comfy.sd.VAE, network: VAENetwork | None) -> None:
 
 
 def _to_encode(vae: comfy.sd.VAE, image: Tensor, tiling: Tiling) -> tuple[Tensor, VAENetwork | None]:
-    """[B, H, W, C] -> the colours as [B, 3, H, W] in whole cells, and the network, loaded."""
+    """[B, H, W, C] -> the colours as [B, 3, H, W] in whole cells, or a video, and the network, loaded."""
     pixels = vae.vae_encode_crop_pixels(image[..., :3]).movedim(-1, 1)
+    if getattr(vae, "latent_dim", 2) == 3:  # the pictures are the frames of one video, as for the stock nodes
+        pixels = pixels.unsqueeze(2) if getattr(vae, "not_video", False) else pixels.movedim(1, 0).unsqueeze(0)
     return pixels, _network(vae, lambda: required(vae, "encode", pixels.shape, tiling))
 
 
@@ -143,19 +161,23 @@ def _encode(vae: comfy.sd.VAE, network: VAENetwork, pixels: Tensor, tiling: Tili
 def decode_latent(vae: comfy.sd.VAE, latent: Tensor, tiling: Tiling) -> Worked:
     network = _network(vae, lambda: required(vae, "decode", latent.shape, tiling))
     if network is None:
-        image = vae.decode(latent)
-        # video VAEs give [B, T, H, W, 3]; stock VAEDecode does the same
-        return by_the_host(vae, image.reshape(-1, *image.shape[-3:]), tiling)
+        return by_the_host(vae, _pictures(vae.decode(latent)), tiling)
     with _on_device(vae):
         worked = work.decode(
             network, latent.to(vae.vae_dtype), tiling, room(vae), progress(1), lambda: _in_float32(network)
         )
-    return replace(worked, result=vae.process_output(worked.result.float()).to(vae.output_device).movedim(1, -1))
+    image = vae.process_output(worked.result.float()).to(vae.output_device).movedim(1, -1)
+    return replace(worked, result=_pictures(image))
+
+
+def _pictures(image: Tensor) -> Tensor:
+    """The frames of videos [B, T, H, W, 3] as pictures one after another, as stock VAEDecode gives them."""
+    return image.reshape(-1, *image.shape[-3:])
 
 
 def _network(vae: comfy.sd.VAE, memory: Callable[[], int]) -> VAENetwork | None:
-    """Our network, loaded with its patches: the VAE's own, or one over the layers of a stock AutoencoderKL or TAESD.
-    None for other kinds, which load themselves and count `memory` by other shapes.
+    """Our network, loaded with its patches: the VAE's own, or one over the layers of a stock AutoencoderKL, TAESD or
+    Wan's VAE. None for other kinds, which load themselves and count `memory` by other shapes.
     """
     network = vae.first_stage_model
     if not isinstance(network, VAENetwork | Stock):

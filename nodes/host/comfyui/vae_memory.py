@@ -42,24 +42,25 @@ def required(vae: comfy.sd.VAE, way: str, shape: tuple[int, ...], tiling: Tiling
     """`memory_required` for ComfyUI's load_models_gpu, which unloads other models until so much is free: of a network
     of ours or a stock one of a layout that we know what our plan needs (`required_bytes`), of others what the VAE says.
 
-    `shape` is the latent's or, to encode, the picture's: [B, C, h, w].
+    `shape` is the latent's or, to encode, the picture's: [B, C, h, w], of videos [B, C, t, h, w].
     """
-    config = _config(vae.first_stage_model)
-    if config is None:
+    known = _config(vae.first_stage_model)
+    if known is None:
         return (vae.memory_used_decode if way == "decode" else vae.memory_used_encode)(shape, vae.vae_dtype)
-    cell_px = config.factor if way == "encode" else 1
-    cells = (shape[0], config.latent, shape[2] // cell_px, shape[3] // cell_px)
+    kind, config = known
+    config, cells = kind.sized(config, way, shape)
     weights = max(0, vae.patcher.model_size() - vae.patcher.loaded_size())
     free = round(_free_bytes(vae) - _WEIGHTS * weights)
     place = room_on(torch.device(vae.device), torch.device(vae.output_device), max(0, free))
     return required_bytes(way, config, cells, management.dtype_size(vae.vae_dtype), tiling, place)
 
 
-def _config(network: nn.Module) -> NetworkConfig | None:
-    """The sizes of a network; None where its tensors are of no layout that we know."""
+def _config(network: nn.Module) -> tuple[type[VAENetwork], NetworkConfig] | None:
+    """Our kind of a network and its sizes; None where its tensors are of no layout that we know."""
     if isinstance(network, VAENetwork):
-        return network.config
+        return type(network), network.config
     try:
-        return find_vae({name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}).config
+        source = find_vae({name: tuple(tensor.shape) for name, tensor in network.state_dict().items()})
     except LayoutError:
         return None
+    return source.network, source.config

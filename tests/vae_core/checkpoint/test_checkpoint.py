@@ -199,7 +199,6 @@ OTHERS = {  # a tell-tale tensor: what it must be called
     "decoder.up_blocks.0.res_blocks.0.conv1.conv.weight": "LTX-Video",
     "decoder.unpatcher3d.wavelets": "Cosmos",
     "decoder.conv_in.conv.weight": "HunyuanVideo or CogVideoX",
-    "decoder.middle.0.residual.0.gamma": "Wan or Qwen-Image",
     "decoder.stages.1.op_list.0.main.conv.conv.bias": "DC-AE",
     "encoder.project_in.conv.bias": "DC-AE",
     "geo_decoder.cross_attn_decoder.ln_1.bias": "Hunyuan3D",
