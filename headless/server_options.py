@@ -35,7 +35,8 @@ def add_server_options(parser: argparse.ArgumentParser) -> None:
         "--timeout",
         type=_seconds,
         metavar="SECONDS",
-        help="stop the job when the server has not done it after so long (default: wait for ever)",
+        help="stop the job when the server has not done it after so long; in a batch the time counts from when the job "
+        "begins (default: wait for ever)",
     )
     parser.add_argument(
         "--retry",

@@ -242,7 +242,7 @@ class _Running:
         """The job with its files; None where somebody stopped it."""
         error = ""
         try:
-            await job.wait(timeout_s=self._station.server.timeout_s)
+            await job.wait(timeout_s=self._station.server.timeout_s, once_begun=True)
         except asyncio.CancelledError:
             await asyncio.shield(job.stop())
             raise

@@ -45,13 +45,16 @@ class Job:
         self.seconds = 0.0  # that the server worked on it, as its history says
         self._connection, self._listener = connection, listener
         self._news, self._said_end, self._said_well = asyncio.Event(), False, False
+        self._begun = asyncio.Event()  # the server says nothing of a job that waits
         self._cuts = listener.cuts
         self._on_progress, self._on_end = on_progress, on_end
 
-    async def wait(self, on_progress: OnProgress | None = None, *, timeout_s: float | None = None) -> dict[str, dict]:
+    async def wait(
+        self, on_progress: OnProgress | None = None, *, timeout_s: float | None = None, once_begun: bool = False
+    ) -> dict[str, dict]:
         """Wait until the job is done; node -> ui of everything that it showed.
 
-        `timeout_s` is of the whole wait; a job that takes longer is stopped.
+        `timeout_s` is of the whole wait, or with `once_begun` of the time since the job began; a longer one is stopped.
 
         Raises:
             NodeFailure: a node failed; what others saved is in `outputs`. Interrupted: somebody stopped it.
@@ -60,7 +63,7 @@ class Job:
         if on_progress is not None:
             self._on_progress = on_progress
         try:
-            entry = await asyncio.wait_for(self._followed(), timeout_s)
+            entry = await self._followed_within(timeout_s, once_begun)
         except asyncio.TimeoutError as error:
             told = "was stopped on the server" if await self.stop() else "may go on there: the server does not answer"
             raise TimedOut(f"the job was not done after {timeout_s:g} s, and {told}") from error
@@ -104,7 +107,25 @@ class Job:
             self.outputs[node] = {"text": [f"did not run: {why}"]}
         elif kind in ("execution_success", "execution_error", "execution_interrupted") or kind == "executing":
             self._said_end, self._said_well = True, kind in ("execution_success", "executing")
+        self._begun.set()
         self._news.set()
+
+    async def _followed_within(self, timeout_s: float | None, once_begun: bool) -> Mapping:
+        """The job's entry in the history.
+
+        Raises:
+            asyncio.TimeoutError: and as `wait`.
+        """
+        followed = asyncio.ensure_future(self._followed())
+        begun = asyncio.ensure_future(self._begun.wait())
+        try:
+            if once_begun:
+                await asyncio.wait({followed, begun}, return_when=asyncio.FIRST_COMPLETED)
+            return await asyncio.wait_for(followed, timeout_s)
+        finally:
+            followed.cancel()
+            begun.cancel()
+            await asyncio.gather(followed, begun, return_exceptions=True)
 
     async def _followed(self) -> Mapping:
         """The job's entry in the history, as soon as it is there."""
@@ -116,6 +137,8 @@ class Job:
             found = await records.find(self._connection, self.id)
             if found is not None and found.entry is not None:
                 return found.entry
+            if found is not None and found.state == "running":
+                self._begun.set()
             if found is not None and self.sent_again:
                 await records.drop_twin(self._connection, self.id)
             lost = 0 if found is not None else lost + 1

@@ -24,6 +24,7 @@ from .timing import Timing
 from .uploading import upload_inputs
 
 _T = TypeVar("_T")
+_ASKED_AT_ONCE = 8
 Shown = tuple[str, str, dict[str, list], list[Path]]  # node, its name, ui, files
 
 
@@ -145,7 +146,13 @@ async def class_specs(client: Client, document: Mapping) -> dict[str, Spec | Non
         names = set(class_names(document))
     else:
         names = {found["class_type"] for found in read_api(document).values()}
-    return {name: await client.object_info(name) for name in sorted(names)}
+    gate = asyncio.Semaphore(_ASKED_AT_ONCE)
+
+    async def ask(name: str) -> Spec | None:
+        async with gate:
+            return await client.object_info(name)
+
+    return dict(zip(sorted(names), await asyncio.gather(*map(ask, sorted(names)))))
 
 
 def refuse_unknown(document: Mapping, specs: Mapping[str, Spec | None]) -> None:

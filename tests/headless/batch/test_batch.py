@@ -244,6 +244,15 @@ def test_a_job_that_somebody_stops_is_failed_and_one_that_a_restart_forgets_is_s
         assert go(server.url, "--vary", "1.text=a,b,c")[0] == 0 and ran.count("b") == 2 and len(ran) == 4
 
 
+def test_the_time_of_a_job_in_a_batch_counts_from_when_it_begins(queue_server, go):
+    server = queue_server(job_s=0.5)
+    code, out, _ = go(server.url, "--vary", "1.text=a,b,c,d", "--ahead", "4", "--timeout", "1.2")
+    assert code == 0 and "4 done" in out and not server.posts
+    code, out, _ = go(server.url, "--vary", "1.text=e,f", "--timeout", "0.2", "--json")
+    jobs = json.loads(out)["jobs"]
+    assert code == 1 and all("not done after 0.2 s, and was stopped" in job["error"] for job in jobs)
+
+
 def test_two_batches_into_one_folder_do_not_run_at_once(queue_server, go, tmp_path):
     record = Record(tmp_path / "out")
     code, _, err = go(queue_server().url, "--vary", "1.text=a")
