@@ -71,9 +71,11 @@ def check_writable(folder: str | PathLike) -> None:
 
 
 @contextmanager
-def part_beside(path: Path) -> Iterator[Path]:
-    """Name a hidden file in the folder of `path`, to be filled; what is still there at the end is removed."""
-    part = path.with_name(f".{path.name[:100]}.{uuid.uuid4().hex[:8]}.part")
+def part_beside(path: Path, folder: Path | None = None) -> Iterator[Path]:
+    """Name a hidden file in the folder of `path`, or in another one, to be filled; what is still there at the end is
+    removed.
+    """
+    part = (folder or path.parent) / f".{path.name[:100]}.{uuid.uuid4().hex[:8]}.part"
     try:
         yield part
     finally:

@@ -9,7 +9,7 @@ AHEAD = 3
 
 
 def add_batch_options(parser: argparse.ArgumentParser) -> None:
-    """Add --batch, --vary and --ahead."""
+    """Add --batch, --vary, --ahead and --gone."""
     parser.add_argument(
         "--batch",
         type=Path,
@@ -26,6 +26,14 @@ def add_batch_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--ahead", type=_count, default=AHEAD, metavar="N", help=f"jobs that each server has at once (default: {AHEAD})"
+    )
+    parser.add_argument(
+        "--gone",
+        action="append",
+        default=[],
+        metavar="URL",
+        help="a server of an earlier run that will not come back: the jobs sent to it that are not done are run on the "
+        "others; can be given several times",
     )
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from ..files.errors import FileFormatError
 from .command import DONE, INTERRUPTED, UNREACHABLE, WRONG, Parser
 from .remote.errors import ServerError
-from .report import one_line
+from .report import missing_package, one_line
 from .server_options import add_server_options, wanted_server
 from .workflow.folders import Folders, folders_of
 from .workflow.graph import WorkflowError
@@ -27,16 +27,18 @@ the nearest names, links and values of a wrong type, values out of range. With -
 the nodes of this pack and simple stock nodes are checked."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, prog: str = "cvl check") -> int:
     """Run the command; returns the exit code."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     as_json = "--json" in arguments
     try:
-        found = _checked(_parser().parse_args(arguments))
+        found = _checked(_parser(prog).parse_args(arguments))
     except (WorkflowError, FileFormatError) as error:
         return _failed(error, WRONG, as_json)
     except ServerError as error:
         return _failed(error, UNREACHABLE, as_json)
+    except ModuleNotFoundError as error:
+        return _failed(missing_package(error), WRONG, as_json)
     except KeyboardInterrupt:
         return _failed("interrupted", INTERRUPTED, as_json)
     if as_json:
@@ -85,10 +87,17 @@ def _checked(options: argparse.Namespace) -> Checked:
     return asyncio.run(ask())
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = Parser(prog="cvl check", description=_DESCRIPTION, epilog="exit codes: 0 right, 2 wrong, 3 no server")
-    parser.add_argument("workflow", type=Path, metavar="WORKFLOW", help="canvas JSON, API JSON, or a PNG or WebP")
-    parser.add_argument("--set", action="append", default=[], metavar="NODE.INPUT=VALUE", dest="settings")
+def _parser(prog: str) -> argparse.ArgumentParser:
+    parser = Parser(prog=prog, description=_DESCRIPTION, epilog="exit codes: 0 right, 2 wrong, 3 no server")
+    parser.add_argument("workflow", type=Path, metavar="WORKFLOW", help="canvas JSON, API JSON, a PNG or WebP with one")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NODE.INPUT=VALUE",
+        dest="settings",
+        help="check it with this input changed; the node by id, title or class; can be given several times",
+    )
     add_server_options(parser)
     parser.add_argument("--input", type=Path, metavar="FOLDER", help="where LoadImage and the like find files")
     parser.add_argument("--models", type=Path, metavar="FOLDER", help="a models folder; without --server only")

@@ -12,13 +12,14 @@ import sys
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from ..files.errors import FileFormatError
 from ..files.writing import check_writable
 from .batch_options import add_batch_options
 from .progress import Progress
 from .remote.errors import Interrupted, ServerError
-from .report import Report, one_line
+from .report import Report, missing_package, one_line
 from .server_options import add_server_options, wanted_server, wanted_servers
 from .workflow.folders import Folders, folders_of
 from .workflow.graph import NodeFailure, Prompt, WorkflowError
@@ -34,16 +35,16 @@ refusing, 130 interrupted"""
 class Parser(argparse.ArgumentParser):
     """Wrong usage in one line, like every other error."""
 
-    def error(self, message: str) -> None:
+    def error(self, message: str) -> NoReturn:
         raise WorkflowError(f"{message}; see --help")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, prog: str = "run.py") -> int:
     """Run the command; returns the exit code."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     report = Report(as_json="--json" in arguments)
     try:
-        _run(_parser().parse_args(arguments), report)
+        _run(_parser(prog).parse_args(arguments), report)
         report.done()
         return DONE
     except NodeFailure as error:
@@ -53,8 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ServerError as error:
         return _say(report, error, UNREACHABLE, arguments)
     except ModuleNotFoundError as error:
-        sentence = f"the Python package {error.name} is missing; run pip install {error.name}"
-        return _say(report, sentence, WRONG, arguments)
+        return _say(report, missing_package(error), WRONG, arguments)
     except (KeyboardInterrupt, Interrupted) as error:
         return _say(report, str(error) or "interrupted", INTERRUPTED, arguments)
     except BrokenPipeError:  # the reader of our output, `head` say, has seen enough
@@ -62,8 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return DONE
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = Parser(prog="run.py", description=_DESCRIPTION, epilog=_EXIT_CODES)
+def _parser(prog: str) -> argparse.ArgumentParser:
+    parser = Parser(prog=prog, description=_DESCRIPTION, epilog=_EXIT_CODES)
     parser.add_argument(
         "workflow", type=Path, metavar="WORKFLOW.json", help="canvas JSON, API JSON, or a PNG or WebP that carries one"
     )
@@ -148,9 +148,11 @@ def _batch(
     """Run the many jobs of --batch and --vary."""
     from .batch.many import Many, run_many
     from .batch.rows import read_rows, varied
+    from .remote.address import read_address
 
     rows = varied(read_rows(options.batch) if options.batch is not None else (), options.vary)
-    many = Many(document, tuple(options.settings), rows, folders, wanted_servers(options), options.ahead)
+    gone = frozenset(read_address(text).url for text in options.gone)
+    many = Many(document, tuple(options.settings), rows, folders, wanted_servers(options), options.ahead, gone)
     run_many(many, progress, notes, report.jobs)
 
 

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
+from .report import missing_package
+
 _COMMANDS = {
     "run": ("command", "run a workflow, or many jobs of one (--batch, --vary), here or on ComfyUI servers"),
     "check": ("check_command", "name everything that is wrong with a workflow, without a run"),
@@ -19,9 +21,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     name = arguments[0] if arguments else "--help"
     if name in ("-h", "--help"):
-        print("\n".join(["cvl COMMAND ...", "", *(f"  {word:6} {what}" for word, (_, what) in _COMMANDS.items())]))
+        lines = (f"  {word:6} {what}" for word, (_, what) in _COMMANDS.items())
+        print("\n".join(["cvl COMMAND ...", "", *lines, "", "cvl COMMAND --help tells the rest."]))
         return 0
     if name not in _COMMANDS:
         print(f"error: there is no command {name!r}; expected one of {', '.join(_COMMANDS)}", file=sys.stderr)
         return 2
-    return import_module(f".{_COMMANDS[name][0]}", __package__).main(arguments[1:])
+    try:
+        return import_module(f".{_COMMANDS[name][0]}", __package__).main(arguments[1:], prog=f"cvl {name}")
+    except ModuleNotFoundError as error:
+        print(f"error: {missing_package(error)}", file=sys.stderr)
+        return 2

@@ -38,9 +38,9 @@ from clip_vae_lora.training.device import named_device
 from clip_vae_lora.training.distributed import ProcessGroup, join_group, own_device
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str] | None = None, prog: str | None = None) -> int:
     """0 when the index is up to date, 1 when it could not be made, 130 when interrupted."""
-    options = _options(arguments)
+    options = _options(arguments, prog)
     progress = Progress(sys.stderr)
     try:
         device = own_device(named_device(options.device))
@@ -57,8 +57,9 @@ def main(arguments: list[str] | None = None) -> int:
         progress.close()
 
 
-def _options(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Embed a folder of pictures into an index, also under torchrun.")
+def _options(arguments: list[str] | None, prog: str | None) -> argparse.Namespace:
+    what = "Embed a folder of pictures into an index, also under torchrun."
+    parser = argparse.ArgumentParser(prog=prog, description=what)
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="the pictures")
     parser.add_argument("--model", type=Path, required=True, metavar="FILE", help="a file with both halves of a CLIP")
     parser.add_argument(

@@ -19,7 +19,8 @@ from pathlib import Path
 
 from ..files.writing import check_writable
 from .batch.many import Many, run_many
-from .batch.rows import Row, setting
+from .batch.rows import Row
+from .batch.rows import setting_texts as texts_of
 from .batch_options import AHEAD
 from .check_command import check_here, check_there
 from .progress import Progress
@@ -116,6 +117,7 @@ def run_batch(
     inputs: str | Path | None = None,
     ahead: int = AHEAD,
     timeout_s: float | None = None,
+    gone: Sequence[str] = (),
 ) -> list[Mapping]:
     """Run one job for each row; what is on record in the output folder as done is not done again.
 
@@ -123,7 +125,8 @@ def run_batch(
     ... # doctest: +SKIP
     >>> [job["files"] for job in jobs]  # doctest: +SKIP
 
-    Each job is a dict as in the document of `--json`: row, settings, state, files, outputs, seconds.
+    Each job is a dict as in the document of `--json`: row, settings, state, files, outputs, seconds. `gone`: servers of
+    an earlier run that will not come back.
 
     Raises:
         JobsFailed: some jobs failed; the others are done. WorkflowError, ServerError, FileFormatError, Interrupted.
@@ -131,7 +134,8 @@ def run_batch(
     document, folders = opened(workflow, output, inputs)
     listed = [Row(f"row {number}", tuple(setting_texts(row))) for number, row in enumerate(rows, 1)]
     addresses = [Server(_address(server, headers), timeout_s=timeout_s) for server in servers]
-    many = Many(document, tuple(setting_texts(settings)), listed, folders, addresses, ahead)
+    absent = frozenset(read_address(server).url for server in gone)
+    many = Many(document, tuple(setting_texts(settings)), listed, folders, addresses, ahead, absent)
     return run_many(many, Progress(sys.stderr, quiet=True), [])
 
 
@@ -197,9 +201,9 @@ def opened(
 
 
 def setting_texts(settings: Settings) -> list[str]:
-    """The settings as `--set` takes them."""
+    """The settings as `--set` takes them; None leaves the workflow's value."""
     if isinstance(settings, Mapping):
-        return [setting(name, value) for name, value in settings.items()]
+        return texts_of(settings)
     return list(settings)
 
 

@@ -73,6 +73,11 @@ def one_line(text: object) -> str:
     return " ".join(str(text).split())
 
 
+def missing_package(error: ModuleNotFoundError) -> str:
+    """The sentence for a Python package that is not installed."""
+    return f"the Python package {error.name} is missing; run pip install {error.name}"
+
+
 def _block(name: str, ui: Mapping, paths: list[Path]) -> list[str]:
     """A node's name, its texts, its files."""
     lines = [name]

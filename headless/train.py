@@ -37,9 +37,9 @@ _ROOT = Path(__file__).resolve().parents[1]
 _PRECISIONS = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str] | None = None, prog: str | None = None) -> int:
     """0 when all is written, 1 when a training could not start or go on, 130 when interrupted."""
-    options = _options(arguments)
+    options = _options(arguments, prog)
     torch.set_num_threads(options.threads)
     try:
         if options.what == "pictures":
@@ -55,8 +55,8 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _options(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Train the bundled CLIP, VAE and LoRA from drawn pictures.")
+def _options(arguments: list[str] | None, prog: str | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog=prog, description="Train the bundled CLIP, VAE and LoRA from drawn pictures.")
     parser.add_argument("what", choices=["bundled", "pictures"], help="the weights, or the example workflows' pictures")
     parser.add_argument(
         "--only", nargs="+", choices=KINDS, default=list(KINDS), help="some of the files (the LoRA needs the CLIP)"

@@ -11,7 +11,8 @@ from ..progress import Progress
 from ..remote.errors import Interrupted
 from ..remote.remote import Server, cancellable
 from ..workflow.folders import Folders
-from .record import DONE, FAILED, Entry, Record
+from ..workflow.graph import WorkflowError
+from .record import DONE, FAILED, SENT, Entry, Record
 from .rows import Row, job_key
 from .table import job_document, table
 from .task import JobsFailed, Task
@@ -27,6 +28,7 @@ class Many:
     folders: Folders
     servers: Sequence[Server] = ()
     ahead: int = 3
+    gone: frozenset[str] = frozenset()  # addresses of servers that will not come back
 
     def tasks(self) -> list[Task]:
         """A task for each row; rows that say the same have the same key."""
@@ -48,22 +50,31 @@ def run_many(
     """
     record = Record(many.folders.output)
     try:
+        record.clear_stage()
         tasks = many.tasks()
         once = list({task.key: task for task in tasks}.values())
         if len(once) < len(tasks):
             notes.append(f"{len(tasks) - len(once)} rows say the same as others, and their jobs are done once")
         before = {task.key for task in once if _is_done(record.find(task.key))}
         todo = [task for task in once if task.key not in before]
+        for task in todo:
+            entry = record.find(task.key)
+            if entry is not None and entry.state == SENT and entry.server in many.gone:
+                record.forget(task.key)
+        refused = False
         try:
             if todo:
                 _run(many, todo, progress, record, notes, len(once))
-            record.clear_stage()
+        except WorkflowError:
+            refused = True  # nothing ran, and a table of that would hide why
+            raise
         finally:
             progress.close()
+            record.clear_stage()
             jobs: list[Mapping] = [
                 job_document(row, record.find(task.key), task.key in before) for row, task in zip(many.rows, tasks)
             ]
-            on_end(jobs, table(jobs))
+            on_end(jobs, "" if refused else table(jobs))
         failed = Counter(job["state"] for job in jobs)[FAILED]
         if failed:
             raise JobsFailed(failed, len(jobs))

@@ -8,6 +8,7 @@ import json
 import shutil
 import sqlite3
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -104,7 +105,7 @@ class Record:
             entry = self.find(folder.name)
             if entry is None or entry.state != RAN:
                 shutil.rmtree(folder, ignore_errors=True)
-        if stage.is_dir() and not any(stage.iterdir()):
+        with suppress(OSError):  # it is not there, or jobs wait in it
             stage.rmdir()
 
     def close(self) -> None:

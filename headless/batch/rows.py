@@ -8,6 +8,7 @@ import io
 import itertools
 import json
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,10 @@ from ..workflow.graph import WorkflowError, is_canvas
 
 _MOST_JOBS = 1_000_000
 _MOST_NAMED = 20  # bad rows in one sentence
+_NEW_LINE = re.compile(r"\r\n|\n|\r")  # and not the other ends of lines that Unicode has: JSON may hold them in a text
+_SEPARATOR = re.compile(r"sep=([,;\t|])\r?\n", re.IGNORECASE)
+_OBJECTS = re.compile(r"\s*\[\s*\{")
+_QUOTED = re.compile(r'"[^"]*"')
 _LOOKS = ("pos", "size", "order", "flags", "color", "bgcolor", "shape")  # of a node: how it stands on the canvas
 _DOCUMENT = ("nodes", "links", "definitions", "version")
 
@@ -35,10 +40,16 @@ def setting(name: str, value: object) -> str:
     return f"{name}={value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}"
 
 
-def read_rows(path: Path) -> list[Row]:
-    """The rows of a file: JSON lines ({"node.input": value, ...} each), or CSV whose first line names node.input.
+def setting_texts(values: Mapping[str, object]) -> list[str]:
+    """The settings of a row or a dict; null leaves the workflow's value."""
+    return [setting(name, value) for name, value in values.items() if value is not None]
 
-    An empty cell of a CSV leaves the workflow's value. Empty lines are passed over.
+
+def read_rows(path: Path) -> list[Row]:
+    """The rows of a file: JSON lines ({"node.input": value, ...} each) or a JSON list of such objects, or CSV whose
+    first line names node.input.
+
+    An empty cell of a CSV, and null, leave the workflow's value. Empty lines are passed over.
 
     Raises:
         FileFormatError: the file cannot be read. WorkflowError: all bad rows, each with its line.
@@ -50,6 +61,7 @@ def read_rows(path: Path) -> list[Row]:
     except UnicodeDecodeError as error:
         raise FileFormatError(path, "it is not UTF-8; save the table as CSV UTF-8") from error
     is_json = path.suffix.lower() in (".jsonl", ".ndjson", ".json") or text.lstrip()[:1] == "{"
+    is_json = is_json or bool(_OBJECTS.match(text))
     wrong: list[str] = []
     rows = list((_json_rows if is_json else _csv_rows)(text, path.name, wrong))
     refuse_bad(wrong)
@@ -66,34 +78,49 @@ def refuse_bad(wrong: Sequence[str]) -> None:
 
 
 def _json_rows(text: str, name: str, wrong: list[str]) -> Iterator[Row]:
-    for number, line in enumerate(text.splitlines(), 1):
-        if not line.strip():
-            continue
-        where = f"{name} line {number}"
-        try:
-            found = parse_json(line)
-        except ValueError as error:
-            wrong.append(f"{where}: it is not valid JSON ({error})")
-            continue
+    for where, found in _json_values(text, name, wrong):
         if not isinstance(found, Mapping):
-            wrong.append(f'{where}: expected an object such as {{"3.seed": 7}}, and this is {line.strip()[:40]}')
+            shown = json.dumps(found, ensure_ascii=False)[:40]
+            wrong.append(f'{where}: expected an object such as {{"3.seed": 7}}, and this is {shown}')
             continue
         bad = [key for key in found if not _is_name(key)]
         if bad:
             wrong.append(f"{where}: {bad[0]!r} is no node.input, the node by id, title or class")
             continue
-        yield Row(where, tuple(setting(key, value) for key, value in found.items()))
+        yield Row(where, tuple(setting_texts(found)))
+
+
+def _json_values(text: str, name: str, wrong: list[str]) -> Iterator[tuple[str, object]]:
+    """The values of JSON lines, or of the one list or object that the whole text is, each with its place."""
+    try:
+        whole = parse_json(text)
+    except ValueError:
+        whole = None  # of several lines
+    if isinstance(whole, Mapping):
+        yield name, whole
+        return
+    if isinstance(whole, list) and any(isinstance(row, Mapping) for row in whole):
+        yield from ((f"{name} row {number}", row) for number, row in enumerate(whole, 1))
+        return
+    for number, line in enumerate(_NEW_LINE.split(text), 1):
+        if line.strip():
+            try:
+                yield f"{name} line {number}", parse_json(line)
+            except ValueError as error:
+                wrong.append(f"{name} line {number}: it is not valid JSON ({error})")
 
 
 def _csv_rows(text: str, name: str, wrong: list[str]) -> Iterator[Row]:
-    first = text.split("\n", 1)[0]
-    delimiter = next((mark for mark in ",;\t" if mark in first), ",")
+    told = _SEPARATOR.match(text)  # the first line that Excel reads and some write
+    text, line = (text[told.end() :], 2) if told else (text, 1)
+    names_line = _QUOTED.sub("", _NEW_LINE.split(text.lstrip("\r\n"), maxsplit=1)[0])
+    delimiter = told[1] if told else next((mark for mark in ",;\t" if mark in names_line), ",")
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     names: list[str] = []
-    line = 1
+    before = line - 1
     try:
         for cells in reader:
-            where, line = f"{name} line {line}", reader.line_num + 1
+            where, line = f"{name} line {line}", before + reader.line_num + 1
             if not any(cells):
                 continue
             if not names:
@@ -109,7 +136,7 @@ def _csv_rows(text: str, name: str, wrong: list[str]) -> Iterator[Row]:
             else:
                 yield Row(where, tuple(setting(key, cell) for key, cell in zip(names, cells) if cell))
     except csv.Error as error:
-        wrong.append(f"{name} line {reader.line_num}: it is no CSV ({error})")
+        wrong.append(f"{name} line {before + reader.line_num}: it is no CSV ({error})")
 
 
 def _is_name(name: str) -> bool:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from .record import DONE, Entry
 from .rows import Row
 
 _WAITING = "not done"
 _WIDEST = 60
+_MOST_FILES = 6  # of a job in the table; the document has all
 
 
 def job_document(row: Row, entry: Entry | None, before: bool) -> dict[str, object]:
@@ -36,7 +37,7 @@ def table(jobs: list[Mapping]) -> str:
     lines = [("", "state", "seconds", "settings", "files")]
     for number, job in enumerate(jobs, 1):
         seconds = job.get("seconds")
-        files = " ".join(_near(path) for path in job.get("files") or ())
+        files = _listed(job.get("files") or ())
         lines.append(
             (
                 str(number),
@@ -50,6 +51,11 @@ def table(jobs: list[Mapping]) -> str:
     shown = ["  ".join([*(cell.ljust(width) for cell, width in zip(line, widths)), line[4]]).rstrip() for line in lines]
     states = Counter("done before" if job["before"] else str(job["state"]) for job in jobs)
     return "\n".join([*shown, f"{len(jobs)} jobs: {', '.join(f'{count} {state}' for state, count in states.items())}"])
+
+
+def _listed(paths: Sequence[str]) -> str:
+    more = f" and {len(paths) - _MOST_FILES} more" if len(paths) > _MOST_FILES else ""
+    return " ".join(map(_near, paths[:_MOST_FILES])) + more
 
 
 def _short(text: str) -> str:

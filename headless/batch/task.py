@@ -28,5 +28,13 @@ class JobsFailed(NodeFailure):
 
 
 def named(tasks: Sequence[Task], found: Sequence[Exception | None]) -> list[str]:
-    """The sentences on what is wrong with each task, its row first."""
-    return [f"{task.where}: {error}" if task.where else str(error) for task, error in zip(tasks, found) if error]
+    """The sentences on what is wrong with the tasks, each with the first row that it is true of and their number."""
+    rows: dict[str, list[str]] = {}
+    for task, error in zip(tasks, found):
+        if error:
+            rows.setdefault(str(error), []).append(task.where)
+    return [f"{_places(where)}: {sentence}" if where[0] else sentence for sentence, where in rows.items()]
+
+
+def _places(where: Sequence[str]) -> str:
+    return where[0] + (f" and {len(where) - 1} more" if len(where) > 1 else "")

@@ -5,6 +5,7 @@ looked for on the server it was sent to before it is sent again.
 from __future__ import annotations
 
 import asyncio
+import shutil
 import time
 import uuid
 from collections import deque
@@ -22,7 +23,7 @@ from ..remote.uploading import upload_inputs
 from ..workflow.folders import Folders
 from ..workflow.graph import NodeFailure, Prompt, Spec, WorkflowError, is_canvas
 from ..workflow.settings import opened, prepared, with_settings
-from .record import DONE, FAILED, SENT, Entry, Record
+from .record import DONE, FAILED, SENT, STAGE, Entry, Record
 from .rows import refuse_bad
 from .task import OnDone, Task, named
 
@@ -150,7 +151,7 @@ class _Batch:
         if self._elsewhere:
             raise ServerError(
                 f"jobs were sent to {', '.join(sorted(self._elsewhere))} before, and may be done there; give it as a "
-                "--server, too, so that they are not done twice"
+                "--server, too, so that they are not done twice, or as --gone if it will not come back"
             )
 
     async def _work(self, station: _Station) -> None:
@@ -249,12 +250,15 @@ class _Running:
             return None
         except (NodeFailure, TimedOut) as failed:
             error = str(failed)
+        parts = self._folders.output / STAGE / self._task.key
         try:
-            saved = await self._station.client.save(job.outputs, self._folders.output)
+            saved = await self._station.client.save(job.outputs, self._folders.output, parts)
         except MissingFiles as missing:
             saved, error = missing.saved, error or str(missing)
+        finally:
+            shutil.rmtree(parts, ignore_errors=True)  # with what was left by an earlier run that was killed
         state = FAILED if error else DONE
-        seconds = round(time.perf_counter() - self._begin, 3) if self._begin else 0.0
+        seconds = round(job.seconds or (time.perf_counter() - self._begin if self._begin else 0.0), 3)
         files = tuple(str(one.path) for one in saved)
         return Entry(state, self._task.settings, self._station.client.url, job.id, job.outputs, files, seconds, error)
 

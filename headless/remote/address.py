@@ -45,11 +45,18 @@ def read_address(text: str, headers: Sequence[str] = (), environment: Mapping[st
     except ValueError:
         good = False
     if not good:
-        raise WorkflowError(f"--server {text!r} is no address; expected one like http://127.0.0.1:8188")
+        raise WorkflowError(f"--server {_shown(text)!r} is no address; expected one like http://127.0.0.1:8188")
     place = parts.netloc.rpartition("@")[2]
     base = urlunsplit((parts.scheme, place, parts.path.rstrip("/"), "", ""))
     known = _login(parts.username, parts.password) | _of_environment(environment or {})
     return Address(base, dict(parse_qsl(parts.query)), known | dict(map(_header, headers)))
+
+
+def _shown(text: str) -> str:
+    """What somebody gave as an address without a name, a password or a query in it."""
+    scheme, between, rest = text.rpartition("://")
+    place, mark, _ = rest.rpartition("@")[2].partition("?")
+    return f"{scheme}{between}{'...@' if '@' in rest else ''}{place}{'?...' if mark else ''}"
 
 
 def _login(name: str | None, password: str | None) -> dict[str, str]:

@@ -153,9 +153,9 @@ class Client:
         """How many jobs the server has, everybody's."""
         return await records.count(self._connection)
 
-    async def save(self, outputs: Mapping[str, Mapping], folder: Path) -> list[Saved]:
+    async def save(self, outputs: Mapping[str, Mapping], folder: Path, parts: Path | None = None) -> list[Saved]:
         """Fetch every file that the outputs of a job name into the folder; see `downloading.save`."""
-        return await save(self._connection, outputs, folder)
+        return await save(self._connection, outputs, folder, parts)
 
     def _hear(self, kind: str, data: dict) -> None:
         """Hand a message to the job it is of; old hosts send `progress` without saying whose."""

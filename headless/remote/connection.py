@@ -210,13 +210,18 @@ class Connection:
         )
 
     def _unreachable(self, error: BaseException) -> Unreachable:
-        reason = getattr(error, "strerror", None) or error or type(error).__name__
+        url, reason = self.address.url, getattr(error, "strerror", None) or error or type(error).__name__
+        if isinstance(error, self._aiohttp.ClientConnectorCertificateError):
+            why = getattr(error.certificate_error, "verify_message", "") or reason
+            return Unreachable(
+                f"the certificate of {url} is not trusted ({why}); name the file of the one that it is signed with in "
+                "the variable SSL_CERT_FILE, or check the address",
+                hopeless=True,
+            )
+        if isinstance(error, self._aiohttp.ClientConnectorSSLError) and "WRONG_VERSION" in str(error):
+            return Unreachable(f"what answers at {url} speaks no https ({reason}); try http://", hopeless=True)
         begun = not isinstance(error, self._aiohttp.ClientConnectorError)
-        return Unreachable(
-            f"no ComfyUI answers at {self.address.url} ({reason}); start it, or check the address",
-            sent=begun,
-            hopeless=isinstance(error, self._aiohttp.ClientConnectorCertificateError),
-        )
+        return Unreachable(f"no ComfyUI answers at {url} ({reason}); start it, or check the address", sent=begun)
 
 
 def _instead_of_a_file(params: Mapping[str, str], headers: Mapping[str, str]) -> bool:

@@ -15,6 +15,7 @@ from .connection import Connection
 from .errors import ServerError
 
 _AT_ONCE = 4
+_MOST_NAMED = 5
 _MODELS = (".glb", ".gltf", ".obj", ".fbx", ".stl", ".spz", ".splat", ".ply", ".ksplat", ".usdz")
 
 
@@ -26,11 +27,14 @@ class Saved:
     path: Path
 
 
-async def save(connection: Connection, outputs: Mapping[str, Mapping], folder: Path) -> list[Saved]:
+async def save(
+    connection: Connection, outputs: Mapping[str, Mapping], folder: Path, parts: Path | None = None
+) -> list[Saved]:
     """Fetch every file that the outputs (node -> ui) name into the folder, previews into its temp/.
 
     A file that is here already is not written again; another one of its name here keeps it, and the new one is
-    "NAME (2)".
+    "NAME (2)". Files that are not whole yet lie in `parts`, so that whoever starts anew after a kill can remove
+    them, or else beside the place that they get.
 
     Raises:
         WorkflowError: a name leads out of the folder. ServerError: files are missing; all others are saved.
@@ -41,10 +45,16 @@ async def save(connection: Connection, outputs: Mapping[str, Mapping], folder: P
 
     async def fetch(node: str, entry: Mapping, path: Path) -> Saved | str | None:
         async with gate:
-            found = await _fetch(connection, entry, path)
+            found = await _fetch(connection, entry, path, parts)
         return Saved(node, found) if found else None if entry.get("shown") else str(entry["filename"])
 
-    found = await asyncio.gather(*(fetch(*one) for one in wanted))
+    tasks = [asyncio.ensure_future(fetch(*one)) for one in wanted]
+    try:
+        found = await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:  # of which none writes on when one has failed
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
     missing = [one for one in found if isinstance(one, str)]
     if missing:
         raise MissingFiles(missing, [one for one in found if isinstance(one, Saved)])
@@ -55,7 +65,10 @@ class MissingFiles(ServerError):
     """The server named files that it does not give; `saved` are those that it gave."""
 
     def __init__(self, names: list[str], saved: list[Saved]):
-        super().__init__(f"the server does not give {', '.join(names)}, which the job saved; the others are here")
+        more = f" and {len(names) - _MOST_NAMED} more files" if len(names) > _MOST_NAMED else ""
+        rest = "; the others are here" if saved else ""
+        shown = ", ".join(names[:_MOST_NAMED])
+        super().__init__(f"the server does not give {shown}{more}, which the job saved{rest}")
         self.saved = saved
 
 
@@ -75,12 +88,12 @@ def entries(ui: Mapping) -> Iterator[Mapping]:
             yield {"filename": filename, "subfolder": subfolder, "type": "output", "shown": True}
 
 
-async def _fetch(connection: Connection, entry: Mapping, path: Path) -> Path | None:
+async def _fetch(connection: Connection, entry: Mapping, path: Path, parts: Path | None) -> Path | None:
     """Save one file; where it lies, None when the server does not have it."""
     params = {key: str(entry.get(key) or "") for key in ("filename", "subfolder", "type")}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with part_beside(path) as part:
+        with part_beside(path, _same_disk(path.parent, parts)) as part:
             with part.open("xb") as file:
                 status = await connection.download("/view", params, file)
             if status != 200:
@@ -91,7 +104,21 @@ async def _fetch(connection: Connection, entry: Mapping, path: Path) -> Path | N
             except FileExistsError:
                 return same[0]
     except OSError as error:
-        raise FileFormatError(path, f"cannot be written: {error.strerror or error}") from error
+        raise _refused(path, error.strerror or str(error)) from error
+    except FileFormatError as refused:  # of the part, whose name says nothing to anybody
+        raise _refused(path, refused.sentence.removeprefix("cannot be written: ")) from refused
+
+
+def _refused(path: Path, why: str) -> FileFormatError:
+    return FileFormatError(path, f"cannot be written into {path.parent}: {why}")
+
+
+def _same_disk(folder: Path, parts: Path | None) -> Path | None:
+    """`parts`, made, where a file can be moved from there into the folder at once."""
+    if parts is None:
+        return None
+    parts.mkdir(parents=True, exist_ok=True)
+    return parts if parts.stat().st_dev == folder.stat().st_dev else None
 
 
 def _names(path: Path, part: Path, same: list[Path]) -> Iterator[Path]:

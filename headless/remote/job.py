@@ -42,6 +42,7 @@ class Job:
         self.id, self.prompt = job_id, prompt
         self.outputs: dict[str, dict] = {}
         self.sent_again = False
+        self.seconds = 0.0  # that the server worked on it, as its history says
         self._connection, self._listener = connection, listener
         self._news, self._said_end, self._said_well = asyncio.Event(), False, False
         self._cuts = listener.cuts
@@ -71,6 +72,7 @@ class Job:
         if self.sent_again and await records.queued(self._connection, self.id):
             await self.interrupt()  # the sending that was thought lost
         self.outputs |= _outputs(entry)
+        self.seconds = _seconds(entry)
         if wrong := _verdict(entry, self.prompt):
             raise wrong
         return self.outputs
@@ -146,6 +148,14 @@ class Job:
 def _outputs(entry: Mapping) -> dict[str, dict]:
     outputs = entry.get("outputs") or {}
     return {str(node): dict(ui) for node, ui in outputs.items() if isinstance(ui, Mapping)}
+
+
+def _seconds(entry: Mapping) -> float:
+    """From the first message of the history to the last; 0 where it has no times."""
+    messages = (entry.get("status") or {}).get("messages") or []
+    told = [message[1].get("timestamp") for message in messages if len(message) > 1 and isinstance(message[1], Mapping)]
+    times = [time_ms for time_ms in told if isinstance(time_ms, (int, float))]
+    return (max(times) - min(times)) / 1000 if times else 0.0
 
 
 def _verdict(entry: Mapping, prompt: Prompt) -> Exception | None:

@@ -41,9 +41,13 @@ def refusal(url: str, route: str, answer: Answer) -> ServerError | None:
     if answer.status == 403:
         return _wants_login(url, "HTTP 403, this one is not let in")
     if answer.status in MOVED:
-        target = urljoin(url + route, answer.headers.get("Location", ""))
-        parts = urlsplit(target)
-        return _wants_login(url, f"it sends on to {parts.scheme}://{parts.netloc}{parts.path}")
+        place = _place(url, route, answer)
+        if place.endswith(route):
+            return ServerError(
+                f"the server at {url} sends on to {place.removesuffix(route)}, another one; give that to --server if "
+                "you trust it"
+            )
+        return _wants_login(url, f"it sends on to {place}")
     if answer.status == 200 and answer.is_page:
         page = answer.text.lower()
         if any(word in page for word in _LOGIN_WORDS):
@@ -57,14 +61,23 @@ def not_comfyui(url: str, why: str) -> NotComfyUI:
 
 
 def new_base(url: str, route: str, answer: Answer) -> str | None:
-    """Where the same server has this route, when it sends on from http to https or to another path of itself."""
+    """Where the same server has this route, when it sends on from http to https or to another path of itself; never
+    from https to http, where everybody could read what is sent along.
+    """
     if answer.status not in MOVED:
         return None
-    here, there = urlsplit(url), urlsplit(urljoin(url + route, answer.headers.get("Location", "")))
-    path = there.path.rstrip("/")
-    if there.hostname != here.hostname or not path.endswith(route) or there.scheme not in ("http", "https"):
+    place = _place(url, route, answer)
+    here, there = urlsplit(url), urlsplit(place)
+    safe = there.scheme == "https" or there.scheme == here.scheme == "http"
+    if there.hostname != here.hostname or not place.endswith(route) or not safe:
         return None
-    return f"{there.scheme}://{there.netloc}{path.removesuffix(route)}"
+    return place.removesuffix(route)
+
+
+def _place(url: str, route: str, answer: Answer) -> str:
+    """Where an answer sends on to, without a name, a password or a query."""
+    there = urlsplit(urljoin(url + route, answer.headers.get("Location", "")))
+    return f"{there.scheme}://{there.netloc.rpartition('@')[2]}{there.path.rstrip('/')}"
 
 
 def _wants_login(url: str, how: str) -> LoginNeeded:

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 
 from .graph import ANY, Input, Prompt, Spec, Specs, WorkflowError, execution_order, label, link_of, unknown_nodes
 
+_EXACT = 2**53  # up to here a number with a fraction or an exponent is told exactly
+
 
 def checked(prompt: Prompt, specs: Specs, classes: Mapping[str, type]) -> tuple[Prompt, list[str]]:
     """The prompt with values in their declared types, and the order of execution of what leads to an output node.
@@ -144,6 +146,8 @@ def _whole(value: object) -> int:
         return int(value)
     if isinstance(value, str) and value.strip().lstrip("+-").isdecimal():
         return int(value)
+    if isinstance(value, str) and abs(number) > _EXACT:
+        raise ValueError(f"a whole number was expected, and {_short(value)} is a rounded one; write all its digits")
     if number != math.floor(number):
         raise ValueError(f"a whole number was expected, and this is {_short(value)}")
     return int(number)
@@ -161,8 +165,8 @@ def _number(value: object) -> float:
 
 
 def _truth(value: object) -> bool:
-    if isinstance(value, str) and value.strip().lower() in ("true", "false"):
-        return value.strip().lower() == "true"
+    if isinstance(value, str) and value.strip().lower() in ("true", "false", "1", "0"):
+        return value.strip().lower() in ("true", "1")
     if isinstance(value, (bool, int)) and value in (0, 1):
         return bool(value)
     raise ValueError(f"true or false was expected, and this is {_short(value)}")

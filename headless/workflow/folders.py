@@ -42,7 +42,7 @@ class Folders:
                 plain, places = name[: -len(mark)].rstrip(), (place,) if place else self.inputs
         for place in places:
             path = inside(place, plain)
-            if path is not None and path.is_file():
+            if path is not None and os.path.isfile(path):  # False, not an error, for a name that is too long
                 return path
         return None
 

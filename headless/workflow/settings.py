@@ -116,13 +116,13 @@ def _set(
             + (f"it has {', '.join(near)}" if near else "it has none")
         )
     found = declared[wanted]
-    path = Path(text).expanduser()
-    if found.takes_file and path.is_file():
-        chosen[text] = path.resolve()
+    path = _file(text) if found.takes_file else None
+    if path is not None:
+        chosen[text] = path
         inputs[wanted] = text
         return
     try:
-        inputs[wanted] = _value(found, text, result, bounds=not {wanted, None} & known.validates)
+        inputs[wanted] = _value(found, text, result, bounds=known is None or not {wanted, None} & known.validates)
     except ValueError as error:
         raise WorkflowError(f"--set {setting!r}: {error}") from error
     if found.kind == DYNAMIC:
@@ -132,6 +132,15 @@ def _set(
                 del inputs[name]
         for name, value in defaults(brought).items():
             inputs.setdefault(name, value)
+
+
+def _file(text: str) -> Path | None:
+    """The file of this machine that the text names, if it names one."""
+    try:
+        path = Path(text).expanduser().resolve()
+        return path if path.is_file() else None
+    except (OSError, RuntimeError, ValueError):  # too long for a name, nobody's home, a zero byte
+        return None
 
 
 def _names(found: Mapping) -> tuple[object, str]:

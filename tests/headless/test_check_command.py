@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from clip_vae_lora.headless import cvl
+from clip_vae_lora.headless import check_command, command, cvl
 from clip_vae_lora.headless.workflow.folders import Folders
 from clip_vae_lora.headless.workflow.graph import server_spec
 from clip_vae_lora.headless.workflow.problems import check
@@ -124,3 +124,27 @@ def test_the_nodes_of_the_pack_are_checked_without_a_server(tmp_path, capsys):
     assert cvl.main(["check", str(tmp_path / "w.json")]) == 2
     assert "near are bundled/tiny_vae.safetensors" in capsys.readouterr().out
     assert cvl.main(["nothing"]) == 2 and cvl.main(["--help"]) == 0
+
+
+@pytest.mark.parametrize("word", ["run", "check", "train", "embed"])
+def test_every_command_has_its_own_help_under_its_own_name(word, capsys):
+    with pytest.raises(SystemExit) as end:
+        cvl.main([word, "--help"])
+    assert end.value.code == 0 and capsys.readouterr().out.startswith(f"usage: cvl {word} ")
+
+
+@pytest.mark.parametrize("arguments", [["check", "w.json", "--json"], ["run", "w.json", "--json"], ["train"]])
+def test_a_python_package_that_is_missing_is_named(tmp_path, monkeypatch, capsys, arguments):
+    def missing(*_):
+        raise ModuleNotFoundError("No module named 'torch'", name="torch")
+
+    (tmp_path / "w.json").write_text('{"1": {"class_type": "Save", "inputs": {}}}')
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(check_command, "check_here", missing)
+    monkeypatch.setattr(command, "_shown", missing)
+    if arguments == ["train"]:
+        monkeypatch.setattr(cvl, "import_module", missing)
+    assert cvl.main(arguments) == 2
+    said = capsys.readouterr()
+    assert said.err == "error: the Python package torch is missing; run pip install torch\n"
+    assert "--json" not in arguments or json.loads(said.out)["code"] == 2

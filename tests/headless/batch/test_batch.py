@@ -1,28 +1,46 @@
 """Rows, grids, what is done before, and what a batch says at its end."""
 
+import asyncio
 import json
 
 import pytest
 
-from clip_vae_lora.headless.batch.record import FILE, Record
+from clip_vae_lora.files.errors import FileFormatError
+from clip_vae_lora.headless.batch.record import FILE, SENT, STAGE, Entry, Record
 from clip_vae_lora.headless.batch.rows import job_key, read_rows, varied
-from clip_vae_lora.headless.workflow.graph import WorkflowError
+from clip_vae_lora.headless.remote import connection
+from clip_vae_lora.headless.workflow.graph import WorkflowError, server_spec
+from clip_vae_lora.headless.workflow.settings import with_settings
 
 from ...support.servers.queue_server import prompt_of
 
 
 def rows_of(tmp_path, name, text):
-    (tmp_path / name).write_text(text)
+    (tmp_path / name).write_bytes(text.encode())
     return [row.settings for row in read_rows(tmp_path / name)]
 
 
 def test_rows_are_json_lines_or_a_csv_whose_empty_cells_change_nothing(tmp_path):
-    lines = '{"3.seed": 7, "P.text": "a, b", "4.on": true, "5.colors": ["red"]}\n\n{"3.seed": 8}\n'
+    lines = '{"3.seed": 7, "P.text": "a, b", "4.on": true, "5.colors": ["red"], "6.a": null}\n\n{"3.seed": 8}\n'
     first = ("3.seed=7", "P.text=a, b", "4.on=true", '5.colors=["red"]')
     assert rows_of(tmp_path, "a.jsonl", lines) == [first, ("3.seed=8",)]
     table = '\ufeff3.seed,P.text\r\n7,"a, b\nc"\r\n8,\r\n'
     assert rows_of(tmp_path, "a.csv", table) == [("3.seed=7", "P.text=a, b\nc"), ("3.seed=8",)]
     assert rows_of(tmp_path, "b.csv", "3.seed;P.text\n7;a, b\n") == [("3.seed=7", "P.text=a, b")]
+
+
+def test_rows_are_read_as_spreadsheets_and_programs_write_them(tmp_path):
+    wanted = [("Prompt, main.text=a;b", "3.seed=7")]
+    assert rows_of(tmp_path, "a.csv", '\n"Prompt, main.text";3.seed\n"a;b";7\n') == wanted
+    assert rows_of(tmp_path, "b.csv", '\ufeffsep=;\r\nPrompt, main.text;3.seed\r\n"a;b";7\r\n') == wanted
+    assert rows_of(tmp_path, "c.csv", "3.seed\tP.text\r7\ta, b\r") == [("3.seed=7", "P.text=a, b")]
+    rows = [{"3.seed": 7}, {"3.seed": 8}]
+    assert rows_of(tmp_path, "d.json", json.dumps(rows, indent=2)) == [("3.seed=7",), ("3.seed=8",)]
+    assert rows_of(tmp_path, "e.txt", json.dumps(rows)) == [("3.seed=7",), ("3.seed=8",)]
+    assert rows_of(tmp_path, "f.json", json.dumps(rows[0], indent=2)) == [("3.seed=7",)]
+    pasted = {"P.text": "one\u2028two\x85three", "Käse 🧀.text": "née"}
+    lines = "\r\n".join([json.dumps(pasted, ensure_ascii=False)] * 2)
+    assert rows_of(tmp_path, "g.jsonl", lines) == [("P.text=one\u2028two\x85three", "Käse 🧀.text=née")] * 2
 
 
 @pytest.mark.parametrize(
@@ -37,12 +55,32 @@ def test_rows_are_json_lines_or_a_csv_whose_empty_cells_change_nothing(tmp_path)
         ("a.csv", "3.seed,text\n1,2", ["line 1", "'text' is no node.input"]),
         ("a.csv", '3.seed\n"1\n2"\n1,2', ["line 4", "2 cells"]),
         ("a.csv", "\n", ["no rows"]),
+        ("a.csv", "sep=;\n3.seed;4.a\n1;2\n1;2;3", ["line 4", "3 cells"]),
+        ("a.csv", "sep=;\nseed;4.a\n1;2", ["line 2", "'seed' is no node.input"]),
+        ("a.csv", '3.seed\n1\n"2', ["line 3", "it is no CSV"]),
+        ("a.json", '[{"3.seed": 1}, 2, {"seed": 3}]', ["row 2: expected an object", "this is 2", "row 3: 'seed'"]),
     ],
 )
 def test_bad_rows_are_named_with_their_lines(tmp_path, name, text, said):
     with pytest.raises(WorkflowError) as error:
         rows_of(tmp_path, name, text)
     assert all(part in str(error.value) for part in said), error.value
+
+
+def test_values_are_taken_as_spreadsheets_write_them_and_never_rounded():
+    specs = {"A": server_spec({"input": {"required": {"seed": ["INT", {}], "on": ["BOOLEAN", {}]}}, "output": []})}
+    prompt = {"1": {"class_type": "A", "inputs": {"seed": 1, "on": False}}}
+
+    def found(*settings):
+        return with_settings(prompt, settings, specs.get)[0]["1"]["inputs"]
+
+    assert found("1.seed=7.0", "1.on=TRUE") == {"seed": 7, "on": True}
+    assert found("1.seed=18446744073709551615", "1.on=1") == {"seed": 18446744073709551615, "on": True}
+    assert found("1.seed=1e3", "1.on=0") == {"seed": 1000, "on": False}
+    with pytest.raises(WorkflowError, match='"1.84467E[+]19" is a rounded one; write all its digits'):
+        found("1.seed=1.84467E+19")
+    with pytest.raises(WorkflowError, match='a number was expected, and this is "0,5"'):
+        found("1.seed=0,5")
 
 
 def test_a_grid_has_every_combination_and_is_put_to_every_row():
@@ -102,6 +140,49 @@ def test_bad_rows_stop_a_batch_before_anything_runs(queue_server, go, tmp_path):
     assert not server.ran
 
 
+def test_the_table_names_some_of_many_files_and_the_document_all(queue_server, go):
+    server = queue_server()
+    grid = ["--vary", "1.text=a", "--set", "1.count=200"]
+    code, out, _ = go(server.url, *grid)
+    assert code == 0 and "a_5.png and 194 more\n" in out and "a_6.png" not in out
+    code, out, _ = go(server.url, *grid, "--json")
+    assert code == 0 and len(json.loads(out)["jobs"][0]["files"]) == 200
+
+
+def test_a_disk_that_fills_up_ends_a_batch_with_the_folders_name_and_nothing_half(
+    queue_server, go, tmp_path, monkeypatch
+):
+    server, real = queue_server(), connection._write
+    room = [700]
+
+    def write(file, chunk):
+        room[0] -= len(chunk)
+        if room[0] < 0:
+            file.write(chunk[:1])
+            raise FileFormatError(file.name, "cannot be written: No space left on device")
+        real(file, chunk)
+
+    monkeypatch.setattr(connection, "_write", write)
+    grid = ["--vary", "1.text=a,b,c", "--set", "1.count=9"]
+    code, _, err = go(server.url, *grid)
+    assert code == 2 and f"cannot be written into {tmp_path / 'out'}: No space left" in err and ".part" not in err
+    assert not (tmp_path / "out" / STAGE).exists() and not list((tmp_path / "out").rglob("*.part"))
+    room[0] = 10_000
+    code, out, _ = go(server.url, *grid)
+    assert code == 0 and "failed" not in out
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").glob("*.png")} == server.files
+
+
+def test_what_is_wrong_with_many_rows_is_said_once(queue_server, go, tmp_path):
+    (tmp_path / "rows.csv").write_text("1.text,1.sead\n" + "a,1\n" * 50 + "b,2\n")
+    code, _, err = go(queue_server().url, "--batch", str(tmp_path / "rows.csv"))
+    assert code == 2 and err.count("has no input '1.sead'") + err.count("has no input 'sead'") <= 2
+    (tmp_path / "rows.csv").write_text("1.text,1.count\n" + "".join(f"{row},many\n" for row in range(50)))
+    code, out, err = go(queue_server().url, "--batch", str(tmp_path / "rows.csv"))
+    assert code == 2 and "rows.csv line 2 and 49 more: --set '1.count=many'" in err and "line 3" not in err
+    assert out == ""
+
+
 def test_a_server_that_is_away_leaves_its_jobs_to_the_other(queue_server, go):
     server = queue_server()
     code, out, err = go(server.url, "--server", "http://127.0.0.1:9", "--vary", "1.text=a,b")
@@ -120,6 +201,47 @@ def test_a_job_that_was_sent_to_a_server_which_is_not_given_is_not_done_again(qu
     assert code == 3 and first.url in err and list(second.ran.values()) == [1]
     code, out, _ = go(second.url, "--server", first.url, "--vary", "1.text=a,b")
     assert code == 0 and sum(first.ran.values()) == 1 and sum(second.ran.values()) == 1
+
+
+def test_what_was_sent_to_a_server_that_will_not_come_back_is_run_on_another(queue_server, go, tmp_path):
+    record = Record(tmp_path / "out")
+    for text in "ab":
+        record.write(job_key(prompt_of("a"), [f"1.text={text}"]), Entry(SENT, (), "http://127.0.0.1:9", "never"))
+    record.close()
+    server = queue_server()
+    code, _, err = go(server.url, "--vary", "1.text=a,b,c")
+    assert code == 3 and "http://127.0.0.1:9" in err and "--gone" in err and sum(server.ran.values()) == 1
+    code, out, _ = go(server.url, "--vary", "1.text=a,b,c", "--gone", "127.0.0.1:9/")
+    assert code == 0 and "2 done" in out and sum(server.ran.values()) == 3
+
+
+@pytest.mark.parametrize(
+    "how, times, code, ran_b", [("stopped", 1, 1, 1), ("forgotten", 1, 0, 2), ("forgotten", 9, 1, 3)]
+)
+def test_a_job_that_somebody_stops_is_failed_and_one_that_a_restart_forgets_is_sent_again(
+    queue_server, go, monkeypatch, how, times, code, ran_b
+):
+    server, ran = queue_server(job_s=0.05), []
+    run = type(server).run
+
+    async def disturbed(self, number, prompt, extra):
+        text = prompt["1"]["inputs"]["text"]
+        ran.append(text)
+        if text != "b" or ran.count("b") > times:
+            await run(self, number, prompt, extra)
+        elif how == "stopped":
+            asyncio.get_running_loop().call_later(0.01, lambda: setattr(self, "interrupted", True))
+            await run(self, number, prompt, extra)
+
+    monkeypatch.setattr(type(server), "run", disturbed)
+    found, out, _ = go(server.url, "--vary", "1.text=a,b,c", "--json")
+    jobs = json.loads(out)["jobs"]
+    assert found == code and [job["state"] for job in jobs] == ["done", "failed" if code else "done", "done"]
+    assert ran.count("a") == ran.count("c") == 1 and ran.count("b") == ran_b
+    if code:
+        assert {"stopped": "was stopped on the server", "forgotten": "no longer knows"}[how] in jobs[1]["error"]
+    if how == "stopped":
+        assert go(server.url, "--vary", "1.text=a,b,c")[0] == 0 and ran.count("b") == 2 and len(ran) == 4
 
 
 def test_two_batches_into_one_folder_do_not_run_at_once(queue_server, go, tmp_path):

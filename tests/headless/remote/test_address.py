@@ -25,6 +25,21 @@ def test_a_given_header_comes_before_the_environments_and_both_before_the_addres
     assert given.headers == {"Authorization": "Bearer mine", "X-A": "1", "X-B": "3"}
 
 
+@pytest.mark.parametrize(
+    "text, shown",
+    [
+        ("http://me:s3cret@host:80a/x?token=s3cret", "http://...@host:80a/x?..."),
+        ("me:s3cret@", "...@"),
+        ("ftp://me:s3@cret@h", "ftp://...@h"),
+        ("host:8188x?token=s3cret", "host:8188x?..."),
+    ],
+)
+def test_an_address_that_is_none_is_named_without_its_secrets(text, shown):
+    with pytest.raises(WorkflowError, match="is no address") as raised:
+        read_address(text)
+    assert repr(shown) in str(raised.value) and "cret" not in str(raised.value)
+
+
 @pytest.mark.parametrize("line", ["Bearer secret", ": secret", "A b: secret", "X: secret\r\nY: z", "X: sec\0ret"])
 def test_a_header_that_is_none_is_refused_without_repeating_it(line):
     with pytest.raises(WorkflowError, match='expected "Name: value"') as raised:

@@ -6,6 +6,7 @@ import os
 import pytest
 
 from clip_vae_lora.files.errors import FileFormatError
+from clip_vae_lora.headless.remote import connection
 from clip_vae_lora.headless.remote.client import Client
 from clip_vae_lora.headless.remote.connection import _write
 from clip_vae_lora.headless.remote.downloading import MissingFiles, entries
@@ -13,7 +14,7 @@ from clip_vae_lora.headless.remote.errors import ServerError
 from clip_vae_lora.headless.workflow.graph import WorkflowError
 
 from ...support.servers.fast import FAST
-from ...support.servers.queue_server import prompt_of
+from ...support.servers.queue_server import INFO, prompt_of
 
 KINDS = [
     ("LoadAudio", "audio", "voice.flac", ""),
@@ -45,6 +46,30 @@ def test_a_file_that_the_user_names_by_its_path_goes_up(queue_server, go, tmp_pa
     server = queue_server()
     assert go(server.url, "--set", f"1.{name}={away}", document=loader(kind, name, "none"))[0] == 0
     assert server.inputs == {f"{folder}/{file}": b"away"}
+
+
+@pytest.mark.parametrize("name", ["~nobody-has-this-name/a.png", "a" * 5000, "a/../../b.png", "C:\\pictures\\a.png"])
+def test_a_name_that_no_file_can_have_is_left_to_the_server(queue_server, go, name):
+    server = queue_server()
+    assert go(server.url, "--set", f"1.image={name}", document=loader("LoadImageMask", "image", "x"))[0] == 0
+    assert server.inputs == {} and [item["prompt"][2]["1"]["inputs"]["image"] for item in server.history.values()] == [
+        name
+    ]
+
+
+def test_a_file_in_an_input_that_an_option_brings_goes_up(queue_server, go, tmp_path, monkeypatch):
+    brought = {"required": {"picture": ["COMBO", {"options": [], "image_upload": True}]}}
+    options = [{"key": "none", "inputs": {}}, {"key": "file", "inputs": brought}]
+    dotted = {"input": {"required": {"source": ["COMFY_DYNAMICCOMBO_V3", {"options": options}]}}, "output": []}
+    monkeypatch.setitem(INFO, "Dotted", {**dotted, "output_node": True})
+    (tmp_path / "a.png").write_bytes(b"a")
+    server = queue_server()
+    server.inputs["/a.png"] = b"theirs"
+    document = {"1": {"class_type": "Dotted", "inputs": {"source": "none"}}}
+    settings = ["--set", "1.source=file", "--set", "1.source.picture=a.png"]
+    assert go(server.url, *settings, document=document)[0] == 0
+    assert server.inputs["/a (1).png"] == b"a"
+    assert next(iter(server.history.values()))["prompt"][2]["1"]["inputs"]["source.picture"] == "a (1).png"
 
 
 def test_a_name_that_is_taken_on_the_server_gives_the_upload_another_and_the_prompt_follows(queue_server, go, tmp_path):
@@ -163,6 +188,24 @@ def test_an_output_folder_that_cannot_be_written_is_named_before_anything_is_sen
 def test_a_full_disk_is_no_fault_of_the_server():
     with open("/dev/full", "wb", buffering=0) as full, pytest.raises(FileFormatError, match="No space left"):
         _write(full, b"x")
+
+
+def test_nothing_is_written_any_more_when_one_file_could_not_be(queue_server, tmp_path, monkeypatch):
+    server = queue_server()
+    server.files = {f"{number}.png": b"x" for number in range(30)}
+
+    def refused(file, chunk):
+        raise FileFormatError(file.name, "cannot be written: No space left on device")
+
+    async def save():
+        async with Client(server.url, timing=FAST) as client:
+            before = asyncio.all_tasks()
+            with pytest.raises(FileFormatError, match="cannot be written into .*: No space left"):
+                await client.save(outputs_of(*server.files), tmp_path)
+            return asyncio.all_tasks() - before
+
+    monkeypatch.setattr(connection, "_write", refused)
+    assert asyncio.run(save()) == set() and list(tmp_path.iterdir()) == []
 
 
 def test_a_refused_upload_is_named(queue_server, tmp_path):

@@ -45,7 +45,7 @@ class QueueServer(Threaded):
     `keeps_ids`: whether a job has the id that the client gave it, as in all but old hosts.
     """
 
-    def __init__(self, web, *, job_s=0.0, keeps_ids=True):
+    def __init__(self, web, *, job_s=0.0, keeps_ids=True, ssl_context=None):
         self.web, self.job_s, self.keeps_ids = web, job_s, keeps_ids
         self.pending, self.running, self.history = [], [], {}
         self.files, self.inputs, self.sockets, self.tasks = {}, {}, {}, set()
@@ -65,7 +65,7 @@ class QueueServer(Threaded):
         posts = {"/prompt": self.prompt, "/upload/image": self.upload}
         posts |= {"/queue": self.post_queue, "/interrupt": self.post_interrupt}
         app.add_routes([web.post(path, handler) for path, handler in posts.items()])
-        super().__init__(web, app)
+        super().__init__(web, app, ssl_context)
 
     async def stats(self, request):
         return self.web.json_response({"system": {}, "devices": []})

@@ -5,14 +5,14 @@ import threading
 
 
 class Threaded:
-    """Serves an aiohttp application until `close`."""
+    """Serves an aiohttp application until `close`, over https with an `ssl_context`."""
 
-    def __init__(self, web, app):
+    def __init__(self, web, app, ssl_context=None):
         self.loop = asyncio.new_event_loop()
         self.runner = web.AppRunner(app, shutdown_timeout=0.2)
         self.loop.run_until_complete(self.runner.setup())
-        self.loop.run_until_complete(web.TCPSite(self.runner, "127.0.0.1", 0).start())
-        self.url = f"http://127.0.0.1:{self.runner.addresses[0][1]}"
+        self.loop.run_until_complete(web.TCPSite(self.runner, "127.0.0.1", 0, ssl_context=ssl_context).start())
+        self.url = f"http{'s' if ssl_context else ''}://127.0.0.1:{self.runner.addresses[0][1]}"
         self._thread = threading.Thread(target=self.loop.run_forever, daemon=True)
         self._thread.start()
 
