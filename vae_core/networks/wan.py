@@ -42,11 +42,21 @@ def _ended(half: Encoder, frames: Iterator[Tensor], past: Past, scores: int | No
     return (half.head(half.middle(frame, past, scores), past) for frame in frames)
 
 
-def _each(stages: Sequence[Stage], x: Activations, channels: int, frames: int, tile: Tile) -> Tensor:
+def _each(sweeps: Sweeps, stages: Sequence[Stage], x: Activations, frames: int, tile: Tile) -> Tensor:
     """One tile of what stages make of all frames of x. -> [1, T' * D, height, width]"""
     tiles = course(stages, x.size, tile)
-    given = _frames(x.read(tiles[0][0]), channels)
-    return torch.cat(list(through(stages, given, Past(keeps=frames > 1), tiles)), 1)
+    given = _frames(x.read(tiles[0][0]), x.channels // frames)
+    return _side_by_side(sweeps, through(stages, given, Past(keeps=frames > 1), tiles))
+
+
+def _side_by_side(sweeps: Sweeps, frames: Iterator[Tensor]) -> Tensor:
+    """All frames of a tile, each a step of the work; the last step is the tile's own. -> [1, T * C, height, width]"""
+    found: list[Tensor] = []
+    for frame in frames:
+        if found:
+            sweeps.step()
+        found.append(frame)
+    return torch.cat(found, 1)
 
 
 def _width(stages: Sequence[Stage]) -> float:
@@ -226,12 +236,13 @@ class AutoencoderWan(VAENetwork):
         half, frames = self._encoder(), pixels.channels // self._cell_channels
         groups = [half.stages] if frames > 1 else [[stage] for stage in half.stages]
         x = self._sweep(sweeps, half, groups, pixels, frames)
-        channels, past = x.channels // self.config.latent_frames(frames), Past(keeps=frames > 1)
+        latent_frames, past = self.config.latent_frames(frames), Past(keeps=frames > 1)
 
         def end(tile: Tile) -> Tensor:
-            return torch.cat(list(_ended(half, _frames(x.read(tile), channels), past, sweeps.scores)), 1)
+            given = _frames(x.read(tile), x.channels // latent_frames)
+            return _side_by_side(sweeps, _ended(half, given, past, sweeps.scores))
 
-        sweeps.sweep(x.size, x.channels, end, into, everything=True)
+        sweeps.sweep(x.size, x.channels, end, into, everything=True, steps=latent_frames)
 
     def sweep_decode(self, sweeps: Sweeps, latent: Activations, into: Waiting) -> None:
         half, frames = self._decoder(), latent.channels // self.config.latent
@@ -241,11 +252,13 @@ class AutoencoderWan(VAENetwork):
         def begin(tile: Tile) -> Tensor:
             given = _frames(latent.read(tile), self.config.latent)
             for number, frame in enumerate(_begun(half, given, past, sweeps.scores)):
+                if number:
+                    sweeps.step()
                 begun[:, number * width : (number + 1) * width] = frame
             past.frames.clear()
             return begun
 
-        sweeps.sweep(latent.size, begun.shape[1], begin, everything=True)
+        sweeps.sweep(latent.size, begun.shape[1], begin, everything=True, steps=frames)
         # a picture's last two levels together: what is between them is as large as what they hold
         groups = [half.stages] if frames > 1 else [*([stage] for stage in half.stages[:-2]), half.stages[-2:]]
         self._sweep(sweeps, half, groups, sweeps.stored(begun), frames, into)
@@ -264,17 +277,18 @@ class AutoencoderWan(VAENetwork):
         [1, T * C, H, W] -> [1, T' * D, H', W'], stored in `into` or in memory of its own
         """
         for stages in groups:
-            channels, last = x.channels // frames, stages is groups[-1]
             size, made = x.size, frames
             for stage in stages:
                 size, made = stage.size(size), stage.count(made)
-            out = sweeps.room(made * stages[-1].channels, size)
-            if last and into is not None:
-                out = Stored(size, out.channels, into.read, into)
-            each = partial(_each, stages, x, channels, frames)
+            channels = made * stages[-1].channels
+            if into is None or stages is not groups[-1]:
+                out = sweeps.room(channels, size)
+            else:
+                out = Stored(size, channels, into.read, into)
+            each = partial(_each, sweeps, stages, x, frames)
             share = _width(stages) / _width(half.stages) * self.config.patch**2  # of a pixel's values for each cell
             if isinstance(half, Encoder):
                 share *= (self.config.factor // self.config.patch) ** 2
-            sweeps.sweep(size, round(sweeps.width * share), each, out.waiting)
+            sweeps.sweep(size, round(sweeps.width * share), each, out.waiting, steps=made)
             x = out
         return out

@@ -6,7 +6,7 @@ The networks of Wan-Video/Wan2.1 (wan/modules/vae.py) and Wan2.2 (wan/modules/va
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import chain, islice
+from itertools import islice
 from typing import cast
 
 from torch import Tensor, nn
@@ -31,15 +31,13 @@ class Stage:
     @property
     def channels(self) -> int:
         """Channels of its result."""
-        layers = [*(block.residual[6] for block in self.blocks)]
-        layers += [self.change.resample[1]] if self.change else []
-        layers += [self.head[2]] if self.head else []
-        return layers[-1].out_channels
+        last = self.head or self.change or self.blocks[-1]
+        return last.outer
 
     @property
     def width(self) -> int:
         """Channels of its widest block."""
-        return max(max(block.residual[2].in_channels, block.residual[6].out_channels) for block in self.blocks)
+        return max(max(block.inner, block.outer) for block in self.blocks)
 
     def count(self, frames: int) -> int:
         """The frames of its result for a video of so many."""
@@ -136,6 +134,10 @@ def _through(stage: Stage, frames: Iterator[Tensor], past: Past, tiles: tuple[Ti
             yield from map(partial(cut, tile=tiles[1], wide=stage.gives(tiles[0])), made)
 
 
+def _blocks(inner: int, outer: int, count: int, layers: Layers) -> list[nn.Module]:
+    return [ResidualBlock(outer if i else inner, outer, layers) for i in range(count)]
+
+
 class Encoder(nn.Module):
     """A video's frames -> moments before the last 1x1 convolution."""
 
@@ -143,15 +145,15 @@ class Encoder(nn.Module):
         super().__init__()
         widths, last = (config.channels, *config.widths), len(config.widths) - 1
         self.conv1 = causal_conv(layers, config.image_channels * config.patch**2, config.channels, (3, 3, 3))
-        levels = []
+        levels = list[nn.Module]()
         for number in range(last + 1):
             outer, halves = widths[number + 1], number < last
             temporal = halves and config.temporal[number]
-            level = [ResidualBlock(outer if i else widths[number], outer, layers) for i in range(config.blocks)]
+            level = _blocks(widths[number], outer, config.blocks, layers)
             level += [Down(outer, temporal, layers)] if halves else []
-            beside = AveragedDown(outer, temporal, halves) if config.residual else None
-            levels.append(_Level(level, "downsamples", beside) if config.residual else level)
-        self.downsamples = nn.Sequential(*(levels if config.residual else chain.from_iterable(levels)))
+            beside = AveragedDown(outer, temporal, halves)
+            levels += [_Level(level, "downsamples", beside)] if config.residual else level
+        self.downsamples = nn.Sequential(*levels)
         self.middle = Middle(widths[-1], layers)
         self.head = Head(widths[-1], 2 * config.latent, layers)
 
@@ -170,15 +172,15 @@ class Decoder(nn.Module):
         widths, last = config.decoder_widths, len(config.decoder_widths) - 1
         self.conv1 = causal_conv(layers, config.latent, widths[-1], (3, 3, 3))
         self.middle = Middle(widths[-1], layers)
-        levels, inner = [], widths[-1]
+        levels, inner = list[nn.Module](), widths[-1]
         for number in reversed(range(last + 1)):
             outer, temporal = widths[number], number > 0 and config.temporal[number - 1]
-            level = [ResidualBlock(outer if i else inner, outer, layers) for i in range(config.blocks + 1)]
+            level = _blocks(inner, outer, config.blocks + 1, layers)
             inner = outer if config.residual else outer // 2
             level += [Up(outer, inner, temporal, layers)] if number else []
-            beside = RepeatedUp(outer, temporal) if config.residual and number else None
-            levels.append(_Level(level, "upsamples", beside) if config.residual else level)
-        self.upsamples = nn.Sequential(*(levels if config.residual else chain.from_iterable(levels)))
+            beside = RepeatedUp(outer, temporal) if number else None
+            levels += [_Level(level, "upsamples", beside)] if config.residual else level
+        self.upsamples = nn.Sequential(*levels)
         self.head = Head(widths[0], config.image_channels * config.patch**2, layers)
 
     @property

@@ -82,6 +82,11 @@ def _norm_and_conv(inner: int, outer: int, layers: Layers) -> tuple[nn.Module, n
     return ChannelNorm(inner, layers), nn.SiLU(), causal_conv(layers, inner, outer, (3, 3, 3))
 
 
+def _conv(layer: nn.Module) -> nn.Conv3d:
+    """The layer at a place whose kind is known."""
+    return cast(nn.Conv3d, layer)
+
+
 class ResidualBlock(nn.Module):
     """x + conv(silu(norm(conv(silu(norm(x)))))); a 1x1 convolution on the shortcut where the width changes.
 
@@ -95,22 +100,24 @@ class ResidualBlock(nn.Module):
         first, second = _norm_and_conv(inner, outer, layers), _norm_and_conv(outer, outer, layers)
         self.residual = nn.Sequential(*first, *second[:2], nn.Identity(), second[2])  # published: dropout
         self.shortcut = causal_conv(layers, inner, outer, (1, 1, 1)) if inner != outer else None
+        self.inner, self.outer = inner, outer
 
     def forward(self, x: Tensor, past: Past) -> Tensor:
-        h = convolved(self.residual[2], activated(self.residual[0](x)), past)
+        h = convolved(_conv(self.residual[2]), activated(self.residual[0](x)), past)
         h = activated(self.residual[3](h))  # in a line of its own: what it was made of is given up
-        h = convolved(self.residual[6], h, past)
+        h = convolved(_conv(self.residual[6]), h, past)
         return added(h, x if self.shortcut is None else self.shortcut(x))
 
 
-class Head(nn.Sequential):
+class Head(nn.ModuleList):
     """conv(silu(norm(x))): the last layers of a half. [B, inner, H, W] -> [B, outer, H, W]"""
 
     def __init__(self, inner: int, outer: int, layers: Layers):
-        super().__init__(*_norm_and_conv(inner, outer, layers))
+        super().__init__(_norm_and_conv(inner, outer, layers))
+        self.outer = outer
 
     def forward(self, x: Tensor, past: Past) -> Tensor:
-        return convolved(self[2], activated(self[0](x)), past)
+        return convolved(_conv(self[2]), activated(self[0](x)), past)
 
 
 class Attention(nn.Module):
@@ -128,12 +135,12 @@ class Attention(nn.Module):
         return added(self.proj(found if x.device.type == "cpu" else found.contiguous()), x)
 
 
-class Middle(nn.Sequential):
+class Middle(nn.ModuleList):
     """block, attention, block at latent size. [B, C, h, w] -> [B, C, h, w]"""
 
     def __init__(self, channels: int, layers: Layers):
         blocks = (ResidualBlock(channels, channels, layers) for _ in range(2))
-        super().__init__(next(blocks), Attention(channels, layers), next(blocks))
+        super().__init__((next(blocks), Attention(channels, layers), next(blocks)))
 
     def forward(self, x: Tensor, past: Past, scores: int | None = None) -> Tensor:
         return self[2](self[1](self[0](x, past), scores), past)
@@ -149,6 +156,7 @@ class Down(nn.Module):
         super().__init__()
         self.resample = nn.Sequential(nn.Identity(), layers.conv(channels, channels, stride=2, padding=0))
         self.time_conv = causal_conv(layers, channels, channels, (3, 1, 1), stride=2) if temporal else None
+        self.outer = channels
 
     def forward(self, x: Tensor, past: Past) -> Iterator[Tensor]:
         x = self.resample[1](functional.pad(x, (0, 1, 0, 1)))
@@ -171,6 +179,7 @@ class Up(nn.Module):
         super().__init__()
         self.resample = nn.Sequential(nn.Identity(), layers.up_conv(channels, outer))
         self.time_conv = causal_conv(layers, channels, 2 * channels, (3, 1, 1)) if temporal else None
+        self.outer = outer
 
     def forward(self, x: Tensor, past: Past) -> Iterator[Tensor]:
         if self.time_conv is None:

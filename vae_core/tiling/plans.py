@@ -99,8 +99,8 @@ def largest_plan(
     if budget_bytes is None:
         if plans[0].needs_bytes <= _SMALL_BYTES:
             return plans[0]
-        least = dtype_bytes * config.values(way, shape[2] * shape[3] * config.factor**2).tile
-        lean = (plan for plan in plans[1:] if plan.tile_bytes <= max(least, plan.host_bytes * _LEAN_SHARE))
+        worth = dtype_bytes * config.values(way, shape[2] * shape[3] * config.factor**2).tile
+        lean = (plan for plan in plans[1:] if plan.tile_bytes <= max(worth, plan.host_bytes * _LEAN_SHARE))
         return next(lean, plans[-1])
 
     for plan in plans:

@@ -16,7 +16,7 @@ from ..norms import Moments, Part, merged, parts_of
 from .tiles import Size, Tile, at_level, cover
 from .waiting import Bus, Waiting
 
-OnStep = Callable[[int, int], None]  # tiles done, tiles in all; what it raises ends the work
+OnStep = Callable[[int, int], None]  # steps done, steps in all; what it raises ends the work
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,7 @@ class Sweeps:
         trailing: bool = False,
         most_cells: int | None = None,
         everything: bool = False,
+        steps: int = 1,
     ) -> Moments:
         """Compute the tiles that cover `size`, write them into `into`, and return the result's moments.
 
@@ -82,6 +83,7 @@ class Sweeps:
                 its last row, is done.
             most_cells: the most cells of a tile.
             everything: one tile covers everything.
+            steps: how many steps of the work a tile is; all but the last are `compute`'s to tell, with `step`.
         """
         parts: list[Part] = []
         unwritten: list[tuple[Tile, Tensor]] = []
@@ -99,12 +101,18 @@ class Sweeps:
                     unwritten.append((tile, result))
                     unwritten = unwritten if trailing else _write_above(unwritten, into, tile.bottom)
                 del result  # before the next tile needs its memory
-            self.done += 1
-            if self.on_step:
-                self.on_step(self.done, self.total)
+            else:
+                self.done += steps - 1
+            self.step()
         _write_above(unwritten, into, size[0])
         self.bus.settle()
         return merged(parts, groups) if parts else Moments(torch.empty(0), torch.empty(0))
+
+    def step(self) -> None:
+        """Count one step as done, and tell `on_step`, which may end the work."""
+        self.done += 1
+        if self.on_step:
+            self.on_step(self.done, self.total)
 
     def room(self, channels: int, size: Size) -> Stored:
         """Memory for activations: as many rows on the device as `waiting_bytes` leaves, the others on the host."""

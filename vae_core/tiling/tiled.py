@@ -35,7 +35,8 @@ def decode(
         tile: the most latent cells of a tile, height and width.
         device: where tiles are computed (None: where the latent is).
         host: where the result is wanted (None: where the latent is).
-        on_step: called as `on_step(done, total)` after each tile; what it raises ends the work.
+        on_step: called as `on_step(done, total)` after each tile, of a video after each frame of it; what it raises
+            ends the work.
         waiting_bytes: of the activations between two sweeps at most so many bytes stay on the device, the rest goes to
             host memory (None: all stay).
 

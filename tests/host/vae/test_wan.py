@@ -10,6 +10,8 @@ import torch
 from clip_vae_lora.files.tensors import write_tensors
 from clip_vae_lora.vae_core.checkpoint.find import find_vae
 
+from ...support.cards.dynamic_vram import dynamic_vram
+
 SAME_ARITHMETIC = 1e-5  # of the largest number: fp32, in another order of additions
 ROUNDING = 1e-4  # of 0..1
 
@@ -160,6 +162,46 @@ def test_patches_on_a_stock_vae_are_seen(comfyui, pair):
     assert (reference - plain).abs().max() > 1e-3
     got = comfyui.nodes["CVL_VAEDecode"]().decode(latent, stock)["result"][0]
     torch.testing.assert_close(got, plain, rtol=0, atol=ROUNDING)
+
+
+@pytest.mark.parametrize("fits", [True, False], ids=["it fits", "nothing stays"])
+def test_a_stock_vae_whose_weights_are_streamed_is_run_by_us(comfyui, tensors, video, fits):
+    import comfy.sd
+
+    with dynamic_vram(fits) as memory:
+        vae = comfy.sd.VAE(sd={name: t.clone() for name, t in tensors.items()}, dtype=torch.float32)
+        assert vae.patcher.is_dynamic()
+        latent = {"samples": vae.encode(video[:5])}
+        reference = vae.decode(latent["samples"]).clone()
+        before = memory.faults
+        got, report = comfyui.nodes["CVL_VAEEncode"]().encode(video[:5], vae)["result"]
+        assert "by ComfyUI" not in report
+        assert_equal_up_to(SAME_ARITHMETIC, got["samples"], latent["samples"])
+        image, report = comfyui.nodes["CVL_VAEDecode"]().decode(latent, vae)["result"]
+        assert "by ComfyUI" not in report
+        torch.testing.assert_close(image, reference[0], rtol=0, atol=ROUNDING)
+        assert memory.faults > before  # the host's own streaming brought the weights
+
+
+def test_a_patched_stock_vae_loaded_in_part_is_run_by_us_with_its_patches(comfyui, pair):
+    import comfy.model_management as management
+
+    dynamic = importlib.import_module(f"{comfyui.ours.__name__}.nodes.host.comfyui.dynamic")
+    vae = copy.copy(pair[0])
+    vae.patcher = vae.patcher.clone()
+    change = torch.full_like(vae.first_stage_model.decoder.conv1.weight, 0.01)
+    assert vae.patcher.add_patches({"decoder.conv1.weight": ("diff", (change,))})
+    latent = a_latent(16, 2, 6, 5)
+    reference = vae.decode(latent).clone()
+    management.unload_all_models()
+    vae.patcher.patch_model(vae.patcher.load_device, lowvram_model_memory=int(vae.patcher.model_size() * 0.1))
+    try:
+        assert vae.patcher.model.model_lowvram
+        found = dynamic.network_over(vae.first_stage_model).decode(latent)
+    finally:
+        vae.patcher.detach()
+    image = found.add(1).div(2).clamp(0, 1).movedim(1, -1)
+    torch.testing.assert_close(image, reference, rtol=0, atol=ROUNDING)
 
 
 @pytest.mark.parametrize("frames", [1, 5])
