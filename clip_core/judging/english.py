@@ -48,7 +48,9 @@ def split_complement(rest: str) -> tuple[str, str]:
     """
     words = rest.split()
     small = [word.lower() for word in words]
-    if small[0] in PRONOUNS or (small[0] in POINTERS and (len(words) == 2 or _begins_complement(small[1]))):
+    if small[0] in PRONOUNS or (
+        len(words) > 1 and small[0] in POINTERS and (len(words) == 2 or _begins_complement(small[1]))
+    ):
         return words[0], " ".join(words[1:])
     begin = 2 if small[0] in DETERMINERS else 1
     cut = next((n for n in range(begin, len(words)) if _begins_complement(small[n])), len(words) - 1)

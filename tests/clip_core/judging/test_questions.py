@@ -1,7 +1,7 @@
 """Questions and answers as statements: the forms of English that are known, and what becomes of all others."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from clip_vae_lora.clip_core.judging.question_rules import RULES
@@ -118,6 +118,7 @@ WORDS = st.lists(
 
 @settings(max_examples=400, deadline=None)
 @given(WORDS | st.text(max_size=30), st.lists(WORDS | st.text(min_size=1, max_size=8), min_size=1, max_size=3))
+@example("is this", ["0"])
 def test_no_words_in_any_order_fail_and_each_answer_has_one_line(question, answers):
     try:
         texts = statements(question, answers).texts
