@@ -25,6 +25,8 @@ def begin(comfyui: str):
     import comfy.options
 
     comfy.options.enable_args_parsing()
+    import utils.extra_config  # noqa: F401  before `nodes`, which puts comfy/ on sys.path, where another `utils` lies
+
     spec = importlib.util.spec_from_file_location("_cvl_checkout", ROOT / "headless" / "checkout.py")
     checkout = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(checkout)
