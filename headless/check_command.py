@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ..files.errors import FileFormatError
-from .command import DONE, INTERRUPTED, UNREACHABLE, WRONG, Parser
+from .command import DONE, INTERRUPTED, UNREACHABLE, WRONG, Parser, add_settings
 from .remote.errors import ServerError
 from .report import missing_package, one_line
 from .server_options import add_server_options, wanted_server
@@ -90,14 +90,7 @@ def _checked(options: argparse.Namespace) -> Checked:
 def _parser(prog: str) -> argparse.ArgumentParser:
     parser = Parser(prog=prog, description=_DESCRIPTION, epilog="exit codes: 0 right, 2 wrong, 3 no server")
     parser.add_argument("workflow", type=Path, metavar="WORKFLOW", help="canvas JSON, API JSON, a PNG or WebP with one")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="NODE.INPUT=VALUE",
-        dest="settings",
-        help="check it with this input changed; the node by id, title or class; can be given several times",
-    )
+    add_settings(parser, "check it with this input changed")
     add_server_options(parser)
     parser.add_argument("--input", type=Path, metavar="FOLDER", help="where LoadImage and the like find files")
     parser.add_argument("--models", type=Path, metavar="FOLDER", help="a models folder; without --server only")

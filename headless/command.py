@@ -62,19 +62,24 @@ def main(arguments: Sequence[str] | None = None, prog: str = "run.py") -> int:
         return DONE
 
 
-def _parser(prog: str) -> argparse.ArgumentParser:
-    parser = Parser(prog=prog, description=_DESCRIPTION, epilog=_EXIT_CODES)
-    parser.add_argument(
-        "workflow", type=Path, metavar="WORKFLOW.json", help="canvas JSON, API JSON, or a PNG or WebP that carries one"
-    )
+def add_settings(parser: argparse.ArgumentParser, what: str) -> None:
+    """Adds --set, which does `what` to an input of a workflow."""
     parser.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="NODE.INPUT=VALUE",
         dest="settings",
-        help="change an input; the node by id, title or class; can be given several times",
+        help=f"{what}; the node by id, title or class; can be given several times",
     )
+
+
+def _parser(prog: str) -> argparse.ArgumentParser:
+    parser = Parser(prog=prog, description=_DESCRIPTION, epilog=_EXIT_CODES)
+    parser.add_argument(
+        "workflow", type=Path, metavar="WORKFLOW.json", help="canvas JSON, API JSON, or a PNG or WebP that carries one"
+    )
+    add_settings(parser, "change an input")
     add_server_options(parser)
     add_batch_options(parser)
     parser.add_argument(
