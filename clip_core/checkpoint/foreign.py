@@ -28,6 +28,20 @@ _OTHERS = (
     (r"^\d+\.(conv\.\d+\.)?weight$", "a tiny autoencoder (TAESD)"),
 )
 
+# Weights as packed or scaled numbers: the tensors that stand beside them -> how they are packed
+_QUANTISED = (
+    (r"\.quant_state\.bitsandbytes__|\.absmax$", "4-bit numbers of bitsandbytes"),
+    (r"\.(qweight|qzeros|g_idx)$", "packed numbers of GPTQ or AWQ"),
+    (r"\.weight\._(data|scale)$", "packed numbers of quanto"),
+    (r"\.comfy_quant$", "packed numbers of ComfyUI's quantised files"),
+    (r"\.scale_weight$|\.weight_scale(_inv|_2)?$|(^|\.)scaled_fp8$", "8-bit numbers with separate scales"),
+)
+
+
+def quantised(names: Iterable[str]) -> str | None:
+    """How the weights among these names are packed, if they are in a way that is not read here; else None."""
+    return _first(_QUANTISED, names)
+
 
 def relative_of_clip(names: Iterable[str]) -> str | None:
     """The model near to CLIP that these names belong to, or None."""

@@ -222,7 +222,7 @@ def test_added_tokens_and_an_unusual_context_are_noted():
 
 def test_8_bit_weights_with_scales_are_refused():
     file = shapes(encoder(CLIPText, TEXT).state_dict()) | {"text_model.encoder.layers.0.mlp.fc1.scale_weight": ()}
-    with pytest.raises(LayoutError, match="8-bit with separate scales"):
+    with pytest.raises(LayoutError, match="8-bit numbers with separate scales"):
         find_text_encoders(file)
 
 
@@ -231,3 +231,21 @@ def test_patches_that_make_no_square_are_refused():
     file["vision_model.embeddings.position_embedding.weight"] = (8, 64)
     with pytest.raises(LayoutError, match="7 patches, which make no square"):
         find_clip(file)
+
+
+@pytest.mark.parametrize(
+    ("beside", "what"),
+    [
+        ("weight.quant_state.bitsandbytes__nf4", "4-bit numbers of bitsandbytes"),
+        ("weight.absmax", "4-bit numbers of bitsandbytes"),
+        ("qweight", "packed numbers of GPTQ or AWQ"),
+        ("weight._data", "packed numbers of quanto"),
+        ("comfy_quant", "packed numbers of ComfyUI's quantised files"),
+        ("weight_scale", "8-bit numbers with separate scales"),
+        ("weight_scale_inv", "8-bit numbers with separate scales"),
+    ],
+)
+def test_weights_packed_in_another_way_are_refused_by_its_name(beside, what):
+    file = shapes(encoder(CLIPText, TEXT).state_dict()) | {f"text_model.encoder.layers.0.mlp.fc1.{beside}": (4,)}
+    with pytest.raises(LayoutError, match=f"its weights are {what}, which is not read here; use an fp16 file"):
+        find_text_encoders(file)
