@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..files.folder import parts_of
+from ..files.vocabulary import vocabularies_of
 from .clip_facts import CONFIG_NAMES
 from .host import host
 
@@ -44,7 +45,7 @@ def _beside_a_lora(name: str) -> list[str]:
 
 FOLDERS = {
     "text_encoder": Menu(("text_encoders", "checkpoints"), lambda name: ("config.json",)),
-    "clip_model": Menu(("clip_vision", "text_encoders"), lambda name: CONFIG_NAMES),
+    "clip_model": Menu(("clip_vision", "text_encoders"), lambda name: (*CONFIG_NAMES, *vocabularies_of(name))),
     "vae": Menu(("vae", "checkpoints", "vae_approx"), other_halves),
     "lora": Menu(("loras",), _beside_a_lora),
 }

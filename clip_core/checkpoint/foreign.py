@@ -6,6 +6,8 @@ from collections.abc import Iterable
 # Near relatives of CLIP: they have its names in part, and must not be taken for one. (pattern of a name, what it is)
 _RELATIVES = (
     (r"(vision_model|text_model)\.head\.|(^|\.)logit_bias$|attn_pool\.latent", "SigLIP"),
+    (r"(^|\.)visual\.blocks\.\d+\.(attn\.(q|v)_(bias|proj)|mlp\.(w[123]|ffn_ln))", "EVA-CLIP"),
+    (r"(^|\.)image_encoder\.model\.(patch_embed|network|stages|conv_exp)", "MobileCLIP"),
     (r"(^|\.)visual\.trunk\.", "an open_clip model with a timm image encoder (EVA, ConvNeXt or the like)"),
     (r"(^|\.)text_decoder\.", "CoCa"),
     (r"positional_embedding_res$", "LongCLIP in its first layout, with two position tables"),

@@ -81,7 +81,8 @@ _LEFTOVERS = {
 
 @dataclass(frozen=True)
 class Origin:
-    """Where one of our tensors comes from: a tensor of the file, whole, one third of its rows, or transposed.
+    """Where one of our tensors comes from: a tensor of the file, whole, one part of its rows (a third, or one `of`
+    another number), transposed, or without its first dimension of 1 (`squeezed`).
 
     `scale` names the largest absolute values of its rows where bitsandbytes saved them as 8-bit numbers: a row is
     numbers / 127 times its value (bitsandbytes' `dequantize_rowwise`, and LLM.int8(), arXiv 2208.07339, 2.1).
@@ -91,11 +92,20 @@ class Origin:
     third: int | None = None
     transposed: bool = False
     scale: str | None = None
+    of: int = 3
+    squeezed: bool = False
+
+    def scaled_by(self, names: Collection[str]) -> Origin:
+        """This origin, with the scales that bitsandbytes put beside it, if they are among the names."""
+        scale = f"{self.name.removesuffix('weight')}SCB"
+        return replace(self, scale=scale) if self.name.endswith(".weight") and scale in names else self
 
     def shape(self, shapes: Shapes) -> tuple[int, ...]:
         shape = tuple(shapes[self.name])
+        if self.squeezed and shape[:1] == (1,):
+            shape = shape[1:]
         if self.third is not None and shape:
-            shape = (shape[0] // 3, *shape[1:])
+            shape = (shape[0] // self.of, *shape[1:])
         return shape[::-1] if self.transposed else shape
 
     def take(self, tensors: Mapping[str, Tensor]) -> Tensor:
@@ -108,7 +118,7 @@ class Origin:
                 "its rows: its weights are quantised in a way that is not read here; use an fp16 file"
             )
         if self.third is not None:
-            tensor = tensor.chunk(3)[self.third]
+            tensor = tensor.chunk(self.of)[self.third]
         return tensor.T.contiguous() if self.transposed else tensor.contiguous()
 
 
@@ -173,10 +183,8 @@ def origins(names: Iterable[str], root: Root, half: str) -> Origins:
     table: Origins = {}
     known = set(names)
     for name in known:
-        scale = f"{name.removesuffix('weight')}SCB"  # of bitsandbytes
         for target, origin in _read(name, root, half):
-            scaled = replace(origin, scale=scale) if name.endswith(".weight") and scale in known else origin
-            table.setdefault(target, []).append(scaled)
+            table.setdefault(target, []).append(origin.scaled_by(known))
     return table
 
 
@@ -198,7 +206,7 @@ def _read(name: str, root: Root, half: str) -> list[tuple[str, Origin]]:
         own = own.removeprefix(f"{half}_model.")
         return [(f"{half}_model.{own}", Origin(name))] if re.fullmatch(_OURS[half], own) else []
     known = (_TEXT if half == "text" else _VISION).get(own)
-    return [(known, Origin(name))] if known else _read_block(name, own, half)
+    return [(known, Origin(name))] if known else block_origins(name, own, half)
 
 
 def _read_resnet(name: str, own: str) -> list[tuple[str, Origin]]:
@@ -208,7 +216,8 @@ def _read_resnet(name: str, own: str) -> list[tuple[str, Origin]]:
     return [(f"vision_model.{own}", Origin(name))] if re.fullmatch(_RESNET, own) else []
 
 
-def _read_block(name: str, own: str, half: str) -> list[tuple[str, Origin]]:
+def block_origins(name: str, own: str, half: str) -> list[tuple[str, Origin]]:
+    """What a tensor of one of OpenAI's blocks is among ours; `own` is its name without what stands before."""
     match = re.fullmatch(r"transformer\.resblocks\.(\d+)\.(.+?)[._](weight|bias)", own)
     if not match:
         return []

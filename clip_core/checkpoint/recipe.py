@@ -90,7 +90,7 @@ def _check(expected: Shapes, table: Origins, shapes: Shapes, may_lack: tuple[str
     for target, found in table.items():
         for origin in found:
             shape = origin.shape(shapes)
-            if shape != expected[target] and not (target == "logit_scale" and shape == (1,)):
+            if shape != expected[target] and not (target in ("logit_scale", "logit_bias") and shape == (1,)):
                 raise LayoutError(
                     f"{origin.name} has the shape {list(shapes[origin.name])}, and the other tensors want "
                     f"{list(expected[target])} for {target}"

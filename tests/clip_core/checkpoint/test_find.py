@@ -249,3 +249,23 @@ def test_weights_packed_in_another_way_are_refused_by_its_name(beside, what):
     file = shapes(encoder(CLIPText, TEXT).state_dict()) | {f"text_model.encoder.layers.0.mlp.fc1.{beside}": (4,)}
     with pytest.raises(LayoutError, match=f"its weights are {what}, which is not read here; use an fp16 file"):
         find_text_encoders(file)
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("visual.blocks.0.attn.q_bias", "EVA-CLIP"),
+        ("visual.blocks.3.mlp.ffn_ln.weight", "EVA-CLIP"),
+        ("image_encoder.model.patch_embed.0.weight", "MobileCLIP"),
+    ],
+)
+def test_an_image_encoder_of_another_kind_is_refused_by_its_name(name, what):
+    file = under("text.", shapes(flat(encoder(CLIPText, TEXT).state_dict()))) | {name: (64,)}
+    with pytest.raises(LayoutError, match=what):
+        find_clip(file)
+
+
+def test_metaclip_2_is_refused_by_name():
+    file = shapes(hf_pair()) | {"text_model.embeddings.token_embedding.weight": (901_629, 64)}
+    with pytest.raises(LayoutError, match="MetaCLIP 2"):
+        find_clip(file)
