@@ -102,7 +102,7 @@ def find_clip(
     pairs = [(text, image) for text in texts for image in images if belong_together(text, image)]
     if len(pairs) == 1:
         return _clip_source(shapes, *pairs[0], _config_of(metadata), activation, heads)
-    if not images and relative_of_clip(shapes):
+    if texts and not images and relative_of_clip(shapes):
         raise LayoutError(f"it is {relative_of_clip(shapes)}, whose image encoder is another network. {_WANTED}")
     if pairs:
         places = ", ".join(repr(image.prefix) for _, image in pairs)

@@ -260,7 +260,7 @@ def test_weights_packed_in_another_way_are_refused_by_its_name(beside, what):
     ],
 )
 def test_an_image_encoder_of_another_kind_is_refused_by_its_name(name, what):
-    file = under("text.", shapes(flat(encoder(CLIPText, TEXT).state_dict()))) | {name: (64,)}
+    file = under("text.", shapes(flat(encoder(CLIPText, TEXT).state_dict(), "text"))) | {name: (64,)}
     with pytest.raises(LayoutError, match=what):
         find_clip(file)
 
