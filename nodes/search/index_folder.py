@@ -7,7 +7,6 @@ import time
 
 from ...files.decoding.ground import WHITE
 from ...index.adding import add_picture
-from ...index.scan import scan
 from ...index.update import update
 from ...index.writing import writing
 from ..checks import check_image
@@ -118,10 +117,8 @@ class IndexFolder:
             texts = {"prompt": prompt, **(extra_pnginfo or {})} if host.saves_workflow() else {}
             _add(places, folder, subfolder, image, {key: json.dumps(text) for key, text in texts.items() if text})
         pictures = places.pictures_folder(folder, subfolder)
-        before = image is None and after is None  # otherwise pictures may have come since
-        scanned = indexing.just_scanned(pictures, recursive) if before else None
+        found = indexing.scan_of(pictures, recursive, again=image is not None or after is not None)
         start = time.perf_counter()
-        found = scanned or scan(pictures, recursive=recursive, left_out=places.without_pictures())
         embed = indexing.Embedder(clip_model, batch, precision=precision, ground=ground)
         facts = indexing.facts_of(clip_model, embed.encoder, target, pictures, precision, ground)
         with writing(target, facts) as writer:

@@ -185,13 +185,14 @@ def fingerprint(which: str, below: str | None, index: str | None, recursive: boo
     return f"{digest.hexdigest()}:{index_fingerprint(index)}"
 
 
-def just_scanned(folder: Path, recursive: bool) -> Scan | None:
-    """Return the scan that `fingerprint` made of the folder, once, if the folder still lists the same files.
-
-    A picture that another node wrote over since goes unnoticed: do not call this where that may have happened.
+def scan_of(folder: Path, recursive: bool, *, again: bool) -> Scan:
+    """Return what the folder holds: the scan that `fingerprint` made of it, once, if the folder still lists the same
+    files, or a new one. `again`: a new one in any case, as another node may have written a picture over since.
     """
     found = _scanned.pop((folder, recursive), None)
-    return found if found is not None and lists_the_same(folder, found) else None
+    if found is not None and not again and lists_the_same(folder, found):
+        return found
+    return scan(folder, recursive=recursive, left_out=host.data_places().without_pictures())
 
 
 def index_fingerprint(name: str | None) -> str:
