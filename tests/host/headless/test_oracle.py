@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from clip_vae_lora.headless.workflow.canvas import class_names, front_end_of, to_api
-from clip_vae_lora.headless.workflow.canvas.kinds import SCENE
+from clip_vae_lora.headless.workflow.canvas.kinds import NO_SCENE, SCENE
 from clip_vae_lora.headless.workflow.canvas.widgets import inputs_with_options
 from clip_vae_lora.headless.workflow.graph import WorkflowError, server_spec
 
@@ -82,6 +82,14 @@ def fits(value, declared):
     return value is not None
 
 
+def is_unseen(value, node, theirs, specs):
+    """Whether a 3-D view's pictures are empty ones and the front end's prompt takes nothing but the file from it."""
+    kinds = specs(theirs[node]["class_type"]).outputs
+    links = [value for found in theirs.values() for value in found["inputs"].values() if isinstance(value, list)]
+    taken = [kinds[link[1]] for link in links if link[:1] == [node]]
+    return value["image"] == NO_SCENE and all(kind.startswith(("STRING", "FILE_3D")) for kind in taken)
+
+
 def differences(ours, theirs, specs):
     """What differs in nodes, classes and inputs that the classes declare; other inputs are the browser's own.
 
@@ -98,6 +106,8 @@ def differences(ours, theirs, specs):
             if name in BROWSERS_OWN or name.split(".")[0] not in known or same(one.get(name), other.get(name)):
                 continue
             declared = known.get(name)
+            if declared and declared.kind == SCENE and is_unseen(one.get(name), node, theirs, specs):
+                continue
             if declared and name in one and fits(one[name], declared) and not fits(other.get(name), declared):
                 continue
             found.append(f"{node} {ours[node]['class_type']}.{name}: {one.get(name)!r} {other.get(name)!r}"[:300])
