@@ -67,8 +67,9 @@ class Uploads:
 
             status, found = await self._connection.json("post", "/upload/image", body)
         if status == 413:
+            size_mb = size_bytes / 1e6
             raise ServerError(
-                f"{name} has {size_bytes / 1e6:.0f} MB, which is too big for the server or the proxy before it (HTTP 413); "
+                f"{name} has {size_mb:.0f} MB, which is too big for the server or the proxy before it (HTTP 413); "
                 "the host's --max-upload-size, or the proxy's, says how big it may be"
             )
         if status != 200 or not isinstance(found, dict) or "name" not in found:

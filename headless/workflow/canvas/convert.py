@@ -198,7 +198,7 @@ class _Conversion:
         """What a 3-D view sends, without what only a browser knows: its camera and its pictures."""
         drawn = name == "image"  # where the host opens the pictures, whether anything uses them or not
         self.notes.append(
-            f"node {node.label}: its 3-D view is drawn by browsers only; nothing uses its pictures, and empty ones are sent"
+            f"node {node.label}: its 3-D view is drawn by browsers only; nothing uses its pictures, and empty ones go"
             if drawn
             else f"node {node.label}: the camera of its 3-D view is the browser's and is not set"
         )

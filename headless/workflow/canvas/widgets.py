@@ -65,13 +65,17 @@ def node_widgets(node: Node, spec: Spec, notes: list[str]) -> Widgets:
         )
         return by_name
     if shifted is not None:
-        sentence = (
-            f"node {node.label}: its saved values do not fit its inputs ({shifted!r} would get "
-            f"{found[shifted].value!r}): it was saved with another version of this class; "
-        )
-        if found[shifted].declared.kind == "BOOLEAN" or _is_shifted(values, spec):  # the host takes any text for true
-            raise WorkflowError(f"{sentence}open and save it in the canvas again")
-        notes.append(f"{sentence}look at all of them, and set this one, such as --set {node.id}.{shifted}=1")
+        sentence = f"node {node.label}: its saved values do not fit its inputs ({shifted!r} would get "
+        sentence += f"{found[shifted].value!r}): it was saved with another version of this class"
+        option = _unknown_option(found)
+        if option is not None:
+            raise WorkflowError(
+                f"{sentence}, one whose {option!r} has {found[option].value!r}; update the pack that it is from, or "
+                "ComfyUI"
+            )
+        if found[shifted].declared.kind == "BOOLEAN" or _is_shifted(values, found):  # the host takes any text for true
+            raise WorkflowError(f"{sentence}; open and save it in the canvas again")
+        notes.append(f"{sentence}; look at all of them, and set this one, such as --set {node.id}.{shifted}=1")
     if len(values) > used + has_upload_button(spec.inputs):
         notes.append(
             f"node {node.label}: the workflow keeps {len(values)} values for it and the class knows {used}; the "
@@ -167,21 +171,38 @@ def _without_sockets(saved: list, spec: Spec) -> list:
 
 
 def _misplaced(found: Widgets) -> str | None:
-    """The first number that would get a word which only control_after_generate has."""
+    """The first number that would get a word."""
+    return next(
+        (name for name, held in found.items() if held.declared.kind in _NUMBERS and not _is_number(held.value)), None
+    )
+
+
+def _is_number(value: object) -> bool:
+    if not isinstance(value, str):
+        return True
+    try:
+        float(value)
+    except ValueError:
+        return value.strip().lower() in ("true", "false", "")
+    return True
+
+
+def _unknown_option(found: Widgets) -> str | None:
+    """The first dynamic combo that holds no option of it: what its own would bring is not known."""
     return next(
         (
             name
             for name, held in found.items()
-            if held.declared.kind in _NUMBERS and isinstance(held.value, str) and held.value in _CONTROL
+            if held.declared.kind == DYNAMIC and str(held.value) not in dynamic_options(held.declared)
         ),
         None,
     )
 
 
-def _is_shifted(saved: list, spec: Spec) -> bool:
+def _is_shifted(saved: list, found: Widgets) -> bool:
     """Whether something else stands where control_after_generate has its place: all that follows is then shifted."""
     place = 0
-    for name, held in _by_position(saved, spec)[0].items():
+    for name, held in found.items():
         kind = widget_kind(held.declared)
         place += kind.kept if kind else 0
         control = saved[place] if control_places(name, held.declared) and place < len(saved) else None

@@ -93,7 +93,8 @@ def is_unseen(value, node, theirs, specs):
 def differences(ours, theirs, specs):
     """What differs in nodes, classes and inputs that the classes declare; other inputs are the browser's own.
 
-    Where the front end sends what its own server refuses and the conversion what it takes, nothing is wrong with this.
+    Where the front end sends what its own server refuses and the conversion what it takes, nothing is wrong with this,
+    nor with the node's other inputs, whose values stand in the wrong places, too.
     """
     found = [f"only one has {node}" for node in ours.keys() ^ theirs.keys()]
     for node in ours.keys() & theirs.keys():
@@ -102,13 +103,15 @@ def differences(ours, theirs, specs):
             found.append(f"{node} has two classes")
             continue
         known = inputs_with_options(specs(ours[node]["class_type"]), one)
+        taken = {name for name, declared in known.items() if name in one and fits(one[name], declared)}
+        refused = any(not fits(other.get(name), known[name]) for name in taken)
         for name in one.keys() | other.keys():
             if name in BROWSERS_OWN or name.split(".")[0] not in known or same(one.get(name), other.get(name)):
                 continue
             declared = known.get(name)
             if declared and declared.kind == SCENE and is_unseen(one.get(name), node, theirs, specs):
                 continue
-            if declared and name in one and fits(one[name], declared) and not fits(other.get(name), declared):
+            if refused and (name in taken or name not in one):
                 continue
             found.append(f"{node} {ours[node]['class_type']}.{name}: {one.get(name)!r} {other.get(name)!r}"[:300])
     return found
