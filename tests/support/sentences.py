@@ -29,6 +29,7 @@ UNSEEN_NAMES = {  # tables of what is looked for in texts of others, of names, o
     "TORCH_ZIP",
     "PROMPT",
     "DTYPE_TOOLTIP",
+    "OTHER_PICTURES",
 }
 UNSEEN_KEYS = {"tooltip", "display_name", "default", "loc"}  # nodeDefs.json has the first; a default is the user's text
 UNSEEN_CALLS = {"compile", "debug", "info", "warning", "getLogger", "Literal", "TypeVar", "NewType", "cast"}
@@ -40,6 +41,7 @@ UNSEEN = {
     "sd version",
     "activation text",
     "private, max-age={}",
+    "Raw profile type exif",
 }  # keys, headers
 PICTURES = {"red circle", "blue star", "striped heart"}  # said as values of a menu: in a report they can be labels
 _SQL = re.compile(r"(CREATE|SELECT|INSERT|UPDATE|DELETE|PRAGMA|BEGIN)\b")
