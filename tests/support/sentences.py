@@ -34,6 +34,7 @@ UNSEEN_NAMES = {  # tables of what is looked for in texts of others, of names, o
     "LORA_KIN",
     "SPACES",
     "_INPUTS",
+    "OTHER_PICTURES",
 }
 UNSEEN_KEYS = {"tooltip", "display_name", "default", "loc"}  # nodeDefs.json has the first; a default is the user's text
 UNSEEN_CALLS = {"compile", "debug", "info", "warning", "getLogger", "Literal", "TypeVar", "NewType", "cast"}
@@ -45,6 +46,7 @@ UNSEEN = {
     "sd version",
     "activation text",
     "private, max-age={}",
+    "Raw profile type exif",
 }  # keys, headers
 PICTURES = {"red circle", "blue star", "striped heart"}  # said as values of a menu: in a report they can be labels
 _SQL = re.compile(r"(CREATE|SELECT|INSERT|UPDATE|DELETE|PRAGMA|BEGIN)\b")
