@@ -42,6 +42,7 @@ class SigLIPConfig(CLIPConfig):
     capitals and are padded with 0.
     """
 
+    vision: SigLIPVisionConfig
     mean: tuple[float, float, float] = _HALF
     std: tuple[float, float, float] = _HALF
     resize: str = "squash"

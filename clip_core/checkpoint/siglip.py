@@ -100,7 +100,7 @@ def infer_siglip(
     vision = SigLIPVisionConfig(wide, layers, heads or siglip_heads(wide), mlp, patch_px, side, wide, act)
     if embed != wide:
         raise LayoutError(f"texts are embedded in {embed} dimensions and pictures in {wide}: they are no pair")
-    notes = (f"pictures of {side} px are assumed",) if side != grid * patch_px else ()
+    notes: tuple[str, ...] = (f"pictures of {side} px are assumed",) if side != grid * patch_px else ()
     version = _VOCABULARIES.get(vocab)
     if version is None:
         version = 2 if vocab > 250_000 else 1

@@ -56,7 +56,7 @@ def text_features(
         model: a CLIP, or a text encoder with a projection.
         tokenizer: the tokenizer of its vocabulary; for a SigLIP `WholeTexts`.
         texts: at least one.
-        device: computes; None: the projection's device.
+        device: computes; None: the final norm's device.
         table_device: looks tokens up; None: the token table's device.
         dtype: of the activations; None: as the layers want it. Only layers that cast their weights take another one.
         free_bytes: free memory of the device, which bounds a pass; None: as the device reports.
@@ -78,15 +78,15 @@ def text_features(
     if not texts:
         raise ValueError("there are no texts to encode; give at least one")
     network, context = model.text_model, model.text_model.embeddings.position_embedding.weight.shape[0]
-    device = torch.device(device or next(model.text_projection.parameters()).device)
+    device = torch.device(device or next(network.final_layer_norm.parameters()).device)
     table_device = torch.device(table_device or network.embeddings.token_embedding.weight.device)
     dtype = dtype or activation_dtype(network.final_layer_norm)
-    if isinstance(model, SigLIP) != isinstance(tokenizer, WholeTexts):
-        raise ValueError("the tokenizer is not this model's: a SigLIP takes its own vocabulary, a CLIP the one of CLIP")
-    if isinstance(tokenizer, WholeTexts):
+    if isinstance(model, SigLIP) and isinstance(tokenizer, WholeTexts):
         rows, cut = tokenizer.rows(model.config, texts)
-    else:
+    elif not isinstance(model, SigLIP) and not isinstance(tokenizer, WholeTexts):
         rows, cut = token_rows(tokenizer, texts, context)
+    else:
+        raise ValueError("the tokenizer is not this model's: a SigLIP takes its own vocabulary, a CLIP the one of CLIP")
     different = sorted(set(rows))
     number_of = {row: number for number, row in enumerate(different)}
 

@@ -86,7 +86,7 @@ def whole_text_features(
     found, done = [], 0
     for some in ids.split(at_once):
         embeds = look_up(model.text_model.embeddings.token_embedding, some, dtype).to(device)
-        found.append(model.text_model(embeds).require_projected())
+        found.append(model.text_half(embeds).require_projected())
         done += len(some)
         on_step(done)
     return torch.cat(found).float().cpu()

@@ -7,6 +7,7 @@ Zhai et al. 2022 (arXiv 2106.04560), section 3.2; google-research/big_vision mod
 """
 
 import math
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -56,9 +57,10 @@ class AttentionPooling(nn.Module):
         super().__init__()
         width, self.heads = config.width, config.heads
         self.probe = nn.Parameter(torch.zeros(1, 1, width, device=device, dtype=dtype))
-        self.attention = nn.Module()
-        for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
-            setattr(self.attention, name, operations.Linear(width, width, device=device, dtype=dtype))
+        names = ("q_proj", "k_proj", "v_proj", "out_proj")
+        self.attention = nn.ModuleDict(
+            {name: operations.Linear(width, width, device=device, dtype=dtype) for name in names}
+        )
         self.layernorm = operations.LayerNorm(width, eps=SIGLIP_EPS, device=device, dtype=dtype)
         self.mlp = MLP(width, config.mlp, config.activation, operations=operations, device=device, dtype=dtype)
 
@@ -68,9 +70,11 @@ class AttentionPooling(nn.Module):
         probe = self.probe.to(x).expand(len(x), 1, -1)  # [B, 1, C]
         q, k, v = (
             project(tokens).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # [B, H, 1 or P, C/H]
-            for project, tokens in ((attention.q_proj, probe), (attention.k_proj, x), (attention.v_proj, x))
+            for project, tokens in ((attention["q_proj"], probe), (attention["k_proj"], x), (attention["v_proj"], x))
         )
-        mixed = attention.out_proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))[:, 0]  # [B, C]
+        mixed = attention["out_proj"](F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))[
+            :, 0
+        ]  # [B, C]
         return mixed + self.mlp(self.layernorm(mixed))
 
 
@@ -130,7 +134,11 @@ class SigLIPVision(nn.Module):
 
 
 class SigLIP(CLIP):
-    """Both encoders, the logarithm of the factor on cosines, and what is added before the sigmoid."""
+    """Both encoders, the logarithm of the factor on cosines, and what is added before the sigmoid. `text_model` is a
+    SigLIPText and `vision_model` a SigLIPVision.
+    """
+
+    config: SigLIPConfig
 
     def __init__(
         self,
@@ -141,16 +149,16 @@ class SigLIP(CLIP):
     ):
         nn.Module.__init__(self)
         self.config = config
-        self.text_model = SigLIPText(config.text, operations, device, dtype)
-        self.vision_model = SigLIPVision(config.vision, operations, device, dtype)
+        self.add_module("text_model", SigLIPText(config.text, operations, device, dtype))
+        self.add_module("vision_model", SigLIPVision(config.vision, operations, device, dtype))
         self.visual_projection = nn.Identity()
         self.logit_scale = nn.Parameter(torch.full((), math.log(10.0), device=device, dtype=dtype))  # as in training
         self.logit_bias = nn.Parameter(torch.full((), -10.0, device=device, dtype=dtype))
 
     @property
-    def text_projection(self) -> nn.Module:
-        """What brings a text's state into the space shared with pictures."""
-        return self.text_model.head
+    def text_half(self) -> SigLIPText:
+        """The text encoder, its projection included."""
+        return cast(SigLIPText, self.text_model)
 
     def encode_text(self, ids: Tensor, layer: int | None = None, final_norm: bool = True) -> TextOutput:
         """Encode rows of ids, padded to the context. [N, T] -> TextOutput
@@ -164,7 +172,7 @@ class SigLIP(CLIP):
                 f"rows of {ids.shape[1]} tokens were given, and this encoder takes {context}: pad them to its context"
             )
         embeds = look_up(self.text_model.embeddings.token_embedding, ids, self.activation_dtype)
-        return self.text_model(embeds, layer, final_norm)
+        return self.text_half(embeds, layer, final_norm)
 
     def encode_image(self, pixels: Tensor, layer: int | None = None) -> VisionOutput:
         """Encode pictures from `preprocess`; see `CLIP.encode_image`. [B, 3, S, S] -> VisionOutput"""
@@ -174,5 +182,6 @@ class SigLIP(CLIP):
 
 def network_of(config: CLIPConfig, operations: Operations = nn, device: Device = None, dtype: Dtype = None) -> CLIP:
     """Build the network of this config: a SigLIP for a SigLIP's, else a CLIP."""
-    made = SigLIP if isinstance(config, SigLIPConfig) else CLIP
-    return made(config, operations, device, dtype)
+    if isinstance(config, SigLIPConfig):
+        return SigLIP(config, operations, device, dtype)
+    return CLIP(config, operations, device, dtype)

@@ -185,9 +185,7 @@ class Host(Protocol):
         """Name the model by some values of each weight, its preprocessing and its LoRAs, bit for bit."""
 
     def model_fingerprint(self, model: Looking) -> str:
-        """Name the model by its content, whatever dtype, device and host it was loaded in; LoRAs and their strengths
-        count. See `index.model`.
-        """
+        """Name the model by its content and its LoRAs, whatever its dtype, device and host; see `index.model`."""
 
     def text_features(
         self,
@@ -206,7 +204,7 @@ class Host(Protocol):
         """Identify the weights that texts go through, patches included; None: they may change, and nothing is kept."""
 
     def logits(self, model: Looking) -> Logits | None:
-        """Return what the model learned to do with cosines; None for a CLIP_VISION, which learned nothing."""
+        """Return what the model learned to do with cosines; None for a CLIP_VISION."""
 
     def make_vae(self, network: Callable[..., VAENetwork], state: Mapping[str, Tensor], dtype: str) -> VAE:
         """Make a VAE object around `network(operations=..., device=..., dtype=...)` with these weights."""
