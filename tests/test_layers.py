@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-LEAVES = {"clip_core", "vae_core", "lora", "files", "drawing"}
+LEAVES = {"clip_core", "vae_core", "lora", "files", "drawing", "doctor"}
 MAY_IMPORT = {
     **{leaf: set() for leaf in LEAVES},
     "index": {"files"},
@@ -23,6 +23,7 @@ OUTSIDE = {  # what each folder may import from outside the pack, beside the sta
     "lora": {"torch"},
     "files": {"torch", "safetensors", "numpy", "PIL"},
     "drawing": {"torch", "numpy", "PIL", "matplotlib"},
+    "doctor": set(),
     "index": {"torch", "numpy"},
     "training": {"torch"},
     "nodes": set(),
@@ -66,6 +67,7 @@ READING_ORDER = {  # inside a leaf and the index a file imports only from files 
         "torchscript_file tensors tree decoding/kinds decoding/orientation decoding/bare decoding/opening "
         "decoding/ground images pictures"
     ).split(),
+    "doctor": "facts spaces texts models fits".split(),
     "index": ("model shards scan table writing update reading adding").split(),
     "drawing": (
         "paper fit bar_chart heat_map token_sheet label_table rank_sheet contact_sheet curves channel_plot"
@@ -97,6 +99,7 @@ ROOMS = {  # the rooms of a core, and which of the others each may import from; 
         "vae": {"host"},
         "lora": {"host"},
         "search": {"host", "clip"},
+        "doctor": {"host"},
     },
 }
 MAX_LINES, MAX_FUNCTION, MAX_FILES = 300, 60, 14

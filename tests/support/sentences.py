@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-FOLDERS = ("nodes", "clip_core", "vae_core", "lora", "files", "index", "drawing")
+FOLDERS = ("nodes", "doctor", "clip_core", "vae_core", "lora", "files", "index", "drawing")
 NOT_SHOWN = {  # files whose strings are data: prompts for CLIP, rules of English
     "clip_core/judging/templates.py",
     "clip_core/judging/english.py",
@@ -29,6 +29,11 @@ UNSEEN_NAMES = {  # tables of what is looked for in texts of others, of names, o
     "TORCH_ZIP",
     "PROMPT",
     "DTYPE_TOOLTIP",
+    "TEXTS",
+    "MODELS",
+    "LORA_KIN",
+    "SPACES",
+    "_INPUTS",
     "OTHER_PICTURES",
 }
 UNSEEN_KEYS = {"tooltip", "display_name", "default", "loc"}  # nodeDefs.json has the first; a default is the user's text
