@@ -5,13 +5,13 @@ the first name that is free, so that programs side by side never write over each
 import errno
 import os
 import uuid
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from os import PathLike
 from pathlib import Path
 from typing import BinaryIO
 
 from .errors import FileFormatError
+from .parts import part_beside
 
 
 def write_whole(path: str | PathLike, write: Callable[[BinaryIO], object], *, lasting: bool = True) -> None:
@@ -27,12 +27,12 @@ def write_whole(path: str | PathLike, write: Callable[[BinaryIO], object], *, la
         raise FileFormatError(path, "this is a folder: give the name of a file to write")
     if not path.parent.is_dir():
         raise FileFormatError(path, f"cannot be written, because the folder {path.parent} does not exist")
-    with part_beside(path) as part:
-        try:
+    try:
+        with part_beside(path) as part:
             _fill(part, write, lasting)
             os.replace(part, path)
-        except OSError as error:
-            raise FileFormatError(path, f"cannot be written: {error.strerror or error}") from error
+    except OSError as error:
+        raise FileFormatError(path, f"cannot be written: {error.strerror or error}") from error
 
 
 def write_new(names: Iterable[Path], write: Callable[[BinaryIO], object], *, lasting: bool = True) -> Path:
@@ -43,12 +43,12 @@ def write_new(names: Iterable[Path], write: Callable[[BinaryIO], object], *, las
     """
     names = iter(names)
     first = next(names)
-    with part_beside(first) as part:
-        try:
+    try:
+        with part_beside(first) as part:
             _fill(part, write, lasting)
             return take_name(part, (name for found in ((first,), names) for name in found))
-        except OSError as error:
-            raise FileFormatError(first, f"cannot be written: {error.strerror or error}") from error
+    except OSError as error:
+        raise FileFormatError(first, f"cannot be written: {error.strerror or error}") from error
 
 
 def check_writable(folder: str | PathLike) -> None:
@@ -68,18 +68,6 @@ def check_writable(folder: str | PathLike) -> None:
     except OSError as error:
         why = error.strerror or str(error)
         raise FileFormatError(folder, f"nothing can be saved in {folder} ({why}): choose another folder") from error
-
-
-@contextmanager
-def part_beside(path: Path, folder: Path | None = None) -> Iterator[Path]:
-    """Name a hidden file in the folder of `path`, or in another one, to be filled; what is still there at the end is
-    removed.
-    """
-    part = (folder or path.parent) / f".{path.name[:100]}.{uuid.uuid4().hex[:8]}.part"
-    try:
-        yield part
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def take_name(part: Path, names: Iterable[Path]) -> Path:
@@ -105,7 +93,7 @@ def take_name(part: Path, names: Iterable[Path]) -> Path:
 
 
 def _fill(part: Path, write: Callable[[BinaryIO], object], lasting: bool) -> None:
-    with open(part, "xb") as file:
+    with open(part, "wb") as file:
         write(file)
         file.flush()
         if lasting:

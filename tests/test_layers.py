@@ -62,7 +62,7 @@ READING_ORDER = {  # inside a leaf and the index a file imports only from files 
         "formats/list_text formats/header"
     ).split(),
     "files": (
-        "errors contents writing documents sniff safetensors_file folder pickle_file inert_pickle "
+        "errors contents parts writing documents sniff safetensors_file folder pickle_file inert_pickle "
         "torchscript_file tensors tree images pictures"
     ).split(),
     "index": ("model shards scan table writing update reading adding").split(),

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...files.errors import FileFormatError
-from ...files.writing import part_beside, take_name
+from ...files.parts import part_beside
+from ...files.writing import take_name
 from ..workflow.folders import Folders
 from .connection import Connection
 from .errors import ServerError
@@ -94,7 +95,7 @@ async def _fetch(connection: Connection, entry: Mapping, path: Path, parts: Path
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with part_beside(path, _same_disk(path.parent, parts)) as part:
-            with part.open("xb") as file:
+            with part.open("wb") as file:
                 status = await connection.download("/view", params, file)
             if status != 200:
                 return None
