@@ -110,7 +110,8 @@ def _lead(options: argparse.Namespace, group: ProcessGroup, facts: Facts, embed:
             embedded = writer.adopt()
             if any(problems):
                 raise ValueError(f"{next(filter(None, problems))}; {len(todo) - embedded} pictures remain to be done")
-            lines, _ = indexing.report_of(finish(writer, found, differ, embedded), time.perf_counter() - begin, embed)
+            done = finish(writer, found, differ, embedded)
+            lines, _ = indexing.report_of(done, time.perf_counter() - begin, embed, found)
     finally:
         if not shared:
             group.share(None)
