@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from ..files.errors import FileFormatError
-from ..files.parts import remove_abandoned
-from ..files.writing import check_writable
+from ..files.writing import check_writable, remove_abandoned
 from .batch_options import add_batch_options
 from .progress import Progress
 from .remote.errors import Interrupted, ServerError

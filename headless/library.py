@@ -17,8 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..files.parts import remove_abandoned
-from ..files.writing import check_writable
+from ..files.writing import check_writable, remove_abandoned
 from .batch.many import Many, run_many
 from .batch.rows import Row
 from .batch.rows import setting_texts as texts_of

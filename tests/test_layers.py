@@ -63,7 +63,7 @@ READING_ORDER = {  # inside a leaf and the index a file imports only from files 
         "formats/list_text formats/header"
     ).split(),
     "files": (
-        "errors contents parts writing documents sniff safetensors_file folder pickle_file inert_pickle "
+        "errors contents writing documents sniff safetensors_file folder pickle_file inert_pickle "
         "torchscript_file tensors tree decoding/kinds decoding/orientation decoding/bare decoding/opening "
         "decoding/ground images pictures"
     ).split(),

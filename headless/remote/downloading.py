@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...files.errors import FileFormatError
-from ...files.parts import part_beside
-from ...files.writing import take_name
+from ...files.writing import part_beside, take_name
 from ..workflow.folders import Folders
 from .connection import Connection
 from .errors import ServerError

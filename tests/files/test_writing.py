@@ -13,8 +13,7 @@ import torch
 
 from clip_vae_lora.files.errors import FileFormatError
 from clip_vae_lora.files.images import write_next_png
-from clip_vae_lora.files.parts import remove_abandoned
-from clip_vae_lora.files.writing import take_name, write_new, write_whole
+from clip_vae_lora.files.writing import remove_abandoned, take_name, write_new, write_whole
 
 from ..support.trip import ROOT
 
