@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from ..files.documents import vocabularies_of
 from ..files.folder import parts_of
 from ..files.sniff import file_mark
-from ..files.vocabulary import vocabularies_of
 from .clip_facts import CONFIG_NAMES
 from .host import host
 

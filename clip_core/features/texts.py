@@ -81,12 +81,7 @@ def text_features(
     device = torch.device(device or next(network.final_layer_norm.parameters()).device)
     table_device = torch.device(table_device or network.embeddings.token_embedding.weight.device)
     dtype = dtype or activation_dtype(network.final_layer_norm)
-    if isinstance(model, SigLIP) and isinstance(tokenizer, WholeTexts):
-        rows, cut = tokenizer.rows(model.config, texts)
-    elif not isinstance(model, SigLIP) and not isinstance(tokenizer, WholeTexts):
-        rows, cut = token_rows(tokenizer, texts, context)
-    else:
-        raise ValueError("the tokenizer is not this model's: a SigLIP takes its own vocabulary, a CLIP the one of CLIP")
+    rows, cut = _rows(model, tokenizer, texts, context)
     different = sorted(set(rows))
     number_of = {row: number for number, row in enumerate(different)}
 
@@ -104,6 +99,17 @@ def text_features(
             found = _encode_by_tries(model, different, (device, table_device), dtype, report)
         features = F.normalize(found, dim=-1)[[number_of[row] for row in rows]]
     return TextFeatures(features, cut)
+
+
+def _rows(
+    model: CLIP | CLIPText, tokenizer: Tokenizer | WholeTexts, texts: Sequence[str], context: int
+) -> tuple[list[tuple[int, ...]], tuple[int, ...]]:
+    """The ids of each text as this model takes them, and the number of tokens cut from each."""
+    if isinstance(model, SigLIP) and isinstance(tokenizer, WholeTexts):
+        return tokenizer.rows(model.config, texts)
+    if not isinstance(model, SigLIP) and not isinstance(tokenizer, WholeTexts):
+        return token_rows(tokenizer, texts, context)
+    raise ValueError("the tokenizer is not this model's: a SigLIP takes its own vocabulary, a CLIP the one of CLIP")
 
 
 def token_rows(

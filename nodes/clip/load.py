@@ -8,10 +8,10 @@ from ...clip_core.checkpoint import find as clip_files
 from ...clip_core.config import CLIPConfig, ResNetConfig
 from ...clip_core.features.whole_texts import WholeTexts
 from ...clip_core.siglip_config import SigLIPConfig
+from ...files.documents import read_vocabulary, vocabulary_beside
 from ...files.errors import FileFormatError
 from ...files.folder import whole_of
 from ...files.tensors import open_tensors
-from ...files.vocabulary import read_vocabulary, vocabulary_beside
 from .. import catalog
 from ..clip_facts import read_facts
 from ..dtypes import DTYPES

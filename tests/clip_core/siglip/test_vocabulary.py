@@ -5,8 +5,8 @@ import pytest
 from clip_vae_lora.clip_core.config import TextConfig
 from clip_vae_lora.clip_core.features.whole_texts import WholeTexts
 from clip_vae_lora.clip_core.siglip_config import SigLIPConfig, SigLIPVisionConfig
+from clip_vae_lora.files.documents import read_vocabulary, vocabulary_beside
 from clip_vae_lora.files.errors import FileFormatError
-from clip_vae_lora.files.vocabulary import read_vocabulary, vocabulary_beside
 
 from ...support import siglip
 
