@@ -28,10 +28,10 @@ from ....vae_core.tiling.plans import untiled_bytes
 from ....vae_core.tiling.work import Tiling, Worked
 from ..shared.towers import as_dtype
 from ..shared.vae_facts import NO_VAE, PICTURES, SHAPES, SOUND, VIDEOS, VAEFacts
-from .dynamic import Stock, network_over
-from .host_vae import by_the_host, has_moments, no_distribution, posterior_of
 from .progress import progress
-from .vae_memory import required, room
+from .vaes.its_own import by_the_host, has_moments, no_distribution, posterior_of
+from .vaes.layers import Stock, network_over
+from .vaes.memory import required, room
 
 _DTYPES = [torch.bfloat16, torch.float32]  # SDXL's VAE overflows in float16
 

@@ -17,9 +17,9 @@ from comfy.model_patcher import ModelPatcher
 from comfy.taesd.taesd import TAESD
 from torch import Tensor, nn
 
-from ....vae_core.checkpoint.find import LayoutError, VAESource, find_vae
-from ....vae_core.networks.wan_layers import ChannelNorm
-from ....vae_core.tiling.network import VAENetwork
+from .....vae_core.checkpoint.find import LayoutError, VAESource, find_vae
+from .....vae_core.networks.wan_layers import ChannelNorm
+from .....vae_core.tiling.network import VAENetwork
 
 Stock = AutoencodingEngine | TAESD | wan.WanVAE | wan2_2.WanVAE
 _HOST_LAYERS = {

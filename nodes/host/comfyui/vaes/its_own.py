@@ -7,10 +7,10 @@ import torch
 from comfy.ldm.models.autoencoder import AutoencodingEngine, DiagonalGaussianRegularizer
 from torch import Tensor, nn
 
-from ....vae_core.posterior import Encoding, Posterior
-from ....vae_core.tiling.network import VAENetwork
-from ....vae_core.tiling.work import Tiling, Worked
-from ..shared.vae_room import NO_DISTRIBUTION
+from .....vae_core.posterior import Encoding, Posterior
+from .....vae_core.tiling.network import VAENetwork
+from .....vae_core.tiling.work import Tiling, Worked
+from ...shared.vae_room import NO_DISTRIBUTION
 
 
 def by_the_host(vae: comfy.sd.VAE, result: Encoding, tiling: Tiling) -> Worked:
