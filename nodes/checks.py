@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from .host.interface import Tensor
 
 
+INFINITE = float("inf")
 LEAST, MOST = -0.5, 1.5  # of an IMAGE: bicubic scaling of 0..1 comes to -0.45 and 1.45 at most (two passes of 1.375)
 
 
@@ -46,6 +47,8 @@ def check_range(image: Image) -> None:
         )
     least, most = (bound.item() for bound in image.aminmax())
     if least < LEAST or most > MOST:
+        if INFINITE in (-least, most):
+            check_numbers(image, "this IMAGE")
         raise ValueError(
             f"this IMAGE has values from {least:.4g} to {most:.4g}, outside 0..1; bring it into that range in the node "
             "before this one (0..255: divide by 255; -1..1: halve and add 0.5)"
