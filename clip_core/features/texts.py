@@ -91,8 +91,7 @@ def text_features(
 
     with torch.no_grad():
         if isinstance(model, SigLIP):
-            places = {"device": device, "table_device": table_device}
-            found = whole_text_features(model, different, **places, dtype=dtype, free_bytes=free_bytes, on_step=report)
+            found = whole_text_features(model, different, (device, table_device), dtype, free_bytes, report)
         elif device.type != "cpu" if padded is None else padded:
             found = _encode_padded(model, different, (device, table_device), dtype, free_bytes, report)
         else:

@@ -66,18 +66,17 @@ class WholeTexts:
 def whole_text_features(
     model: SigLIP,
     rows: Sequence[tuple[int, ...]],
-    *,
-    device: torch.device,
-    table_device: torch.device,
+    devices: tuple[torch.device, torch.device],
     dtype: torch.dtype,
     free_bytes: int | None,
     on_step: Callable[[int], None],
 ) -> Tensor:
     """Encode rows of whole contexts. All ids are sent at once, and all features come back at once; `on_step(rows
-    queued)` is called between passes, and may raise to stop.
+    queued)` is called between passes, and may raise to stop. `devices`: the one that computes and the token table's.
 
     -> float32 [rows, E] on the CPU, of any length
     """
+    device, table_device = devices
     context, width = model.text_model.embeddings.position_embedding.weight.shape
     tokens = min(TOKENS_AT_ONCE, budget_bytes(device, free_bytes) // token_bytes(width, dtype))
     at_once = _ON_A_CPU if device.type == "cpu" else max(1, tokens // context)
