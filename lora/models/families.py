@@ -160,11 +160,14 @@ def _by_names(names: Sequence[str]) -> Told:
         if family.name in asked
         and all(count <= family.depth.get(stack, count) for stack, count in asked[family.name].items())
     ]
-    # The last blocks of two stacks are a mark: Flux has 19 and 38, HunyuanVideo 20 and 40.
+    # The last blocks of two stacks are a mark: Flux has 19 and 38, HunyuanVideo 20 and 40. Those of one are where all
+    # have another number: Z-Image has 30 and Ideogram 4 has 34.
+    least = 0 if all(family.depth for family in fit) else 1
     exact = [
         family
         for family in fit
-        if len(family.depth) > 1 and all(asked[family.name].get(stack) == most for stack, most in family.depth.items())
+        if len(family.depth) > least
+        and all(asked[family.name].get(stack) == most for stack, most in family.depth.items())
     ]
     marks, sure = _marks(of_name, exact or fit)
     return Told(tuple(family.name for family in exact or fit), marks, sure or bool(exact), most, patterns)

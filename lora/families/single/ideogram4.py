@@ -5,6 +5,7 @@ from ..family import Family, Stack, parts, same
 IDEOGRAM4 = Family(
     "Ideogram 4",
     has=("layers.0.attention.qkv", "llm_cond_proj"),
+    depth={"layers": 34},
     same=True,
     stacks=(
         Stack(
