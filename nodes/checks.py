@@ -10,8 +10,13 @@ if TYPE_CHECKING:
     from .host.interface import Tensor
 
 
+INFINITE = float("inf")
+LEAST, MOST = -0.5, 1.5  # of an IMAGE: bicubic scaling of 0..1 comes to -0.45 and 1.45 at most (two passes of 1.375)
+
+
 def check_image(image: Image) -> None:
-    """Check that an IMAGE is [B, H, W, 3 or 4] and has pixels."""
+    """Check that an IMAGE is a tensor [B, H, W, 3 or 4] of fractional numbers, with pixels, about in 0..1."""
+    check_tensor(image, "an IMAGE")
     shape = list(image.shape)
     if len(shape) != 4 or shape[-1] not in (3, 4):
         raise ValueError(
@@ -20,31 +25,38 @@ def check_image(image: Image) -> None:
         )
     if 0 in shape:
         raise ValueError(f"this IMAGE has no pixels: its shape is {shape}; check the crop or the batch before it")
+    check_range(image)
 
 
-def check_latent(latent: Latent, wanted_channels: int | None) -> Tensor:
-    """Return the samples [B, C, h, w] of a LATENT with the channels that this VAE wants."""
-    samples = _samples(latent)
-    shape = list(samples.shape)
-    if wanted_channels is None:
-        return samples  # a video or audio VAE: its own decode knows its latents
-    if len(shape) == 5 and shape[2] == 1:
-        samples = samples[:, :, 0]
-        shape = list(samples.shape)
-    if len(shape) != 4 or 0 in shape:
+def check_tensor(value: object, what: str) -> None:
+    """Check that a link brought a tensor, not a text, a list or nothing; the sentence calls it `what`."""
+    if not hasattr(value, "shape") or not hasattr(value, "dtype"):
+        came = "nothing" if value is None else f"a value of type {type(value).__name__}"
+        raise ValueError(f"{what} was expected here, but {came} came; link a node that gives one")
+
+
+def check_range(image: Image) -> None:
+    """Check that pixels, of any shape, are fractional numbers in 0..1, or as far beside as scaling brings them. What is
+    no number is not judged here; see `check_numbers`.
+    """
+    kind = str(image.dtype).removeprefix("torch.")
+    if kind not in ("float32", "float16", "bfloat16", "float64"):
         raise ValueError(
-            f"a LATENT of shape [batch, {wanted_channels}, height, width] was expected, but this one is "
-            f"{shape}; connect the latent of a picture"
+            f"this IMAGE is of type {kind}, but fractional numbers (float32) in 0..1 were expected; whole numbers from "
+            "0 to 255 become that divided by 255: mend it in the node before this one"
         )
-    if shape[1] != wanted_channels:
+    least, most = (bound.item() for bound in image.aminmax())
+    if least < LEAST or most > MOST:
+        if INFINITE in (-least, most):
+            check_numbers(image, "this IMAGE")
         raise ValueError(
-            f"this latent has {shape[1]} channels, this VAE wants {wanted_channels}; "
-            "load the VAE that belongs to the model the latent came from"
+            f"this IMAGE has values from {least:.4g} to {most:.4g}, outside 0..1; bring it into that range in the node "
+            "before this one (0..255: divide by 255; -1..1: halve and add 0.5)"
         )
-    return samples
 
 
-def _samples(latent: Latent) -> Tensor:
+def samples_of(latent: Latent) -> Tensor:
+    """Return what a LATENT holds: a tensor, or several in one. Raises ValueError for something else."""
     if not isinstance(latent, dict) or "samples" not in latent:
         raise ValueError(f"a LATENT was expected, but a {type(latent).__name__} came; connect a sampler or VAE Encode")
     return latent["samples"]
@@ -73,6 +85,7 @@ def check_numbers(tensor: Tensor, what: str) -> None:
 
 def check_mask(mask: Mask) -> Mask:
     """Return a MASK as [B, H, W] in 0..1; also takes [H, W] and [B, 1, H, W], as stock nodes do."""
+    check_tensor(mask, "a MASK")
     shape = list(mask.shape)
     if len(shape) == 2 or (len(shape) == 4 and shape[1] == 1):
         mask = mask.reshape(-1, *shape[-2:])
@@ -100,21 +113,17 @@ def check_batches(**counts: int) -> int:
 
 def check_samples(latent: Latent, which: str) -> Tensor:
     """Return the samples of a LATENT of a picture or a video, [B, C, h, w] or [B, C, T, h, w]."""
-    samples = _samples(latent)
+    samples = samples_of(latent)
+    if getattr(samples, "is_nested", False):
+        raise ValueError(
+            f"{which} LATENT holds several latents, as of a video with its sound, but one was expected; take it apart "
+            "first, with the stock node for that"
+        )
     shape = list(samples.shape)
-    if getattr(samples, "is_nested", False) or len(shape) not in (4, 5) or 0 in shape:
+    if len(shape) not in (4, 5) or 0 in shape:
         raise ValueError(
             f"{which} LATENT is {shape}, but one of shape [batch, channels, height, width] with cells in it was "
             "expected; connect the latent of a picture"
         )
     check_numbers(samples, f"{which} LATENT")
     return samples
-
-
-def picture_cell(px_per_cell: int | None) -> int:
-    """Return how many pixels a cell of a VAE for pictures spans along each side."""
-    if not px_per_cell:
-        raise ValueError(
-            "a VAE for pictures was expected, but this one is for video or sound; load the VAE of an image model"
-        )
-    return px_per_cell

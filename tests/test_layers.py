@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-LEAVES = {"clip_core", "vae_core", "lora", "files", "drawing"}
+LEAVES = {"clip_core", "vae_core", "lora", "files", "drawing", "doctor"}
 MAY_IMPORT = {
     **{leaf: set() for leaf in LEAVES},
     "index": {"files"},
@@ -23,6 +23,7 @@ OUTSIDE = {  # what each folder may import from outside the pack, beside the sta
     "lora": {"torch"},
     "files": {"torch", "safetensors", "numpy", "PIL"},
     "drawing": {"torch", "numpy", "PIL", "matplotlib"},
+    "doctor": set(),
     "index": {"torch", "numpy"},
     "training": {"torch"},
     "nodes": set(),
@@ -42,11 +43,11 @@ READING_ORDER = {  # inside a leaf and the index a file imports only from files 
         "checkpoint/recipe checkpoint/find checkpoint/facts"
     ).split(),
     "vae_core": (
-        "config wide norms doubling layers posterior latents batches inpaint quality tiling/tiles tiling/waiting "
-        "tiling/sweeps tiling/network tiling/tiled tiling/plans tiling/card_plans tiling/room tiling/work "
-        "networks/source networks/kl_halves networks/kl_sweeps networks/kl networks/kl_names networks/tiny_sweeps "
-        "networks/tiny networks/tiny_names networks/wan_config networks/wan_layers networks/wan_halves networks/wan "
-        "networks/wan_names networks/table checkpoint/foreign checkpoint/find"
+        "config wide norms doubling layers posterior latents batches channels inpaint padding quality tiling/tiles "
+        "tiling/waiting tiling/sweeps tiling/network tiling/tiled tiling/plans tiling/card_plans tiling/room "
+        "tiling/work networks/source networks/kl_halves networks/kl_sweeps networks/kl networks/kl_names "
+        "networks/tiny_sweeps networks/tiny networks/tiny_names networks/wan_config networks/wan_layers "
+        "networks/wan_halves networks/wan networks/wan_names networks/table checkpoint/foreign checkpoint/find"
     ).split(),
     "lora": (
         "kinds/adapters kinds/widening kinds/whole kinds/hadamard kinds/kronecker kinds/orthogonal kinds/magnitude "
@@ -65,8 +66,10 @@ READING_ORDER = {  # inside a leaf and the index a file imports only from files 
     ).split(),
     "files": (
         "errors contents writing documents sniff safetensors_file folder pickle_file inert_pickle "
-        "torchscript_file tensors tree images pictures"
+        "torchscript_file tensors tree decoding/kinds decoding/orientation decoding/bare decoding/opening "
+        "decoding/ground images pictures"
     ).split(),
+    "doctor": "facts spaces texts models fits".split(),
     "index": ("model shards scan table writing update reading adding").split(),
     "drawing": (
         "paper fit bar_chart heat_map token_sheet label_table rank_sheet contact_sheet curves channel_plot"
@@ -89,6 +92,7 @@ ROOMS = {  # the rooms of a core, and which of the others each may import from; 
         "models": {"kinds", "families", "formats"},
         "weights": {"kinds", "models"},
     },
+    "files": {"decoding": set()},
     "nodes": {
         "host": set(),
         "text": {"host", "conditioning"},
@@ -97,6 +101,7 @@ ROOMS = {  # the rooms of a core, and which of the others each may import from; 
         "vae": {"host"},
         "lora": {"host"},
         "search": {"host", "clip"},
+        "doctor": {"host"},
     },
 }
 MAX_LINES, MAX_FUNCTION, MAX_FILES = 300, 60, 14
@@ -219,8 +224,8 @@ def test_rooms_import_only_from_rooms_below_them(folder):
     assert {path.parent.name for path in sources(folder) if path.parent.parent == ROOT / folder} == set(rooms)
     for file, imported in imported_files().items():
         above, room = f"{folder}/", file.split("/")[1] if "/" in file else ""
-        if not file.startswith(above) or (folder == "nodes" and room not in rooms):
-            continue  # the ground, which for nodes lies above: it gathers what the themes have
+        if not file.startswith(above) or (folder in ("nodes", "files") and room not in rooms):
+            continue  # the ground, which for these lies above: it gathers what the rooms have
         for other in imported:
             there = other.split("/")[1] if other.startswith(above) else ""
             known = {room} | (rooms[room] if room in rooms else set())

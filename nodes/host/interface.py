@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ...clip_core.features.pictures import ImageEncoder
     from ...clip_core.features.texts import TextFeatures
     from ...clip_core.prompts.plan import PlannedPart, PromptSettings
+    from ...doctor.facts import Facts
     from ...lora.models.places import Place, Target
     from ...lora.weights.fusing import Change
     from ...lora.weights.measuring import Kept, Size
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from ...vae_core.tiling.work import Tiling, Worked
     from .shared.data_folders import Places
     from .shared.towers import FindEmbedding, TextEncoders
+    from .shared.vae_facts import VAEFacts
 
 Image: TypeAlias = "Tensor"  # [B, H, W, 3 or 4] in 0..1
 Mask: TypeAlias = "Tensor"  # [B, H, W] in 0..1
@@ -98,9 +100,7 @@ class Host(Protocol):
         """Write [B, H, W, 3] in 0..1 as PNGs into the temporary folder; returns the entries for `ui.images`."""
 
     def output_path(self, prefix: str, suffix: str) -> Path:
-        """Return the next free `PREFIX_00001_SUFFIX` in the output folder. Raises ValueError if that leads out of
-        it.
-        """
+        """Return the next free `PREFIX_00001_SUFFIX` in the output folder. Raises ValueError for one outside it."""
 
     def output_entry(self, path: Path) -> dict[str, str]:
         """Describe that file as a node's `ui` does: filename, subfolder and type."""
@@ -179,9 +179,7 @@ class Host(Protocol):
         """Wrap our CLIP's image encoder for stock nodes."""
 
     def model_key(self, model: Looking) -> str:
-        """Name the model by its content, bit for bit; preprocessing and LoRAs count. Reads only some values of each
-        weight.
-        """
+        """Name the model by some values of each weight, its preprocessing and its LoRAs, bit for bit."""
 
     def model_fingerprint(self, model: Looking) -> str:
         """Name the model by its content, whatever dtype, device and host it was loaded in; LoRAs and their strengths
@@ -212,25 +210,25 @@ class Host(Protocol):
     def make_vae(self, network: Callable[..., VAENetwork], state: Mapping[str, Tensor], dtype: str) -> VAE:
         """Make a VAE object around `network(operations=..., device=..., dtype=...)` with these weights."""
 
-    def latent_channels(self, vae: VAE) -> int | None:
-        """Return the number of channels of this VAE's latents; None where the host does not know it."""
-
-    def pixels_per_cell(self, vae: VAE) -> int | None:
-        """Return how many pixels one latent cell spans along each side; None where the host does not know it."""
+    def vae_facts(self, vae: VAE) -> VAEFacts:
+        """Tell what this VAE makes of what. Raises ValueError for an output that holds no VAE."""
 
     def encode_image(self, vae: VAE, image: Tensor, seed: int | None, tiling: Tiling) -> Worked:
-        """Encode [B, H, W, 3] in 0..1, in whole cells, to the raw latent [B, C, h, w]: the posterior's mean, or,
-        with a seed, a sample of the posterior.
+        """Encode [B, H, W, 3 or 4] in 0..1, in whole cells, to the raw latent [B, C, h, w], of a video [1, C, t, h, w]:
+        the posterior's mean, or, with a seed, a sample of the posterior.
         """
 
     def posterior(self, vae: VAE, image: Tensor) -> Worked:
-        """Encode [B, H, W, 3] in 0..1 to the distribution of its raw latent, a `vae_core.posterior.Posterior`.
+        """Encode [B, H, W, 3 or 4] in 0..1 to the distribution of its raw latent, a `vae_core.posterior.Posterior`.
 
         Raises ValueError for a VAE that encodes to one latent.
         """
 
     def decode_latent(self, vae: VAE, latent: Tensor, tiling: Tiling) -> Worked:
-        """Decode a raw latent [B, C, h, w] to an image [B, H, W, 3] in 0..1."""
+        """Decode a raw latent [B, C, h, w] or [B, C, t, h, w] to an image [B, H, W, 3 or 4] in 0..1."""
+
+    def facts_of(self, name: str, value: object) -> Facts | None:
+        """Tell what a MODEL, CLIP or VAE is; `name` is for reports. None for anything else."""
 
     def weights(self, target: Patchable) -> dict[str, tuple[int, ...]]:
         """Return the names and shapes of the weights that a LoRA can change."""
