@@ -1,4 +1,7 @@
-"""Cosmos, Cosmos-Predict2 and Anima, which adds an adapter for its text. Sources: NVIDIA's minimal_v4_dit.py, diffusers."""
+"""Cosmos, Cosmos-Predict2 and Anima, which adds an adapter for its text.
+
+Sources: NVIDIA's minimal_v4_dit.py, diffusers.
+"""
 
 from ..family import Family, Stack, same
 
