@@ -117,8 +117,12 @@ def refuse_other_family(
         if not _is_less(len(patterns), len({_pattern(name) for name in names})):
             return
         lost = next(name for name in names if name not in own and _pattern(name) not in patterns)
-        made_for, marks = "another kind of model", lost
-    elif not model and len(patterns & told.patterns) >= told.known:
+        raise LoRAError(
+            f"this LoRA was made for another kind of model: only {len(own)} of its {len(names)} modules have a place "
+            f"in the {f'{model} ' if model else ''}model connected, which has no {lost}: choose a LoRA for this model; "
+            "nothing was changed"
+        )
+    if not model and len(patterns & told.patterns) >= told.known:
         return
     raise LoRAError(
         f"this LoRA was made for {made_for} (it has {marks}), and {len(own)} of its {len(names)} modules have a "
