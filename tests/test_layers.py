@@ -57,7 +57,7 @@ READING_ORDER = {  # inside a leaf and the index a file imports only from files 
         "families/single/{z_image,krea2,pixart,ernie,omnigen2,hunyuan_dit,hunyuan3d,ideogram4,boogu,pixeldit} "
         "families/single/{stable_cascade,triposplat} "
         "families/video/{hunyuan,wan,ltx,kandinsky5,cosmos,mochi,cogvideox,minimax_h3,seedvr2} "
-        "families/table families/patterns models/places models/family_names models/unet models/spellings models/names models/rows "
+        "families/table families/patterns models/{places,family_names,unet,spellings,names,rows} "
         "formats/suffixes formats/adapter_config formats/building formats/writing formats/read models/match "
         "models/families models/implied models/blocks models/parts models/conversion models/published weights/inject "
         "weights/patching formats/list_text formats/header"
