@@ -6,41 +6,25 @@ turns a 16-bit grey picture white (it divides by 255 twice over), this divides b
 
 import os
 import re
-import struct
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from io import BytesIO
 from os import PathLike
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, ImageSequence, PngImagePlugin, UnidentifiedImageError
+from PIL import Image, ImageSequence, PngImagePlugin
 from torch import Tensor
 
-from .contents import size_text
+from .decoding.opening import Upright, check_pixels, read_picture
 from .errors import FileFormatError
-from .sniff import regular_file_size
 from .writing import write_new, write_whole
 
-MAX_PIXELS = 178_956_970  # all frames together; where Pillow, too, refuses a single picture
 _COMPRESS_LEVEL, _PREVIEW_LEVEL = 4, 1  # ComfyUI's, of SaveImage and of PreviewImage
 _FIRST_FRAME_ONLY = ("MPO",)  # a camera's photograph with previews of itself
-_BROKEN = (
-    OSError,
-    ValueError,
-    SyntaxError,
-    EOFError,
-    IndexError,
-    KeyError,
-    TypeError,
-    OverflowError,
-    MemoryError,
-    struct.error,
-)  # what Pillow's readers raise for damaged files
 
 
 def read_image(path: str | PathLike) -> tuple[Tensor, Tensor]:
@@ -54,22 +38,29 @@ def read_image(path: str | PathLike) -> tuple[Tensor, Tensor]:
         FileFormatError: missing, empty, no picture, cut short, or more than MAX_PIXELS pixels.
     """
     path = Path(path)
+    with _quiet():
+        images, masks = read_picture(path, partial(_frames, path))
+    return torch.cat(images), torch.cat(masks)
+
+
+def _frames(path: Path, picture: Image.Image, upright: Upright) -> tuple[list[Tensor], list[Tensor]]:
     images: list[Tensor] = []
     masks: list[Tensor] = []
     pixels = 0
-    with _quiet(), open_picture(path) as picture:
-        for frame in ImageSequence.Iterator(picture):
-            pixels += frame.width * frame.height
-            check_pixels(path, pixels)
-            image, mask = _frame(frame)
-            if not images or image.shape == images[0].shape:
-                images.append(image)
-                masks.append(mask)
-            if picture.format in _FIRST_FRAME_ONLY:
-                break
-    if not images:
-        raise FileFormatError(path, "this picture has no frames")
-    return torch.cat(images), torch.cat(masks)
+    for frame in ImageSequence.Iterator(picture):
+        pixels += frame.width * frame.height
+        check_pixels(path, pixels)
+        image, mask = _pixels(upright(frame))
+        if not images or image.shape == images[0].shape:
+            images.append(image)
+            masks.append(mask)
+        if picture.format in _FIRST_FRAME_ONLY:
+            break
+    if not images:  # a kind that does not know its one picture as a frame (SPIDER)
+        check_pixels(path, picture.width * picture.height)
+        image, mask = _pixels(upright(picture))
+        return [image], [mask]
+    return images, masks
 
 
 @contextmanager
@@ -77,41 +68,6 @@ def _quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         yield
-
-
-@contextmanager
-def open_picture(path: Path, data: bytes | None = None) -> Iterator[Image.Image]:
-    """A picture of Pillow's; whatever Pillow makes of a bad file, then or while it is read, is a FileFormatError.
-
-    data: the picture itself, where it lies within a file of another kind.
-    """
-    size = regular_file_size(path)
-    try:
-        with Image.open(path if data is None else BytesIO(data)) as picture:
-            yield picture
-    except FileFormatError:
-        raise
-    except UnidentifiedImageError as error:
-        raise FileFormatError(
-            path, "this is no picture of a kind known here; expected PNG, JPEG, WebP, GIF, BMP or TIFF"
-        ) from error
-    except Image.DecompressionBombError as error:
-        raise FileFormatError(
-            path, f"it has more than {MAX_PIXELS // 10**6} million pixels in {size_text(size)}: too many to open"
-        ) from error
-    except _BROKEN as error:
-        raise FileFormatError(
-            path, "this picture is damaged or was cut short, and cannot be read to its end"
-        ) from error
-
-
-def check_pixels(path: Path, pixels: int) -> None:
-    if pixels > MAX_PIXELS:
-        raise FileFormatError(
-            path,
-            f"it has more than {MAX_PIXELS // 10**6} million pixels in "
-            f"{size_text(regular_file_size(path))}: too many to open",
-        )
 
 
 def write_png(path: str | PathLike, image: Tensor, text: dict[str, str], *, preview: bool = False) -> None:
@@ -186,9 +142,8 @@ def next_path(folder: str | PathLike, prefix: str, suffix: str, *, width_px: int
     return place / f"{name}_{max(counts, default=0) + 1:05}_{suffix}"
 
 
-def _frame(frame: Image.Image) -> tuple[Tensor, Tensor]:
+def _pixels(frame: Image.Image) -> tuple[Tensor, Tensor]:
     """One frame -> [1, H, W, 3] and [1, H, W]."""
-    frame = ImageOps.exif_transpose(frame)
     if frame.mode.startswith("I") or frame.mode == "F":
         grey = np.array(frame).astype(np.float32) / (1.0 if frame.mode == "F" else 65535.0)
         image = np.repeat(np.clip(np.nan_to_num(grey), 0, 1)[..., None], 3, axis=2)

@@ -1,44 +1,61 @@
 """Picture files as an image encoder wants them: 8-bit colours, and the square cut out of them.
 
-Colours are those of ComfyUI's LoadImage (see `images.py`): the first frame, turned upright by its EXIF mark, alpha left
-out. JPEGs are decoded whole: libjpeg's quicker scaled decoding gives other pixels.
+Colours are those of ComfyUI's LoadImage (see `images.py`): the first frame, turned upright by its EXIF mark; but what
+is transparent is laid over a ground: without it two drawings on a transparent page are the same black page. JPEGs are
+decoded whole: libjpeg's quicker scaled decoding gives other pixels.
 
 The square has the pixels of openai/CLIP's `_transform` (torchvision's Resize and CenterCrop on a Pillow picture) as
 every Pillow before 13 makes them, horizontal pass first; `clip_core/features/preprocess.py` makes the same of tensors.
 """
 
+from collections.abc import Callable
 from io import BytesIO
 from os import PathLike
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
-from .images import check_pixels, open_picture
+from .decoding.ground import GROUNDS, WHITE, on_ground
+from .decoding.opening import Upright, check_pixels, read_picture
 
 _BICUBIC = Image.Resampling.BICUBIC
 _STRIP = 16  # times as long as wide: what Pillow would make of the whole is far more than the square
 
 
-def read_rgb(path: str | PathLike) -> Tensor:
-    """Read a picture in 8-bit colours. -> uint8 [H, W, 3]
+def read_rgb(path: str | PathLike, ground: str = WHITE) -> Tensor:
+    """Read a picture in 8-bit colours, its transparency laid over a ground of `GROUNDS`. -> uint8 [H, W, 3]
 
     Raises:
-        FileFormatError: missing, empty, no picture, cut short, or more than images.MAX_PIXELS pixels.
+        FileFormatError: missing, empty, no picture, cut short, or more than MAX_PIXELS pixels.
     """
-    return torch.from_numpy(np.array(_read(Path(path))))
+    return torch.from_numpy(np.array(_read(Path(path), ground)[0]))
 
 
-def read_square(path: str | PathLike, size_px: int, resize: str = "crop") -> Tensor:
+def read_square(
+    path: str | PathLike,
+    size_px: int,
+    resize: str = "crop",
+    *,
+    ground: str = WHITE,
+    on_transparent: Callable[[Path], object] | None = None,
+) -> Tensor:
     """Read the square that an image encoder wants: "crop" scales the shorter side to `size_px` and cuts out the
-    centre; "squash" scales both sides.
+    centre; "squash" scales both sides; "pad" scales the longer side and fills the rest with the ground.
+
+    Transparency is laid over the ground, one of `GROUNDS`, and `on_transparent` is told of a picture that has some.
 
     -> uint8 [3, size_px, size_px]; raises as `read_rgb`
     """
-    picture = _read(Path(path))
+    path = Path(path)
+    picture, is_transparent = _read(path, ground)
+    if is_transparent and on_transparent is not None:
+        on_transparent(path)
     width, height = picture.size
+    if resize == "pad":
+        return torch.from_numpy(_padded(picture, size_px, GROUNDS[ground]))
     if resize == "squash":
         wide = tall = size_px
     elif width <= height:
@@ -55,18 +72,21 @@ def read_square(path: str | PathLike, size_px: int, resize: str = "crop") -> Ten
     return torch.from_numpy(np.ascontiguousarray(np.array(square).transpose(2, 0, 1)))  # in this thread, not in all
 
 
-def _read(path: Path) -> Image.Image:
-    with open_picture(path) as picture:
+def _padded(picture: Image.Image, size_px: int, colour: tuple[int, int, int]) -> np.ndarray:
+    """The whole picture in the middle of a square. -> uint8 [3, S, S]"""
+    wide, tall = (max(1, round(size_px * side / max(picture.size))) for side in picture.size)
+    whole = picture.resize((wide, picture.height), _BICUBIC).resize((wide, tall), _BICUBIC)
+    square = Image.new("RGB", (size_px, size_px), colour)
+    square.paste(whole, ((size_px - wide) // 2, (size_px - tall) // 2))
+    return np.ascontiguousarray(np.array(square).transpose(2, 0, 1))
+
+
+def _read(path: Path, ground: str) -> tuple[Image.Image, bool]:
+    def use(picture: Image.Image, upright: Upright) -> tuple[Image.Image, bool]:
         check_pixels(path, picture.width * picture.height)
-        ImageOps.exif_transpose(picture, in_place=True)
-        return _rgb(picture)
+        return on_ground(upright(picture), ground)
 
-
-def _rgb(picture: Image.Image) -> Image.Image:
-    if not (picture.mode.startswith("I") or picture.mode == "F"):
-        return picture.convert("RGB")
-    grey = np.array(picture).astype(np.float32) / (1.0 if picture.mode == "F" else 65535.0)
-    return Image.fromarray(np.rint(np.clip(np.nan_to_num(grey), 0, 1) * 255).astype(np.uint8)).convert("RGB")
+    return read_picture(path, use)
 
 
 def _centre(length: int, size_px: int) -> int:
@@ -109,15 +129,17 @@ def small_jpeg(path: str | PathLike, longest_px: int, data: bytes | None = None)
     """A picture as a small JPEG, for looking at: the file's, or that in `data`, which came out of the file.
 
     Raises:
-        FileFormatError: missing, empty, no picture, cut short, or more than images.MAX_PIXELS pixels.
+        FileFormatError: missing, empty, no picture, cut short, or more than MAX_PIXELS pixels.
     """
     path = Path(path)
-    with open_picture(path, data) as picture:
+
+    def use(picture: Image.Image, upright: Upright) -> bytes:
         check_pixels(path, picture.width * picture.height)
         picture.draft("RGB", (2 * longest_px, 2 * longest_px))  # of a JPEG only as much as is needed
-        ImageOps.exif_transpose(picture, in_place=True)
-        small = _rgb(picture)
+        small, _ = on_ground(upright(picture))
         small.thumbnail((longest_px, longest_px))
         written = BytesIO()
         small.save(written, "JPEG", quality=82)
         return written.getvalue()
+
+    return read_picture(path, use, data)

@@ -32,8 +32,12 @@ _REFUSED = [  # first bytes: what that is
 ]
 
 
-def regular_file_size(path: str | PathLike) -> int:
-    """The size in bytes of an existing, regular, not empty file; FileFormatError for anything else."""
+def regular_file_size(
+    path: str | PathLike, wanted: str = WANTED, unfinished: str = "the download did not finish"
+) -> int:
+    """The size in bytes of an existing, regular, not empty file; FileFormatError for anything else, which says what was
+    wanted, and how a file comes to be empty.
+    """
     path = Path(path)
     try:
         found = os.stat(path)
@@ -42,11 +46,11 @@ def regular_file_size(path: str | PathLike) -> int:
     except (OSError, ValueError) as error:
         raise FileFormatError(path, f"cannot be read: {getattr(error, 'strerror', None) or error}") from error
     if stat.S_ISDIR(found.st_mode):
-        raise FileFormatError(path, f"this is a folder; {WANTED}")
+        raise FileFormatError(path, f"this is a folder; {wanted}")
     if not stat.S_ISREG(found.st_mode):
-        raise FileFormatError(path, f"this is a device or a pipe; {WANTED}")
+        raise FileFormatError(path, f"this is a device or a pipe; {wanted}")
     if found.st_size == 0:
-        raise FileFormatError(path, f"the file is empty (0 bytes): the download did not finish; {WANTED}")
+        raise FileFormatError(path, f"the file is empty (0 bytes): {unfinished}; {wanted}")
     return found.st_size
 
 

@@ -4,7 +4,7 @@ Scripts and tests call `bind()` before the first import of the pack. The root ne
 `nodes` and `lora` would shadow ComfyUI's modules of the same names. Installed with pip, the name is there already.
 """
 
-import importlib.util
+import importlib.machinery
 import sys
 import types
 from pathlib import Path
@@ -17,8 +17,8 @@ def bind() -> Path:
     """Make `import clip_vae_lora.<folder>` lead to this checkout; returns the checkout's root."""
     if NAME not in sys.modules:
         package = types.ModuleType(NAME)
-        package.__path__ = [str(ROOT)]
-        package.__spec__ = importlib.util.spec_from_loader(NAME, loader=None, is_package=True)
-        package.__spec__.submodule_search_locations = package.__path__
+        spec = importlib.machinery.ModuleSpec(NAME, None, is_package=True)
+        package.__path__ = spec.submodule_search_locations = [str(ROOT)]
+        package.__spec__ = spec
         sys.modules[NAME] = package
     return ROOT

@@ -10,7 +10,7 @@ the index by its NAME, if FOLDER lies below ComfyUI's output or input folder.
 """
 
 import argparse
-import importlib.util
+import runpy
 import sys
 import time
 from pathlib import Path
@@ -18,10 +18,7 @@ from pathlib import Path
 import torch
 
 if "clip_vae_lora" not in sys.modules:
-    _spec = importlib.util.spec_from_file_location("_cvl_checkout", Path(__file__).with_name("checkout.py"))
-    _checkout = importlib.util.module_from_spec(_spec)
-    _spec.loader.exec_module(_checkout)
-    _checkout.bind()
+    runpy.run_path(str(Path(__file__).with_name("checkout.py")))["bind"]()
 
 from clip_vae_lora.clip_core.networks.precision import EXACT, PRECISIONS
 from clip_vae_lora.headless.progress import Progress
@@ -113,7 +110,8 @@ def _lead(options: argparse.Namespace, group: ProcessGroup, facts: Facts, embed:
             embedded = writer.adopt()
             if any(problems):
                 raise ValueError(f"{next(filter(None, problems))}; {len(todo) - embedded} pictures remain to be done")
-            lines, _ = indexing.report_of(finish(writer, found, differ, embedded), time.perf_counter() - begin, embed)
+            done = finish(writer, found, differ, embedded)
+            lines, _ = indexing.report_of(done, time.perf_counter() - begin, embed, found)
     finally:
         if not shared:
             group.share(None)
@@ -122,7 +120,8 @@ def _lead(options: argparse.Namespace, group: ProcessGroup, facts: Facts, embed:
 
 
 def _follow(options: argparse.Namespace, group: ProcessGroup, embed: Embedder) -> int:
-    shared = group.share(None)
+    nothing: tuple[list[Picture], str] | None = None
+    shared = group.share(nothing)
     if shared is None:
         return 1  # the first process has said why
     todo, key = shared

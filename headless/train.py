@@ -9,7 +9,7 @@ the output, in OUTPUT/unfinished, until the file is written.
 """
 
 import argparse
-import importlib.util
+import runpy
 import sys
 import time
 from collections.abc import Callable
@@ -20,10 +20,7 @@ import torch
 from tqdm import tqdm
 
 if "clip_vae_lora" not in sys.modules:
-    _spec = importlib.util.spec_from_file_location("_cvl_checkout", Path(__file__).with_name("checkout.py"))
-    _checkout = importlib.util.module_from_spec(_spec)
-    _spec.loader.exec_module(_checkout)
-    _checkout.bind()
+    runpy.run_path(str(Path(__file__).with_name("checkout.py")))["bind"]()
 
 from clip_vae_lora.files.errors import FileFormatError
 from clip_vae_lora.files.images import write_png

@@ -7,21 +7,27 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..files.decoding.kinds import OTHER_PICTURES, SUFFIXES
 from ..files.errors import FileFormatError
 from .shards import Picture
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 
 
 @dataclass(frozen=True)
 class Scan:
     """The pictures of a folder. `refused` maps paths that are not read to the reason; `folders` maps each listed
-    folder, by its path below the root ("" is the root), to its modification time before the listing.
+    folder, by its path below the root ("" is the root), to its modification time before the listing. `others` counts
+    the files that are not taken for pictures, by the ending of their names in small letters.
     """
 
     pictures: dict[str, Picture] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
     folders: dict[str, int] = field(default_factory=dict)
+    others: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def unsupported(self) -> dict[str, int]:
+        """The pictures of kinds that are not read, counted by the ending of their names."""
+        return {suffix: count for suffix, count in sorted(self.others.items()) if suffix in OTHER_PICTURES}
 
 
 @dataclass(frozen=True)
@@ -33,8 +39,8 @@ class FolderChanges:
 
 
 def scan(folder: Path, *, recursive: bool, left_out: Sequence[Path] = ()) -> Scan:
-    """List the pictures in a folder by their suffixes, without hidden folders and those left out; does not follow
-    links to folders, nor links to files outside.
+    """List the pictures in a folder by their suffixes, without hidden files, hidden folders and those left out; does
+    not follow links to folders, nor links to files outside, and names both.
 
     Raises:
         FileFormatError: the folder cannot be listed.
@@ -69,23 +75,44 @@ def lists_the_same(folder: Path, found: Scan) -> bool:
 def _look(
     root: Path, below: str, entry: os.DirEntry, found: Scan, waiting: list[str] | None, excluded: set[str]
 ) -> None:
-    path = below + entry.name
+    path, hidden = below + entry.name, entry.name.startswith(".")
+    if hidden:
+        return
     if entry.is_dir(follow_symlinks=False):
-        if waiting is not None and not entry.name.startswith(".") and os.path.join(root, path) not in excluded:
+        if waiting is not None and os.path.join(root, path) not in excluded:
             waiting.append(path + "/")
-    elif entry.name.lower().endswith(SUFFIXES) and not entry.name.startswith("."):
-        try:
-            path.encode("utf-8")
-            if entry.is_symlink() and not Path(os.path.realpath(entry.path)).is_relative_to(root):
-                found.refused[path] = "a link that leads out of the folder"
-                return
-            status = entry.stat()
-            if entry.is_file():
-                found.pictures[path] = Picture(path, status.st_size, status.st_mtime_ns)
-        except UnicodeEncodeError:
-            found.refused[path.encode("utf-8", "replace").decode()] = "its name is no text; rename it"
-        except OSError as error:
-            found.refused[path] = f"cannot be read: {error.strerror or error}"
+        return
+    if entry.is_symlink() and entry.is_dir():
+        if waiting is not None and os.path.realpath(entry.path) not in excluded:
+            found.refused[_readable(path)] = "a link to a folder, which is not followed; index that folder itself"
+        return
+    if not entry.name.lower().endswith(SUFFIXES):
+        suffix = os.path.splitext(_readable(entry.name))[1].lower()
+        found.others[suffix] = found.others.get(suffix, 0) + 1
+        return
+    _look_at_file(root, path, entry, found)
+
+
+def _look_at_file(root: Path, path: str, entry: os.DirEntry, found: Scan) -> None:
+    if _readable(path) != path:
+        found.refused[_readable(path)] = "its name is no text; rename it"
+        return
+    try:
+        if entry.is_symlink() and not Path(os.path.realpath(entry.path)).is_relative_to(root):
+            found.refused[path] = "a link that leads out of the folder"
+            return
+        status = entry.stat()
+        if entry.is_file():
+            found.pictures[path] = Picture(path, status.st_size, status.st_mtime_ns)
+        else:
+            found.refused[path] = "this is a device or a pipe, and no picture"
+    except OSError as error:
+        found.refused[path] = f"cannot be read: {error.strerror or error}"
+
+
+def _readable(path: str) -> str:
+    """A path as text: bytes that are none become question marks."""
+    return path.encode("utf-8", "replace").decode()
 
 
 def changes(scan: Scan, known: Mapping[str, Picture]) -> FolderChanges:

@@ -49,6 +49,7 @@ class Facts:
     remaining: int = 0  # pictures that were still to do when the last run was stopped
     fingerprint: str = ""  # of the model, see model.py; "" where an older version made the index
     precision: str = "fp32"  # of the activations that made the rows; several, as "fp32, fp16", where they differ
+    ground: str = "none"  # under transparent pictures; "none" where an older version left transparency out
 
 
 @dataclass(frozen=True)
@@ -151,6 +152,7 @@ class Table:
                 int(found["remaining"]),
                 found.get("fingerprint", ""),
                 found.get("precision", "fp32"),
+                found.get("ground", "none"),
             )
         except (KeyError, ValueError) as error:
             raise FileFormatError(

@@ -84,15 +84,24 @@ class IndexWriter:
         return taken
 
     def _set_precision(self) -> None:
-        """Remember that there are rows of this run's precision. Inside `changing()`."""
-        facts = self.table.facts()
-        known = self.facts.precision if facts is None else facts.precision
-        if self.facts.precision not in known.split(", "):
-            self.table.set_fact("precision", f"{known}, {self.facts.precision}")
+        """Remember that there are rows of this run's precision and ground. Inside `changing()`."""
+        facts = self.table.facts() or self.facts
+        if self._is_new("precision", facts.precision, self.facts.precision):
             self.notes.append(
-                f"this index was made with {known}, and what is new in it with {self.facts.precision}: "
+                f"this index was made with {facts.precision}, and what is new in it with {self.facts.precision}: "
                 "cosines of the two differ by the rounding of the coarser one"
             )
+        if self._is_new("ground", facts.ground, self.facts.ground):
+            self.notes.append(
+                f"transparent pictures of this index lie on the ground {facts.ground}, and those that are new in it on "
+                f"{self.facts.ground}; index anew under another name to have all on one"
+            )
+
+    def _is_new(self, name: str, known: str, here: str) -> bool:
+        if here in known.split(", "):
+            return False
+        self.table.set_fact(name, f"{known}, {here}")
+        return True
 
     def tidy(self) -> int:
         """Put small shards together and leave dead rows out, where there are many; returns how many shards went."""

@@ -10,8 +10,12 @@ if TYPE_CHECKING:
     from .host.interface import Tensor
 
 
+LEAST, MOST = -0.5, 1.5  # of an IMAGE: bicubic scaling of 0..1 comes to -0.45 and 1.45 at most (two passes of 1.375)
+
+
 def check_image(image: Image) -> None:
-    """Check that an IMAGE is [B, H, W, 3 or 4] and has pixels."""
+    """Check that an IMAGE is a tensor [B, H, W, 3 or 4] of fractional numbers, with pixels, about in 0..1."""
+    check_tensor(image, "an IMAGE")
     shape = list(image.shape)
     if len(shape) != 4 or shape[-1] not in (3, 4):
         raise ValueError(
@@ -20,6 +24,32 @@ def check_image(image: Image) -> None:
         )
     if 0 in shape:
         raise ValueError(f"this IMAGE has no pixels: its shape is {shape}; check the crop or the batch before it")
+    check_range(image)
+
+
+def check_tensor(value: object, what: str) -> None:
+    """Check that a link brought a tensor, not a text, a list or nothing; the sentence calls it `what`."""
+    if not hasattr(value, "shape") or not hasattr(value, "dtype"):
+        came = "nothing" if value is None else f"a value of type {type(value).__name__}"
+        raise ValueError(f"{what} was expected here, but {came} came; link a node that gives one")
+
+
+def check_range(image: Image) -> None:
+    """Check that pixels, of any shape, are fractional numbers in 0..1, or as far beside as scaling brings them. What is
+    no number is not judged here; see `check_numbers`.
+    """
+    kind = str(image.dtype).removeprefix("torch.")
+    if kind not in ("float32", "float16", "bfloat16", "float64"):
+        raise ValueError(
+            f"this IMAGE is of type {kind}, but fractional numbers (float32) in 0..1 were expected; whole numbers from "
+            "0 to 255 become that divided by 255: mend it in the node before this one"
+        )
+    least, most = (bound.item() for bound in image.aminmax())
+    if least < LEAST or most > MOST:
+        raise ValueError(
+            f"this IMAGE has values from {least:.4g} to {most:.4g}, outside 0..1; bring it into that range in the node "
+            "before this one (0..255: divide by 255; -1..1: halve and add 0.5)"
+        )
 
 
 def check_latent(latent: Latent, wanted_channels: int | None) -> Tensor:
@@ -73,6 +103,7 @@ def check_numbers(tensor: Tensor, what: str) -> None:
 
 def check_mask(mask: Mask) -> Mask:
     """Return a MASK as [B, H, W] in 0..1; also takes [H, W] and [B, 1, H, W], as stock nodes do."""
+    check_tensor(mask, "a MASK")
     shape = list(mask.shape)
     if len(shape) == 2 or (len(shape) == 4 and shape[1] == 1):
         mask = mask.reshape(-1, *shape[-2:])

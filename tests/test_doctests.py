@@ -10,6 +10,7 @@ WAYS_IN = {  # core: the functions that its README or architecture page calls th
     "clip_core": {"plan_prompt", "encode_packed", "find_clip", "text_features", "image_features", "classify"},
     "vae_core": set(),
     "lora": {"read", "match", "fuse", "apply", "with_patches"},
+    "doctor": {"judge"},
 }
 
 

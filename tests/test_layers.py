@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-LEAVES = {"clip_core", "vae_core", "lora", "files", "drawing"}
+LEAVES = {"clip_core", "vae_core", "lora", "files", "drawing", "doctor"}
 MAY_IMPORT = {
     **{leaf: set() for leaf in LEAVES},
     "index": {"files"},
@@ -23,6 +23,7 @@ OUTSIDE = {  # what each folder may import from outside the pack, beside the sta
     "lora": {"torch"},
     "files": {"torch", "safetensors", "numpy", "PIL"},
     "drawing": {"torch", "numpy", "PIL", "matplotlib"},
+    "doctor": set(),
     "index": {"torch", "numpy"},
     "training": {"torch"},
     "nodes": set(),
@@ -63,8 +64,10 @@ READING_ORDER = {  # inside a leaf and the index a file imports only from files 
     ).split(),
     "files": (
         "errors contents writing documents sniff safetensors_file folder pickle_file inert_pickle "
-        "torchscript_file tensors tree images pictures"
+        "torchscript_file tensors tree decoding/kinds decoding/orientation decoding/bare decoding/opening "
+        "decoding/ground images pictures"
     ).split(),
+    "doctor": "facts spaces texts models fits".split(),
     "index": ("model shards scan table writing update reading adding").split(),
     "drawing": (
         "paper fit bar_chart heat_map token_sheet label_table rank_sheet contact_sheet curves channel_plot"
@@ -87,6 +90,7 @@ ROOMS = {  # the rooms of a core, and which of the others each may import from; 
         "models": {"kinds", "families", "formats"},
         "weights": {"kinds", "models"},
     },
+    "files": {"decoding": set()},
     "nodes": {
         "host": set(),
         "text": {"host", "conditioning"},
@@ -95,6 +99,7 @@ ROOMS = {  # the rooms of a core, and which of the others each may import from; 
         "vae": {"host"},
         "lora": {"host"},
         "search": {"host", "clip"},
+        "doctor": {"host"},
     },
 }
 MAX_LINES, MAX_FUNCTION, MAX_FILES = 300, 60, 14
@@ -217,8 +222,8 @@ def test_rooms_import_only_from_rooms_below_them(folder):
     assert {path.parent.name for path in sources(folder) if path.parent.parent == ROOT / folder} == set(rooms)
     for file, imported in imported_files().items():
         above, room = f"{folder}/", file.split("/")[1] if "/" in file else ""
-        if not file.startswith(above) or (folder == "nodes" and room not in rooms):
-            continue  # the ground, which for nodes lies above: it gathers what the themes have
+        if not file.startswith(above) or (folder in ("nodes", "files") and room not in rooms):
+            continue  # the ground, which for these lies above: it gathers what the rooms have
         for other in imported:
             there = other.split("/")[1] if other.startswith(above) else ""
             known = {room} | (rooms[room] if room in rooms else set())

@@ -9,10 +9,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 
+Shared = TypeVar("Shared")
 _PATIENCE = timedelta(days=7)  # the slowest process may need that much longer than the fastest
 
 
@@ -27,7 +29,7 @@ class ProcessGroup:
     def first(self) -> bool:
         return self.rank == 0
 
-    def share(self, value: object) -> object:
+    def share(self, value: Shared) -> Shared:
         """Send the first process's value to all; every process must call it."""
         box = [value]
         if self.size > 1:

@@ -1,7 +1,7 @@
 // Simplified Chinese for what web/ says itself and for the sentences of the server: the tables in zh/, as one.
 const PARTS = [
   "pieces", "web", "clip_core", "vae_core", "lora", "files", "index", "drawing", "nodes", "nodes_clip",
-  "nodes_conditioning", "nodes_host", "nodes_lora", "nodes_search", "nodes_text", "nodes_vae",
+  "nodes_conditioning", "nodes_host", "nodes_lora", "doctor", "nodes_search", "nodes_text", "nodes_vae",
 ];
 
 async function read(part) {

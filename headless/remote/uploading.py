@@ -6,10 +6,13 @@ another name to a file whose name is taken.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import io
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from typing import BinaryIO
 
+from ..workflow.canvas.kinds import NO_SCENE
 from ..workflow.canvas.widgets import inputs_with_options
 from ..workflow.folders import Folders
 from ..workflow.graph import Input, Prompt, Spec
@@ -18,6 +21,10 @@ from .errors import ServerError
 
 _MODEL_FOLDER = "3d"  # of the input folder, where Load3D looks
 _ELSEWHERE = ("[output]", "[temp]")
+_EMPTY_PNG = bytes.fromhex(  # one pixel that shows nothing
+    "89504e470d0a1a0a0000000d49484452000000010000000108060000001f15c489"
+    "0000000b49444154789c6360000200000500017a5eab3f0000000049454e44ae426082"
+)
 
 
 class Uploads:
@@ -36,25 +43,37 @@ class Uploads:
         facts = path.stat()
         key = (str(path), facts.st_size, facts.st_mtime_ns, subfolder)
         if key not in self._sent:
-            self._sent[key] = await self._send(path, subfolder)
+            self._sent[key] = await self._send(path.name, subfolder, facts.st_size, lambda: path.open("rb"))
         return self._sent[key]
 
-    async def _send(self, path: Path, subfolder: str) -> str:
+    async def empty_picture(self) -> str:
+        """Put a picture there that shows nothing, for nodes that open one which nothing uses; the name it has there.
+
+        Raises:
+            ServerError: it is refused.
+        """
+        if (NO_SCENE,) not in self._sent:
+            subfolder, _, name = NO_SCENE.rpartition("/")
+            sent = await self._send(name, subfolder, len(_EMPTY_PNG), lambda: io.BytesIO(_EMPTY_PNG))
+            self._sent[NO_SCENE,] = sent
+        return self._sent[NO_SCENE,]
+
+    async def _send(self, name: str, subfolder: str, size_bytes: int, read: Callable[[], BinaryIO]) -> str:
         fields = {"type": "input", "subfolder": subfolder}
         with ExitStack() as opened:
 
             def body() -> object:  # opened for each try: a file that was sent is closed
-                return self._connection.form(fields, "image", opened.enter_context(path.open("rb")), path.name)
+                return self._connection.form(fields, "image", opened.enter_context(read()), name)
 
             status, found = await self._connection.json("post", "/upload/image", body)
         if status == 413:
-            size_mb = path.stat().st_size / 1e6
+            size_mb = size_bytes / 1e6
             raise ServerError(
-                f"{path.name} has {size_mb:.0f} MB, which is too big for the server or the proxy before it (HTTP 413); "
+                f"{name} has {size_mb:.0f} MB, which is too big for the server or the proxy before it (HTTP 413); "
                 "the host's --max-upload-size, or the proxy's, says how big it may be"
             )
         if status != 200 or not isinstance(found, dict) or "name" not in found:
-            raise ServerError(f"the server refused the file {path.name} (HTTP {status})")
+            raise ServerError(f"the server refused the file {name} (HTTP {status})")
         return f"{found['subfolder']}/{found['name']}" if found.get("subfolder") else str(found["name"])
 
 
@@ -69,9 +88,12 @@ async def upload_inputs(
     for found in prompt.values():
         known = specs.get(found["class_type"])
         for name, declared in (inputs_with_options(known, found["inputs"]) if known else {}).items():
+            value = found["inputs"].get(name)
+            if isinstance(value, Mapping) and NO_SCENE in value.values():
+                empty = await uploads.empty_picture()
+                found["inputs"][name] = {key: empty if one == NO_SCENE else one for key, one in value.items()}
             if not declared.takes_file:
                 continue
-            value = found["inputs"].get(name)
             if isinstance(value, str):
                 found["inputs"][name] = await _uploaded(uploads, declared, value, folders, sent)
             elif isinstance(value, list) and value and all(isinstance(one, str) for one in value):

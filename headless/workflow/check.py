@@ -7,12 +7,25 @@ import json
 import math
 from collections.abc import Mapping
 
-from .graph import ANY, Input, Prompt, Spec, Specs, WorkflowError, execution_order, label, link_of, unknown_nodes
+from .graph import (
+    ANY,
+    Input,
+    NodeClass,
+    Prompt,
+    Spec,
+    Specs,
+    WorkflowError,
+    execution_order,
+    label,
+    link_of,
+    spec_of,
+    unknown_nodes,
+)
 
 _EXACT = 2**53  # up to here a number with a fraction or an exponent is told exactly
 
 
-def checked(prompt: Prompt, specs: Specs, classes: Mapping[str, type]) -> tuple[Prompt, list[str]]:
+def checked(prompt: Prompt, specs: Specs, classes: Mapping[str, NodeClass]) -> tuple[Prompt, list[str]]:
     """The prompt with values in their declared types, and the order of execution of what leads to an output node.
 
     Raises:
@@ -21,7 +34,7 @@ def checked(prompt: Prompt, specs: Specs, classes: Mapping[str, type]) -> tuple[
     unknown = [label(prompt, node) for node, found in prompt.items() if specs(found["class_type"]) is None]
     if unknown:
         raise unknown_nodes(unknown)
-    targets = [node for node, found in prompt.items() if specs(found["class_type"]).output_node]
+    targets = [node for node, found in prompt.items() if spec_of(specs, found["class_type"]).output_node]
     if not targets:
         raise WorkflowError(
             "the workflow has no output node (SaveImage, PreviewImage, PreviewAny, ...): nothing would come out of it"
@@ -34,7 +47,7 @@ def checked(prompt: Prompt, specs: Specs, classes: Mapping[str, type]) -> tuple[
         own = f"{label(prompt, node)}: "
         inputs, wrong = _checked_inputs(prompt, node, specs)
         if not wrong:
-            wrong = _asked(classes[found["class_type"]], specs(found["class_type"]), inputs, prompt, specs)
+            wrong = _asked(classes[found["class_type"]], spec_of(specs, found["class_type"]), inputs, prompt, specs)
         problems += [own + sentence for sentence in wrong]
         result[node] = {**found, "inputs": inputs}
     if problems:
@@ -65,17 +78,16 @@ def typed(found: Input, value: object, *, bounds: bool = True) -> object:
     if found.kind == "COMBO" and found.choices is not None and not isinstance(value, list):
         _check_choice(found.choices, value)
     if isinstance(value, (int, float)) and found.kind in ("INT", "FLOAT"):
-        low, high = found.options.get("min"), found.options.get("max")
-        if low is not None and value < low or high is not None and value > high:
-            raise ValueError(f"{value} is out of range, {low} to {high}")
+        _check_range(found, value)
     return value
 
 
 def _checked_inputs(prompt: Prompt, node: str, specs: Specs) -> tuple[dict, list[str]]:
     """The inputs that the class declares, typed, and the sentences on those that are wrong."""
-    spec, given = specs(prompt[node]["class_type"]), prompt[node]["inputs"]
+    spec, given = spec_of(specs, prompt[node]["class_type"]), prompt[node]["inputs"]
     asks = spec.validates
-    inputs, wrong = {}, []
+    inputs: dict[str, object] = {}
+    wrong: list[str] = []
     for name, found in spec.inputs.items():
         if name not in given:
             if found.required:
@@ -100,7 +112,7 @@ def _checked_inputs(prompt: Prompt, node: str, specs: Specs) -> tuple[dict, list
 
 
 def _link_problem(prompt: Prompt, link: tuple[str, int], name: str, found: Input, specs: Specs) -> str | None:
-    outputs = specs(prompt[link[0]]["class_type"]).outputs
+    outputs = spec_of(specs, prompt[link[0]]["class_type"]).outputs
     if not 0 <= link[1] < len(outputs):
         return (
             f"its input {name!r} is linked to output {link[1]} of {label(prompt, link[0])}, which has "
@@ -120,10 +132,10 @@ def fits(given: str, wanted: str) -> bool:
     return bool({kind.strip() for kind in given.split(",")} & {kind.strip() for kind in wanted.split(",")})
 
 
-def _asked(node_class: type, known: Spec, inputs: dict, prompt: Prompt, specs: Specs) -> list[str]:
+def _asked(node_class: NodeClass, known: Spec, inputs: dict, prompt: Prompt, specs: Specs) -> list[str]:
     """What the class's own VALIDATE_INPUTS says about constants; linked inputs are None to it."""
-    names = known.validates
-    if not names:
+    names, ask = known.validates, getattr(node_class, "VALIDATE_INPUTS", None)
+    if not names or ask is None:
         return []
     arguments = {
         name: None if link_of(value) else value for name, value in inputs.items() if name in names or None in names
@@ -132,9 +144,9 @@ def _asked(node_class: type, known: Spec, inputs: dict, prompt: Prompt, specs: S
     if "input_types" in names:
         links = {name: link_of(value) for name, value in inputs.items()}
         arguments["input_types"] = {
-            name: specs(prompt[link[0]]["class_type"]).outputs[link[1]] for name, link in links.items() if link
+            name: spec_of(specs, prompt[link[0]]["class_type"]).outputs[link[1]] for name, link in links.items() if link
         }
-    answer = node_class.VALIDATE_INPUTS(**arguments)
+    answer = ask(**arguments)
     if answer is True:
         return []
     return [answer if isinstance(answer, str) else "its inputs are refused by the class"]
@@ -170,6 +182,13 @@ def _truth(value: object) -> bool:
     if isinstance(value, (bool, int)) and value in (0, 1):
         return bool(value)
     raise ValueError(f"true or false was expected, and this is {_short(value)}")
+
+
+def _check_range(found: Input, value: float) -> None:
+    low, high = found.options.get("min"), found.options.get("max")
+    below = isinstance(low, (int, float)) and value < low
+    if below or isinstance(high, (int, float)) and value > high:
+        raise ValueError(f"{value} is out of range, {low} to {high}")
 
 
 def _check_choice(choices: tuple, value: object) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import cast
 
 from ..progress import Progress
 from .check import checked
 from .execute import execute
 from .folders import Folders
-from .graph import Prompt, Specs, class_spec, is_canvas, label
+from .graph import NodeClass, Prompt, Specs, class_spec, is_canvas, label
 from .settings import prepared
 from .stock_nodes import stock_nodes
 
@@ -42,7 +43,7 @@ def run_here(
 
 def ready(
     document: Mapping, settings: Sequence[str], folders: Folders, notes: list[str]
-) -> tuple[Prompt, list[str], dict[str, type], Folders]:
+) -> tuple[Prompt, list[str], dict[str, NodeClass], Folders]:
     """The checked prompt, the order of its nodes, their classes, and the folders with the files that were named.
 
     Raises:
@@ -64,7 +65,7 @@ def api_here(document: Mapping, settings: Sequence[str], folders: Folders, notes
     return prepared(document, settings, specs_of(_classes(folders)), notes)[0]
 
 
-def specs_of(classes: Mapping[str, type]) -> Specs:
+def specs_of(classes: Mapping[str, NodeClass]) -> Specs:
     """Class name -> spec, None for classes that are not there; INPUT_TYPES is asked once per class."""
     seen: dict = {}
 
@@ -82,10 +83,10 @@ def own_specs(folders: Folders, progress: Progress) -> Specs:
     return specs_of(_classes(folders))
 
 
-def _classes(folders: Folders) -> dict[str, type]:
+def _classes(folders: Folders) -> dict[str, NodeClass]:
     from ...nodes import NODE_CLASS_MAPPINGS  # here, so that talking to a server needs no torch
 
-    return {**stock_nodes(folders), **NODE_CLASS_MAPPINGS}
+    return {**stock_nodes(folders), **cast(dict[str, NodeClass], NODE_CLASS_MAPPINGS)}
 
 
 def _tell_host(folders: Folders, progress: Progress) -> None:

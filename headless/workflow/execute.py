@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 import torch
 
 from ...nodes.host.alone.absence import Absent
-from .graph import NodeFailure, Prompt, label, link_of
+from .graph import NodeClass, NodeFailure, Prompt, label, link_of
 
 Outputs = list[list]  # for each output of a node, the list of its values
 OnNode = Callable[[str], None]
@@ -19,7 +19,7 @@ OnNode = Callable[[str], None]
 def execute(
     prompt: Prompt,
     order: list[str],
-    classes: Mapping[str, type],
+    classes: Mapping[str, NodeClass],
     workflow: Mapping | None = None,
     on_node: OnNode = lambda node: None,
 ) -> Iterator[tuple[str, dict[str, list]]]:
@@ -61,14 +61,14 @@ def _gathered(inputs: Mapping[str, object], values: Mapping[str, Outputs]) -> di
     return {name: values[link[0]][link[1]] if (link := links[name]) else [value] for name, value in inputs.items()}
 
 
-def _hidden(node_class: type, node: str, prompt: Prompt, workflow: Mapping | None) -> dict[str, object]:
+def _hidden(node_class: NodeClass, node: str, prompt: Prompt, workflow: Mapping | None) -> dict[str, object]:
     declared = node_class.INPUT_TYPES().get("hidden") or {}
     known = {"UNIQUE_ID": node, "PROMPT": prompt, "EXTRA_PNGINFO": None if workflow is None else {"workflow": workflow}}
     kinds = {name: kind[0] if isinstance(kind, (list, tuple)) else kind for name, kind in declared.items()}
     return {name: known[kind] for name, kind in kinds.items() if kind in known}
 
 
-def _run(node_class: type, inputs: dict[str, list], hidden: dict[str, object]) -> tuple[Outputs, dict[str, list]]:
+def _run(node_class: NodeClass, inputs: dict[str, list], hidden: dict[str, object]) -> tuple[Outputs, dict[str, list]]:
     """Call the node once, or once for each place of the longest list; shorter lists repeat their last value."""
     function = getattr(node_class(), node_class.FUNCTION)
     if getattr(node_class, "INPUT_IS_LIST", False):
@@ -108,7 +108,7 @@ async def _wait(answer) -> object:
     return await answer
 
 
-def _parts(node_class: type, answer: object) -> tuple[tuple, dict]:
+def _parts(node_class: NodeClass, answer: object) -> tuple[tuple, dict]:
     """A node's answer as its outputs and its ui: (a, b) or {"ui": ..., "result": (a, b)}."""
     ui: dict = {}
     if isinstance(answer, dict):
@@ -125,7 +125,7 @@ def _parts(node_class: type, answer: object) -> tuple[tuple, dict]:
     return tuple(answer or ()), ui
 
 
-def _merged(node_class: type, results: list[tuple]) -> Outputs:
+def _merged(node_class: NodeClass, results: list[tuple]) -> Outputs:
     is_list = getattr(node_class, "OUTPUT_IS_LIST", None) or (False,) * len(node_class.RETURN_TYPES)
     merged: Outputs = []
     for slot in range(len(node_class.RETURN_TYPES)):

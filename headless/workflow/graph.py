@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 Prompt = dict[str, dict]
 ANY = "*"
@@ -21,6 +22,21 @@ class WorkflowError(ValueError):
 
 class NodeFailure(RuntimeError):
     """A node failed while running; the message names it."""
+
+
+class NodeClass(Protocol):
+    """A node class as ComfyUI's packs write it; VALIDATE_INPUTS, OUTPUT_NODE and the like may be absent."""
+
+    RETURN_TYPES: tuple[object, ...]
+    FUNCTION: str
+
+    def INPUT_TYPES(self) -> Mapping:  # a class method
+        """The table of inputs: "required", "optional", "hidden"."""
+        ...
+
+    def __call__(self) -> object:
+        """Make a node."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -50,6 +66,18 @@ class Spec:
 
 
 Specs = Callable[[str], "Spec | None"]
+
+
+def spec_of(specs: Specs, name: str) -> Spec:
+    """The spec of a class that was found to be there.
+
+    Raises:
+        WorkflowError: it is not.
+    """
+    found = specs(name)
+    if found is None:
+        raise unknown_nodes([name])
+    return found
 
 
 def spec(
@@ -92,7 +120,7 @@ def _input(declared: object, required: bool) -> Input:
     return Input(str(first), tuple(listed) if isinstance(listed, (list, tuple)) else None, options, required)
 
 
-def class_spec(node_class: type) -> Spec:
+def class_spec(node_class: NodeClass) -> Spec:
     """The spec of a V1 node class."""
     found = spec(node_class.INPUT_TYPES(), node_class.RETURN_TYPES, bool(getattr(node_class, "OUTPUT_NODE", False)))
     function = getattr(node_class, "VALIDATE_INPUTS", None)

@@ -12,7 +12,7 @@ from .canvas.browser_only import VIRTUAL
 from .canvas.widgets import inputs_with_options
 from .check import fits, typed
 from .folders import Folders
-from .graph import ANY, Input, Prompt, Spec, Specs, WorkflowError, execution_order, is_canvas, label, link_of
+from .graph import ANY, Input, Prompt, Spec, Specs, WorkflowError, execution_order, is_canvas, label, link_of, spec_of
 from .settings import opened, with_settings
 
 _MODELS = (".safetensors", ".sft", ".ckpt", ".pt", ".pth", ".bin", ".gguf", ".onnx", ".pkl")
@@ -65,7 +65,7 @@ def check(document: Mapping, settings: Sequence[str], specs: Specs, folders: Fol
             problems.append(_missing_class(prompt, node))
         else:
             notes.append(f"{label(prompt, node)} is not known here and was not checked; --server asks a ComfyUI")
-    targets = [node for node, found in prompt.items() if known(found["class_type"]).output_node]
+    targets = [node for node, found in prompt.items() if spec_of(known, found["class_type"]).output_node]
     if not targets:
         problems.append(Problem("workflow", "the workflow has no output node: nothing would come out of it"))
     order: list[str] = []
@@ -141,8 +141,8 @@ def _problem(kind: str, prompt: Prompt, node: str, sentence: str, name: str = ""
 
 def _of_node(prompt: Prompt, node: str, specs: Specs, folders: Folders) -> Iterator[Problem]:
     found = prompt[node]
-    declared = inputs_with_options(specs(found["class_type"]), found["inputs"])
-    validates = specs(found["class_type"]).validates
+    spec = spec_of(specs, found["class_type"])
+    declared, validates = inputs_with_options(spec, found["inputs"]), spec.validates
     for name, wanted in declared.items():
         if name not in found["inputs"]:
             if wanted.required and not wanted.kind.startswith("COMFY_"):
@@ -183,7 +183,7 @@ def _of_value(prompt: Prompt, node: str, name: str, wanted: Input, *, bounds: bo
 def _link_sentence(prompt: Prompt, link: tuple[str, int], name: str, wanted: Input, specs: Specs) -> str:
     if link[0] not in prompt:
         return ""  # the order of execution has told of it
-    spec = specs(prompt[link[0]]["class_type"])
+    spec = spec_of(specs, prompt[link[0]]["class_type"])
     if not 0 <= link[1] < len(spec.outputs):
         return f"its input {name!r} is linked to output {link[1]} of {label(prompt, link[0])}, which has fewer"
     given = spec.outputs[link[1]]

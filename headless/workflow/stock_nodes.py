@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import json
 import sys
+from typing import cast
 
 from torch import Tensor
 
 from ...files.images import read_image, write_next_png
 from .folders import Folders
+from .graph import NodeClass
 from .stock_pictures import PICTURE_NODES
 
 
@@ -34,7 +36,10 @@ class LoadImage:
         return f"there is no picture {image!r} in {places}; put it there, or give its folder with --input"
 
     def run(self, image):
-        return read_image(self.folders.find(image))
+        path = self.folders.find(image)
+        if path is None:
+            raise ValueError(f"the picture {image!r} is gone; put it back")
+        return read_image(path)
 
 
 class SaveImage:
@@ -70,13 +75,14 @@ class SaveImage:
 
 class PreviewImage(SaveImage):
     kind = "temp"
+    FUNCTION = "preview"
 
     @classmethod
     def INPUT_TYPES(cls):
         return {"required": {"images": ("IMAGE",)}, "hidden": {"prompt": "PROMPT", "extra_pnginfo": "EXTRA_PNGINFO"}}
 
-    def run(self, images, prompt=None, extra_pnginfo=None):
-        return super().run(images, "ComfyUI_temp", prompt, extra_pnginfo)
+    def preview(self, images, prompt=None, extra_pnginfo=None):
+        return self.run(images, "ComfyUI_temp", prompt, extra_pnginfo)
 
 
 class PreviewAny:
@@ -123,9 +129,10 @@ _CLASSES = [
 ]
 
 
-def stock_nodes(folders: Folders) -> dict[str, type]:
+def stock_nodes(folders: Folders) -> dict[str, NodeClass]:
     """Class name -> class, bound to these folders."""
-    return {found.__name__: type(found.__name__, (found,), {"folders": folders}) for found in _CLASSES}
+    bound = {found.__name__: type(found.__name__, (found,), {"folders": folders}) for found in _CLASSES}
+    return cast(dict[str, NodeClass], bound)
 
 
 def _what(value: object) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...clip_core.networks.precision import EXACT, PRECISIONS, as_precision, most_change, slow_half
+from ...files.decoding.ground import WHITE
 from ...files.pictures import read_square
 from ..host import host
 from ..host.interface import CLIP, Looking
@@ -54,10 +55,10 @@ def measure_precision(
     return report_precision(precision, host.image_encoder(clip_model, precision), changes)
 
 
-def file_change(clip_model: Looking, path: Path, row: Tensor) -> float:
+def file_change(clip_model: Looking, path: Path, row: Tensor, ground: str = WHITE) -> float:
     """The distance between a picture file's features [E] and those of fp32."""
     encoder = host.image_encoder(clip_model)
-    square = read_square(path, encoder.size_px, encoder.resize)
+    square = read_square(path, encoder.size_px, encoder.resize, ground=ground)
     return most_change(row[None], encoder.features(encoder.normalise(square[None])))
 
 

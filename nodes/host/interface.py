@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ...clip_core.features.pictures import ImageEncoder
     from ...clip_core.features.texts import TextFeatures
     from ...clip_core.prompts.plan import PlannedPart, PromptSettings
+    from ...doctor.facts import Facts
     from ...lora.models.places import Place, Target
     from ...lora.weights.fusing import Change
     from ...lora.weights.measuring import Kept, Size
@@ -98,9 +99,7 @@ class Host(Protocol):
         """Write [B, H, W, 3] in 0..1 as PNGs into the temporary folder; returns the entries for `ui.images`."""
 
     def output_path(self, prefix: str, suffix: str) -> Path:
-        """Return the next free `PREFIX_00001_SUFFIX` in the output folder. Raises ValueError if that leads out of
-        it.
-        """
+        """Return the next free `PREFIX_00001_SUFFIX` in the output folder. Raises ValueError for one outside it."""
 
     def output_entry(self, path: Path) -> dict[str, str]:
         """Describe that file as a node's `ui` does: filename, subfolder and type."""
@@ -179,9 +178,7 @@ class Host(Protocol):
         """Wrap our CLIP's image encoder for stock nodes."""
 
     def model_key(self, model: Looking) -> str:
-        """Name the model by its content, bit for bit; preprocessing and LoRAs count. Reads only some values of each
-        weight.
-        """
+        """Name the model by some values of each weight, its preprocessing and its LoRAs, bit for bit."""
 
     def model_fingerprint(self, model: Looking) -> str:
         """Name the model by its content, whatever dtype, device and host it was loaded in; LoRAs and their strengths
@@ -231,6 +228,9 @@ class Host(Protocol):
 
     def decode_latent(self, vae: VAE, latent: Tensor, tiling: Tiling) -> Worked:
         """Decode a raw latent [B, C, h, w] to an image [B, H, W, 3] in 0..1."""
+
+    def facts_of(self, name: str, value: object) -> Facts | None:
+        """Tell what a MODEL, CLIP or VAE is; `name` is for reports. None for anything else."""
 
     def weights(self, target: Patchable) -> dict[str, tuple[int, ...]]:
         """Return the names and shapes of the weights that a LoRA can change."""

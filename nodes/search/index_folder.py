@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import time
 
+from ...files.decoding.ground import WHITE
 from ...index.adding import add_picture
 from ...index.update import update
 from ...index.writing import writing
 from ..checks import check_image
 from ..clip import features
+from ..clip.ground import GROUND
 from ..clip.precision import EXACT, WIDGET
 from ..host import host
 from ..host.interface import Image, Looking
@@ -69,6 +71,7 @@ class IndexFolder:
                 ),
                 "after": ("*", {"tooltip": "Anything that must be done first, a node that saves pictures say."}),
                 "precision": WIDGET,
+                "ground": GROUND,
             },
             "hidden": {"prompt": "PROMPT", "extra_pnginfo": "EXTRA_PNGINFO"},
         }
@@ -104,6 +107,7 @@ class IndexFolder:
         image: Image | None = None,
         after: object = None,
         precision: str = EXACT,
+        ground: str = WHITE,
         prompt: dict | None = None,
         extra_pnginfo: dict | None = None,
     ) -> dict:
@@ -113,20 +117,21 @@ class IndexFolder:
             texts = {"prompt": prompt, **(extra_pnginfo or {})} if host.saves_workflow() else {}
             _add(places, folder, subfolder, image, {key: json.dumps(text) for key, text in texts.items() if text})
         pictures = places.pictures_folder(folder, subfolder)
-        before = image is None and after is None  # otherwise pictures may have come since
-        scanned = indexing.just_scanned(pictures, recursive) if before else None
-        embed, start = indexing.Embedder(clip_model, batch, precision=precision), time.perf_counter()
-        with writing(target, indexing.facts_of(clip_model, embed.encoder, target, pictures, precision)) as writer:
+        found = indexing.scan_of(pictures, recursive, again=image is not None or after is not None)
+        start = time.perf_counter()
+        embed = indexing.Embedder(clip_model, batch, precision=precision, ground=ground)
+        facts = indexing.facts_of(clip_model, embed.encoder, target, pictures, precision, ground)
+        with writing(target, facts) as writer:
             done = update(
                 writer,
                 pictures,
                 embed,
                 recursive=recursive,
                 left_out=places.without_pictures(),
-                found=scanned,
+                found=found,
                 on_step=host.progress(1),
             )
-        lines, data = indexing.report_of(done, time.perf_counter() - start, embed)
+        lines, data = indexing.report_of(done, time.perf_counter() - start, embed, found)
         data = {"index": index, "folder": folder, "subfolder": subfolder, **data}
         return shown(lines, data, (index, as_json(data)))
 

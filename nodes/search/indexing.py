@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from ...clip_core.features.pictures import ImageEncoder, file_features, lowered
 from ...clip_core.networks.precision import EXACT
+from ...files.decoding.ground import WHITE
 from ...files.pictures import read_square
 from ...index.reading import PictureIndex, state
 from ...index.scan import Scan, lists_the_same, scan
@@ -23,7 +25,14 @@ from ..host.shared.device_errors import sentences
 _SHOWN = 10  # skipped pictures named on the node
 
 
-def facts_of(clip_model: Looking, encoder: ImageEncoder, index: Path, pictures: Path, precision: str = EXACT) -> Facts:
+def facts_of(
+    clip_model: Looking,
+    encoder: ImageEncoder,
+    index: Path,
+    pictures: Path,
+    precision: str = EXACT,
+    ground: str = WHITE,
+) -> Facts:
     """Return the facts that an index of the folder `pictures`, made by this model, stores about itself."""
     below = os.path.relpath(os.path.realpath(pictures), os.path.realpath(index)).replace(os.sep, "/")
     return Facts(
@@ -33,6 +42,7 @@ def facts_of(clip_model: Looking, encoder: ImageEncoder, index: Path, pictures: 
         below,
         fingerprint=host.model_fingerprint(clip_model),
         precision=precision,
+        ground=ground,
     )
 
 
@@ -73,29 +83,46 @@ class Embedder:
     Where the precision is not fp32, the first picture is encoded in fp32 too, to measure what the precision changes.
     """
 
-    def __init__(self, clip_model: Looking, batch: int, workers: int | None = None, precision: str = EXACT):
+    def __init__(
+        self,
+        clip_model: Looking,
+        batch: int,
+        workers: int | None = None,
+        precision: str = EXACT,
+        ground: str = WHITE,
+    ):
         self.encoder, self.precision = host.image_encoder(clip_model, precision), precision
-        self._model, self._batch, self._workers = clip_model, batch, workers
+        self._model, self._batch, self._workers, self._ground = clip_model, batch, workers, ground
+        self._transparent: list[Path] = []
         self._changes: dict[str, float] = {}
 
     def __call__(self, paths: Sequence[Path]) -> Iterator[Embedded]:
+        read = partial(read_square, ground=self._ground, on_transparent=self._transparent.append)
         with sentences("encoding pictures"):
-            for part in file_features(self.encoder, paths, read_square, batch=self._batch, workers=self._workers):
+            for part in file_features(self.encoder, paths, read, batch=self._batch, workers=self._workers):
                 why = {place: said.removeprefix(f"{paths[place].name}: ") for place, said in part.unread.items()}
                 if self.precision != EXACT and not self._changes and part.read:
-                    first = paths[part.read[0]]
-                    self._changes["picture"] = precisions.file_change(self._model, first, part.features[0])
+                    first, row = paths[part.read[0]], part.features[0]
+                    self._changes["picture"] = precisions.file_change(self._model, first, row, self._ground)
                 yield Embedded(part.read, part.features, why)
 
     def report(self) -> tuple[dict, list[str]]:
         """Return the batch size, the precision and its effect as data, and notes on them."""
         moved, notes = precisions.report_precision(self.precision, self.encoder, self._changes)
         fewer = lowered(self.encoder, self._batch)
-        data = {"batch": min(self._batch, self.encoder.at_once), "precision": {"activations": self.precision}, **moved}
-        return data, [*([fewer] if fewer else []), *notes]
+        clear = len(self._transparent)
+        data = {
+            "batch": min(self._batch, self.encoder.at_once),
+            "precision": {"activations": self.precision},
+            "ground": self._ground,
+            "transparent": clear,
+            **moved,
+        }
+        laid = f"{clear} of the pictures encoded now are transparent in part, and were laid over {self._ground}"
+        return data, [*([fewer] if fewer else []), *([laid] if clear else []), *notes]
 
 
-def report_of(update: Update, seconds: float, embedder: Embedder) -> tuple[list[str], dict]:
+def report_of(update: Update, seconds: float, embedder: Embedder, found: Scan) -> tuple[list[str], dict]:
     """Return the report of a run: its lines and its data."""
     how, said = embedder.report()
     speed = round(update.embedded / seconds, 1) if seconds > 0 else 0.0
@@ -107,6 +134,12 @@ def report_of(update: Update, seconds: float, embedder: Embedder) -> tuple[list[
         lines.append(f"{len(update.skipped)} of these cannot be read and were left out")
     if update.embedded:
         lines.append(f"{update.embedded} were encoded in {seconds:.1f} s, {speed:g} a second")
+    for suffix, count in found.unsupported.items():
+        lines.append(f"{count} file{'s' * (count > 1)} {suffix} not read: this kind is not supported")
+    rest = {suffix: count for suffix, count in sorted(found.others.items()) if suffix not in found.unsupported}
+    if rest:
+        kinds = ", ".join(suffix or "none" for suffix in list(rest)[:_SHOWN])
+        lines.append(f"{sum(rest.values())} other files are no pictures by the ending of their names ({kinds})")
     left = [*update.skipped, *update.refused]
     lines += [f"skipped: {path}: {why}" for path, why in left[:_SHOWN]]
     if len(left) > _SHOWN:
@@ -121,6 +154,8 @@ def report_of(update: Update, seconds: float, embedder: Embedder) -> tuple[list[
         "seconds": round(seconds, 3),
         "pictures_per_second": speed,
         "skipped": [{"picture": path, "why": why} for path, why in left],
+        "not_supported": found.unsupported,
+        "no_pictures": rest,
         **how,
         "notes": [*update.notes, *said],
     }
@@ -150,13 +185,14 @@ def fingerprint(which: str, below: str | None, index: str | None, recursive: boo
     return f"{digest.hexdigest()}:{index_fingerprint(index)}"
 
 
-def just_scanned(folder: Path, recursive: bool) -> Scan | None:
-    """Return the scan that `fingerprint` made of the folder, once, if the folder still lists the same files.
-
-    A picture that another node wrote over since goes unnoticed: do not call this where that may have happened.
+def scan_of(folder: Path, recursive: bool, *, again: bool) -> Scan:
+    """Return what the folder holds: the scan that `fingerprint` made of it, once, if the folder still lists the same
+    files, or a new one. `again`: a new one in any case, as another node may have written a picture over since.
     """
     found = _scanned.pop((folder, recursive), None)
-    return found if found is not None and lists_the_same(folder, found) else None
+    if found is not None and not again and lists_the_same(folder, found):
+        return found
+    return scan(folder, recursive=recursive, left_out=host.data_places().without_pictures())
 
 
 def index_fingerprint(name: str | None) -> str:

@@ -92,7 +92,7 @@ MODES = {
     "cmyk.tif": lambda: random_picture(40, 30).convert("CMYK"),
     "grey.png": lambda: random_picture(40, 30).convert("L"),
     "bits.png": lambda: random_picture(40, 30).convert("1"),
-    "alpha.png": lambda: Image.merge("RGBA", [*random_picture(40, 30).split(), random_picture(40, 30, 1).split()[0]]),
+    "opaque.png": lambda: random_picture(40, 30).convert("RGBA"),
     "grey_alpha.png": lambda: random_picture(40, 30).convert("LA"),
     "palette.png": lambda: random_picture(40, 30).convert("P"),
     "sixteen.png": grey16,
@@ -106,10 +106,13 @@ def test_colours_are_those_of_the_picture_reader(tmp_path, name):
     assert torch.equal(read_rgb(path), (read_image(path)[0][0] * 255).round().byte())
 
 
-def test_a_palette_with_a_transparent_colour_keeps_its_colours(tmp_path):
+def test_a_palette_with_a_transparent_colour_keeps_its_other_colours(tmp_path):
     picture = random_picture(40, 30).convert("P")
-    path = saved(tmp_path, picture, transparency=3)
-    assert torch.equal(read_rgb(path), torch.from_numpy(np.array(picture.convert("RGB"))))
+    one = int(np.array(picture)[0, 0])
+    path, clear = saved(tmp_path, picture, transparency=one), torch.from_numpy(np.array(picture)) == one
+    colours = torch.from_numpy(np.array(picture.convert("RGB")))
+    colours[clear] = 255
+    assert torch.equal(read_rgb(path), colours)
 
 
 def test_of_an_animation_the_first_frame_is_taken(tmp_path):

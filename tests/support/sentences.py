@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-FOLDERS = ("nodes", "clip_core", "vae_core", "lora", "files", "index", "drawing")
+FOLDERS = ("nodes", "doctor", "clip_core", "vae_core", "lora", "files", "index", "drawing")
 NOT_SHOWN = {  # files whose strings are data: prompts for CLIP, rules of English
     "clip_core/judging/templates.py",
     "clip_core/judging/english.py",
@@ -29,6 +29,12 @@ UNSEEN_NAMES = {  # tables of what is looked for in texts of others, of names, o
     "TORCH_ZIP",
     "PROMPT",
     "DTYPE_TOOLTIP",
+    "TEXTS",
+    "MODELS",
+    "LORA_KIN",
+    "SPACES",
+    "_INPUTS",
+    "OTHER_PICTURES",
 }
 UNSEEN_KEYS = {"tooltip", "display_name", "default", "loc"}  # nodeDefs.json has the first; a default is the user's text
 UNSEEN_CALLS = {"compile", "debug", "info", "warning", "getLogger", "Literal", "TypeVar", "NewType", "cast"}
@@ -40,6 +46,7 @@ UNSEEN = {
     "sd version",
     "activation text",
     "private, max-age={}",
+    "Raw profile type exif",
 }  # keys, headers
 PICTURES = {"red circle", "blue star", "striped heart"}  # said as values of a menu: in a report they can be labels
 _SQL = re.compile(r"(CREATE|SELECT|INSERT|UPDATE|DELETE|PRAGMA|BEGIN)\b")

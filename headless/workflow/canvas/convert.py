@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 
-from ..graph import Prompt, Spec, Specs, WorkflowError, unknown_nodes
+from ..graph import Prompt, Spec, Specs, WorkflowError, spec_of, unknown_nodes
 from .browser_only import VIRTUAL, apply_primitives, fed_by_primitive, refuse_everywhere
 from .foreign import refuse_foreign
 from .graphs import BYPASSED, MUTED, Document, Graph, Node, read_document
 from .groups import unpacked
-from .kinds import DYNAMIC, SCENE
+from .kinds import DYNAMIC, NO_SCENE, SCENE
 from .promoted import read_outsides
 from .result import Converted, Shown
 from .sources import Given, Scope, Sources
@@ -88,7 +88,7 @@ class _Conversion:
                     "inputs": self._inputs(scope, node, spec),
                     "_meta": {"title": node.title or spec.title or node.kind},
                 }
-        ends = any(self._specs(found["class_type"]).output_node for found in made.values())
+        ends = any(spec_of(self._specs, found["class_type"]).output_node for found in made.values())
         if unknown or not ends and any(linked for _, linked in left_out):
             raise unknown_nodes([*unknown, *(name for name, _ in left_out)])
         if not made:
@@ -191,9 +191,19 @@ class _Conversion:
             self.notes += note_on_marks(node, value, replaced_value, self._front_end)
             value = replaced_value
         if held.declared.kind == SCENE:
-            self.notes.append(f"node {node.label}: the camera of its 3-D view is the browser's and is not set")
-            return {"image": "", "mask": "", "normal": "", "camera_info": None, "recording": "", "model_3d_info": []}
+            return self._scene(node, name)
         return _wrapped(value)
+
+    def _scene(self, node: Node, name: str) -> dict[str, object]:
+        """What a 3-D view sends, without what only a browser knows: its camera and its pictures."""
+        drawn = name == "image"  # where the host opens the pictures, whether anything uses them or not
+        self.notes.append(
+            f"node {node.label}: its 3-D view is drawn by browsers only; nothing uses its pictures, and empty ones go"
+            if drawn
+            else f"node {node.label}: the camera of its 3-D view is the browser's and is not set"
+        )
+        pictures = dict.fromkeys(("image", "mask", "normal", "lineart"), NO_SCENE if drawn else "")
+        return {**pictures, "camera_info": None, "recording": "", "model_3d_info": []}
 
     def _chosen(self, node: Node, text: str) -> str:
         try:

@@ -116,7 +116,8 @@ def read_document(document: Mapping, *, unique_ids: bool = True) -> Document:
 
 def class_names(document: Mapping) -> list[str]:
     """The classes of all nodes, those inside subgraphs and group nodes included."""
-    groups = (document.get("extra") or {}).get("groupNodes") if isinstance(document.get("extra"), Mapping) else None
+    extra = document.get("extra")
+    groups = extra.get("groupNodes") if isinstance(extra, Mapping) else None
     places = [document, *_definitions(document), *(groups.values() if isinstance(groups, Mapping) else ())]
     inside = {str(found.get("id")) for found in _definitions(document)}
     names = {
@@ -160,8 +161,9 @@ def _raw_nodes(found: Mapping) -> list[Mapping]:
 
 def _unique_ids(document: Mapping, nodes: list[Mapping], definitions: list[Mapping]) -> dict[str, dict[str, str]]:
     """For each subgraph the ids that the canvas gives to nodes whose id is taken elsewhere: old -> new."""
-    state = document.get("state") if isinstance(document.get("state"), Mapping) else {}
-    last = max(_number(document.get("last_node_id")), _number(state.get("lastNodeId")))
+    state = document.get("state")
+    last = _number(document.get("last_node_id"))
+    last = max(last, _number(state.get("lastNodeId")) if isinstance(state, Mapping) else 0)
     used = {str(node["id"]) for node in nodes if isinstance(node["id"], int)}
     renamed: dict[str, dict[str, str]] = {}
     for definition in definitions:

@@ -163,7 +163,7 @@ def _add_widget(face: _Face, place: int, member: Mapping, name: str, declared: I
     face.inputs[shown] = (place, name)
     own = widget_kind(declared)
     places = {"INT": 1, "FLOAT": 1, "COMBO": 2}.get(declared.kind, 0) if primitive else control_places(name, declared)
-    face.values += [(place, name), *[None] * (places + own.after)]
+    face.values += [(place, name), *[None] * (places + (own.after if own else 0))]
 
 
 def _add_outputs(face: _Face, place: int, outputs: int, group: Mapping) -> None:
@@ -230,8 +230,8 @@ def _rewire(node: Mapping, face: _Face, made: list[dict], links: list[dict]) -> 
         _plug(member, link["target_slot"], link["id"])
     for link in links:
         if str(link["origin_id"]) == own and 0 <= _whole(link["origin_slot"]) < len(face.outputs):
-            place, slot = face.outputs[_whole(link["origin_slot"])]
-            link["origin_id"], link["origin_slot"] = made[place]["id"], slot
+            place, number = face.outputs[_whole(link["origin_slot"])]
+            link["origin_id"], link["origin_slot"] = made[place]["id"], number
 
 
 def _slot_of(member: dict, name: str) -> int:
@@ -266,7 +266,8 @@ def _custom(group: Mapping, place: int, side: str, name: str) -> Mapping:
 
 
 def _link_objects(found: object) -> Iterator[Mapping]:
-    for link in found.values() if isinstance(found, Mapping) else found or ():
+    listed = list(found.values()) if isinstance(found, Mapping) else found
+    for link in listed if isinstance(listed, list) else ():
         if isinstance(link, Mapping):
             yield link
         elif isinstance(link, list) and len(link) > 4:
@@ -284,4 +285,5 @@ def _last_id(document: Mapping) -> int:
 
 
 def _whole(value: object) -> int:
-    return int(value) if str(value).isdecimal() and len(str(value)) < 16 else 0
+    text = str(value)
+    return int(text) if text.isdecimal() and len(text) < 16 else 0

@@ -12,6 +12,7 @@ from ..graph import Input
 
 DYNAMIC, AUTOGROW, MATCH = "COMFY_DYNAMICCOMBO_V3", "COMFY_AUTOGROW_V3", "COMFY_MATCHTYPE_V3"
 SCENE, CAMERA, RECORDER = "LOAD_3D", "WEBCAM", "AUDIO_RECORD"
+NO_SCENE = "threed/cvl_no_scene.png"  # an empty picture, uploaded in place of one that nothing uses
 _SEEDS = ("seed", "noise_seed")
 _UPLOADS = ("image_upload", "video_upload", "animated_image_upload", "audio_upload")
 

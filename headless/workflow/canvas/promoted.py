@@ -63,7 +63,7 @@ def _shown(
         link = inside.links.get(number)
         target = inside.nodes.get(link.target) if link else None
         slot = next((slot for slot in target.inputs if slot.link == number), None) if target else None
-        if slot is None:
+        if target is None or slot is None:
             continue
         held = found[target].inputs if target in found else widgets_of(target)
         if slot.name in held:

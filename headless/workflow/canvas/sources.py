@@ -79,8 +79,9 @@ class Sources:
                     "subgraphs that feed each other); remove one of them"
                 )
             trail[place] = None
-            at_input, *where = place
-            following = self._up_from_input(*where) if at_input else self._up_from_output(*where)
+            at_input, at_scope, at_node, at_slot, kind = place
+            step = self._up_from_input if at_input else self._up_from_output
+            following = step(at_scope, at_node, at_slot, kind)
             if isinstance(following, tuple) and len(following) == 5:
                 place = following
             else:
@@ -93,10 +94,10 @@ class Sources:
         if not 0 <= slot < len(node.inputs) or node.inputs[slot].link is None:
             return None
         found = node.inputs[slot]
-        link = scope.graph.links.get(found.link)
+        link = scope.graph.links.get(found.link or "")
         if link is not None and link.origin == BOUNDARY_IN and scope.parent is not None:
             return self._up_and_out(scope, link.origin_slot)
-        if link is None or link.origin not in scope.graph.nodes:
+        if found.link is None or link is None or link.origin not in scope.graph.nodes:
             raise WorkflowError(
                 f"node {scope.prefix}{node.label}: its input {found.name!r} has the link {found.link}, which leads "
                 "nowhere: the workflow is damaged"
@@ -105,21 +106,24 @@ class Sources:
 
     def _up_and_out(self, scope: Scope, slot: int) -> _Place | Source:
         """From the boundary of a subgraph to the input of its instance that has the same name."""
+        parent, host = scope.parent, scope.host
+        if parent is None or host is None:
+            return None  # the root has no outside
         if not 0 <= slot < len(scope.graph.inputs):
-            raise WorkflowError(f"node {scope.host.label}: its subgraph has no input {slot}: the workflow is damaged")
+            raise WorkflowError(f"node {host.label}: its subgraph has no input {slot}: the workflow is damaged")
         name = scope.graph.inputs[slot].name
-        given = self.given(scope.parent, scope.host, name)
+        given = self.given(parent, host, name)
         if given is not None:
             return given
-        outer = next((place for place, found in enumerate(scope.host.inputs) if found.name == name), None)
-        if outer is not None and scope.host.inputs[outer].link is not None:
-            return True, scope.parent, scope.host, outer, None
-        held = self._outsides[scope.host].inputs.get(name)
-        return None if held is None else Given(held.value, scope.parent.prefix + scope.host.id, name)
+        outer = next((place for place, found in enumerate(host.inputs) if found.name == name), None)
+        if outer is not None and host.inputs[outer].link is not None:
+            return True, parent, host, outer, None
+        held = self._outsides[host].inputs.get(name)
+        return None if held is None else Given(held.value, parent.prefix + host.id, name)
 
     def given(self, scope: Scope, node: Node, name: str) -> Given | None:
         """What the instance around gives to a widget inside it that no input of the subgraph leads to."""
-        if scope.host is None:
+        if scope.host is None or scope.parent is None:
             return None
         inner = self._outsides[scope.host].inner
         host = scope.parent.prefix + scope.host.id

@@ -80,7 +80,7 @@ def _without_comments(text: str) -> str:
         following = text[found + 1 : found + 2]
         end = -1
         if following == "/":
-            end = _LINE.match(text, found).end()
+            end = line.end() if (line := _LINE.match(text, found)) else len(text)
         elif following == "*" and ends:
             end = text.find("*/", found + 2) + 2
             ends = end > 1

@@ -58,18 +58,24 @@ def node_widgets(node: Node, spec: Spec, notes: list[str]) -> Widgets:
     values = _without_sockets(saved or [], spec)
     found, used = _by_position(values, spec)
     shifted = _misplaced(found)
-    if shifted is not None and node.named and not _misplaced(by_name := _by_name(spec.inputs, node.named)):
+    if shifted is not None and node.named and _misplaced(by_name := _by_name(spec.inputs, node.named)) is None:
         notes.append(
             f"node {node.label}: its saved values do not fit its inputs by their places (another version of this class "
             "saved them); they were taken by their names"
         )
         return by_name
     if shifted is not None:
-        raise WorkflowError(
-            f"node {node.label}: its saved values do not fit its inputs ({shifted!r} would get "
-            f"{found[shifted].value!r}): it was saved with another version of this class; open and save it in the "
-            "canvas again"
-        )
+        sentence = f"node {node.label}: its saved values do not fit its inputs ({shifted!r} would get "
+        sentence += f"{found[shifted].value!r}): it was saved with another version of this class"
+        option = _unknown_option(found)
+        if option is not None:
+            raise WorkflowError(
+                f"{sentence}, one whose {option!r} has {found[option].value!r}; update the pack that it is from, or "
+                "ComfyUI"
+            )
+        if found[shifted].declared.kind == "BOOLEAN" or _is_shifted(values, found):  # the host takes any text for true
+            raise WorkflowError(f"{sentence}; open and save it in the canvas again")
+        notes.append(f"{sentence}; look at all of them, and set this one, such as --set {node.id}.{shifted}=1")
     if len(values) > used + has_upload_button(spec.inputs):
         notes.append(
             f"node {node.label}: the workflow keeps {len(values)} values for it and the class knows {used}; the "
@@ -165,15 +171,45 @@ def _without_sockets(saved: list, spec: Spec) -> list:
 
 
 def _misplaced(found: Widgets) -> str | None:
-    """The first number that would get a word which only control_after_generate has."""
+    """The first number that would get a word."""
+    return next(
+        (name for name, held in found.items() if held.declared.kind in _NUMBERS and not _is_number(held.value)), None
+    )
+
+
+def _is_number(value: object) -> bool:
+    if not isinstance(value, str):
+        return True
+    try:
+        float(value)
+    except ValueError:
+        return value.strip().lower() in ("true", "false", "")
+    return True
+
+
+def _unknown_option(found: Widgets) -> str | None:
+    """The first dynamic combo that holds no option of it: what its own would bring is not known."""
     return next(
         (
             name
             for name, held in found.items()
-            if held.declared.kind in _NUMBERS and isinstance(held.value, str) and held.value in _CONTROL
+            if held.declared.kind == DYNAMIC and str(held.value) not in dynamic_options(held.declared)
         ),
         None,
     )
+
+
+def _is_shifted(saved: list, found: Widgets) -> bool:
+    """Whether something else stands where control_after_generate has its place: all that follows is then shifted."""
+    place = 0
+    for name, held in found.items():
+        kind = widget_kind(held.declared)
+        place += kind.kept if kind else 0
+        control = saved[place] if control_places(name, held.declared) and place < len(saved) else None
+        if control is not None and control not in _CONTROL:
+            return True
+        place += (kind.after if kind else 0) + control_places(name, held.declared)
+    return False
 
 
 def _own_choices(saved: list, spec: Spec) -> Widgets:
@@ -191,10 +227,16 @@ def _own_choices(saved: list, spec: Spec) -> Widgets:
     return held | {f"option{place}": Held(value, text) for place, value in enumerate(options, 1)}
 
 
+def _is_seen(node: Node, spec: Spec) -> bool:
+    """Whether an output is linked that a 3-D view gives, other than its file: a picture, the camera, a recording."""
+    kinds = [*spec.outputs, *(slot.kind for slot in node.outputs[len(spec.outputs) :])]
+    return any(slot.links and not kind.startswith(("STRING", "FILE_3D")) for slot, kind in zip(node.outputs, kinds))
+
+
 def needs_browser(node: Node, spec: Spec) -> str | None:
     """Why a value of this node exists only in a browser; None where all can be had from the workflow."""
     for name, declared in spec.inputs.items():
-        if declared.kind == SCENE and name == "image":
+        if declared.kind == SCENE and name == "image" and _is_seen(node, spec):
             return f"its input {name!r} is a picture of a 3-D scene, which only the canvas in a browser draws"
         if declared.kind == CAMERA:
             return f"its input {name!r} is taken by the browser's camera"

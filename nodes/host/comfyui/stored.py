@@ -8,6 +8,7 @@ the unpacked weight at every use.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from typing import NamedTuple
@@ -41,6 +42,22 @@ def is_quantised(weight: Tensor | None) -> bool:
 
 def is_ggml(layer: nn.Module | None, weight: Tensor | None) -> bool:
     return hasattr(weight, "tensor_type") and hasattr(weight, "tensor_shape") and hasattr(layer, "get_weight")
+
+
+def form_of(layer: nn.Module | None, weight: Tensor) -> str:
+    """The form in which a parameter is stored, in a word: "bfloat16", "scaled float8_e4m3fn", "GGUF Q4_K", "NVFP4"."""
+    if is_ggml(layer, weight):
+        return f"GGUF {getattr(weight.tensor_type, 'name', 'plain')}"
+    if is_quantised(weight):
+        return _name_of(str(getattr(weight, "_layout_cls", "quantised")))
+    scaled = "scaled " if weight.element_size() == 1 and getattr(layer, "scale_weight", None) is not None else ""
+    return scaled + str(weight.dtype).removeprefix("torch.")
+
+
+def count_of(weight: Tensor) -> int:
+    """How many numbers a parameter stands for, packed or not."""
+    shape = getattr(weight, "tensor_shape", None)
+    return weight.numel() if shape is None else math.prod(shape)
 
 
 def storage_of(layer: nn.Module | None, weight: Tensor) -> Storage | None:

@@ -57,7 +57,9 @@ INFO = {
         },
         ["IMAGE"],
     ),
-    "Load3D": described({"model_file": [["none"]], "image": ["LOAD_3D", {}], "width": ["INT", {}]}, ["IMAGE"]),
+    "Load3D": described(
+        {"model_file": [["none"]], "image": ["LOAD_3D", {}], "width": ["INT", {}]}, ["IMAGE", "STRING", "FILE_3D_ANY"]
+    ),
     "CustomCombo": described({"choice": ["COMBO", {"options": []}]}, ["STRING", "INT"]),
     "Show": described({"source": ["*"]}, output_node=True),
     "Text": described({"text": ["STRING", {"dynamicPrompts": True}]}, ["STRING"]),

@@ -3,6 +3,7 @@
 import pytest
 
 from clip_vae_lora.headless.workflow.canvas import to_api
+from clip_vae_lora.headless.workflow.canvas.kinds import NO_SCENE
 from clip_vae_lora.headless.workflow.graph import WorkflowError
 
 from .building import SPECS, canvas, node
@@ -67,14 +68,30 @@ def test_inputs_that_grow_are_sent_by_their_names():
     assert found == {"images.image0": ["2", 0], "images.image1": ["2", 0]}
 
 
-def test_a_scene_needs_a_browser_and_is_refused():
+def scene(*linked):
+    """1 Load3D, the outputs of these places linked."""
+    slots = [{"name": "o", "type": "*", "links": [9] if place in linked else []} for place in range(3)]
+    return canvas([node(1, "Load3D", (), ["a.glb", "", 1]) | {"outputs": slots}], [])
+
+
+@pytest.mark.parametrize("linked", [(0,), (0, 2)])
+def test_a_scene_that_is_looked_at_needs_a_browser_and_is_refused(linked):
     with pytest.raises(WorkflowError, match="node 1 Load3D: its input 'image' is a picture of a 3-D scene"):
-        inputs("Load3D", ["a.glb", "", 1])
+        to_api(scene(*linked), SPECS.get)
+
+
+@pytest.mark.parametrize("linked", [(), (1,), (1, 2)])
+def test_a_scene_of_which_only_the_file_is_used_gets_an_empty_picture_and_a_note(linked):
+    prompt, notes = to_api(scene(*linked), SPECS.get)
+    assert prompt["1"]["inputs"]["model_file"] == "a.glb" and prompt["1"]["inputs"]["width"] == 1
+    assert {prompt["1"]["inputs"]["image"][key] for key in ("image", "mask", "normal", "lineart")} == {NO_SCENE}
+    assert any("3-D view is drawn by browsers only" in note for note in notes)
 
 
 def test_values_of_another_version_are_taken_by_name_where_they_are_named():
     notes_of = {"widgets_values_named": {"width": 5, "height": 6}}
     assert inputs("Make", ["randomize", 6], **notes_of) == {"width": 5, "height": 6}
-    with pytest.raises(WorkflowError, match="another version"):
-        inputs("Make", ["randomize", 6])
+    prompt, notes = to_api(canvas([node(1, "Make", (), ["randomize", 6])], []), SPECS.get)
+    assert prompt["1"]["inputs"] == {"width": "randomize", "height": 6}  # which no host takes
+    assert any("another version" in note and "--set 1.width=1" in note for note in notes)
     assert inputs("Make", None, **notes_of) == {"width": 5, "height": 6}

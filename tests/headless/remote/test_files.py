@@ -1,9 +1,11 @@
 """Files up and down: sound, video, models and masks go up by content; everything a job saved comes down, each whole."""
 
 import asyncio
+import io
 import os
 
 import pytest
+from PIL import Image
 
 from clip_vae_lora.files.errors import FileFormatError
 from clip_vae_lora.headless.remote import connection
@@ -70,6 +72,20 @@ def test_a_file_in_an_input_that_an_option_brings_goes_up(queue_server, go, tmp_
     assert go(server.url, *settings, document=document)[0] == 0
     assert server.inputs["/a (1).png"] == b"a"
     assert next(iter(server.history.values()))["prompt"][2]["1"]["inputs"]["source.picture"] == "a (1).png"
+
+
+def test_a_scene_that_nothing_looks_at_has_its_empty_picture_on_the_server(queue_server, go, monkeypatch):
+    inputs = {"required": {"model_file": ["COMBO", {"options": []}], "image": ["LOAD_3D", {}]}}
+    view = {"input": inputs, "output": ["IMAGE", "STRING"], "output_node": True}
+    monkeypatch.setitem(INFO, "Load3D", view)
+    server = queue_server()
+    server.inputs["threed/cvl_no_scene.png"] = b"another picture of that name"
+    slots = [{"name": name, "type": name, "links": []} for name in ("IMAGE", "STRING")]
+    document = {"nodes": [{"id": 1, "type": "Load3D", "widgets_values": ["a.glb", ""], "outputs": slots}], "links": []}
+    assert go(server.url, document=document)[0] == 0
+    sent = next(iter(server.history.values()))["prompt"][2]["1"]["inputs"]["image"]
+    assert sent["image"] == sent["mask"] == "threed/cvl_no_scene (1).png"
+    assert Image.open(io.BytesIO(server.inputs["threed/cvl_no_scene (1).png"])).getpixel((0, 0)) == (0, 0, 0, 0)
 
 
 def test_a_name_that_is_taken_on_the_server_gives_the_upload_another_and_the_prompt_follows(queue_server, go, tmp_path):

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from clip_vae_lora.headless.workflow.canvas import class_names, front_end_of, to_api
-from clip_vae_lora.headless.workflow.canvas.kinds import SCENE
+from clip_vae_lora.headless.workflow.canvas.kinds import NO_SCENE, SCENE
 from clip_vae_lora.headless.workflow.canvas.widgets import inputs_with_options
 from clip_vae_lora.headless.workflow.graph import WorkflowError, server_spec
 
@@ -82,10 +82,19 @@ def fits(value, declared):
     return value is not None
 
 
+def is_unseen(value, node, theirs, specs):
+    """Whether a 3-D view's pictures are empty ones and the front end's prompt takes nothing but the file from it."""
+    kinds = specs(theirs[node]["class_type"]).outputs
+    links = [value for found in theirs.values() for value in found["inputs"].values() if isinstance(value, list)]
+    taken = [kinds[link[1]] for link in links if link[:1] == [node]]
+    return value["image"] == NO_SCENE and all(kind.startswith(("STRING", "FILE_3D")) for kind in taken)
+
+
 def differences(ours, theirs, specs):
     """What differs in nodes, classes and inputs that the classes declare; other inputs are the browser's own.
 
-    Where the front end sends what its own server refuses and the conversion what it takes, nothing is wrong with this.
+    Where the front end sends what its own server refuses and the conversion what it takes, nothing is wrong with this,
+    nor with the node's other inputs, whose values stand in the wrong places, too.
     """
     found = [f"only one has {node}" for node in ours.keys() ^ theirs.keys()]
     for node in ours.keys() & theirs.keys():
@@ -94,11 +103,15 @@ def differences(ours, theirs, specs):
             found.append(f"{node} has two classes")
             continue
         known = inputs_with_options(specs(ours[node]["class_type"]), one)
+        taken = {name for name, declared in known.items() if name in one and fits(one[name], declared)}
+        refused = any(not fits(other.get(name), known[name]) for name in taken)
         for name in one.keys() | other.keys():
             if name in BROWSERS_OWN or name.split(".")[0] not in known or same(one.get(name), other.get(name)):
                 continue
             declared = known.get(name)
-            if declared and name in one and fits(one[name], declared) and not fits(other.get(name), declared):
+            if declared and declared.kind == SCENE and is_unseen(one.get(name), node, theirs, specs):
+                continue
+            if refused and (name in taken or name not in one):
                 continue
             found.append(f"{node} {ours[node]['class_type']}.{name}: {one.get(name)!r} {other.get(name)!r}"[:300])
     return found
