@@ -74,7 +74,8 @@ def at_the_edge(node: type) -> type:
 
 def _literal_said(node: type, named: Mapping[str, object]) -> str:
     """What is wrong where an API client wrote a value for an input that takes a link alone, which ComfyUI lets pass."""
-    groups = node.INPUT_TYPES()
+    ask = getattr(node, "INPUT_TYPES", dict)
+    groups = ask()
     kinds = {key: spec[0] for group in ("required", "optional") for key, spec in groups.get(group, {}).items()}
     for key, value in named.items():
         kind = kinds.get(key)
