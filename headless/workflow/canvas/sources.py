@@ -122,12 +122,16 @@ class Sources:
         return None if held is None else Given(held.value, parent.prefix + host.id, name)
 
     def given(self, scope: Scope, node: Node, name: str) -> Given | None:
-        """What the instance around gives to a widget inside it that no input of the subgraph leads to."""
-        if scope.host is None or scope.parent is None:
-            return None
-        inner = self._outsides[scope.host].inner
-        host = scope.parent.prefix + scope.host.id
-        return Given(inner[node.id, name], host, name) if (node.id, name) in inner else None
+        """What the outermost instance around gives to a widget inside it that no input of the subgraph leads to."""
+        found = None
+        shown: str | None = name
+        while shown is not None and scope.host is not None and scope.parent is not None:
+            outside, place = self._outsides[scope.host], (node.id, shown)
+            shown = outside.shown.get(place)
+            if place in outside.inner:
+                found = Given(outside.inner[place], scope.parent.prefix + scope.host.id, shown or place[1])
+            scope, node = scope.parent, scope.host
+        return found
 
     def _up_from_output(self, scope: Scope, node: Node, slot: int, kind: str | None) -> _Place | Source:
         if node.mode == MUTED:
