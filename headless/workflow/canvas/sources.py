@@ -124,13 +124,16 @@ class Sources:
     def given(self, scope: Scope, node: Node, name: str) -> Given | None:
         """What the outermost instance around gives to a widget inside it that no input of the subgraph leads to."""
         found = None
-        shown: str | None = name
-        while shown is not None and scope.host is not None and scope.parent is not None:
-            outside, place = self._outsides[scope.host], (node.id, shown)
-            shown = outside.shown.get(place)
-            if place in outside.inner:
-                found = Given(outside.inner[place], scope.parent.prefix + scope.host.id, shown or place[1])
-            scope, node = scope.parent, scope.host
+        inside, shown = node.id, name
+        while scope.host is not None and scope.parent is not None:
+            outside = self._outsides[scope.host]
+            outer = outside.shown.get((inside, shown))
+            if (inside, shown) in outside.inner:
+                host = scope.parent.prefix + scope.host.id
+                found = Given(outside.inner[inside, shown], host, outer or shown)
+            if outer is None:
+                break
+            scope, inside, shown = scope.parent, scope.host.id, outer
         return found
 
     def _up_from_output(self, scope: Scope, node: Node, slot: int, kind: str | None) -> _Place | Source:
