@@ -125,15 +125,14 @@ class Sources:
         """What the outermost instance around gives to a widget inside it that no input of the subgraph leads to."""
         found = None
         inside, shown = node.id, name
-        while scope.host is not None and scope.parent is not None:
-            outside = self._outsides[scope.host]
+        while (host := scope.host) is not None and (parent := scope.parent) is not None:
+            outside = self._outsides[host]
             outer = outside.shown.get((inside, shown))
             if (inside, shown) in outside.inner:
-                host = scope.parent.prefix + scope.host.id
-                found = Given(outside.inner[inside, shown], host, outer or shown)
+                found = Given(outside.inner[inside, shown], parent.prefix + host.id, outer or shown)
             if outer is None:
                 break
-            scope, inside, shown = scope.parent, scope.host.id, outer
+            scope, inside, shown = parent, host.id, outer
         return found
 
     def _up_from_output(self, scope: Scope, node: Node, slot: int, kind: str | None) -> _Place | Source:
