@@ -50,17 +50,17 @@ READING_ORDER = {  # inside a leaf and the index a file imports only from files 
         "networks/wan_halves networks/wan networks/wan_names networks/table checkpoint/foreign checkpoint/find"
     ).split(),
     "lora": (
-        "kinds/adapters kinds/widening kinds/whole kinds/hadamard kinds/kronecker kinds/orthogonal kinds/magnitude "
-        "kinds/table "
+        "kinds/{adapters,widening,whole,hadamard,kronecker,orthogonal,magnitude,table} "
         "weights/low_rank weights/measuring weights/fusing formats/dialects families/family families/text_encoders "
-        "families/joint/{flux,flux2,sd3,qwen_image,auraflow,hidream} families/audio/ace_step "
-        "families/single/{z_image,krea2,pixart,ernie,omnigen2,hunyuan_dit} "
-        "families/video/{hunyuan,wan,ltx,kandinsky5,cosmos,mochi} families/table families/patterns models/places "
-        "models/family_names models/unet models/spellings models/names models/rows "
+        "families/joint/{flux,flux2,sd3,qwen_image,auraflow,hidream,lens,joy_image} "
+        "families/audio/{ace_step,stable_audio} "
+        "families/single/{z_image,krea2,pixart,ernie,omnigen2,hunyuan_dit,hunyuan3d,ideogram4,boogu,pixeldit} "
+        "families/single/{stable_cascade,triposplat} "
+        "families/video/{hunyuan,wan,ltx,kandinsky5,cosmos,mochi,cogvideox,minimax_h3,seedvr2} "
+        "families/table families/patterns models/{places,family_names,unet,spellings,names,rows} "
         "formats/suffixes formats/adapter_config formats/building formats/writing formats/read models/match "
         "models/families models/implied models/blocks models/parts models/conversion models/published weights/inject "
-        "weights/patching "
-        "formats/list_text formats/header"
+        "weights/patching formats/list_text formats/header"
     ).split(),
     "files": (
         "errors contents writing documents sniff safetensors_file folder pickle_file inert_pickle "
