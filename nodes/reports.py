@@ -21,9 +21,22 @@ def as_json(data: Mapping[str, object]) -> str:
     return _whole_characters(json.dumps(data, ensure_ascii=False, indent=1, allow_nan=False))
 
 
-def shown(lines: Sequence[str], data: Mapping[str, object], results: tuple, images: Sequence[dict] = ()) -> dict:
-    """A node's answer. `ui.text` and `ui.cvl_report` reach `/history`; the canvas shows the text and the images."""
-    return _answer(lines, as_json(data), results, images)
+def shown(
+    lines: Sequence[str],
+    data: Mapping[str, object],
+    results: tuple,
+    images: Sequence[dict] = (),
+    *,
+    own: Sequence[str] = (),
+) -> dict:
+    """A node's answer. `ui.text` and `ui.cvl_report` reach `/history`; the canvas shows the text and the images.
+
+    own: parts of the lines that are the words of a file or of the user; the canvas never translates them.
+    """
+    answer = _answer(lines, as_json(data), results, images)
+    if kept := [_whole_characters(text) for text in dict.fromkeys(own) if text]:
+        answer["ui"]["cvl_own"] = kept
+    return answer
 
 
 def reported(lines: Sequence[str], data: Mapping[str, object], results: tuple, images: Sequence[dict] = ()) -> dict:
