@@ -21,7 +21,7 @@ OUTSIDE = {  # what each folder may import from outside the pack, beside the sta
     "clip_core": {"torch", "ftfy", "regex"},
     "vae_core": {"torch"},
     "lora": {"torch"},
-    "files": {"torch", "safetensors", "numpy", "PIL"},
+    "files": {"torch", "safetensors", "numpy", "PIL", "tokenizers", "sentencepiece"},
     "drawing": {"torch", "numpy", "PIL", "matplotlib"},
     "doctor": set(),
     "index": {"torch", "numpy"},
@@ -36,11 +36,12 @@ READING_ORDER = {  # inside a leaf and the index a file imports only from files 
         "config device tokenizer families prompts/comfy prompts/a1111 prompts/oddities prompts/dialects "
         "prompts/splits prompts/chunks encoding/conditioning prompts/textual_inversion prompts/plan "
         "networks/layers networks/text networks/patches networks/class_token networks/vision networks/resnet "
-        "networks/clip networks/precision features/shared_prefixes features/padded_texts encoding/rows features/texts "
+        "networks/clip siglip_config networks/siglip networks/precision features/shared_prefixes features/padded_texts "
+        "features/whole_texts encoding/rows features/texts "
         "encoding/masked encoding/emphasis encoding/encode features/preprocess features/pictures "
         "features/search judging/ranking judging/templates judging/zero_shot judging/word_list judging/english "
-        "judging/question_rules judging/questions checkpoint/foreign checkpoint/layouts checkpoint/sizes "
-        "checkpoint/recipe checkpoint/find checkpoint/facts"
+        "judging/question_rules judging/questions checkpoint/foreign checkpoint/layouts checkpoint/siglip "
+        "checkpoint/sizes checkpoint/recipe checkpoint/find checkpoint/facts"
     ).split(),
     "vae_core": (
         "config wide norms doubling layers posterior latents batches channels inpaint padding quality tiling/tiles "

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ...clip_core.features.texts import TextCache
-from ...clip_core.judging import zero_shot
+from ...clip_core.judging import ranking, zero_shot
 from ...clip_core.networks.precision import EXACT
 from ..checks import check_image, check_numbers
 from ..host import OnStep, host
 from ..host.interface import CLIP, Looking
+from .ground import on_ground
 
 if TYPE_CHECKING:
     from ..host.interface import Tensor
@@ -34,13 +35,16 @@ class Texts:
 def encode_pictures(
     clip_model: Looking, image: Tensor, on_step: OnStep | None = None, precision: str = EXACT
 ) -> Tensor:
-    """Encode a batch of pictures. [B, H, W, 3 or 4] in 0..1 -> [B, E] float32 on the CPU, rows of length 1
+    """Encode a batch of pictures, transparent ones on white.
+
+    [B, H, W, 3 or 4] in 0..1 -> [B, E] float32 on the CPU, rows of length 1
 
     Raises:
         ValueError: it is no batch of pictures, or has NaN or infinite values.
     """
     check_image(image)
     check_numbers(image, "this IMAGE")
+    image, _, _ = on_ground(image)
     return host.image_features(clip_model, image, on_step or host.progress(len(image)), precision)
 
 
@@ -89,15 +93,20 @@ def scale_and_note(clip_model: Looking, wanted: float = 0.0) -> tuple[float, lis
     """`wanted`, or for 0 the model's own scale; and a note on a model without one."""
     if wanted:
         return wanted, []
-    learned = host.logit_scale(clip_model)
+    learned = host.logits(clip_model)
     note = f"a CLIP_VISION has no logit scale of its own: {PUBLISHED_SCALE:g} was taken, where published CLIPs stand"
     return scale_of(clip_model), [note] if learned is None else []
 
 
 def scale_of(clip_model: Looking) -> float:
     """The factor on cosines before a softmax: the model's own, or 100 for a CLIP_VISION, which has none."""
-    learned = host.logit_scale(clip_model)
-    return PUBLISHED_SCALE if learned is None else learned
+    return logits_of(clip_model).scale
+
+
+def logits_of(clip_model: Looking, scale: float = 0.0) -> ranking.Logits:
+    """What the model does with cosines; `scale` other than 0 takes the place of its own factor."""
+    learned = host.logits(clip_model) or ranking.Logits(PUBLISHED_SCALE)
+    return replace(learned, scale=scale) if scale else learned
 
 
 def _check_sound(found: Tensor, texts: Sequence[str], precision: str) -> None:
