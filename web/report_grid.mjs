@@ -11,7 +11,7 @@ function element(name, text = "") {
 
 function grid(rows) {
   const made = element("cvl-report-grid"), columns = Math.max(...rows.map((row) => row.length));
-  made.style.gridTemplateColumns = `repeat(${columns}, auto)`;
+  made.style.gridTemplateColumns = `auto minmax(9em, 1fr)${columns > 2 ? ` repeat(${columns - 2}, fit-content(8em))` : ""}`;
   made.setAttribute("role", "table");
   rows.forEach((row, at) => {
     const line = element("cvl-report-row");
