@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 from PIL import Image
@@ -36,6 +34,33 @@ def fit_picture(picture: Tensor, width_px: int, height_px: int, how: str) -> Ten
     return torch.from_numpy(np.array(canvas))
 
 
-def as_batch(pictures: Sequence[Tensor]) -> Tensor:
-    """uint8 [H, W, 3] each, all of one size -> [N, H, W, 3] in 0..1"""
-    return torch.stack(list(pictures)).float() / 255
+def picture_bytes(width_px: int, height_px: int) -> int:
+    """The memory of one picture of a batch: three colours of four bytes."""
+    return width_px * height_px * 3 * 4
+
+
+class Batch:
+    """A batch that is filled picture by picture, so that it is in memory once and no more."""
+
+    def __init__(self, most: int, width_px: int, height_px: int, how: str):
+        self._images = torch.empty(most, height_px, width_px, 3)
+        self._size, self._how, self._filled = (width_px, height_px), how, 0
+
+    @property
+    def is_full(self) -> bool:
+        return self._filled == len(self._images)
+
+    @property
+    def images(self) -> Tensor:
+        """The pictures put in so far, [N, H, W, 3] in 0..1."""
+        return self._images[: self._filled]
+
+    def put(self, picture: Tensor) -> None:
+        """Put a picture in, fitted to the size. uint8 [H, W, 3]"""
+        torch.div(fit_picture(picture, *self._size, self._how), 255, out=self._images[self._filled])
+        self._filled += 1
+
+    def repeat(self, number: int) -> None:
+        """Put a picture in that is there already, by its number."""
+        self._images[self._filled] = self._images[number]
+        self._filled += 1

@@ -104,7 +104,9 @@ def paste_centred(canvas: Image.Image, picture: Image.Image, corner: tuple[int, 
 
 def as_image(picture: Image.Image | np.ndarray) -> Tensor:
     """What was drawn, 8 bits a colour, as an IMAGE. [H, W, 3] -> [1, H, W, 3] in 0..1"""
-    return torch.from_numpy(np.array(picture).astype(np.float32) / 255.0)[None]
+    image = np.array(picture).astype(np.float32)
+    image /= 255.0  # in place: a sheet can be large
+    return torch.from_numpy(image)[None]
 
 
 def new_figure(width_px: int, height_px: int) -> FigureCanvasAgg:

@@ -1,5 +1,8 @@
-"""What a file seems to be, by its first bytes, never by its name; nothing is executed or unpacked."""
+"""What a file seems to be, by its first bytes, never by its name; and a mark by which a result knows whether it is
+still the same. Nothing is executed or unpacked.
+"""
 
+import hashlib
 import os
 import stat
 import zipfile
@@ -10,6 +13,7 @@ from .contents import size_text
 from .errors import FileFormatError
 
 SAFETENSORS, TORCH_ZIP, TORCH_LEGACY, TORCHSCRIPT = "safetensors", "torch zip", "torch legacy", "torchscript"
+_END_BYTES = 256 << 10  # at each end of a large file, for its mark
 MAX_HEADER_BYTES = 100_000_000  # the limit of the safetensors library, too
 WANTED = "expected a .safetensors file or a PyTorch file with nothing but tensors in it"
 
@@ -154,3 +158,41 @@ def _unreadable(path: Path, head: bytes, size: int) -> str:
     if not any(head):
         return "it begins with zeros only: the download is damaged or was cut short"
     return "this is no file of a kind known here"
+
+
+def status_mark(status: os.stat_result) -> tuple[int, int, int, int]:
+    """Return a mark of a file by what the disk says of it: time, size, when it was last written to, and its number.
+
+    Time and size alone can lie: a copy that keeps times (`cp -p`, `rsync -t`), a clock set back.
+    """
+    return status.st_mtime_ns, status.st_size, status.st_ctime_ns, status.st_ino
+
+
+def content_mark(path: Path) -> str:
+    """Return a mark of a file's content, 16 letters: of its size and all of it up to 512 KB, else of its first and last
+    256 KB, which hold the header of a model and the end of its weights.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with open(path, "rb") as file:
+        digest = hashlib.blake2b(file.read(_END_BYTES), digest_size=8)
+        size = os.fstat(file.fileno()).st_size
+        if size > _END_BYTES:
+            file.seek(max(_END_BYTES, size - _END_BYTES))
+            digest.update(file.read(_END_BYTES))
+    digest.update(str(size).encode())
+    return digest.hexdigest()
+
+
+def file_mark(path: Path) -> str:
+    """Return a mark that changes when a file does, by content, too; "missing" where there is none.
+
+    On Windows, which does not say when a file was last written to, content is what tells of a time that lies.
+    """
+    try:
+        status = path.stat()
+        content = content_mark(path) if path.is_file() else ""
+    except (OSError, ValueError):
+        return "missing"
+    return ":".join([*map(str, status_mark(status)), content])

@@ -1,17 +1,32 @@
-"""Files written whole or not at all: into a temporary file in the same folder, flushed to disk, then renamed; or given
+"""Files written whole or not at all: into a hidden file in the same folder, flushed to disk, then renamed; or given
 the first name that is free, so that programs side by side never write over each other.
+
+A lock is held on each hidden file, so that what a killed process left behind is told from what another one is filling,
+and can be removed.
 """
 
 import errno
 import os
+import re
+import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from os import PathLike
 from pathlib import Path
 from typing import BinaryIO
 
 from .errors import FileFormatError
+
+try:
+    import fcntl
+except ImportError:  # Windows, which does not remove a file that is open
+    fcntl = None  # type: ignore[assignment]
+
+_NAME = re.compile(r"\..*\.cvl-[0-9a-f]{8}\.part", re.DOTALL)
+_NAME_BYTES = 80  # of the file's own name; disks take 255
+_ABANDONED_S = 3600  # without a change, where no lock tells
+_MOST_LOOKED_AT = 50_000  # files and folders
 
 
 def write_whole(path: str | PathLike, write: Callable[[BinaryIO], object], *, lasting: bool = True) -> None:
@@ -27,12 +42,12 @@ def write_whole(path: str | PathLike, write: Callable[[BinaryIO], object], *, la
         raise FileFormatError(path, "this is a folder: give the name of a file to write")
     if not path.parent.is_dir():
         raise FileFormatError(path, f"cannot be written, because the folder {path.parent} does not exist")
-    with part_beside(path) as part:
-        try:
+    try:
+        with part_beside(path) as part:
             _fill(part, write, lasting)
             os.replace(part, path)
-        except OSError as error:
-            raise FileFormatError(path, f"cannot be written: {error.strerror or error}") from error
+    except OSError as error:
+        raise FileFormatError(path, f"cannot be written: {error.strerror or error}") from error
 
 
 def write_new(names: Iterable[Path], write: Callable[[BinaryIO], object], *, lasting: bool = True) -> Path:
@@ -43,12 +58,12 @@ def write_new(names: Iterable[Path], write: Callable[[BinaryIO], object], *, las
     """
     names = iter(names)
     first = next(names)
-    with part_beside(first) as part:
-        try:
+    try:
+        with part_beside(first) as part:
             _fill(part, write, lasting)
             return take_name(part, (name for found in ((first,), names) for name in found))
-        except OSError as error:
-            raise FileFormatError(first, f"cannot be written: {error.strerror or error}") from error
+    except OSError as error:
+        raise FileFormatError(first, f"cannot be written: {error.strerror or error}") from error
 
 
 def check_writable(folder: str | PathLike) -> None:
@@ -72,14 +87,42 @@ def check_writable(folder: str | PathLike) -> None:
 
 @contextmanager
 def part_beside(path: Path, folder: Path | None = None) -> Iterator[Path]:
-    """Name a hidden file in the folder of `path`, or in another one, to be filled; what is still there at the end is
-    removed.
+    """Make an empty hidden file in the folder of `path`, or in another one, to be filled; what is still there at the
+    end is removed.
+
+    Raises:
+        OSError: the disk refused.
     """
-    part = (folder or path.parent) / f".{path.name[:100]}.{uuid.uuid4().hex[:8]}.part"
+    while True:
+        part = (folder or path.parent) / f".{_shortened(path.name)}.cvl-{uuid.uuid4().hex[:8]}.part"
+        held = part.open("xb")
+        if fcntl is None:
+            held.close()
+            break
+        with suppress(OSError):  # a disk without locks, on which nothing is taken for abandoned
+            fcntl.flock(held, fcntl.LOCK_EX)
+        if part.exists():  # nobody has removed it before it was locked
+            break
+        held.close()
     try:
         yield part
     finally:
         part.unlink(missing_ok=True)
+        held.close()
+
+
+def remove_abandoned(folder: Path) -> int:
+    """Remove what killed processes left half-written in a folder and in those inside it; how many files that were.
+
+    Of a very large folder a part is looked at.
+    """
+    removed = looked_at = 0
+    for place, folders, names in os.walk(folder):
+        looked_at += len(folders) + len(names)
+        removed += sum(_removed(Path(place, name)) for name in names if _NAME.fullmatch(name))
+        if looked_at > _MOST_LOOKED_AT:
+            break
+    return removed
 
 
 def take_name(part: Path, names: Iterable[Path]) -> Path:
@@ -104,8 +147,28 @@ def take_name(part: Path, names: Iterable[Path]) -> Path:
     raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(part))
 
 
+def _removed(part: Path) -> bool:
+    """Whether the file was nobody's, and is gone."""
+    try:
+        if fcntl is None:
+            if part.stat().st_mtime > time.time() - _ABANDONED_S:
+                return False
+            part.unlink()
+            return True
+        with part.open("r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            part.unlink()
+        return True
+    except OSError:
+        return False
+
+
+def _shortened(name: str) -> str:
+    return os.fsencode(name)[:_NAME_BYTES].decode(errors="ignore")
+
+
 def _fill(part: Path, write: Callable[[BinaryIO], object], lasting: bool) -> None:
-    with open(part, "xb") as file:
+    with open(part, "wb") as file:
         write(file)
         file.flush()
         if lasting:

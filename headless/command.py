@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from ..files.errors import FileFormatError
-from ..files.writing import check_writable
+from ..files.writing import check_writable, remove_abandoned
 from .batch_options import add_batch_options
 from .progress import Progress
 from .remote.errors import Interrupted, ServerError
@@ -124,6 +124,7 @@ def _run(options: argparse.Namespace, report: Report) -> None:
             + ("is for runs in this process: a server has its own models" if options.servers else "is no folder")
         )
     check_writable(options.output)
+    remove_abandoned(options.output)
     folders = folders_of(options.workflow, options.output, options.input, options.models)
     progress = Progress(sys.stderr)
     notes: list[str] = []

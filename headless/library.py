@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..files.writing import check_writable
+from ..files.writing import check_writable, remove_abandoned
 from .batch.many import Many, run_many
 from .batch.rows import Row
 from .batch.rows import setting_texts as texts_of
@@ -149,7 +149,7 @@ def to_api(
     Raises:
         WorkflowError, ServerError.
     """
-    document, folders = opened(workflow, "output")
+    document, folders = opened(workflow, None)
     if server is not None:
         return api_there(Server(_address(server, headers)), document, setting_texts(settings), [])
     from .workflow.embedded import api_here
@@ -173,7 +173,7 @@ def check(
     Raises:
         WorkflowError: it cannot be read. ServerError: the server is not there.
     """
-    document, folders = opened(workflow, "output", inputs)
+    document, folders = opened(workflow, None, inputs)
     if server is None:
         return check_here(document, setting_texts(settings), folders)
 
@@ -185,19 +185,21 @@ def check(
 
 
 def opened(
-    workflow: Workflow, output: str | Path, inputs: str | Path | None = None, models: str | Path | None = None
+    workflow: Workflow, output: str | Path | None, inputs: str | Path | None = None, models: str | Path | None = None
 ) -> tuple[Mapping, Folders]:
-    """The workflow as JSON, and the folders of its run.
+    """The workflow as JSON, and the folders of its run; output None: nothing is saved.
 
     Raises:
         WorkflowError: it is no workflow. FileFormatError: it cannot be read, or nothing can be saved.
     """
-    check_writable(output)
+    if output is not None:
+        check_writable(output)
+        remove_abandoned(Path(output))
     given = None if inputs is None else Path(inputs)
     own = None if models is None else Path(models)
     if isinstance(workflow, Mapping):
-        return workflow, folders_of(None, Path(output), given, own)
-    return read_workflow(Path(workflow)), folders_of(Path(workflow), Path(output), given, own)
+        return workflow, folders_of(None, Path(output or "output"), given, own)
+    return read_workflow(Path(workflow)), folders_of(Path(workflow), Path(output or "output"), given, own)
 
 
 def setting_texts(settings: Settings) -> list[str]:

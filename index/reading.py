@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ..files.errors import FileFormatError
+from ..files.sniff import status_mark
 from .shards import Picture, map_rows
 from .table import TABLE, Facts, Shard, Table
 
@@ -102,7 +103,6 @@ def _open(folder: Path) -> PictureIndex:
 def state(folder: Path) -> str:
     """Return a mark that changes when the index does; "none" without an index."""
     try:
-        found = os.stat(folder / TABLE)
+        return ":".join(map(str, status_mark(os.stat(folder / TABLE))))
     except OSError:
         return "none"
-    return f"{found.st_mtime_ns}:{found.st_size}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -103,7 +103,7 @@ def _look_at_file(root: Path, path: str, entry: os.DirEntry, found: Scan) -> Non
             return
         status = entry.stat()
         if entry.is_file():
-            found.pictures[path] = Picture(path, status.st_size, status.st_mtime_ns)
+            found.pictures[path] = Picture(path, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
         else:
             found.refused[path] = "this is a device or a pipe, and no picture"
     except OSError as error:
@@ -115,16 +115,18 @@ def _readable(path: str) -> str:
     return path.encode("utf-8", "replace").decode()
 
 
-def changes(scan: Scan, known: Mapping[str, Picture]) -> FolderChanges:
-    """Compare a scan with the pictures that the index knows, by size and time. Pictures of a folder that could not
-    be listed do not count as deleted.
+def changes(
+    scan: Scan, known: Mapping[str, Picture], is_same: Callable[[Picture], bool] = lambda picture: True
+) -> FolderChanges:
+    """Compare a scan with the pictures that the index knows, by size and time, and where these are the same by
+    `is_same`. Pictures of a folder that could not be listed do not count as deleted.
     """
     hidden = tuple(path for path in scan.refused if path.endswith("/"))
     new, changed, unchanged = [], [], 0
     for path, picture in sorted(scan.pictures.items()):
         if path not in known:
             new.append(picture)
-        elif known[path] != picture:
+        elif known[path] != picture or not is_same(picture):
             changed.append(picture)
         else:
             unchanged += 1

@@ -10,7 +10,7 @@ import json
 import os
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +32,7 @@ class Picture:
     path: str
     size_bytes: int
     mtime_ns: int
+    changed_ns: int = field(default=0, compare=False)  # when the disk last wrote to it, see `Seen`; 0: not known
 
 
 @dataclass(frozen=True)

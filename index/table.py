@@ -7,7 +7,7 @@ exclusive transaction on an empty database beside it, which every system lets go
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,10 @@ TABLE, LOCK = "index.sqlite", "writer.lock"
 VERSION = 1
 _APPLICATION = 0x43564C49  # "CVLI"
 _WAIT_S = 60.0  # for a reader or a writer that is in the middle of a transaction
+_SEEN = (  # beside the tables of version 1, whose programs do not look at it
+    "CREATE TABLE IF NOT EXISTS seen (path TEXT PRIMARY KEY, changed_ns INTEGER NOT NULL, content TEXT NOT NULL) "
+    "WITHOUT ROWID"
+)
 _SCHEMA = (
     "CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
     "CREATE TABLE shards (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, rows INTEGER NOT NULL, "
@@ -50,6 +54,14 @@ class Facts:
     fingerprint: str = ""  # of the model, see model.py; "" where an older version made the index
     precision: str = "fp32"  # of the activations that made the rows; several, as "fp32, fp16", where they differ
     ground: str = "none"  # under transparent pictures; "none" where an older version left transparency out
+
+
+@dataclass(frozen=True)
+class Seen:
+    """How a picture was when it was read: when the disk last wrote to it, and a mark of its content; "" unknown."""
+
+    changed_ns: int
+    content: str
 
 
 @dataclass(frozen=True)
@@ -127,6 +139,7 @@ class Table:
             with self.changing():
                 for statement in _SCHEMA:
                     self._db.execute(statement)
+                self._db.execute(_SEEN)
         elif not tables:
             raise FileFormatError(self.path, "the index is empty: nothing was ever written to it; index a folder first")
         elif application != _APPLICATION:
@@ -137,6 +150,8 @@ class Table:
                 f"this index has format {version}, known here is {VERSION}; update the "
                 "node pack, or index into another name",
             )
+        elif create:
+            self._db.execute(_SEEN)
 
     def facts(self) -> Facts | None:
         """Return the facts; None before the first `set_facts`."""
@@ -200,7 +215,17 @@ class Table:
         )
 
     def forget(self, paths: Iterable[str]) -> None:
-        self._db.executemany("DELETE FROM pictures WHERE path = ?", ((path,) for path in paths))
+        gone = [(path,) for path in paths]
+        self._db.executemany("DELETE FROM pictures WHERE path = ?", gone)
+        self._db.executemany("DELETE FROM seen WHERE path = ?", gone)
+
+    def seen(self) -> dict[str, Seen]:
+        """Return how each picture was when it was read, by path; not all are known."""
+        return {row[0]: Seen(*row[1:]) for row in self._db.execute("SELECT path, changed_ns, content FROM seen")}
+
+    def set_seen(self, seen: Mapping[str, Seen]) -> None:
+        rows = [(path, how.changed_ns, how.content) for path, how in seen.items()]
+        self._db.executemany("INSERT OR REPLACE INTO seen VALUES (?, ?, ?)", rows)
 
     def pictures(self) -> dict[str, Picture]:
         """Return every known picture, with a row or without, by path."""

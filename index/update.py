@@ -16,7 +16,8 @@ from torch import Tensor
 
 from .scan import FolderChanges, Scan, changes, scan
 from .shards import Picture, ShardEntry
-from .writing import IndexWriter
+from .table import Seen
+from .writing import IndexWriter, seen_now
 
 COMMIT_PICTURES, COMMIT_S = 512, 20.0
 _NO_NUMBERS = "the model gives no numbers (NaN) for it"
@@ -75,9 +76,27 @@ def update(
 
 
 def prepare(writer: IndexWriter, found: Scan) -> FolderChanges:
-    """Forget deleted pictures, and note how many pictures are to be embedded."""
-    differ = changes(found, writer.table.pictures())
+    """Forget deleted pictures, and note how many pictures are to be embedded.
+
+    A picture of the same size and time to which the disk has written since is the same if its content is. Of one that
+    an older version read nothing more than size and time is known.
+    """
+    seen, now = writer.table.seen(), {}
+
+    def is_same(picture: Picture) -> bool:
+        before = seen.get(picture.path, Seen(0, ""))
+        if before.changed_ns == picture.changed_ns:
+            return True
+        if before.changed_ns and before.content != seen_now(writer.pictures_folder, picture).content:
+            return False
+        now[picture.path] = Seen(picture.changed_ns, before.content)
+        return True
+
+    differ = changes(found, writer.table.pictures(), is_same)
     writer.forget(differ.gone)
+    if now:
+        with writer.table.changing():
+            writer.table.set_seen(now)
     writer.set_remaining(len(differ.new) + len(differ.changed))
     return differ
 

@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 
 from ..files.errors import FileFormatError
+from ..files.sniff import content_mark
 from .model import is_same
 from .shards import PATTERN, Picture, ShardEntry, map_rows, read_entries, rows_and_width, write_shard
-from .table import TABLE, Facts, Shard, Table, writers_lock
+from .table import TABLE, Facts, Seen, Shard, Table, writers_lock
 
 MERGED_ROWS = 65_536  # of a shard put together from small ones or from ones with dead rows
 _SMALL_ROWS, _SMALL_SHARDS = MERGED_ROWS // 4, 16  # more shards than that below that size are put together
@@ -35,10 +36,17 @@ class IndexWriter:
     table: Table
     notes: list[str] = field(default_factory=list)  # what was repaired
 
+    @property
+    def pictures_folder(self) -> Path:
+        """The folder of the pictures."""
+        return Path(os.path.realpath(self.folder / self.facts.folder))
+
     def commit(self, entries: Sequence[ShardEntry], features: Tensor, remaining: int) -> None:
         """Keep these pictures, [n, E] for those with a row; all or none of them, on the disk for good."""
         name = write_shard(self.folder, entries, features, self.facts.model_key) if len(features) else None
+        seen = {entry.picture.path: seen_now(self.pictures_folder, entry.picture) for entry in entries}
         with self.table.changing():
+            self.table.set_seen(seen)
             number = self.table.add_shard(name, len(features)) if name else None
             self.table.put(entries, number)
             self.table.set_remaining(remaining)
@@ -149,6 +157,16 @@ class IndexWriter:
                 with self.table.changing():
                     self.table.forget_shard(shard.number)
                 self.notes.append(f"{shard.name} was missing or damaged: its {lost} pictures are indexed anew")
+
+
+def seen_now(folder: Path, picture: Picture) -> Seen:
+    """How a picture is that has been read as it was scanned; its content only where it was not written to since."""
+    path = folder / picture.path
+    try:
+        before = os.stat(path).st_ctime_ns == picture.changed_ns
+        return Seen(picture.changed_ns, content_mark(path) if before else "")
+    except (OSError, ValueError):
+        return Seen(picture.changed_ns, "")
 
 
 def _is_news(entry: ShardEntry, known: Mapping[str, Picture]) -> bool:

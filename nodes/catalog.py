@@ -6,12 +6,12 @@ small weights that come with this pack.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from ..files.folder import parts_of
+from ..files.sniff import file_mark
 from .clip_facts import CONFIG_NAMES
 from .host import host
 
@@ -98,14 +98,8 @@ def fingerprint(use: str, choice: str) -> str:
     try:
         found = path(use, choice)
         more = [found.with_name(name) for name in FOLDERS[use].beside(found.name)]
-        marks = [file.stat() for file in (*parts_of(found), *(file for file in more if file.is_file()))]
+        files = [*parts_of(found), *(file for file in more if file.is_file())]
     except OSError:
         return "missing"
-    return " ".join(":".join(map(str, mark_of(mark))) for mark in marks)
-
-
-def mark_of(status: os.stat_result) -> tuple[int, int, int, int]:
-    """Return a mark of a file's content: size and time, and for a file that was replaced by one with the same of both
-    (`cp -p`, `rsync -t`) its number on the disk and the time at which that was last written to.
-    """
-    return status.st_mtime_ns, status.st_size, status.st_ctime_ns, status.st_ino
+    marks = [file_mark(file) for file in files]
+    return "missing" if "missing" in marks else " ".join(marks)

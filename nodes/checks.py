@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from .host.interface import Tensor
 
 
+INFINITE = float("inf")
 LEAST, MOST = -0.5, 1.5  # of an IMAGE: bicubic scaling of 0..1 comes to -0.45 and 1.45 at most (two passes of 1.375)
 
 
@@ -46,35 +47,16 @@ def check_range(image: Image) -> None:
         )
     least, most = (bound.item() for bound in image.aminmax())
     if least < LEAST or most > MOST:
+        if INFINITE in (-least, most):
+            check_numbers(image, "this IMAGE")
         raise ValueError(
             f"this IMAGE has values from {least:.4g} to {most:.4g}, outside 0..1; bring it into that range in the node "
             "before this one (0..255: divide by 255; -1..1: halve and add 0.5)"
         )
 
 
-def check_latent(latent: Latent, wanted_channels: int | None) -> Tensor:
-    """Return the samples [B, C, h, w] of a LATENT with the channels that this VAE wants."""
-    samples = _samples(latent)
-    shape = list(samples.shape)
-    if wanted_channels is None:
-        return samples  # a video or audio VAE: its own decode knows its latents
-    if len(shape) == 5 and shape[2] == 1:
-        samples = samples[:, :, 0]
-        shape = list(samples.shape)
-    if len(shape) != 4 or 0 in shape:
-        raise ValueError(
-            f"a LATENT of shape [batch, {wanted_channels}, height, width] was expected, but this one is "
-            f"{shape}; connect the latent of a picture"
-        )
-    if shape[1] != wanted_channels:
-        raise ValueError(
-            f"this latent has {shape[1]} channels, this VAE wants {wanted_channels}; "
-            "load the VAE that belongs to the model the latent came from"
-        )
-    return samples
-
-
-def _samples(latent: Latent) -> Tensor:
+def samples_of(latent: Latent) -> Tensor:
+    """Return what a LATENT holds: a tensor, or several in one. Raises ValueError for something else."""
     if not isinstance(latent, dict) or "samples" not in latent:
         raise ValueError(f"a LATENT was expected, but a {type(latent).__name__} came; connect a sampler or VAE Encode")
     return latent["samples"]
@@ -131,21 +113,17 @@ def check_batches(**counts: int) -> int:
 
 def check_samples(latent: Latent, which: str) -> Tensor:
     """Return the samples of a LATENT of a picture or a video, [B, C, h, w] or [B, C, T, h, w]."""
-    samples = _samples(latent)
+    samples = samples_of(latent)
+    if getattr(samples, "is_nested", False):
+        raise ValueError(
+            f"{which} LATENT holds several latents, as of a video with its sound, but one was expected; take it apart "
+            "first, with the stock node for that"
+        )
     shape = list(samples.shape)
-    if getattr(samples, "is_nested", False) or len(shape) not in (4, 5) or 0 in shape:
+    if len(shape) not in (4, 5) or 0 in shape:
         raise ValueError(
             f"{which} LATENT is {shape}, but one of shape [batch, channels, height, width] with cells in it was "
             "expected; connect the latent of a picture"
         )
     check_numbers(samples, f"{which} LATENT")
     return samples
-
-
-def picture_cell(px_per_cell: int | None) -> int:
-    """Return how many pixels a cell of a VAE for pictures spans along each side."""
-    if not px_per_cell:
-        raise ValueError(
-            "a VAE for pictures was expected, but this one is for video or sound; load the VAE of an image model"
-        )
-    return px_per_cell

@@ -43,11 +43,11 @@ READING_ORDER = {  # inside a leaf and the index a file imports only from files 
         "checkpoint/recipe checkpoint/find checkpoint/facts"
     ).split(),
     "vae_core": (
-        "config wide norms doubling layers posterior latents batches inpaint quality tiling/tiles tiling/waiting "
-        "tiling/sweeps tiling/network tiling/tiled tiling/plans tiling/card_plans tiling/room tiling/work "
-        "networks/source networks/kl_halves networks/kl_sweeps networks/kl networks/kl_names networks/tiny_sweeps "
-        "networks/tiny networks/tiny_names networks/wan_config networks/wan_layers networks/wan_halves networks/wan "
-        "networks/wan_names networks/table checkpoint/foreign checkpoint/find"
+        "config wide norms doubling layers posterior latents batches channels inpaint padding quality tiling/tiles "
+        "tiling/waiting tiling/sweeps tiling/network tiling/tiled tiling/plans tiling/card_plans tiling/room "
+        "tiling/work networks/source networks/kl_halves networks/kl_sweeps networks/kl networks/kl_names "
+        "networks/tiny_sweeps networks/tiny networks/tiny_names networks/wan_config networks/wan_layers "
+        "networks/wan_halves networks/wan networks/wan_names networks/table checkpoint/foreign checkpoint/find"
     ).split(),
     "lora": (
         "kinds/adapters kinds/widening kinds/whole kinds/hadamard kinds/kronecker kinds/orthogonal kinds/magnitude "

@@ -70,7 +70,7 @@ def _largest(mask: Tensor, before_px: int, after_px: int) -> Tensor:
 class Hole:
     """What is encoded for inpainting, and where the sampler may paint."""
 
-    pixels: Tensor  # [B, H', W', 3] of whole cells, neutral grey where the mask was
+    pixels: Tensor  # [B, H', W', C] of whole cells, the colours neutral grey where the mask was, alpha as it was
     noise_mask: Tensor  # [M, 1, H', W'] of 0 and 1, the mask grown
     mask: Tensor  # [M, H, W], the mask of the picture's own size, rounded to 0 and 1
     was_soft: bool  # some of its values were neither
@@ -83,12 +83,15 @@ def hole(image: Tensor, mask: Tensor, brush_px: int, factor: int) -> Hole:
     and right and (n - 1) // 2 px up and left. Unlike there, a side that does not fill its cells is padded, of mask and
     picture alike, instead of cut.
 
-    [B or 1, H, W, 3] and [M or 1, any, any] -> Hole
+    [B or 1, H, W, 3 or 4] and [M or 1, any, any] -> Hole
     """
     sized = resized_mask(mask, (image.shape[1], image.shape[2]))
     rounded = sized.round()
     inside = padded_to_cells(rounded, factor)  # [M, H', W']
-    pixels = torch.where(inside[..., None] > 0, GREY, padded_to_cells(image, factor))
+    whole = padded_to_cells(image, factor)
+    pixels = torch.where(inside[..., None] > 0, GREY, whole[..., :3])
+    if whole.shape[-1] > 3:
+        pixels = torch.cat((pixels, whole[..., 3:].expand(len(pixels), -1, -1, -1)), -1)
     painted = grown(inside, (brush_px - 1) // 2, brush_px // 2) if brush_px else inside
     return Hole(pixels, painted[:, None], rounded, bool((sized != rounded).any()))
 

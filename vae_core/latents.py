@@ -88,12 +88,12 @@ class ChannelStatistics:
 
 
 def channel_statistics(mean: Tensor, logvar: Tensor) -> ChannelStatistics:
-    """Two of [B, C, h, w] -> ChannelStatistics."""
-    mean, logvar = wide(mean), wide(logvar)
+    """Two of [B, C, h, w] or, of videos, [B, C, t, h, w] -> ChannelStatistics."""
+    mean, logvar = (wide(values).flatten(2) for values in (mean, logvar))  # [B, C, cells]
     kl = 0.5 * doubled_divergence(mean, logvar)
-    cells = (0, 2, 3)
+    cells = (0, 2)
     return ChannelStatistics(
-        kl.sum((2, 3)).mean(0), mean.mean(cells), mean.std(cells, correction=0), logvar.exp().mean(cells).sqrt()
+        kl.sum(2).mean(0), mean.mean(cells), mean.std(cells, correction=0), logvar.exp().mean(cells).sqrt()
     )
 
 

@@ -13,15 +13,21 @@ from torch import Tensor
 
 from ..config import OnStep
 
-_SCORES = 4_000_000  # in one block: 16 MB
+SAME = 1e-6  # cosines that differ by less are equal: rows are float32, and reports round to so many places
+_SCORES = 4_000_000  # in one block: 32 MB
+_ROWS = 8192  # in one block: 34 MB of 512 dimensions in float64
 _PAIR_ROWS = 2048  # its square is the number of pairs in one block
+_STEPS = 2.0**30  # of a cosine between 0 and 1: coarser than any order of summation in float64, finer than float32
+_PLACES = 1 << 32  # numbers of rows below this
 
 
 @dataclass(frozen=True)
 class Hits:
-    """The nearest rows of each query, the nearest first; k is at most the number of rows."""
+    """The nearest rows of each query, the nearest first, equal ones in the order of the index; k is at most the number
+    of rows.
+    """
 
-    scores: Tensor  # [Q, k] cosines
+    scores: Tensor  # float64 [Q, k] cosines, exactly 1 of a row with itself
     rows: Tensor  # [Q, k] numbers of rows, over all blocks
 
 
@@ -33,39 +39,55 @@ def nearest(
     dead: Sequence[Tensor] | None = None,
     on_step: OnStep | None = None,
 ) -> Hits:
-    """Find the `count` rows with the largest products with each query. `dead` are the deleted rows of each block.
+    """Find the `count` rows with the largest cosine to each query. `dead` are the deleted rows of each block. Scores
+    and order do not depend on `count`, on the number of queries or on how rows lie in blocks.
 
     It runs on the blocks' device, which is the CPU for blocks on a disk: each row is used once, and the bus to a card
     is no faster than the CPU's memory.
 
-    blocks [n, E] each, queries [Q, E], both of unit length -> [Q, k]
+    blocks [n, E] each, queries [Q, E] -> [Q, k]
     """
-    queries = queries.to(blocks[0].device) if len(blocks) else queries
-    best = queries.new_empty(len(queries), 0)
-    rows = torch.empty(len(queries), 0, dtype=torch.int64, device=queries.device)
+    queries = _unit(queries.to(blocks[0].device) if len(blocks) else queries)
+    best = torch.empty(len(queries), 0, dtype=torch.int64, device=queries.device)  # keys, the best first
     total, start = sum(len(block) for block in blocks), 0
-    step = max(1024, _SCORES // max(1, len(queries)))
+    step = min(_ROWS, max(1024, _SCORES // max(1, len(queries))))
     for number, block in enumerate(blocks):
         first = start
         for part in block.split(step):
-            scores = _products(queries, part)  # [Q, n]
+            keys = _keys(queries, part, start)  # [Q, n]
             if dead is not None and len(dead[number]):
                 gone = dead[number].cpu() + first - start  # on the CPU, so this waits for no card
-                scores[:, gone[(gone >= 0) & (gone < len(part))].to(scores.device)] = -torch.inf
-            found, places = scores.topk(min(count, len(part)), dim=1)
-            best, order = torch.cat((best, found), 1).sort(dim=1, descending=True, stable=True)
-            rows = torch.cat((rows, places + start), 1).gather(1, order)[:, :count]
-            best = best[:, :count]
+                keys[:, gone[(gone >= 0) & (gone < len(part))].to(keys.device)] = torch.iinfo(torch.int64).min
+            found = keys.topk(min(count, len(part)), dim=1, sorted=False).values
+            best = torch.cat((best, found), 1).sort(dim=1, descending=True).values[:, :count]
             start += len(part)
             if on_step is not None:
                 on_step(start, total)
-    living = total - sum(map(len, dead or ()))
-    return Hits(best[:, :living], rows[:, :living])
+    best = best[:, : total - sum(map(len, dead or ()))]
+    return Hits(torch.div(best, _PLACES, rounding_mode="floor") / _STEPS, _PLACES - 1 - best.remainder(_PLACES))
 
 
-def _products(queries: Tensor, rows: Tensor) -> Tensor:
-    """The products of all queries and rows; for one query the faster matrix-vector product. [Q, E], [n, E] -> [Q, n]"""
-    return (rows @ queries[0])[None] if len(queries) == 1 else queries @ rows.T
+def cosines(rows: Tensor, other: Tensor) -> Tensor:
+    """Compare rows with one other, as `nearest` does. [n, E] and [E] -> float64 [n]"""
+    return (_unit(rows) @ _unit(other[None])[0]).mul(_STEPS).round() / _STEPS
+
+
+def reaches(score: float, threshold: float) -> bool:
+    """Whether a cosine is at least a threshold; one that equals it, up to the rounding of reports, is."""
+    return score >= threshold - SAME
+
+
+def _keys(queries: Tensor, rows: Tensor, start: int) -> Tensor:
+    """A whole number for each pair: larger where the cosine is, and of equal cosines where the row comes first. So no
+    two are equal, and their order is one. [Q, E], [n, E] -> int64 [Q, n]
+    """
+    steps = (queries @ _unit(rows).T).mul_(_STEPS).round_().nan_to_num_(-2 * _STEPS).long()
+    places = torch.arange(start, start + len(rows), device=rows.device)
+    return steps.mul_(_PLACES).add_(_PLACES - 1 - places)
+
+
+def _unit(rows: Tensor) -> Tensor:
+    return F.normalize(rows.double(), dim=-1)
 
 
 def mixed(parts: Sequence[tuple[Tensor, float]]) -> Tensor:
@@ -99,8 +121,8 @@ def duplicate_groups(
     dead: Sequence[Tensor] | None = None,
     on_step: OnStep | None = None,
 ) -> list[list[int]]:
-    """Find the connected components of the graph of pairs whose cosine is at least `threshold`: groups of two or more
-    rows, the largest first.
+    """Find the connected components of the graph of pairs whose cosine is at least `threshold` (see `SAME`): groups of
+    two or more rows, the largest first.
 
     All pairs are compared, _PAIR_ROWS x _PAIR_ROWS at a time. Time grows with the square of the number of rows, memory
     does not.
@@ -116,12 +138,11 @@ def duplicate_groups(
     total, done = len(parts) * (len(parts) + 1) // 2, 0
     for number, (first, rows) in enumerate(parts):
         for second, others in parts[number:]:
-            near = rows @ others.T >= threshold  # [n, m]
+            near = rows @ others.T >= threshold - SAME  # [n, m]
             near &= alive[first : first + len(rows), None] & alive[second : second + len(others)]
             if first == second:
                 near = near.triu(1)
-            if near.any():
-                _join(forest, near, first, second)
+            _join(forest, near.cpu(), first, second)
             done += 1
             if on_step is not None:
                 on_step(done, total)
@@ -130,18 +151,17 @@ def duplicate_groups(
 
 def _join(forest: Forest, near: Tensor, first: int, second: int) -> None:
     """Join rows by Boruvka's algorithm: each row and each column joins its first partner in another tree, until none
-    has one. A block of equal pictures has millions of pairs and takes a few steps.
+    has one. A block of equal pictures has millions of pairs and takes a few steps. `near` is on the CPU.
     """
-    while True:
+    while near.any():
         left = torch.tensor([forest.root(first + n) for n in range(near.shape[0])])
         right = torch.tensor([forest.root(second + n) for n in range(near.shape[1])])
         near = near & (left[:, None] != right)
-        if not near.any():
-            return
         for pairs, own, other in ((near, first, second), (near.T, second, first)):
-            with_partner = pairs.any(1).nonzero()[:, 0]
-            for number, partner in zip(with_partner.tolist(), pairs[with_partner].byte().argmax(1).tolist()):
-                forest.join(own + number, other + partner)
+            found = zip(pairs.any(1).tolist(), pairs.byte().argmax(1).tolist())
+            for number, (has_partner, partner) in enumerate(found):
+                if has_partner:
+                    forest.join(own + number, other + partner)
 
 
 class Forest:

@@ -94,7 +94,7 @@ async def _fetch(connection: Connection, entry: Mapping, path: Path, parts: Path
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with part_beside(path, _same_disk(path.parent, parts)) as part:
-            with part.open("xb") as file:
+            with part.open("wb") as file:
                 status = await connection.download("/view", params, file)
             if status != 200:
                 return None

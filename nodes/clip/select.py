@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from ...vae_core import batches
-from ..checks import check_latent
+from ..checks import samples_of
 from ..reports import as_json, shown
 from .selection import PictureSelection
 
@@ -41,7 +41,7 @@ class SelectLatents:
         }
 
     def select(self, samples, indices="", selection=None):
-        check_latent(samples, None)
+        samples_of(samples)
         count = batches.batch_size(samples["samples"])
         places = _places(indices, selection, count)
         found = batches.choose(samples, places)

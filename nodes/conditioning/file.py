@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...files.errors import FileFormatError
-from ...files.sniff import SAFETENSORS, sniff
+from ...files.sniff import SAFETENSORS, file_mark, sniff
 from ...files.tensors import open_tensors, write_tensors
 from ...files.tree import Bundle, TreeError, UnstorableError, restore
 from ..host import host
@@ -41,10 +41,9 @@ def path_of(choice: str) -> Path:
 def fingerprint(choice: str) -> str:
     """A string that changes with the file."""
     try:
-        status = path_of(choice).stat()
+        return file_mark(path_of(choice))
     except OSError:
         return "missing"
-    return f"{status.st_mtime_ns}:{status.st_size}"
 
 
 @dataclass(frozen=True)

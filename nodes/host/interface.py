@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from ...vae_core.tiling.work import Tiling, Worked
     from .shared.data_folders import Places
     from .shared.towers import FindEmbedding, TextEncoders
+    from .shared.vae_facts import VAEFacts
 
 Image: TypeAlias = "Tensor"  # [B, H, W, 3 or 4] in 0..1
 Mask: TypeAlias = "Tensor"  # [B, H, W] in 0..1
@@ -209,25 +210,22 @@ class Host(Protocol):
     def make_vae(self, network: Callable[..., VAENetwork], state: Mapping[str, Tensor], dtype: str) -> VAE:
         """Make a VAE object around `network(operations=..., device=..., dtype=...)` with these weights."""
 
-    def latent_channels(self, vae: VAE) -> int | None:
-        """Return the number of channels of this VAE's latents; None where the host does not know it."""
-
-    def pixels_per_cell(self, vae: VAE) -> int | None:
-        """Return how many pixels one latent cell spans along each side; None where the host does not know it."""
+    def vae_facts(self, vae: VAE) -> VAEFacts:
+        """Tell what this VAE makes of what. Raises ValueError for an output that holds no VAE."""
 
     def encode_image(self, vae: VAE, image: Tensor, seed: int | None, tiling: Tiling) -> Worked:
-        """Encode [B, H, W, 3] in 0..1, in whole cells, to the raw latent [B, C, h, w]: the posterior's mean, or,
-        with a seed, a sample of the posterior.
+        """Encode [B, H, W, 3 or 4] in 0..1, in whole cells, to the raw latent [B, C, h, w], of a video [1, C, t, h, w]:
+        the posterior's mean, or, with a seed, a sample of the posterior.
         """
 
     def posterior(self, vae: VAE, image: Tensor) -> Worked:
-        """Encode [B, H, W, 3] in 0..1 to the distribution of its raw latent, a `vae_core.posterior.Posterior`.
+        """Encode [B, H, W, 3 or 4] in 0..1 to the distribution of its raw latent, a `vae_core.posterior.Posterior`.
 
         Raises ValueError for a VAE that encodes to one latent.
         """
 
     def decode_latent(self, vae: VAE, latent: Tensor, tiling: Tiling) -> Worked:
-        """Decode a raw latent [B, C, h, w] to an image [B, H, W, 3] in 0..1."""
+        """Decode a raw latent [B, C, h, w] or [B, C, t, h, w] to an image [B, H, W, 3 or 4] in 0..1."""
 
     def facts_of(self, name: str, value: object) -> Facts | None:
         """Tell what a MODEL, CLIP or VAE is; `name` is for reports. None for anything else."""

@@ -12,10 +12,10 @@ from pathlib import Path
 from ...files.documents import read_json
 from ...files.errors import FileFormatError
 from ...files.pictures import small_jpeg
-from ...files.sniff import regular_file_size
+from ...files.sniff import regular_file_size, status_mark
 from ...files.tensors import open_tensors
 from ...lora.formats import header
-from ..catalog import NOTES_BESIDE_A_LORA, mark_of
+from ..catalog import NOTES_BESIDE_A_LORA
 from .files import ParsedFile
 
 _PREVIEWS = tuple(f"{middle}.{kind}" for middle in (".preview", "") for kind in ("png", "jpg", "jpeg", "webp"))
@@ -94,7 +94,7 @@ def _decoded(coded: str) -> bytes:
 
 
 def _mark(path: Path) -> str:
-    return "-".join(f"{part:x}" for part in mark_of(path.stat()))
+    return "-".join(f"{part:x}" for part in status_mark(path.stat()))
 
 
 def _note(path: Path, ending: str) -> object:

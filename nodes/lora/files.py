@@ -10,13 +10,14 @@ from pathlib import Path
 
 from ...files.documents import read_json
 from ...files.errors import FileFormatError
+from ...files.sniff import status_mark
 from ...files.tensors import open_tensors
 from ...lora.formats import read as formats
 from ...lora.kinds.adapters import Adapter, LoRAError
 from ...lora.weights.low_rank import change_norm
 from ...lora.weights.measuring import Size, change_sizes
 from .. import catalog
-from ..catalog import NAMES_BESIDE_A_LORA, mark_of
+from ..catalog import NAMES_BESIDE_A_LORA
 
 # A node keeps the files that it read last, as long as the host keeps the node. ComfyUI drops its nodes, and so the
 # files, when its memory is freed (/free).
@@ -82,7 +83,7 @@ def read_chosen(choice: str) -> ParsedFile:
 
 def _mark(path: Path) -> tuple[int, int, int, int] | None:
     try:
-        return mark_of(path.stat())
+        return status_mark(path.stat())
     except OSError:
         return None
 

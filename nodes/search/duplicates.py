@@ -70,11 +70,8 @@ class FindDuplicates:
         groups = duplicate_groups(opened.blocks, threshold, dead=opened.dead, on_step=host.progress(1))
         named = [found.group_members(opened, group) for group in groups]
         rows = [
-            (
-                f"{len(group)} pictures",
-                [found.small_cell(path, (path.name, f"{score:.3f}")) for path, _, score in group[:12]],
-            )
-            for group in named[:MAX_SHEET_ROWS]
+            (title, [found.small_cell(path, (path.name, f"{score:.3f}")) for path, _, score in group])
+            for title, group in found.sheet_rows((f"{len(group)} pictures", group[:12]) for group in named)
         ]
         copies = [name for group in named for _, name, _ in group[1:]]
         summary = found.groups_line(len(named), len(copies), opened.rows, threshold)
@@ -82,8 +79,8 @@ class FindDuplicates:
         notes = found.notes_of(opened)
         if opened.facts.precision != EXACT:
             notes.append(f"the index was made with precision {opened.facts.precision}: cosines are rounded by that")
-        if len(named) > MAX_SHEET_ROWS:
-            notes.append(f"the sheet shows the {MAX_SHEET_ROWS} largest groups of {len(named)}")
+        if len(named) > len(rows):
+            notes.append(f"the sheet shows the {len(rows)} largest groups of {len(named)}")
         data = {
             "index": index,
             "threshold": threshold,

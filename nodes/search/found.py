@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
-from ...clip_core.features.search import nearest, rows_at
+from ...clip_core.features.search import cosines, nearest, reaches, rows_at
 from ...drawing.contact_sheet import Cell, thumbnail
-from ...drawing.fit import as_batch, batch_size_px, fit_picture
+from ...drawing.fit import Batch, batch_size_px, picture_bytes
+from ...files.contents import size_text
 from ...files.errors import FileFormatError
 from ...files.pictures import read_rgb
 from ...index.reading import PictureIndex, open_index
@@ -17,11 +19,13 @@ from ...index.shards import Picture
 from ..host import OnStep, host
 from ..host.interface import Features, Image
 
+Item = TypeVar("Item")
 _SPARE = 16  # hits requested beyond those wanted; they replace pictures that are gone
 
 
 INDEX = ("STRING", {"default": "pictures", "tooltip": "The name of an index that Index Folder made."})
-MAX_SHEET_ROWS = 50
+MAX_SHEET_ROWS, MAX_SHEET_CELLS = 50, 96  # a sheet of so many cells in rows of their own has 350 MB at most
+BATCH_BYTES = 600_000_000  # of the pictures of a search
 
 
 @dataclass(frozen=True)
@@ -90,7 +94,7 @@ def search(index: PictureIndex, queries: Features, count: int, min_score: float,
     for scores, rows in zip(found.scores.tolist(), found.rows.tolist()):
         hits: list[Hit] = []
         for score, picture in zip(scores, index.pictures(rows)):
-            if len(hits) == count or score < min_score:
+            if len(hits) == count or not reaches(score, min_score):
                 break
             hit = _hit(index, picture, score, notes)
             if hit is not None:
@@ -111,7 +115,7 @@ def _hit(index: PictureIndex, picture: Picture | None, score: float, notes: list
         return None
     if (status.st_size, status.st_mtime_ns) != (picture.size_bytes, picture.mtime_ns):
         notes.append(f"{name} has changed since it was indexed; index the folder again")
-    return Hit(path, name, min(1.0, score))
+    return Hit(path, name, score)
 
 
 def locate(index: PictureIndex, picture: Picture) -> tuple[Path, str]:
@@ -123,45 +127,110 @@ def locate(index: PictureIndex, picture: Picture) -> tuple[Path, str]:
 def group_members(index: PictureIndex, group: Sequence[int]) -> list[tuple[Path, str, float]]:
     """Return path, name and cosine to the first member of each picture of a group that still exists."""
     rows = rows_at(index.blocks, group)
-    scores = (rows @ rows[0]).clamp(max=1).tolist()
+    scores = cosines(rows, rows[0]).tolist()
     pairs = zip(index.pictures(group), scores)
     return [(*locate(index, picture), score) for picture, score in pairs if picture is not None]
 
 
-def as_images(found: Found, fit: str, longest_px: int) -> tuple[Image, list[tuple[Hit, Cell]], list[str]]:
-    """Return all hits as one batch of the size of the first, a cell of a contact sheet for each, and notes."""
-    batch: list[Image] = []
-    cells: list[tuple[Hit, Cell]] = []
-    notes: list[str] = []
+@dataclass(frozen=True)
+class Pictures:
+    """The pictures of hits: a batch of the first of them, cells of a contact sheet, and what could not be read."""
+
+    images: Image
+    cells: Mapping[Hit, Cell]
+    unread: frozenset[Path]
+    notes: tuple[str, ...]
+
+
+def as_images(hits: Sequence[Hit], on_sheet: Sequence[Hit], fit: str, longest_px: int) -> Pictures:
+    """Return the hits as one batch of the size of the first, as many as BATCH_BYTES hold, and a cell for each hit that
+    is to be on the sheet. Each file is decoded once.
+
+    Raises:
+        ValueError: none of the hits can be read.
+    """
+    batch: Batch | None = None
     size, resized = (0, 0), 0
-    for hit, picture in _readable((hit for hits in found.queries for hit in hits), notes):
+    numbers: dict[Path, int] = {}
+    thumbnails: dict[Path, Image | None] = {}
+    notes: list[str] = []
+    for hit in hits:
+        if batch is not None and batch.is_full:
+            break
+        if batch is not None and hit.path in numbers:
+            batch.repeat(numbers[hit.path])
+            continue
+        picture = None if hit.path in thumbnails else _read(hit, notes)
+        if picture is None:
+            thumbnails[hit.path] = None
+            continue
         height, width = picture.shape[:2]
-        size = size if batch else batch_size_px(width, height, longest_px)
+        if batch is None:
+            size = batch_size_px(width, height, longest_px)
+            batch = Batch(min(len(hits), max(1, BATCH_BYTES // picture_bytes(*size))), *size, fit)
+        numbers[hit.path] = len(batch.images)
+        batch.put(picture)
+        thumbnails[hit.path] = thumbnail(picture)
         resized += (width, height) != size
-        batch.append(fit_picture(picture, *size, fit))
-        cells.append((hit, Cell(thumbnail(picture), (Path(hit.path).name, f"{hit.score:.3f}"))))
-    if not batch:
+    if batch is None:
         raise ValueError(f"none of the pictures that were found can be read: {'; '.join(notes)}")
+    cells = _cells(on_sheet, thumbnails, notes)
+    unread = frozenset(path for path, small in thumbnails.items() if small is None)
+    notes += _batch_notes(batch, sum(hit.path not in unread for hit in hits), size, resized, fit)
+    return Pictures(batch.images, cells, unread, tuple(notes))
+
+
+def _cells(hits: Sequence[Hit], thumbnails: dict[Path, Image | None], notes: list[str]) -> dict[Hit, Cell]:
+    """A cell for each hit that can be read; puts into `thumbnails` what is not there yet."""
+    cells = {}
+    for hit in hits:
+        if hit.path not in thumbnails:
+            picture = _read(hit, notes)
+            thumbnails[hit.path] = None if picture is None else thumbnail(picture)
+        small = thumbnails[hit.path]
+        if small is not None:
+            cells[hit] = Cell(small, (hit.path.name, f"{hit.score:.3f}"))
+    return cells
+
+
+def _read(hit: Hit, notes: list[str]) -> Image | None:
+    try:
+        return read_rgb(hit.path)
+    except FileFormatError as error:
+        notes.append(f"left out: {error}")
+        return None
+
+
+def _batch_notes(batch: Batch, count: int, size: tuple[int, int], resized: int, fit: str) -> list[str]:
+    notes, held = [], len(batch.images)
     if resized:
         how = "scaled to fit, with black borders" if fit == "pad" else "scaled to fill it, and cut"
-        notes.append(f"a batch has one size, here {size[0]} x {size[1]} px: {resized} of {len(batch)} were {how}")
-    return as_batch(batch), cells, notes
+        notes.append(f"a batch has one size, here {size[0]} x {size[1]} px: {resized} of {held} were {how}")
+    if held < count:
+        notes.append(
+            f"the batch has the first {held} of {count} pictures, as more than {size_text(BATCH_BYTES)} are not made; "
+            "names and scores are of all. Lower count or longest_px to have more of them"
+        )
+    return notes
 
 
-def _readable(hits: Iterator[Hit], notes: list[str]) -> Iterator[tuple[Hit, Image]]:
-    for hit in hits:
-        try:
-            yield hit, read_rgb(hit.path)
-        except FileFormatError as error:
-            notes.append(f"left out: {error}")
+def sheet_rows(titled: Iterable[tuple[str, Sequence[Item]]]) -> list[tuple[str, Sequence[Item]]]:
+    """Return the rows that a contact sheet has room for: the first ones, the last of them cut short."""
+    rows: list[tuple[str, Sequence[Item]]] = []
+    room = MAX_SHEET_CELLS
+    for title, items in titled:
+        if room and len(rows) < MAX_SHEET_ROWS:
+            rows.append((title, items[:room]))
+            room -= len(rows[-1][1])
+    return rows
 
 
-def hit_lines(titles: Sequence[str], queries: Sequence[Sequence[Hit]], readable: Container[Hit]) -> list[str]:
-    """Return a line for each readable hit, below the title of its query where there are several queries."""
+def hit_lines(titles: Sequence[str], queries: Sequence[Sequence[Hit]], unread: Container[Path]) -> list[str]:
+    """Return a line for each hit but those unread, below the title of its query where there are several queries."""
     lines = []
     for title, hits in zip(titles, queries):
         lines += [f"{title}:"] if len(titles) > 1 else []
-        lines += [f"{hit.score:.3f} {hit.name}" for hit in hits if hit in readable]
+        lines += [f"{hit.score:.3f} {hit.name}" for hit in hits if hit.path not in unread]
     return lines
 
 

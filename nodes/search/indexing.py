@@ -180,7 +180,9 @@ def fingerprint(which: str, below: str | None, index: str | None, recursive: boo
     _scanned.clear()
     if below is not None and recursive is not None:
         _scanned[folder, deep] = found
-    files = sorted((picture.path, picture.size_bytes, picture.mtime_ns) for picture in found.pictures.values())
+    files = sorted(
+        (picture.path, picture.size_bytes, picture.mtime_ns, picture.changed_ns) for picture in found.pictures.values()
+    )
     digest = hashlib.sha256(repr(files).encode("utf-8", "surrogatepass"))
     return f"{digest.hexdigest()}:{index_fingerprint(index)}"
 

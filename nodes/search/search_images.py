@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Sequence
+from pathlib import Path
 
 from ...drawing.contact_sheet import contact_sheet
 from ...drawing.fit import FITS
@@ -13,7 +14,7 @@ from ..host import host
 from ..host.interface import CLIP, Image, Looking
 from ..reports import as_json, shown
 from . import found, indexing, queries
-from .found import INDEX, MAX_SHEET_ROWS
+from .found import INDEX
 
 PICKED = (
     "STRING",
@@ -140,15 +141,14 @@ class SearchImages:
         if not any(result.queries):
             raise ValueError(_nothing(index, result, min_score))
         by_hand, unknown = _picked(picked, result)
-        images, cells, said = found.as_images(result, fit, longest_px)
-        cell_of = dict(cells)
-        rows = [
-            (title, [cell_of[hit] for hit in hits if hit in cell_of])
-            for title, hits in zip(wanted.titles, result.queries)
-        ]
-        sheet = contact_sheet(rows[:MAX_SHEET_ROWS])
+        hits = by_hand or [hit for hits in result.queries for hit in hits]
+        rows = found.sheet_rows(zip(wanted.titles, result.queries))
+        pictures = found.as_images(hits, [hit for _, some in rows for hit in some], fit, longest_px)
+        sheet = contact_sheet(
+            [(title, [pictures.cells[h] for h in some if h in pictures.cells]) for title, some in rows]
+        )
         lost = [f"picked by hand, but not found this time: {', '.join(unknown[:5])}"] if unknown else []
-        notes = [*lost, *found.notes_of(opened), *differing, *wanted.notes, *result.notes, *said]
+        notes = [*lost, *found.notes_of(opened), *differing, *wanted.notes, *result.notes, *pictures.notes]
         data = {
             "index": index,
             "rows": opened.rows,
@@ -156,31 +156,30 @@ class SearchImages:
             **wanted.effect,
             "notes": notes,
             "picked_by_hand": [hit.name for hit in by_hand],
+            "batch": len(pictures.images),
             "queries": [
                 {"query": title, "pictures": [{"name": hit.name, "score": round(hit.score, 6)} for hit in hits]}
                 for title, hits in zip(wanted.titles, result.queries)
             ],
         }
-        lines = [*notes, *found.hit_lines(wanted.titles, result.queries, cell_of)]
-        passed = [hit for hit, _ in cells]
+        lines = [*notes, *found.hit_lines(wanted.titles, result.queries, pictures.unread)]
+        passed = [hit for hit in hits if hit.path not in pictures.unread]
         if by_hand:
-            images, cells, _ = found.as_images(found.Found((by_hand,), result.best_score, ()), fit, longest_px)
-            passed = [hit for hit, _ in cells]
             lines.insert(0, f"{len(passed)} picked by hand: {', '.join(hit.path.name for hit in passed[:8])}")
         names = "\n".join(hit.name for hit in passed)
-        answer = shown(lines, data, (images, names, as_json(data), sheet))
-        return with_gallery(answer, _groups(wanted.titles, result, cell_of, by_hand))
+        answer = shown(lines, data, (pictures.images, names, as_json(data), sheet))
+        return with_gallery(answer, _groups(wanted.titles, result, pictures.unread, by_hand))
 
 
 def _groups(
-    titles: Sequence[str], result: found.Found, readable: Container[found.Hit], by_hand: Sequence[found.Hit]
+    titles: Sequence[str], result: found.Found, unread: Container[Path], by_hand: Sequence[found.Hit]
 ) -> list[tuple[str, list[Card]]]:
     """The gallery: a group of cards for each query."""
     places = host.data_places()
     groups = []
     for title, hits in zip(titles, result.queries):
         cards = []
-        for hit in (hit for hit in hits if hit in readable):
+        for hit in (hit for hit in hits if hit.path not in unread):
             kept = hit in by_hand if by_hand else True
             more = {"key": hit.name, "score": f"{hit.score:.3f}", "label": hit.path.name, "kept": kept}
             cards += card(places.entry_of(hit.path), hit.name, **more)

@@ -8,6 +8,7 @@ folder.
 from __future__ import annotations
 
 import difflib
+import hashlib
 import posixpath
 import re
 import threading
@@ -16,8 +17,10 @@ from collections.abc import Sequence
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
+from ...clip_core.prompts.dialects import DIALECTS
 from ...clip_core.prompts.textual_inversion import Answer, EmbeddingError, EmbeddingFile, find_embeddings
 from ...files.errors import FileFormatError
+from ...files.sniff import file_mark, status_mark
 from ...files.tensors import open_tensors
 from ..host import host
 
@@ -30,6 +33,7 @@ _PICTURES = (".png", ".webp", ".jxl", ".avif")  # A1111 reads embeddings out of 
 _KEPT_FILES, _KEPT_BYTES = 64, 4 * 2**20  # at most so many files, none with more vectors than that: 256 MiB in all
 _KEPT_MISSING = 256
 _NEAREST, _LONGEST_NAME = 3, 255
+_PREFIX = "embedding:"
 _MISSING = "there is no embedding called"
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)")
 
@@ -115,7 +119,7 @@ class Library:
 
 _lock = threading.Lock()
 _current: Library | None = None
-_files: OrderedDict[tuple[str, int, int], EmbeddingFile | str] = OrderedDict()
+_files: OrderedDict[tuple[str, int, int, int, int], EmbeddingFile | str] = OrderedDict()
 
 
 def library() -> Library:
@@ -133,13 +137,37 @@ def find(name: str, key: str, width: int) -> Answer:
     return library().find(name, key, width)
 
 
+def fingerprint(texts: Sequence[str | None], dialect: str | None) -> str:
+    """Return a mark that changes when an embedding does that these texts name, or could name once it is there. None is
+    a text, or a dialect, that is linked and known in a run only: then all embeddings count.
+    """
+    prompt = " ".join(text.lower() for text in texts if isinstance(text, str))
+    is_linked = any(not isinstance(text, str) for text in texts)
+    bare = dialect not in DIALECTS or DIALECTS[dialect].bare_names
+    if not (is_linked or bare or _PREFIX in prompt):
+        return ""
+    names = sorted(host.folder_names("embeddings"))
+    said = [name for name in names if is_linked or PurePath(name).stem.lower() in prompt]
+    marks = [f"{name} {_mark_of(name, by_content=not is_linked)}" for name in said]
+    all_names = names if is_linked or _PREFIX in prompt else ()  # one that is missing is told with the nearest names
+    return hashlib.sha256("\n".join([*marks, "", *all_names]).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _mark_of(name: str, *, by_content: bool) -> str:
+    try:
+        path = host.folder_path("embeddings", name)
+        return file_mark(path) if by_content else str(status_mark(path.stat()))
+    except OSError:
+        return "missing"
+
+
 def _file(path: Path) -> EmbeddingFile | str:
     """The content of a file, or the reason why it cannot be read; cached until the file changes."""
     try:
         state = path.stat()
     except OSError as error:
         return f"{path.name}: cannot be read: {error.strerror or error}"
-    known_as = (str(path), state.st_mtime_ns, state.st_size)
+    known_as = (str(path), *status_mark(state))
     with _lock:
         if known_as in _files:
             _files.move_to_end(known_as)

@@ -69,6 +69,10 @@ class TextEncode:
             "optional": reading_inputs(),
         }
 
+    @classmethod
+    def IS_CHANGED(cls, text=None, dialect="comfy", **_):
+        return embeddings.fingerprint([text], dialect)
+
     def encode(
         self,
         clip,
@@ -140,6 +144,10 @@ class TextEncodeSDXL:
             },
             "optional": reading_inputs(),
         }
+
+    @classmethod
+    def IS_CHANGED(cls, text_g=None, text_l=None, dialect="comfy", **_):
+        return embeddings.fingerprint([text_g, text_l], dialect)
 
     def encode(
         self,

@@ -54,6 +54,10 @@ class InspectTokens:
             "optional": {"dialect": dialect_input(), "splitting": splitting_input(), "joining": joining_input()},
         }
 
+    @classmethod
+    def IS_CHANGED(cls, text=None, dialect="comfy", **_):
+        return embeddings.fingerprint([text], dialect)
+
     def inspect(self, clip, text, dialect="comfy", splitting=AS_DIALECT, joining=AS_DIALECT):
         ports, others = encoders_of(clip)
         if not ports:

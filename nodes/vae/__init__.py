@@ -1,5 +1,5 @@
 """Pictures to latents and back, and what is done to latents."""
 
-from . import codec, inpaint, latents, load
+from . import codec, inpaint, latents, load, prior
 
-NODES = {**load.NODES, **codec.NODES, **latents.NODES, **inpaint.NODES}
+NODES = {**load.NODES, **codec.NODES, **latents.NODES, **prior.NODES, **inpaint.NODES}

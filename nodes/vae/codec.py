@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 
-from ...vae_core.inpaint import cut_to, padded_to_cells
+from ...vae_core.inpaint import padded_to_cells
 from ...vae_core.tiling.work import Tiling
-from ..checks import check_finite, check_image, check_latent, check_numbers
+from ..checks import check_finite, check_image, check_numbers
 from ..host import host
 from ..reports import as_json, shown
-
-TRUE_SIZE = "cvl_size_px"  # in a LATENT: [height, width] of the picture before it was padded to whole cells
-
+from .fit import channel_notes, check_latent, frame_notes, picture_vae
+from .true_size import cut_back, size_kept
 
 TILING_INPUTS = {
     "tiling": (
@@ -57,7 +56,7 @@ class VAEEncode:
     def INPUT_TYPES(cls):
         return {
             "required": {
-                "pixels": ("IMAGE", {"tooltip": "The pictures to encode. An alpha channel is not used."}),
+                "pixels": ("IMAGE", {"tooltip": "The pictures to encode; an alpha channel where the VAE has one."}),
                 "vae": ("VAE", {"tooltip": "The VAE: from our loader or from a stock one."}),
             },
             "optional": {
@@ -95,10 +94,10 @@ class VAEEncode:
     def encode(self, pixels, vae, posterior="mean", seed=0, border="pad", tiling="auto", budget_mb=4096):
         check_image(pixels)
         check_numbers(pixels, "this IMAGE")
-        factor = host.pixels_per_cell(vae)
-        height, width = pixels.shape[1:3]
-        loose = [height % factor, width % factor] if factor else [0, 0]
-        if factor and border == "cut" and min(height, width) < factor:
+        facts = picture_vae(vae)
+        factor, (height, width) = facts.px_per_cell, pixels.shape[1:3]
+        loose = [height % factor, width % factor]
+        if border == "cut" and min(height, width) < factor:
             raise ValueError(
                 f"this picture is {width} x {height} px, but one latent cell of this VAE spans {factor} px; "
                 "set border to pad, or scale the picture up first"
@@ -107,11 +106,9 @@ class VAEEncode:
         worked = host.encode_image(vae, image, seed if posterior == "sample" else None, Tiling(tiling, budget_mb))
         check_numbers(worked.result, "the latent that the VAE made of a sound picture")
         latent = {"samples": worked.result}
-        notes = list(worked.notes)
-        if pixels.shape[-1] == 4:
-            notes.append("the alpha channel is not encoded")
+        notes = [*worked.notes, *channel_notes(pixels, facts), *frame_notes(pixels, worked.result, facts)]
         if any(loose) and border == "pad":
-            latent[TRUE_SIZE] = [height, width]
+            latent |= size_kept([height, width], worked.result)
             notes.append(f"padded to {_size(image)} px; VAE Decode (CVL) cuts it back")
         elif any(loose):
             loose_text = f"{loose[0]} rows and {loose[1]} columns"
@@ -165,11 +162,12 @@ class VAEDecode:
         }
 
     def decode(self, samples, vae, tiling="auto", budget_mb=4096):
-        latent = check_latent(samples, host.latent_channels(vae))
+        facts = picture_vae(vae)
+        latent, notes = check_latent(samples, facts)
         worked = host.decode_latent(vae, latent, Tiling(tiling, budget_mb))
         check_finite(worked.result, latent)
-        image, notes = _true_size(worked.result, samples.get(TRUE_SIZE), host.pixels_per_cell(vae))
-        notes = [*worked.notes, *notes]
+        image, cut = cut_back(worked.result, samples, latent, facts)
+        notes = [*notes, *worked.notes, *cut]
         data = {
             "latent": list(latent.shape),
             "image": list(image.shape),
@@ -182,16 +180,6 @@ class VAEDecode:
         if data["min"] == data["max"]:
             lines.append(f"every pixel has the same value, {data['min']}: the latent or the VAE may be broken")
         return shown(lines, data, (image, as_json(data)))
-
-
-def _true_size(image, size, factor: int | None) -> tuple:
-    """The picture without what VAE Encode put round it, if the latent still has the size it had then; and notes."""
-    if size is None or not factor:
-        return image, []
-    filled = [-(-side // factor) * factor for side in size]
-    if list(image.shape[1:3]) != filled:
-        return image, [f"the picture was {size[1]} x {size[0]} px, but its latent was resized since: nothing is cut"]
-    return cut_to(image, size), [f"cut back to {size[1]} x {size[0]} px"]
 
 
 def _tiles_line(plan: str) -> list[str]:

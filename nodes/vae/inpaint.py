@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from ...vae_core import inpaint
 from ...vae_core.tiling.work import Tiling
-from ..checks import check_batches, check_image, check_mask, check_numbers, picture_cell
+from ..checks import check_batches, check_image, check_mask, check_numbers
 from ..host import host
 from ..reports import as_json, shown
-from .codec import TRUE_SIZE
+from .fit import channel_notes, frame_notes, picture_vae
+from .true_size import size_kept
 
 
 class VAEEncodeInpaint:
@@ -29,7 +30,7 @@ class VAEEncodeInpaint:
     def INPUT_TYPES(cls):
         return {
             "required": {
-                "pixels": ("IMAGE", {"tooltip": "The pictures to paint into. An alpha channel is not used."}),
+                "pixels": ("IMAGE", {"tooltip": "The pictures to paint into; an alpha channel where the VAE has one."}),
                 "vae": ("VAE", {"tooltip": "The VAE of the model that will paint."}),
                 "mask": (
                     "MASK",
@@ -59,15 +60,16 @@ class VAEEncodeInpaint:
         check_numbers(pixels, "this IMAGE")
         mask = check_mask(mask)
         check_batches(pictures=len(pixels), masks=len(mask))
-        factor = picture_cell(host.pixels_per_cell(vae))
+        facts = picture_vae(vae)
+        factor = facts.px_per_cell
         size = list(pixels.shape[1:3])
-        hole = inpaint.hole(pixels[..., :3], mask.to(pixels.device), grow_mask_by, factor)
+        hole = inpaint.hole(pixels, mask.to(pixels.device), grow_mask_by, factor)
         worked = host.encode_image(vae, hole.pixels, None, Tiling())
         samples = worked.result
         padded = [now - before for now, before in zip(hole.pixels.shape[1:3], size)]
         latent = {"samples": samples, "noise_mask": hole.noise_mask}
         if any(padded):
-            latent[TRUE_SIZE] = size
+            latent |= size_kept(size, samples)
         data = {
             "image": list(pixels.shape),
             "latent": list(samples.shape),
@@ -79,7 +81,7 @@ class VAEEncodeInpaint:
             "masked": round(float(hole.mask.mean()), 6),
             "noise_masked": round(float(inpaint.cut_to(hole.noise_mask[:, 0], size).mean()), 6),
             "plan": worked.plan,
-            "notes": list(worked.notes),
+            "notes": [*worked.notes, *channel_notes(pixels, facts), *frame_notes(pixels, samples, facts)],
         }
         return shown(_encode_lines(data, factor), data, (latent, as_json(data)))
 

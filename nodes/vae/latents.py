@@ -1,18 +1,16 @@
-"""Latents as numbers: the distribution a VAE gives, mixtures of two, and noise as a family's latents are."""
+"""Latents as numbers: the distribution that a VAE gives, and mixtures of two."""
 
 from __future__ import annotations
 
 from ...drawing.channel_plot import channel_plot
 from ...vae_core import inpaint, latents
-from ...vae_core.config import FAMILIES
-from ..checks import check_image, check_numbers, check_samples, picture_cell
+from ..checks import check_image, check_numbers, check_samples
 from ..host import host
 from ..reports import as_json, shown
-from .codec import TRUE_SIZE
+from .fit import channel_notes, frame_notes, picture_vae
+from .true_size import SKETCH, TRUE_SIZE, size_kept, size_of_mixture
 
-STANDARD_NORMAL = "standard normal"
 _NAMES = {TRUE_SIZE: "the picture's true size", "noise_mask": "noise mask", "batch_index": "batch numbers"}
-_SEED = {"default": 0, "min": 0, "max": 2**64 - 1, "control_after_generate": False}
 
 
 class LatentDistribution:
@@ -47,22 +45,26 @@ class LatentDistribution:
     def measure(self, pixels, vae):
         check_image(pixels)
         check_numbers(pixels, "this IMAGE")
-        factor = picture_cell(host.pixels_per_cell(vae))
+        facts = picture_vae(vae)
         size = list(pixels.shape[1:3])
-        image = inpaint.padded_to_cells(pixels[..., :3], factor)
+        image = inpaint.padded_to_cells(pixels, facts.px_per_cell)
         worked = host.posterior(vae, image)
         mean, logvar = worked.result.mean, worked.result.logvar
         check_numbers(mean, "the latent that the VAE made of a sound picture")
         found = latents.channel_statistics(mean, logvar)
         padded = [now - before for now, before in zip(image.shape[1:3], size)]
         data = _distribution_data(found, list(mean.shape), padded)
-        data |= {"plan": worked.plan, "notes": list(worked.notes)}
-        data["bits_per_px"] = round(latents.bits_per_pixel(found.kl, *image.shape[1:3]), 4)
+        data |= {
+            "plan": worked.plan,
+            "notes": [*worked.notes, *channel_notes(pixels, facts), *frame_notes(pixels, mean, facts)],
+        }
+        rows = image.shape[1] * (facts.frames_of(mean.shape[2]) if facts.frames_of else 1)  # of all frames
+        data["bits_per_px"] = round(latents.bits_per_pixel(found.kl, rows, image.shape[2]), 4)
         numbers = [values.tolist() for values in (found.kl, found.mean, found.std, found.noise)]
         title = "how much of the picture each channel holds"
         plot = channel_plot(title, *numbers)
-        kept = {TRUE_SIZE: size} if any(padded) else {}
-        results = ({"samples": mean, **kept}, {"samples": logvar, **kept}, plot, as_json(data))
+        kept = [size_kept(size, values) if any(padded) else {} for values in (mean, logvar)]
+        results = ({"samples": mean, **kept[0]}, {"samples": logvar, **kept[1]}, plot, as_json(data))
         return shown(_distribution_lines(data), data, results, host.save_preview(plot, "cvl_distribution"))
 
 
@@ -152,29 +154,35 @@ class LatentInterpolate:
         batch = len(mixed.latent) // len(factors)
         latent, kept = _like_first(first, [item % len(a) for item in range(batch) for _ in factors])
         latent["samples"] = mixed.latent
+        sized = size_of_mixture(first, second, mixed.latent)
+        latent |= sized
         straight = int(mixed.straight.sum()) if mode == "spherical" else 0
         cosines = [round(value, 6) if value == value else None for value in mixed.cosine.tolist()]
-        dropped = sorted(set(second) - {"samples"})
+        dropped = sorted(set(second) - {"samples", SKETCH})
         data = {
             "latent": list(mixed.latent.shape),
             "mode": mode,
             "factors": [round(value, 6) for value in factors],
             "cosine": cosines,
             "without_an_arc": straight,
-            "kept_from_first": kept,
+            "kept_from_first": [name for name in kept if name != TRUE_SIZE or sized],
             "dropped_from_second": dropped,
+            "size_lost": TRUE_SIZE in kept and not sized,
         }
         return shown(_interpolate_lines(data), data, (latent, as_json(data)))
 
 
 def _like_first(first: dict, rows: list[int]) -> tuple[dict, list[str]]:
-    """The first LATENT without its samples, what it has for each of them in the order of the new rows."""
-    count, latent = len(first["samples"]), dict(first)
+    """The first LATENT without its samples and its picture's size, what it has for each of them in the order of the new
+    rows; and the names of what it has.
+    """
+    count = len(first["samples"])
+    latent = {name: value for name, value in first.items() if name not in (TRUE_SIZE, SKETCH)}
     if latent.get("noise_mask") is not None and len(latent["noise_mask"]) == count > 1:
         latent["noise_mask"] = latent["noise_mask"][rows]
     if len(latent.get("batch_index", ())) == count:
         latent["batch_index"] = [latent["batch_index"][row] for row in rows]
-    return latent, sorted(set(first) - {"samples"})
+    return latent, sorted(set(first) - {"samples", SKETCH})
 
 
 def _interpolate_lines(data: dict) -> list[str]:
@@ -189,6 +197,11 @@ def _interpolate_lines(data: dict) -> list[str]:
         )
     if data["kept_from_first"]:
         lines.append(f"kept from the first: {', '.join(_NAMES.get(name, name) for name in data['kept_from_first'])}")
+    if data["size_lost"]:
+        lines.append(
+            "the first's picture was padded and the second's not alike: the mixture keeps no size, and nothing of it "
+            "will be cut"
+        )
     if data["dropped_from_second"]:
         lines.append(
             f"not taken from the second: {', '.join(_NAMES.get(name, name) for name in data['dropped_from_second'])}"
@@ -196,95 +209,7 @@ def _interpolate_lines(data: dict) -> list[str]:
     return lines
 
 
-class SamplePrior:
-    CATEGORY = "CVL/VAE"
-    DESCRIPTION = (
-        "Noise with the mean and spread that a model family's latents have, as a raw LATENT: what a VAE makes of no "
-        "picture in particular. The same seed gives the same latent on every machine."
-    )
-    SEARCH_ALIASES = ["EmptyLatentImage", "random latent", "noise", "prior"]
-    RETURN_TYPES = ("LATENT", "STRING")
-    RETURN_NAMES = ("latent", "report")
-    OUTPUT_TOOLTIPS = (
-        "Raw latents. One whose size does not fill whole cells remembers it.",
-        "Shape, seed, and the mean and spread that were aimed at and drawn, as JSON.",
-    )
-    FUNCTION = "draw"
-
-    @classmethod
-    def INPUT_TYPES(cls):
-        side = {"default": 512, "min": 1, "max": 16384, "step": 1}
-        return {
-            "required": {
-                "width": ("INT", {**side, "tooltip": "Width of the picture in px."}),
-                "height": ("INT", {**side, "tooltip": "Height of the picture in px."}),
-                "batch_size": ("INT", {"default": 1, "min": 1, "max": 4096, "tooltip": "How many latents."}),
-                "seed": (
-                    "INT",
-                    {**_SEED, "tooltip": "Which noise. The first latent is the same in a batch of any size."},
-                ),
-                "family": (
-                    [*FAMILIES, STANDARD_NORMAL],
-                    {
-                        "tooltip": "Whose latents: the scale and shift that the family's model is trained with. "
-                        "standard normal: mean 0, spread 1, which a VAE is trained towards; needs a VAE."
-                    },
-                ),
-            },
-            "optional": {
-                "vae": ("VAE", {"tooltip": "Gives the number of channels and the px of a cell; must fit the family."}),
-            },
-        }
-
-    def draw(self, width, height, batch_size, seed, family, vae=None):
-        channels, cell = _layout(family, vae)
-        rows, columns = -(-height // cell), -(-width // cell)
-        named = None if family == STANDARD_NORMAL else family
-        samples = latents.prior((batch_size, channels, rows, columns), seed, named)
-        latent = {"samples": samples}
-        if [rows * cell, columns * cell] != [height, width]:
-            latent[TRUE_SIZE] = [height, width]
-        title = FAMILIES[family].title if named else STANDARD_NORMAL
-        data = {
-            "latent": list(samples.shape),
-            "family": family,
-            "px_per_cell": cell,
-            "seed": seed,
-            "mean": round(float(samples.mean()), 4),
-            "std": round(float(samples.std(correction=0)), 4),
-            "channel_mean": _rounded(samples.mean((0, 2, 3))),
-            "channel_std": _rounded(samples.transpose(0, 1).flatten(1).std(1, correction=0)),
-        }
-        lines = [
-            f"noise as {title} has it, for {width} x {height} px"
-            + (f", {batch_size} of them" if batch_size > 1 else ""),
-        ]
-        return shown(lines, data, (latent, as_json(data)))
-
-
-def _layout(family: str, vae) -> tuple[int, int]:
-    """Channels of the latent and pixels per cell: the VAE's where there is one."""
-    if vae is None:
-        if family == STANDARD_NORMAL:
-            raise ValueError(
-                "standard normal needs a VAE, which says how many channels there are: connect one, or choose a family"
-            )
-        return FAMILIES[family].latent, FAMILIES[family].px_per_cell
-    cell, channels = picture_cell(host.pixels_per_cell(vae)), host.latent_channels(vae)
-    if family != STANDARD_NORMAL and FAMILIES[family].latent != channels:
-        raise ValueError(
-            f"a latent of {family} has {FAMILIES[family].latent} channels, this VAE wants {channels}; "
-            "choose the family that the VAE belongs to"
-        )
-    return channels, cell
-
-
-def _rounded(values) -> list[float]:
-    return [round(value, 4) for value in values.tolist()]
-
-
 NODES = {
     "CVL_LatentDistribution": (LatentDistribution, "Latent Distribution (CVL)"),
     "CVL_LatentInterpolate": (LatentInterpolate, "Interpolate Latents (CVL)"),
-    "CVL_SamplePrior": (SamplePrior, "Sample Prior (CVL)"),
 }

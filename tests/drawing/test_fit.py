@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clip_vae_lora.drawing.fit import FITS, as_batch, batch_size_px, fit_picture
+from clip_vae_lora.drawing.fit import FITS, Batch, batch_size_px, fit_picture, picture_bytes
 
 SIDES = st.integers(1, 4000)
 
@@ -30,6 +30,13 @@ def test_padding_shows_all_of_a_picture_on_black_and_cropping_fills_the_size():
     assert padded[5:15].min() == 255 and padded[:5].max() == 0 and padded[15:].max() == 0
 
 
-def test_a_batch_has_values_from_zero_to_one():
-    batch = as_batch([torch.zeros(2, 3, 3, dtype=torch.uint8), torch.full((2, 3, 3), 255, dtype=torch.uint8)])
-    assert batch.shape == (2, 2, 3, 3) and batch[0].max() == 0 and batch[1].min() == 1
+def test_a_batch_is_filled_in_place_and_has_what_was_put_in():
+    batch = Batch(3, 3, 2, "pad")
+    picture = torch.randint(0, 256, (2, 3, 3), dtype=torch.uint8)
+    batch.put(picture)
+    batch.put(torch.full((2, 3, 3), 255, dtype=torch.uint8))
+    assert batch.images.shape == (2, 2, 3, 3) and not batch.is_full
+    batch.repeat(0)
+    assert batch.is_full and torch.equal(batch.images[2], picture.float() / 255)
+    assert torch.equal(batch.images[0], batch.images[2]) and batch.images[1].min() == 1
+    assert picture_bytes(3, 2) == batch.images[0].nbytes

@@ -2,6 +2,8 @@
 
 import errno
 import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -11,7 +13,9 @@ import torch
 
 from clip_vae_lora.files.errors import FileFormatError
 from clip_vae_lora.files.images import write_next_png
-from clip_vae_lora.files.writing import take_name, write_new
+from clip_vae_lora.files.writing import remove_abandoned, take_name, write_new, write_whole
+
+from ..support.trip import ROOT
 
 
 def numbered(folder: Path):
@@ -55,6 +59,45 @@ def test_a_file_that_could_not_be_written_leaves_nothing(tmp_path):
     with pytest.raises(FileFormatError, match="No space left"):
         write_new(numbered(tmp_path), full)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["日" * 82 + ".png", "é" * 125 + ".txt", "x" * 255])
+def test_a_name_as_long_as_the_disk_takes_it_is_written(tmp_path, name):
+    write_whole(tmp_path / name, lambda file: file.write(b"all"))
+    assert (tmp_path / name).read_bytes() == b"all" and [path.name for path in tmp_path.iterdir()] == [name]
+
+
+WRITER = """
+import importlib.util, pathlib, sys, time
+spec = importlib.util.spec_from_file_location("_cvl_checkout", sys.argv[1] + "/headless/checkout.py")
+checkout = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(checkout)
+checkout.bind()
+from clip_vae_lora.files.writing import write_new
+def write(file):
+    file.write(b"half")
+    file.flush()
+    print("begun", flush=True)
+    sys.stdin.readline()
+print(write_new([pathlib.Path(sys.argv[2]) / "sub" / "a.bin"], write).name)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no locks of this kind: age tells there")
+def test_what_a_killed_process_left_is_removed_and_what_another_one_is_writing_is_not(tmp_path):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / ".x.0123abcd.part").write_bytes(b"a stranger's")
+    command = [sys.executable, "-c", WRITER, str(ROOT), str(tmp_path)]
+    killed, living = (subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) for _ in range(2))
+    for process in (killed, living):
+        assert process.stdout.readline() == b"begun\n"
+    killed.kill()
+    killed.wait()
+    assert len(list((tmp_path / "sub").iterdir())) == 2
+    assert remove_abandoned(tmp_path) == 1 and len(list((tmp_path / "sub").iterdir())) == 1
+    assert living.communicate(b"\n")[0] == b"a.bin\n" and living.returncode == 0
+    assert remove_abandoned(tmp_path) == 0
+    assert {path.name for path in tmp_path.rglob("*")} == {"sub", "a.bin", ".x.0123abcd.part"}
 
 
 def test_pictures_saved_side_by_side_have_numbers_of_their_own(tmp_path):

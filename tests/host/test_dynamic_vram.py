@@ -59,7 +59,7 @@ def test_a_stock_vae_is_encoded_sampled_measured_and_tiled_by_us(comfyui, stream
     assert "by ComfyUI" not in whole[1] and (whole[0] - reference).abs().max() <= TILED
     assert streaming.faults > before  # the host's own streaming brought the weights
 
-    dynamic = importlib.import_module(f"{comfyui.ours.__name__}.nodes.host.comfyui.dynamic")
+    dynamic = importlib.import_module(f"{comfyui.ours.__name__}.nodes.host.comfyui.vaes.layers")
     tiled = importlib.import_module(f"{comfyui.ours.__name__}.vae_core.tiling.tiled")
     network = dynamic.network_over(vae.first_stage_model)
     parts = tiled.encode(network, picture.movedim(-1, 1) * 2 - 1, (8, 8))

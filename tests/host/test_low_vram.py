@@ -47,7 +47,7 @@ def test_our_text_encoder_with_a_lora_gives_the_same_loaded_in_part(comfyui, cli
 
 def test_a_patched_stock_vae_loaded_in_part_is_run_by_us_with_its_patches(comfyui, vaes):
     """Also in float32 where it is kept in bfloat16: its layers cast."""
-    dynamic = importlib.import_module(f"{comfyui.ours.__name__}.nodes.host.comfyui.dynamic")
+    dynamic = importlib.import_module(f"{comfyui.ours.__name__}.nodes.host.comfyui.vaes.layers")
     vae = copy.copy(vaes[0])
     vae.patcher = vae.patcher.clone()
     keys = [name for name in vae.patcher.model_state_dict() if "decoder.mid" in name and name.endswith("conv1.weight")]

@@ -5,10 +5,13 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import cast
 
 import torch
 from torch import Tensor
 
+from ....vae_core.channels import as_colours, with_channels
+from ....vae_core.networks.wan_config import WanConfig
 from ....vae_core.posterior import Posterior, latent_of
 from ....vae_core.tiling import work
 from ....vae_core.tiling.network import VAENetwork
@@ -16,6 +19,7 @@ from ....vae_core.tiling.plans import BudgetError
 from ....vae_core.tiling.work import Room, Tiling, Worked
 from ..shared.device_errors import is_out_of_memory, sentences
 from ..shared.towers import as_dtype
+from ..shared.vae_facts import PICTURES, VIDEOS, VAEFacts
 from ..shared.vae_room import NO_DISTRIBUTION, room_on
 from .clip import device_of
 from .place import device, free_device_bytes, free_memory_bytes
@@ -46,12 +50,18 @@ def _place(network: VAENetwork) -> VAENetwork:
         ) from error
 
 
-def latent_channels(vae: StandaloneVAE) -> int | None:
-    return None if vae.network.has_frames else vae.network.config.latent
-
-
-def pixels_per_cell(vae: StandaloneVAE) -> int:
-    return vae.network.config.factor
+def vae_facts(vae: StandaloneVAE) -> VAEFacts:
+    network, config = vae.network, vae.network.config
+    return VAEFacts(
+        network.title,
+        VIDEOS if network.has_frames else PICTURES,
+        config.latent,
+        config.factor,
+        config.factor,
+        config.image_channels,
+        network.has_frames,
+        cast(WanConfig, config).video_frames if network.has_frames else None,
+    )
 
 
 def encode_image(vae: StandaloneVAE, image: Tensor, seed: int | None, tiling: Tiling) -> Worked:
@@ -73,7 +83,8 @@ def _check_distribution(vae: StandaloneVAE) -> None:
 
 
 def _encode(vae: StandaloneVAE, image: Tensor, tiling: Tiling) -> Worked:
-    pixels = _to_whole_cells(image, vae.network.config.factor).movedim(-1, 1) * 2 - 1
+    image = with_channels(_to_whole_cells(image, vae.network.config.factor), vae.network.config.image_channels)
+    pixels = image.movedim(-1, 1) * 2 - 1
     if vae.network.has_frames:  # the pictures are the frames of one video, as in ComfyUI
         pixels = pixels.movedim(1, 0).unsqueeze(0)
     return work.encode(
@@ -82,17 +93,17 @@ def _encode(vae: StandaloneVAE, image: Tensor, tiling: Tiling) -> Worked:
 
 
 def _to_whole_cells(image: Tensor, factor: int) -> Tensor:
-    """[B, H, W, C] -> its first three channels, cut at the centre to whole cells, as ComfyUI does."""
+    """[B, H, W, C] -> cut at the centre to whole cells, as ComfyUI does."""
     height, width = (side // factor * factor for side in image.shape[1:3])
     top, left = (image.shape[1] - height) // 2, (image.shape[2] - width) // 2
-    return image[:, top : top + height, left : left + width, :3]
+    return image[:, top : top + height, left : left + width]
 
 
 def decode_latent(vae: StandaloneVAE, latent: Tensor, tiling: Tiling) -> Worked:
     worked = work.decode(
         vae.network, latent.to(_dtype_of(vae)), tiling, _room(vae), progress(1), lambda: _in_float32(vae)
     )
-    image = (worked.result.float() + 1).div(2).clamp(0, 1).movedim(1, -1)
+    image = as_colours((worked.result.float() + 1).div(2).clamp(0, 1).movedim(1, -1))
     return replace(worked, result=image.reshape(-1, *image.shape[-3:]))  # the frames of videos one after another
 
 

@@ -13,8 +13,8 @@ from ....clip_core.networks.precision import EXACT, as_precision
 from ....clip_core.tokenizer import Tokenizer
 from ..shared.text_side import NO_TEXTS, fitting_encoder
 from .clip import ComfyClipModel, ready_network
-from .dynamic import streams
 from .prompts import owner_of, text_encoders
+from .vaes.layers import streams
 from .vision import Looking, checked
 
 

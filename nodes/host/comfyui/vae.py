@@ -19,6 +19,7 @@ import comfy.sd
 import torch
 from torch import Tensor
 
+from ....vae_core.channels import as_colours, with_channels
 from ....vae_core.networks.wan_config import WanConfig
 from ....vae_core.posterior import Encoding, Posterior, latent_of
 from ....vae_core.tiling import work
@@ -26,9 +27,11 @@ from ....vae_core.tiling.network import VAENetwork
 from ....vae_core.tiling.plans import untiled_bytes
 from ....vae_core.tiling.work import Tiling, Worked
 from ..shared.towers import as_dtype
-from .dynamic import Stock, by_the_host, network_over, no_distribution
+from ..shared.vae_facts import NO_VAE, PICTURES, SHAPES, SOUND, VIDEOS, VAEFacts
 from .progress import progress
-from .vae_memory import required, room
+from .vaes.its_own import by_the_host, has_moments, no_distribution, posterior_of
+from .vaes.layers import Stock, network_over
+from .vaes.memory import required, room
 
 _DTYPES = [torch.bfloat16, torch.float32]  # SDXL's VAE overflows in float16
 
@@ -37,6 +40,15 @@ class ExactVAE(comfy.sd.VAE):
     """ComfyUI's VAE that works in our exact tiles wherever ComfyUI asks for tiles: its tiled nodes, and when memory
     runs out. The overlap is not used: there are no seams to hide.
     """
+
+    def vae_encode_crop_pixels(self, pixels):
+        return with_channels(super().vae_encode_crop_pixels(pixels), self.output_channels)
+
+    def decode(self, samples_in, vae_options=None):
+        return as_colours(super().decode(samples_in, vae_options or {}))
+
+    def decode_tiled(self, samples, **tiles):
+        return as_colours(super().decode_tiled(samples, **tiles))
 
     def decode_tiled_(self, samples, tile_x=64, tile_y=64, overlap=16):
         worked = work.decode(
@@ -84,7 +96,8 @@ def make_vae(network: Callable[..., VAENetwork], state: Mapping[str, Tensor], dt
     net.requires_grad_(False).eval()
     vae.first_stage_model = net
     vae.downscale_ratio = vae.upscale_ratio = net.config.factor
-    vae.latent_channels, vae.latent_dim, vae.output_channels = net.config.latent, 2, 3
+    vae.latent_channels, vae.latent_dim, vae.output_channels = net.config.latent, 2, net.config.image_channels
+    vae.pad_channel_value = 1.0  # a picture without alpha is opaque
     if net.has_frames:
         _takes_videos(vae, net)
     vae.working_dtypes, vae.vae_dtype = _DTYPES, chosen
@@ -106,49 +119,71 @@ def _takes_videos(vae: comfy.sd.VAE, net: VAENetwork) -> None:
     """What the host asks of a VAE whose latents are [B, C, t, h, w], as its own Wan VAE answers."""
     config = cast(WanConfig, net.config)
     factor = config.factor
-    vae.latent_dim, vae.output_channels = 3, config.image_channels
-    vae.pad_channel_value = 1.0  # a picture without alpha is opaque
+    vae.latent_dim = 3
     vae.upscale_ratio = (lambda frames: max(0, config.video_frames(frames)), factor, factor)
     vae.downscale_ratio = (lambda frames: max(0, config.latent_frames(frames)), factor, factor)
     vae.upscale_index_formula = vae.downscale_index_formula = (config.frame_factor, factor, factor)
 
 
-def latent_channels(vae: comfy.sd.VAE) -> int | None:
-    return vae.latent_channels if getattr(vae, "latent_dim", 2) == 2 else None
+_SHAPES = {"ShapeVae", "TextureVae", "ShapeVAE", "OctreeGaussianDecoder"}  # Trellis 2, Hunyuan3D, TripoSplat
 
 
-def pixels_per_cell(vae: comfy.sd.VAE) -> int | None:
-    return vae.spacial_compression_encode() if getattr(vae, "latent_dim", 2) == 2 else None
+def vae_facts(vae: comfy.sd.VAE) -> VAEFacts:
+    network = getattr(vae, "first_stage_model", None)
+    if network is None:
+        raise ValueError(NO_VAE)  # comfy.sd.VAE of a file without one
+    frames = vae.upscale_ratio[0] if isinstance(vae.upscale_ratio, tuple) else None
+    return VAEFacts(
+        network.title if isinstance(network, VAENetwork) else type(network).__name__,
+        _makes(vae, type(network).__name__),
+        vae.latent_channels,
+        vae.spacial_compression_encode(),
+        vae.spacial_compression_decode(),
+        vae.output_channels,
+        vae.latent_dim == 3 and not vae.not_video,
+        frames,
+    )
+
+
+def _makes(vae: comfy.sd.VAE, kind: str) -> str:
+    if kind in _SHAPES:
+        return SHAPES
+    if vae.latent_dim == 1 or vae.extra_1d_channel is not None or vae.output_channels == 2:
+        return SOUND
+    return VIDEOS if vae.latent_dim == 3 else PICTURES
 
 
 def encode_image(vae: comfy.sd.VAE, image: Tensor, seed: int | None, tiling: Tiling) -> Worked:
     pixels, network = _to_encode(vae, image, tiling)
-    if seed is not None:
-        _check_distribution(vae, network)
-    if network is None:
-        return by_the_host(vae, vae.encode(image[..., :3]), tiling)
-    worked = _encode(vae, network, pixels, tiling)
+    if network is None and seed is None:
+        return by_the_host(vae, vae.encode(with_channels(image, vae.output_channels)), tiling)
+    worked = _encode(vae, network, pixels, tiling) if seed is None else _distribution(vae, network, pixels, tiling)
     return replace(worked, result=latent_of(worked.result, seed).to(vae.output_device).float())
 
 
 def posterior(vae: comfy.sd.VAE, image: Tensor) -> Worked:
     pixels, network = _to_encode(vae, image, Tiling())
-    _check_distribution(vae, network)
-    worked = _encode(vae, network, pixels, Tiling())
+    worked = _distribution(vae, network, pixels, Tiling())
     found = [values.to(vae.output_device).float() for values in (worked.result.mean, worked.result.logvar)]
     return replace(worked, result=Posterior(*found))
 
 
-def _check_distribution(vae: comfy.sd.VAE, network: VAENetwork | None) -> None:
+def _distribution(vae: comfy.sd.VAE, network: VAENetwork | None, pixels: Tensor, tiling: Tiling) -> Worked:
+    """The posterior by our network, or by the layers of the host's. Raises ValueError where there is none."""
+    if network is None and has_moments(vae.first_stage_model):
+        _load(vae, vae.memory_used_encode(pixels.shape, vae.vae_dtype))
+        with _on_device(vae):
+            return by_the_host(vae, posterior_of(vae, pixels), tiling)
     if network is None or not network.has_distribution:
         raise ValueError(no_distribution(vae, network))
+    return _encode(vae, network, pixels, tiling)
 
 
 def _to_encode(vae: comfy.sd.VAE, image: Tensor, tiling: Tiling) -> tuple[Tensor, VAENetwork | None]:
-    """[B, H, W, C] -> the colours as [B, 3, H, W] in whole cells, or a video, and the network, loaded."""
-    pixels = vae.vae_encode_crop_pixels(image[..., :3]).movedim(-1, 1)
-    if getattr(vae, "latent_dim", 2) == 3:  # the pictures are the frames of one video, as for the stock nodes
-        pixels = pixels.unsqueeze(2) if getattr(vae, "not_video", False) else pixels.movedim(1, 0).unsqueeze(0)
+    """[B, H, W, C] -> [B, C, H, W] with the channels that it wants, in whole cells, or a video; and the network."""
+    pixels = vae.vae_encode_crop_pixels(with_channels(image, vae.output_channels)).movedim(-1, 1)
+    if vae.latent_dim == 3:  # the pictures are the frames of one video, as for the stock nodes
+        pixels = pixels.unsqueeze(2) if vae.not_video else pixels.movedim(1, 0).unsqueeze(0)
     return pixels, _network(vae, lambda: required(vae, "encode", pixels.shape, tiling))
 
 
@@ -171,8 +206,8 @@ def decode_latent(vae: comfy.sd.VAE, latent: Tensor, tiling: Tiling) -> Worked:
 
 
 def _pictures(image: Tensor) -> Tensor:
-    """The frames of videos [B, T, H, W, 3] as pictures one after another, as stock VAEDecode gives them."""
-    return image.reshape(-1, *image.shape[-3:])
+    """The frames of videos [B, T, H, W, C] as pictures one after another, as stock VAEDecode gives them."""
+    return as_colours(image).reshape(-1, *image.shape[-3:])
 
 
 def _network(vae: comfy.sd.VAE, memory: Callable[[], int]) -> VAENetwork | None:

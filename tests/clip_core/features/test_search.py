@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clip_vae_lora.clip_core.features import search
-from clip_vae_lora.clip_core.features.search import duplicate_groups, mixed, nearest, rows_at
+from clip_vae_lora.clip_core.features.search import SAME, cosines, duplicate_groups, mixed, nearest, reaches, rows_at
 
 
 def unit(count: int, width: int = 8, seed: int = 0) -> torch.Tensor:
@@ -26,7 +26,9 @@ def test_the_best_rows_are_those_of_a_whole_sort(queries, step, monkeypatch):
     found = nearest(cut(rows, [0, 1, 3000, 1999]), asked, 10)
     scores, places = (asked @ rows.T).sort(1, descending=True)
     assert torch.equal(found.rows, places[:, :10])
-    assert torch.allclose(found.scores, scores[:, :10], atol=1e-6)  # another order of summation in smaller products
+    assert torch.allclose(
+        found.scores.float(), scores[:, :10], atol=1e-6
+    )  # another order of summation in smaller products
 
 
 def test_rows_that_are_dead_are_never_found():
@@ -64,7 +66,7 @@ def test_a_mixture_is_a_weighted_sum_of_length_1():
 
 
 def groups_by_hand(rows: torch.Tensor, threshold: float, dead: set[int]) -> list[list[int]]:
-    near = rows @ rows.T >= threshold
+    near = rows @ rows.T >= threshold - SAME
     left, found = set(range(len(rows))) - dead, []
     while left:
         group, waiting = set(), [min(left)]
@@ -99,3 +101,40 @@ def test_groups_are_the_connected_parts_of_the_graph(count, step, threshold, see
 def test_thousands_of_equal_rows_are_one_group_at_once():
     rows = unit(1).repeat(5000, 1)
     assert duplicate_groups([rows], 0.99) == [list(range(5000))]
+
+
+def test_equal_rows_have_equal_scores_and_a_row_scores_one_with_itself():
+    rows = unit(300, 512)
+    twice = torch.cat((rows, rows.flip(0)))
+    found = nearest(cut(twice, [7, 293, 300]), rows, 2)
+    assert (found.scores == 1).all()
+    assert found.rows.tolist() == [[n, 599 - n] for n in range(300)]  # equal ones in the order of the index
+    assert (cosines(rows[:1].repeat(5, 1), rows[0]) == 1).all()
+
+
+@pytest.mark.parametrize("sizes", [[600], [1, 599], [200, 200, 200]])
+@pytest.mark.parametrize("queries", [1, 3, 50])
+def test_the_order_does_not_depend_on_how_many_were_asked_for_or_on_the_blocks(sizes, queries):
+    rows = unit(150, 16).repeat(4, 1)  # four of each
+    asked = unit(queries, 16, seed=1)
+    whole = nearest([rows], asked, 600)
+    for count in (1, 2, 5, 77, 600):
+        found = nearest(cut(rows, sizes), asked, count)
+        assert torch.equal(found.rows, whole.rows[:, :count]) and torch.equal(found.scores, whole.scores[:, :count])
+    one = nearest(cut(rows, sizes), asked[:1], 10)
+    assert torch.equal(one.rows[0], whole.rows[0, :10]) and torch.equal(one.scores[0], whole.scores[0, :10])
+
+
+@pytest.mark.parametrize("threshold", [0.999, 0.99999, 1.0])
+def test_copies_are_found_at_every_threshold_to_one(threshold):
+    rows = unit(200, 768)
+    groups = duplicate_groups(cut(torch.cat((rows, rows)), [150, 250]), threshold)
+    assert groups == [[n, n + 200] for n in range(200)]
+
+
+def test_a_threshold_includes_what_equals_it():
+    angle = torch.acos(torch.tensor(0.95, dtype=torch.float64))
+    pair = torch.stack((torch.tensor([1.0, 0.0]), torch.stack((angle.cos(), angle.sin())).float()))
+    assert duplicate_groups([pair], 0.95) == [[0, 1]] and not duplicate_groups([pair], 0.9501)
+    score = float(nearest([pair], pair[:1], 2).scores[0, 1])
+    assert reaches(score, 0.95) and reaches(score, round(score, 6)) and not reaches(score, 0.9501)

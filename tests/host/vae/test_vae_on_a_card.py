@@ -48,7 +48,7 @@ def on_card(vae):
 @pytest.mark.parametrize("which", [0, 1], ids=["stock VAE", "our VAE"])
 def test_comfyui_is_asked_for_what_tiles_need_and_not_to_unload_for_the_untiled_picture(comfyui, vaes, card, which):
     memory, running = (
-        host_part(comfyui, "nodes.host.comfyui.vae_memory"),
+        host_part(comfyui, "nodes.host.comfyui.vaes.memory"),
         host_part(comfyui, "vae_core.tiling.work"),
     )
     vae, shape = on_card(vaes[which]), (1, 4, 256, 256)

@@ -186,7 +186,7 @@ def test_a_stock_vae_whose_weights_are_streamed_is_run_by_us(comfyui, tensors, v
 def test_a_patched_stock_vae_loaded_in_part_is_run_by_us_with_its_patches(comfyui, pair):
     import comfy.model_management as management
 
-    dynamic = importlib.import_module(f"{comfyui.ours.__name__}.nodes.host.comfyui.dynamic")
+    dynamic = importlib.import_module(f"{comfyui.ours.__name__}.nodes.host.comfyui.vaes.layers")
     vae = copy.copy(pair[0])
     vae.patcher = vae.patcher.clone()
     change = torch.full_like(vae.first_stage_model.decoder.conv1.weight, 0.01)

@@ -10,7 +10,6 @@ from __future__ import annotations
 from functools import lru_cache
 
 import comfy.ops
-import comfy.sd
 from comfy.ldm.models.autoencoder import AutoencodingEngine
 from comfy.ldm.wan import vae as wan
 from comfy.ldm.wan import vae2_2 as wan2_2
@@ -18,11 +17,9 @@ from comfy.model_patcher import ModelPatcher
 from comfy.taesd.taesd import TAESD
 from torch import Tensor, nn
 
-from ....vae_core.checkpoint.find import LayoutError, VAESource, find_vae
-from ....vae_core.networks.wan_layers import ChannelNorm
-from ....vae_core.tiling.network import VAENetwork
-from ....vae_core.tiling.work import Tiling, Worked
-from ..shared.vae_room import NO_DISTRIBUTION
+from .....vae_core.checkpoint.find import LayoutError, VAESource, find_vae
+from .....vae_core.networks.wan_layers import ChannelNorm
+from .....vae_core.tiling.network import VAENetwork
 
 Stock = AutoencodingEngine | TAESD | wan.WanVAE | wan2_2.WanVAE
 _HOST_LAYERS = {
@@ -104,26 +101,3 @@ def _take_buffers(ours: VAENetwork, state: dict[str, Tensor], source: VAESource)
     for name, _ in list(ours.named_buffers()):
         owner, _, leaf = name.rpartition(".")
         ours.get_submodule(owner).register_buffer(leaf, values[name].detach())
-
-
-def by_the_host(vae: comfy.sd.VAE, result: Tensor, tiling: Tiling) -> Worked:
-    """The result of a VAE that only ComfyUI knows how to run; a budget that was asked for was not kept."""
-    kind, notes = type(vae.first_stage_model).__name__, ()
-    if tiling.mode == "budget":
-        notes = (
-            f"the budget of {tiling.budget_mb} MB was not kept: our tiles are for AutoencoderKL, TAESD, Wan and "
-            f"Qwen-Image, and "
-            f"ComfyUI, which runs this {kind}, takes tiles only when memory runs out",
-        )
-    return Worked(result, f"by ComfyUI itself: our networks do not describe this kind of VAE ({kind})", notes)
-
-
-def no_distribution(vae: comfy.sd.VAE, network: VAENetwork | None) -> str:
-    """Why there is only one latent to be had from this VAE, in a sentence."""
-    kind = type(vae.first_stage_model).__name__
-    if network is not None:
-        return f"{NO_DISTRIBUTION} ({kind})"
-    return (
-        "the distribution of latents is read from AutoencoderKL only, and this VAE is of another kind "
-        f"({kind}), of which ComfyUI gives one latent: set posterior to mean in VAE Encode, or load an AutoencoderKL"
-    )

@@ -7,11 +7,11 @@ import comfy.sd
 import torch
 from torch import nn
 
-from ....vae_core.checkpoint.find import LayoutError, find_vae
-from ....vae_core.tiling.network import NetworkConfig, VAENetwork
-from ....vae_core.tiling.room import Room, Tiling, required_bytes
-from ..shared.device_errors import sentences
-from ..shared.vae_room import room_on
+from .....vae_core.checkpoint.find import LayoutError, find_vae
+from .....vae_core.tiling.network import NetworkConfig, VAENetwork
+from .....vae_core.tiling.room import Room, Tiling, required_bytes
+from ...shared.device_errors import sentences
+from ...shared.vae_room import room_on
 
 _WEIGHTS = 1.1  # ComfyUI keeps so much free for weights that it loads (load_models_gpu)
 
