@@ -58,7 +58,8 @@ function makeBox(node) {
 export function showLines(node, lines, { restored = false } = {}) {
   if (!lines?.length) return removeBox(node);
   const box = boxOf.get(node) ?? makeBox(node);
-  lines = lines.map(({ text, mark }) => ({ text: text.split("\t").map(translated).join("\t"), mark }));
+  const said = (text, own) => text.split("	").map((cell) => translated(cell, own)).join("	");
+  lines = lines.map(({ text, mark, own }) => ({ text: said(text, own), mark }));
   box.lines = lines;
   box.body.replaceChildren(...tabled(lines, ({ text, mark }) => {
     const line = classed("div", "cvl-report-line", text);
