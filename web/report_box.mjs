@@ -58,7 +58,7 @@ function makeBox(node) {
 export function showLines(node, lines, { restored = false } = {}) {
   if (!lines?.length) return removeBox(node);
   const box = boxOf.get(node) ?? makeBox(node);
-  const said = (text, own) => text.split("	").map((cell) => translated(cell, own)).join("	");
+  const said = (text, own) => text.split("\t").map((cell) => translated(cell, own)).join("\t");
   lines = lines.map(({ text, mark, own }) => ({ text: said(text, own), mark }));
   box.lines = lines;
   box.body.replaceChildren(...tabled(lines, ({ text, mark }) => {
