@@ -43,9 +43,10 @@ def examine(files: Sequence[Path]) -> tuple[dict, int]:
     Raises:
         WorkflowError: a file is not there.
     """
+    from ..doctor.facts import OTHER
     from ..doctor.fits import judge
     from ..nodes.doctor.files import facts_of_file, fitting
-    from ..nodes.doctor.report import data_of
+    from ..nodes.doctor.report import data_of, things_of
 
     missing = [path for path in files if not path.exists()]
     if missing:
@@ -54,11 +55,11 @@ def examine(files: Sequence[Path]) -> tuple[dict, int]:
     things = [one for found in by_file.values() for one in found]
     apart = [finding for finding in judge(things) if len(set(finding.between)) == len(finding.between)]
     data = data_of(things, apart)
-    for thing, one in zip(data["things"], things, strict=True):
-        thing |= {"whole": not one.broken, "goes_with": fitting(one)}
-    unknown = [one.name for one in things if one.kind == "other"]
-    data |= {"code": WRONG if unknown else FAILED if data["misfits"] else DONE}
-    return data, data["code"]
+    more = [{"whole": not one.broken, "goes_with": fitting(one)} for one in things]
+    told = [thing | extra for thing, extra in zip(things_of(things), more, strict=True)]
+    unknown = any(one.kind == OTHER for one in things)
+    code = WRONG if unknown else FAILED if any(one.misfit for one in apart) else DONE
+    return {**data, "things": told, "code": code}, code
 
 
 def _lines(document: dict) -> list[str]:

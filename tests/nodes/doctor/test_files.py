@@ -18,8 +18,7 @@ SD1 = {"input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight": (2, 768)}
 SDXL = {"input_blocks.4.1.transformer_blocks.0.attn2.to_k.weight": (2, 2048)}
 T5, UMT5 = {"shared.weight": (8, 4096)}, {"shared.weight": (200_001, 1)}
 CLIP_L, CLIP_G = (
-    {"text_model.embeddings.token_embedding.weight": (4, width), "text_model.x.weight": (1, 1)}
-    for width in (768, 1280)
+    {"text_model.embeddings.token_embedding.weight": (4, width), "text_model.x.weight": (1, 1)} for width in (768, 1280)
 )
 LORA_SDXL = {
     f"lora_unet_input_blocks_4_1_transformer_blocks_0_attn2_to_k.{half}.weight": shape
