@@ -48,6 +48,7 @@ FOLDERS = {
     "clip_model": Menu(("clip_vision", "text_encoders"), lambda name: (*CONFIG_NAMES, *vocabularies_of(name))),
     "vae": Menu(("vae", "checkpoints", "vae_approx"), other_halves),
     "lora": Menu(("loras",), _beside_a_lora),
+    "weights": Menu(("checkpoints", "diffusion_models", "text_encoders", "vae", "vae_approx", "clip_vision")),
 }
 BUNDLED = {
     "text_encoder": "tiny_clip.safetensors",
@@ -79,7 +80,7 @@ def path(use: str, choice: str) -> Path:
     Raises:
         FileNotFoundError: there is no such file (any more).
     """
-    if choice == f"bundled/{BUNDLED[use]}":
+    if choice == f"bundled/{BUNDLED.get(use)}":
         return BUNDLED_FOLDER / BUNDLED[use]
     first, *others = FOLDERS[use].folders
     if choice in host.folder_names(first):

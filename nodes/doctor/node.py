@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from ...doctor.fits import judge
+from .. import catalog
 from ..reports import as_json, shown
+from .files import facts_of_file
 from .report import data_of, lines_of
 from .wires import facts
 
@@ -19,6 +21,16 @@ _INPUTS = {  # input -> the type of its wire, what a report calls it, what is sa
     "anything": ("*", "anything", "A thing of any type: it is said what it is, and judged as such."),
 }
 
+NO_FILE = "none"
+_FILES = {  # input -> the use of the menu, what is said about it on the canvas
+    "lora_file": ("lora", "A LoRA by its file, to see whether it is made for the model. Nothing of it is applied."),
+    "model_file": (
+        "weights",
+        "A file of weights by its name: a checkpoint, a diffusion model, text encoders or a VAE. Its header is read, "
+        "and nothing is loaded.",
+    ),
+}
+
 
 class AnyType(str):
     """The type of a wire that takes every other one: 0.3.64 compares types with `!=`, 0.33.0 knows the star."""
@@ -32,9 +44,10 @@ class AnyType(str):
 class Doctor:
     CATEGORY = "CVL/doctor"
     DESCRIPTION = (
-        "Says what is connected to it: family, size, type, device and patches of models, text encoders and VAEs, what "
-        "is in latents and prompts; and names what does not go together before a sampler stops at it. Everything is "
-        "optional, nothing is changed. Right-click any node and choose Doctor to connect all its outputs at once."
+        "Says what is connected to it, or is in a file: family, size, type, device and patches of models, text "
+        "encoders and VAEs, what is in latents and prompts; and names what does not go together before a sampler stops "
+        "at it. Everything is optional, nothing is changed. Right-click any node and choose Doctor to connect all its "
+        "outputs at once."
     )
     SEARCH_ALIASES = [
         "doctor",
@@ -66,8 +79,17 @@ class Doctor:
             "optional": {
                 name: (AnyType(kind) if kind == "*" else kind, {"tooltip": said})
                 for name, (kind, _, said) in _INPUTS.items()
+            }
+            | {
+                name: ([NO_FILE, *catalog.own_choices(use)], {"default": NO_FILE, "tooltip": said})
+                for name, (use, said) in _FILES.items()
             },
         }
+
+    @classmethod
+    def IS_CHANGED(cls, lora_file: str = NO_FILE, model_file: str = NO_FILE, **_: object) -> str:
+        chosen = zip(_FILES.values(), (lora_file, model_file), strict=True)
+        return " ".join(catalog.fingerprint(use, choice) for (use, _), choice in chosen if choice != NO_FILE)
 
     def examine(
         self,
@@ -80,6 +102,8 @@ class Doctor:
         image: object | None = None,
         mask: object | None = None,
         anything: object | None = None,
+        lora_file: str = NO_FILE,
+        model_file: str = NO_FILE,
     ) -> dict:
         values = (model, clip, vae, latent, positive, negative, image, mask, anything)
         things = [
@@ -87,6 +111,9 @@ class Doctor:
             for (kind, name, _), value in zip(_INPUTS.values(), values, strict=True)
             if value is not None
         ]
+        for (use, _), choice in zip(_FILES.values(), (lora_file, model_file), strict=True):
+            if choice != NO_FILE:
+                things += facts_of_file(catalog.path(use, choice), choice)
         if not things:
             line = "nothing is connected: connect what you want to know about, or right-click a node and choose Doctor"
             data = {"fits": True, "things": [], "misfits": [], "notes": [line], "checked": [], "unknown": []}

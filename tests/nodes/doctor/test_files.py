@@ -106,3 +106,39 @@ def test_people_get_a_line_for_each_file(capsys, file):
     assert cvl.main(["doctor", str(file("flux", FLUX))]) == 0
     said = capsys.readouterr().out
     assert "MODEL, Flux" in said and "goes with: the VAE of Flux.1" in said and "✓ whole" in said
+
+
+def doctor(place, **chosen):
+    from clip_vae_lora.nodes import NODES
+
+    node = NODES["CVL_Doctor"][0]
+    offered = node.INPUT_TYPES()["optional"]
+    assert all(choice in offered[name][0] for name, choice in chosen.items())
+    report, fits = node().examine(**chosen)["result"]
+    return json.loads(report), fits
+
+
+@pytest.mark.parametrize(("model", "fits"), [(SDXL, True), (FLUX, False)])
+def test_the_node_takes_files_by_name_and_judges_a_lora_with_a_model(place, model, fits):
+    halves = {"loras/l.safetensors": LORA_SDXL, "diffusion_models/m.safetensors": model}
+    for name, shapes in halves.items():
+        path = place.models / name
+        path.parent.mkdir(exist_ok=True)
+        write_tensors(path, {key: torch.zeros(shape, dtype=torch.float16) for key, shape in shapes.items()}, {})
+    found, good = doctor(place, lora_file="l.safetensors", model_file="diffusion_models/m.safetensors")
+    assert good is fits
+    assert [thing["kind"] for thing in found["things"]] == ["LoRA", "MODEL"]
+    assert bool(found["misfits"]) is not fits
+    assert fits or set(found["misfits"][0]["between"]) == {"diffusion_models/m.safetensors", "l.safetensors"}
+
+
+def test_a_damaged_file_is_named_and_a_new_one_is_read_again(place):
+    from clip_vae_lora.nodes import NODES
+
+    node, path = NODES["CVL_Doctor"][0], place.models / "loras" / "l.safetensors"
+    path.write_bytes(b"\x00" * 40)
+    first = node.IS_CHANGED(lora_file="l.safetensors")
+    assert doctor(place, lora_file="l.safetensors")[1] is False
+    write_tensors(path, {key: torch.zeros(shape) for key, shape in LORA_SDXL.items()}, {})
+    assert node.IS_CHANGED(lora_file="l.safetensors") != first
+    assert doctor(place, lora_file="l.safetensors")[1] is True
