@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 VOCAB = 49408  # 256 bytes + 256 bytes at a word's end + 48894 merges + start + end
 CONTEXT = 77  # tokens, start and end included
 NORM_EPS = 1e-5
-ACTIVATIONS = ("quick_gelu", "gelu")
+ACTIVATIONS = ("quick_gelu", "gelu", "gelu_tanh")
 
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)  # openai/CLIP clip/clip.py `_transform`, RGB, of values in 0..1
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)

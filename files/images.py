@@ -117,28 +117,33 @@ def next_path(folder: str | PathLike, prefix: str, suffix: str, *, width_px: int
     The prefix may begin with sub folders and may have %width% %height% %year% %month% %day% %hour% %minute% %second%.
 
     Raises:
-        ValueError: the prefix leads out of the folder, or names no file.
+        ValueError: the prefix leads out of the folder, or names no file. FileFormatError: the disk refused.
     """
     folder = Path(os.path.abspath(folder))
     if not prefix.isascii() and re.search("[\ud800-\udfff]", prefix):
         raise ValueError(
             f"the prefix {prefix!r} has half a character in it, which no file name can have; write it anew"
         )
-    prefix = os.path.normpath(_filled(prefix, width_px, height_px).replace("\\", "/"))
+    written, prefix = prefix, os.path.normpath(_filled(prefix, width_px, height_px).replace("\\", "/"))
     place = Path(os.path.abspath(folder / prefix)).parent
     name = os.path.basename(prefix)
+    if name in ("", "."):
+        raise ValueError(
+            f"a name for the files was expected, but the prefix {written!r} names none; write one, such as ComfyUI or "
+            "folder/ComfyUI"
+        )
     inside = os.path.realpath(place)
     if (
-        name in ("", ".", "..")
+        name == ".."
         or "\0" in prefix
         or os.path.commonpath([os.path.realpath(folder), inside]) != os.path.realpath(folder)
     ):
-        raise ValueError(f"the prefix {prefix!r} leads out of the folder {folder.name}: saving there is not allowed")
+        raise ValueError(f"the prefix {written!r} leads out of the folder {folder.name}: saving there is not allowed")
     try:
         place.mkdir(parents=True, exist_ok=True)
         counts = [_count(file, name) for file in os.listdir(place)]
     except OSError as error:
-        raise FileFormatError(place, f"pictures cannot be saved there: {error.strerror or error}") from error
+        raise FileFormatError(place, f"nothing can be saved there: {error.strerror or error}") from error
     return place / f"{name}_{max(counts, default=0) + 1:05}_{suffix}"
 
 

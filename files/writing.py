@@ -107,7 +107,8 @@ def part_beside(path: Path, folder: Path | None = None) -> Iterator[Path]:
     try:
         yield part
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):  # why the disk refuses has been said; that it refuses this, too, must not hide it
+            part.unlink(missing_ok=True)
         held.close()
 
 

@@ -103,7 +103,7 @@ class Table:
         """Turn SQLite's errors into sentences."""
         try:
             yield
-        except self._errors as error:
+        except (self._errors, UnicodeError) as error:  # a damaged table can make even SQLite's message unreadable
             raise FileFormatError(
                 self.path,
                 f"the table of this index cannot be used ({error}); if it is damaged, delete the index's "

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from ..files.documents import vocabularies_of
 from ..files.folder import parts_of
 from ..files.sniff import file_mark
 from .clip_facts import CONFIG_NAMES
@@ -44,7 +45,7 @@ def _beside_a_lora(name: str) -> list[str]:
 
 FOLDERS = {
     "text_encoder": Menu(("text_encoders", "checkpoints"), lambda name: ("config.json",)),
-    "clip_model": Menu(("clip_vision", "text_encoders"), lambda name: CONFIG_NAMES),
+    "clip_model": Menu(("clip_vision", "text_encoders"), lambda name: (*CONFIG_NAMES, *vocabularies_of(name))),
     "vae": Menu(("vae", "checkpoints", "vae_approx"), other_halves),
     "lora": Menu(("loras",), _beside_a_lora),
 }

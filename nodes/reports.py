@@ -13,6 +13,7 @@ from functools import wraps
 
 from .host import host
 
+_WIDGETS = {"STRING", "INT", "FLOAT", "BOOLEAN", "COMBO", "*"}  # kinds of inputs whose values can be written down
 _OURS = f"{__package__.rpartition('.')[0]}."
 
 
@@ -20,9 +21,22 @@ def as_json(data: Mapping[str, object]) -> str:
     return _whole_characters(json.dumps(data, ensure_ascii=False, indent=1, allow_nan=False))
 
 
-def shown(lines: Sequence[str], data: Mapping[str, object], results: tuple, images: Sequence[dict] = ()) -> dict:
-    """A node's answer. `ui.text` and `ui.cvl_report` reach `/history`; the canvas shows the text and the images."""
-    return _answer(lines, as_json(data), results, images)
+def shown(
+    lines: Sequence[str],
+    data: Mapping[str, object],
+    results: tuple,
+    images: Sequence[dict] = (),
+    *,
+    own: Sequence[str] = (),
+) -> dict:
+    """A node's answer. `ui.text` and `ui.cvl_report` reach `/history`; the canvas shows the text and the images.
+
+    own: parts of the lines that are the words of a file or of the user; the canvas never translates them.
+    """
+    answer = _answer(lines, as_json(data), results, images)
+    if kept := [_whole_characters(text) for text in dict.fromkeys(own) if text]:
+        answer["ui"]["cvl_own"] = kept
+    return answer
 
 
 def reported(lines: Sequence[str], data: Mapping[str, object], results: tuple, images: Sequence[dict] = ()) -> dict:
@@ -61,12 +75,29 @@ def at_the_edge(node: type) -> type:
         try:
             return function(*given, **named)
         except Exception as error:
+            if said := _literal_said(node, named):
+                raise ValueError(said) from error
             kind = known_kind(type(error))
             if kind is type(error):
                 raise
             raise kind(str(error)).with_traceback(error.__traceback__) from error.__cause__
 
     return type(node.__name__, (node,), {"__module__": node.__module__, "__doc__": node.__doc__, node.FUNCTION: run})
+
+
+def _literal_said(node: type, named: Mapping[str, object]) -> str:
+    """What is wrong where an API client wrote a value for an input that takes a link alone, which ComfyUI lets pass."""
+    ask = getattr(node, "INPUT_TYPES", dict)
+    groups = ask()
+    kinds = {key: spec[0] for group in ("required", "optional") for key, spec in groups.get(group, {}).items()}
+    for key, value in named.items():
+        kind = kinds.get(key)
+        if isinstance(kind, str) and kind not in _WIDGETS and isinstance(value, str | int | float):
+            return (
+                f"{key}: a link to a {kind} was expected, but the value {str(value)[:40]!r} came; link a node that "
+                "gives one"
+            )
+    return ""
 
 
 def known_kind(kind: type[BaseException]) -> type[BaseException]:

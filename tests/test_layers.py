@@ -21,7 +21,7 @@ OUTSIDE = {  # what each folder may import from outside the pack, beside the sta
     "clip_core": {"torch", "ftfy", "regex"},
     "vae_core": {"torch"},
     "lora": {"torch"},
-    "files": {"torch", "safetensors", "numpy", "PIL"},
+    "files": {"torch", "safetensors", "numpy", "PIL", "tokenizers", "sentencepiece"},
     "drawing": {"torch", "numpy", "PIL", "matplotlib"},
     "doctor": set(),
     "index": {"torch", "numpy"},
@@ -36,11 +36,12 @@ READING_ORDER = {  # inside a leaf and the index a file imports only from files 
         "config device tokenizer families prompts/comfy prompts/a1111 prompts/oddities prompts/dialects "
         "prompts/splits prompts/chunks encoding/conditioning prompts/textual_inversion prompts/plan "
         "networks/layers networks/text networks/patches networks/class_token networks/vision networks/resnet "
-        "networks/clip networks/precision features/shared_prefixes features/padded_texts encoding/rows features/texts "
+        "networks/clip siglip_config networks/siglip networks/precision features/shared_prefixes features/padded_texts "
+        "features/whole_texts encoding/rows features/texts "
         "encoding/masked encoding/emphasis encoding/encode features/preprocess features/pictures "
         "features/search judging/ranking judging/templates judging/zero_shot judging/word_list judging/english "
-        "judging/question_rules judging/questions checkpoint/foreign checkpoint/layouts checkpoint/sizes "
-        "checkpoint/recipe checkpoint/find checkpoint/facts"
+        "judging/question_rules judging/questions checkpoint/foreign checkpoint/layouts checkpoint/siglip "
+        "checkpoint/sizes checkpoint/recipe checkpoint/find checkpoint/facts"
     ).split(),
     "vae_core": (
         "config wide norms doubling layers posterior latents batches channels inpaint padding quality tiling/tiles "
@@ -50,17 +51,17 @@ READING_ORDER = {  # inside a leaf and the index a file imports only from files 
         "networks/wan_halves networks/wan networks/wan_names networks/table checkpoint/foreign checkpoint/find"
     ).split(),
     "lora": (
-        "kinds/adapters kinds/widening kinds/whole kinds/hadamard kinds/kronecker kinds/orthogonal kinds/magnitude "
-        "kinds/table "
+        "kinds/{adapters,widening,whole,hadamard,kronecker,orthogonal,magnitude,table} "
         "weights/low_rank weights/measuring weights/fusing formats/dialects families/family families/text_encoders "
-        "families/joint/{flux,flux2,sd3,qwen_image,auraflow,hidream} families/audio/ace_step "
-        "families/single/{z_image,krea2,pixart,ernie,omnigen2,hunyuan_dit} "
-        "families/video/{hunyuan,wan,ltx,kandinsky5,cosmos,mochi} families/table families/patterns models/places "
-        "models/family_names models/unet models/spellings models/names models/rows "
+        "families/joint/{flux,flux2,sd3,qwen_image,auraflow,hidream,lens,joy_image} "
+        "families/audio/{ace_step,stable_audio} "
+        "families/single/{z_image,krea2,pixart,ernie,omnigen2,hunyuan_dit,hunyuan3d,ideogram4,boogu,pixeldit} "
+        "families/single/{stable_cascade,triposplat} "
+        "families/video/{hunyuan,wan,ltx,kandinsky5,cosmos,mochi,cogvideox,minimax_h3,seedvr2} "
+        "families/table families/patterns models/{places,family_names,unet,spellings,names,rows} "
         "formats/suffixes formats/adapter_config formats/building formats/writing formats/read models/match "
         "models/families models/implied models/blocks models/parts models/conversion models/published weights/inject "
-        "weights/patching "
-        "formats/list_text formats/header"
+        "weights/patching formats/list_text formats/header"
     ).split(),
     "files": (
         "errors contents writing documents sniff safetensors_file folder pickle_file inert_pickle "

@@ -2,11 +2,11 @@
 import { app } from "../../scripts/app.js";
 import { showOnNodes, tag } from "./gallery_home.mjs";
 import { chartsOf } from "./chart_data.mjs";
-import { bars, heat, tokens } from "./chart_drawing.mjs";
+import { bars, curves, heat, tokens } from "./chart_drawing.mjs";
 
 const LABELS_PX = 120; // seven lines
 const MOST_PX = 460, LEAST_PX = 90; // higher ones scroll
-const DRAW = { bars, heat, tokens };
+const DRAW = { bars, curves, heat, tokens };
 
 function draw(node, root, message) {
   const charts = chartsOf(node.comfyClass, JSON.parse(message.cvl_report?.[0] ?? "{}"));
@@ -23,8 +23,11 @@ function draw(node, root, message) {
 }
 
 const KINDS = ["CVL_ZeroShotClassify", "CVL_VisualQuestion", "CVL_RankTags", "CVL_ImageGate", "CVL_ImageTextSimilarity",
-  "CVL_LatentDistribution", "CVL_InspectTokens", "CVL_LoRAInfo", "CVL_LoRAStack"];
-showOnNodes("clip-vae-lora.chart", KINDS, { widget: "cvl_chart", draw, width: 320, least: LEAST_PX });
+  "CVL_LatentDistribution", "CVL_InspectTokens", "CVL_LoRAInfo", "CVL_LoRAStack", "CVL_CompareConditioning"];
+const NARROW = ["CVL_LoadLoRA"]; // few bars with short names
+const VIEW = { widget: "cvl_chart", draw, least: LEAST_PX };
+showOnNodes("clip-vae-lora.chart", KINDS, { ...VIEW, width: 320 });
+showOnNodes("clip-vae-lora.narrow_chart", NARROW, { ...VIEW, width: 240 });
 
 app.registerExtension({
   name: "clip-vae-lora.labels",

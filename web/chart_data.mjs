@@ -1,7 +1,7 @@
 // What a node's report has to draw: one function for each node, from the report's JSON to a list of charts.
 import { t } from "./words.mjs";
 
-const MOST_BARS = 20, MOST_PICTURES = 16, MOST_CELLS = 24;
+const MOST_BARS = 20, MOST_PICTURES = 16, MOST_CELLS = 24, MOST_PAIRS = 8;
 
 const percent = (share) => `${(100 * share).toFixed(1)} %`;
 const ranked = (values) => Object.entries(values).sort(([, a], [, b]) => (b ?? -2) - (a ?? -2));
@@ -100,9 +100,26 @@ function stacked({ files }) {
   return bars.length ? [{ ...shares(Object.fromEntries(sizes.map(([label, size]) => [label, size / all]))), title }] : [];
 }
 
+/** One LoRA by block; nothing where none was put on. */
+const loaded = (data) => (data.blocks ? stacked({ files: [data] }) : []);
+
+/** Two prompts token by token: how alike, and how long their vectors are. Lengths go by their logarithm, because the
+ * start token is some twenty times longer than the others. */
+function compared({ entries }) {
+  return entries.slice(0, MOST_PAIRS).flatMap(({ cosine, first_length: first, second_length: second, chunk_borders: borders }, place) => {
+    const lengths = [...first, ...second].filter((value) => value !== null), log = Math.min(...lengths) > 0;
+    const pair = { kind: "curves", borders, count: Math.max(first.length, second.length), from: t("token {}", 0) };
+    const alike = { ...pair, low: Math.min(0, ...cosine), high: 1, series: [{ name: t("alike"), values: cosine, tone: "good" }] };
+    const long = { ...pair, log, low: log ? Math.min(...lengths) : 0, high: Math.max(...lengths),
+      series: [{ name: t("first"), values: first, tone: "warm" }, { name: t("second"), values: second, tone: "cold" }] };
+    return [{ ...alike, title: heading(entries, place, t("how alike each token is (1: the same direction)")) },
+      ...(lengths.length ? [{ ...long, title: t("length of each token's vector") }] : [])];
+  });
+}
+
 const READERS = { CVL_ZeroShotClassify: zeroShot, CVL_VisualQuestion: answers, CVL_RankTags: tags, CVL_ImageGate: gate,
   CVL_ImageTextSimilarity: similarity, CVL_LatentDistribution: channels, CVL_InspectTokens: inspected,
-  CVL_LoRAInfo: spectrum, CVL_LoRAStack: stacked };
+  CVL_LoRAInfo: spectrum, CVL_LoRAStack: stacked, CVL_LoadLoRA: loaded, CVL_CompareConditioning: compared };
 
 /** The charts of a node of that class, from its report's data; none where the report has nothing to draw. */
 export function chartsOf(kind, data) {

@@ -1,8 +1,9 @@
-// Bars, matrices and tokens as HTML elements, each with the height in px that it needs at a width.
+// Bars, curves, matrices and tokens as HTML elements, each with the height in px that it needs at a width.
 import { tag } from "./gallery_home.mjs";
 import { t } from "./words.mjs";
 
 const BAR_PX = 20, CELL_PX = 28, TOKEN_PX = 26, LETTER_PX = 7.5;
+const PLOT_PX = 90, LEGEND_PX = 18; // a line chart, and a line of text above or below it
 const COLD = [49, 84, 160], WARM = [214, 140, 40];
 
 /** Rows {label, share 0..1, text, mark}, the first one or the marked ones in the strong colour; `line` 0..1 across all. */
@@ -61,4 +62,39 @@ export function tokens({ pieces }) {
   }
   const length = pieces.reduce((sum, { text, weight }) => sum + (text.length + (weight === 1 ? 0 : 5)) * LETTER_PX + 17, 0);
   return { made, heightAt: (width) => TOKEN_PX * Math.ceil(length / Math.max(100, width - 60)) };
+}
+
+function drawn(name, attributes) {
+  const made = document.createElementNS("http://www.w3.org/2000/svg", name);
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  return made;
+}
+
+/** A curve's points as "M x y L x y": a gap where there is no number, a short stroke for a number between two gaps. */
+function path(values, across, up) {
+  return values.map((value, place) => {
+    if (value === null) return "";
+    const begins = place === 0 || values[place - 1] === null, x = across(place), y = up(value);
+    return begins ? `M${x - 1} ${y}L${x} ${y}` : `L${x} ${y}`;
+  }).join("");
+}
+
+/** Curves over tokens, {name, values, tone} each, from `low` to `high`; `borders` are the tokens that begin a chunk. */
+export function curves({ series, borders, count, from, low, high, log }) {
+  const made = tag("div", "cvl-curves"), legend = tag("div", "cvl-legend"), below = tag("div", "cvl-axis");
+  const scaled = log ? Math.log : Number, span = scaled(high) - scaled(low) || 1;
+  const up = (value) => 98 - 96 * ((scaled(value) - scaled(low)) / span), across = (place) => (1000 * (place + 0.5)) / count;
+  const svg = drawn("svg", { viewBox: "0 0 1000 100", preserveAspectRatio: "none" });
+  for (const place of borders) svg.append(drawn("line", { x1: across(place - 0.5), x2: across(place - 0.5), y1: 0, y2: 100, class: "cvl-border" }));
+  for (const { name, values, tone } of series) {
+    svg.append(drawn("path", { d: path(values, across, up), "data-tone": tone }));
+    legend.append(Object.assign(tag("span", "", name), { title: name }));
+    legend.lastChild.dataset.tone = tone;
+  }
+  const shown = (value) => String(Number(value.toPrecision(3)));
+  const scale = tag("div", "cvl-scale");
+  scale.append(tag("span", "", shown(high)), tag("span", "", shown(low)));
+  below.append(tag("span", "", from), tag("span", "", String(count - 1)));
+  made.append(legend, scale, svg, below);
+  return { made, heightAt: () => PLOT_PX + 2 * LEGEND_PX };
 }

@@ -57,6 +57,22 @@ const STYLE = `
 .cvl-pictures .cvl-tokens { display: flex; flex-wrap: wrap; gap: 3px; align-content: start; }
 .cvl-pictures .cvl-tokens span { padding: 0 5px; border: 1px solid var(--border-color, #555); border-radius: 3px;
   line-height: 20px; }
+.cvl-pictures .cvl-curves { display: grid; grid-template-columns: max-content 1fr; grid-template-rows: 18px 90px 18px;
+  column-gap: 4px; line-height: 18px; }
+.cvl-pictures .cvl-curves .cvl-legend { grid-column: 2; display: flex; gap: 12px; overflow: hidden; }
+.cvl-pictures .cvl-curves .cvl-legend span::before { content: ""; display: inline-block; width: 14px; height: 3px;
+  margin: 0 5px 3px 0; background: var(--cvl-tone); }
+.cvl-pictures .cvl-curves .cvl-scale { grid-column: 1; display: flex; flex-direction: column; line-height: 14px;
+  justify-content: space-between; text-align: right; font-variant-numeric: tabular-nums; }
+.cvl-pictures .cvl-curves svg { grid-column: 2; width: 100%; height: 100%;
+  background: color-mix(in srgb, var(--input-text, #ddd) 8%, transparent); border-radius: 3px; }
+.cvl-pictures .cvl-curves path, .cvl-pictures .cvl-curves line { fill: none; vector-effect: non-scaling-stroke; }
+.cvl-pictures .cvl-curves path { stroke: var(--cvl-tone); stroke-width: 1.8px; }
+.cvl-pictures .cvl-curves .cvl-border { stroke: currentColor; stroke-dasharray: 4 3; opacity: 0.5; }
+.cvl-pictures .cvl-curves .cvl-axis { grid-column: 2; display: flex; justify-content: space-between; }
+.cvl-pictures [data-tone="good"] { --cvl-tone: #3c9a5f; }
+.cvl-pictures [data-tone="warm"] { --cvl-tone: #d9822b; }
+.cvl-pictures [data-tone="cold"] { --cvl-tone: #3f8fd8; }
 `;
 
 /** Puts the style into the page, once. */

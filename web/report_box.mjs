@@ -57,7 +57,7 @@ function makeBox(node) {
 export function showLines(node, lines, { restored = false } = {}) {
   if (!lines?.length) return removeBox(node);
   const box = boxOf.get(node) ?? makeBox(node);
-  lines = lines.map(({ text, mark }) => ({ text: translated(text), mark }));
+  lines = lines.map(({ text, mark, own }) => ({ text: translated(text, own), mark }));
   box.lines = lines;
   box.body.replaceChildren(...lines.map(({ text, mark }) => {
     const line = classed("div", "cvl-report-line", text);

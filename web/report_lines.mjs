@@ -27,13 +27,22 @@ function markOf(line, given, notes) {
   return notes.has(line) || notes.has(line.trim()) ? "note" : "";
 }
 
-/** A node's message as lines `{text, mark}`, gravest first; lines set in belong to the one above them. Null without. */
+/** A node's message as lines `{text, mark}`, gravest first; lines set in belong to the one above them. Null without.
+ * `own` are the parts of a line that are words of a file or of the user. */
 export function readMessage(message) {
   if (!message?.text) return null;
   const texts = [message.text].flat().join("\n").split("\n");
   const notes = notesOf([message.cvl_report].flat()[0]);
   const given = [message.cvl_marks ?? []].flat();
-  return gravestFirst(texts.map((text, place) => ({ text, mark: markOf(text, given[place], notes) })));
+  const own = ownOf(message.cvl_own);
+  return gravestFirst(texts.map((text, place) => withOwn({ text, mark: markOf(text, given[place], notes) }, own)));
+}
+
+const ownOf = (own) => [own ?? []].flat().filter((part) => typeof part === "string");
+
+function withOwn(line, own) {
+  const parts = own.filter((part) => line.text.includes(part));
+  return parts.length ? { ...line, own: parts } : line;
 }
 
 function gravestFirst(lines) {
@@ -59,7 +68,7 @@ export function textOf(lines) {
   return lines.map((line) => line.text).join("\n");
 }
 
-/** What is kept of a report with its workflow: `{text, marks}`, cut to a few kB at a line's end. */
+/** What is kept of a report with its workflow: `{text, marks, own}`, cut to a few kB at a line's end. */
 export function packed(lines) {
   const kept = [];
   let letters = 0;
@@ -69,12 +78,13 @@ export function packed(lines) {
     kept.push({ ...line, text: line.text.slice(0, MOST_KEPT) });
   }
   const sign = ({ mark }) => Object.keys(LETTERS).find((letter) => LETTERS[letter] === mark);
-  return { text: textOf(kept), marks: kept.map(sign).join(""), more: lines.length - kept.length };
+  const own = [...new Set(kept.flatMap((line) => line.own ?? []))];
+  return { text: textOf(kept), marks: kept.map(sign).join(""), more: lines.length - kept.length, ...(own.length && { own }) };
 }
 
 /** The lines of a kept report; null where there is none that can be read. */
 export function unpacked(kept) {
   if (typeof kept?.text !== "string") return null;
-  const lines = kept.text.split("\n");
-  return lines.map((text, place) => ({ text, mark: LETTERS[String(kept.marks ?? "")[place]] ?? "" }));
+  const lines = kept.text.split("\n"), own = ownOf(kept.own);
+  return lines.map((text, place) => withOwn({ text, mark: LETTERS[String(kept.marks ?? "")[place]] ?? "" }, own));
 }

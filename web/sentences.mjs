@@ -148,7 +148,10 @@ export function translator(table) {
       }
     }
     const [, before, inside, after] = /^(.+?) \((.+)\)(.*)$/s.exec(line) ?? [];
-    if (inside) found.push(`${whole(before, depth + 1)}（${whole(inside, depth + 1)}）${whole(after, depth + 1)}`);
+    if (inside) {
+      const said = exact.get(`(${inside})`) ?? `（${whole(inside, depth + 1)}）`;
+      found.push(`${whole(before, depth + 1)}${said}${whole(after, depth + 1)}`);
+    }
     return found;
   }
 
@@ -180,4 +183,17 @@ export function translator(table) {
   }
 
   return (text) => text.split("\n").map((line) => whole(line, 0)).join("\n");
+}
+
+/** Says a text with `say`, all but some parts of it: longer ones first, for a shorter one may be a part of them. */
+export function sayAround(say, text, own) {
+  const held = [];
+  let masked = text;
+  for (const part of [...own].sort((a, b) => b.length - a.length)) {
+    if (!part || !masked.includes(part)) continue;
+    const whole = new RegExp(`(?<![A-Za-z])${escaped(part)}(?![A-Za-z])`, "g");
+    masked = masked.replace(whole, `\uE000${held.length}\uE001`); // no letters: nothing of it is taken for a word
+    held.push(part);
+  }
+  return say(masked).replace(/\uE000(\d+)\uE001/g, (whole, place) => held[place] ?? whole);
 }

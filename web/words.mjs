@@ -1,6 +1,6 @@
 // The words that a user sees, in the language of the front end: English sentences are their own keys.
 import { app } from "../../scripts/app.js";
-import { translator } from "./sentences.mjs";
+import { sayAround, translator } from "./sentences.mjs";
 
 /** The front end's language, such as "en" or "zh". */
 export function language() {
@@ -37,9 +37,10 @@ export function t(sentence, ...values) {
 }
 
 /** A line that came from the server in English (of a report, a note, an error) in the front end's language, as far as
- * its words are known. Several lines are said one by one. */
-export function translated(text) {
-  return say && typeof text === "string" ? say(text) : text;
+ * its words are known. Several lines are said one by one. What is its file's or its user's `own` stays as it is. */
+export function translated(text, own = []) {
+  if (!say || typeof text !== "string") return text;
+  return own.length ? sayAround(say, text, own) : say(text);
 }
 
 /** What is shown for the value of a menu; the value itself where it is a name. */

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field, replace
 from ..config import ACTIVATIONS, OPENAI_MEAN, OPENAI_STD, CLIPConfig
 
 _HALF = (0.5, 0.5, 0.5)
+_SAME = {"gelu_pytorch_tanh": "gelu_tanh", "gelu_new": "gelu_tanh"}  # transformers' names: ours
+_BICUBIC = 3  # Pillow's number
 _RESIZE = {"squash": "squash", "shortest": "crop"}  # open_clip's: ours
 
 
@@ -74,6 +76,12 @@ _NAMES: tuple[tuple[str, str, Facts], ...] = (  # a pattern of lower-case names,
     (r"l_14.*laion2b_s32b_b82k", "LAION-2B, 32B samples", Facts(activation="gelu", mean=_HALF, std=_HALF)),
     (r"vit_b_32.*laion_?400m", "LAION-400M, B/32", Facts(activation="quick_gelu")),
     (r"laion|datacomp|commonpool", "LAION or DataComp", Facts(activation="gelu")),
+)
+
+
+_OTHER_RESAMPLING = (
+    "preprocessor_config.json asks for another interpolation than the bicubic one that is done here: features differ a "
+    "little"
 )
 
 
@@ -148,6 +156,7 @@ def parse_hugging_face(config: Mapping[str, object]) -> CLIPFacts:
     vision = _object(config, "vision_config") or config
     default = "quick_gelu" if str(config.get("model_type", "")).startswith("clip") else None
     named = text.get("hidden_act", default)
+    named = _SAME.get(named, named) if isinstance(named, str) else named
     activation = next((known for known in ACTIVATIONS if known == named), None)
     notes: tuple[str, ...] = ()
     if named is not None and activation is None:
@@ -168,7 +177,9 @@ def parse_processor(config: Mapping[str, object]) -> CLIPFacts:
     if isinstance(size, Mapping):
         resize = "squash" if {"height", "width"} <= size.keys() and not config.get("do_center_crop") else "crop"
     mean, std = _colours(config, "image_mean"), _colours(config, "image_std")
-    return CLIPFacts(Facts(mean=mean, std=std, resize=resize), source="preprocessor_config.json")
+    resample = config.get("resample", _BICUBIC)
+    notes = () if resample == _BICUBIC else (_OTHER_RESAMPLING,)
+    return CLIPFacts(Facts(mean=mean, std=std, resize=resize), source="preprocessor_config.json", notes=notes)
 
 
 def parse_open_clip(config: Mapping[str, object]) -> CLIPFacts:
@@ -190,6 +201,8 @@ def parse_open_clip(config: Mapping[str, object]) -> CLIPFacts:
         asked = str(pictures["interpolation"])[:40]
         notes += (f"open_clip_config.json asks for {asked!r} as interpolation; here it is bicubic",)
     activation = ("quick_gelu" if model.get("quick_gelu") else "gelu") if model else None
+    if "siglip" in str(vision.get("timm_model_name")):
+        activation = None  # not in this file: timm's is exact, the weights were trained with the approximation
     facts = Facts(activation, heads, _colours(pictures, "mean"), _colours(pictures, "std"), resize)
     return CLIPFacts(facts, width, "open_clip_config.json", notes)
 

@@ -14,10 +14,12 @@ from torch import nn
 from ..config import CLIP_H, CLIPConfig, ResNetConfig, TextConfig, VisionConfig, from_metadata
 from ..networks.clip import CLIP
 from ..networks.layers import UNFILLED, Device, Dtype, Operations
+from ..networks.siglip import network_of
 from ..networks.text import CLIPText
 from .foreign import looks_like, relative_of_clip
 from .layouts import LayoutError, Origin, Origins, Root, Shapes, base, belong_together, origins, roots
 from .recipe import Source, recipe
+from .siglip import infer_siglip, siglip_origins, siglip_root
 from .sizes import Inferred, family_of_text, infer_clip, infer_text, infer_vision
 
 _WANTED = "A CLIP in the names of Hugging Face, OpenAI or open_clip, alone or inside a checkpoint, was expected"
@@ -40,7 +42,7 @@ class CLIPSource(Source):
 
     def build(self, operations: Operations = nn, device: Device = None, dtype: Dtype = None) -> CLIP:
         """A network that the translated tensors fit into."""
-        return CLIP(self.config, operations, device, dtype)
+        return network_of(self.config, operations, device, dtype)
 
 
 def find_text_encoders(
@@ -92,11 +94,16 @@ def find_clip(
     >>> source.build().load_state_dict(source.translate(tensors))
     <All keys matched successfully>
     """
+    siglip = siglip_root(shapes)
+    if siglip is not None:
+        return _siglip_source(shapes, siglip, activation, heads)
     texts, images = roots(shapes, "text"), roots(shapes, "vision")
     _refuse_relatives(shapes, [*texts, *images])
     pairs = [(text, image) for text in texts for image in images if belong_together(text, image)]
     if len(pairs) == 1:
         return _clip_source(shapes, *pairs[0], _config_of(metadata), activation, heads)
+    if texts and not images and relative_of_clip(shapes):
+        raise LayoutError(f"it is {relative_of_clip(shapes)}, whose image encoder is another network. {_WANTED}")
     if pairs:
         places = ", ".join(repr(image.prefix) for _, image in pairs)
         raise LayoutError(f"it holds {len(pairs)} CLIPs, under {places}; a file with one was expected")
@@ -161,6 +168,13 @@ def _clip_source(
         notes += ("no logit_scale in the file: 100 stands in, where the published models are",)
     made = recipe(shapes, root, table, CLIP(pair.config, UNFILLED, device="meta"), notes, ("logit_scale",))
     return CLIPSource(**vars(made), config=pair.config)
+
+
+def _siglip_source(shapes: Shapes, root: Root, activation: str | None, heads: int | None) -> CLIPSource:
+    table = siglip_origins(shapes, root)
+    config, notes = infer_siglip(_known(shapes, table), activation, heads)
+    made = recipe(shapes, root, table, network_of(config, UNFILLED, device="meta"), notes, ())
+    return CLIPSource(**vars(made), config=config)
 
 
 def _config_of(metadata: Mapping[str, str] | None) -> CLIPConfig | None:

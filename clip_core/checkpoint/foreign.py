@@ -6,6 +6,8 @@ from collections.abc import Iterable
 # Near relatives of CLIP: they have its names in part, and must not be taken for one. (pattern of a name, what it is)
 _RELATIVES = (
     (r"(vision_model|text_model)\.head\.|(^|\.)logit_bias$|attn_pool\.latent", "SigLIP"),
+    (r"(^|\.)visual\.blocks\.\d+\.(attn\.(q|v)_(bias|proj)|mlp\.(w[123]|ffn_ln))", "EVA-CLIP"),
+    (r"(^|\.)image_encoder\.model\.(patch_embed|network|stages|conv_exp)", "MobileCLIP"),
     (r"(^|\.)visual\.trunk\.", "an open_clip model with a timm image encoder (EVA, ConvNeXt or the like)"),
     (r"(^|\.)text_decoder\.", "CoCa"),
     (r"positional_embedding_res$", "LongCLIP in its first layout, with two position tables"),
@@ -27,6 +29,20 @@ _OTHERS = (
     (r"(^|\.)(encoder|decoder)\.(down|up|mid|down_blocks|up_blocks|mid_block|conv_in)\b|(^|\.)quant_conv\.", "a VAE"),
     (r"^\d+\.(conv\.\d+\.)?weight$", "a tiny autoencoder (TAESD)"),
 )
+
+# Weights as packed or scaled numbers: the tensors that stand beside them -> how they are packed
+_QUANTISED = (
+    (r"\.quant_state\.bitsandbytes__|\.absmax$", "4-bit numbers of bitsandbytes"),
+    (r"\.(qweight|qzeros|g_idx)$", "packed numbers of GPTQ or AWQ"),
+    (r"\.weight\._(data|scale)$", "packed numbers of quanto"),
+    (r"\.comfy_quant$", "packed numbers of ComfyUI's quantised files"),
+    (r"\.scale_weight$|\.weight_scale(_inv|_2)?$|(^|\.)scaled_fp8$", "8-bit numbers with separate scales"),
+)
+
+
+def quantised(names: Iterable[str]) -> str | None:
+    """How the weights among these names are packed, if they are in a way that is not read here; else None."""
+    return _first(_QUANTISED, names)
 
 
 def relative_of_clip(names: Iterable[str]) -> str | None:

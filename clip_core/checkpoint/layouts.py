@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
 Shapes = Mapping[str, Sequence[int]]
@@ -74,28 +75,62 @@ _LEFTOVERS = {
     "context_length",
     "vocab_size",
     "logit_scale",
+    "weight_format",
 }
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Where one of our tensors comes from: a tensor of the file, whole, one third of its rows, or transposed."""
+    """Where one of our tensors comes from: a tensor of the file, whole, one part of its rows (a third, or one `of`
+    another number), transposed, or without its first dimension of 1 (`squeezed`).
+
+    `scale` names the largest absolute values of its rows where bitsandbytes saved them as 8-bit numbers: a row is
+    numbers / 127 times its value (bitsandbytes' `dequantize_rowwise`, and LLM.int8(), arXiv 2208.07339, 2.1).
+    """
 
     name: str
     third: int | None = None
     transposed: bool = False
+    scale: str | None = None
+    of: int = 3
+    squeezed: bool = False
+
+    def scaled_by(self, names: Collection[str]) -> Origin:
+        """This origin, with the scales that bitsandbytes put beside it, if they are among the names."""
+        scale = f"{self.name.removesuffix('weight')}SCB"
+        return replace(self, scale=scale) if self.name.endswith(".weight") and scale in names else self
 
     def shape(self, shapes: Shapes) -> tuple[int, ...]:
         shape = tuple(shapes[self.name])
+        if self.squeezed and shape[:1] == (1,):
+            shape = shape[1:]
         if self.third is not None and shape:
-            shape = (shape[0] // 3, *shape[1:])
+            shape = (shape[0] // self.of, *shape[1:])
         return shape[::-1] if self.transposed else shape
 
     def take(self, tensors: Mapping[str, Tensor]) -> Tensor:
         tensor = tensors[self.name]
+        if self.scale is not None:
+            tensor = _dequantised(tensor, tensors[self.scale], self)
+        elif not tensor.is_floating_point():
+            raise LayoutError(
+                f"{self.name} holds whole numbers ({str(tensor.dtype).removeprefix('torch.')}) without the scales of "
+                "its rows: its weights are quantised in a way that is not read here; use an fp16 file"
+            )
         if self.third is not None:
-            tensor = tensor.chunk(3)[self.third]
+            tensor = tensor.chunk(self.of)[self.third]
         return tensor.T.contiguous() if self.transposed else tensor.contiguous()
+
+
+def _dequantised(numbers: Tensor, rows: Tensor, origin: Origin) -> Tensor:
+    """The weights that 8-bit numbers and the largest absolute values of their rows stand for. [R, C], [R] -> [R, C]"""
+    if numbers.dtype != torch.int8 or rows.numel() != len(numbers):
+        raise LayoutError(
+            f"{origin.name} should be 8-bit whole numbers with one scale for each of its {len(numbers)} rows, and is "
+            f"{str(numbers.dtype).removeprefix('torch.')} with {rows.numel()} scales; use an fp16 file"
+        )
+    scale = rows.to(numbers.device, torch.float32).reshape(-1, *[1] * (numbers.ndim - 1)) / 127
+    return numbers.to(torch.float32) * scale
 
 
 Origins = dict[str, list[Origin]]  # our name: every tensor of the file that means it; more than one must be equal
@@ -146,9 +181,10 @@ def belong_together(text: Root, vision: Root) -> bool:
 def origins(names: Iterable[str], root: Root, half: str) -> Origins:
     """Our names of one encoder, and where each comes from."""
     table: Origins = {}
-    for name in names:
+    known = set(names)
+    for name in known:
         for target, origin in _read(name, root, half):
-            table.setdefault(target, []).append(origin)
+            table.setdefault(target, []).append(origin.scaled_by(known))
     return table
 
 
@@ -170,7 +206,7 @@ def _read(name: str, root: Root, half: str) -> list[tuple[str, Origin]]:
         own = own.removeprefix(f"{half}_model.")
         return [(f"{half}_model.{own}", Origin(name))] if re.fullmatch(_OURS[half], own) else []
     known = (_TEXT if half == "text" else _VISION).get(own)
-    return [(known, Origin(name))] if known else _read_block(name, own, half)
+    return [(known, Origin(name))] if known else block_origins(name, own, half)
 
 
 def _read_resnet(name: str, own: str) -> list[tuple[str, Origin]]:
@@ -180,7 +216,8 @@ def _read_resnet(name: str, own: str) -> list[tuple[str, Origin]]:
     return [(f"vision_model.{own}", Origin(name))] if re.fullmatch(_RESNET, own) else []
 
 
-def _read_block(name: str, own: str, half: str) -> list[tuple[str, Origin]]:
+def block_origins(name: str, own: str, half: str) -> list[tuple[str, Origin]]:
+    """What a tensor of one of OpenAI's blocks is among ours; `own` is its name without what stands before."""
     match = re.fullmatch(r"transformer\.resblocks\.(\d+)\.(.+?)[._](weight|bias)", own)
     if not match:
         return []

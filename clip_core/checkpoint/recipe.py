@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from .foreign import quantised
 from .layouts import LayoutError, Origins, Root, Shapes, is_leftover, origins, roots
 
 _TRAINED_LOGIT_SCALE = math.log(100.0)  # where the published models stand
-_SCALED_FP8 = (".scale_weight", ".weight_scale", "scaled_fp8")
 _SHOWN = 3  # names in a sentence
 
 
@@ -60,14 +60,15 @@ def recipe(
     Raises:
         LayoutError: a tensor is missing or has another shape, or the weights are 8-bit numbers with separate scales.
     """
+    packed = quantised(name for name in shapes if name.startswith(root.prefix))
+    if packed:
+        raise LayoutError(f"its weights are {packed}, which is not read here; use an fp16 file")
     expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     table = {target: table[target] for target in expected if target in table}
     _check(expected, table, shapes, may_lack)
-    names = {origin.name for found in table.values() for origin in found}
+    names = {name for found in table.values() for origin in found for name in (origin.name, origin.scale) if name}
     claimed = names | _claimed(shapes)
     ignored = sorted(name for name in shapes if name.startswith(root.prefix) and name not in claimed)
-    if any(name.endswith(_SCALED_FP8) for name in ignored):
-        raise LayoutError("its weights are 8-bit with separate scales, which are not read here; use an fp16 file")
     unknown = [name for name in ignored if not is_leftover(name)]
     if unknown:
         notes += (f"{len(unknown)} tensors beside the encoder were not read: {_list(unknown)}",)
@@ -77,7 +78,8 @@ def recipe(
 def _claimed(shapes: Shapes) -> set[str]:
     """The names of all encoders in the file."""
     tables = (origins(shapes, root, half) for half in ("text", "vision") for root in roots(shapes, half))
-    return {origin.name for table in tables for found in table.values() for origin in found}
+    found = (origin for table in tables for same in table.values() for origin in same)
+    return {name for origin in found for name in (origin.name, origin.scale) if name}
 
 
 def _check(expected: Shapes, table: Origins, shapes: Shapes, may_lack: tuple[str, ...]) -> None:
@@ -88,7 +90,7 @@ def _check(expected: Shapes, table: Origins, shapes: Shapes, may_lack: tuple[str
     for target, found in table.items():
         for origin in found:
             shape = origin.shape(shapes)
-            if shape != expected[target] and not (target == "logit_scale" and shape == (1,)):
+            if shape != expected[target] and not (target in ("logit_scale", "logit_bias") and shape == (1,)):
                 raise LayoutError(
                     f"{origin.name} has the shape {list(shapes[origin.name])}, and the other tensors want "
                     f"{list(expected[target])} for {target}"

@@ -26,6 +26,7 @@ from .layouts import LayoutError
 
 _SPARE_TOKENS = 1024  # textual inversion tools append a few rows to the token table
 _LONG_CONTEXT = 248  # LongCLIP
+_METACLIP_2 = 901_629  # tokens of XLM-V, as in facebook/metaclip-2-worldwide-*
 _H_WIDTH, _H_LAYERS = 1024, 24
 _OPENAI = "as in OpenAI's weights of this size; most of LAION's have gelu"
 _EITHER = {  # sizes that were published with both activations (open_clip 3.3.0, pretrained.py): why one is assumed
@@ -62,6 +63,8 @@ def infer_text(shapes: Shapes, activation: str | None = None) -> Inferred[TextCo
     context = _dimension(shapes, "text_model.embeddings.position_embedding.weight", 0)
     mlp = _dimension(shapes, "text_model.encoder.layers.0.mlp.fc1.weight", 0)
     layers, notes = _layers(shapes, "text_model"), []
+    if vocab == _METACLIP_2:
+        raise LayoutError("it is MetaCLIP 2, whose texts need the tokenizer of 900,000 tokens that is not read here")
     if not VOCAB <= vocab <= VOCAB + _SPARE_TOKENS:
         raise LayoutError(f"its vocabulary has {vocab} tokens and CLIP's has {VOCAB}: made for another tokenizer")
     if vocab > VOCAB:

@@ -33,7 +33,7 @@ def concat(parts: Sequence[Weighted]) -> Joined:
     """
     _check([hidden for hidden, _ in parts])
     device = parts[0][0].device
-    return Joined(torch.cat([hidden.to(device) * weight for hidden, weight in parts], 1), (0,) * len(parts))
+    return Joined(torch.cat([_wide(hidden).to(device) * weight for hidden, weight in parts], 1), (0,) * len(parts))
 
 
 def add(parts: Sequence[Weighted]) -> Joined:
@@ -44,7 +44,7 @@ def add(parts: Sequence[Weighted]) -> Joined:
     _check([hidden for hidden, _ in parts])
     length = max(hidden.shape[1] for hidden, _ in parts)
     padded = tuple(length - hidden.shape[1] for hidden, _ in parts)
-    long = [(pad(hidden, (0, 0, 0, more)), weight) for (hidden, weight), more in zip(parts, padded)]
+    long = [(pad(_wide(hidden), (0, 0, 0, more)), weight) for (hidden, weight), more in zip(parts, padded)]
     return Joined(mixed(long), padded)
 
 
@@ -66,10 +66,15 @@ def mixed(parts: Sequence[Weighted]) -> Tensor:
             "encoders; encode both prompts with the same CLIP"
         )
     first, first_weight = parts[0]
-    total = torch.mul(first, first_weight)
+    total = torch.mul(_wide(first), first_weight)
     for tensor, weight in parts[1:]:
-        total = total + torch.mul(tensor.to(first.device), weight)
+        total = total + torch.mul(_wide(tensor).to(first.device), weight)
     return total
+
+
+def _wide(tensor: Tensor) -> Tensor:
+    """Numbers of eight bits as float32: torch does not compute with them."""
+    return tensor.float() if tensor.dtype.is_floating_point and tensor.dtype.itemsize == 1 else tensor
 
 
 def join_masks(parts: Sequence[tuple[Tensor | None, int]], *, one_behind_other: bool) -> Tensor | None:

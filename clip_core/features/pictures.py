@@ -99,8 +99,7 @@ def image_encoder(
     much as the device reports.
     """
     config, vision = model.config, model.config.vision
-    weight = model.visual_projection.weight
-    device = weight.device if device is None else device
+    device = next(model.parameters()).device if device is None else device
     dtype = dtype or model.activation_dtype
     tokens = vision.positions if isinstance(vision, VisionConfig) else None
     return ImageEncoder(
@@ -110,7 +109,7 @@ def image_encoder(
         config.resize,
         device,
         dtype,
-        len(weight),
+        vision.embed,
         pictures_at_once(device, tokens, picture_bytes(vision, dtype), free_bytes),
         model.image_features,
     )

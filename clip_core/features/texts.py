@@ -20,10 +20,12 @@ from ..device import budget_bytes
 from ..encoding.rows import Kept, bytes_of, copied
 from ..networks.clip import CLIP
 from ..networks.layers import MLP, Attention, activation_dtype, blocks_of, look_up
+from ..networks.siglip import SigLIP
 from ..networks.text import CLIPText
 from ..tokenizer import END, START, Tokenizer
 from .padded_texts import TOKENS_AT_ONCE, padded_features, token_bytes
 from .shared_prefixes import TextGroup, Trie, batches, build_trie
+from .whole_texts import WholeTexts, whole_text_features
 
 NODES_AT_ONCE = 4096  # of a trie in one pass; bounds its memory, and its time: a run can be stopped between passes
 ENTRY_BYTES = 600  # about what Python takes for an entry of the cache besides its numbers and letters
@@ -38,7 +40,7 @@ class TextFeatures:
 
 def text_features(
     model: CLIP | CLIPText,
-    tokenizer: Tokenizer,
+    tokenizer: Tokenizer | WholeTexts,
     texts: Sequence[str],
     *,
     device: torch.device | str | None = None,
@@ -52,9 +54,9 @@ def text_features(
 
     Args:
         model: a CLIP, or a text encoder with a projection.
-        tokenizer: the tokenizer of its vocabulary.
+        tokenizer: the tokenizer of its vocabulary; for a SigLIP `WholeTexts`.
         texts: at least one.
-        device: computes; None: the projection's device.
+        device: computes; None: the final norm's device.
         table_device: looks tokens up; None: the token table's device.
         dtype: of the activations; None: as the layers want it. Only layers that cast their weights take another one.
         free_bytes: free memory of the device, which bounds a pass; None: as the device reports.
@@ -65,7 +67,7 @@ def text_features(
         features [N, E], rows of length 1, float32 on the CPU, and the number of tokens cut from each text.
 
     Raises:
-        ValueError: there are no texts.
+        ValueError: there are no texts, or they are a SigLIP's and its vocabulary is missing.
 
     >>> from clip_vae_lora.clip_core.config import TextConfig
     >>> model = CLIPText(TextConfig(width=64, layers=2, heads=1, mlp=128, embed=32)).requires_grad_(False)
@@ -76,10 +78,10 @@ def text_features(
     if not texts:
         raise ValueError("there are no texts to encode; give at least one")
     network, context = model.text_model, model.text_model.embeddings.position_embedding.weight.shape[0]
-    device = torch.device(device or next(model.text_projection.parameters()).device)
+    device = torch.device(device or next(network.final_layer_norm.parameters()).device)
     table_device = torch.device(table_device or network.embeddings.token_embedding.weight.device)
     dtype = dtype or activation_dtype(network.final_layer_norm)
-    rows, cut = token_rows(tokenizer, texts, context)
+    rows, cut = _rows(model, tokenizer, texts, context)
     different = sorted(set(rows))
     number_of = {row: number for number, row in enumerate(different)}
 
@@ -88,12 +90,25 @@ def text_features(
             on_step(done * len(texts) // len(different), len(texts))
 
     with torch.no_grad():
-        if device.type != "cpu" if padded is None else padded:
+        if isinstance(model, SigLIP):
+            found = whole_text_features(model, different, (device, table_device), dtype, free_bytes, report)
+        elif device.type != "cpu" if padded is None else padded:
             found = _encode_padded(model, different, (device, table_device), dtype, free_bytes, report)
         else:
             found = _encode_by_tries(model, different, (device, table_device), dtype, report)
         features = F.normalize(found, dim=-1)[[number_of[row] for row in rows]]
     return TextFeatures(features, cut)
+
+
+def _rows(
+    model: CLIP | CLIPText, tokenizer: Tokenizer | WholeTexts, texts: Sequence[str], context: int
+) -> tuple[list[tuple[int, ...]], tuple[int, ...]]:
+    """The ids of each text as this model takes them, and the number of tokens cut from each."""
+    if isinstance(model, SigLIP) and isinstance(tokenizer, WholeTexts):
+        return tokenizer.rows(model.config, texts)
+    if not isinstance(model, SigLIP) and not isinstance(tokenizer, WholeTexts):
+        return token_rows(tokenizer, texts, context)
+    raise ValueError("the tokenizer is not this model's: a SigLIP takes its own vocabulary, a CLIP the one of CLIP")
 
 
 def token_rows(

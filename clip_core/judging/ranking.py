@@ -26,6 +26,22 @@ def similarity(first: Tensor, second: Tensor) -> Tensor:
     return cosines(F.normalize(first, dim=-1), F.normalize(second, dim=-1))
 
 
+@dataclass(frozen=True)
+class Logits:
+    """What a model does with cosines: `scale` is the factor on them. Of a SigLIP `bias` is added, and a sigmoid judges
+    each pair by itself; None: a softmax shares 100 % among the texts.
+    """
+
+    scale: float = 100.0  # where published CLIPs stand, within a percent
+    bias: float | None = None
+
+    def shares(self, cosine: Tensor) -> Tensor:
+        """The probability of each text for each picture. [N, M] -> [N, M] in 0..1"""
+        if self.bias is None:
+            return probabilities(cosine, self.scale)
+        return (self.scale * cosine + self.bias).sigmoid()
+
+
 def probabilities(cosine: Tensor, scale: float) -> Tensor:
     """Softmax over the columns of each row; `scale` is the model's factor, exp of its logit scale. [N, M] -> [N, M]"""
     return (scale * cosine).softmax(-1)

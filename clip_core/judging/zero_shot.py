@@ -18,6 +18,7 @@ from . import ranking
 from .templates import check_template, fill, template_list
 
 NONE = "none of these"
+ONLY_ONE = "there is one label only, so its probability is 100 % whatever is in the picture: look at the cosine"
 SENTENCES_AT_ONCE = 16_384  # bounds the memory of many labels in many templates
 
 Encode = Callable[[Sequence[str], OnStep], Tensor]  # sentences -> [S, E], rows of length 1
@@ -46,7 +47,7 @@ class Classification:
     """The scores of B pictures for N labels."""
 
     labels: tuple[str, ...]  # N
-    probabilities: Tensor  # [B, N], rows sum to 1
+    probabilities: Tensor  # [B, N] in 0..1; rows sum to 1, but a SigLIP's, whose labels are judged one by one
     cosine: Tensor  # [B, N], -1..1
     none_of_these: tuple[bool, ...]  # B, whether the best label stays below the threshold
 
@@ -145,16 +146,19 @@ def classify(
     labels: Sequence[str],
     scale: float,
     *,
+    bias: float | None = None,
     none_below: float = 0.0,
     none_by: str = "cosine",
 ) -> Classification:
-    """Classify pictures: each label's probability is its share in softmax(scale * cosine).
+    """Classify pictures: each label's probability is its share in softmax(scale * cosine), or for a SigLIP, which has a
+    bias, sigmoid(scale * cosine + bias).
 
     Args:
         pictures: features [B, E], rows of length 1.
         classes: features of the labels [N, E], rows of length 1, from `class_features`.
         labels: their names.
         scale: the model's factor on cosines, or another.
+        bias: what a SigLIP adds; None: a softmax.
         none_below: a picture whose best label stays below this is none of these; 0 turns that off.
         none_by: the measure for it, "cosine" or "probability". A cosine does not depend on the other labels;
             probabilities share 100 % among them, so one label can win by far although none fits.
@@ -173,7 +177,7 @@ def classify(
     if none_by not in ranking.KINDS:
         raise ValueError(f"there is no measure {none_by!r}; choose one of {', '.join(ranking.KINDS)}")
     cosine = ranking.cosines(pictures, classes)  # [B, N]
-    shares = ranking.probabilities(cosine, scale)  # [B, N]
+    shares = ranking.Logits(scale, bias).shares(cosine)  # [B, N]
     measure = cosine if none_by == ranking.COSINE else shares
     best = measure.gather(1, shares.argmax(1, keepdim=True))[:, 0]
     none = (best < none_below).tolist() if none_below else [False] * len(pictures)
@@ -214,8 +218,7 @@ def _shared_words(labels: Sequence[Label]) -> list[str]:
 
 
 def _only_one(labels: Sequence[Label]) -> list[str]:
-    alone = "there is one label only, so its probability is 100 % whatever is in the picture: look at the cosine"
-    return [alone] if len(labels) == 1 else []
+    return [ONLY_ONE] if len(labels) == 1 else []
 
 
 def _some(names: Sequence[str]) -> str:

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .layers import QUICK, Block
+from .layers import QUICK, Block, activate
 from .patches import VisionEmbeddings
 
 
@@ -76,7 +76,7 @@ def _apply_(block: Block, x: Tensor) -> Tensor:
         y = torch.addmm(QUICK * mlp.fc1.bias, block.layer_norm2(rows), mlp.fc1.weight.T, alpha=QUICK)
         _add_(rows, F.silu(y, inplace=True), mlp.fc2, 1 / QUICK)
     else:
-        _add_(rows, F.gelu(mlp.fc1(block.layer_norm2(rows))), mlp.fc2)
+        _add_(rows, activate(mlp.fc1(block.layer_norm2(rows)), mlp.activation), mlp.fc2)
     return x
 
 

@@ -22,6 +22,7 @@ class CLIP(nn.Module):
     """Both encoders with their projections, and the logarithm of the factor on cosines."""
 
     vision_model: VisionTransformer | ResNet
+    visual_projection: nn.Linear | nn.Identity  # SigLIP needs none
 
     def __init__(
         self,
@@ -80,11 +81,13 @@ def initialise_(model: CLIP, seed: int) -> CLIP:
     same weights on every machine's CPU.
 
     Raises:
-        ValueError: the image encoder is a ResNet, whose statistics are read from files and not trained here.
+        ValueError: the image encoder is a ResNet, whose statistics are read from files and not trained here, or a
+            SigLIP's.
     """
-    if isinstance(model.vision_model, ResNet):
+    projection = model.visual_projection
+    if isinstance(model.vision_model, ResNet) or not isinstance(projection, nn.Linear):
         raise ValueError(
-            "fresh weights are made for vision transformers, and this image encoder is a ResNet; load its weights, or "
+            "fresh weights are made for vision transformers, and this image encoder is another; load its weights, or "
             "train a vision transformer"
         )
     draw = torch.Generator().manual_seed(seed)
@@ -109,7 +112,7 @@ def initialise_(model: CLIP, seed: int) -> CLIP:
     for tensor in (patches.class_embedding, patches.patch_embedding.weight, patches.position_embedding.weight):
         normal_(tensor, model.config.vision.width**-0.5)
     normal_(model.text_projection.weight, model.config.text.width**-0.5)
-    normal_(model.visual_projection.weight, model.config.vision.width**-0.5)
+    normal_(projection.weight, model.config.vision.width**-0.5)
     with torch.no_grad():
         for name, tensor in model.named_parameters():
             if name.endswith(".bias"):

@@ -71,9 +71,11 @@ UNFILLED = Layers(_Linear, _Conv2d, _LayerNorm, _Embedding)  # weights stay unin
 
 
 def activate(x: Tensor, activation: str) -> Tensor:
-    """`gelu` (the exact one, with erf) or `quick_gelu`, OpenAI's x * sigmoid(1.702 x)."""
+    """`gelu` (the exact one, with erf), `gelu_tanh` (its approximation, SigLIP's), or `quick_gelu`, OpenAI's
+    x * sigmoid(1.702 x).
+    """
     if activation != "quick_gelu":
-        return F.gelu(x)
+        return F.gelu(x, approximate="tanh" if activation == "gelu_tanh" else "none")
     gate = (QUICK * x).sigmoid_()
     return x * gate if torch.is_grad_enabled() else gate.mul_(x)
 
@@ -205,12 +207,13 @@ class Block(nn.Module):
         operations: Operations,
         device: Device,
         dtype: Dtype,
+        eps: float = NORM_EPS,
     ):
         super().__init__()
         self.self_attn = Attention(width, heads, causal=causal, operations=operations, device=device, dtype=dtype)
-        self.layer_norm1 = operations.LayerNorm(width, eps=NORM_EPS, device=device, dtype=dtype)
+        self.layer_norm1 = operations.LayerNorm(width, eps=eps, device=device, dtype=dtype)
         self.mlp = MLP(width, mlp, activation, operations=operations, device=device, dtype=dtype)
-        self.layer_norm2 = operations.LayerNorm(width, eps=NORM_EPS, device=device, dtype=dtype)
+        self.layer_norm2 = operations.LayerNorm(width, eps=eps, device=device, dtype=dtype)
 
     def forward(self, x: Tensor, seen: Tensor | None = None, first: int | None = None) -> Tensor:
         """One block; `seen` and `first` as in `Attention`. [B, T, C], [B, T] bool -> [B, T or first, C]"""
@@ -233,11 +236,13 @@ class Stack(nn.Module):
         operations: Operations,
         device: Device,
         dtype: Dtype,
+        eps: float = NORM_EPS,
     ):
         super().__init__()
         sizes = (width, heads, mlp, activation)
         self.layers = nn.ModuleList(
-            Block(*sizes, causal=causal, operations=operations, device=device, dtype=dtype) for _ in range(layers)
+            Block(*sizes, causal=causal, operations=operations, device=device, dtype=dtype, eps=eps)
+            for _ in range(layers)
         )
 
     def forward(self, x: Tensor, layer: int | None = None, seen: Tensor | None = None) -> tuple[Tensor, Tensor]:

@@ -18,6 +18,7 @@ _LINES = {  # kind: the sentence about it; the gravest stand first, as a canvas 
     "network": "{}: text here, nothing is loaded by it; use a LoRA node and take it out of the prompt",
     "number": "{}: no number, so it is text and the bracket counts 1.1; write (word:1.2), with a point",
     "bare": "{}: text, no weight; a weight stands at the end of a bracket, as in (word:1.2)",
+    "behind": "{}: text, no weight; a weight stands inside the bracket, as in (word:1.2)",
     "wide": "{}: full-width signs are text; write ( ) [ ] and : for weights",
     "capital": '{}: text; an embedding is written with "embedding:" in small letters',
     "glued": '{}: text; an embedding needs a blank or a bracket before "embedding:"',
@@ -44,6 +45,7 @@ _WEIGHT = re.compile(
     r":\s*(?P<number>[+-]?(?:[.,\d][^\s()\[\]:]*|(?i:nan|inf|infinity)))\s*\)"
     r"|(?<=[^\W\d_]):[+-]?\d*\.\d+(?![\w.])(?!\s*[)\]>:|])"
 )
+_BEHIND = re.compile(r"(?<!\\)\):\s*[+-]?\d*\.?\d+(?![\w.])(?!\s*[)\]>:|])")
 _WIDE = re.compile(r"[（）［］]|：(?=\s*\d)")
 _SQUARE = re.compile(r"(?<!\\)\[[^\[\]]*\]")
 _WHEN = re.compile(r":\s*[\d.]+\s*\]$")
@@ -100,6 +102,7 @@ def find(part: Read, joined: bool) -> Iterator[Found]:
     yield from _squares(part)
     yield from _quoted("and", _AND, part)
     yield from _quoted("network", _NETWORK, part)
+    yield from _quoted("behind", _BEHIND, part)
     yield from _quoted("wide", _WIDE, part)
     yield from _quoted("capital", _CAPITAL, part)
     if not joined:

@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 
 from .canvas import class_names
 from .canvas.browser_only import VIRTUAL
-from .canvas.widgets import inputs_with_options
+from .canvas.widgets import all_inputs
 from .check import fits, typed
 from .folders import Folders
 from .graph import ANY, Input, Prompt, Spec, Specs, WorkflowError, execution_order, is_canvas, label, link_of, spec_of
@@ -142,7 +142,7 @@ def _problem(kind: str, prompt: Prompt, node: str, sentence: str, name: str = ""
 def _of_node(prompt: Prompt, node: str, specs: Specs, folders: Folders) -> Iterator[Problem]:
     found = prompt[node]
     spec = spec_of(specs, found["class_type"])
-    declared, validates = inputs_with_options(spec, found["inputs"]), spec.validates
+    declared, validates = all_inputs(spec, found["inputs"]), spec.validates
     for name, wanted in declared.items():
         if name not in found["inputs"]:
             if wanted.required and not wanted.kind.startswith("COMFY_"):

@@ -10,9 +10,9 @@ from pathlib import Path
 from ...files.documents import parse_json
 from .canvas import FrontEnd, Shown, convert
 from .canvas.kinds import DYNAMIC, dynamic_options, widget_kind
-from .canvas.widgets import brought_inputs, defaults, inputs_with_options
+from .canvas.widgets import all_inputs, brought_inputs, defaults
 from .check import typed
-from .graph import Input, Prompt, Specs, WorkflowError, execution_order, is_canvas, label, link_of, read_api
+from .graph import ANY, Input, Prompt, Specs, WorkflowError, execution_order, is_canvas, label, link_of, read_api
 
 
 def prepared(
@@ -107,7 +107,7 @@ def _set(
     """Put the value into the input; a chosen option of a dynamic combo brings its own inputs with it."""
     inputs = result[node]["inputs"]
     known = specs(result[node]["class_type"])
-    declared = inputs_with_options(known, inputs) if known else {}
+    declared = all_inputs(known, inputs) if known else {}
     if wanted not in declared:
         names = list(declared)
         near = difflib.get_close_matches(wanted, names, 3, 0.4) or names
@@ -172,7 +172,10 @@ def _node(prompt: Prompt, name: str) -> str:
 
 
 def _value(found: Input, text: str, prompt: Prompt, *, bounds: bool) -> object:
-    """The text as a value of the input's type; JSON for types that are more than a word or a number."""
+    """The text as a value of the input's type; JSON for links, and for types that are more than a word or a number."""
+    link = _link(text)
+    if link is not None and link[0] in prompt:
+        return list(link)
     if found.kind == "COMBO":
         same = [choice for choice in found.choices or () if str(choice) == text]
         if same or not text.startswith("["):
@@ -182,6 +185,8 @@ def _value(found: Input, text: str, prompt: Prompt, *, bounds: bool) -> object:
         return typed(replace(found, kind="COMBO", choices=tuple(options)), text, bounds=True)
     if found.kind in ("INT", "FLOAT", "STRING", "BOOLEAN"):
         return typed(found, text, bounds=bounds)
+    if found.kind == ANY or "," in found.kind:
+        return _any_of(found, text)
     kind = widget_kind(found)
     try:
         value = parse_json(text)
@@ -191,12 +196,31 @@ def _value(found: Input, text: str, prompt: Prompt, *, bounds: bool) -> object:
         if kind is None:
             raise _only_linked(found) from error
         raise ValueError(f"a {found.kind} is set as JSON, and this is {text[:60]!r}") from error
-    link = link_of(value)
-    if link is not None and link[0] in prompt:
-        return list(link)
+    if kind is None and link is not None:
+        raise ValueError(f"there is no node {link[0]!r} in the workflow that could be linked to")
     if kind is None:
         raise _only_linked(found)
     return {"__value__": value} if isinstance(value, list) else value
+
+
+def _link(text: str) -> tuple[str, int] | None:
+    """The link that a text is, as JSON: ["5", 0]."""
+    try:
+        return link_of(parse_json(text)) if text.lstrip().startswith("[") else None
+    except ValueError:
+        return None
+
+
+def _any_of(found: Input, text: str) -> object:
+    """The text in the first of the types that the input takes and that fits it: "FLOAT,INT,BOOLEAN", "*"."""
+    kinds = [kind.strip() for kind in found.kind.split(",")]
+    for kind in ("INT", "FLOAT", "BOOLEAN", "STRING"):
+        if kind in kinds or found.kind == ANY:
+            try:
+                return typed(replace(found, kind=kind), text, bounds=True)
+            except ValueError:
+                continue
+    raise _only_linked(found)
 
 
 def _only_linked(found: Input) -> ValueError:

@@ -39,9 +39,10 @@ class Family:
 
     name: as users know it. has, lacks: modules (own names) that all models of the family have, and that none has.
     stacks: the names. swapped: diffusers' names ({} is a block's number) whose weight, if it has two input widths of
-    rows, has its halves exchanged. root: what trainers leave out in front of the model's own names. same: diffusers
+    rows, has its halves exchanged. gated: diffusers' names whose weight always has them exchanged (value before gate).
+    root: what trainers leave out in front of the model's own names. same: diffusers
     calls all other modules as the model does. depth: the most blocks that a published model has, by the stack's own
-    name.
+    name. others: more modules by their own names (# for a number), which no other tool calls otherwise.
     """
 
     name: str
@@ -49,9 +50,11 @@ class Family:
     stacks: tuple[Stack, ...]
     lacks: tuple[str, ...] = ()
     swapped: frozenset[str] = frozenset()
+    gated: frozenset[str] = frozenset()
     root: str = ""
     same: bool = False
     depth: Mapping[str, int] = field(default_factory=dict)
+    others: tuple[str, ...] = ()
 
 
 def same(*layers: str) -> dict[str, str]:

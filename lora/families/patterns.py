@@ -54,6 +54,7 @@ def _numbered(family: Family) -> tuple[tuple[str, str], ...]:
 
 
 def _names(family: Family) -> Iterator[str]:
+    yield from family.others
     for stack in family.stacks:
         own, theirs = (f"{name}.0." if name else "" for name in (stack.own, stack.theirs))
         for layer in (*stack.layers, *stack.splits):

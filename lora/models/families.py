@@ -16,6 +16,8 @@ from ..kinds.adapters import LoRAError
 from .names import front_off
 
 SD1, SD2, SDXL, REFINER, SD3, FLUX = "SD 1", "SD 2", "SDXL", "SDXL refiner", "SD 3", "Flux"
+SVD, _VIDEO = "SVD", ".time_stack."  # its layers between those of SD 2, which it was made from
+_OF_VIDEO = re.compile(r"[._](?:time_stack|temporal_transformer_blocks|temporal_res_block)[._]")
 _UNET = "diffusion_model."
 _CONTEXT = {768: SD1, 1024: SD2, 2048: SDXL, 1280: REFINER}  # the width of the text that a UNet's cross attention reads
 _CROSS = re.compile(r"(?:attentions|(?:input|output|middle)_blocks?)[._].*attn2[._](?:processor[._])?to_[kv]$")
@@ -56,6 +58,8 @@ def family_of_keys(shapes: Mapping[str, Sequence[int]]) -> str | None:
     }
     if family := family_of_modules(modules):
         return family.name
+    if any(_VIDEO in key for key in shapes):
+        return SVD
     widths = (shape[-1] for key, shape in shapes.items() if _UNET_KEY.match(key) and len(shape) > 1)
     return _CONTEXT.get(next(widths, 0))
 
@@ -68,6 +72,8 @@ def family_of_file(file: LoRAFile) -> str | None:
 def tell(file: LoRAFile) -> Told:
     """Tell finds the families whose names a file's modules have, and the names that are marks of theirs."""
     names = [name for name in (file.adapters or file.unread) if not _NO_DIFFUSION.match(name)]
+    if video := next((name for name in names if _OF_VIDEO.search(name)), None):
+        return Told((SVD,), (video,))
     for name in names:
         width = file.adapters[name].extent[1] if name in file.adapters and _is_cross(name) else None
         if width in _CONTEXT:
@@ -93,25 +99,44 @@ def refuse_other_family(
     """
     model = family_of_keys(shapes)
     told = tell(file) if any(key.startswith(_UNET) for key in shapes) else Told()
-    if not told.families or (model and any(are_kin(model, family) for family in told.families)):
+    kin = [family for family in told.families if model and are_kin(model, family)]
+    if told.families and len(kin) == len(told.families):
         return
     made_for, marks = " or ".join(told.families), " and ".join(told.marks)
-    if not (model and told.sure):
-        names = [name for name in file.adapters if not _NO_DIFFUSION.match(name)]
-        own = [name for name in names if name in (placed or ())]
-        if placed is None or len(own) == len(names) or not own:
-            return
-        if not model and len(set(map(_pattern, own)) & told.patterns) >= told.known:
-            return
+    if told.families and told.sure and model and not kin:
         raise LoRAError(
-            f"this LoRA was made for {made_for} (it has {marks}), and {len(own)} of its {len(names)} modules have a "
-            f"place in the {f'{model} ' if model else ''}model connected: choose a LoRA for this model; "
+            f"this LoRA was made for {made_for} (it has {marks}), and the model connected is {model}: connect a "
+            f"{made_for} model, or choose a LoRA for {model}; nothing was changed"
+        )
+    names = [name for name in file.adapters if not _NO_DIFFUSION.match(name)]
+    own = [name for name in names if name in (placed or ())]
+    if not own or len(own) == len(names):
+        return
+    patterns = frozenset(map(_pattern, own))
+    if kin or not told.families:
+        if not _is_less(len(patterns), len({_pattern(name) for name in names})):
+            return
+        lost = next(name for name in names if name not in own and _pattern(name) not in patterns)
+        raise LoRAError(
+            f"this LoRA was made for another kind of model: only {len(own)} of its {len(names)} modules have a place "
+            f"in the {f'{model} ' if model else ''}model connected, which has no {lost}: choose a LoRA for this model; "
             "nothing was changed"
         )
+    if not model and len(patterns & told.patterns) >= told.known:
+        return
     raise LoRAError(
-        f"this LoRA was made for {made_for} (it has {marks}), and the model connected is {model}: connect a "
-        f"{made_for} model, or choose a LoRA for {model}; nothing was changed"
+        f"this LoRA was made for {made_for} (it has {marks}), and {len(own)} of its {len(names)} modules have a "
+        f"place in the {f'{model} ' if model else ''}model connected: choose a LoRA for this model; "
+        "nothing was changed"
     )
+
+
+def _is_less(own: int, of: int) -> bool:
+    """Whether a model has so few of a file's kinds of modules that the file is of another: not four fifths of them.
+
+    Two that are missing tell nothing: a trainer may have had layers of its own.
+    """
+    return of - own > 2 and 5 * own < 4 * of
 
 
 def kin_of(file: LoRAFile, shapes: Mapping[str, Sequence[int]]) -> tuple[str, str] | None:
@@ -139,11 +164,14 @@ def _by_names(names: Sequence[str]) -> Told:
         if family.name in asked
         and all(count <= family.depth.get(stack, count) for stack, count in asked[family.name].items())
     ]
-    # The last blocks of two stacks are a mark: Flux has 19 and 38, HunyuanVideo 20 and 40.
+    # The last blocks of two stacks are a mark: Flux has 19 and 38, HunyuanVideo 20 and 40. Those of one are where all
+    # have another number: Z-Image has 30 and Ideogram 4 has 34.
+    least = 0 if all(family.depth for family in fit) else 1
     exact = [
         family
         for family in fit
-        if len(family.depth) > 1 and all(asked[family.name].get(stack) == most for stack, most in family.depth.items())
+        if len(family.depth) > least
+        and all(asked[family.name].get(stack) == most for stack, most in family.depth.items())
     ]
     marks, sure = _marks(of_name, exact or fit)
     return Told(tuple(family.name for family in exact or fit), marks, sure or bool(exact), most, patterns)

@@ -45,7 +45,8 @@ def _whole(family: Family, stack: Stack, at: str, layer: str, key: str, shape: S
     names = stack.layers.get(layer, ())
     for n, theirs in enumerate((names,) if isinstance(names, str) else names):
         general = f"{stack.theirs}.{{}}.{theirs}" if stack.theirs else theirs
-        swapped = general in family.swapped and len(shape) > 1 and shape[0] == 2 * shape[1]
+        two_widths = len(shape) > 1 and shape[0] == 2 * shape[1]
+        swapped = general in family.gated or (general in family.swapped and two_widths)
         yield Spelled(at + theirs, stack.tool, (Target(key, swapped),), not n and layer not in stack.splits)
 
 

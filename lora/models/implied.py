@@ -3,6 +3,7 @@
 The table says which weight a module is, or which rows of one; the file's own tensors say how large it is.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
@@ -36,6 +37,7 @@ def implied_models(file: LoRAFile) -> dict[str, dict[str, Shape]]:
 def _implied(file: LoRAFile, family: Family) -> dict[str, Shape]:
     layers = {name: spot for stack in family.stacks for root in {"", family.root} for name, spot in _spots(stack, root)}
     starts = sorted({at for at, _ in layers}, key=len, reverse=True)
+    others = [(re.compile(_flat(own).replace("#", r"(\d+)")), own) for own in family.others]
     shapes: dict[str, Shape] = {}
     parts: dict[str, dict[str, Adapter]] = {}
     of_stack: dict[str, Stack] = {}
@@ -43,6 +45,8 @@ def _implied(file: LoRAFile, family: Family) -> dict[str, Shape]:
         at, number, rest = _block_of(front_off(name), starts)
         spot = layers.get((at, rest))
         if spot is None:
+            own = next((own for found, own in others if found.fullmatch(front_off(name))), None)
+            shapes |= _whole(_numbered(own, front_off(name)), adapter) if own else {}
             continue
         module = f"{spot.stack.own}.{number}.{spot.layer}" if at else spot.layer
         if spot.part is None:
@@ -82,6 +86,14 @@ def _spots(stack: Stack, root: str) -> Iterator[tuple[tuple[str, str], Spot]]:
 
 def _stack_names(stack: Stack, root: str) -> tuple[str, str]:
     return stack.own.removeprefix(root), stack.theirs or stack.own.removeprefix(root)
+
+
+def _numbered(own: str, flat: str) -> str:
+    """A module's own name with the numbers of its flat name: "blocks.#.out", "blocks_3_out" -> "blocks.3.out"."""
+    found = re.fullmatch(_flat(own).replace("#", r"(\d+)"), flat)
+    for number in found.groups() if found else ():
+        own = own.replace("#", number, 1)
+    return own
 
 
 def _flat(name: str) -> str:

@@ -267,10 +267,10 @@ def model_for(file: LoRAFile) -> tuple[str, Shapes] | None:
         if found and (len(told.families) < 2 or not _homeless(file, found[1])):
             return found
     implied = implied_models(file)
-    spelled = [
-        {(key, spellings(shapes, "diffusers").get(key)) for key, shape in shapes.items() if shape != UNSAID}
-        for shapes in implied.values()
-    ]
+    spelled = []
+    for shapes in implied.values():
+        names = spellings(shapes, "diffusers")
+        spelled.append({(key, names.get(key)) for key, shape in shapes.items() if shape != UNSAID})
     return next(iter(implied.items())) if spelled and all(one == spelled[0] for one in spelled) else None
 
 

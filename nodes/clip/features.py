@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ...clip_core.features.texts import TextCache
-from ...clip_core.judging import zero_shot
+from ...clip_core.judging import ranking, zero_shot
 from ...clip_core.networks.precision import EXACT
 from ..checks import check_image, check_numbers
 from ..host import OnStep, host
@@ -89,15 +89,20 @@ def scale_and_note(clip_model: Looking, wanted: float = 0.0) -> tuple[float, lis
     """`wanted`, or for 0 the model's own scale; and a note on a model without one."""
     if wanted:
         return wanted, []
-    learned = host.logit_scale(clip_model)
+    learned = host.logits(clip_model)
     note = f"a CLIP_VISION has no logit scale of its own: {PUBLISHED_SCALE:g} was taken, where published CLIPs stand"
     return scale_of(clip_model), [note] if learned is None else []
 
 
 def scale_of(clip_model: Looking) -> float:
     """The factor on cosines before a softmax: the model's own, or 100 for a CLIP_VISION, which has none."""
-    learned = host.logit_scale(clip_model)
-    return PUBLISHED_SCALE if learned is None else learned
+    return logits_of(clip_model).scale
+
+
+def logits_of(clip_model: Looking, scale: float = 0.0) -> ranking.Logits:
+    """What the model does with cosines; `scale` other than 0 takes the place of its own factor."""
+    learned = host.logits(clip_model) or ranking.Logits(PUBLISHED_SCALE)
+    return replace(learned, scale=scale) if scale else learned
 
 
 def _check_sound(found: Tensor, texts: Sequence[str], precision: str) -> None:

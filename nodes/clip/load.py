@@ -6,6 +6,9 @@ from pathlib import Path
 
 from ...clip_core.checkpoint import find as clip_files
 from ...clip_core.config import CLIPConfig, ResNetConfig
+from ...clip_core.features.whole_texts import WholeTexts
+from ...clip_core.siglip_config import SigLIPConfig
+from ...files.documents import read_vocabulary, vocabulary_beside
 from ...files.errors import FileFormatError
 from ...files.folder import whole_of
 from ...files.tensors import open_tensors
@@ -30,12 +33,15 @@ def load_clip_model(path: Path, activation: str, dtype: str, heads: int = 0) -> 
         except clip_files.LayoutError as error:
             raise FileFormatError(file.path, str(error)) from error
         config, notes = facts.complete(source.config), [*source.notes, *facts.notes]
-        model = host.make_clip_model(config, source.translate(file.read(source.names)), dtype)
+        tokenizer, said = _tokenizer(config, file.path)
+        notes += said
+        model = host.make_clip_model(config, source.translate(file.read(source.names)), dtype, tokenizer)
         name = file.path.name
     text, vision = config.text, _vision(config)
+    kind = "SigLIP" if isinstance(config, SigLIPConfig) else "CLIP"
     lines = [
         name,
-        f"a CLIP that looks at pictures at {config.vision.image_px} x {config.vision.image_px} px",
+        f"a {kind} that looks at pictures at {config.vision.image_px} x {config.vision.image_px} px",
         *notes,
     ]
     data = {
@@ -53,6 +59,24 @@ def load_clip_model(path: Path, activation: str, dtype: str, heads: int = 0) -> 
     return model, lines, data
 
 
+def _tokenizer(config: CLIPConfig, path: Path) -> tuple[WholeTexts | None, list[str]]:
+    """The tokenizer of a SigLIP, from the vocabulary beside its file, and a note on it; None: CLIP's own, built in."""
+    if not isinstance(config, SigLIPConfig):
+        return None, []
+    vocabulary = vocabulary_beside(path)
+    if vocabulary is not None:
+        return WholeTexts(read_vocabulary(vocabulary)), [f"texts become tokens by {vocabulary.name}"]
+    missing = (
+        "its vocabulary is not beside it, so that texts cannot be encoded: put the model's tokenizer.json (or SigLIP "
+        f"1's spiece.model) into the same folder, as {path.stem}.tokenizer.json where other models lie there too"
+    )
+
+    def no_pieces(text: str) -> list[int]:
+        raise ValueError(f"this SigLIP cannot read texts: {missing}")
+
+    return WholeTexts(no_pieces), [missing]
+
+
 def _vision(config: CLIPConfig) -> dict:
     """The report's data on the image encoder."""
     vision = config.vision
@@ -66,10 +90,20 @@ class LoadCLIPModel:
     CATEGORY = "CVL/CLIP"
     DESCRIPTION = (
         "Loads a whole CLIP, text and image encoder, for zero-shot classification and similarity: vision transformers "
-        "and ResNets, in the layouts of OpenAI (its .pt archives, too), open_clip and Hugging Face. For prompts alone "
-        "use Load Text Encoder."
+        "and ResNets, in the layouts of OpenAI (its .pt archives, too), open_clip and Hugging Face; SigLIP and SigLIP "
+        "2, with their tokenizer.json beside them. For prompts alone use Load Text Encoder."
     )
-    SEARCH_ALIASES = ["CLIP model", "ViT", "ResNet", "RN50", "open_clip", "OpenAI", "MetaCLIP", "load clip vision"]
+    SEARCH_ALIASES = [
+        "CLIP model",
+        "ViT",
+        "ResNet",
+        "RN50",
+        "open_clip",
+        "OpenAI",
+        "MetaCLIP",
+        "SigLIP",
+        "load clip vision",
+    ]
     RETURN_TYPES = ("CVL_CLIP_MODEL", "STRING", "CLIP_VISION")
     RETURN_NAMES = ("clip_model", "report", "clip_vision")
     OUTPUT_TOOLTIPS = (

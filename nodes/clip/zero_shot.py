@@ -24,6 +24,7 @@ LABELS = "\n".join(
 )
 LISTED, LISTED_OF_ONE = 20_000, 1000  # labels that the JSON lists: of all pictures together, of each
 MOST_TEMPLATES_SHOWN = 100
+_ONE_BY_ONE = "a SigLIP judges each label by itself: the probabilities do not share 100 %, and all of them can be low"
 
 
 class ZeroShotClassify:
@@ -108,9 +109,11 @@ class ZeroShotClassify:
         pictures = features.encode_pictures(clip_model, image, host.progress(len(image)), precision)
         classes, said = features.encode_labels(clip_model, clip, found, sentences, precision)
         factor, why = features.scale_and_note(clip_model, scale)
-        answer = zero_shot.classify(
-            pictures, classes, [label.name for label in found], factor, none_below=none_below, none_by=none_by
-        )
+        bias = features.logits_of(clip_model).bias
+        names, limit = [label.name for label in found], {"none_below": none_below, "none_by": none_by}
+        answer = zero_shot.classify(pictures, classes, names, factor, bias=bias, **limit)
+        if bias is not None:
+            notes = [_ONE_BY_ONE, *(note for note in notes if note != zero_shot.ONLY_ONE)]
         moved, changed = _measure_precision(precision, clip_model, clip, image, pictures, found, sentences)
         notes = [*notes, *said, *why, *changed]
         data = {
@@ -118,6 +121,7 @@ class ZeroShotClassify:
             "templates": sentences[:MOST_TEMPLATES_SHOWN],
             "template_count": len(sentences),
             "scale": factor,
+            **({} if bias is None else {"bias": round(bias, 4)}),
             "none_below": none_below,
             "none_by": none_by,
             **_labels(found, len(image), top_k, notes),

@@ -103,6 +103,7 @@ def _row(compared: Comparison, pooled: Comparison | None, place: int) -> dict:
         "length_ratio": _numbers(ratio),
         "first_length": _numbers(compared.norms[0][place].tolist()),
         "second_length": _numbers(compared.norms[1][place].tolist()),
+        "chunk_borders": chunk_borders(compared.norms[0].shape[1], compared.norms[1].shape[1]),
     }
 
 

@@ -64,8 +64,7 @@ class CompareConditioning:
 
 
 def _curves(title: str, row: dict) -> TokenCurves:
-    first, second = row["first_length"], row["second_length"]
-    return TokenCurves(title, row["cosine"], first, second, conditioning_compare.chunk_borders(len(first), len(second)))
+    return TokenCurves(title, row["cosine"], row["first_length"], row["second_length"], row["chunk_borders"])
 
 
 class CombineConditioning:

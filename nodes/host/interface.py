@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ...clip_core.families import Family
     from ...clip_core.features.pictures import ImageEncoder
     from ...clip_core.features.texts import TextFeatures
+    from ...clip_core.judging.ranking import Logits
     from ...clip_core.prompts.plan import PlannedPart, PromptSettings
     from ...doctor.facts import Facts
     from ...lora.models.places import Place, Target
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from ...vae_core.tiling.network import VAENetwork
     from ...vae_core.tiling.work import Tiling, Worked
     from .shared.data_folders import Places
+    from .shared.text_side import TextTokenizer
     from .shared.towers import FindEmbedding, TextEncoders
     from .shared.vae_facts import VAEFacts
 
@@ -149,11 +151,13 @@ class Host(Protocol):
     def encode_plainly(self, clip: CLIP, text: str, extra: Mapping[str, object]) -> Conditioning:
         """Let the host alone encode the text, for a CLIP object without a CLIP encoder."""
 
-    def make_clip_model(self, config: CLIPConfig, state: Mapping[str, Tensor], dtype: str) -> ClipModel:
-        """Make one object of both encoders, under the host's memory management."""
+    def make_clip_model(
+        self, config: CLIPConfig, state: Mapping[str, Tensor], dtype: str, tokenizer: TextTokenizer | None = None
+    ) -> ClipModel:
+        """Make one object of both encoders, under the host's memory management; `tokenizer` None: CLIP's."""
 
     def clip_network(self, model: ClipModel) -> nn.Module:
-        """Return the `clip_core.networks.clip.CLIP` inside, on its compute device, patches applied."""
+        """Return the CLIP inside, on its compute device, patches applied."""
 
     def device_of(self, network: nn.Module) -> object:
         """Return the device on which this network expects its inputs."""
@@ -182,9 +186,7 @@ class Host(Protocol):
         """Name the model by some values of each weight, its preprocessing and its LoRAs, bit for bit."""
 
     def model_fingerprint(self, model: Looking) -> str:
-        """Name the model by its content, whatever dtype, device and host it was loaded in; LoRAs and their strengths
-        count. See `index.model`.
-        """
+        """Name the model by its content and its LoRAs, whatever its dtype, device and host; see `index.model`."""
 
     def text_features(
         self,
@@ -200,12 +202,10 @@ class Host(Protocol):
         """
 
     def text_owner(self, model: Looking, clip: CLIP | None) -> Hashable | None:
-        """Identify the weights that texts go through, patches included: equal identities promise equal features.
-        None means that the weights may change unseen, so that no result may be cached.
-        """
+        """Identify the weights that texts go through, patches included; None: they may change, and nothing is kept."""
 
-    def logit_scale(self, model: Looking) -> float | None:
-        """Return the learned factor on cosines; None for a model without one."""
+    def logits(self, model: Looking) -> Logits | None:
+        """Return what the model learned to do with cosines; None for a CLIP_VISION."""
 
     def make_vae(self, network: Callable[..., VAENetwork], state: Mapping[str, Tensor], dtype: str) -> VAE:
         """Make a VAE object around `network(operations=..., device=..., dtype=...)` with these weights."""

@@ -111,7 +111,8 @@ class LoRAInfo:
         data |= measured
         picture = _picture(data)
         results = (as_json(data), ", ".join(words), picture)
-        return shown(_lines(read, data, measured), data, results, host.save_preview(picture, "cvl_lora"))
+        lines, previews = _lines(read, data, measured), host.save_preview(picture, "cvl_lora")
+        return shown(lines, data, results, previews, own=_own_words(data))
 
 
 def _lines(read: ParsedFile, data: Mapping, measured: Mapping) -> list[str]:
@@ -133,7 +134,16 @@ def _lines(read: ParsedFile, data: Mapping, measured: Mapping) -> list[str]:
         f"strongest: {describe_part(module)}, {one['directions']} of {one['rank']} directions carry 99 % of its change"
         for module, one in data["spectra"].items()
     ]
-    return lines + [f"{name}: {value}" for name, value in list(data["training"].items())[:12]]
+    return lines + _training_lines(data)
+
+
+def _training_lines(data: Mapping) -> list[str]:
+    return [f"{name}: {value}" for name, value in list(data["training"].items())[:12]]
+
+
+def _own_words(data: Mapping) -> list[str]:
+    """What of the lines are words of the file, or of a note beside it."""
+    return [", ".join(data["trigger_words"]), data["base_model"], data["text_beside"], *_training_lines(data)]
 
 
 def _measure(read: ParsedFile, targets: Mapping[str, object]) -> dict:

@@ -177,7 +177,7 @@ def _answer(targets: dict, changed: dict, lines: list[str], data: dict, words: s
         changed.get(name, host.absent(f"Load LoRA (CVL) has no {name} to pass on: none is connected to it"))
         for name in targets
     )
-    return shown(lines, data, (model, clip, as_json(data), clip_model, words), images)
+    return shown(lines, data, (model, clip, as_json(data), clip_model, words), images, own=[words])
 
 
 NODES = {"CVL_LoadLoRA": (LoadLoRA, "Load LoRA (CVL)")}

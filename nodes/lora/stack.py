@@ -121,7 +121,9 @@ class LoRAStack:
             for name in targets
         )
         images = host.save_preview(chart(report["files"]), "cvl_lora") if report["files"] else []
-        return shown(lines, report, (model, clip, as_json(report), ", ".join(words), stack), images)
+        return shown(
+            lines, report, (model, clip, as_json(report), ", ".join(words), stack), images, own=[", ".join(words)]
+        )
 
 
 def _tell(row: Row, result: Result, connected: Mapping[str, object]) -> dict:

@@ -220,11 +220,22 @@ def _names_by_first_id(names: Sequence[str], tokenizer: Tokenizer) -> dict[int, 
 def _why_missing(name: str, names: Sequence[str]) -> str:
     if name.lower().endswith(_PICTURES):
         return f"{_cut(name)}: embeddings in pictures, as A1111 makes them, are not read here; get it as .safetensors"
+    if with_blank := _with_blank(name, names):
+        return (
+            f"{_MISSING} {_cut(name)}: a name ends at a blank, and {_cut(with_blank)} has one in it; rename the file "
+            "or folder, with _ for the blank"
+        )
     nearest = _nearest(name, names) if len(name) <= _LONGEST_NAME else []
     said = f"{_MISSING} {_cut(name)}"
     if not names:
         return f"{said}; the embeddings folder is empty"
     return f"{said}; the nearest are {', '.join(nearest)}" if nearest else f"{said}, nor one with a name like it"
+
+
+def _with_blank(name: str, names: Sequence[str]) -> str | None:
+    """A file whose path, or an end of it, begins with this name and has a blank next."""
+    begun = f"{name.lower()} "
+    return next((one for one in names if name and f"/{begun}" in f"/{PurePath(one).as_posix().lower()}"), None)
 
 
 def _nearest(name: str, names: Sequence[str]) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ...clip_core.encoding.conditioning import broken_tokens
+from ...clip_core.prompts.comfy import without_nameless
 from ...clip_core.prompts.plan import AS_DIALECT, Port, PromptPlan, PromptSettings, plan_prompt
 from ..conditioning.entries import join_part
 from ..host import host
@@ -198,7 +199,8 @@ def _encode(clip: CLIP, texts: str | Mapping[str, str], settings: PromptSettings
     _check_skip(ports, settings.clip_skip)
     planned = plan_prompt(texts, ports, settings, embeddings.library)
     conditioning, notes = _encode_parts(clip, planned, extra)
-    notes = [*planned.notes, *notes, *read_elsewhere(others), *token_report.as_typed(texts)]
+    notes = [*planned.notes, *notes, *read_elsewhere(others), *_unusual_skip(ports, settings.clip_skip)]
+    notes += token_report.as_typed(texts)
     data = token_report.summary(planned) | {"notes": notes}
     return reported(token_report.count_lines(planned) + notes, data, (conditioning,))
 
@@ -245,6 +247,16 @@ def _check_skip(ports: Sequence[Port], clip_skip: int) -> None:
         )
 
 
+def _unusual_skip(ports: Sequence[Port], clip_skip: int) -> list[str]:
+    """A note on a layer that models with this encoder were not trained on."""
+    if clip_skip != 1 or not {"g", "h"} & {port.key for port in ports}:
+        return []
+    return [
+        "clip skip 1 reads the last layer, but SDXL, SD3 and SD 2 were trained on the last but one: 0, the model's "
+        "own, is usual"
+    ]
+
+
 def _encode_plainly(
     clip: CLIP,
     texts: str | Mapping[str, str],
@@ -260,6 +272,8 @@ def _encode_plainly(
     notes = [f"{named} is no CLIP: encoded by ComfyUI as it stands, tokens not counted"]
     if broken := sum(broken_tokens(hidden) for hidden, _ in conditioning):
         notes.append(f"{broken} tokens are encoded as NaN or infinity; look for weights that are no usual numbers")
+    if nameless := without_nameless(texts)[1]:
+        notes.append(f"{nameless} x embedding: without a name behind it: left out")
     notes += token_report.as_typed(texts)
     data = {"tokens": {}, "notes": notes}
     return reported(notes, data, (conditioning,))

@@ -11,6 +11,7 @@ from ...drawing.token_sheet import Mark, Strip
 
 EMBEDDING = "[embedding]"
 _CHOICE = re.compile(r"\{[^{}]*\|[^{}]*\}")
+_WILDCARD = re.compile(r"(?<!\w)__(?!_)[\w/\\. *-]{1,80}?(?<!_)__(?!\w)")
 _COMMENT = re.compile(r"/\*[^*]*(?:\*(?!/)[^*]*)*\*/|(?<!:)//[^\n]*")  # not the // of an address
 _SHOWN = 40  # characters
 
@@ -34,6 +35,11 @@ def as_typed(texts: str | Mapping[str, str]) -> list[str]:
                 f"{_cut(found.group())} is encoded as it stands: {what} came through, and only the canvas {does}, "
                 "before it sends a prompt"
             )
+    if found := _WILDCARD.search(whole_text):
+        notes.append(
+            f"{_cut(found.group())} is encoded as it stands: no file of wildcards is read here; write one of its lines "
+            "in its place"
+        )
     return notes
 
 

@@ -11,7 +11,7 @@ import torch
 from PIL import Image, PngImagePlugin
 
 from clip_vae_lora.files.errors import FileFormatError
-from clip_vae_lora.files.images import next_path, read_image, write_png
+from clip_vae_lora.files.images import next_path, read_image, write_next_png, write_png
 
 
 @pytest.fixture
@@ -125,7 +125,7 @@ def test_the_counter_goes_on_after_the_highest_number(tmp_path):
     )
 
 
-@pytest.mark.parametrize("prefix", ["../x", "a/../../x", "/etc/x", "..", ".", "", "a/..", "..\\x", "a\0b"])
+@pytest.mark.parametrize("prefix", ["../x", "a/../../x", "/etc/x", "..", "..\\x", "a\0b"])
 def test_no_prefix_leads_out_of_the_folder(tmp_path, prefix):
     with pytest.raises(ValueError, match="leads out"):
         next_path(tmp_path / "out", prefix, ".png")
@@ -137,3 +137,16 @@ def test_no_link_leads_out_of_the_folder(tmp_path):
     os.symlink("/", tmp_path / "out" / "link")
     with pytest.raises(ValueError, match="leads out"):
         next_path(tmp_path / "out", "link/tmp/x", ".png")
+
+
+@pytest.mark.parametrize("prefix", ["", ".", "a/..", "./"])
+def test_a_prefix_without_a_name_is_said_to_have_none(tmp_path, prefix):
+    with pytest.raises(ValueError, match="a name for the files was expected") as caught:
+        next_path(tmp_path / "out", prefix, ".png")
+    assert repr(prefix) in str(caught.value)
+
+
+@pytest.mark.parametrize("prefix", ["x" * 300 + "/a", "x" * 300])
+def test_a_name_too_long_is_a_sentence(tmp_path, prefix):
+    with pytest.raises(FileFormatError, match="(?i)(nothing can be saved there|cannot be written): file name too long"):
+        write_next_png(tmp_path, prefix, torch.zeros(4, 4, 3), {})

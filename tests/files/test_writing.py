@@ -107,3 +107,17 @@ def test_pictures_saved_side_by_side_have_numbers_of_their_own(tmp_path):
         paths = list(pool.map(save, [{"prompt": str(number)} for number in range(60)]))
     assert {path.name for path in paths} == {f"6x4_{number:05}_.png" for number in range(1, 61)}
     assert len(list((tmp_path / "sub").iterdir())) == 60
+
+
+def test_a_disk_that_also_refuses_to_clean_up_does_not_hide_why(tmp_path, monkeypatch):
+    def refuse(self, missing_ok=False):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(self))
+
+    def write(file):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with pytest.raises(FileFormatError, match=f"cannot be written: {os.strerror(errno.EROFS)}"):
+        write_whole(tmp_path / "a", write)
+    with pytest.raises(FileFormatError, match=f"cannot be written: {os.strerror(errno.EROFS)}"):
+        write_new(iter([tmp_path / "b"]), write)

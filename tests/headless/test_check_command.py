@@ -12,6 +12,7 @@ from clip_vae_lora.headless.workflow.problems import check
 from .remote.conftest import queue_server, web
 
 __all__ = ["queue_server", "web"]
+GROWS = {"template": {"input": {"required": {"image": ["IMAGE"]}}, "prefix": "image", "min": 1, "max": 3}}
 INFO = {
     "Load": {"input": {"required": {"model": [["SDXL/base.safetensors", "flux.safetensors"]]}}, "output": ["MODEL"]},
     "Sample": {
@@ -22,7 +23,7 @@ INFO = {
     },
     "Show": {"input": {"required": {"images": ["IMAGE"]}}, "output": [], "output_node": True},
     "LoadImage": {"input": {"required": {"image": [["cat.png"], {"image_upload": True}]}}, "output": ["IMAGE", "MASK"]},
-    "Grow": {"input": {"required": {"images": ["COMFY_AUTOGROW_V3", {}]}}, "output": [], "output_node": True},
+    "Grow": {"input": {"required": {"images": ["COMFY_AUTOGROW_V3", GROWS]}}, "output": [], "output_node": True},
 }
 
 
@@ -67,6 +68,15 @@ def test_a_file_that_lies_here_and_inputs_that_grow_are_no_problem(tmp_path):
         "2": {"class_type": "Grow", "inputs": {"images.image0": ["1", 0]}},
     }
     assert found(prompt, tmp_path).problems == ()
+
+
+def test_inputs_that_grow_are_checked_one_by_one(tmp_path):
+    prompt = {
+        "1": {"class_type": "Load", "inputs": {"model": "flux.safetensors"}},
+        "2": {"class_type": "Grow", "inputs": {"images.image1": ["1", 0]}},
+    }
+    problems = [(one.kind, one.input) for one in found(prompt, tmp_path).problems]
+    assert problems == [("input", "images.image0"), ("link", "images.image1")]
 
 
 def test_a_canvas_with_a_missing_node_is_checked_around_it(tmp_path):

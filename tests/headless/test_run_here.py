@@ -236,7 +236,7 @@ def test_only_the_user_can_name_a_picture_outside_the_folders(run, tmp_path, tmp
 def test_a_picture_that_is_none_fails_at_its_node(run, tmp_path):
     (tmp_path / "cat.png").write_text("<html>")
     code, _, err = run(LOAD)
-    assert code == 1 and "node 1 LoadImage failed: cat.png: this is no picture" in err
+    assert code == 1 and "node 1 LoadImage failed: cat.png: this seems to be a web page" in err
 
 
 def test_nothing_is_saved_outside_the_output_folder(run, prompt, tmp_path):

@@ -158,3 +158,12 @@ def test_killed_at_any_moment_the_index_is_whole_and_no_row_is_lost(tmp_path):
     assert killed
     run(index, pictures)
     check_equals_folder(index, pictures)
+
+
+def test_a_message_of_sqlite_that_is_no_text_is_a_sentence(places):
+    index, pictures = places
+    run(index, pictures)
+    table = Table(index / TABLE)
+    with pytest.raises(FileFormatError, match="the table of this index cannot be used"), table.errors_as_sentences():
+        raise UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")
+    table.close()

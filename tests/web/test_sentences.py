@@ -38,6 +38,29 @@ def say():
     return said
 
 
+@pytest.fixture(scope="module")
+def say_around():
+    """Says lines as `translated` in web/words.mjs does, around parts that stay as they are."""
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("needs node, to run web/sentences.mjs alone")
+    script = """
+      const { sayAround, translator } = await import(process.argv[1]);
+      let given = "";
+      for await (const part of process.stdin) given += part;
+      const { table, lines, own } = JSON.parse(given), say = translator(table);
+      process.stdout.write(JSON.stringify(lines.map((line) => sayAround(say, line, own))));
+    """
+
+    def said(lines: list[str], own: list[str]) -> list[str]:
+        given = json.dumps({"table": sentences.chinese(), "lines": lines, "own": own})
+        module = (sentences.ROOT / "web" / "sentences.mjs").as_uri()
+        command = [node, "--input-type=module", "-e", script, module]
+        return json.loads(subprocess.run(command, input=given, capture_output=True, text=True, check=True).stdout)
+
+    return said
+
+
 def test_every_sentence_has_chinese():
     assert not sentences.missing(), "python tests/support/sentences.py prints these as JSON"
 
@@ -210,3 +233,15 @@ def test_what_stands_in_menus_alone_is_missing_but_for_the_example_pictures(tmp_
     (tmp_path / "nodes").mkdir()
     (tmp_path / "nodes" / "x.py").write_text(f'LINES = ["{one}", "red circle"]')
     assert sentences.missing(tmp_path) == {one: "nodes/x.py"}
+
+
+def test_words_of_a_file_stay_as_they_are(say_around):
+    fact = "ss_training_comment: no LoRA is chosen: what is connected is passed on as it is"
+    trigger = "no trigger words are named"
+    (said, fact_said, alone) = say_around(
+        [f"trigger words: {trigger} (the commonest tags of its training)", fact, "trigger words: a"],
+        [trigger, fact, "a"],
+    )
+    assert trigger in said and "commonest" not in said and "trigger words: " not in said
+    assert fact_said == fact
+    assert alone.endswith("a") and "trigger words" not in alone

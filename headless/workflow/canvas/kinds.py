@@ -6,9 +6,9 @@ From ComfyUI_frontend 1.49.6: scripts/widgets.ts and the widget composables, ext
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from ..graph import Input
+from ..graph import Input, declared_inputs
 
 DYNAMIC, AUTOGROW, MATCH = "COMFY_DYNAMICCOMBO_V3", "COMFY_AUTOGROW_V3", "COMFY_MATCHTYPE_V3"
 SCENE, CAMERA, RECORDER = "LOAD_3D", "WEBCAM", "AUDIO_RECORD"
@@ -88,6 +88,21 @@ def dynamic_options(found: Input) -> dict[str, Mapping]:
     }
     numbers = sorted((key for key in options if key.isdecimal() and str(int(key)) == key), key=int)
     return {key: options[key] for key in dict.fromkeys([*numbers, *options])}
+
+
+def grown_inputs(name: str, found: Input) -> dict[str, Input]:
+    """All inputs that an autogrow input can have, under dotted names, the first of them required."""
+    template = found.options.get("template")
+    template = template if isinstance(template, Mapping) else {}
+    inner = next(iter(declared_inputs(template.get("input") or {}, {}).values()), None)
+    least, most = template.get("min", 0), template.get("max", 0)
+    listed = template.get("names")
+    if not isinstance(listed, (list, tuple)):
+        listed = [f"{template.get('prefix', '')}{number}" for number in range(most if isinstance(most, int) else 0)]
+    least = least if isinstance(least, int) and inner is not None and inner.required else 0
+    return {
+        f"{name}.{one}": replace(inner, required=place < least) for place, one in enumerate(listed) if inner is not None
+    }
 
 
 def has_upload_button(inputs: Mapping[str, Input]) -> bool:

@@ -19,6 +19,7 @@ from .kinds import (
     control_places,
     default_of,
     dynamic_options,
+    grown_inputs,
     has_upload_button,
     widget_kind,
 )
@@ -133,6 +134,15 @@ def inputs_with_options(spec: Spec, values: Mapping[str, object]) -> dict[str, I
         if declared.kind == DYNAMIC:
             waiting += list(brought_inputs(name, declared, values.get(name)).items())[::-1]
     return found
+
+
+def all_inputs(spec: Spec, values: Mapping[str, object]) -> dict[str, Input]:
+    """As inputs_with_options, with every input that an autogrow input can have in place of it."""
+    return {
+        own: one
+        for name, declared in inputs_with_options(spec, values).items()
+        for own, one in (grown_inputs(name, declared) if declared.kind == AUTOGROW else {name: declared}).items()
+    }
 
 
 def defaults(inputs: Mapping[str, Input]) -> dict[str, object]:

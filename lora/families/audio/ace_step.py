@@ -6,6 +6,10 @@ ACE_STEP = Family(
     "ACE-Step 1",
     has=("lyric_embs", "transformer_blocks.0.cross_attn.add_q_proj"),
     same=True,
+    others=(
+        *("lyric_embs", "lyric_encoder.embed.out.0", "timestep_embedder.linear_1", "timestep_embedder.linear_2"),
+        *("proj_in.early_conv_layers.#", "projectors.#.#"),
+    ),
     stacks=(
         Stack(
             "transformer_blocks",
@@ -30,10 +34,18 @@ ACE_STEP = Family(
         Stack(layers=same("speaker_embedder", "genre_embedder", "lyric_proj", "t_block.1", "final_layer.linear")),
     ),
 )
+_LAYER = (*(f"self_attn.{x}_proj" for x in "qkvo"), *(f"mlp.{x}_proj" for x in ("gate", "up", "down")))
+_BESIDE = ("detokenizer", "encoder.lyric_encoder", "encoder.timbre_encoder", "tokenizer.attention_pooler")
 ACE_STEP_15 = Family(
     "ACE-Step 1.5",
     has=("decoder.layers.0.self_attn.q_proj", "decoder.condition_embedder"),
     root="decoder.",
+    others=(
+        *(f"{part}.layers.#.{layer}" for part in _BESIDE for layer in _LAYER),
+        *(f"{part}.embed_tokens" for part in _BESIDE),
+        *("detokenizer.proj_out", "encoder.text_projector", "tokenizer.audio_acoustic_proj"),
+        *("tokenizer.quantizer.project_in", "tokenizer.quantizer.project_out"),
+    ),
     stacks=(
         Stack(
             "decoder.layers",

@@ -121,12 +121,17 @@ FLUX = Family(
                 **embedders(TIMES),
             }
         ),
+        Stack(tool=OTHER, layers=embedders((("time_in", "time_embed.timestep_embedder"),))),  # LongCat-Image
         *XLABS_STACKS,
         *OTHERS,
     ),
 )
 CHROMA = Family(
     "Chroma",
+    others=(  # Chroma Radiance
+        *("img_in_patch", "nerf_blocks.#.param_generator", "nerf_final_layer_conv.conv"),
+        "nerf_image_embedder.embedder.0",
+    ),
     has=("double_blocks.0.img_attn.qkv", "distilled_guidance_layer.in_proj"),
     depth={"double_blocks": 19, "single_blocks": 38},
     stacks=(
@@ -151,6 +156,7 @@ CHROMA = Family(
 )
 HUNYUAN_3D = Family(
     "Hunyuan3D 2",
+    others=("final_layer.adaLN_modulation.1",),
     has=("double_blocks.0.img_attn.qkv", "latent_in"),
     stacks=(
         Stack(

@@ -11,6 +11,11 @@ HIDREAM = Family(
     has=("double_stream_blocks.0.block.attn1.to_q_t",),
     depth={"double_stream_blocks": 16, "single_stream_blocks": 32},
     same=True,
+    others=(
+        *("double_stream_blocks.#.block.ff_i.gate", "single_stream_blocks.#.block.ff_i.gate"),
+        *("caption_projection.#.linear", "p_embedder.pooled_embedder.linear_1", "p_embedder.pooled_embedder.linear_2"),
+        *("t_embedder.timestep_embedder.linear_1", "t_embedder.timestep_embedder.linear_2"),
+    ),
     stacks=(
         Stack(
             "double_stream_blocks",

@@ -7,6 +7,7 @@ ERNIE = Family(
     "ERNIE-Image",
     has=("layers.0.self_attention.to_q", "layers.0.mlp.linear_fc2"),
     same=True,
+    others=("time_embedding.linear_1", "time_embedding.linear_2"),
     stacks=(
         Stack(
             "layers",

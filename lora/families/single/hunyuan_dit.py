@@ -7,6 +7,7 @@ HUNYUAN_DIT = Family(
     has=("blocks.0.attn1.Wqkv", "mlp_t5.0"),
     depth={"blocks": 40},
     swapped=frozenset({"norm_out.linear"}),
+    others=("time_extra_emb.style_embedder", "style_embedder"),
     stacks=(
         Stack(
             "blocks",

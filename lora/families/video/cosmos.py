@@ -1,4 +1,7 @@
-"""Cosmos-Predict2 and Anima, which adds an adapter for its text. Sources: NVIDIA's minimal_v4_dit.py, diffusers."""
+"""Cosmos, Cosmos-Predict2 and Anima, which adds an adapter for its text.
+
+Sources: NVIDIA's minimal_v4_dit.py, diffusers.
+"""
 
 from ..family import Family, Stack, same
 
@@ -32,6 +35,21 @@ _OUTSIDE = {
     "final_layer.adaln_modulation.1": "norm_out.linear_1",
     "final_layer.adaln_modulation.2": "norm_out.linear_2",
 }
+_OLD = (
+    *(f"block.attn.to_{x}.0" for x in ("q", "k", "v", "out")),
+    *("adaLN_modulation.1", "adaLN_modulation.2", "block.layer1", "block.layer2"),
+)
+COSMOS_1 = Family(
+    "Cosmos",
+    has=("blocks.block0.blocks.0.block.attn.to_q.0",),
+    same=True,
+    stacks=(),
+    others=(
+        *(f"blocks.block{n}.blocks.#.{layer}" for n in range(36) for layer in _OLD),
+        *("x_embedder.proj.1", "t_embedder.1.linear_1", "t_embedder.1.linear_2", "final_layer.linear"),
+        *("final_layer.adaLN_modulation.1", "final_layer.adaLN_modulation.2"),
+    ),
+)
 _STACKS = (Stack("blocks", "transformer_blocks", "block", layers=_BLOCK), Stack(layers=_OUTSIDE))
 _MARK = "blocks.0.adaln_modulation_self_attn.1"
 COSMOS = Family("Cosmos-Predict2", has=(_MARK,), lacks=("llm_adapter.out_proj",), stacks=_STACKS)

@@ -32,6 +32,11 @@ LTXV = Family(
 )
 LTX2 = Family(
     "LTX-2",
+    others=tuple(
+        f"{way}_embeddings_connector.transformer_1d_blocks.#.{layer}"
+        for way in ("audio", "video")
+        for layer in (*(f"attn1.{x}" for x in _QKVO), "ff.net.0.proj", "ff.net.2")
+    ),
     has=("patchify_proj", "audio_patchify_proj"),
     depth={"transformer_blocks": 48},
     same=True,

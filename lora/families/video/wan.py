@@ -2,8 +2,34 @@
 
 from ..family import Family, Stack
 
+_ATTENTION = ("q", "k", "v", "o")
+_VACE = (  # and what Wan's other models have beside: camera, sound, a person's movements
+    *(f"vace_blocks.#.{a}.{x}" for a in ("self_attn", "cross_attn") for x in _ATTENTION),
+    *("vace_blocks.#.ffn.0", "vace_blocks.#.ffn.2", "vace_blocks.#.before_proj", "vace_blocks.#.after_proj"),
+    *(f"vace_blocks.#.{a}.to_{x}" for a in ("attn1", "attn2") for x in ("q", "k", "v", "out.0")),
+    *("vace_blocks.#.ffn.net.0.proj", "vace_blocks.#.ffn.net.2", "vace_blocks.#.proj_in", "vace_blocks.#.proj_out"),
+    "vace_patch_embedding",
+)
+_CAMERA = ("control_adapter.conv", *(f"control_adapter.residual_blocks.#.conv{n}" for n in (1, 2)))
+_SOUND = (
+    *(f"audio_injector.injector.#.{x}" for x in _ATTENTION),
+    "audio_injector.injector_adain_layers.#.linear",
+    *(f"casual_audio_encoder.encoder.conv{name}" for name in ("1_global.conv", "1_local.conv", "2.conv", "3.conv")),
+    "casual_audio_encoder.encoder.final_linear",
+    *("cond_encoder", "frame_packer.proj", "frame_packer.proj_2x", "frame_packer.proj_4x", "trainable_cond_mask"),
+    *(f"blocks.#.audio_cross_attn_wrapper.audio_cross_attn.{x}" for x in _ATTENTION),
+    *("audio_proj.audio_proj_glob_1.layer", "audio_proj.audio_proj_glob_2.layer"),
+)
+_MOVEMENT = (
+    *(f"face_encoder.conv{name}.conv" for name in ("1_local", "2", "3")),
+    *(f"face_adapter.fuser_blocks.#.linear{n}{x}" for n, x in ((1, "_kv"), (1, "_q"), (2, ""))),
+    *("face_encoder.out_proj", "motion_encoder.dec.direction", "motion_encoder.enc.fc.#", "pose_patch_embedding"),
+    *("motion_encoder.enc.net_app.convs.#", "motion_encoder.enc.net_app.convs.#.#"),
+    *(f"motion_encoder.enc.net_app.convs.#.{name}.#" for name in ("conv1", "conv2", "skip")),
+)
 WAN = Family(
     "Wan",
+    others=(*_VACE, *_CAMERA, *_SOUND, *_MOVEMENT),
     has=("blocks.0.self_attn.q", "blocks.0.cross_attn.o", "time_projection.1"),
     depth={"blocks": 40},
     stacks=(

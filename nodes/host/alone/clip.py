@@ -12,7 +12,10 @@ from ....clip_core.checkpoint.find import TextSource
 from ....clip_core.config import CLIPConfig
 from ....clip_core.families import Family
 from ....clip_core.networks.clip import CLIP
+from ....clip_core.networks.siglip import network_of
+from ....clip_core.tokenizer import Tokenizer
 from ..shared.clip_vision import Marks
+from ..shared.text_side import TextTokenizer
 from ..shared.towers import FindEmbedding, PromptTokenizer, Towers, as_dtype
 from .place import device
 
@@ -33,6 +36,7 @@ class StandaloneClipModel:
     identity: object = field(default_factory=object)  # as above
     unpatched: CLIP | None = None  # the network that LoRAs were put on, which shares its other weights; None: itself
     marks: Marks = field(default_factory=dict)
+    tokenizer: TextTokenizer = field(default_factory=Tokenizer)
 
 
 def make_clip(
@@ -47,10 +51,13 @@ def make_clip(
     return StandaloneClip(towers.to(device()), PromptTokenizer(family, sources, find_embedding))
 
 
-def make_clip_model(config: CLIPConfig, state: Mapping[str, Tensor], dtype: str) -> StandaloneClipModel:
-    network = CLIP(config, dtype=as_dtype(dtype) or torch.float32)
+def make_clip_model(
+    config: CLIPConfig, state: Mapping[str, Tensor], dtype: str, tokenizer: TextTokenizer | None = None
+) -> StandaloneClipModel:
+    network = network_of(config, dtype=as_dtype(dtype) or torch.float32)
     network.load_state_dict(state)
-    return StandaloneClipModel(network.requires_grad_(False).eval().to(device()), config)
+    network = network.requires_grad_(False).eval().to(device())
+    return StandaloneClipModel(network, config, tokenizer=tokenizer or Tokenizer())
 
 
 def clip_network(model: StandaloneClipModel) -> nn.Module:

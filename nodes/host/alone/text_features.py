@@ -6,9 +6,10 @@ from collections.abc import Callable, Hashable, Sequence
 
 from ....clip_core.features.texts import TextFeatures
 from ....clip_core.features.texts import text_features as features_of
+from ....clip_core.judging.ranking import Logits
 from ....clip_core.networks.precision import EXACT
-from ....clip_core.tokenizer import Tokenizer
 from ..shared.clip_vision import ClipVision
+from ..shared.text_side import logits_of
 from .clip import StandaloneClip, StandaloneClipModel
 from .vision import computing_in
 
@@ -22,15 +23,15 @@ def text_features(
     on_step: Callable[[int, int], None] | None,
     precision: str = EXACT,
 ) -> TextFeatures:
-    return features_of(computing_in(model, precision), Tokenizer(), texts, on_step=on_step)
+    return features_of(computing_in(model, precision), _whole(model).tokenizer, texts, on_step=on_step)
 
 
 def text_owner(model: Looking, clip: StandaloneClip | None) -> Hashable | None:
     return _whole(model).identity
 
 
-def logit_scale(model: Looking) -> float | None:
-    return float(_whole(model).network.logit_scale.float().exp())
+def logits(model: Looking) -> Logits | None:
+    return logits_of(_whole(model).network)
 
 
 def _whole(model: Looking) -> StandaloneClipModel:

@@ -22,8 +22,10 @@ from torch import Tensor, nn
 from ....clip_core.checkpoint.find import TextSource
 from ....clip_core.config import CLIPConfig, ResNetConfig
 from ....clip_core.families import Family
-from ....clip_core.networks.clip import CLIP
+from ....clip_core.networks.siglip import network_of
+from ....clip_core.tokenizer import Tokenizer
 from ..shared.clip_vision import Marks
+from ..shared.text_side import TextTokenizer
 from ..shared.towers import FindEmbedding, PromptTokenizer, Towers, as_dtype, load_as
 
 OPERATIONS = comfy.ops.manual_cast  # weights stay as they are and are cast to the input's type at use
@@ -74,15 +76,19 @@ class ComfyClipModel:
     patcher: comfy.model_patcher.ModelPatcher
     config: CLIPConfig
     marks: Marks = field(default_factory=dict)  # of the LoRAs on it
+    tokenizer: TextTokenizer = field(default_factory=Tokenizer)
 
 
-def make_clip_model(config: CLIPConfig, state: Mapping[str, Tensor], dtype: str) -> ComfyClipModel:
+def make_clip_model(
+    config: CLIPConfig, state: Mapping[str, Tensor], dtype: str, tokenizer: TextTokenizer | None = None
+) -> ComfyClipModel:
     load_device, offload_device = management.text_encoder_device(), management.text_encoder_offload_device()
     chosen = as_dtype(dtype) or torch.float32
-    network = CLIP(config, OPERATIONS, device=offload_device, dtype=chosen)
+    network = network_of(config, OPERATIONS, device=offload_device, dtype=chosen)
     load_as(network, state, chosen)
     network.requires_grad_(False).eval()
-    return ComfyClipModel(comfy.model_patcher.ModelPatcher(network, load_device, offload_device), config)
+    patcher = comfy.model_patcher.ModelPatcher(network, load_device, offload_device)
+    return ComfyClipModel(patcher, config, tokenizer=tokenizer or Tokenizer())
 
 
 def clip_network(model: ComfyClipModel) -> nn.Module:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from ....clip_core.encoding.encode import Runner, encode_packed
 from ....clip_core.encoding.rows import Row, Rows, Run
+from ....clip_core.prompts.comfy import without_nameless
 from ....clip_core.prompts.plan import PlannedPart, Port, PromptSettings
 from ....clip_core.tokenizer import END, START
 from ..shared.towers import ROWS, TextEncoders, Tower, Towers, with_stand_ins
@@ -87,10 +88,19 @@ def _host_tokens(clip: comfy.sd.CLIP, text: str) -> dict:
     (comfy/sd1_clip.py `token_weights`).
 
     Raises:
-        ValueError: the brackets are too deep for it.
+        ValueError: the brackets are too deep for it, or it stumbles over an embedding without a name.
     """
+    text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     try:
-        return clip.tokenize(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
+        try:
+            return clip.tokenize(text)
+        except IndexError:  # at an embedding without a name (SDTokenizer._try_get_embedding)
+            return clip.tokenize(without_nameless(text)[0])
+    except IndexError as error:
+        raise ValueError(
+            "a name was expected behind each embedding:, but one has none, and ComfyUI cannot read the prompt; write "
+            "the name, or take embedding: away"
+        ) from error
     except RecursionError as error:
         raise ValueError(
             "brackets nested less deep were expected, because T5 and other encoders that are no CLIP read the prompt "

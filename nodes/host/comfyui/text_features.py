@@ -9,9 +9,10 @@ from torch import nn
 
 from ....clip_core.features.texts import TextFeatures
 from ....clip_core.features.texts import text_features as features_of
+from ....clip_core.judging.ranking import Logits
 from ....clip_core.networks.precision import EXACT, as_precision
 from ....clip_core.tokenizer import Tokenizer
-from ..shared.text_side import NO_TEXTS, fitting_encoder
+from ..shared.text_side import NO_TEXTS, fitting_encoder, logits_of
 from .clip import ComfyClipModel, ready_network
 from .prompts import owner_of, text_encoders
 from .vaes.layers import streams
@@ -28,7 +29,7 @@ def text_features(
     model, how = checked(model), {"dtype": as_precision(precision), "on_step": on_step}
     if isinstance(model, ComfyClipModel):
         network = ready_network(model)
-        return features_of(network, Tokenizer(), texts, device=model.patcher.load_device, **how)
+        return features_of(network, model.tokenizer, texts, device=model.patcher.load_device, **how)
     if clip is None:
         raise ValueError(NO_TEXTS)
     network = fitting_encoder(_encoders(clip), model.model.visual_projection.weight.shape[0])
@@ -53,8 +54,6 @@ def text_owner(model: Looking, clip: comfy.sd.CLIP | None) -> Hashable | None:
     return None if owner is None else (owner, model.model.visual_projection.weight.shape[0])  # which encoder it is
 
 
-def logit_scale(model: Looking) -> float | None:
+def logits(model: Looking) -> Logits | None:
     model = checked(model)
-    if isinstance(model, ComfyClipModel):
-        return float(model.patcher.model.logit_scale.float().exp())
-    return None
+    return logits_of(model.patcher.model) if isinstance(model, ComfyClipModel) else None

@@ -27,7 +27,7 @@ class Places:
         """The folder `below` the "output" or the "input" folder, links followed; "" is that folder itself.
 
         Raises:
-            ValueError: it leads out. FileNotFoundError: it is not there.
+            ValueError: it leads out, or the disk refuses it. FileNotFoundError: it is not there.
         """
         plain = below.strip().replace("\\", "/").strip("/") if not os.path.isabs(below.strip()) else below
         roots = (self.output,) if which == "output" else self.inputs
@@ -41,11 +41,22 @@ class Places:
                     f"the subfolder {below!r} leads out of the {which} folder: only folders below it are indexed; "
                     "give one of those, without .. and without links that lead elsewhere"
                 )
-            if make:
-                found.mkdir(parents=True, exist_ok=True)
-            if found.is_dir():
-                return found
-        raise FileNotFoundError(f"there is no folder {below!r} in the {which} folder; make it, or give another")
+            try:
+                if make:
+                    found.mkdir(parents=True, exist_ok=True)
+                if found.is_dir():
+                    return found
+            except OSError as error:  # read-only, a name too long, a file in the way
+                raise ValueError(
+                    f"the subfolder {below[:60]!r} of the {which} folder cannot be used: {error.strerror or error}; "
+                    "give another one, or mend that"
+                ) from error
+        if not plain or plain == ".":
+            raise FileNotFoundError(
+                f"there is no {which} folder yet: ComfyUI makes it with the first picture that is saved there; save "
+                "one, or choose the other folder"
+            )
+        raise FileNotFoundError(f"there is no folder {below[:200]!r} in the {which} folder; make it, or give another")
 
     def index_folder(self, name: str) -> Path:
         """Where the index of this name lies, or will.

@@ -7,10 +7,24 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
+from ....clip_core.features.whole_texts import WholeTexts
+from ....clip_core.judging.ranking import Logits
+from ....clip_core.networks.clip import CLIP as ClipNetwork
+from ....clip_core.networks.siglip import SigLIP
+from ....clip_core.tokenizer import Tokenizer
+
+TextTokenizer = Tokenizer | WholeTexts  # of a CLIP, and of a SigLIP
+
 NO_TEXTS = (
     "this CLIP_VISION encodes pictures only, and texts are needed too; connect the CLIP of the same model to the input "
     "clip, or use a model from Load CLIP Model (CVL)"
 )
+
+
+def logits_of(network: ClipNetwork) -> Logits:
+    """What one of our networks does with cosines; it waits for a card once."""
+    bias = float(network.logit_bias.detach().float()) if isinstance(network, SigLIP) else None
+    return Logits(float(network.logit_scale.detach().float().exp()), bias)
 
 
 def fitting_encoder(encoders: Mapping[str, nn.Module], width: int) -> nn.Module:

@@ -210,12 +210,13 @@ class PromptTokenizer:
     """Prompts to token lists, in ComfyUI's dialect, for the encoders of one family."""
 
     def __init__(self, family: Family, sources: Sequence[TextSource], find_embedding: FindEmbedding):
-        self._family, self._widths, self._find = family, [source.config.width for source in sources], find_embedding
+        self._family, self._find = family, find_embedding
+        self._sizes = [(source.config.width, source.config.context) for source in sources]
         self._tokenizer = Tokenizer("transformers")  # as ComfyUI's own text encoders
 
     def tokenize_with_weights(self, text: str, return_word_ids: bool = False, **_) -> TokenLists:
-        """{"l": [[(id or vector, weight[, word]), ...77], ...], ...}; ComfyUI's options for other encoders are not
-        read.
+        """{"l": [[(id or vector, weight[, word]), ...], ...], ...}, chunks as long as each encoder's context; ComfyUI's
+        options for other encoders are not read.
         """
         lists = {}
         for use, packed in self._packed(text):
@@ -236,8 +237,9 @@ class PromptTokenizer:
     def _packed(self, text: str) -> list[tuple[EncoderUse, chunks.Packed]]:
         spans = comfy.parse(text)
         found = []
-        for use, width in zip(self._family.uses, self._widths):
-            packed = chunks.pack(spans, self._tokenizer, use.pad, partial(self._find, key=use.key, width=width))
+        for use, (width, context) in zip(self._family.uses, self._sizes):
+            find = partial(self._find, key=use.key, width=width)
+            packed = chunks.pack(spans, self._tokenizer, use.pad, find, context)
             for name, why in packed.lost.items():  # a stock node asks, which has no report: ComfyUI logs it too
                 logging.getLogger(__name__).warning("embedding %s not used by %s: %s", name, use.encoder, why)
             found.append((use, packed))

@@ -222,7 +222,7 @@ def test_added_tokens_and_an_unusual_context_are_noted():
 
 def test_8_bit_weights_with_scales_are_refused():
     file = shapes(encoder(CLIPText, TEXT).state_dict()) | {"text_model.encoder.layers.0.mlp.fc1.scale_weight": ()}
-    with pytest.raises(LayoutError, match="8-bit with separate scales"):
+    with pytest.raises(LayoutError, match="8-bit numbers with separate scales"):
         find_text_encoders(file)
 
 
@@ -230,4 +230,42 @@ def test_patches_that_make_no_square_are_refused():
     file = shapes(hf_pair())
     file["vision_model.embeddings.position_embedding.weight"] = (8, 64)
     with pytest.raises(LayoutError, match="7 patches, which make no square"):
+        find_clip(file)
+
+
+@pytest.mark.parametrize(
+    ("beside", "what"),
+    [
+        ("weight.quant_state.bitsandbytes__nf4", "4-bit numbers of bitsandbytes"),
+        ("weight.absmax", "4-bit numbers of bitsandbytes"),
+        ("qweight", "packed numbers of GPTQ or AWQ"),
+        ("weight._data", "packed numbers of quanto"),
+        ("comfy_quant", "packed numbers of ComfyUI's quantised files"),
+        ("weight_scale", "8-bit numbers with separate scales"),
+        ("weight_scale_inv", "8-bit numbers with separate scales"),
+    ],
+)
+def test_weights_packed_in_another_way_are_refused_by_its_name(beside, what):
+    file = shapes(encoder(CLIPText, TEXT).state_dict()) | {f"text_model.encoder.layers.0.mlp.fc1.{beside}": (4,)}
+    with pytest.raises(LayoutError, match=f"its weights are {what}, which is not read here; use an fp16 file"):
+        find_text_encoders(file)
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("visual.blocks.0.attn.q_bias", "EVA-CLIP"),
+        ("visual.blocks.3.mlp.ffn_ln.weight", "EVA-CLIP"),
+        ("image_encoder.model.patch_embed.0.weight", "MobileCLIP"),
+    ],
+)
+def test_an_image_encoder_of_another_kind_is_refused_by_its_name(name, what):
+    file = under("text.", shapes(flat(encoder(CLIPText, TEXT).state_dict(), "text"))) | {name: (64,)}
+    with pytest.raises(LayoutError, match=what):
+        find_clip(file)
+
+
+def test_metaclip_2_is_refused_by_name():
+    file = shapes(hf_pair()) | {"text_model.embeddings.token_embedding.weight": (901_629, 64)}
+    with pytest.raises(LayoutError, match="MetaCLIP 2"):
         find_clip(file)

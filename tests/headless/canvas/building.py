@@ -52,13 +52,22 @@ INFO = {
         {
             "images": [
                 "COMFY_AUTOGROW_V3",
-                {"template": {"input": {"required": {"image": ["IMAGE"]}}, "prefix": "image"}},
+                {"template": {"input": {"required": {"image": ["IMAGE"]}}, "prefix": "image", "min": 1, "max": 4}},
             ]
         },
         ["IMAGE"],
     ),
     "Load3D": described(
         {"model_file": [["none"]], "image": ["LOAD_3D", {}], "width": ["INT", {}]}, ["IMAGE", "STRING", "FILE_3D_ANY"]
+    ),
+    "Sum": described(
+        {
+            "values": [
+                "COMFY_AUTOGROW_V3",
+                {"template": {"input": {"required": {"value": ["FLOAT,INT"]}}, "names": ["a", "b"], "min": 1}},
+            ]
+        },
+        ["FLOAT"],
     ),
     "CustomCombo": described({"choice": ["COMBO", {"options": []}]}, ["STRING", "INT"]),
     "Show": described({"source": ["*"]}, output_node=True),

@@ -49,6 +49,41 @@ def test_whole_json_values_and_links():
         set_in(document, "2.curve=straight")
 
 
+GROWN = canvas(
+    [node(1, "Make"), node(2, "Batch", [("images.image0", 1), ("images.image1", None)]), node(4, "Sum")],
+    [(1, 1, 0, 2, 0)],
+)
+
+
+def test_an_input_that_grows_takes_links_and_values_up_to_its_last():
+    found = set_in(GROWN, '2.images.image3=["1", 0]', "4.values.a=2", "4.values.b=0.5")
+    assert found["2"]["inputs"] == {"images.image0": ["1", 0], "images.image3": ["1", 0]}
+    assert found["4"]["inputs"] == {"values.a": 2, "values.b": 0.5}
+    assert set_in(GROWN, '4.values.a=["1", 0]')["4"]["inputs"] == {"values.a": ["1", 0]}
+
+
+@pytest.mark.parametrize(
+    "setting, sentence",
+    [
+        ('2.images.image4=["1", 0]', "has no input 'images.image4'; it has images.image"),
+        ('2.images=["1", 0]', "has no input 'images'; it has images.image"),
+        ('2.images.image1=["9", 0]', "there is no node '9' in the workflow"),
+        ("2.images.image1=cat.png", "comes through a link"),
+        ("4.values.a=much", "comes through a link"),
+    ],
+)
+def test_what_an_input_that_grows_does_not_take_is_named(setting, sentence):
+    with pytest.raises(WorkflowError, match=sentence):
+        set_in(GROWN, setting)
+
+
+def test_a_number_or_a_text_can_be_set_as_a_link():
+    document = canvas([node(1, "Make"), node(2, "Text", (), ["cat"]), node(3, "Make")], [])
+    assert set_in(document, '3.width=["1", 0]')["3"]["inputs"]["width"] == ["1", 0]
+    assert set_in(document, '2.text=["1", 0]')["2"]["inputs"]["text"] == ["1", 0]
+    assert set_in(document, '2.text=["8", 0]')["2"]["inputs"]["text"] == '["8", 0]'
+
+
 def test_nodes_that_need_each_other_are_named():
     nodes = [node(1, "Invert", [("image", 2)]), node(2, "Invert", [("image", 1)])]
     with pytest.raises(WorkflowError, match="nodes need each other in a circle"):

@@ -88,6 +88,9 @@ def small(family):
                 shapes[f"{at}{layer}.weight"] = (2 * WIDTH, WIDTH)
             for layer, parts in stack.splits.items():
                 shapes[f"{at}{layer}.weight"] = (sum(max(widths, 1) for _, widths in parts) * WIDTH, WIDTH)
+    for name in family.others:
+        for number in "01":
+            shapes[f"diffusion_model.{name.replace('#', number)}.weight"] = (2 * WIDTH, WIDTH)
     for mark in family.has:
         shapes.setdefault(f"diffusion_model.{mark}.weight", (WIDTH, WIDTH))
     return shapes

@@ -157,3 +157,30 @@ def test_a_model_that_no_table_knows_refuses_a_part_of_a_file_and_takes_all_of_i
 def chroma():
     shapes = {key: shape for key, shape in MODELS["Flux"].items() if not re.search("mod(ulation)?[.]|vector_in", key)}
     return shapes | {"diffusion_model.distilled_guidance_layer.in_proj.weight": (5120, 64)}
+
+
+def test_a_file_of_a_family_that_no_table_has_goes_on_no_known_model_in_part():
+    layers = ["self_attn.q", "self_attn.k", "mixer.in_proj", "mixer.out_proj", "mixer.gate", "conv.kernel"]
+    file = real_file("blocks", 4, layers, 64)
+    wan = {f"diffusion_model.blocks.0.{name}.weight": (64, 64) for name in ("self_attn.q", "cross_attn.o")}
+    wan["diffusion_model.time_projection.1.weight"] = (384, 64)
+    placed = [name for name in file.adapters if "self_attn" in name]
+    with pytest.raises(
+        LoRAError, match=r"only 8 of its 24 modules have a place in the Wan model .* no .*mixer\.in_proj"
+    ):
+        refuse_other_family(file, wan, placed)
+    own_layers = real_file("blocks", 4, ["self_attn.q", "cross_attn.o", "extra"], 64)
+    refuse_other_family(own_layers, wan, [name for name in own_layers.adapters if "attn" in name])
+
+
+def test_a_video_model_of_sd_2_takes_no_picture_lora_and_the_other_way_round():
+    video = MODELS["SD 2"] | {"diffusion_model.input_blocks.1.1.time_stack.0.attn1.to_q.weight": (320, 320)}
+    assert family_of_keys(video) == "SVD"
+    with pytest.raises(LoRAError, match="made for SD 2 .* is SVD"):
+        refuse_other_family(file_for(MODELS["SD 2"], "kohya"), video)
+    own = real_file(
+        "input_blocks", 2, ["1.time_stack.0.attn1.to_q", "1.transformer_blocks.0.attn2.to_k"], 1024, flat=True
+    )
+    assert family_of_file(own) == "SVD"
+    with pytest.raises(LoRAError, match="made for SVD .* is SD 2"):
+        refuse_other_family(own, MODELS["SD 2"])

@@ -31,6 +31,8 @@ def tiny(family):
                     rest = 4 if any(not width for _, width in parts) and any(width for _, width in parts) else 1
                     rows = sum(width or rest for _, width in parts)
                     shapes[f"{at}{layer}.weight"] = (rows * WIDTH, WIDTH)
+    for name in family.others:
+        shapes[f"diffusion_model.{name.replace('#', '0')}.weight"] = (2 * WIDTH, WIDTH)
     for mark in family.has:
         shapes.setdefault(f"diffusion_model.{mark}.weight", (WIDTH,))  # a table of vectors, which no file changes
     return shapes

@@ -246,3 +246,14 @@ def test_a_token_alone_and_all_zeros_can_be_drawn(place):
     assert data["entries"][0]["cosine"] == [None] and "none of which can be compared" in text
     with pytest.raises(ValueError, match="a plot needs a token"):
         compare(place, [[torch.zeros(1, 0, 4), {}]], [[torch.zeros(1, 0, 4), {}]])
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2])
+@pytest.mark.parametrize("mode", ["concat", "average", "add"])
+def test_tokens_of_eight_bits_are_joined_as_the_numbers_they_are(mode, dtype):
+    small, whole = [entry()], [entry(seed=1)]
+    small[0][0] = small[0][0].to(dtype)
+    wide = copied(small)
+    wide[0][0] = wide[0][0].float()
+    for pair, expected in (((small, whole), (wide, whole)), ((whole, small), (whole, wide))):
+        assert torch.equal(combine(*pair, mode)[0][0][0], combine(*expected, mode)[0][0][0])

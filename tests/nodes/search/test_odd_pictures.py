@@ -2,8 +2,10 @@
 
 import json
 import struct
+from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image, ImageDraw
 
 from clip_vae_lora.tests.support.files.odd_pictures import odd_pictures
@@ -66,3 +68,19 @@ def test_transparent_pictures_are_told_apart_and_counted(place, build):
     drawing("ellipse").save(folder / "third.png")
     data, text = build(ground="black")
     assert "of this index lie on the ground white, and those that are new in it on black" in text
+
+
+def test_a_folder_that_is_not_there_yet_or_that_the_disk_refuses_is_a_sentence(place, clip_model, monkeypatch):
+    node = place.node("CVL_IndexFolder")
+    with pytest.raises(FileNotFoundError, match="there is no output folder yet: ComfyUI makes it"):
+        node.build(clip_model, "output", "", "odd")
+    (place.base / "output").mkdir()
+    with pytest.raises(ValueError, match=r"the subfolder 'x+' of the output folder cannot be used: .*[Nn]ame too long"):
+        node.build(clip_model, "output", "x" * 300, "odd")
+
+    def refuse(self, *arguments, **options):
+        raise OSError(30, "Read-only file system", str(self))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(ValueError, match="'new' of the output folder cannot be used: Read-only file system"):
+        node.build(clip_model, "output", "new", "odd", image=torch.rand(1, 8, 8, 3))

@@ -29,7 +29,9 @@ def model(family: Family):
     sizes = {**kind.unet_config, **family.sizes}
     while True:
         try:
-            network = kind(sizes).get_model(_beside(family), "", device=_CPU if family.host in _ON_CPU else "meta")
+            config = kind(sizes)
+            config.unet_config.update(sizes)  # a class may have sizes of its own, which are the published ones
+            network = config.get_model(_beside(family), "", device=_CPU if family.host in _ON_CPU else "meta")
             return comfy.model_patcher.ModelPatcher(network, _CPU, _CPU)
         except TypeError as error:  # an older host's network has fewer sizes
             unknown = _UNEXPECTED.search(str(error))
