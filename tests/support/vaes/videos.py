@@ -43,7 +43,9 @@ def _ltx(version):
     from comfy.ldm.lightricks.vae.causal_video_autoencoder import VideoVAE
 
     with torch.device("meta"):
-        config = dict(VideoVAE(version).get_default_config(version))
+        network = VideoVAE(version)
+    told = getattr(network, "get_default_config", None) or network.guess_config  # 0.3.64 calls it so
+    config = dict(told(version))
     for name in ("blocks", "encoder_blocks", "decoder_blocks"):
         if name in config:
             config[name] = [[kind, _fewer(sizes)] for kind, sizes in config[name]]
