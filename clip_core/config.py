@@ -17,7 +17,7 @@ ACTIVATIONS = ("quick_gelu", "gelu", "gelu_tanh")
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)  # openai/CLIP clip/clip.py `_transform`, RGB, of values in 0..1
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
 OnStep = Callable[[int, int], None]  # called with (rows done, rows in all), or texts, or pictures; may raise to stop
-RESIZES = ("crop", "squash")  # scale the shorter side and cut out the centre, or scale each side by itself
+RESIZES = ("crop", "squash", "pad")  # the centre of the shorter side's square; each side by itself; all, on a ground
 
 
 def _check(name: str, width: int, heads: int, activation: str) -> None:

@@ -18,13 +18,18 @@ function pictureOf({ name, preview }) {
   return [picture];
 }
 
+/** What a file was made for: by the names of its modules, and in its author's own words. */
+function baseOf(answer) {
+  return [...new Set([answer.family, answer.base_model].filter(Boolean))].join(" · ");
+}
+
 /** The picture, title, base model and words of a file, to look at. */
 export function cardOf(answer, name) {
   const error = answer ? translated(answer.error) : t("the server did not answer");
   if (error) return [classed("div", "cvl-title", name), classed("div", "cvl-note", `⚠ ${error}`)];
   const parts = [...pictureOf(answer), classed("div", "cvl-title", answer.title || name.split(/[\\/]/).pop())];
   if (!answer.preview) parts.unshift(classed("div", "cvl-preview cvl-none", t("no preview")));
-  if (answer.base_model) parts.push(classed("div", "cvl-base", answer.base_model));
+  if (baseOf(answer)) parts.push(classed("div", "cvl-base", baseOf(answer)));
   const words = answer.trigger_words?.length ? answer.trigger_words : answer.tags ?? [];
   if (words.length) parts.push(classed("div", "cvl-pale", words.slice(0, 12).join(", ")));
   return parts;
@@ -53,7 +58,7 @@ export function openWords(anchor, { facts, name, chosen, choose, problem, then }
 function wordsParts(answer, name, { chosen, choose }) {
   const parts = [...pictureOf(answer), classed("div", "cvl-title", answer.title || name)];
   parts.push(classed("div", "cvl-pale", name));
-  if (answer.base_model) parts.push(classed("div", "", t("made for {}", answer.base_model)));
+  if (baseOf(answer)) parts.push(classed("div", "", t("made for {}", baseOf(answer))));
   if (answer.text) parts.push(classed("div", "cvl-text-beside", answer.text));
   const own = answer.trigger_words ?? [], all = [...new Set([...own, ...(answer.tags ?? []), ...(chosen ?? [])])];
   const chips = classed("div", "cvl-chips"), note = classed("div", "cvl-note");

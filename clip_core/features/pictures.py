@@ -42,10 +42,11 @@ class ImageEncoder:
     embed: int  # dimensions of the space shared with texts
     at_once: int  # most pictures in one pass
     encode: Callable[[Tensor], Tensor]  # [B, 3, size_px, size_px] -> projected [B, E], of any length
+    ground: float = 1.0  # grey level beside a picture that is padded
 
     def pixels(self, image: Tensor) -> Tensor:
         """Prepare pictures. [B, H, W, 3 or 4] in 0..1 -> [B, 3, S, S], normalised, on the encoder's device"""
-        return self.normalise(squares(image, self.size_px, self.resize))
+        return self.normalise(squares(image, self.size_px, self.resize, self.ground))
 
     def normalise(self, square: Tensor) -> Tensor:
         """Send bytes to the device, and normalise their colours there. uint8 [B, 3, S, S] -> [B, 3, S, S]"""

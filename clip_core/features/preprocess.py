@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..config import RESIZES
@@ -44,11 +45,24 @@ def preprocess(
     return normalise(squares(image, size_px, resize).to(image.device), mean, std)
 
 
-def squares(image: Tensor, size_px: int, resize: str = "crop") -> Tensor:
+def laid_over(image: Tensor, ground: float) -> tuple[Tensor, int]:
+    """Lay pictures with a fourth channel, how opaque they are, over a grey ground. A card is waited for once.
+
+    [B, H, W, 3 or 4] in 0..1 -> [B, H, W, 3], and the number of pictures that are transparent anywhere
+    """
+    if image.shape[-1] != 4:
+        return image, 0
+    opaque = image[..., 3:].clamp(0, 1)
+    clear = int((opaque < 1).flatten(1).any(1).sum())
+    return (image[..., :3] * opaque + ground * (1 - opaque) if clear else image[..., :3]), clear
+
+
+def squares(image: Tensor, size_px: int, resize: str = "crop", ground: float = 1.0) -> Tensor:
     """Make pictures square, as bytes: a quarter of the memory of normalised pixels, for the transfer to a card.
 
     `image` is rounded to 8 bits first, as it was in its file; alpha, if any, is left out. The sums need float64: a
     picture on a device without it is moved to the CPU, so that its pixels are the same on all devices.
+    "pad" shows the whole picture, the longer side scaled to `size_px`, on a grey `ground` in 0..1.
     [B, H, W, 3 or 4] in 0..1 -> uint8 [B, 3, size_px, size_px], on the CPU where the device has no float64
 
     Raises:
@@ -62,7 +76,7 @@ def squares(image: Tensor, size_px: int, resize: str = "crop") -> Tensor:
     if resize not in RESIZES:
         raise ValueError(f"resize is {resize!r}; it must be one of {', '.join(RESIZES)}")
     at_once = max(1, _pixels_at_once(image) // (image.shape[1] * image.shape[2]))
-    return torch.cat([square_of(eight_bit(some), size_px, resize) for some in image.split(at_once)])
+    return torch.cat([square_of(eight_bit(some), size_px, resize, ground) for some in image.split(at_once)])
 
 
 def eight_bit(image: Tensor) -> Tensor:
@@ -75,27 +89,36 @@ def eight_bit(image: Tensor) -> Tensor:
     return found.permute(0, 3, 1, 2)
 
 
-def square_of(picture: Tensor, size_px: int, resize: str = "crop") -> Tensor:
-    """Resize as Pillow does and crop, computing the pixels of the square alone: time grows with the source, and not
-    with the part that the crop cuts away.
+def square_of(picture: Tensor, size_px: int, resize: str = "crop", ground: float = 1.0) -> Tensor:
+    """Resize as Pillow does and crop or pad, computing the pixels of the square alone: time grows with the source, and
+    not with the part that the crop cuts away.
 
     uint8 [..., 3, H, W] -> uint8 [..., 3, size_px, size_px]
     """
     height, width = picture.shape[-2:]
-    tall, wide = resized(height, width, size_px) if resize == "crop" else (size_px, size_px)
+    tall, wide = new_size(height, width, size_px, resize)
+    shown_tall, shown_wide = min(tall, size_px), min(wide, size_px)
     across, down = _on(
         picture.device,
-        _bands(width, wide, crop_offset(wide, size_px), size_px),
-        _bands(height, tall, crop_offset(tall, size_px), size_px),
+        _bands(width, wide, crop_offset(wide, shown_wide), shown_wide),
+        _bands(height, tall, crop_offset(tall, shown_tall), shown_tall),
     )
     top, bottom = down[0][0], down[-1][1]
     wide_lines = [  # [..., 3, h, n] each
         _rounded(_doubles(picture[..., top:bottom, first:last]) @ rows.T) for first, last, rows in across
     ]
-    lines = torch.cat(wide_lines, -1)  # [..., 3, h, S]
-    return torch.cat(
+    lines = torch.cat(wide_lines, -1)  # [..., 3, h, W]
+    found = torch.cat(
         [_rounded(rows @ _doubles(lines[..., first - top : last - top, :])) for first, last, rows in down], -2
     )
+    return found if resize != "pad" else _padded(found, size_px, ground)
+
+
+def _padded(picture: Tensor, size_px: int, ground: float) -> Tensor:
+    tall, wide = picture.shape[-2:]
+    left, top = (size_px - wide) // 2, (size_px - tall) // 2
+    sides = (left, size_px - wide - left, top, size_px - tall - top)
+    return F.pad(picture, sides, value=round(255 * ground))
 
 
 def _on(device: torch.device, *directions: list[Band]) -> list[list[Band]]:
@@ -132,6 +155,16 @@ def resized(height: int, width: int, size_px: int) -> tuple[int, int]:
     if width <= height:
         return int(size_px * height / width), size_px
     return size_px, int(size_px * width / height)
+
+
+def new_size(height: int, width: int, size_px: int, resize: str) -> tuple[int, int]:
+    """Height and width of the whole picture, scaled for a square."""
+    if resize == "squash":
+        return size_px, size_px
+    if resize == "pad":
+        longest = max(height, width)
+        return max(1, round(size_px * height / longest)), max(1, round(size_px * width / longest))
+    return resized(height, width, size_px)
 
 
 def crop_offset(length: int, size_px: int) -> int:

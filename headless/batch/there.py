@@ -22,7 +22,7 @@ from ..remote.remote import Server, class_specs, refuse_unknown
 from ..remote.uploading import upload_inputs
 from ..workflow.folders import Folders
 from ..workflow.graph import NodeFailure, Prompt, Spec, WorkflowError, is_canvas
-from ..workflow.settings import opened, prepared, with_settings
+from ..workflow.settings import opened, prepared, refuse_links, with_settings
 from .record import DONE, FAILED, SENT, STAGE, Entry, Record
 from .rows import refuse_bad
 from .task import OnDone, Task, named
@@ -97,7 +97,8 @@ def _refuse_wrong(station: _Station, document: Mapping, tasks: Sequence[Task], n
 
     def wrong(task: Task) -> Exception | None:
         try:
-            with_settings(prompt, task.settings, station.specs.get, shown)
+            made, _ = with_settings(prompt, task.settings, station.specs.get, shown)
+            refuse_links(made, station.specs.get)
         except WorkflowError as error:
             return error
         return None

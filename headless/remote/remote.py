@@ -13,7 +13,7 @@ from ..progress import Progress
 from ..workflow.canvas import class_names
 from ..workflow.folders import Folders
 from ..workflow.graph import NodeFailure, Prompt, Spec, is_canvas, label, read_api, unknown_nodes
-from ..workflow.settings import prepared
+from ..workflow.settings import prepared, refuse_links
 from .address import Address
 from .client import Client
 from .downloading import MissingFiles
@@ -137,6 +137,7 @@ async def described(
     specs = await class_specs(client, document)
     refuse_unknown(document, specs)
     prompt, chosen = prepared(document, settings, specs.get, notes, client.front_end)
+    refuse_links(prompt, specs.get)
     return prompt, chosen, specs
 
 

@@ -29,6 +29,8 @@ def read_workflow(path: Path) -> dict:
             start = file.read(12)
     except OSError:
         return read_json(path)  # which says what is wrong
+    if not start:
+        raise FileFormatError(path, "it is empty: it was not saved, or its download was cut short")
     if start.startswith(_PNG):
         return _from_texts(path, dict(_png_texts(_whole(path))))
     if start[:4] == b"RIFF" and start[8:] == b"WEBP":
@@ -47,15 +49,19 @@ def _whole(path: Path) -> bytes:
 
 
 def _from_texts(path: Path, texts: dict[str, str]) -> dict:
+    damaged: FileFormatError | None = None
     for name in ("workflow", "prompt"):
         if not texts.get(name):
             continue
         try:
             found = parse_json(texts[name])
         except ValueError as error:
-            raise FileFormatError(path, f"its {name} is not valid JSON ({error})") from error
+            damaged = damaged or FileFormatError(path, f"its {name} is not valid JSON ({error}): the file is damaged")
+            continue
         if isinstance(found, dict):
             return found
+    if damaged is not None:
+        raise damaged
     raise WorkflowError(
         f"{path.name} carries no workflow: "
         + (foreign_picture(texts) or "it was saved without one, or a program on the way removed it")

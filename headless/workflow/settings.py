@@ -33,6 +33,28 @@ def prepared(
     return with_settings(prompt, settings, specs, shown)
 
 
+def refuse_links(prompt: Prompt, specs: Specs) -> None:
+    """Links to nodes and to outputs that are not there, of which servers say nothing that helps.
+
+    Raises:
+        WorkflowError: names the first.
+    """
+    for node, found in prompt.items():
+        known = specs(found["class_type"])
+        declared = all_inputs(known, found["inputs"]) if known else {}
+        for name, link in ((name, link_of(found["inputs"].get(name))) for name in declared):
+            if link is None:
+                continue
+            own = f"{label(prompt, node)}: its input {name!r} is linked to "
+            if link[0] not in prompt:
+                raise WorkflowError(f"{own}node {link[0]}, which is not in the workflow")
+            source = specs(prompt[link[0]]["class_type"])
+            if source is not None and not 0 <= link[1] < len(source.outputs):
+                raise WorkflowError(
+                    f"{own}output {link[1]} of {label(prompt, link[0])}, which has {len(source.outputs)} outputs"
+                )
+
+
 def opened(
     document: Mapping, specs: Specs, notes: list[str], front_end: FrontEnd | None = None
 ) -> tuple[Prompt, Mapping[str, Shown]]:

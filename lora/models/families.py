@@ -12,7 +12,9 @@ from ..families.family import Family
 from ..families.patterns import count_known, depths, known_to, pattern
 from ..families.table import FAMILIES, are_kin, family_of_modules
 from ..formats.read import LoRAFile
+from ..formats.suffixes import parse
 from ..kinds.adapters import LoRAError
+from ..kinds.table import DOWN
 from .names import front_off
 
 SD1, SD2, SDXL, REFINER, SD3, FLUX = "SD 1", "SD 2", "SDXL", "SDXL refiner", "SD 3", "Flux"
@@ -71,17 +73,37 @@ def family_of_file(file: LoRAFile) -> str | None:
 
 def tell(file: LoRAFile) -> Told:
     """Tell finds the families whose names a file's modules have, and the names that are marks of theirs."""
-    names = [name for name in (file.adapters or file.unread) if not _NO_DIFFUSION.match(name)]
+    extents = {name: adapter.extent[1] for name, adapter in file.adapters.items()}
+    return _tell(extents or dict.fromkeys(file.unread))
+
+
+def family_of_tensors(shapes: Mapping[str, Sequence[int]]) -> str | None:
+    """The family of a file, from the names and shapes of its tensors alone; None where they fit several families.
+
+    >>> up = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k.lora_down.weight"
+    >>> family_of_tensors({up: (4, 768)})
+    'SD 1'
+    """
+    inputs: dict[str, int | None] = {}
+    for name, shape in shapes.items():
+        if part := parse(name):
+            width = shape[1] if part.role == DOWN and len(shape) > 1 else None
+            inputs[part.module] = inputs.get(part.module) or width
+    return _tell(inputs).family
+
+
+def _tell(inputs: Mapping[str, int | None]) -> Told:
+    """The same from each module's name and the width of its inputs, where it is known."""
+    names = [name for name in inputs if not _NO_DIFFUSION.match(name)]
     if video := next((name for name in names if _OF_VIDEO.search(name)), None):
         return Told((SVD,), (video,))
     for name in names:
-        width = file.adapters[name].extent[1] if name in file.adapters and _is_cross(name) else None
+        width = inputs[name] if _is_cross(name) else None
         if width in _CONTEXT:
             return Told((_CONTEXT[width],), (name,))
     if (told := _by_names(names)).families:
         return told
-    every = file.adapters or file.unread
-    two_encoders = next((name for name in every if name.startswith(("lora_te2_text_model", "text_encoder_2."))), None)
+    two_encoders = next((name for name in inputs if name.startswith(("lora_te2_text_model", "text_encoder_2."))), None)
     return Told((SDXL,), (two_encoders,)) if two_encoders and any(map(_is_unet, names)) else told
 
 
@@ -174,6 +196,9 @@ def _by_names(names: Sequence[str]) -> Told:
         and all(asked[family.name].get(stack) == most for stack, most in family.depth.items())
     ]
     marks, sure = _marks(of_name, exact or fit)
+    # Names that others have one by one are a mark together: `img_mod` is Lens', and `add_q_proj` Flux', too.
+    known_elsewhere = max((count for name, count in counts.items() if name not in asked), default=0)
+    sure = sure or (len(fit) == 1 and len(patterns) == most > 1 and 5 * known_elsewhere < 4 * most)
     return Told(tuple(family.name for family in exact or fit), marks, sure or bool(exact), most, patterns)
 
 

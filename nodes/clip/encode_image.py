@@ -8,6 +8,7 @@ from ..checks import check_image, check_numbers
 from ..host import host
 from ..reports import as_json, shown
 from . import features
+from .ground import GROUND, WHITE, level, on_ground
 
 if TYPE_CHECKING:
     from ...clip_core.features.pictures import ImageEncoder
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
         last_hidden_state: Tensor  # [B, 1 + P, C]
 
 
-CROPS = {"auto": "auto", "center": "crop", "squash": "squash"}  # the menu's words: the host's
+CROPS = {"auto": "auto", "center": "crop", "squash": "squash", "pad": "pad"}  # the menu's words: the host's
 
 
 class EncodeImage:
@@ -54,19 +55,23 @@ class EncodeImage:
                     {
                         "advanced": True,
                         "tooltip": "How a picture becomes a square. center: shorter side scaled, the middle cut out. "
-                        "squash: both sides scaled. auto: as the model was trained, nearly always center.",
+                        "squash: both sides scaled. pad: all of it, on ground. auto: as the model was trained, mostly "
+                        "center.",
                     },
                 ),
+                "ground": GROUND,
             },
         }
 
-    def encode(self, clip_model, image, crop="auto"):
+    def encode(self, clip_model, image, crop="auto", ground=WHITE):
         check_image(image)
         check_numbers(image, "this IMAGE")
         encoder = host.image_encoder(clip_model)
-        output = host.vision_output(clip_model, image, CROPS[crop], host.progress(len(image)))
+        whole, clear, notes = on_ground(image, ground)
+        output = host.vision_output(clip_model, whole, CROPS[crop], host.progress(len(image)), level(ground))
         data = _report(encoder, cast("VisionOutput", output), image, encoder.resize if crop == "auto" else CROPS[crop])
-        return shown(_lines(data), data, (output, as_json(data)))
+        data |= {"ground": ground, "transparent": clear}
+        return shown([*_lines(data), *notes], data, (output, as_json(data)))
 
 
 def _report(encoder: ImageEncoder, output: VisionOutput, image: Tensor, resize: str) -> dict:
@@ -76,7 +81,7 @@ def _report(encoder: ImageEncoder, output: VisionOutput, image: Tensor, resize: 
         "pictures": len(image),
         "picture_px": [width, height],
         "encoder_px": encoder.size_px,
-        "crop": "center" if resize == "crop" else "squash",
+        "crop": "center" if resize == "crop" else resize,
         "seen_px": [kept, kept] if resize == "crop" else [width, height],
         "image_embeds": list(output.image_embeds.shape),
         "lengths": [round(float(row.norm()), 4) for row in output.image_embeds],
@@ -88,7 +93,9 @@ def _lines(data: dict) -> list[str]:
     (width, height), (wide, tall), side = data["picture_px"], data["seen_px"], data["encoder_px"]
     lines = [f"{_counted(data['pictures'])}, {width} x {height} px, seen at {side} x {side} px"]
     if (wide, tall) != (width, height):
-        lines.append(f"only the middle {wide} x {tall} px of each are seen; crop: squash shows all of it")
+        lines.append(f"only the middle {wide} x {tall} px of each are seen; crop: squash or pad shows all of it")
+    elif data["crop"] == "pad" and width != height:
+        lines.append(f"all of each is seen, on {data['ground']}: some of the square is empty")
     elif width != height:
         lines.append("both sides were scaled by themselves, so the proportions have changed")
     return lines

@@ -12,6 +12,7 @@ from ...clip_core.networks.precision import EXACT
 from ..checks import check_image, check_numbers
 from ..host import OnStep, host
 from ..host.interface import CLIP, Looking
+from .ground import on_ground
 
 if TYPE_CHECKING:
     from ..host.interface import Tensor
@@ -34,13 +35,16 @@ class Texts:
 def encode_pictures(
     clip_model: Looking, image: Tensor, on_step: OnStep | None = None, precision: str = EXACT
 ) -> Tensor:
-    """Encode a batch of pictures. [B, H, W, 3 or 4] in 0..1 -> [B, E] float32 on the CPU, rows of length 1
+    """Encode a batch of pictures, transparent ones on white.
+
+    [B, H, W, 3 or 4] in 0..1 -> [B, E] float32 on the CPU, rows of length 1
 
     Raises:
         ValueError: it is no batch of pictures, or has NaN or infinite values.
     """
     check_image(image)
     check_numbers(image, "this IMAGE")
+    image, _, _ = on_ground(image)
     return host.image_features(clip_model, image, on_step or host.progress(len(image)), precision)
 
 

@@ -174,10 +174,10 @@ class Host(Protocol):
         `image_encoder`.
         """
 
-    def vision_output(self, model: Looking, image: Tensor, resize: str, on_step: OnStep) -> ClipVisionOutput:
-        """Encode pictures into the object that stock nodes take; `resize` is "auto" (the model's own way), "crop" or
-        "squash". Raises as `image_encoder`.
-        """
+    def vision_output(
+        self, model: Looking, image: Tensor, resize: str, on_step: OnStep, ground: float = 1.0
+    ) -> ClipVisionOutput:
+        """Encode pictures for stock nodes; `resize` "auto": the model's own way. Raises as `image_encoder`."""
 
     def clip_vision(self, model: ClipModel) -> Looking:
         """Wrap our CLIP's image encoder for stock nodes."""

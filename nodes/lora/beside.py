@@ -15,6 +15,7 @@ from ...files.pictures import small_jpeg
 from ...files.sniff import regular_file_size, status_mark
 from ...files.tensors import open_tensors
 from ...lora.formats import header
+from ...lora.models.families import family_of_tensors
 from ..catalog import NOTES_BESIDE_A_LORA
 from .files import ParsedFile
 
@@ -59,6 +60,16 @@ def header_of(path: Path) -> tuple[dict[str, str], tuple[str, ...]]:
     with open_tensors(path) as file:
         metadata = dict(file.metadata)
         return metadata, tuple(header.clean(word) for word in file.shapes if metadata.get(word) == "<embed>")
+
+
+def family_of(path: Path) -> str:
+    """The family of models that a file was made for, by its modules' names; empty where they tell none.
+
+    Raises:
+        FileFormatError, OSError: the file cannot be read.
+    """
+    with open_tensors(path) as file:
+        return family_of_tensors(file.shapes) or ""
 
 
 def header_words(read: ParsedFile) -> tuple[Mapping[str, str], tuple[str, ...]]:

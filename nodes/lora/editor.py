@@ -51,7 +51,8 @@ def _check_lines(text: str, menu: list[str]) -> list[dict]:
 def header(question: object) -> dict:
     """The answer to {"name": an entry of the menu}: title, base model, and words to write into a prompt.
 
-    `preview` is the mark of its preview, empty where it has none; `trigger_words` are those that the file or a note
+    `family` is the family of models that the names of its modules tell, empty where they tell none. `preview` is the
+    mark of its preview, empty where it has none; `trigger_words` are those that the file or a note
     beside it names, `tags` the commonest of its training, `text` a description beside it. All are their authors' own
     words, cut and cleaned. A file that cannot be read is answered with {"error": a sentence}.
 
@@ -61,6 +62,7 @@ def header(question: object) -> dict:
     name = _name(question.get("name") if isinstance(question, dict) else None)
     path = catalog.path("lora", name)
     try:
+        family = beside.family_of(path)
         known, picture = beside.known_of(path, *beside.header_of(path)), beside.preview(path)
     except (FileFormatError, OSError) as error:
         return {"name": name, "error": clean(str(error))}
@@ -68,6 +70,7 @@ def header(question: object) -> dict:
         "name": name,
         "title": known.title,
         "base_model": known.base_model,
+        "family": family,
         "trigger_words": list(known.words[:_MOST_WORDS]),
         "tags": [tag for tag in known.tags if tag not in known.words],
         "text": known.text,

@@ -9,6 +9,7 @@ from typing import Any, cast
 from ...clip_core.features.search import mixed
 from ..checks import check_batches, check_image
 from ..clip import features
+from ..clip.ground import on_ground
 from ..clip.precision import measure_precision
 from ..host.interface import CLIP, Features, Image, Looking
 
@@ -51,6 +52,7 @@ def encode(
         sample |= {"text": lines[0], "text_features": points[:1]}
     if image is not None:
         check_image(image)
+        notes += on_ground(image)[2]
         parts.append((features.encode_pictures(clip_model, image, precision=precision), weights[1]))
         sample |= {"image": image, "picture_features": parts[-1][0]}
     changed, more = measure_precision(precision, clip_model, clip, **sample)

@@ -48,7 +48,7 @@ def test_the_square_is_openais_for_pictures_up_to_twice_as_tall_as_wide(tmp_path
 
 
 @settings(max_examples=25, deadline=None)
-@given(width=SIDES, height=SIDES, size=st.sampled_from([32, 224]), resize=st.sampled_from(["crop", "squash"]))
+@given(width=SIDES, height=SIDES, size=st.sampled_from([32, 224]), resize=st.sampled_from(["crop", "squash", "pad"]))
 @example(width=1, height=700, size=32, resize="crop")
 @example(width=700, height=1, size=224, resize="crop")
 @example(width=600, height=31, size=32, resize="crop")

@@ -55,7 +55,14 @@ def test_pictures_without_a_workflow_are_named(tmp_path, texts, said):
         read_workflow(png(tmp_path / "a.png", **texts))
 
 
+def test_a_damaged_canvas_leaves_the_prompt_beside_it(tmp_path):
+    assert read_workflow(png(tmp_path / "a.png", workflow="{nodes", prompt='{"1": {}}')) == {"1": {}}
+
+
 def test_damaged_files(tmp_path):
+    (tmp_path / "none.png").touch()
+    with pytest.raises(FileFormatError, match="it is empty"):
+        read_workflow(tmp_path / "none.png")
     with pytest.raises(FileFormatError, match="its workflow is not valid JSON"):
         read_workflow(png(tmp_path / "a.png", workflow="{nodes"))
     cut = tmp_path / "b.png"

@@ -139,7 +139,8 @@ def test_nodes_that_need_comfyui_are_named(run, prompt):
 @pytest.mark.parametrize(
     "text, said",
     [
-        ("", "not valid JSON"),
+        ("", "it is empty"),
+        ("{", "not valid JSON"),
         ("[1]", "a JSON object"),
         ("{}", "empty"),
         ('{"a": 1}', "no workflow"),

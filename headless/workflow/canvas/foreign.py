@@ -21,6 +21,8 @@ def refuse_foreign(document: Mapping) -> None:
             "these are generation parameters as A1111 and Forge take them (a prompt and its settings), not a workflow; "
             "expected what ComfyUI's canvas saves, or its export in API format"
         )
+    if "sui_image_params" in document:
+        raise WorkflowError("these are SwarmUI's parameters of a picture, not a workflow of ComfyUI")
     if isinstance(document.get("positive_prompt"), str):
         raise WorkflowError(
             "this is what InvokeAI notes on a picture (its prompt and settings), not a workflow; expected what "

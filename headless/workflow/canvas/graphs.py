@@ -108,10 +108,8 @@ def read_document(document: Mapping, *, unique_ids: bool = True) -> Document:
     root_nodes = _raw_nodes(document)
     definitions = [found for found in _definitions(document) if isinstance(found.get("id"), str)]
     renamed = _unique_ids(document, root_nodes, definitions) if unique_ids else {}
-    subgraphs = {
-        str(found["id"]): _graph(found, _raw_nodes(found), renamed.get(str(found["id"]), {})) for found in definitions
-    }
-    return Document(_graph(document, root_nodes, {}), subgraphs)
+    subgraphs = {str(found["id"]): _graph(found, _raw_nodes(found), str(found["id"]), renamed) for found in definitions}
+    return Document(_graph(document, root_nodes, "", renamed), subgraphs)
 
 
 def class_names(document: Mapping) -> list[str]:
@@ -187,8 +185,12 @@ def _number(value: object) -> int:
     return int(text) if text.isdecimal() and len(text) < 16 else 0
 
 
-def _graph(found: Mapping, nodes: list[Mapping], renamed: Mapping[str, str]) -> Graph:
-    read = [read_node(node, renamed.get(str(node["id"]), str(node["id"]))) for node in nodes]
+def _graph(found: Mapping, nodes: list[Mapping], own_id: str, all_renamed: Mapping[str, Mapping[str, str]]) -> Graph:
+    renamed = all_renamed.get(own_id, {})
+    read = [
+        read_node(_with_ids(node, all_renamed.get(node["type"], {})), renamed.get(str(node["id"]), str(node["id"])))
+        for node in nodes
+    ]
     return Graph(
         str(found.get("name") or ""),
         {node.id: node for node in read},
@@ -196,6 +198,16 @@ def _graph(found: Mapping, nodes: list[Mapping], renamed: Mapping[str, str]) -> 
         _slots(found.get("inputs"), "linkIds"),
         _slots(found.get("outputs"), "linkIds"),
     )
+
+
+def _with_ids(node: Mapping, renamed: Mapping[str, str]) -> Mapping:
+    """An instance of a subgraph whose `proxyWidgets` name the nodes inside by the ids that they have now."""
+    properties = node.get("properties")
+    proxies = properties.get("proxyWidgets") if isinstance(properties, Mapping) else None
+    if not renamed or not isinstance(properties, Mapping) or not isinstance(proxies, list):
+        return node
+    named = [[renamed.get(str(one[0]), one[0]), *one[1:]] if isinstance(one, list) and one else one for one in proxies]
+    return {**node, "properties": {**properties, "proxyWidgets": named}}
 
 
 def read_node(node: Mapping, own_id: str) -> Node:

@@ -20,10 +20,32 @@ _OUTSIDE = "-1"  # the node that a proxy names when it means an input of the sub
 
 @dataclass
 class Outside:
-    """What an instance of a subgraph gives: by the name of its input, and to widgets inside that no input leads to."""
+    """What an instance of a subgraph gives: by the name of its input, and to widgets inside that no input leads to.
+
+    A widget is (node inside, its name there); `shown` is the name under which the instance itself shows one of the
+    latter, `deepest` the node and the widget that a shown name stands for, through all instances in between.
+    """
 
     inputs: dict[str, Held] = field(default_factory=dict)
     inner: dict[tuple[str, str], object] = field(default_factory=dict)
+    shown: dict[tuple[str, str], str] = field(default_factory=dict)
+    deepest: dict[str, tuple[str, str]] = field(default_factory=dict)
+
+    def name_of(self, widget: str, node: str | None) -> str | None:
+        """The shown name that another instance's proxy means: by the widget deep inside, of that node if it says so."""
+        for name, (deep_node, deep_widget) in self.deepest.items():
+            if (deep_node, deep_widget) == (node, widget) or node is None and widget in (name, deep_widget):
+                return name
+        return widget if widget in self.deepest else None
+
+    def show(self, place: tuple[str, str], deepest: tuple[str, str]) -> None:
+        """Show a widget that no input leads to, under a name of its own."""
+        if place not in self.shown:
+            name, number = place[1], 0
+            while name in self.deepest:
+                number += 1
+                name = f"{place[1]}_{number}"
+            self.shown[place], self.deepest[name] = name, deepest
 
 
 def read_outsides(document: Document, widgets_of: Callable[[Node], Widgets]) -> dict[Node, Outside]:
@@ -44,6 +66,7 @@ def _outside(node: Node, inside: Graph, widgets_of: Callable[[Node], Widgets], f
         if shown is not None:
             source, held = shown
             outside.inputs[slot.name] = Held(held.value, held.declared)
+            outside.deepest[slot.name] = _deepest(*source, inside, found)
             sources.setdefault(source, slot.name)
     saved = node.values if isinstance(node.values, list) else []
     for name, value in zip(outside.inputs, saved):
@@ -51,8 +74,15 @@ def _outside(node: Node, inside: Graph, widgets_of: Callable[[Node], Widgets], f
     for name, value in _set_aside(node).items():
         if name in outside.inputs:
             outside.inputs[name].value = value
-    _read_proxies(node, inside, outside, sources, saved)
+    instances = {one.id: found[one] for one in inside.nodes.values() if one in found}
+    _read_proxies(node, inside, outside, sources, saved, instances)
     return outside
+
+
+def _deepest(node: str, name: str, inside: Graph, found: dict[Node, Outside]) -> tuple[str, str]:
+    """The node and the widget that a widget of a node inside stands for."""
+    instance = found.get(inside.nodes[node])
+    return (node, name) if instance is None else instance.deepest.get(name, (node, name))
 
 
 def _shown(
@@ -83,17 +113,25 @@ def _set_aside(node: Node) -> dict[str, object]:
 
 
 def _read_proxies(
-    node: Node, inside: Graph, outside: Outside, sources: dict[tuple[str, str], str], saved: list
+    node: Node,
+    inside: Graph,
+    outside: Outside,
+    sources: dict[tuple[str, str], str],
+    saved: list,
+    instances: dict[str, Outside],
 ) -> None:
-    """The values that stand beside `proxyWidgets`: a list of [node inside, widget]."""
+    """The values that stand beside `proxyWidgets`: a list of [node inside, widget, perhaps the node deep inside]."""
     proxies = node.properties.get("proxyWidgets")
     primitives: dict[str, object] = {}
     for place, proxy in enumerate(proxies if isinstance(proxies, list) else ()):
         if not isinstance(proxy, list) or len(proxy) < 2:
             continue
-        source, name = str(proxy[0]), str(proxy[1])
+        source, name, deep = str(proxy[0]), str(proxy[1]), str(proxy[2]) if len(proxy) > 2 else None
         if (source, name) not in sources and source in inside.nodes:
-            name = _plain(name)
+            name, prefix = _plain(name)
+            deep = prefix or deep
+        if (source, name) not in sources and source in instances:
+            name = instances[source].name_of(name, deep) or instances[source].name_of(name, None) or name
         value = saved[place] if place < len(saved) else None
         if (source, name) in sources:
             if value is not None:
@@ -104,8 +142,11 @@ def _read_proxies(
         elif source in inside.nodes and inside.nodes[source].kind == PRIMITIVE:
             if value is not None:
                 primitives.setdefault(source, value)
-        elif source in inside.nodes and value is not None:
-            outside.inner[source, name] = value
+        elif source in inside.nodes:
+            instance = instances.get(source)
+            outside.show((source, name), instance.deepest.get(name, (source, name)) if instance else (source, name))
+            if value is not None:
+                outside.inner[source, name] = value
     for source, value in primitives.items():
         _give_for_primitive(inside, source, value, outside)
 
@@ -119,8 +160,9 @@ def _give_for_primitive(inside: Graph, primitive: str, value: object, outside: O
                 outside.inner[target.id, slot.name] = value
 
 
-def _plain(name: str) -> str:
-    """The widget's name without the ids of nodes that old versions put before it."""
+def _plain(name: str) -> tuple[str, str | None]:
+    """The widget's name without the ids of nodes that old versions put before it, and the last of these."""
+    node = None
     while found := _PREFIX.match(name):
-        name = found[2]
-    return name
+        node, name = found[1], found[2]
+    return name, node

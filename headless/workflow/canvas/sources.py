@@ -122,12 +122,18 @@ class Sources:
         return None if held is None else Given(held.value, parent.prefix + host.id, name)
 
     def given(self, scope: Scope, node: Node, name: str) -> Given | None:
-        """What the instance around gives to a widget inside it that no input of the subgraph leads to."""
-        if scope.host is None or scope.parent is None:
-            return None
-        inner = self._outsides[scope.host].inner
-        host = scope.parent.prefix + scope.host.id
-        return Given(inner[node.id, name], host, name) if (node.id, name) in inner else None
+        """What the outermost instance around gives to a widget inside it that no input of the subgraph leads to."""
+        found = None
+        inside, shown = node.id, name
+        while (host := scope.host) is not None and (parent := scope.parent) is not None:
+            outside = self._outsides[host]
+            outer = outside.shown.get((inside, shown))
+            if (inside, shown) in outside.inner:
+                found = Given(outside.inner[inside, shown], parent.prefix + host.id, outer or shown)
+            if outer is None:
+                break
+            scope, inside, shown = parent, host.id, outer
+        return found
 
     def _up_from_output(self, scope: Scope, node: Node, slot: int, kind: str | None) -> _Place | Source:
         if node.mode == MUTED:

@@ -44,10 +44,14 @@ def image_features(
 
 
 def vision_output(
-    model: StandaloneClipModel | ClipVision, image: Tensor, resize: str, on_step: Callable[[int, int], None]
+    model: StandaloneClipModel | ClipVision,
+    image: Tensor,
+    resize: str,
+    on_step: Callable[[int, int], None],
+    ground: float = 1.0,
 ) -> Seen:
     encoder = core.image_encoder(_network(model))
-    encoder = encoder if resize == "auto" else replace(encoder, resize=resize)
+    encoder = encoder if resize == "auto" else replace(encoder, resize=resize, ground=ground)
     return look(Tower(_network(model)), encoder, image, Seen(), on_step)
 
 

@@ -50,10 +50,10 @@ def image_features(
 
 
 def vision_output(
-    model: Looking, image: Tensor, resize: str, on_step: Callable[[int, int], None]
+    model: Looking, image: Tensor, resize: str, on_step: Callable[[int, int], None], ground: float = 1.0
 ) -> comfy.clip_vision.Output:
     model, encoder = checked(model), image_encoder(model)
-    encoder = encoder if resize == "auto" else replace(encoder, resize=resize)
+    encoder = encoder if resize == "auto" else replace(encoder, resize=resize, ground=ground)
     tower = Tower(ready_network(model)) if isinstance(model, ComfyClipModel) else model.model
     return look(tower, encoder, image, comfy.clip_vision.Output(), on_step)
 

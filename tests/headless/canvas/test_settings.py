@@ -3,7 +3,7 @@
 import pytest
 
 from clip_vae_lora.headless.workflow.graph import WorkflowError
-from clip_vae_lora.headless.workflow.settings import prepared
+from clip_vae_lora.headless.workflow.settings import prepared, refuse_links
 
 from .building import SPECS, canvas, node, using
 
@@ -75,6 +75,27 @@ def test_an_input_that_grows_takes_links_and_values_up_to_its_last():
 def test_what_an_input_that_grows_does_not_take_is_named(setting, sentence):
     with pytest.raises(WorkflowError, match=sentence):
         set_in(GROWN, setting)
+
+
+@pytest.mark.parametrize(
+    "link, sentence",
+    [
+        (
+            ["1", 5],
+            "node 3 Preview: its input 'images' is linked to output 5 of node 1 Make \"m\", which has 1 outputs",
+        ),
+        (["9", 0], "is linked to node 9, which is not in the workflow"),
+    ],
+)
+def test_a_link_to_what_is_not_there_is_named_before_a_server_sees_it(link, sentence):
+    prompt = {
+        "1": {"class_type": "Make", "inputs": {}, "_meta": {"title": "m"}},
+        "2": {"class_type": "Preview", "inputs": {"images": ["1", 0], "not_declared": ["9", 9]}},
+    }
+    refuse_links(prompt, SPECS.get)
+    prompt["3"] = {"class_type": "Preview", "inputs": {"images": link}}
+    with pytest.raises(WorkflowError, match=sentence):
+        refuse_links(prompt, SPECS.get)
 
 
 def test_a_number_or_a_text_can_be_set_as_a_link():

@@ -6,6 +6,7 @@ import pytest
 
 from clip_vae_lora.headless.workflow.canvas import class_names, convert, to_api
 from clip_vae_lora.headless.workflow.graph import WorkflowError
+from clip_vae_lora.headless.workflow.settings import prepared
 
 from .building import SPECS, canvas, node, subgraph, using
 
@@ -137,3 +138,52 @@ def test_subgraphs_within_subgraphs_are_walked_however_deep():
     prompt = prompt_of(document)
     deep = prompt["2"]["inputs"]["images"][0]
     assert deep.count(":") == 300 and prompt[deep]["inputs"] == {"image": ["1", 0]}
+
+
+def proxied(inside, values, outside, outer_values, ids=(10, 11, 20)):
+    """3 shows what 20 in it shows of the two Scales in that, all by `proxyWidgets`; as the front end read them."""
+    first, second, middle = ids
+    scales = [
+        node(first, "Scale", [("image", 1)], ["area", 11, 12, "center"]),
+        node(second, "Scale", [("image", 2)], ["area", 22, 12, "center"]),
+    ]
+    links = [(1, -10, 0, first, 0), (2, first, 0, second, 0), (3, second, 0, -20, 0)]
+    deep = subgraph("deep", scales, links, [("image", [1])], [("IMAGE", [3])])
+    instance = node(middle, "deep", [("image", 1)], values, properties={"proxyWidgets": inside})
+    links = [(1, -10, 0, middle, 0), (2, middle, 0, -20, 0)]
+    around = subgraph("around", [instance], links, [("image", [1])], [("IMAGE", [2])])
+    top = node(3, "around", [("image", 1)], outer_values, properties={"proxyWidgets": outside})
+    nodes = [node(1, "Make"), top, node(2, "Preview", [("images", 2)])]
+    return canvas(nodes, [(1, 1, 0, 3, 0), (2, 3, 0, 2, 0)], definitions={"subgraphs": [deep, around]})
+
+
+WIDTHS = [["10", "width"], ["11", "width"]]
+
+
+@pytest.mark.parametrize(
+    "outside, values, expected",
+    [
+        ([["20", "width"]], [3], (3, 2)),
+        ([["20", "width", "11"], ["20", "width", "10"]], [3, 4], (4, 3)),
+        ([["20", "11: width"], ["20", "10: width"]], [3, 4], (4, 3)),
+        ([["20", "width"], ["20", "width_1"]], [3, 4], (3, 4)),
+        ([["20", "11: width"]], [3], (1, 3)),
+        ([["20", "width", "11"]], [None], (1, 2)),
+        ([], [], (1, 2)),
+    ],
+)
+def test_what_a_subgraph_shows_of_a_subgraph_goes_to_the_widget_deep_inside(outside, values, expected):
+    prompt, _ = to_api(proxied(WIDTHS, [1, 2], outside, values), SPECS.get)
+    assert tuple(prompt[f"3:20:{number}"]["inputs"]["width"] for number in (10, 11)) == expected
+
+
+def test_what_is_shown_follows_nodes_whose_ids_are_made_unique():
+    document = proxied([["1", "width"], ["2", "crop"]], [1, "center"], [["3", "width"]], [7], ids=(1, 2, 3))
+    prompt, _ = to_api(document, SPECS.get)
+    assert [found["inputs"]["width"] for key, found in prompt.items() if key.count(":") == 2] == [7, 22]
+
+
+def test_what_is_shown_of_what_is_shown_can_be_set():
+    document = proxied(WIDTHS, [1, 2], [["20", "width"]], [3])
+    prompt, _ = prepared(document, ["3.width=55"], SPECS.get, [])
+    assert prompt["3:20:10"]["inputs"]["width"] == 55

@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 
 from clip_vae_lora.clip_core.config import CLIPConfig, TextConfig, VisionConfig, to_metadata
 from clip_vae_lora.clip_core.features.preprocess import preprocess
@@ -22,8 +23,8 @@ def loaded(place):
     return model, vision
 
 
-def encoded(place, model, image, crop="auto"):
-    answer = place.node("CVL_EncodeImage").encode(model, image, crop)
+def encoded(place, model, image, crop="auto", **options):
+    answer = place.node("CVL_EncodeImage").encode(model, image, crop, **options)
     return answer["result"][0], json.loads(answer["result"][1]), answer["ui"]["text"][0]
 
 
@@ -131,3 +132,33 @@ def test_bad_pictures_are_told_in_a_sentence(place, loaded, image, said):
 def test_something_else_than_a_clip_is_told_in_a_sentence(place):
     with pytest.raises(ValueError, match="a CLIP from Load CLIP Model"):
         encoded(place, object(), torch.rand(1, 8, 8, 3))
+
+
+@pytest.mark.parametrize(("ground", "level"), [("white", 1.0), ("gray", 128 / 255), ("black", 0.0)])
+def test_a_transparent_picture_lies_on_the_ground_and_is_counted(place, loaded, ground, level):
+    model, _ = loaded
+    image = torch.rand(2, 60, 60, 4)
+    image[1, ..., 3] = 1
+    seen, data, text = encoded(place, model, image, ground=ground)
+    over = image[..., :3] * image[..., 3:] + level * (1 - image[..., 3:])
+    with torch.no_grad():
+        assert torch.equal(seen.image_embeds, model.network.encode_image(pixels_of(model, over)).projected)
+    assert (data["ground"], data["transparent"]) == (ground, 1)
+    assert f"1 of 2 pictures are transparent in part, and were laid over {ground}" in text
+
+
+@pytest.mark.parametrize("size", [(20, 60), (60, 20), (7, 300), (48, 48)])
+def test_pad_sees_the_whole_picture_on_the_ground(place, loaded, size):
+    model, _ = loaded
+    image = torch.rand(1, *size, 3)
+    seen, data, text = encoded(place, model, image, "pad", ground="gray")
+    tall, wide = (max(1, round(48 * side / max(size))) for side in size)
+    square = torch.full((48, 48, 3), 128, dtype=torch.uint8).numpy()
+    picture = Image.fromarray((image[0] * 255).round().byte().numpy())
+    whole = picture.resize((wide, size[0]), Image.Resampling.BICUBIC).resize((wide, tall), Image.Resampling.BICUBIC)
+    square[(48 - tall) // 2 : (48 - tall) // 2 + tall, (48 - wide) // 2 : (48 - wide) // 2 + wide] = whole
+    with torch.no_grad():
+        pixels = pixels_of(model, torch.from_numpy(square)[None].float() / 255)
+        assert torch.allclose(seen.image_embeds, model.network.encode_image(pixels).projected, atol=ROUNDING)
+    assert data["crop"] == "pad" and data["seen_px"] == list(reversed(size))
+    assert ("some of the square is empty" in text) == (size[0] != size[1])

@@ -81,6 +81,7 @@ def test_a_header_is_told_as_title_base_model_and_trigger_words(loras):
         "name": "a.safetensors",
         "title": "Ink wash",
         "base_model": "stable-diffusion-v1/lora",
+        "family": "",
         "trigger_words": [],
         "tags": ["inkwash", "tree"],
         "text": "",
@@ -98,6 +99,7 @@ def test_a_file_without_a_header_says_nothing(loras):
         "name": "style.safetensors",
         "title": "",
         "base_model": "",
+        "family": "",
         "trigger_words": [],
         "tags": [],
         "text": "",
@@ -136,3 +138,12 @@ def test_title_and_base_model_skip_what_trainers_write_for_nothing():
     assert lora_header.title({"modelspec.title": "None", "ss_output_name": "  ink "}) == "ink"
     assert lora_header.base_model({"ss_base_model_version": "", "ss_sd_model_name": "v1-5.pt"}) == "v1-5.pt"
     assert lora_header.title({}) == lora_header.base_model({}) == ""
+
+
+def test_the_family_is_told_by_the_names_of_the_modules_whatever_the_header_says(loras):
+    tensors = {}
+    for module in ("transformer_blocks.0.img_mod.1", "transformer_blocks.0.attn.add_q_proj"):
+        tensors |= {f"{module}.lora_A.weight": torch.ones(2, 8), f"{module}.lora_B.weight": torch.ones(48, 2)}
+    write(loras, "q.safetensors", {"ss_base_model_version": "sdxl_base_v1-0"}, **tensors)
+    found = header({"name": "q.safetensors"})
+    assert (found["family"], found["base_model"]) == ("Qwen-Image", "sdxl_base_v1-0")
