@@ -129,3 +129,16 @@ def test_a_chart_is_drawn_in_letters_of_the_page_and_nothing_is_cut(page):
     assert label.inner_text() == "red circle"
     assert not_cut(page)
     assert page.evaluate("judge.imgs === undefined")  # the same chart is not shown as a picture below it
+
+
+def test_two_prompts_are_compared_in_curves_of_the_page_and_not_in_a_white_picture(page):
+    encoder = ["encoder", "CVL_LoadTextEncoder", {"file": "bundled/tiny_clip.safetensors"}]
+    first, second = [[name, "CVL_TextEncode", {"text": name}] for name in ("a red circle", "a blue star")]
+    links = [["encoder", 0, name, "clip"] for name in (first[0], second[0])]
+    links += [[first[0], 0, "judge", "first"], [second[0], 0, "judge", "second"]]
+    run(page, [encoder, first, second, ["judge", "CVL_CompareConditioning", {}]], links)
+    drawn = boxed(page, ".cvl-curves path")
+    assert drawn.evaluate_all("paths => paths.map(path => path.dataset.tone)") == ["good", "warm", "cold"]
+    assert all(drawn.evaluate_all("paths => paths.map(path => path.getBoundingClientRect().width > 100)"))
+    assert not_cut(page)
+    assert page.evaluate("judge.imgs === undefined")
