@@ -1,6 +1,6 @@
 """How long it takes to read and match a LoRA of 1,000 and of 3,000 modules: names, families and shapes, no numbers.
 
-    python benchmarks/lora_matching.py [--rounds 5] [--json]
+    python benchmarks/rows/lora_matching.py [--rounds 5] [--json]
 
 The file is of Qwen-Image's names in each dialect, on a model of as many blocks. "first" is a model that is met for the
 first time, whose names are spelled; "again" a second file on it. Seconds of the processor, the best of the rounds.
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 _spec = importlib.util.spec_from_file_location("_cvl_checkout", ROOT / "headless" / "checkout.py")
 _checkout = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(_checkout)
