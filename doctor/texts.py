@@ -78,6 +78,29 @@ TEXTS = {
     "minimax_music": Row("MiniMax Music 3", 0, ("MiniMaxMusic3TEModel",)),
 }
 
+# The encoders that each kind is made of, as their files are told: a language model by its width alone.
+PARTS: dict[str, tuple[str, ...]] = {
+    "clip_l": ("clip_l",),
+    "clip_h": ("clip_h",),
+    "clip_lg": ("clip_l", "clip_g"),
+    "clip_g": ("clip_g",),
+    "cascade": ("clip_g",),
+    "sd3": ("clip_l", "clip_g", "t5"),
+    "flux": ("clip_l", "t5"),
+    "hidream": ("clip_l", "clip_g", "t5", "llm_4096"),
+    "llama": ("clip_l", "llm_4096"),
+    "kandinsky5": ("clip_l", "llm_3584"),
+    **{kind: (kind,) for kind in ("t5", "t5_old", "umt5", "pile_t5", "t5_base", "umt5_base")},
+    "qwen3_06b": ("llm_1024",),
+    **dict.fromkeys(("qwen25_3b", "qwen3_2b"), ("llm_2048",)),
+    **dict.fromkeys(("gemma2", "pixeldit"), ("llm_2304",)),
+    **dict.fromkeys(("qwen3_4b", "klein_4b", "gemma3", "krea2", "mage_flow"), ("llm_2560",)),
+    "ministral3": ("llm_3072",),
+    "qwen25_7b": ("llm_3584",),
+    **dict.fromkeys(("klein_8b", "boogu", "joyimage", "ideogram4"), ("llm_4096",)),
+    **dict.fromkeys(("mistral3", "minimax"), ("llm_5120",)),
+}
+
 
 def text_of_class(name: str, encoder: str = "") -> str | None:
     """The row of a text encoder, by its class and the name of the encoder inside; None where it is not known.

@@ -100,7 +100,7 @@ ROOMS = {  # the rooms of a core, and which of the others each may import from; 
         "vae": {"host"},
         "lora": {"host"},
         "search": {"host", "clip"},
-        "doctor": {"host"},
+        "doctor": {"host", "lora"},
     },
 }
 MAX_LINES, MAX_FUNCTION, MAX_FILES = 300, 60, 14

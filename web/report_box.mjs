@@ -1,6 +1,7 @@
 // The box of a report on its node: as high as its text up to some lines, then it scrolls; folds, copies, colours.
 import { copied } from "./clipboard.mjs";
 import { addOwnWidget } from "./dom_widget.mjs";
+import { tabled } from "./report_grid.mjs";
 import { gravest, textOf } from "./report_lines.mjs";
 import { HEAD_PX, LINE_PX, installStyle } from "./report_style.mjs";
 import { growTo, isVue, laidOutHeight, neededHeight, roomOf, spareBelow } from "./report_room.mjs";
@@ -57,9 +58,10 @@ function makeBox(node) {
 export function showLines(node, lines, { restored = false } = {}) {
   if (!lines?.length) return removeBox(node);
   const box = boxOf.get(node) ?? makeBox(node);
-  lines = lines.map(({ text, mark, own }) => ({ text: translated(text, own), mark }));
+  const said = (text, own) => text.split("\t").map((cell) => translated(cell, own)).join("\t");
+  lines = lines.map(({ text, mark, own }) => ({ text: said(text, own), mark }));
   box.lines = lines;
-  box.body.replaceChildren(...lines.map(({ text, mark }) => {
+  box.body.replaceChildren(...tabled(lines, ({ text, mark }) => {
     const line = classed("div", "cvl-report-line", text);
     if (mark) line.dataset.mark = mark;
     return line;

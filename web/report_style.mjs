@@ -22,6 +22,11 @@ const CSS = `
   scrollbar-gutter: stable; }
 .cvl-report[data-folded] .cvl-report-body { display: none; }
 .cvl-report-line { min-height: ${LINE_PX}px; }
+.cvl-report-grid { display: grid; margin: 3px 0 1px; gap: 0 10px; }
+.cvl-report-row { display: contents; }
+.cvl-report-cell { min-width: 0; overflow-wrap: break-word; border-top: 1px solid color-mix(in srgb, currentColor 14%, transparent); }
+.cvl-report-row:first-child > .cvl-report-cell { border-top: none; opacity: 0.65; }
+.cvl-report-cell:first-child { font-weight: bold; white-space: nowrap; }
 .cvl-report [data-mark="error"] { color: ${RED}; }
 .cvl-report [data-mark="note"] { color: ${AMBER}; }
 .cvl-report [data-mark="good"] { color: ${GREEN}; }

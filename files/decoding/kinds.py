@@ -78,6 +78,18 @@ _FOREIGN = (  # first bytes behind an offset, what that is
     (4, b"ftypavif", "AVIF, which this Pillow cannot read (11.3 and newer can)"),
     (4, b"ftypavis", "AVIF, which this Pillow cannot read (11.3 and newer can)"),
 )
+_BEGINNINGS = (  # of kinds that are read: first bytes behind an offset
+    (0, b"\x89PNG", "PNG"),
+    (0, b"\xff\xd8\xff", "JPEG"),
+    (8, b"WEBP", "WEBP"),
+    (0, b"GIF8", "GIF"),
+    (0, b"BM", "BMP"),
+    (0, b"II*\0", "TIFF"),
+    (0, b"MM\0*", "TIFF"),
+    (4, b"ftypavif", "AVIF"),
+    (4, b"ftypavis", "AVIF"),
+    (0, b"8BPS\0\x01", "PSD"),
+)
 _HEIF = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _WANTED = "save it as PNG, JPEG or WebP"
 
@@ -91,6 +103,9 @@ def known() -> tuple[str, ...]:
 
 def refusal(head: bytes) -> str:
     """Say what a file that is of no known kind seems to be, from its first bytes (512 or so)."""
+    for offset, mark, kind in _BEGINNINGS:
+        if head.startswith(mark, offset) and kind in known():
+            return f"it begins as {kind}, but its header is damaged or was cut short"
     for offset, mark, what in _FOREIGN:
         if head.startswith(mark, offset):
             return f"this is {what}, and no kind of picture that is read here; {_WANTED}"

@@ -1,5 +1,6 @@
 """Picture files opened by their content, and by Pillow alone: what it raises for a file is one sentence about it."""
 
+import errno
 import struct
 import zlib
 from collections.abc import Callable
@@ -136,7 +137,10 @@ def _reason(problem: BaseException, content: bytes, size: int) -> str:
         return _too_large(size)
     if isinstance(problem, MemoryError):
         return "there is not enough memory to read this picture; save a smaller copy of it"
-    if isinstance(problem, OSError) and problem.errno:
+    if isinstance(problem, OSError) and problem.errno not in (
+        None,
+        errno.EINVAL,
+    ):  # a place before the file's beginning
         return f"cannot be read: {problem.strerror or problem}"
     said = " ".join(str(problem).split())[:200] or type(problem).__name__
     if isinstance(problem, NotImplementedError):

@@ -34,12 +34,17 @@ def data_of(things: Sequence[Facts], found: Sequence[Finding]) -> dict[str, obje
     """The same for programs."""
     return {
         "fits": not any(one.misfit for one in found),
-        "things": [_thing(one) for one in things],
+        "things": things_of(things),
         "misfits": [{"between": list(one.between), "problem": one.sentence} for one in found if one.misfit],
         "notes": [f"{' + '.join(one.between)}: {one.sentence}" for one in found if not one.misfit],
         "checked": [list(pair) for pair in checked(things)],
         "unknown": [one.name for one in things if not is_known(one)],
     }
+
+
+def things_of(things: Sequence[Facts]) -> list[dict[str, object]]:
+    """The things themselves, for programs."""
+    return [_thing(one) for one in things]
 
 
 def checked(things: Sequence[Facts]) -> list[tuple[str, str]]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ...files.documents import read_json
 from ...files.errors import FileFormatError
 from ...files.tensors import TensorFile, open_tensors
 from ...vae_core.checkpoint import find as vae_files
 from ...vae_core.checkpoint.find import families_to_name
+from ...vae_core.config import NORM_GROUPS
 from .. import catalog
 from ..dtypes import DTYPES
 from ..host import host
@@ -27,6 +29,7 @@ def load_vae(path: Path, dtype: str, family: str) -> tuple[object, list[str], di
                 source, state = _tiny_pair(file, twin, named)
         except vae_files.LayoutError as error:
             raise FileFormatError(path, str(error)) from error
+    _check_groups(path, source.kind)
     made = host.make_vae(source.build, state, dtype)
     config = source.config
     files = [path.name] if twin is None else [path.name, twin.name]
@@ -49,6 +52,21 @@ def load_vae(path: Path, dtype: str, family: str) -> tuple[object, list[str], di
         "ignored": list(source.ignored),
     }
     return made, lines, data
+
+
+def _check_groups(path: Path, network: str) -> None:
+    """Raises FileFormatError where the config.json beside the file tells norms in other groups: no tensor does."""
+    beside = path.with_name("config.json")
+    if network != "kl" or not beside.is_file():
+        return
+    config = read_json(beside)
+    groups = config.get("norm_num_groups", NORM_GROUPS) if isinstance(config, dict) else NORM_GROUPS
+    if groups != NORM_GROUPS:
+        raise FileFormatError(
+            path,
+            f"norms in {NORM_GROUPS} groups were expected, but the config.json beside it tells {groups}: pictures "
+            "would be wrong; load it with the program it was made for",
+        )
 
 
 def _other_half(path: Path) -> Path | None:

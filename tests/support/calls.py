@@ -188,6 +188,10 @@ class Calls:
     def RankTags(self, node, n):
         return node.rank(self.clip_model, pictures(n), ", ".join(f"tag {k}" for k in range(6 * n)), keep=3)
 
+    def Doctor(self, node, n):
+        prompt = self("TextEncode", n)["result"][0]
+        return node.examine(clip=self.clip, vae=self.vae, latent=latent(n), positive=prompt, image=pictures(n))
+
 
 def tensors_of(value) -> list[torch.Tensor]:
     """All tensors in what a node gave, however deep."""

@@ -46,6 +46,8 @@ UNSEEN = {
     "sd version",
     "activation text",
     "private, max-age={}",
+    "PixArt Alpha",
+    "Chroma Radiance",
     "Raw profile type exif",
 }  # keys, headers
 PICTURES = {"red circle", "blue star", "striped heart"}  # said as values of a menu: in a report they can be labels

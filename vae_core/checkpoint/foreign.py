@@ -103,10 +103,30 @@ def other_autoencoder(shapes: Shapes) -> str | None:
     return None
 
 
+def _half_alone(shapes: Shapes) -> str | None:
+    """ "decoder" or "encoder" where the tensors are that half of an AutoencoderKL, under names without it."""
+    if "conv_in.weight" not in shapes or not (
+        {"mid.block_1.norm1.weight", "mid_block.resnets.0.norm1.weight"} & {*shapes}
+    ):
+        return None
+    if any(name.startswith(("time_", "class_embedding", "add_embedding")) or ".time_emb" in name for name in shapes):
+        return None  # a diffusion model
+    up, down = (
+        any(name.startswith(stems) for name in shapes) for stems in (("up_blocks.", "up."), ("down_blocks.", "down."))
+    )
+    return None if up == down else "decoder" if up else "encoder"
+
+
 def other_file(shapes: Shapes) -> str:
     """What the tensors look like when there is no autoencoder among them, and what to do: the end of a sentence."""
     if not shapes:
         return "it holds no tensors"
+    half = _half_alone(shapes)
+    if half is not None:
+        return (
+            f"this is the {half} of a VAE alone, under names that do not say so: take the file of the whole VAE, or "
+            f"one whose names begin with {half}."
+        )
     for title, pattern, advice in _OTHER_FILES:
         if any(re.search(pattern, name) for name in shapes):
             return f"this looks like {title}: {advice}"

@@ -7,11 +7,14 @@ from types import ModuleType
 import torch
 from torch import Tensor, nn
 
+from ..channels import SUPPORTED
 from ..layers import Device, Operations
 from ..tiling.network import NetworkConfig, VAENetwork
 
 Shapes = Mapping[str, tuple[int, ...]]
 
+# what quantised files keep beside a weight
+_SCALES = (".scale_weight", ".weight_scale", ".weight_scale_2", ".SCB", ".absmax", ".quant_state", ".comfy_quant")
 _WIDEST = 1 << 16  # channels; wider ones are a damaged header
 
 
@@ -54,7 +57,7 @@ class VAESource:
     def translate(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The file's tensors (more than `names` may be given) under our names and in our shapes, dtypes unchanged.
 
-        Raises LayoutError when one of `names` is missing.
+        Raises LayoutError when one of `names` is missing, or the weights are quantised.
         """
         missing = [name for name in self.renames if name not in tensors]
         if missing:
@@ -62,6 +65,9 @@ class VAESource:
                 f"{len(missing)} of the VAE's {len(self.renames)} tensors were not given, {missing[0]!r} "
                 "the first: read every name in `names`"
             )
+        whole = [old for old in self.renames if tensors[old].ndim and not tensors[old].is_floating_point()]
+        if whole:
+            raise LayoutError(_quantised(f"{whole[0]!r} is {str(tensors[whole[0]].dtype)[6:]}"))
         ours = {new: tensors[old] for old, new in self.renames.items()}
         for name in self.matrices:
             if ours[name].ndim == 2:
@@ -69,6 +75,13 @@ class VAESource:
         for name, number in self.defaults.items():
             ours.setdefault(name, torch.tensor(number))
         return ours
+
+
+def _quantised(why: str) -> str:
+    return (
+        f"fractional weights were expected, but this VAE is quantised ({why}), which is not read here: take its file "
+        "in fp32, fp16 or bf16"
+    )
 
 
 def count(names: Shapes, stem: str) -> int:
@@ -106,6 +119,11 @@ def check_tensors(source: VAESource, found: Shapes, inner: Shapes, unused: tuple
     `found` are the shapes under our names, `inner` those under the file's without its prefix. Tensors of ours that
     start with one of `unused` may be there though the network has none such. Raises LayoutError.
     """
+    if source.config.image_channels not in SUPPORTED:
+        raise LayoutError(
+            f"this VAE is for pictures of {source.config.image_channels} channels, but RGB, RGBA or grey was expected: "
+            "it is of an unknown kind"
+        )
     found = {**dict.fromkeys(source.defaults, ()), **found}
     expected = {name: tuple(t.shape) for name, t in source.build(device="meta").state_dict().items()}
     missing = [name for name in expected if name not in found]
@@ -121,6 +139,9 @@ def check_tensors(source: VAESource, found: Shapes, inner: Shapes, unused: tuple
                 "the file is damaged or of an unknown kind"
             )
     surplus = [name for name in found if name not in expected and not name.startswith(unused)]
+    scales = [name for name in inner if name.endswith(_SCALES)]
+    if scales:
+        raise LayoutError(_quantised(f"it has {scales[0]!r}"))
     if surplus:
         raise LayoutError(
             f"this VAE has {len(surplus)} tensors that the {source.network.title} it looks like does not, "

@@ -19,6 +19,9 @@ from ..shared.towers import Towers
 from . import stored
 from .clip import ComfyClipModel
 
+_MOST_NAMED = 3  # parts that are replaced
+_OF_THE_HOST = {"manual_cast_dtype"}  # which it replaces in each model itself
+
 
 def facts_of(name: str, value: object) -> Facts | None:
     if isinstance(value, comfy.sd.VAE):
@@ -164,8 +167,10 @@ def _patches(patcher: ModelPatcher) -> str:
     if patcher.patches:
         most = max(map(len, patcher.patches.values()))
         words.append(f"{len(patcher.patches)} weights changed, {most} times at most")
-    for what, count in (("objects", len(patcher.object_patches)), ("injections", len(patcher.injections))):
-        if count:
-            words.append(f"{count} {what}")
-    hooks = getattr(patcher, "hook_patches", None)
-    return ", ".join([*words, *(["LoRAs by hooks"] if hooks else [])])
+    if replaced := sorted(set(patcher.object_patches) - _OF_THE_HOST):
+        words.append(f"{' '.join(replaced[:_MOST_NAMED])} replaced")
+    if patcher.injections:
+        words.append(f"{' '.join(sorted(patcher.injections)[:_MOST_NAMED])} injected")
+    if getattr(patcher, "hook_patches", None):
+        words.append("LoRAs by hooks")
+    return ", ".join(words)

@@ -17,7 +17,7 @@ import comfy.model_patcher
 import comfy.ops
 import comfy.sd
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ....vae_core.channels import as_colours, with_channels
 from ....vae_core.networks.wan_config import WanConfig
@@ -132,17 +132,27 @@ def vae_facts(vae: comfy.sd.VAE) -> VAEFacts:
     network = getattr(vae, "first_stage_model", None)
     if network is None:
         raise ValueError(NO_VAE)  # comfy.sd.VAE of a file without one
-    frames = vae.upscale_ratio[0] if isinstance(vae.upscale_ratio, tuple) else None
+    to_encode, to_decode, frames = _sizes(vae, network)
     return VAEFacts(
         network.title if isinstance(network, VAENetwork) else type(network).__name__,
         _makes(vae, type(network).__name__),
         vae.latent_channels,
-        vae.spacial_compression_encode(),
-        vae.spacial_compression_decode(),
+        to_encode,
+        to_decode,
         vae.output_channels,
         vae.latent_dim == 3 and not vae.not_video,
         frames,
     )
+
+
+def _sizes(vae: comfy.sd.VAE, network: nn.Module) -> tuple[int, int, Callable[[int], int] | None]:
+    """Pixels per latent cell to encode and to decode, and the frames that so many latent frames become."""
+    if getattr(network, "patch_size", 1) == 4 and hasattr(network, "frames_to_trim"):
+        # LTX-2's tiny autoencoder, of which the host tells the sizes of Wan 2.2's (0.33.0, sd.py "Wan 2.2 and LTX2")
+        cell_px, grows, trimmed = 8 * network.patch_size, network.t_upscale, network.frames_to_trim
+        return cell_px, cell_px, lambda count: count * grows - trimmed
+    frames = vae.upscale_ratio[0] if isinstance(vae.upscale_ratio, tuple) else None
+    return vae.spacial_compression_encode(), vae.spacial_compression_decode(), frames
 
 
 def _makes(vae: comfy.sd.VAE, kind: str) -> str:

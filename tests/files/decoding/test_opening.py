@@ -68,6 +68,8 @@ def test_no_other_program_is_started_for_a_picture(tmp_path, monkeypatch, name):
         (b"", "what wrote or copied it did not finish; expected a picture"),
         (b"\0\0\0\x1cftypheic" + bytes(99), "HEIC or HEIF"),
         (b"\0\0\0\x1cftypisom" + bytes(99), "this is a video"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(99), "it begins as PNG, but its header is damaged"),
+        (b"\0\0\0\x1cftypavif" + bytes(99), "AVIF"),
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "SVG"),
         (b"<!DOCTYPE html><html></html>", "web page"),
         (b"v/1\x01" + bytes(99), "OpenEXR"),

@@ -107,7 +107,7 @@ def test_features_are_the_same_from_all_three(comfyui, clips):
 
 
 def test_files_are_encoded_by_a_stock_clip_vision_too(comfyui, clips, tmp_path):
-    core, host = comfyui.ours.clip_core.image_features, comfyui.ours.nodes.host.host
+    core, host = comfyui.ours.clip_core.features.pictures, comfyui.ours.nodes.host.host
     image = torch.randint(0, 256, (3, 40, 50, 3)) / 255
     for number, picture in enumerate(image):
         write_png(tmp_path / f"{number}.png", picture, {})

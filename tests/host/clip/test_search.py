@@ -46,12 +46,12 @@ def test_the_host_accepts_the_example_and_a_link_of_any_kind_before_it(comfyui):
 
     prompt = json.loads((EXAMPLES.parent / "api" / "search.json").read_text(encoding="utf-8"))
     prompt["20"] = {"class_type": "EmptyLatentImage", "inputs": {"width": 64, "height": 64, "batch_size": 1}}
-    prompt["7"]["inputs"]["after"] = ["20", 0]
+    prompt["906"]["inputs"]["after"] = ["20", 0]
     valid, error, outputs, problems = asyncio.run(execution.validate_prompt("1", prompt, None))
-    assert valid and not problems and {"7", "8", "9", "10", "11"} <= set(outputs)
-    prompt["7"]["inputs"]["clip_model"] = ["20", 0]
+    assert valid and not problems and {"906", "907", "908", "909", "910", "912"} <= set(outputs)
+    prompt["906"]["inputs"]["clip_model"] = ["20", 0]
     valid, error, outputs, problems = asyncio.run(execution.validate_prompt("1", prompt, None))
-    assert "LATENT is linked" in json.dumps(problems["7"])
+    assert "LATENT is linked" in json.dumps(problems["906"])
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,9 @@ def clip_in(comfyui, host, dtype):
 
 def changed(comfyui, host, model, strength):
     """A LoRA put on two of its weights."""
-    adapters, fusing = comfyui.ours.lora.adapters, comfyui.ours.lora.fusing
+    lora = comfyui.ours.lora.__name__
+    adapters = importlib.import_module(f"{lora}.kinds.adapters")
+    fusing = importlib.import_module(f"{lora}.weights.fusing")
     names = [f"{half}_model.encoder.layers.0.mlp.fc1.weight" for half in ("text", "vision")]
     shapes, draw = host.weights(model), torch.Generator().manual_seed(0)
     return host.patched(
@@ -158,13 +160,15 @@ def test_a_precision_is_that_of_the_activations(comfyui, clip_model, precision):
 
 
 def test_an_index_of_the_other_host_in_another_type_is_searched(comfyui, alone):
-    folder, indexing = comfyui.base / "output" / "other", comfyui.ours.nodes.indexing
+    folder, nodes = comfyui.base / "output" / "other", comfyui.ours.nodes.__name__
+    indexing = importlib.import_module(f"{nodes}.search.indexing")
+    precision = importlib.import_module(f"{nodes}.clip.precision")
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("red_circle.png", "blue_star.png"):
         shutil.copy(EXAMPLES / name, folder)
     target, writing = comfyui.base / "output" / "cvl_index" / "of the shell", comfyui.ours.index.writing.writing
     with pytest.MonkeyPatch.context() as patch:
-        for module in (indexing, comfyui.ours.nodes.precision):
+        for module in (indexing, precision):
             patch.setattr(module, "host", alone)
         embed = indexing.Embedder(model := clip_in(comfyui, alone, "bf16"), 32, precision="bf16")
         with writing(target, indexing.facts_of(model, embed.encoder, target, folder, "bf16")) as writer:
