@@ -11,8 +11,10 @@ import torch
 from ..formats.dialects import DIALECTS
 from ..kinds.adapters import Adapter, LoRA
 from .match import key_of
-from .names import spellings
+from .names import spellings, target_map
 from .places import Place, Slice
+from .rows import exchanged
+from .spellings import spell_part
 
 _BIAS, _WEIGHT = ".bias", ".weight"
 
@@ -32,6 +34,7 @@ def rename(found: Mapping[Place, Adapter], shapes: Mapping[str, Sequence[int]], 
         ValueError: the dialect is unknown.
     """
     names = spellings(shapes, dialect)
+    swapped = swapped_spellings(shapes, dialect)
     parts: dict[str, list[Slice]] = {}
     for place in names:
         if isinstance(place, Slice):
@@ -44,6 +47,8 @@ def rename(found: Mapping[Place, Adapter], shapes: Mapping[str, Sequence[int]], 
         split = parts.get(key, ()) if DIALECTS[dialect].splits and isinstance(place, str) else ()
         if split and isinstance(adapter, LoRA) and adapter.mid is None:
             result |= {names[at]: replace(adapter, up=adapter.up.narrow(*at.rows)) for at in split}
+        elif (name := _swapped_name(place, swapped)) and (turned := exchanged(adapter)):
+            result[name] = turned
         elif place in names:
             result[names[place]] = adapter
         elif isinstance(place, str) and key.endswith(_BIAS) and (name := names.get(key.removesuffix(_BIAS) + _WEIGHT)):
@@ -60,6 +65,30 @@ def rename(found: Mapping[Place, Adapter], shapes: Mapping[str, Sequence[int]], 
     for key, own in pieces.items():
         result[names[key]] = join_rows(own, shapes[key][0])
     return Renaming(result, unnamed)
+
+
+def swapped_spellings(shapes: Mapping[str, Sequence[int]], dialect: str) -> dict[str, str]:
+    """The keys whose name in a dialect means their halves of rows in the other order -> that name.
+
+    An adapter is written under it with its halves exchanged (`rows.exchanged`).
+    """
+    names = target_map(shapes)
+    found: dict[str, str] = {}
+    for name, tool, targets, first in names.parts:
+        written = spell_part(name, tool).get(dialect) if first and targets[0].swapped else None
+        if written and names.find(written).targets == targets:
+            found[key_of(targets[0].place)] = written
+    return found
+
+
+def _swapped_name(place: Place, swapped: Mapping[str, str]) -> str | None:
+    """The dialect's name of a weight, or of the bias beside it, whose halves it has in the other order."""
+    if not isinstance(place, str):
+        return None
+    if place.endswith(_BIAS):
+        name = swapped.get(place.removesuffix(_BIAS) + _WEIGHT)
+        return name and name + _BIAS
+    return swapped.get(place)
 
 
 def join_rows(rows: Mapping[Slice, LoRA], out: int) -> LoRA:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from ..families.family import Family, Parts, Stack
+from ..families.family import DIFFUSERS, Family, Parts, Stack
 from .places import Piece, Slice, Target
 
 Modules = Mapping[str, tuple[str, Sequence[int]]]  # the model's own module -> its key and its shape
@@ -25,6 +25,12 @@ def spelled_by(family: Family, modules: Modules) -> Iterator[Spelled]:
     stacks: dict[str, list[Stack]] = {}
     for stack in family.stacks:
         stacks.setdefault(stack.own, []).append(stack)
+    if family.same:
+        tabled = {f"{stack.own}.#.{layer}" for stack in family.stacks for layer in (*stack.layers, *stack.splits)}
+        for module, (key, _) in modules.items():
+            own, _, layer = _block_of(module, stacks)
+            if key.endswith(".weight") and f"{own}.#.{layer}" not in tabled:
+                yield Spelled(module, DIFFUSERS, (Target(key),), True)
     for module, (key, shape) in modules.items():
         own, number, layer = _block_of(module, stacks)
         for stack in stacks.get(own, ()):

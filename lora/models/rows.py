@@ -112,6 +112,14 @@ def rows_of(adapter: Adapter, piece: Piece) -> Adapter:
     return RowsOf(adapter, *piece)
 
 
+def exchanged(adapter: Adapter) -> Adapter | None:
+    """A plain adapter with its halves of rows exchanged, to be written; None where its tensors cannot say that."""
+    if isinstance(adapter, Swapped):
+        return adapter.inner
+    turned = _swap_adapter(adapter)
+    return None if isinstance(turned, Swapped) else turned
+
+
 def _swap_adapter(adapter: Adapter) -> Adapter:
     """The adapter with its halves of rows exchanged: in its tensors for the two plain kinds, around the others."""
     if isinstance(adapter, LoRA) and adapter.up.shape[0] % 2 == 0:

@@ -172,5 +172,5 @@ def test_quantised_weights_are_measured_dequantised_or_not_at_all(comfyui, ours,
     held = quantised.QuantizedTensor.from_float(true.bfloat16(), layout)
     layer.weight = nn.Parameter(held, requires_grad=False)
     shape, about, whole = _measured(ours, layer)
-    _check(true, shape, about if rows_tell else None, whole, rounding)
-    assert rows_tell or about == {}
+    assert about or not rows_tell  # of NVFP4 a row is cut out by some versions of ComfyUI's library and not by others
+    _check(true, shape, about or None, whole, rounding)
