@@ -203,7 +203,7 @@ def test_what_does_not_fit_is_refused_in_a_sentence(change, says):
 
 
 def test_fresh_weights_are_not_made_for_it():
-    with pytest.raises(ValueError, match="this image encoder is a ResNet"):
+    with pytest.raises(ValueError, match="this image encoder is another"):
         initialise_(CLIP(CLIPConfig(TEXT, SMALL)), 0)
 
 

@@ -126,7 +126,8 @@ def test_what_does_its_work_alone_changes_no_run_beside_it_and_says_what_it_lack
 
 
 def test_what_does_its_work_alone_runs_though_nothing_is_connected():
-    assert {kind for kind in NODE_CLASS_MAPPINGS if needs_no_link(kind)} <= ALONE
+    says_so = {"CVL_Doctor"}  # unconnected it says that nothing is connected
+    assert {kind for kind in NODE_CLASS_MAPPINGS if needs_no_link(kind)} <= ALONE | says_so
 
 
 def test_it_takes_part_as_soon_as_something_is_connected_and_is_saved_and_copied_as_any_other(page):

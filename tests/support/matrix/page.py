@@ -15,7 +15,7 @@ ENGLISH = (
     "classes, and files with all of their modules under the model's names and under diffusers', in {dialects} ways of\n"
     "writing them (kohya, diffusers, PEFT, LyCORIS, OneTrainer, with and without prefix). Equal: the same places\n"
     "as ComfyUI's own loader, with the same values. More: places that it leaves out.",
-    "| Model | Files that load | Equal | More | Less |",
+    "| Model | Files that load | Equal / more / less |",
     "Text encoder: {name}",
 )
 CHINESE = (
@@ -26,7 +26,7 @@ CHINESE = (
     "名称既有模型自己的，也有 diffusers 的，共 {dialects} 种写法"
     "（kohya、diffusers、PEFT、LyCORIS、OneTrainer，有前缀和没有前缀）。"
     "相同：与 ComfyUI 自己的加载节点位置相同、数值相同。更多：还包括它漏掉的位置。",
-    "| 模型 | 能加载的文件 | 相同 | 更多 | 更少 |",
+    "| 模型 | 能加载的文件 | 相同 / 更多 / 更少 |",
     "{name} 的文本编码器",
 )
 
@@ -46,11 +46,11 @@ def write(found: Sequence[Pair], version: str) -> None:
 
 
 def _table(found: Sequence[Pair], columns: str, encoder: str) -> str:
-    rows = [columns, "|---|---|---|---|---|"]
+    rows = [columns, "|---|---|---|"]
     for family in dict.fromkeys(pair.family for pair in found):
         counts = Counter(pair.verdict for pair in found if pair.family == family)
         loaded = sum(counts.values()) - counts["neither"]
         name = encoder.format(name=family[3:]) if family.startswith("TE ") else family
         less = counts["worse"] + counts["values"]
-        rows.append(f"| {name} | {loaded} | {counts['equal']} | {counts['better']} | {less} |")
+        rows.append(f"| {name} | {loaded} | {counts['equal']} / {counts['better']} / {less} |")
     return "\n".join(rows)
