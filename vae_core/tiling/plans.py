@@ -82,7 +82,7 @@ def largest_plan(
         way: "decode" or "encode".
 
     Returns:
-        The plan, untiled where that fits the budget, without one where untiled needs little.
+        The plan, untiled where that fits the budget, without one where untiled needs little or no more than tiles.
 
     Raises:
         BudgetError: nothing fits; the sentence says what would.
@@ -101,7 +101,8 @@ def largest_plan(
             return plans[0]
         worth = dtype_bytes * config.values(way, shape[2] * shape[3] * config.factor**2).tile
         lean = (plan for plan in plans[1:] if plan.tile_bytes <= max(worth, plan.host_bytes * _LEAN_SHARE))
-        return next(lean, plans[-1])
+        chosen = next(lean, plans[-1])
+        return chosen if chosen.needs_bytes < plans[0].needs_bytes else plans[0]
 
     for plan in plans:
         if plan.needs_bytes <= budget_bytes:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from clip_vae_lora.vae_core.config import VAEConfig
 from clip_vae_lora.vae_core.networks.tiny import TinyConfig
+from clip_vae_lora.vae_core.networks.wan_config import Clip, WanConfig
 from clip_vae_lora.vae_core.tiling.plans import BudgetError, largest_plan, smaller_plans
 
 SD1 = VAEConfig(128, (1, 2, 4, 4), 2, 4, True)
@@ -29,6 +30,15 @@ def test_a_plan_keeps_to_its_budget_or_the_refusal_says_what_would_do(config, sh
     assert plan.needs_bytes <= budget_mb * MB
     if not plan.untiled:
         assert 1 <= plan.tile[0] <= shape[2] and 1 <= plan.tile[1] <= shape[3]
+
+
+@pytest.mark.parametrize("cells", [(14, 28), (20, 20), (26, 14), (26, 26), (32, 32)])
+def test_without_a_budget_tiles_are_taken_only_where_they_need_less_than_untiled(cells):
+    five_frames = Clip(WanConfig(), 2)  # whose small videos need a little more in strips
+    chosen = largest_plan(five_frames, (1, 16, *cells), None, 4, way="encode")
+    untiled = largest_plan(five_frames, (1, 16, *cells), 10**15, 4, way="encode")
+    assert untiled.untiled
+    assert chosen.untiled or chosen.needs_bytes < untiled.needs_bytes
 
 
 @given(SHAPES, st.integers(100, 9_000), st.integers(0, 9_000))
