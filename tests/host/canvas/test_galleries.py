@@ -21,6 +21,11 @@ from clip_vae_lora.tests.support.servers.serving import served
 GALLERY = "app.graph._nodes.find(({widgets}) => widgets?.some(({name}) => name === 'cvl_gallery'))"
 PICKED = f"() => {GALLERY}.widgets.find(({{name}}) => name === 'picked').value"
 
+CLEARED = """([clientX, clientY]) => {  // nothing lies under that point
+  const at = app.canvas.convertEventToCanvasOffset({clientX, clientY});
+  for (let node; (node = app.canvas.graph.getNodeOnPos(at[0], at[1])); ) node.pos = [node.pos[0], node.pos[1] + 5000];
+}"""
+
 
 @pytest.fixture(scope="module")
 def server(comfyui_path, tmp_path_factory):
@@ -72,7 +77,7 @@ def test_a_picture_let_go_on_a_message_over_the_empty_canvas_is_loaded_there(pag
     box = toast.bounding_box()
     corner = page.evaluate("() => { const {x, y} = app.canvas.canvas.getBoundingClientRect(); return [x, y] }")
     before = len(loaders(page))
-    page.evaluate("() => { app.graph._nodes.find(({type}) => type === 'LoadImage').pos = [1000, 500] }")
+    page.evaluate(CLEARED, [box["x"] + 20, box["y"] + 20])
     drag(page, 0, (box["x"] + 20 - corner[0], box["y"] + 20 - corner[1]))
     assert len(loaders(page)) == before + 1
     assert page.locator(".p-toast-message").count() == 1  # the front end did not take the picture for a workflow
