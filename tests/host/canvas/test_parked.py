@@ -41,9 +41,11 @@ def needs_no_link(kind: str) -> bool:
     """Whether a node does its work alone, on a file say: then a Run is what runs it."""
     node = NODE_CLASS_MAPPINGS[kind]
     required = [spec[0] for spec in node.INPUT_TYPES().get("required", {}).values()]
-    return bool(getattr(node, "OUTPUT_NODE", False)) and bool(required) and not [
-        one for one in required if isinstance(one, str) and one not in WIDGETS
-    ]
+    return (
+        bool(getattr(node, "OUTPUT_NODE", False))
+        and bool(required)
+        and not [one for one in required if isinstance(one, str) and one not in WIDGETS]
+    )
 
 
 RINGED = "id => Boolean(app.graph._nodes.find(node => String(node.id) === id)?.has_errors)"
