@@ -18,7 +18,19 @@ from ..siglip_config import SIGLIP_EPS, SigLIPConfig, SigLIPVisionConfig
 from .clip import CLIP
 from .layers import MLP, Device, Dtype, Operations, Stack, look_up
 from .text import TextEmbeddings, TextOutput
-from .vision import VisionOutput
+from .vision import VisionOutput, check_pixels
+
+
+def _stack(config: TextConfig | SigLIPVisionConfig, operations: Operations, device: Device, dtype: Dtype) -> Stack:
+    """The blocks of either encoder, in which every token sees every other."""
+    return Stack(
+        *(config.layers, config.width, config.heads, config.mlp, config.activation),
+        causal=False,
+        operations=operations,
+        device=device,
+        dtype=dtype,
+        eps=SIGLIP_EPS,
+    )
 
 
 class SigLIPText(nn.Module):
@@ -28,14 +40,7 @@ class SigLIPText(nn.Module):
         super().__init__()
         self.config = config
         self.embeddings = TextEmbeddings(config, operations, device, dtype)
-        self.encoder = Stack(
-            *(config.layers, config.width, config.heads, config.mlp, config.activation),
-            causal=False,
-            operations=operations,
-            device=device,
-            dtype=dtype,
-            eps=SIGLIP_EPS,
-        )
+        self.encoder = _stack(config, operations, device, dtype)
         self.final_layer_norm = operations.LayerNorm(config.width, eps=SIGLIP_EPS, device=device, dtype=dtype)
         self.head = operations.Linear(config.width, config.embed, device=device, dtype=dtype)
 
@@ -101,14 +106,7 @@ class SigLIPVision(nn.Module):
         super().__init__()
         self.config = config
         self.embeddings = PatchEmbeddings(config, operations, device, dtype)
-        self.encoder = Stack(
-            *(config.layers, config.width, config.heads, config.mlp, config.activation),
-            causal=False,
-            operations=operations,
-            device=device,
-            dtype=dtype,
-            eps=SIGLIP_EPS,
-        )
+        self.encoder = _stack(config, operations, device, dtype)
         self.post_layernorm = operations.LayerNorm(config.width, eps=SIGLIP_EPS, device=device, dtype=dtype)
         self.head = AttentionPooling(config, operations, device, dtype)
 
@@ -118,12 +116,7 @@ class SigLIPVision(nn.Module):
 
         [B, 3, S, S] -> [B, P, C], [B, P, C], [B, C]
         """
-        side = self.config.image_px
-        if pixels.ndim != 4 or tuple(pixels.shape[1:]) != (3, side, side):
-            raise ValueError(
-                f"this image encoder takes pixels of shape [B, 3, {side}, {side}] and got {list(pixels.shape)}; "
-                "use preprocess() to bring pictures to its size"
-            )
+        check_pixels(pixels, self.config.image_px)
         last, hidden = self.encoder(self.embeddings(pixels), layer)
         last = self.post_layernorm(last)
         return last, hidden, self.head(last)

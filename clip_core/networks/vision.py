@@ -21,6 +21,15 @@ class VisionOutput:
     projected: Tensor  # [B, E], pooled in the space shared with texts, of any length
 
 
+def check_pixels(pixels: Tensor, side: int) -> None:
+    """Raise ValueError for pixels that are not [B, 3, side, side]."""
+    if pixels.ndim != 4 or tuple(pixels.shape[1:]) != (3, side, side):
+        raise ValueError(
+            f"this image encoder takes pixels of shape [B, 3, {side}, {side}] and got {list(pixels.shape)}; "
+            "use preprocess() to bring pictures to its size"
+        )
+
+
 class VisionTransformer(nn.Module):
     """The image encoder without its projection (`vision_model` in HF's names)."""
 
@@ -51,7 +60,7 @@ class VisionTransformer(nn.Module):
 
         [B, 3, S, S] -> [B, 1 + P, C], [B, 1 + P, C], [B, C]
         """
-        self._check(pixels)
+        check_pixels(pixels, self.config.image_px)
         last, hidden = self.encoder(self.pre_layrnorm(self.embeddings(pixels)), layer)
         return last, hidden, self.post_layernorm(last[:, 0])
 
@@ -61,14 +70,6 @@ class VisionTransformer(nn.Module):
 
         [B, 3, S, S] -> [B, C]
         """
-        self._check(pixels)
+        check_pixels(pixels, self.config.image_px)
         first = class_token(self.embeddings, self.pre_layrnorm, blocks_of(self.encoder), pixels)
         return self.post_layernorm(first)
-
-    def _check(self, pixels: Tensor) -> None:
-        side = self.config.image_px
-        if pixels.ndim != 4 or tuple(pixels.shape[1:]) != (3, side, side):
-            raise ValueError(
-                f"this image encoder takes pixels of shape [B, 3, {side}, {side}] and got {list(pixels.shape)}; "
-                "use preprocess() to bring pictures to its size"
-            )

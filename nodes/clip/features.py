@@ -89,24 +89,21 @@ def encode_labels(
     return zero_shot.class_features(labels, templates, encode, on_step), zero_shot.some_of(notes)
 
 
-def scale_and_note(clip_model: Looking, wanted: float = 0.0) -> tuple[float, list[str]]:
-    """`wanted`, or for 0 the model's own scale; and a note on a model without one."""
-    if wanted:
-        return wanted, []
+def logits_and_note(clip_model: Looking, wanted: float = 0.0) -> tuple[ranking.Logits, list[str]]:
+    """What the model does with cosines, with the factor `wanted` in place of its own (0: its own); and a note on a
+    model without one.
+    """
     learned = host.logits(clip_model)
+    found = learned or ranking.Logits(PUBLISHED_SCALE)
+    if wanted:
+        return replace(found, scale=wanted), []
     note = f"a CLIP_VISION has no logit scale of its own: {PUBLISHED_SCALE:g} was taken, where published CLIPs stand"
-    return scale_of(clip_model), [note] if learned is None else []
+    return found, [note] if learned is None else []
 
 
 def scale_of(clip_model: Looking) -> float:
     """The factor on cosines before a softmax: the model's own, or 100 for a CLIP_VISION, which has none."""
-    return logits_of(clip_model).scale
-
-
-def logits_of(clip_model: Looking, scale: float = 0.0) -> ranking.Logits:
-    """What the model does with cosines; `scale` other than 0 takes the place of its own factor."""
-    learned = host.logits(clip_model) or ranking.Logits(PUBLISHED_SCALE)
-    return replace(learned, scale=scale) if scale else learned
+    return logits_and_note(clip_model)[0].scale
 
 
 def _check_sound(found: Tensor, texts: Sequence[str], precision: str) -> None:

@@ -108,8 +108,8 @@ class ZeroShotClassify:
         sentences = zero_shot.templates_for(found, template, template_set, more_templates)
         pictures = features.encode_pictures(clip_model, image, host.progress(len(image)), precision)
         classes, said = features.encode_labels(clip_model, clip, found, sentences, precision)
-        factor, why = features.scale_and_note(clip_model, scale)
-        bias = features.logits_of(clip_model).bias
+        logits, why = features.logits_and_note(clip_model, scale)
+        factor, bias = logits.scale, logits.bias
         names, limit = [label.name for label in found], {"none_below": none_below, "none_by": none_by}
         answer = zero_shot.classify(pictures, classes, names, factor, bias=bias, **limit)
         if bias is not None:
