@@ -1,6 +1,6 @@
 """Trains the bundled weights anew: `python headless/train.py bundled`; draws the examples' pictures: `... pictures`.
 
-    python headless/train.py bundled [--only clip vae lora] [--output models] [--resume]
+    python headless/train.py bundled [--only clip vae lora diffusion] [--output models] [--resume]
                                      [--steps N] [--seed N] [--precision bfloat16|float32] [--threads N] [--every N]
                                      [--device auto|cpu|cuda|cuda:1|xpu|mps]
 
@@ -53,10 +53,14 @@ def main(arguments: list[str] | None = None, prog: str | None = None) -> int:
 
 
 def _options(arguments: list[str] | None, prog: str | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog=prog, description="Train the bundled CLIP, VAE and LoRA from drawn pictures.")
+    parser = argparse.ArgumentParser(prog=prog, description="Train the bundled files from drawn pictures.")
     parser.add_argument("what", choices=["bundled", "pictures"], help="the weights, or the example workflows' pictures")
     parser.add_argument(
-        "--only", nargs="+", choices=KINDS, default=list(KINDS), help="some of the files (the LoRA needs the CLIP)"
+        "--only",
+        nargs="+",
+        choices=KINDS,
+        default=list(KINDS),
+        help="some of the files (LoRA: after the CLIP; diffusion: after CLIP and VAE)",
     )
     parser.add_argument("--output", type=Path, default=_ROOT / "models", help="folder")
     parser.add_argument("--resume", action="store_true", help="go on with an interrupted training, if there is one")

@@ -1,4 +1,4 @@
-"""The three files in models/: each made by its recipe, measured as stored, and written with its own story."""
+"""The four files in models/: each made by its recipe, measured as stored, and written with its own story."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,29 +9,41 @@ import torch
 from torch import Tensor
 
 from ..clip_core.config import to_metadata
-from ..clip_core.tokenizer import Tokenizer
 from ..files.tensors import write_tensors
-from .fidelity import vae_scores
 from .loop import Checkpoint, OnStep, TrainingError, TrainingPlan
 from .recipes import adapter as lora_recipe
 from .recipes import clip as clip_recipe
+from .recipes import diffusion as diffusion_recipe
 from .recipes import vae as vae_recipe
-from .scenes.scene import COLOURS, HELD_OUT, PAIRS, SHAPES, pair_label
-from .scores import clip_scores, pair_texts, recall_scores, texture_score
+from .reports import clip_report, diffusion_report, lora_report, vae_report
+from .scenes.scene import COLOURS, HELD_OUT, SHAPES, pair_label
+from .scores import pair_texts
 
-FILES = {"clip": "tiny_clip.safetensors", "vae": "tiny_vae.safetensors", "lora": "tiny_clip_stripes_lora.safetensors"}
+FILES = {
+    "clip": "tiny_clip.safetensors",
+    "vae": "tiny_vae.safetensors",
+    "lora": "tiny_clip_stripes_lora.safetensors",
+    "diffusion": "tiny_diffusion.safetensors",
+}
 KINDS = tuple(FILES)
 SCORE_SEED = 20_000_003  # of the pictures that the scores in the files were measured on
 TEST_SEED = 30_000_001  # of those that the tests measure again on; no training uses either
-_PLANS = {"clip": clip_recipe.PLAN, "vae": vae_recipe.PLAN, "lora": lora_recipe.PLAN}
+_PLANS = {
+    "clip": clip_recipe.PLAN,
+    "vae": vae_recipe.PLAN,
+    "lora": lora_recipe.PLAN,
+    "diffusion": diffusion_recipe.PLAN,
+}
 _OBJECTIVES = {
     "clip": "symmetric contrastive loss, true pairs off the diagonal left out; beside it, the facts read off the "
     "features of pictures and captions by one linear layer that is not kept; all pictures grey at first, a "
     "quarter of them in the end",
-    "vae": "absolute error of values and of neighbouring differences, and the KL divergence; it starts as a linear "
-    "autoencoder",
+    "vae": "absolute error of values and of neighbouring differences, and the KL divergence, of which each channel has "
+    "a nat for each value free; it starts as a linear autoencoder",
     "lora": "the CLIP's, texture only, and each caption against the same one with the other texture; features of plain "
     "pictures and of captions without a texture held at the base's",
+    "diffusion": "flow matching: the mean square of the difference between the velocity and noise - latent; a tenth of "
+    "the captions left empty",
 }
 _COMMAND = "python headless/train.py bundled"
 _SCENES = f"{len(SHAPES)} shapes x {len(COLOURS)} colours, sizes, counts, places, backgrounds"
@@ -63,7 +75,7 @@ def make(
     """Train, write and measure one file on `device`; the scores are those of the weights as stored.
 
     Raises:
-        TrainingError: the LoRA is wanted and the folder has no CLIP.
+        TrainingError: the LoRA or the diffusion model is wanted and the folder lacks what it is trained on.
     """
     path = folder / FILES[kind]
     story = {
@@ -79,43 +91,9 @@ def make(
         "device": torch.device(device).type,
         **plan.describe(),
     }
-    maker = {"clip": _make_clip, "vae": _make_vae, "lora": _make_lora}[kind]
+    maker = {"clip": _make_clip, "vae": _make_vae, "lora": _make_lora, "diffusion": _make_diffusion}[kind]
     scores = maker(path, plan, precision, story, torch.device(device), on_step=on_step, checkpoint=checkpoint)
     return BundledFile(path, scores)
-
-
-def clip_report(path: Path, seed: int, count: int = 1000, device: torch.device | str = "cpu") -> dict[str, str]:
-    """Scores of a stored CLIP beside chance and the untrained model."""
-    tokenizer, model = Tokenizer(), clip_recipe.read_clip(path).to(device)
-    report = {
-        f"zero-shot, {name}": _percent(value) for name, value in clip_scores(model, tokenizer, seed, count).items()
-    }
-    report |= {f"recall, {way}": _percent(value) for way, value in recall_scores(model, tokenizer, seed).items()}
-    untrained = clip_scores(clip_recipe.new_clip(0).to(device), tokenizer, seed, count)
-    report["zero-shot, trained pairs, untrained model"] = _percent(untrained["trained pairs"])
-    report["zero-shot, trained pairs, chance"] = _percent(1 / len(PAIRS))
-    return report
-
-
-def lora_report(
-    clip_path: Path, lora_path: Path, seed: int, count: int = 1000, device: torch.device | str = "cpu"
-) -> dict[str, str]:
-    """The new attribute and the old labels, without and with the stored LoRA."""
-    tokenizer, base = Tokenizer(), clip_recipe.read_clip(clip_path).to(device)
-    report = {}
-    for name, model in {"base": base, "with LoRA": lora_recipe.with_adapter(base, lora_path)}.items():
-        report[f"striped or plain, {name}"] = _percent(texture_score(model, tokenizer, seed, count))
-        scores = clip_scores(model, tokenizer, seed, count)
-        report[f"old labels, {name}"] = _percent(scores["trained pairs"])
-        report[f"old labels, never trained pairs, {name}"] = _percent(scores["never trained pairs"])
-    report["striped or plain, chance"] = _percent(0.5)
-    return report
-
-
-def vae_report(path: Path, seed: int, count: int = 100, device: torch.device | str = "cpu") -> dict[str, str]:
-    """Round trips of a stored autoencoder."""
-    scores = vae_scores(vae_recipe.read_vae(path).to(device), seed, count)
-    return {name: f"{value:.2f}" if name.startswith("latent") else f"{value:.2f} dB" for name, value in scores.items()}
 
 
 def _make_clip(
@@ -157,11 +135,7 @@ def _make_vae(
 def _make_lora(
     path: Path, plan: TrainingPlan, precision: torch.dtype, story: dict[str, str], device: torch.device, **hooks
 ) -> dict[str, str]:
-    clip_path = path.with_name(FILES["clip"])
-    if not clip_path.exists():
-        raise TrainingError(
-            f"the LoRA is trained on {clip_path.name}, which is not in {path.parent.name}: train clip first"
-        )
+    (clip_path,) = _needed("the LoRA", path.parent, "clip")
     base = clip_recipe.read_clip(clip_path).to(device)
     made = lora_recipe.train_adapter(base, plan, precision=precision, **hooks)
     story = (
@@ -181,6 +155,34 @@ def _make_lora(
     return scores | {f"trained share {name}": f"{share:.2%}" for name, share in made.shares().items()}
 
 
+def _make_diffusion(
+    path: Path, plan: TrainingPlan, precision: torch.dtype, story: dict[str, str], device: torch.device, **hooks
+) -> dict[str, str]:
+    clip_path, vae_path = _needed("the diffusion model", path.parent, "clip", "vae")
+    clip, vae = clip_recipe.read_clip(clip_path).to(device), vae_recipe.read_vae(vae_path).to(device)
+    made = diffusion_recipe.train_diffusion(clip, vae, plan, precision=precision, **hooks)
+    story = story | {
+        **diffusion_recipe.described(made),
+        "batch": str(diffusion_recipe.BATCH),
+        "base": f"{clip_path.name}, {vae_path.name}",
+        "data": f"{diffusion_recipe.PICTURES:,} drawn {_SCENES}, {diffusion_recipe.SIDE_PX} px; captions from the same "
+        "facts, anew each step",
+        "objective": _OBJECTIVES["diffusion"],
+        "never trained": ", ".join(pair_label(pair) for pair in HELD_OUT),
+    }
+    report = partial(diffusion_report, path, clip_path, vae_path, SCORE_SEED, device=device)
+    return _write_measured(path, diffusion_recipe.stored_diffusion(made.model), story, report)
+
+
+def _needed(what: str, folder: Path, *kinds: str) -> list[Path]:
+    """The files that a training builds on. Raises TrainingError where one is missing."""
+    paths = [folder / FILES[kind] for kind in kinds]
+    for kind, path in zip(kinds, paths):
+        if not path.exists():
+            raise TrainingError(f"{what} is trained on {path.name}, which is not in {folder.name}: train {kind} first")
+    return paths
+
+
 def _write_measured(
     path: Path, tensors: dict[str, Tensor], story: dict[str, str], report: Callable[[], dict[str, str]]
 ) -> dict[str, str]:
@@ -189,7 +191,3 @@ def _write_measured(
     scores = report()
     write_tensors(path, tensors, story | {f"score: {name}": value for name, value in scores.items()})
     return scores
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"

@@ -9,6 +9,7 @@ _WHAT = {
     "clip": "CLIP: both encoders, in Hugging Face's names; 48 px pictures, the full vocabulary",
     "vae": "autoencoder: 4 latent channels, 4 px for each cell, in latent-diffusion's names",
     "lora": 'LoRA for that CLIP: teaches "striped" and "plain"; kohya\'s names',
+    "diffusion": "diffusion model for that CLIP and VAE: 64 px pictures from prompts, flow matching",
 }
 _SCORE = "score: "
 _HEAD = """# Bundled weights
