@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .config import NORM_GROUPS
+from .config import HEAD, NORM_GROUPS
 
 Device = torch.device | str | None
 
@@ -68,7 +68,7 @@ class ResidualBlock(nn.Module):
 class Attention(nn.Module):
     """Every row of x looks at the rows of `seen`. [B, N, width], [B, M, other] -> [B, N, width]"""
 
-    def __init__(self, width: int, other: int, head: int, layers: Layers):
+    def __init__(self, width: int, other: int, layers: Layers, head: int = HEAD):
         super().__init__()
         self.head = head
         self.to_q = layers.linear(width, width, bias=False)
@@ -91,10 +91,10 @@ class TransformerBlock(nn.Module):
     [B, width, h, w], text [B, T, text] -> [B, width, h, w]
     """
 
-    def __init__(self, width: int, text: int, head: int, layers: Layers):
+    def __init__(self, width: int, text: int, layers: Layers):
         super().__init__()
-        self.norm1, self.attn1 = layers.layer_norm(width), Attention(width, width, head, layers)
-        self.norm2, self.attn2 = layers.layer_norm(width), Attention(width, text, head, layers)
+        self.norm1, self.attn1 = layers.layer_norm(width), Attention(width, width, layers)
+        self.norm2, self.attn2 = layers.layer_norm(width), Attention(width, text, layers)
         self.norm3 = layers.layer_norm(width)
         self.fc1, self.fc2 = layers.linear(width, 2 * width), layers.linear(2 * width, width)
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .config import DiffusionConfig, DiffusionError
+from .config import DiffusionConfig, DiffusionError, LatentScale
 from .layers import Attention, Device, Layers, Operations, ResidualBlock, TransformerBlock
 
 _ENDS = ("conv2", "to_out", "fc2", "conv_out", "told")  # the layers with which a branch or the network ends
@@ -25,7 +25,7 @@ class Stage(nn.Module):
     def __init__(self, width: int, attends: bool, config: DiffusionConfig, layers: Layers):
         super().__init__()
         self.block = ResidualBlock(width, config.time, layers)
-        self.attention = TransformerBlock(width, config.text, config.head, layers) if attends else None
+        self.attention = TransformerBlock(width, config.text, layers) if attends else None
 
     def forward(self, x: Tensor, time: Tensor, text: Tensor) -> Tensor:
         x = self.block(x, time)
@@ -41,7 +41,7 @@ class Gist(nn.Module):
     def __init__(self, config: DiffusionConfig, layers: Layers):
         super().__init__()
         self.question = nn.Parameter(torch.zeros(1, 1, config.text, device=layers.device, dtype=layers.dtype))
-        self.attention = Attention(config.text, config.text, config.text, layers)
+        self.attention = Attention(config.text, config.text, layers, head=config.text)
         self.out = layers.linear(config.text, config.time)
 
     def forward(self, text: Tensor) -> Tensor:
@@ -52,7 +52,8 @@ class Gist(nn.Module):
 class Denoiser(nn.Module):
     """noisy latent, noise level, text -> velocity, that is noise - latent (flow matching, arXiv 2210.02747).
 
-    The level is 0 (picture) .. 1 (noise). [B, C, h, w], [B], [B, T, text] -> [B, C, h, w]; h and w are multiples of
+    `latents` and `noise_shift`, the shift of the noise levels, tell how it was trained, and so how to sample it. The
+    level is 0 (picture) .. 1 (noise). [B, C, h, w], [B], [B, T, text] -> [B, C, h, w]; h and w are multiples of
     `config.factor`.
     """
 
@@ -67,6 +68,9 @@ class Denoiser(nn.Module):
         super().__init__()
         layers, widths = Layers(operations, device, dtype), config.widths
         self.config, self.dtype = config, dtype or torch.float32
+        for name, start in (("latent_scale", 1.0), ("latent_shift", 0.0)):  # so that a file has all that its use needs
+            self.register_buffer(name, torch.full((config.latent,), start, device=device, dtype=torch.float32))
+        self.register_buffer("noise_shift", torch.ones((), device=device, dtype=torch.float32))
         self.time1, self.time2 = layers.linear(config.time // 4, config.time), layers.linear(config.time, config.time)
         self.gist = Gist(config, layers)
         self.conv_in = layers.conv(config.latent + 2, widths[0])
@@ -79,6 +83,11 @@ class Denoiser(nn.Module):
             self.shrink.append(layers.conv(narrow, wide, stride=2))
             self.grow.append(layers.conv(wide, narrow))
         self.norm_out, self.conv_out = layers.group_norm(widths[0]), layers.conv(widths[0], config.latent)
+
+    @property
+    def latents(self) -> LatentScale:
+        """How the latents of this model relate to the raw ones of its autoencoder."""
+        return LatentScale(self.get_buffer("latent_scale"), self.get_buffer("latent_shift"))
 
     def forward(self, noisy: Tensor, level: Tensor, text: Tensor) -> Tensor:
         self._check(noisy, text)

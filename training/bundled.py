@@ -160,9 +160,8 @@ def _make_diffusion(
 ) -> dict[str, str]:
     clip_path, vae_path = _needed("the diffusion model", path.parent, "clip", "vae")
     clip, vae = clip_recipe.read_clip(clip_path).to(device), vae_recipe.read_vae(vae_path).to(device)
-    made = diffusion_recipe.train_diffusion(clip, vae, plan, precision=precision, **hooks)
+    model = diffusion_recipe.train_diffusion(clip, vae, plan, precision=precision, **hooks)
     story = story | {
-        **diffusion_recipe.described(made),
         "batch": str(diffusion_recipe.BATCH),
         "base": f"{clip_path.name}, {vae_path.name}",
         "data": f"{diffusion_recipe.PICTURES:,} drawn {_SCENES}, {diffusion_recipe.SIDE_PX} px; captions from the same "
@@ -171,7 +170,7 @@ def _make_diffusion(
         "never trained": ", ".join(pair_label(pair) for pair in HELD_OUT),
     }
     report = partial(diffusion_report, path, clip_path, vae_path, SCORE_SEED, device=device)
-    return _write_measured(path, diffusion_recipe.stored_diffusion(made.model), story, report)
+    return _write_measured(path, diffusion_recipe.stored_diffusion(model), story, report)
 
 
 def _needed(what: str, folder: Path, *kinds: str) -> list[Path]:

@@ -54,9 +54,7 @@ def diffusion_report(
 ) -> dict[str, str]:
     """What a stored diffusion model makes of prompts, with the stored CLIP and VAE."""
     clip, vae = clip_recipe.read_clip(clip_path).to(device), vae_recipe.read_vae(vae_path).to(device)
-    made = diffusion_recipe.read_diffusion(path)
-    made.model.to(device)
-    scores = generation_scores(made, clip, vae, seed, count)
+    scores = generation_scores(diffusion_recipe.read_diffusion(path).to(device), clip, vae, seed, count)
     return {f"shape and colour as asked, {name}": _percent(value) for name, value in scores.items()}
 
 

@@ -65,7 +65,7 @@ def test_errors_fall_with_the_order_of_the_sampler(sampler, order: int):
 
 
 def test_guidance_goes_beyond_the_prompt_away_from_the_negative_one():
-    config = DiffusionConfig(latent=4, text=8, widths=(8, 16), blocks=(1, 1), head=8, time=16)
+    config = DiffusionConfig(latent=4, text=8, widths=(8, 32), blocks=(1, 1), time=16)
     model = initialise_(Denoiser(config), 0)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -88,7 +88,7 @@ def test_levels_that_do_not_fall_are_refused(levels):
 
 def test_a_tiny_model_learns_which_of_two_texts_means_which_colour():
     """Latents are +1 for one text and -1 for the other: after training the sampler lands on the right side."""
-    config = DiffusionConfig(latent=4, text=8, widths=(8, 16), blocks=(1, 1), head=8, time=16)
+    config = DiffusionConfig(latent=4, text=8, widths=(8, 32), blocks=(1, 1), time=16)
     model = initialise_(Denoiser(config), 0)
     texts = torch.randn(2, 3, 8, generator=torch.Generator().manual_seed(0))
 
@@ -100,7 +100,7 @@ def test_a_tiny_model_learns_which_of_two_texts_means_which_colour():
         return flow_loss(model(mixed(latent, noise, level), level, texts[which]), latent, noise)
 
     losses = fit(step_loss, dict(model.named_parameters()), TrainingPlan(steps=150, seed=1, lr=1e-2, warm_up=10))
-    assert sum(losses[-10:]) < 0.3 * sum(losses[:10])
+    assert sum(losses[-10:]) < 0.5 * sum(losses[:10])
     with torch.no_grad():
         noise = torch.randn(2, 4, 4, 4, generator=torch.Generator().manual_seed(4))
         found = euler(guided(model, texts, texts, 1.0), noise, schedule(10, 1.0).tolist())

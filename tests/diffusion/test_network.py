@@ -3,10 +3,11 @@
 import pytest
 import torch
 
+from clip_vae_lora.diffusion.checkpoint import config_of, prefix_of
 from clip_vae_lora.diffusion.config import DiffusionConfig, DiffusionError, LatentScale
 from clip_vae_lora.diffusion.network import Denoiser, initialise_, positions, waves
 
-TINY = DiffusionConfig(latent=4, text=8, widths=(8, 16), blocks=(1, 1), attention=1, head=8, time=16)
+TINY = DiffusionConfig(latent=4, text=8, widths=(8, 32), blocks=(1, 2), attention=1, time=16)
 
 
 def _model(seed: int = 0) -> Denoiser:
@@ -82,17 +83,36 @@ def test_what_does_not_fit_is_said_in_words(shape, text, words):
 
 
 @pytest.mark.parametrize(
-    "sizes", [{"widths": (9, 16)}, {"blocks": (1,)}, {"head": 12}, {"time": 12}, {"latent": 0}, {"widths": ()}]
+    "sizes", [{"widths": (9, 16)}, {"blocks": (1,)}, {"widths": (8, 40)}, {"time": 12}, {"latent": 0}, {"widths": ()}]
 )
 def test_impossible_sizes_are_refused(sizes):
     with pytest.raises(DiffusionError):
         DiffusionConfig(**{**vars(TINY), **sizes})
 
 
-def test_sizes_survive_a_header():
-    assert DiffusionConfig.from_metadata(TINY.to_metadata()) == TINY
-    with pytest.raises(DiffusionError, match="header"):
-        DiffusionConfig.from_metadata({})
+@pytest.mark.parametrize(
+    "config",
+    [
+        TINY,
+        DiffusionConfig(),
+        DiffusionConfig(latent=16, text=24, widths=(32,), blocks=(3,), attention=0, time=8),
+        DiffusionConfig(widths=(8, 16), blocks=(1, 1), attention=2),
+    ],
+)
+@pytest.mark.parametrize("prefix", ["", "model.diffusion_model."])
+def test_the_sizes_are_told_by_the_tensors(config: DiffusionConfig, prefix: str):
+    shapes = {prefix + name: tensor.shape for name, tensor in Denoiser(config, device="meta").state_dict().items()}
+    found = prefix_of(shapes)
+    assert found == prefix
+    assert config_of({name.removeprefix(found): shape for name, shape in shapes.items()}) == config
+
+
+def test_other_files_and_broken_ones_are_refused_in_words():
+    with pytest.raises(DiffusionError, match="ComfyUI's own loaders"):
+        prefix_of({"model.diffusion_model.input_blocks.0.0.weight": (320, 4, 3, 3)})
+    shapes = {name: tensor.shape for name, tensor in Denoiser(TINY, device="meta").state_dict().items()}
+    with pytest.raises(DiffusionError, match="conv_in.weight"):
+        config_of({name: shape for name, shape in shapes.items() if name != "conv_in.weight"})
 
 
 def test_positions_and_waves_tell_places_and_levels_apart():

@@ -14,6 +14,7 @@ from torch import Generator, Tensor
 
 from ...clip_core.networks.clip import CLIP
 from ...clip_core.tokenizer import Tokenizer
+from ...diffusion.checkpoint import config_of
 from ...diffusion.config import DiffusionConfig, LatentScale
 from ...diffusion.flow import draw_levels, flow_loss, mixed
 from ...diffusion.network import Denoiser, initialise_
@@ -42,14 +43,6 @@ class Encoded:
 
     latents: Tensor  # [N, C, h, w]
     scenes: Scenes
-    scale: LatentScale
-
-
-@dataclass(frozen=True)
-class TrainedDiffusion:
-    """What was trained, and how its latents relate to the autoencoder's."""
-
-    model: Denoiser
     scale: LatentScale
 
 
@@ -90,15 +83,18 @@ def train_diffusion(
     precision: torch.dtype = torch.bfloat16,
     on_step: OnStep | None = None,
     checkpoint: Checkpoint | None = None,
-) -> TrainedDiffusion:
+) -> Denoiser:
     """Train the bundled diffusion model on the device of the CLIP and the VAE, which are not changed."""
     device, tokenizer = device_of(clip), Tokenizer()
     data = encode_pictures(vae, pictures, plan.seed, precision)
     with trainable():
         model = initialise_(Denoiser(config), plan.seed).to(device)
+        model.latent_scale.copy_(data.scale.scale)
+        model.latent_shift.copy_(data.scale.shift)
+        model.noise_shift.fill_(SHIFT)
         step_loss = _step_loss(model, clip, tokenizer, data, batch, precision)
         fit(step_loss, dict(model.named_parameters()), plan, on_step=on_step, checkpoint=checkpoint)
-    return TrainedDiffusion(model, data.scale)
+    return model
 
 
 def _step_loss(
@@ -124,24 +120,14 @@ def _step_loss(
 
 
 def stored_diffusion(model: Denoiser) -> dict[str, Tensor]:
-    """The tensors of the file, 16 bits."""
-    return {name: tensor.detach().half() for name, tensor in model.state_dict().items()}
+    """The tensors of the file: 16 bits, but for the few numbers that tell how the model is used."""
+    facts = dict(model.named_buffers())
+    return {name: tensor if name in facts else tensor.detach().half() for name, tensor in model.state_dict().items()}
 
 
-def described(made: TrainedDiffusion) -> dict[str, str]:
-    """The sizes, the latents' scale and the shift of the noise levels, for the file's header."""
-    numbers = {"latent scale": made.scale.scale, "latent shift": made.scale.shift}
-    return made.model.config.to_metadata() | {
-        "noise shift": str(SHIFT),
-        **{name: " ".join(f"{value:.6g}" for value in values) for name, values in numbers.items()},
-    }
-
-
-def read_diffusion(path: Path) -> TrainedDiffusion:
+def read_diffusion(path: Path) -> Denoiser:
     """The model as stored, in float32."""
     with open_tensors(path) as file:
-        header = dict(file.metadata)
-        model = Denoiser(DiffusionConfig.from_metadata(header))
+        model = Denoiser(config_of(file.shapes))
         model.load_state_dict(file.read(file.shapes, dtype=torch.float32))
-    scale, shift = (tuple(map(float, header[name].split())) for name in ("latent scale", "latent shift"))
-    return TrainedDiffusion(model.requires_grad_(False).eval(), LatentScale(scale, shift))
+    return model.requires_grad_(False).eval()
