@@ -61,7 +61,7 @@ READING_ORDER = {  # inside a leaf and the index a file imports only from files 
         "families/table families/patterns models/{places,family_names,unet,spellings,names,rows} "
         "formats/suffixes formats/adapter_config formats/building formats/writing formats/read models/match "
         "models/families models/implied models/blocks models/parts models/conversion models/published weights/inject "
-        "weights/patching formats/list_text formats/header"
+        "weights/patching formats/list_text formats/header workshop/{thin,algebra}"
     ).split(),
     "files": (
         "errors contents writing documents sniff safetensors_file folder pickle_file inert_pickle "
@@ -90,6 +90,7 @@ ROOMS = {  # the rooms of a core, and which of the others each may import from; 
         "formats": {"kinds"},
         "models": {"kinds", "families", "formats"},
         "weights": {"kinds", "models"},
+        "workshop": {"kinds", "families", "formats", "models", "weights"},
     },
     "files": {"decoding": set()},
     "nodes": {
