@@ -66,7 +66,8 @@ def spectrum_of(thin: Thin) -> Spectrum:
     """
     wide = _doubled(thin)
     if wide.dense:
-        return Spectrum(*torch.linalg.svd(wide.matrix(), full_matrices=False), thin.shape)
+        u, s, vt = torch.linalg.svd(wide.matrix(), full_matrices=False)
+        return Spectrum(u, s, vt, thin.shape)
     left, right = torch.linalg.qr(wide.up), torch.linalg.qr(wide.down.mT)
     u, s, vt = torch.linalg.svd(left.R @ right.R.mT, full_matrices=False)
     return Spectrum(left.Q @ u, s, vt @ right.Q.mT, thin.shape)

@@ -175,9 +175,8 @@ def own_shape(adapter: Adapter) -> tuple[int, ...]:
         return (adapter.a1.shape[0], *adapter.b1.shape[1:])
     if isinstance(adapter, LoKr):
         return tuple(adapter.own_shape())
-    raise LoRAError(
-        f"the tensors of a {adapter.kind} do not tell the shape of its weight: give the weight or its shape"
-    )
+    kind = adapter.kind
+    raise LoRAError(f"the tensors of a {kind} do not tell the shape of its weight: give the weight or its shape")
 
 
 def _factors(adapter: Adapter, weight: Tensor | None, dtype: torch.dtype) -> tuple[Tensor, Tensor] | None:
