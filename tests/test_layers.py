@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from .support.circles import circles
+from .support.source.circles import circles
 
 ROOT = Path(__file__).resolve().parents[1]
 LEAVES = {"clip_core", "vae_core", "lora", "files", "drawing", "doctor"}

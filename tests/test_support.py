@@ -2,8 +2,8 @@
 
 import pytest
 
-from .support.circles import circles
 from .support.growth import check_linear
+from .support.source.circles import circles
 
 
 @pytest.mark.parametrize("size", [100, 10_000, 300_000])
