@@ -19,19 +19,20 @@ OnStep = Callable[[int, int], None]
 def guided(model: Denoiser, text: Tensor, empty: Tensor, guidance: float) -> Velocity:
     """The velocity with guidance: empty + guidance * (text - empty), both in one pass of the network.
 
-    text, empty: [B, T, width], of the prompt and of the negative one; their lengths may differ. guidance 1 asks the
-    prompt alone.
+    text, empty: [B or 1, T, width], of the prompt and of the negative one; their lengths may differ. guidance 1 asks
+    the prompt alone.
     """
 
     def velocity(noisy: Tensor, level: float) -> Tensor:
         levels = torch.full((len(noisy),), level, device=noisy.device, dtype=torch.float32)
+        prompt, negative = (rows.expand(len(noisy), -1, -1) for rows in (text, empty))
         if guidance == 1:
-            return model(noisy, levels, text)
-        if text.shape == empty.shape:
-            both = model(torch.cat([noisy, noisy]), torch.cat([levels, levels]), torch.cat([text, empty]))
+            return model(noisy, levels, prompt)
+        if prompt.shape == negative.shape:
+            both = model(torch.cat([noisy, noisy]), torch.cat([levels, levels]), torch.cat([prompt, negative]))
             with_text, without = both.chunk(2)
         else:
-            with_text, without = model(noisy, levels, text), model(noisy, levels, empty)
+            with_text, without = model(noisy, levels, prompt), model(noisy, levels, negative)
         return without + guidance * (with_text - without)
 
     return velocity

@@ -1,4 +1,4 @@
-"""Stand-ins for the stock nodes that need no model, for runs without ComfyUI: the same names, inputs and outputs.
+"""Stand-ins for stock nodes, for runs without ComfyUI: the same names, inputs and outputs.
 
 Written from the behaviour of ComfyUI 0.3.64 (nodes.py, comfy_extras/nodes_images.py, nodes_mask.py,
 nodes_primitive.py, nodes_preview_any.py); here a mask of a picture without alpha has the picture's size, there it is
@@ -17,6 +17,7 @@ from ...files.images import read_image, write_next_png
 from .folders import Folders
 from .graph import NodeClass
 from .stock_pictures import PICTURE_NODES
+from .stock_sampling import SAMPLING_NODES
 
 
 class LoadImage:
@@ -121,6 +122,7 @@ _CLASSES = [
     PreviewImage,
     PreviewAny,
     *PICTURE_NODES,
+    *SAMPLING_NODES,
     _primitive("PrimitiveString", "STRING", {}),
     _primitive("PrimitiveStringMultiline", "STRING", {"multiline": True}),
     _primitive("PrimitiveInt", "INT", {**_RANGE, "control_after_generate": True}),

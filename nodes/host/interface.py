@@ -7,7 +7,6 @@ CONDITIONING and LATENT stand for the host's own objects: a node passes them on 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
 from inspect import isfunction
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias, cast
 
 from ...clip_core.networks.precision import EXACT
 from .shared.device_errors import sentences
+from .shared.routes import PictureRoute, Route
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ...clip_core.features.texts import TextFeatures
     from ...clip_core.judging.ranking import Logits
     from ...clip_core.prompts.plan import PlannedPart, PromptSettings
+    from ...diffusion.config import DiffusionConfig
     from ...doctor.facts import Facts
     from ...lora.models.places import Place, Target
     from ...lora.weights.fusing import Change
@@ -45,32 +46,11 @@ ClipModel = object
 Looking = object  # a ClipModel, a stock CLIP_VISION, or ours
 ClipVisionOutput = object
 VAE = object
+Model = object
 Patchable = object  # a MODEL, a CLIP or a ClipModel
 Conditioning = list
 Latent = dict
 OnStep = Callable[[int, int], None]  # done, and in all; may raise to stop
-
-
-@dataclass(frozen=True)
-class Route:
-    """A question of the canvas, JSON in and JSON out: `function` answers it, or raises ValueError with a sentence.
-
-    what, done: what a question is about, and what is done with it, for sentences; example: one that is answered.
-    """
-
-    what: str
-    done: str
-    example: str
-    function: Callable[[object], dict]
-
-
-@dataclass(frozen=True)
-class PictureRoute:
-    """A small picture that the canvas shows by its address and `?name=...`: `function` gives a mark that changes with
-    it and what makes the JPEG, or None where there is none; it raises ValueError with a sentence for another name.
-    """
-
-    function: Callable[[str], tuple[str, Callable[[], bytes]] | None]
 
 
 class Host(Protocol):
@@ -210,6 +190,9 @@ class Host(Protocol):
     def make_vae(self, network: Callable[..., VAENetwork], state: Mapping[str, Tensor], dtype: str) -> VAE:
         """Make a VAE object around `network(operations=..., device=..., dtype=...)` with these weights."""
 
+    def make_model(self, config: DiffusionConfig, state: Mapping[str, Tensor], dtype: str) -> Model:
+        """Make a MODEL object of our own diffusion network with these weights."""
+
     def vae_facts(self, vae: VAE) -> VAEFacts:
         """Tell what this VAE makes of what. Raises ValueError for an output that holds no VAE."""
 
@@ -270,6 +253,7 @@ _COMPUTING = {  # functions that work on the card, and what is then being done, 
     "make_clip": "loading a text encoder",
     "make_clip_model": "loading a CLIP",
     "make_vae": "loading a VAE",
+    "make_model": "loading a diffusion model",
     "encode_image": "encoding a picture",
     "posterior": "encoding a picture",
     "decode_latent": "decoding a latent",

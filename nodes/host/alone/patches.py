@@ -14,44 +14,49 @@ from ....lora.weights.measuring import Kept, Size, Stored
 from ....lora.weights.patching import part_norms, part_sizes, with_patches
 from ..shared.clip_vision import marked
 from .clip import StandaloneClip, StandaloneClipModel
+from .diffusion import StandaloneModel
+
+Patched = StandaloneClip | StandaloneClipModel | StandaloneModel
 
 
-def _network(target: StandaloneClip | StandaloneClipModel) -> nn.Module:
+def _network(target: Patched) -> nn.Module:
+    if isinstance(target, StandaloneModel):
+        return target.named
     return target.towers if isinstance(target, StandaloneClip) else target.network
 
 
-def weights(target: StandaloneClip | StandaloneClipModel) -> dict[str, tuple[int, ...]]:
+def weights(target: Patched) -> dict[str, tuple[int, ...]]:
     return {name: tuple(weight.shape) for name, weight in _network(target).state_dict().items()}
 
 
-def sizes(target: StandaloneClip | StandaloneClipModel, places: Sequence[Place]) -> dict[Place, Size]:
+def sizes(target: Patched, places: Sequence[Place]) -> dict[Place, Size]:
     network = _network(target)
     state = network.state_dict()
     return part_sizes(network, places, lambda place: Stored(part_of(state[key_of(place)], place)))
 
 
-def packed_by(target: StandaloneClip | StandaloneClipModel) -> str:
+def packed_by(target: Patched) -> str:
     return ""
 
 
-def kept(target: StandaloneClip | StandaloneClipModel, changes: Mapping[Place, Sequence[Change]]) -> Kept | None:
+def kept(target: Patched, changes: Mapping[Place, Sequence[Change]]) -> Kept | None:
     return None  # these networks have 16 bits a number at least
 
 
-def norms(
-    target: StandaloneClip | StandaloneClipModel, places: Sequence[Place], on_step: Callable[[int, int], None]
-) -> dict[Place, float]:
+def norms(target: Patched, places: Sequence[Place], on_step: Callable[[int, int], None]) -> dict[Place, float]:
     state = _network(target).state_dict()
     return part_norms(places, lambda key: state[key], on_step)
 
 
 def patched(
-    target: StandaloneClip | StandaloneClipModel,
+    target: Patched,
     changes: Mapping[Place, Sequence[Change]],
     *,
     match_comfyui: bool = False,
 ):
     network = with_patches(_network(target), changes, match_comfyui=match_comfyui)
+    if isinstance(target, StandaloneModel):
+        return replace(target, named=network, identity=object())
     if isinstance(target, StandaloneClip):
         return replace(target, towers=network, identity=object())
     unpatched, marks = target.unpatched or target.network, marked(target.marks, changes)
