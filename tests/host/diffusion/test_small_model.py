@@ -47,7 +47,9 @@ def test_a_stock_lora_loader_changes_it_as_ours_does(comfyui, model, tmp_path):
         comfyui.models / "loras" / "small.safetensors",
     )
     (stock,) = comfyui.nodes["LoraLoaderModelOnly"]().load_lora_model_only(model, "small.safetensors", 0.7)
-    answer = comfyui.nodes["CVL_LoadLoRA"]().load(file="small.safetensors", model=model, strength_model=0.7, strength_clip=0.7)
+    answer = comfyui.nodes["CVL_LoadLoRA"]().load(
+        file="small.safetensors", model=model, strength_model=0.7, strength_clip=0.7
+    )
     positive, negative = _prompts()
 
     def sampled(one) -> torch.Tensor:

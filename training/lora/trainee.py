@@ -1,0 +1,58 @@
+"""What training asks of a diffusion model, whatever program holds it; tensors are on its device unless said otherwise.
+
+No prediction type is named here: what a network predicts is found by asking how its output becomes a picture.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+Prompt = object  # a conditioning of one picture, prepared by the trainee; opaque here
+
+
+@dataclass(frozen=True, eq=False)
+class Levels:
+    """The noise levels that a model knows.
+
+    table: its levels, rising, on the CPU, float32. whole: it was trained at the table's levels alone (Stable Diffusion
+    1 to XL), so that others are not drawn. of: a share of the way from picture (0) to noise (1) -> level, the model's
+    shift already in it; [B] -> [B].
+    """
+
+    table: Tensor
+    whole: bool
+    of: Callable[[Tensor], Tensor]
+
+
+class Trainee(Protocol):
+    """A diffusion model that can be trained."""
+
+    network: nn.Module
+    device: torch.device
+    levels: Levels
+
+    def to_model(self, latent: Tensor) -> Tensor:
+        """Raw latent -> the space the model works in, float32. [1, C, ...]"""
+
+    def noised(self, level: Tensor, noise: Tensor, latent: Tensor) -> Tensor:
+        """The noisy latent at a level; its arguments stay as they are. [B], [B, C, ...] twice -> [B, C, ...]"""
+
+    def affine(self, level: Tensor) -> tuple[Tensor, Tensor]:
+        """a and b of: picture = a * noisy + b * (what the network puts out). [B] -> [B], [B]"""
+
+    def prepare(self, conditioning: object, latent: Tensor) -> Prompt:
+        """A conditioning for a latent of this size, [1, C, ...] in the model's space."""
+
+    def denoised(self, noisy: Tensor, level: Tensor, prompts: Sequence[Prompt]) -> Tensor:
+        """The model's guess of the picture, float32, with gradients. [B, C, ...], [B] -> [B, C, ...]"""
+
+
+def signal_to_noise(trainee: Trainee, level: Tensor) -> Tensor:
+    """The squared ratio of what a level keeps of the picture to the noise in it; infinite without noise. [B] -> [B]"""
+    one = torch.ones(len(level), 1, 1, 1, device=level.device, dtype=torch.float32)
+    kept = trainee.noised(level, torch.zeros_like(one), one.clone())
+    noise = trainee.noised(level, one.clone(), torch.zeros_like(one))
+    return (kept / noise).square().flatten()
