@@ -7,6 +7,7 @@ CONDITIONING and LATENT stand for the host's own objects: a node passes them on 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from inspect import isfunction
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from ...lora.models.places import Place, Target
     from ...lora.weights.fusing import Change
     from ...lora.weights.measuring import Kept, Size
+    from ...training.lora.trainee import Trainee
     from ...vae_core.tiling.network import VAENetwork
     from ...vae_core.tiling.work import Tiling, Worked
     from .shared.data_folders import Places
@@ -192,6 +194,9 @@ class Host(Protocol):
 
     def make_model(self, config: DiffusionConfig, state: Mapping[str, Tensor], dtype: str) -> Model:
         """Make a MODEL object of our own diffusion network with these weights."""
+
+    def trainee(self, model: Model) -> AbstractContextManager[Trainee]:
+        """Make a MODEL ready for training, outside of inference mode, and undo that at the end."""
 
     def vae_facts(self, vae: VAE) -> VAEFacts:
         """Tell what this VAE makes of what. Raises ValueError for an output that holds no VAE."""
