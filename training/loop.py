@@ -28,6 +28,10 @@ class TrainingError(ValueError):
     """A training that cannot start or go on; the message is one sentence for the user."""
 
 
+class StopAndKeep(Exception):
+    """Raised by `on_step` to end a training early, with what it has learned so far as its result."""
+
+
 @dataclass(frozen=True)
 class TrainingPlan:
     """How to train: the numbers that, with the step's loss and the start, decide the result."""
@@ -69,16 +73,22 @@ def fit(
     *,
     on_step: OnStep | None = None,
     checkpoint: Checkpoint | None = None,
+    parts: int = 1,
+    rates: Mapping[str, float] | None = None,
+    facts: Mapping[str, str] | None = None,
 ) -> list[float]:
     """Train `parameters` in place, on the device where they are, for `plan.steps` steps, and return every step's loss.
 
     Works under `torch.inference_mode` too, where ComfyUI runs its nodes, if the parameters were made outside of it.
 
     Args:
-        step_loss: (step, generator) -> the loss of one batch, a scalar; steps count from 0, and all randomness must
+        step_loss: (batch, generator) -> the loss of one batch, a scalar; batches count from 0, and all randomness must
             come from the generator.
+        parts: so many batches, drawn one after another from one generator, make a step; the loss is their mean.
+        rates: parameter -> factor on the learning rate, for those that have another than 1.
+        facts: what else decides the result; a checkpoint of other facts is refused, and what differs is named.
         on_step: called as (done, total) after every step; what it raises stops the training at that step, the state is
-            saved, and the exception goes on to the caller.
+            saved, and the exception goes on to the caller, but for StopAndKeep, which ends the training.
 
     Raises:
         TrainingError: parameters made under inference mode, a loss that is no number, another training's checkpoint.
@@ -89,18 +99,27 @@ def fit(
             "inside `with torch.inference_mode(False)`"
         )
     with trainable():
-        state = _State(parameters, plan)
+        state = _State(parameters, plan, rates or {}, facts or {})
         if checkpoint and checkpoint.resume and checkpoint.path.exists():
             state.read_(checkpoint.path)
         for step in range(len(state.losses), plan.steps):
-            state.step_(step, step_loss)
+            with _saved_if_raised(state, checkpoint):
+                state.step_(step, step_loss, parts)
             if checkpoint and ((step + 1) % checkpoint.every == 0 or step + 1 == plan.steps):
                 state.write(checkpoint.path)
-            if on_step:
-                with _saved_if_raised(state, checkpoint):
-                    on_step(step + 1, plan.steps)
+            if on_step and _is_told_to_stop(on_step, step + 1, state, checkpoint):
+                break
         state.use_average_()
         return state.losses
+
+
+def _is_told_to_stop(on_step: OnStep, done: int, state: "_State", checkpoint: Checkpoint | None) -> bool:
+    try:
+        with _saved_if_raised(state, checkpoint):
+            on_step(done, state.plan.steps)
+    except StopAndKeep:
+        return True
+    return False
 
 
 @contextmanager
@@ -113,6 +132,17 @@ def trainable() -> Iterator[None]:
 def step_generator(seed: int, step: int) -> Generator:
     """The randomness of one step; steps and seeds do not share streams."""
     return Generator().manual_seed((seed * 0x9E3779B97F4A7C15 + step * 0xD1B54A32D192ED03 + 1) % 2**63)
+
+
+def _differing(saved: Mapping[str, str], asked: Mapping[str, str]) -> str:
+    """What two descriptions of trainings have not in common, in words."""
+    names = [name for name in {**saved, **asked} if saved.get(name) != asked.get(name)]
+    words = [
+        f"{name.partition('.')[2]} was {saved.get(name, 'not said')} and is {asked.get(name, 'not said')}"
+        for name in names[:3]
+    ]
+    more = f", and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(words) + more if words else "other sizes"
 
 
 @contextmanager
@@ -129,29 +159,43 @@ def _saved_if_raised(state: "_State", checkpoint: Checkpoint | None) -> Iterator
 class _State:
     """Everything that the next step depends on."""
 
-    def __init__(self, parameters: Mapping[str, Parameter], plan: TrainingPlan):
+    def __init__(
+        self,
+        parameters: Mapping[str, Parameter],
+        plan: TrainingPlan,
+        rates: Mapping[str, float],
+        facts: Mapping[str, str],
+    ):
         self.parameters, self.plan = dict(parameters), plan
-        matrices = [p for name, p in self.parameters.items() if p.ndim >= 2 and "embedding" not in name]
-        chosen = {id(p) for p in matrices}
-        others = [p for p in self.parameters.values() if id(p) not in chosen]
-        groups = [{"params": matrices, "weight_decay": plan.weight_decay}, {"params": others, "weight_decay": 0.0}]
-        self.optimizer = torch.optim.AdamW([g for g in groups if g["params"]], lr=plan.lr, betas=plan.betas)
+        self.told = plan.describe() | {f"fact.{name}": value for name, value in facts.items()}
+        groups: dict[tuple[float, float], list[Parameter]] = {}
+        for name, parameter in self.parameters.items():
+            decay = plan.weight_decay if parameter.ndim >= 2 and "embedding" not in name else 0.0
+            groups.setdefault((decay, rates.get(name, 1.0)), []).append(parameter)
+        self.optimizer = torch.optim.AdamW(
+            [{"params": some, "weight_decay": decay, "rate": rate} for (decay, rate), some in groups.items()],
+            lr=plan.lr,
+            betas=plan.betas,
+        )
         self.losses: list[float] = []
         self.average = {n: p.detach().clone() for n, p in self.parameters.items()} if plan.average else {}
 
-    def step_(self, step: int, step_loss: StepLoss) -> None:
-        plan = self.plan
+    def step_(self, step: int, step_loss: StepLoss, parts: int) -> None:
+        plan, generator = self.plan, step_generator(self.plan.seed, step)
         for group in self.optimizer.param_groups:
-            group["lr"] = plan.lr * warm_cosine(step, plan.steps, min(plan.warm_up, plan.steps))
+            group["lr"] = plan.lr * group["rate"] * warm_cosine(step, plan.steps, min(plan.warm_up, plan.steps))
         self.optimizer.zero_grad(set_to_none=True)
-        loss = step_loss(step, step_generator(plan.seed, step))
-        number = float(loss.detach())
+        total = torch.zeros(())
+        for part in range(parts):
+            loss = step_loss(step * parts + part, generator) / parts
+            loss.backward()
+            total = total + loss.detach()
+        number = float(total)
         if not math.isfinite(number):
             raise TrainingError(
                 f"the loss became {number} at step {step + 1} of {plan.steps}: lower the learning "
                 f"rate, which is {plan.lr:g}"
             )
-        loss.backward()
         torch.nn.utils.clip_grad_norm_(self.parameters.values(), plan.clip_norm)
         self.optimizer.step()
         self.losses.append(number)
@@ -172,17 +216,17 @@ class _State:
             tensors.update({f"{key}/{name}": moments[key] for key in (*_MOMENTS, "step") if key in moments})
         tensors.update({f"average/{name}": tensor for name, tensor in self.average.items()})
         on_cpu = {name: tensor.cpu() for name, tensor in tensors.items()}
-        write_tensors(path, on_cpu, {"format": "pt", **self.plan.describe()})
+        write_tensors(path, on_cpu, {"format": "pt", **self.told})
 
     def read_(self, path: Path) -> None:
         with open_tensors(path) as file:
             expected = {f"weights/{name}": tuple(p.shape) for name, p in self.parameters.items()}
             found = {name: shape for name, shape in file.shapes.items() if name.startswith("weights/")}
-            plan = {key: value for key, value in file.metadata.items() if key.startswith("plan.")}
-            if found != expected or plan != self.plan.describe():
+            told = {key: value for key, value in file.metadata.items() if key.startswith(("plan.", "fact."))}
+            if found != expected or told != self.told:
                 raise TrainingError(
-                    f"{path.name} is the state of another training than this one (other sizes or other "
-                    "numbers): remove it to start anew, or ask for the same training"
+                    f"{path.name} is the state of another training than this one ({_differing(told, self.told)}): "
+                    "remove it to start anew, or ask for the same training"
                 )
             saved = file.read(file.shapes)
         self.losses = saved["losses"].tolist()

@@ -5,7 +5,8 @@ looks at `layer.weight.dtype` keeps working, and ejecting the adapter removes a 
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -62,6 +63,7 @@ class LowRank(nn.Module):
         self.up = nn.Parameter(torch.zeros(up, device=layer.weight.device))
         self.alpha = alpha
         self.dropout = nn.Dropout(dropout)
+        self.is_silent = False
 
     def forward(self, layer: nn.Linear | nn.Conv2d, x: Tensor) -> Tensor:
         """The adapter's addition to the layer's output. [..., in] -> [..., out] or [B, in, H, W] -> [B, out, h, w]"""
@@ -77,7 +79,8 @@ class LowRank(nn.Module):
 
 
 def _add(layer: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
-    return output + getattr(layer, CHILD)(layer, args[0]).to(output.dtype)
+    low_rank = getattr(layer, CHILD)
+    return output if low_rank.is_silent else output + low_rank(layer, args[0]).to(output.dtype)
 
 
 def inject(
@@ -122,6 +125,25 @@ def inject(
 def parameters(module: nn.Module) -> list[nn.Parameter]:
     """The adapters' parameters, which an optimizer trains; empty where nothing is injected."""
     return [p for low_rank in _adapters(module).values() for p in low_rank.parameters()]
+
+
+@contextmanager
+def silenced(module: nn.Module) -> Iterator[None]:
+    """Let the module compute what it does without its adapters, for as long as this is open."""
+    found = list(_adapters(module).values())
+    for low_rank in found:
+        low_rank.is_silent = True
+    try:
+        yield
+    finally:
+        for low_rank in found:
+            low_rank.is_silent = False
+
+
+def set_training(module: nn.Module, training: bool) -> None:
+    """Turn the adapters' dropout on or off, whatever mode the module is in."""
+    for low_rank in _adapters(module).values():
+        low_rank.train(training)
 
 
 def collect(module: nn.Module) -> dict[str, LoRA]:

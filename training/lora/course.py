@@ -1,0 +1,155 @@
+"""The course of a LoRA training: the pictures, what each step makes of them, and the validation beside it.
+
+What a step draws (which pictures, which words of their captions, levels, noise) depends on its number and the seed
+alone, so that a training that was interrupted goes on to the same bits.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+
+from ...lora.weights.inject import set_training, silenced
+from ..loop import TrainingError, step_generator
+from .buckets import batch_at
+from .captions import said, with_trigger
+from .levels import bands, draw_levels
+from .objective import Examples, drawn_noise, kept_loss, losses_of
+from .plan import LoRAPlan
+from .prompts import Encode, Prompts
+from .trainee import Trainee
+
+_VALIDATION_SEED = 0x5EED
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A picture to learn from: its raw latent [1, C, ...] and mask [1, 1, ...] or None, on the CPU."""
+
+    name: str
+    latent: Tensor
+    caption: str
+    repeats: int = 1
+    mask: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The validation after a step: the loss of each noise band, from little noise to much."""
+
+    step: int
+    bands: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        return sum(self.bands) / len(self.bands)
+
+
+class Course:
+    """The pictures, their prompts and what a step makes of them."""
+
+    def __init__(self, trainee: Trainee, pictures: Sequence[Picture], encode: Encode, plan: LoRAPlan):
+        if not pictures:
+            raise TrainingError("at least one picture was expected, and there is none: choose another folder")
+        self.trainee, self.plan = trainee, plan
+        self.held_out, self.pictures = _split(pictures, plan)
+        self.prompts = Prompts(trainee, encode)
+        self.latents = {picture.name: trainee.to_model(picture.latent).cpu() for picture in pictures}
+        self.order = [number for number, picture in enumerate(self.pictures) for _ in range(picture.repeats)]
+        self.groups = [tuple(self.pictures[number].latent.shape[1:]) for number in self.order]
+
+    def loss(self, number: int, generator: Generator) -> Tensor:
+        """The loss of the batch of this number, with gradients."""
+        plan = self.plan
+        rows = batch_at(number, self.groups, plan.batch, plan.seed)
+        some = [self.pictures[self.order[row]] for row in rows]
+        texts = [said(picture.caption, plan.captions, generator) for picture in some]
+        examples = self._examples(some, texts)
+        level = draw_levels(self.trainee.levels, len(some), generator, plan.levels).to(self.trainee.device)
+        noise = drawn_noise(examples.latent, generator)
+        with self._dropping(generator):
+            loss = losses_of(self.trainee, examples, level, noise, plan.weighting).mean()
+            return loss + plan.keep * self._kept(examples, level, noise) if plan.keep else loss
+
+    @contextmanager
+    def _dropping(self, generator: Generator) -> Iterator[None]:
+        """Let dropout, which draws from torch's common random state, depend on the step alone, and leave no trace."""
+        if not self.plan.dropout:
+            yield
+            return
+        device = self.trainee.device
+        with torch.random.fork_rng([] if device.type == "cpu" else [device], device_type=_forked(device)):
+            torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
+            yield
+
+    def _kept(self, examples: Examples, level: Tensor, noise: Tensor) -> Tensor:
+        """How far the answers to the class word have moved from the base's own, on the same noisy latents."""
+        prompts = [self.prompts.of(self.plan.class_word, latent) for latent in examples.latent.split(1)]
+        noisy = self.trainee.noised(level, noise, examples.latent)
+        with torch.no_grad(), silenced(self.trainee.network):
+            base = self.trainee.denoised(noisy, level, prompts)
+        guess = self.trainee.denoised(noisy, level, prompts)
+        return kept_loss(self.trainee, guess, base, level, self.plan.weighting).mean()
+
+    def _examples(self, some: Sequence[Picture], texts: Sequence[str]) -> Examples:
+        latent = torch.cat([self.latents[picture.name] for picture in some]).to(self.trainee.device)
+        prompts = [self.prompts.of(text, one) for text, one in zip(texts, latent.split(1))]
+        masks = [picture.mask for picture in some]
+        mask = None
+        if any(one is not None for one in masks):
+            whole = torch.ones_like(self.latents[some[0].name][:, :1])
+            mask = torch.cat([whole if one is None else one for one in masks]).to(self.trainee.device)
+        return Examples(latent, prompts, mask)
+
+    def measure(self, step: int) -> Measured:
+        """The loss on the held-out pictures, or without any on those trained on: always the same levels and noise."""
+        some = self.held_out or self.pictures[: 2 * self.plan.batch]
+        levels = bands(self.trainee.levels)
+        generator = step_generator(_VALIDATION_SEED, 0)
+        network, sums = self.trainee.network, torch.zeros(len(levels), dtype=torch.float64)
+        set_training(network, False)
+        with torch.no_grad():
+            for picture in some:
+                examples = self._examples([picture], [with_trigger(picture.caption, self.plan.captions.trigger)])
+                for band, level in enumerate(levels):
+                    noise = drawn_noise(examples.latent, generator)
+                    at = level[None].to(self.trainee.device)
+                    sums[band] += losses_of(self.trainee, examples, at, noise).double().sum().cpu()
+        set_training(network, True)
+        return Measured(step, tuple((sums / len(some)).tolist()))
+
+    def facts(self) -> dict[str, str]:
+        """The data, for the checkpoint: names, captions and a sum of the latents."""
+        digest = hashlib.sha256()
+        for picture in (*self.pictures, *self.held_out):
+            digest.update(f"{picture.name}\0{picture.caption}\0{picture.repeats}\0".encode())
+            digest.update(self.latents[picture.name].numpy().tobytes())
+        return {
+            "data": digest.hexdigest()[:16],
+            "pictures": str(len(self.pictures)),
+            "held out": str(len(self.held_out)),
+        }
+
+    def sizes(self) -> dict[str, int]:
+        found: dict[str, int] = {}
+        for picture in self.pictures:
+            size = " x ".join(map(str, reversed(picture.latent.shape[-2:])))
+            found[size] = found.get(size, 0) + 1
+        return found
+
+
+def _forked(device: torch.device) -> str:
+    return "cuda" if device.type == "cpu" else device.type
+
+
+def _split(pictures: Sequence[Picture], plan: LoRAPlan) -> tuple[list[Picture], list[Picture]]:
+    """The held-out pictures and the others; at least one stays to be trained on."""
+    count = min(len(pictures) - 1, round(len(pictures) * plan.held_out))
+    if count < 1:
+        return [], list(pictures)
+    order = torch.randperm(len(pictures), generator=Generator().manual_seed(plan.seed + 1)).tolist()
+    out = set(order[:count])
+    return [pictures[n] for n in sorted(out)], [picture for n, picture in enumerate(pictures) if n not in out]

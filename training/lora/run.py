@@ -1,0 +1,135 @@
+"""A LoRA is trained on a model: steps, validation with fixed noise, stop and keep, resume, and what came out."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Generator, Tensor
+from torch.nn import Parameter
+
+from ...lora.kinds.adapters import LoRA
+from ...lora.weights.inject import CHILD, collect, eject, inject, set_training
+from ..loop import Checkpoint, fit, trainable
+from .course import Course, Measured, Picture
+from .plan import LoRAPlan
+from .prompts import Encode
+from .targets import chosen_layers
+from .trainee import Trainee
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedLoRA:
+    """What came of a training. adapters: under the names of the network's layers, on the CPU, float32."""
+
+    adapters: dict[str, LoRA]
+    losses: list[float]
+    validation: list[Measured]
+    layers: tuple[str, ...]
+    trained: int
+    is_early: bool = False
+    held_out: tuple[str, ...] = ()
+    sizes_in_cells: Mapping[str, int] = field(default_factory=dict)  # size -> pictures trained on
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What a caller wants to know. on_step: (done, all, the step's loss) after each step; may raise `StopAndKeep`, or
+    anything else to break off. every: steps between two validations; 0 leaves them out.
+    """
+
+    on_step: Callable[[int, int, float], None] | None = None
+    on_validation: Callable[[Measured], None] | None = None
+    every: int = 50
+
+
+def train_lora(
+    trainee: Trainee,
+    pictures: Sequence[Picture],
+    encode: Encode,
+    plan: LoRAPlan,
+    *,
+    hooks: Hooks | None = None,
+    checkpoint: Checkpoint | None = None,
+) -> TrainedLoRA:
+    """Train a LoRA beside the chosen layers of a model, which is as it was at the end.
+
+    Args:
+        trainee: the model, ready for training.
+        pictures: at least one.
+        encode: text -> conditioning, as the model is told prompts.
+        plan: all numbers.
+        checkpoint: where the state lies, so that the training can go on after it was broken off.
+
+    Raises:
+        TrainingError: no picture, a loss that is no number, a checkpoint of another training.
+        TargetError, LoRAError, ValueError: a plan that does not fit the model.
+    """
+    hooks = hooks or Hooks()
+    with trainable():
+        course = Course(trainee, pictures, encode, plan)
+        layers = chosen_layers(trainee.network, plan.targets, plan.blocks, plan.rank)
+        injection = inject(
+            trainee.network,
+            list(layers),
+            plan.rank,
+            plan.alpha,
+            dropout=plan.dropout,
+            generator=Generator().manual_seed(plan.seed),
+        )
+        set_training(trainee.network, True)
+        try:
+            return _trained(course, injection.names, injection.trained, hooks, checkpoint)
+        finally:
+            eject(trainee.network)
+
+
+def _trained(
+    course: "Course", names: tuple[str, ...], trained: int, hooks: Hooks, checkpoint: Checkpoint | None
+) -> TrainedLoRA:
+    network, plan = course.trainee.network, course.plan
+    parameters = _parameters(network, names)
+    measured: list[Measured] = []
+    of_step: list[float] = []
+
+    def validate(step: int) -> None:
+        measured.append(course.measure(step))
+        if hooks.on_validation:
+            hooks.on_validation(measured[-1])
+
+    def step_loss(number: int, generator: Generator) -> Tensor:
+        if hooks.every and number == 0:
+            validate(0)
+        loss = course.loss(number, generator)
+        of_step.append(float(loss.detach()))
+        return loss
+
+    def on_step(done: int, total: int) -> None:
+        loss = sum(of_step) / len(of_step)
+        of_step.clear()
+        if hooks.every and (done % hooks.every == 0 or done == total):
+            validate(done)
+        if hooks.on_step:
+            hooks.on_step(done, total, loss)
+
+    losses = fit(
+        step_loss,
+        parameters,
+        plan.loop(),
+        on_step=on_step,
+        checkpoint=checkpoint,
+        parts=plan.accumulate,
+        rates={name: plan.lora_plus for name in parameters if name.endswith(".up") and plan.lora_plus != 1},
+        facts=plan.describe() | course.facts(),
+    )
+    adapters = {name: LoRA(lora.up.cpu(), lora.down.cpu(), lora.alpha) for name, lora in collect(network).items()}
+    held_out = tuple(picture.name for picture in course.held_out)
+    is_early = len(losses) < plan.steps
+    return TrainedLoRA(adapters, losses, measured, names, trained, is_early, held_out, course.sizes())
+
+
+def _parameters(network: torch.nn.Module, names: Iterable[str]) -> dict[str, Parameter]:
+    found = {}
+    for name in names:
+        low_rank = getattr(network.get_submodule(name), CHILD)
+        found |= {f"{name}.down": low_rank.down, f"{name}.up": low_rank.up}
+    return found
