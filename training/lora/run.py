@@ -34,12 +34,14 @@ class TrainedLoRA:
 @dataclass(frozen=True)
 class Hooks:
     """What a caller wants to know. on_step: (done, all, the step's loss) after each step; may raise `StopAndKeep`, or
-    anything else to break off. every: steps between two validations; 0 leaves them out.
+    anything else to break off. every: steps between two validations; 0 leaves them out. on_broken: is given what was
+    learned, where at least one step was made before something broke the training off.
     """
 
     on_step: Callable[[int, int, float], None] | None = None
     on_validation: Callable[[Measured], None] | None = None
     every: int = 50
+    on_broken: Callable[["TrainedLoRA"], None] | None = None
 
 
 def train_lora(
@@ -90,6 +92,7 @@ def _trained(
     parameters = _parameters(network, names)
     measured: list[Measured] = []
     of_step: list[float] = []
+    so_far: list[float] = []
 
     def validate(step: int) -> None:
         measured.append(course.measure(step))
@@ -106,25 +109,35 @@ def _trained(
     def on_step(done: int, total: int) -> None:
         loss = sum(of_step) / len(of_step)
         of_step.clear()
+        so_far.append(loss)
         if hooks.every and (done % hooks.every == 0 or done == total):
             validate(done)
         if hooks.on_step:
             hooks.on_step(done, total, loss)
 
-    losses = fit(
-        step_loss,
-        parameters,
-        plan.loop(),
-        on_step=on_step,
-        checkpoint=checkpoint,
-        parts=plan.accumulate,
-        rates={name: plan.lora_plus for name in parameters if name.endswith(".up") and plan.lora_plus != 1},
-        facts=plan.describe() | course.facts(),
-    )
-    adapters = {name: LoRA(lora.up.cpu(), lora.down.cpu(), lora.alpha) for name, lora in collect(network).items()}
-    held_out = tuple(picture.name for picture in course.held_out)
-    is_early = len(losses) < plan.steps
-    return TrainedLoRA(adapters, losses, measured, names, trained, is_early, held_out, course.sizes())
+    def result(losses: list[float]) -> TrainedLoRA:
+        adapters = {name: LoRA(lora.up.cpu(), lora.down.cpu(), lora.alpha) for name, lora in collect(network).items()}
+        held_out = tuple(picture.name for picture in course.held_out)
+        is_early = len(losses) < plan.steps
+        return TrainedLoRA(adapters, losses, measured, names, trained, is_early, held_out, course.sizes())
+
+    is_done = False
+    try:
+        losses = fit(
+            step_loss,
+            parameters,
+            plan.loop(),
+            on_step=on_step,
+            checkpoint=checkpoint,
+            parts=plan.accumulate,
+            rates={name: plan.lora_plus for name in parameters if name.endswith(".up") and plan.lora_plus != 1},
+            facts=plan.describe() | course.facts(),
+        )
+        is_done = True
+    finally:
+        if not is_done and so_far and hooks.on_broken:
+            hooks.on_broken(result(so_far))
+    return result(losses)
 
 
 def _parameters(network: torch.nn.Module, names: Iterable[str]) -> dict[str, Parameter]:

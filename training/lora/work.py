@@ -1,0 +1,162 @@
+"""A LoRA training from a folder to a file, with its log; what a node and a command have in common."""
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...files.captioned.folder import captioned_folder
+from ...files.tensors import write_tensors
+from ...files.writing import write_whole
+from ..loop import Checkpoint, OnStep, TrainingError
+from .captions import with_trigger
+from .course import Measured, Picture
+from .pictures import EncodeImage, Prepared, prepare_folder
+from .plan import LoRAPlan
+from .prompts import Encode
+from .run import Hooks, TrainedLoRA, train_lora
+from .saving import lora_file
+from .trainee import Trainee
+
+STATE, LOG = ".state.safetensors", ".log.jsonl"
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to be done. state: where the training's state and log lie, without their endings. resume: go on with a
+    training that was broken off. every: steps between two validations; saved: between two saved states.
+    """
+
+    folder: Path
+    state: Path
+    resolution_px: int
+    step_px: int
+    plan: LoRAPlan
+    title: str
+    dialect: str = "kohya"
+    enlarge: bool = True
+    use_alpha: bool = True
+    resume: bool = False
+    every: int = 50
+    saved: int = 200
+
+
+@dataclass(frozen=True, eq=False)
+class Done:
+    """What came of it. without_name: weights that the dialect has no name for -> why."""
+
+    made: TrainedLoRA
+    prepared: Prepared
+    path: Path
+    without_name: Mapping[str, str]
+    seconds: float
+
+
+def prepare(job: Job, encode_image: EncodeImage, on_step: OnStep | None = None) -> Prepared:
+    """Read the folder and encode its pictures.
+
+    Raises:
+        FileFormatError: no folder, or no picture in it. TrainingError: none of its pictures can be read.
+    """
+    prepared = prepare_folder(
+        captioned_folder(job.folder),
+        job.folder,
+        encode_image,
+        resolution_px=job.resolution_px,
+        step_px=job.step_px,
+        enlarge=job.enlarge,
+        use_alpha=job.use_alpha,
+        on_step=on_step,
+    )
+    if not prepared.pictures:
+        name, why = next(iter(prepared.unused.items()))
+        raise TrainingError(f"none of the pictures in {job.folder.name} can be used ({name}: {why}): choose others")
+    return prepared
+
+
+def work(
+    job: Job,
+    prepared: Prepared,
+    encode: Encode,
+    trainee: Callable[[], AbstractContextManager[Trainee]],
+    shapes: Mapping[str, Sequence[int]],
+    next_path: Callable[[], Path],
+    on_step: Callable[[int, int, float], None] | None = None,
+) -> Done:
+    """Train, and write the file and the log beside it.
+
+    Args:
+        trainee: makes the model ready, once the prompts that do not vary are encoded.
+        shapes: names and shapes of the model's weights.
+        next_path: where the file goes.
+        on_step: (done, all, loss) after each step; may raise to break off, or `StopAndKeep`. What breaks off leaves a
+            file of what was learned so far, and the state.
+
+    Raises:
+        TrainingError, TargetError, LoRAError, ValueError: see `train_lora`. FileFormatError: the disk refuses.
+    """
+    begun, log = time.monotonic(), _Log(job.state.with_name(job.state.name + LOG), job.resume)
+    job.state.parent.mkdir(parents=True, exist_ok=True)
+    encode = _encoded_before(prepared.pictures, job.plan, encode)
+
+    def after(done: int, total: int, loss: float) -> None:
+        log.add({"step": done, "loss": loss})
+        if on_step:
+            on_step(done, total, loss)
+
+    def write(made: TrainedLoRA) -> tuple[Path, Mapping[str, str]]:
+        path = next_path()
+        tensors, header, without_name = lora_file(
+            made,
+            shapes,
+            job.plan,
+            prepared.pictures,
+            title=job.title,
+            resolution_px=job.resolution_px,
+            dialect=job.dialect,
+        )
+        write_tensors(path, tensors, header)
+        return path, without_name
+
+    hooks = Hooks(after, lambda measured: log.add(_told(measured)), job.every, write)
+    state = Checkpoint(job.state.with_name(job.state.name + STATE), job.saved, job.resume)
+    try:
+        with trainee() as ready:
+            made = train_lora(ready, prepared.pictures, encode, job.plan, hooks=hooks, checkpoint=state)
+    finally:
+        log.write()
+    path, without_name = write(made)
+    state.path.unlink(missing_ok=True)
+    return Done(made, prepared, path, without_name, time.monotonic() - begun)
+
+
+def _encoded_before(pictures: Sequence[Picture], plan: LoRAPlan, encode: Encode) -> Encode:
+    """The same, with what is known to be said encoded now, before the model is brought to the card."""
+    texts = {plan.class_word} if plan.keep else set()
+    if plan.captions.drop_whole:
+        texts.add("")
+    if not plan.captions.varies:
+        texts |= {with_trigger(picture.caption, plan.captions.trigger) for picture in pictures}
+    known = {text: encode(text) for text in sorted(texts)}
+    return lambda text: known[text] if text in known else encode(text)
+
+
+def _told(measured: Measured) -> dict[str, object]:
+    return {"step": measured.step, "validation": measured.mean, "bands": list(measured.bands)}
+
+
+class _Log:
+    """Lines of JSON, kept and written whole: a run that goes on keeps the lines before it."""
+
+    def __init__(self, path: Path, resume: bool):
+        self.path = path
+        self.lines = path.read_text(encoding="utf-8").splitlines() if resume and path.is_file() else []
+
+    def add(self, line: dict[str, object]) -> None:
+        self.lines.append(json.dumps(line))
+
+    def write(self) -> None:
+        text = "".join(f"{line}\n" for line in self.lines)
+        write_whole(self.path, lambda file: file.write(text.encode()), lasting=False)
