@@ -149,9 +149,7 @@ def share_out(layers: Sequence[Share], budget_bytes: int) -> list[int]:
 
 def size_of(layers: Sequence[Share], ranks: Sequence[int]) -> int:
     """The bytes of layers with these ranks."""
-    return sum(
-        rank * layer.bytes_per_rank + (layer.bytes_once if rank else 0) for rank, layer in zip(ranks, layers)
-    )
+    return sum(rank * layer.bytes_per_rank + (layer.bytes_once if rank else 0) for rank, layer in zip(ranks, layers))
 
 
 def _fill(ranks: list[int], layers: Sequence[Share], steps: Sequence[tuple[int, int]], budget: int) -> list[int]:
@@ -183,6 +181,4 @@ def _fixed(layers: Sequence[Share], rank: int) -> list[int]:
 
 
 def _error(layers: Sequence[Share], ranks: Sequence[int]) -> float:
-    return math.fsum(
-        layer.weight * layer.values[rank:].square().sum().item() for rank, layer in zip(ranks, layers)
-    )
+    return math.fsum(layer.weight * layer.values[rank:].square().sum().item() for rank, layer in zip(ranks, layers))

@@ -20,8 +20,9 @@ def with_values(values, out, inside, seed=0):
 
 
 SPECTRA = {
-    "low rank in noise": lambda out, inside: random(out, 40) @ random(40, inside, seed=1) * 0.3
-    + random(out, inside, seed=2),
+    "low rank in noise": lambda out, inside: (
+        random(out, 40) @ random(40, inside, seed=1) * 0.3 + random(out, inside, seed=2)
+    ),
     "flat": lambda out, inside: random(out, inside),
     "steep": lambda out, inside: with_values(torch.logspace(0, -8, min(out, inside)), out, inside).float(),
     "a step": lambda out, inside: with_values([1.0] * 40 + [1e-3] * 100, out, inside).float(),
