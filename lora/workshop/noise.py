@@ -2,8 +2,8 @@
 
 A number stored in fp16 or bf16 is off by up to half a step, evenly: by step / sqrt(12) in the mean square. A matrix of
 such errors [m, n] has singular values up to tau * (sqrt m + sqrt n) (V. Marchenko, L. Pastur 1967), which are exceeded
-by the edge's own fluctuation (I. Johnstone 2001) only. Where the steps differ, the largest row and column take the place
-of tau^2 n and tau^2 m (A. Bandeira, R. van Handel, arXiv:1408.6185).
+by the edge's own fluctuation (I. Johnstone 2001) only. Where the steps differ, the largest row and column take the
+place of tau^2 n and tau^2 m (A. Bandeira, R. van Handel, arXiv:1408.6185).
 """
 
 import math

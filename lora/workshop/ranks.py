@@ -68,7 +68,7 @@ class Rule:
 def rank_by(rule: Rule, values: Tensor, energy: float, noise: Noise | None = None) -> int:
     """The number of singular values that a rule keeps of one layer; 0 for a layer that does not change.
 
-    The sums are exact: the smallest rank whose share is at least the amount. The rule `size` keeps all, for `share_out`.
+    The sums are exact: the smallest rank whose share is at least the amount. The rule `size` keeps all for `share_out`.
 
     Args:
         rule: which, and how much.

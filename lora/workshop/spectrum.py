@@ -1,12 +1,12 @@
 """The leading singular values and vectors of a change that has no thin factors, such as the difference of two models.
 
 A randomised SVD that keeps its power iterations, the block Krylov method (N. Halko, P. Martinsson, J. Tropp,
-arXiv:0909.4061; C. Musco, C. Musco, arXiv:1504.05477): it needs half the products of the range finder that forgets them.
-What a cut loses is exact: |D|^2 less the squares that are kept.
+arXiv:0909.4061; C. Musco, C. Musco, arXiv:1504.05477): it needs half the products of the range finder that forgets
+them. What a cut loses is exact: |D|^2 less the squares that are kept.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -25,8 +25,8 @@ Enough = Callable[[Tensor, float], bool]
 
 
 def spectrum_for(thin: Thin, most: int, enough: Enough | None = None) -> Spectrum:
-    """The singular values and vectors of a change of any form: all of them from thin factors, of a dense one the leading
-    ones, as `leading_spectrum` finds them.
+    """The singular values and vectors of a change of any form: all of them from thin factors, of a dense one the
+    leading ones, as `leading_spectrum` finds them.
     """
     return leading_spectrum(thin.change(), most, enough) if thin.dense else spectrum_of(thin)
 
@@ -36,8 +36,8 @@ def leading_spectrum(change: Tensor, most: int, enough: Enough | None = None) ->
 
     Cut at `most`, the error is within 1 % of the optimum whatever the spectrum, and within a thousandth where something
     stands out. `enough(values, energy)` may end it earlier: it is asked with the values that are known well so far. A
-    change with few rows or columns is decomposed whole. Computed in fp32 (a change in fp64 in that) where the change is,
-    the small cores in fp64 on the CPU.
+    change with few rows or columns is decomposed whole. Computed in fp32 (a change in fp64 in that) where the change
+    is, the small cores in fp64 on the CPU.
 
     Args:
         change: [out, ...] of any floating type.
