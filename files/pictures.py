@@ -25,13 +25,19 @@ _BICUBIC = Image.Resampling.BICUBIC
 _STRIP = 16  # times as long as wide: what Pillow would make of the whole is far more than the square
 
 
-def read_rgb(path: str | PathLike, ground: str = WHITE) -> Tensor:
-    """Read a picture in 8-bit colours, its transparency laid over a ground of `GROUNDS`. -> uint8 [H, W, 3]
+def read_rgb(
+    path: str | PathLike, ground: str = WHITE, on_transparent: Callable[[Path], object] | None = None
+) -> Tensor:
+    """Read a picture in 8-bit colours, its transparency laid over a ground of `GROUNDS`, and tell `on_transparent` of
+    one that has some. -> uint8 [H, W, 3]
 
     Raises:
         FileFormatError: missing, empty, no picture, cut short, or more than MAX_PIXELS pixels.
     """
-    return torch.from_numpy(np.array(_read(Path(path), ground)[0]))
+    picture, is_transparent = _read(Path(path), ground)
+    if is_transparent and on_transparent is not None:
+        on_transparent(Path(path))
+    return torch.from_numpy(np.array(picture))
 
 
 def read_square(

@@ -6,6 +6,7 @@ and one writer can work at the same time: shards never change, and the table is 
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..files.errors import FileFormatError
-from ..files.sniff import status_mark
+from ..files.sniff import content_mark, status_mark
 from .shards import Picture, map_rows
 from .table import TABLE, Facts, Shard, Table
 
@@ -47,6 +48,25 @@ class PictureIndex:
                 return table.at([self._place(row) for row in rows])
         finally:
             table.close()
+
+    def has_changed(self, picture: Picture) -> bool:
+        """Whether a picture of this index is another than when it was read: by size and time, and where the disk has
+        written to it since, by content.
+
+        Raises:
+            OSError: it is not there any more, or cannot be read.
+        """
+        path = self.pictures_folder / picture.path
+        status = os.stat(path)
+        if (status.st_size, status.st_mtime_ns) != (picture.size_bytes, picture.mtime_ns):
+            return True
+        table = Table(self.folder / TABLE)
+        try:
+            with table.reading():
+                before = table.seen_of(picture.path)
+        finally:
+            table.close()
+        return before.changed_ns not in (0, status.st_ctime_ns) and before.content != content_mark(path)
 
     def _place(self, row: int) -> tuple[int, int]:
         for shard in self._shards:
@@ -98,6 +118,33 @@ def _open(folder: Path) -> PictureIndex:
         missing[taken.get(shard.number, slice(None))] = False
         dead.append(missing.nonzero()[:, 0])
     return PictureIndex(folder, facts, tuple(blocks), tuple(dead), sum(live.values()), skipped, tuple(shards))
+
+
+def pictures_state(folder: Path) -> str:
+    """Return a mark that changes when a picture of an index is written over, moved or deleted; "none" without an index
+    that can be read. It asks the disk for the status of each picture, and reads none of them.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    try:
+        table = Table(folder / TABLE)
+        try:
+            with table.reading():
+                facts, known = table.facts(), sorted(table.pictures())
+        finally:
+            table.close()
+    except FileFormatError:
+        return "none"
+    root = os.path.realpath(folder / (facts.folder if facts else "."))
+    for path in known:
+        digest.update(f"{path}:{_status(os.path.join(root, path))}\n".encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()
+
+
+def _status(path: str) -> str:
+    try:
+        return ":".join(map(str, status_mark(os.stat(path))))
+    except (OSError, ValueError):
+        return "missing"
 
 
 def state(folder: Path) -> str:

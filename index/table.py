@@ -223,6 +223,13 @@ class Table:
         """Return how each picture was when it was read, by path; not all are known."""
         return {row[0]: Seen(*row[1:]) for row in self._db.execute("SELECT path, changed_ns, content FROM seen")}
 
+    def seen_of(self, path: str) -> Seen:
+        """Return how one picture was when it was read; of an index that an older version wrote nothing is known."""
+        if not self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'seen'").fetchone():
+            return Seen(0, "")
+        found = self._db.execute("SELECT changed_ns, content FROM seen WHERE path = ?", (path,)).fetchone()
+        return Seen(*found) if found else Seen(0, "")
+
     def set_seen(self, seen: Mapping[str, Seen]) -> None:
         rows = [(path, how.changed_ns, how.content) for path, how in seen.items()]
         self._db.executemany("INSERT OR REPLACE INTO seen VALUES (?, ?, ?)", rows)

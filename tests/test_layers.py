@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from .support.source.circles import circles
+
 ROOT = Path(__file__).resolve().parents[1]
 LEAVES = {"clip_core", "vae_core", "lora", "files", "drawing", "doctor"}
 MAY_IMPORT = {
@@ -61,7 +63,7 @@ READING_ORDER = {  # inside a leaf and the index a file imports only from files 
         "families/table families/patterns models/{places,family_names,unet,spellings,names,rows} "
         "formats/suffixes formats/adapter_config formats/building formats/writing formats/read models/match "
         "models/families models/implied models/blocks models/parts models/conversion models/published weights/inject "
-        "weights/patching formats/list_text formats/header"
+        "weights/patching formats/list_text formats/header workshop/{thin,algebra}"
     ).split(),
     "files": (
         "errors contents writing documents sniff safetensors_file folder pickle_file inert_pickle "
@@ -90,6 +92,7 @@ ROOMS = {  # the rooms of a core, and which of the others each may import from; 
         "formats": {"kinds"},
         "models": {"kinds", "families", "formats"},
         "weights": {"kinds", "models"},
+        "workshop": {"kinds", "families", "formats", "models", "weights"},
     },
     "files": {"decoding": set()},
     "nodes": {
@@ -158,21 +161,6 @@ def imported_files() -> dict[str, set[str]]:
 
     found = {file: {file_of(name) for name, inside in imports(path) if inside} for file, path in files.items()}
     return {file: names - {None} for file, names in found.items()}
-
-
-def circles(graph: dict[str, set[str]]) -> set[frozenset[str]]:
-    """The largest groups in which each leads to every other, and whatever leads to itself."""
-
-    def led_to(start: str) -> set[str]:
-        found, waiting = set(), [start]
-        while waiting:
-            new = graph[waiting.pop()] - found
-            found |= new
-            waiting += new
-        return found
-
-    leads = {name: led_to(name) for name in graph}
-    return {frozenset(other for other in leads[name] if name in leads[other]) for name in graph if name in leads[name]}
 
 
 ALL = sources()
@@ -265,11 +253,6 @@ def test_files_and_functions_stay_small(path):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             length = node.end_lineno - node.lineno + 1
             assert length <= MAX_FUNCTION, f"{node.name} has {length} lines"
-
-
-def test_circles_of_any_length_are_found():
-    graph = {"a": {"b"}, "b": {"c"}, "c": {"a", "d"}, "d": {"e"}, "e": set(), "f": {"f"}, "g": {"h"}, "h": {"g", "a"}}
-    assert circles(graph) == {frozenset("abc"), frozenset("f"), frozenset("gh")}
 
 
 def test_imports_are_seen_wherever_they_stand():

@@ -48,12 +48,13 @@ def preprocess(
 def laid_over(image: Tensor, ground: float) -> tuple[Tensor, int]:
     """Lay pictures with a fourth channel, how opaque they are, over a grey ground. A card is waited for once.
 
-    [B, H, W, 3 or 4] in 0..1 -> [B, H, W, 3], and the number of pictures that are transparent anywhere
+    Where the fourth channel is NaN, the result is. [B, H, W, 3 or 4] in 0..1 -> [B, H, W, 3], and the number of
+    pictures that are transparent anywhere
     """
     if image.shape[-1] != 4:
         return image, 0
     opaque = image[..., 3:].clamp(0, 1)
-    clear = int((opaque < 1).flatten(1).any(1).sum())
+    clear = int((~(opaque >= 1)).flatten(1).any(1).sum())  # NaN is not opaque
     return (image[..., :3] * opaque + ground * (1 - opaque) if clear else image[..., :3]), clear
 
 

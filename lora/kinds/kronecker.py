@@ -66,11 +66,11 @@ class LoKr:
 
     @property
     def extent(self) -> tuple[int, int | None]:
-        own = self._own()
+        own = self.own_shape()
         flat = self.w2 is None and self.t2 is None
         return own[0], None if flat else own[1]
 
-    def _own(self) -> list[int]:
+    def own_shape(self) -> list[int]:
         """The shape of the product: that of a Kronecker product is the product of the shapes."""
         (o1, i1), (o2, i2, *kernel) = _shape(self.w1, self.w1_a, self.w1_b), _shape(*self._second())
         return [o1 * o2, i1 * i2, *kernel]
@@ -79,7 +79,7 @@ class LoKr:
         return self.w2, self.w2_a, self.w2_b, self.t2
 
     def misfit(self, shape: Sequence[int]) -> str | None:
-        own = self._own()
+        own = self.own_shape()
         return None if fits(own, shape) else shape_mismatch(own, shape)
 
     def delta(self, weight: Tensor | Sequence[int], strength: float = 1.0, *, match_comfyui: bool = False) -> Tensor:

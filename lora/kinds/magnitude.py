@@ -204,7 +204,8 @@ class GLoRA:
     def extent(self) -> tuple[int, int]:
         return self._layouts()[0][2].shape[0], self._layouts()[0][3].shape[1]
 
-    def _fitting(self, shape: Sequence[int]) -> list[tuple[Tensor, Tensor, Tensor, Tensor]]:
+    def readings(self, shape: Sequence[int]) -> list[tuple[Tensor, Tensor, Tensor, Tensor]]:
+        """The parts as (a_in, a_out, up, down) that fit a weight of this shape, the new layout first."""
         return [
             (a_in, a_out, up, down)
             for a_in, a_out, up, down in self._layouts()
@@ -212,7 +213,7 @@ class GLoRA:
         ]
 
     def misfit(self, shape: Sequence[int]) -> str | None:
-        if len(shape) >= 2 and self._fitting(shape):
+        if len(shape) >= 2 and self.readings(shape):
             return None
         _, _, up, down = self._layouts()[0]
         return shape_mismatch([up.shape[0], *down.shape[1:]], shape)
@@ -220,7 +221,7 @@ class GLoRA:
     def delta(self, weight: Tensor | Sequence[int], strength: float = 1.0, *, match_comfyui: bool = False) -> Tensor:
         """See Adapter."""
         weight = fitting_weight(self, weight)
-        readings = self._fitting(weight.shape)
+        readings = self.readings(weight.shape)
         chosen = readings[-1 if match_comfyui else 0]
         a_in, a_out, up, down = (part.float().flatten(1).to(weight.device) for part in chosen)
         mixed = torch.einsum("oi...,ir,rj->oj...", weight, a_in, a_out)

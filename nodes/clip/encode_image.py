@@ -67,11 +67,11 @@ class EncodeImage:
         check_image(image)
         check_numbers(image, "this IMAGE")
         encoder = host.image_encoder(clip_model)
-        whole, clear, notes = on_ground(image, ground)
-        output = host.vision_output(clip_model, whole, CROPS[crop], host.progress(len(image)), level(ground))
+        laid = on_ground(image, ground)
+        output = host.vision_output(clip_model, laid.image, CROPS[crop], host.progress(len(image)), level(ground))
         data = _report(encoder, cast("VisionOutput", output), image, encoder.resize if crop == "auto" else CROPS[crop])
-        data |= {"ground": ground, "transparent": clear}
-        return shown([*_lines(data), *notes], data, (output, as_json(data)))
+        data |= laid.data
+        return shown([*_lines(data), *laid.notes], data, (output, as_json(data)))
 
 
 def _report(encoder: ImageEncoder, output: VisionOutput, image: Tensor, resize: str) -> dict:

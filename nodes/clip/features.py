@@ -35,7 +35,7 @@ class Texts:
 def encode_pictures(
     clip_model: Looking, image: Tensor, on_step: OnStep | None = None, precision: str = EXACT
 ) -> Tensor:
-    """Encode a batch of pictures, transparent ones on white.
+    """Encode a batch of pictures. A node lays transparent ones on its ground and says so; here they come on white.
 
     [B, H, W, 3 or 4] in 0..1 -> [B, E] float32 on the CPU, rows of length 1
 
@@ -44,8 +44,7 @@ def encode_pictures(
     """
     check_image(image)
     check_numbers(image, "this IMAGE")
-    image, _, _ = on_ground(image)
-    return host.image_features(clip_model, image, on_step or host.progress(len(image)), precision)
+    return host.image_features(clip_model, on_ground(image).image, on_step or host.progress(len(image)), precision)
 
 
 def encode_texts(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ...clip_core.judging import ranking
 from ..host import host
 from ..reports import as_json, shown
+from .ground import GROUND, WHITE
 from .precision import EXACT, WIDGET
 from .scores import BATCH, CLIP, MODEL, NEGATIVES, SCORE, number, score_pictures
 from .selection import PROMPT, PictureSelection, ranks, sound
@@ -71,6 +72,7 @@ class ImageGate:
                 ),
                 "clip": CLIP,
                 "precision": WIDGET,
+                "ground": GROUND,
             },
         }
 
@@ -85,8 +87,9 @@ class ImageGate:
         empty_side=SAY_WHY,
         clip=None,
         precision=EXACT,
+        ground=WHITE,
     ):
-        values, data, notes = score_pictures(clip_model, clip, image, prompt, negative, score, precision)
+        values, data, notes = score_pictures(clip_model, clip, image, prompt, negative, score, precision, ground)
         passed = sorted(ranking.rank(values, threshold=threshold).kept)
         rejected = [place for place in range(len(image)) if place not in set(passed)]
         data |= {

@@ -7,6 +7,7 @@ from ...drawing.bar_chart import bar_charts
 from ..host import host
 from ..reports import as_json, shown
 from . import features
+from .ground import GROUND, WHITE, on_ground
 from .precision import EXACT, WIDGET, measure_precision
 from .scores import CLIP, MODEL, notes_on_gaps, number, picture_features_of, text_features_of
 
@@ -66,14 +67,16 @@ class VisualQuestion:
                 ),
                 "clip": CLIP,
                 "precision": WIDGET,
+                "ground": GROUND,
             },
         }
 
-    def ask(self, clip_model, image, question, answers, pattern="", clip=None, precision=EXACT):
+    def ask(self, clip_model, image, question, answers, pattern="", clip=None, precision=EXACT, ground=WHITE):
         choices, notes = word_list.answers(answers)
         made = questions.statements(question, choices, pattern)
         words = text_features_of(clip_model, clip, made.texts, precision)
-        found = picture_features_of(clip_model, image, precision)
+        laid = on_ground(image, ground)
+        found = picture_features_of(clip_model, laid.image, precision)
         cosine = ranking.cosines(found, words.features)
         share = ranking.probabilities(cosine, features.scale_of(clip_model))
         best = [None if place is None else choices[place] for place in ranking.best_each_way(cosine)[0]]
@@ -81,12 +84,12 @@ class VisualQuestion:
             precision,
             clip_model,
             clip,
-            image=image,
+            image=laid.image,
             picture_features=found,
             text=made.texts[0],
             text_features=words.features[:1],
         )
-        notes = [*notes, *words.notes, *notes_on_gaps(found), *said]
+        notes = [*laid.notes, *notes, *words.notes, *notes_on_gaps(found), *said]
         if made.denies:
             notes.append(
                 "a statement says what is not, and CLIP hardly hears the not: a pattern, or answers that say "
@@ -97,6 +100,7 @@ class VisualQuestion:
             "rule": made.rule,
             "statements": dict(zip(choices, made.texts)),
             "notes": notes,
+            **laid.data,
             **moved,
         }
         data["pictures"] = [
@@ -104,7 +108,7 @@ class VisualQuestion:
             for one, shares, cosines in zip(best, share, cosine)
         ]
         rows = [{name: value or 0.0 for name, value in one["probabilities"].items()} for one in data["pictures"]]
-        chart = bar_charts([(one or "no answer", row) for one, row in zip(best, rows)], image)
+        chart = bar_charts([(one or "no answer", row) for one, row in zip(best, rows)], laid.image)
         sure = [row.get(one, 0.0) for one, row in zip(best, rows)]
         lines = [f"#{place}: {one or 'no answer'}, {value:.1%}" for place, (one, value) in enumerate(zip(best, sure))]
         lines += ["compared with:", *(f"  {text}" for text in made.texts[:20]), *notes]
@@ -195,6 +199,7 @@ class RankTags:
                 ),
                 "clip": CLIP,
                 "precision": WIDGET,
+                "ground": GROUND,
             },
         }
 
@@ -209,13 +214,15 @@ class RankTags:
         template="a photo of a {tag}",
         clip=None,
         precision=EXACT,
+        ground=WHITE,
     ):
         names, notes = word_list.words(tags)
         if not names:
             raise ValueError("there are no tags; write one a line, or several with commas between them")
         sentences = word_list.sentences(template, names)
         words = text_features_of(clip_model, clip, sentences, precision)
-        found = picture_features_of(clip_model, image, precision)
+        laid = on_ground(image, ground)
+        found = picture_features_of(clip_model, laid.image, precision)
         values = ranking.cosines(found, words.features)
         if score == ranking.PROBABILITY:
             values = ranking.probabilities(values, features.scale_of(clip_model))
@@ -225,12 +232,12 @@ class RankTags:
             precision,
             clip_model,
             clip,
-            image=image,
+            image=laid.image,
             picture_features=found,
             text=sentences[0],
             text_features=words.features[:1],
         )
-        notes = [*notes, *words.notes[:20], *notes_on_gaps(found), *said]
+        notes = [*laid.notes, *notes, *words.notes[:20], *notes_on_gaps(found), *said]
         if len(words.notes) > 20:
             notes.append(f"and {len(words.notes) - 20} more tags that are too long")
         empty = sum(not places and row[0] == row[0] for places, row in zip(kept, rows))  # NaN has a note of its own
@@ -244,6 +251,7 @@ class RankTags:
             "keep": keep,
             "threshold": threshold,
             "notes": notes,
+            **laid.data,
             **moved,
             "pictures": [{names[place]: number(row[place]) for place in places} for places, row in zip(kept, rows)],
         }

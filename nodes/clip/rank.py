@@ -11,6 +11,7 @@ from ...drawing.rank_sheet import rank_sheet
 from ..galleries import Card, card, picked_places, with_gallery
 from ..host import host
 from ..reports import as_json, shown
+from .ground import GROUND, WHITE
 from .precision import EXACT, WIDGET
 from .scores import BATCH, CLIP, MODEL, NEGATIVES, NO_THRESHOLD, SCORE, number, score_pictures
 from .selection import PROMPT, PictureSelection, ranks, sound
@@ -108,6 +109,7 @@ class RankImages:
                         "from 0 on, such as 3,0. Empty: by score.",
                     },
                 ),
+                "ground": GROUND,
             },
         }
 
@@ -124,8 +126,9 @@ class RankImages:
         clip=None,
         precision=EXACT,
         picked="",
+        ground=WHITE,
     ):
-        values, data, notes = score_pictures(clip_model, clip, image, prompt, negative, score, precision)
+        values, data, notes = score_pictures(clip_model, clip, image, prompt, negative, score, precision, ground)
         found = ranking.rank(values, keep=keep, threshold=threshold, never_none=when_none_pass == KEEP_BEST)
         by_hand = picked_places(picked, len(image))
         kept = by_hand or list(found.kept)

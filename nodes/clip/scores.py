@@ -13,6 +13,7 @@ from ..host.interface import CLIP as Clip
 from ..host.interface import Looking
 from . import features
 from .features import Texts
+from .ground import WHITE, on_ground
 from .precision import measure_precision
 
 if TYPE_CHECKING:
@@ -87,8 +88,10 @@ def score_pictures(
     negative: str,
     kind: str,
     precision: str = EXACT,
+    ground: str = WHITE,
 ) -> tuple[list[float], dict, list[str]]:
-    """Score each picture for a prompt; NaN for one with NaN features. Also returned: the report's data, and notes.
+    """Score each picture for a prompt, transparent ones on `ground`; NaN for one with NaN features. Also returned: the
+    report's data, and notes.
 
     Raises:
         ValueError: there is no prompt, no picture has a score, or a probability is wanted without negatives.
@@ -98,7 +101,8 @@ def score_pictures(
     wanted = " ".join(prompt.split())
     unwanted, notes = word_list.lines(negative)
     texts = text_features_of(clip_model, clip, [wanted, *unwanted], precision)
-    found = picture_features_of(clip_model, image, precision)
+    laid = on_ground(image, ground)
+    found = picture_features_of(clip_model, laid.image, precision)
     scale = features.scale_of(clip_model)
     values = ranking.prompt_scores(found, texts.features[:1], texts.features[1:], scale=scale, kind=kind).tolist()
     if not any(value == value for value in values):
@@ -110,13 +114,13 @@ def score_pictures(
         precision,
         clip_model,
         clip,
-        image=image,
+        image=laid.image,
         picture_features=found,
         text=wanted,
         text_features=texts.features[:1],
     )
-    data = {"prompt": wanted, "negative": unwanted, "score": kind, "scale": round(scale, 4), **moved}
-    return values, data, [*notes, *texts.notes, *notes_on_gaps(found), *said]
+    data = {"prompt": wanted, "negative": unwanted, "score": kind, "scale": round(scale, 4), **laid.data, **moved}
+    return values, data, [*laid.notes, *notes, *texts.notes, *notes_on_gaps(found), *said]
 
 
 def number(value: float) -> float | None:

@@ -9,6 +9,7 @@ from ...drawing.heat_map import Axis, heat_map, stack_pictures
 from ..host import host
 from ..reports import as_json, shown
 from . import features
+from .ground import GROUND, WHITE, on_ground
 from .precision import EXACT, WIDGET, measure_precision
 from .scores import BATCH, CLIP, MODEL, notes_on_gaps, numbers, picture_features_of, text_features_of
 
@@ -68,32 +69,37 @@ class ImageTextSimilarity:
                 ),
                 "clip": CLIP,
                 "precision": WIDGET,
+                "ground": GROUND,
             },
         }
 
-    def compare(self, clip_model, image, texts="", image_b=None, clip=None, precision=EXACT):
+    def compare(self, clip_model, image, texts="", image_b=None, clip=None, precision=EXACT, ground=WHITE):
         lines, notes = word_list.lines(texts)
         words = text_features_of(clip_model, clip, lines, precision) if lines else None
-        found = picture_features_of(clip_model, image, precision)
+        laid = on_ground(image, ground)
+        found = picture_features_of(clip_model, laid.image, precision)
         moved, said = measure_precision(
             precision,
             clip_model,
             clip,
-            image=image,
+            image=laid.image,
             picture_features=found,
             text=lines[0] if words else "",
             text_features=words.features[:1] if words else None,
         )
-        notes += [*(words.notes if words else ()), *notes_on_gaps(found), *said]
-        data, maps = {"pictures": len(image), "notes": notes, **moved}, []
+        notes += [*laid.notes, *(words.notes if words else ()), *notes_on_gaps(found), *said]
+        data, maps = {"pictures": len(image), "notes": notes, **laid.data, **moved}, []
         if words:
-            data["texts"], drawn = _against_texts(found, words.features, lines, features.scale_of(clip_model), image)
+            data["texts"], drawn = _against_texts(
+                found, words.features, lines, features.scale_of(clip_model), laid.image
+            )
             maps.append(drawn)
         if image_b is not None or not words:
-            others = found if image_b is None else picture_features_of(clip_model, image_b, precision)
-            if image_b is not None:
-                notes += [f"second batch: {note}" for note in notes_on_gaps(others)]
-            data["images"], drawn = _against_pictures(found, others, image, image_b)
+            second = None if image_b is None else on_ground(image_b, ground)
+            others = found if second is None else picture_features_of(clip_model, second.image, precision)
+            if second is not None:
+                notes += [f"second batch: {note}" for note in [*second.notes, *notes_on_gaps(others)]]
+            data["images"], drawn = _against_pictures(found, others, laid.image, second and second.image)
             maps.append(drawn)
         first = data.get("texts") or data["images"]
         best = [

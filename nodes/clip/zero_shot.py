@@ -12,6 +12,7 @@ from ...drawing.label_table import label_table
 from ..host import host
 from ..reports import as_json, shown
 from . import features
+from .ground import GROUND, WHITE, on_ground
 from .precision import EXACT, WIDGET, measure_precision
 
 if TYPE_CHECKING:
@@ -103,10 +104,12 @@ class ZeroShotClassify:
         none_by="cosine",
         clip=None,
         precision=EXACT,
+        ground=WHITE,
     ):
         found, notes = zero_shot.parse_labels(labels)
         sentences = zero_shot.templates_for(found, template, template_set, more_templates)
-        pictures = features.encode_pictures(clip_model, image, host.progress(len(image)), precision)
+        laid = on_ground(image, ground)
+        pictures = features.encode_pictures(clip_model, laid.image, host.progress(len(image)), precision)
         classes, said = features.encode_labels(clip_model, clip, found, sentences, precision)
         logits, why = features.logits_and_note(clip_model, scale)
         factor, bias = logits.scale, logits.bias
@@ -114,8 +117,8 @@ class ZeroShotClassify:
         answer = zero_shot.classify(pictures, classes, names, factor, bias=bias, **limit)
         if bias is not None:
             notes = [_ONE_BY_ONE, *(note for note in notes if note != zero_shot.ONLY_ONE)]
-        moved, changed = _measure_precision(precision, clip_model, clip, image, pictures, found, sentences)
-        notes = [*notes, *said, *why, *changed]
+        moved, changed = _measure_precision(precision, clip_model, clip, laid.image, pictures, found, sentences)
+        notes = [*laid.notes, *notes, *said, *why, *changed]
         data = {
             "template": template,
             "templates": sentences[:MOST_TEMPLATES_SHOWN],
@@ -124,12 +127,13 @@ class ZeroShotClassify:
             **({} if bias is None else {"bias": round(bias, 4)}),
             "none_below": none_below,
             "none_by": none_by,
+            **laid.data,
             **_labels(found, len(image), top_k, notes),
             "notes": notes,
             "pictures": _pictures(answer, top_k),
             **moved,
         }
-        return _shown(data, answer, image, top_k)
+        return _shown(data, answer, laid.image, top_k)
 
 
 def _measure_precision(
@@ -209,6 +213,7 @@ def _optional_inputs() -> dict[str, tuple]:
         ),
         "clip": ("CLIP", {"tooltip": "The text encoder that belongs to a CLIP_VISION. Not needed otherwise."}),
         "precision": WIDGET,
+        "ground": GROUND,
     }
 
 

@@ -60,7 +60,7 @@ class FindDuplicates:
 
     @classmethod
     def IS_CHANGED(cls, index: str | None = "", **_) -> str:
-        return indexing.index_fingerprint(index)
+        return indexing.results_fingerprint(index)
 
     def group(self, index: str, threshold: float) -> dict:
         try:

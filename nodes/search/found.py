@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,6 +12,7 @@ from ...clip_core.features.search import cosines, nearest, reaches, rows_at
 from ...drawing.contact_sheet import Cell, thumbnail
 from ...drawing.fit import Batch, batch_size_px, picture_bytes
 from ...files.contents import size_text
+from ...files.decoding.ground import GROUNDS, WHITE
 from ...files.errors import FileFormatError
 from ...files.pictures import read_rgb
 from ...index.reading import PictureIndex, open_index
@@ -109,11 +110,11 @@ def _hit(index: PictureIndex, picture: Picture | None, score: float, notes: list
         return None
     path, name = locate(index, picture)
     try:
-        status = os.stat(path)
+        changed = index.has_changed(picture)
     except OSError:
         notes.append(f"{name} is not there any more and was left out; index the folder again")
         return None
-    if (status.st_size, status.st_mtime_ns) != (picture.size_bytes, picture.mtime_ns):
+    if changed:
         notes.append(f"{name} has changed since it was indexed; index the folder again")
     return Hit(path, name, score)
 
@@ -142,9 +143,16 @@ class Pictures:
     notes: tuple[str, ...]
 
 
-def as_images(hits: Sequence[Hit], on_sheet: Sequence[Hit], fit: str, longest_px: int) -> Pictures:
+def ground_of(index: PictureIndex) -> str:
+    """Return the ground that transparent pictures of an index were laid over: the first of several, white where an
+    older version left transparency out.
+    """
+    return next((ground for ground in index.facts.ground.split(", ") if ground in GROUNDS), WHITE)
+
+
+def as_images(hits: Sequence[Hit], on_sheet: Sequence[Hit], fit: str, longest_px: int, ground: str = WHITE) -> Pictures:
     """Return the hits as one batch of the size of the first, as many as BATCH_BYTES hold, and a cell for each hit that
-    is to be on the sheet. Each file is decoded once.
+    is to be on the sheet. Each file is decoded once, what is transparent in it laid over the ground.
 
     Raises:
         ValueError: none of the hits can be read.
@@ -154,13 +162,15 @@ def as_images(hits: Sequence[Hit], on_sheet: Sequence[Hit], fit: str, longest_px
     numbers: dict[Path, int] = {}
     thumbnails: dict[Path, Image | None] = {}
     notes: list[str] = []
+    clear: list[Path] = []
+    read = partial(_read, notes=notes, ground=ground, on_transparent=clear.append)
     for hit in hits:
         if batch is not None and batch.is_full:
             break
         if batch is not None and hit.path in numbers:
             batch.repeat(numbers[hit.path])
             continue
-        picture = None if hit.path in thumbnails else _read(hit, notes)
+        picture = None if hit.path in thumbnails else read(hit)
         if picture is None:
             thumbnails[hit.path] = None
             continue
@@ -174,18 +184,24 @@ def as_images(hits: Sequence[Hit], on_sheet: Sequence[Hit], fit: str, longest_px
         resized += (width, height) != size
     if batch is None:
         raise ValueError(f"none of the pictures that were found can be read: {'; '.join(notes)}")
-    cells = _cells(on_sheet, thumbnails, notes)
+    cells = _cells(on_sheet, thumbnails, read)
     unread = frozenset(path for path, small in thumbnails.items() if small is None)
     notes += _batch_notes(batch, sum(hit.path not in unread for hit in hits), size, resized, fit)
+    if clear:
+        notes.append(
+            f"{len(clear)} of the pictures found are transparent in part, and were laid over {ground}, as in the index"
+        )
     return Pictures(batch.images, cells, unread, tuple(notes))
 
 
-def _cells(hits: Sequence[Hit], thumbnails: dict[Path, Image | None], notes: list[str]) -> dict[Hit, Cell]:
+def _cells(
+    hits: Sequence[Hit], thumbnails: dict[Path, Image | None], read: Callable[[Hit], Image | None]
+) -> dict[Hit, Cell]:
     """A cell for each hit that can be read; puts into `thumbnails` what is not there yet."""
     cells = {}
     for hit in hits:
         if hit.path not in thumbnails:
-            picture = _read(hit, notes)
+            picture = read(hit)
             thumbnails[hit.path] = None if picture is None else thumbnail(picture)
         small = thumbnails[hit.path]
         if small is not None:
@@ -193,9 +209,9 @@ def _cells(hits: Sequence[Hit], thumbnails: dict[Path, Image | None], notes: lis
     return cells
 
 
-def _read(hit: Hit, notes: list[str]) -> Image | None:
+def _read(hit: Hit, notes: list[str], ground: str, on_transparent: Callable[[Path], object]) -> Image | None:
     try:
-        return read_rgb(hit.path)
+        return read_rgb(hit.path, ground, on_transparent)
     except FileFormatError as error:
         notes.append(f"left out: {error}")
         return None

@@ -12,7 +12,7 @@ from ...clip_core.features.pictures import ImageEncoder, file_features, lowered
 from ...clip_core.networks.precision import EXACT
 from ...files.decoding.ground import WHITE
 from ...files.pictures import read_square
-from ...index.reading import PictureIndex, state
+from ...index.reading import PictureIndex, pictures_state, state
 from ...index.scan import Scan, lists_the_same, scan
 from ...index.table import Facts
 from ...index.update import Embedded, Update
@@ -195,6 +195,19 @@ def scan_of(folder: Path, recursive: bool, *, again: bool) -> Scan:
     if found is not None and not again and lists_the_same(folder, found):
         return found
     return scan(folder, recursive=recursive, left_out=host.data_places().without_pictures())
+
+
+def results_fingerprint(name: str | None) -> str:
+    """Return a mark that changes when the index does, or one of the pictures that can be found in it; where the name is
+    linked (None), any index and its pictures.
+    """
+    places = host.data_places()
+    try:
+        names = places.index_names() if name is None else [name]
+        states = [pictures_state(places.index_folder(name)) for name in names]
+    except ValueError:
+        return "no name"
+    return " ".join([index_fingerprint(name), *states])
 
 
 def index_fingerprint(name: str | None) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from ...clip_core.features.search import mixed
-from ..checks import check_batches, check_image
+from ..checks import check_batches
 from ..clip import features
 from ..clip.ground import on_ground
 from ..clip.precision import measure_precision
@@ -32,8 +32,10 @@ def encode(
     *,
     weights: tuple[float, float],
     precision: str,
+    ground: str,
 ) -> Queries:
-    """Encode each line of the text and each picture; where both are given, mix them by the weights (text, picture).
+    """Encode each line of the text and each picture, transparent ones on the ground of the index; where both are given,
+    mix them by the weights (text, picture).
 
     Raises:
         ValueError: neither text nor picture was given, or their numbers do not go together.
@@ -51,8 +53,9 @@ def encode(
         notes += words.notes
         sample |= {"text": lines[0], "text_features": points[:1]}
     if image is not None:
-        check_image(image)
-        notes += on_ground(image)[2]
+        laid = on_ground(image, ground)
+        notes += laid.notes
+        image = laid.image
         parts.append((features.encode_pictures(clip_model, image, precision=precision), weights[1]))
         sample |= {"image": image, "picture_features": parts[-1][0]}
     changed, more = measure_precision(precision, clip_model, clip, **sample)

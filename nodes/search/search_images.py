@@ -116,7 +116,7 @@ class SearchImages:
 
     @classmethod
     def IS_CHANGED(cls, index: str | None = "", **_) -> str:
-        return indexing.index_fingerprint(index)
+        return indexing.results_fingerprint(index)
 
     def search(
         self,
@@ -136,14 +136,15 @@ class SearchImages:
     ) -> dict:
         opened = found.open_named(index)
         differing = indexing.check_and_note(opened, clip_model, precision)
-        wanted = queries.encode(clip_model, clip, text, image, weights=(text_weight, image_weight), precision=precision)
+        ground, weights = found.ground_of(opened), (text_weight, image_weight)
+        wanted = queries.encode(clip_model, clip, text, image, weights=weights, precision=precision, ground=ground)
         result = found.search(opened, wanted.features, count, min_score, host.progress(1))
         if not any(result.queries):
             raise ValueError(_nothing(index, result, min_score))
         by_hand, unknown = _picked(picked, result)
         hits = by_hand or [hit for hits in result.queries for hit in hits]
         rows = found.sheet_rows(zip(wanted.titles, result.queries))
-        pictures = found.as_images(hits, [hit for _, some in rows for hit in some], fit, longest_px)
+        pictures = found.as_images(hits, [hit for _, some in rows for hit in some], fit, longest_px, ground)
         sheet = contact_sheet(
             [(title, [pictures.cells[h] for h in some if h in pictures.cells]) for title, some in rows]
         )

@@ -59,7 +59,7 @@ def test_the_batch_ends_at_the_limit_and_names_and_scores_are_whole(search, monk
 
 def test_each_file_is_decoded_once_and_a_sheet_has_an_end(search, monkeypatch):
     read, asked = found.read_rgb, []
-    monkeypatch.setattr(found, "read_rgb", lambda path: asked.append(path) or read(path))
+    monkeypatch.setattr(found, "read_rgb", lambda path, *more: asked.append(path) or read(path, *more))
     monkeypatch.setattr(found, "MAX_SHEET_CELLS", 7)
     *_, sheet = search("\n".join(f"number {n}" for n in range(10)), 12)
     assert sorted(asked) == sorted(set(asked)) and len(asked) == 12

@@ -84,3 +84,36 @@ def test_a_folder_that_is_not_there_yet_or_that_the_disk_refuses_is_a_sentence(p
     monkeypatch.setattr(Path, "mkdir", refuse)
     with pytest.raises(ValueError, match="'new' of the output folder cannot be used: Read-only file system"):
         node.build(clip_model, "output", "new", "odd", image=torch.rand(1, 8, 8, 3))
+
+
+@pytest.mark.parametrize("ground", ["white", "black"])
+def test_a_transparent_picture_finds_itself_and_is_shown_on_the_ground_of_the_index(place, clip_model, build, ground):
+    folder = place.base / "output" / "odd"
+    folder.mkdir(parents=True)
+    ring = drawing("ellipse")
+    ring.save(folder / "ring.png")
+    Image.new("RGB", (96, 96), (9, 90, 200)).save(folder / "blue.png")
+    build(ground=ground)
+    query = torch.frombuffer(bytearray(ring.tobytes()), dtype=torch.uint8).view(1, 96, 96, 4) / 255
+    answer = place.node("CVL_SearchImages").search(clip_model, "odd", "", 1, query)
+    images, _, scores, _ = answer["result"]
+    data = json.loads(scores)
+    best = data["queries"][0]["pictures"][0]
+    assert best["name"].startswith("odd/ring.png") and best["score"] == 1.0
+    assert images[0, 0, 0].tolist() == [1.0 if ground == "white" else 0.0] * 3
+    assert f"1 of 1 pictures are transparent in part, and were laid over {ground}" in data["notes"]
+    assert (
+        f"1 of the pictures found are transparent in part, and were laid over {ground}, as in the index"
+        in data["notes"]
+    )
+
+
+def test_an_index_on_two_grounds_is_searched_on_its_first(place, clip_model, build):
+    folder = place.base / "output" / "odd"
+    folder.mkdir(parents=True)
+    drawing("ellipse").save(folder / "ring.png")
+    build(ground="gray")
+    drawing("rectangle").save(folder / "square.png")
+    build(ground="black")
+    answer = place.node("CVL_SearchImages").search(clip_model, "odd", "a ring", 1)
+    assert answer["result"][0][0, 0, 0, 0] == pytest.approx(128 / 255)

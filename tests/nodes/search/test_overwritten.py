@@ -83,3 +83,53 @@ def test_an_index_of_an_older_version_is_taken_as_it_is(place, folder, build):
     assert build() == (0, 0, 3)
     put_back(folder / "2.bmp", lambda: draw(folder / "2.bmp", 99))
     assert build() == (0, 1, 2)
+
+
+def search(place, **more):
+    model = place.node("CVL_LoadCLIPModel").load(CLIP)["result"][0]
+    answer = place.node("CVL_SearchImages").search(model, "ours", "a red circle", 3, **more)
+    return json.loads(answer["result"][2])["notes"]
+
+
+@pytest.mark.parametrize("node", ["CVL_SearchImages", "CVL_FindDuplicates"])
+@pytest.mark.parametrize("index", ["ours", None], ids=["named", "linked"])
+def test_a_search_runs_again_when_a_picture_of_its_index_changes(place, folder, build, node, index):
+    build()
+    mark = place.node(node).IS_CHANGED
+    first = mark(index=index)
+    assert mark(index=index) == first
+    put_back(folder / "1.bmp", lambda: draw(folder / "1.bmp", 99))
+    second = mark(index=index)
+    os.unlink(folder / "2.bmp")
+    third = mark(index=index)
+    draw(folder / "not_indexed.bmp", 4)
+    assert len({first, second, third}) == 3 and mark(index=index) == third
+
+
+def test_a_search_says_which_pictures_were_written_over_since(place, folder, build):
+    build()
+    for number in (0, 1):
+        content = (folder / f"{number}.bmp").read_bytes()
+        put_back(folder / f"{number}.bmp", lambda: (folder / f"{number}.bmp").write_bytes(content))  # noqa: B023
+    put_back(folder / "1.bmp", lambda: draw(folder / "1.bmp", 99))
+    said = [note for note in search(place) if "has changed since it was indexed" in note]
+    assert len(said) == 1 and "1.bmp" in said[0]
+
+
+def test_a_search_of_an_index_of_an_older_version_goes_by_size_and_time(place, folder, build):
+    build()
+    table = sqlite3.connect(place.base / "output" / "cvl_index" / "ours" / "index.sqlite")
+    with table:
+        table.execute("DROP TABLE seen")
+    table.close()
+    put_back(folder / "1.bmp", lambda: draw(folder / "1.bmp", 99))
+    assert not [note for note in search(place) if "has changed" in note]
+
+
+def test_the_mark_of_an_index_that_is_missing_or_damaged_is_a_mark(place, folder, build):
+    mark = place.node("CVL_SearchImages").IS_CHANGED
+    assert mark(index="none of this name") == mark(index="none of this name")
+    build()
+    before = mark(index="ours")
+    (place.base / "output" / "cvl_index" / "ours" / "index.sqlite").write_bytes(b"SQLite format 3\0" + bytes(5000))
+    assert mark(index="ours") != before
