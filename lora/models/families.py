@@ -225,5 +225,10 @@ def _is_cross(name: str) -> bool:
     return number != name and number.isdecimal() and int(number[-6:]) % 9 in (6, 7) and len(number) < 6
 
 
+def is_of_encoder(name: str) -> bool:
+    """Whether a module's name says that it is a text or image encoder's, in any dialect."""
+    return bool(_NO_DIFFUSION.match(name))
+
+
 def _is_unet(name: str) -> bool:
     return name.startswith(_UNET_FRONTS)

@@ -35,13 +35,15 @@ class Match:
 
     A place is a key of the model, or `Slice(key, (0, first row, rows))`, which `part_of` cuts out of the weight. Every
     adapter of the file is in exactly one of the three. `modules` has the file's name for each place in `found`. (PEFT's
-    (IA)^3 stands there twice where the layer has a bias, because it scales the bias too.)
+    (IA)^3 stands there twice where the layer has a bias, because it scales the bias too.) `rivals` are the misfits that
+    want the place of another module of the file.
     """
 
     found: dict[Place, Adapter]
     homeless: dict[str, str]
     misfit: dict[str, str]
     modules: dict[Place, str] = field(default_factory=dict)
+    rivals: frozenset[str] = frozenset()
 
 
 def match(file: LoRAFile, shapes: Mapping[str, Sequence[int]], host_names: HostNames | None = None) -> Match:
@@ -82,6 +84,7 @@ def match(file: LoRAFile, shapes: Mapping[str, Sequence[int]], host_names: HostN
     found: dict[Place, Adapter] = {}
     names: dict[Place, str] = {}
     misfit = _rivals(owners)
+    rivals = frozenset(misfit)
     for module, targets in placed.items():
         if module in misfit:
             continue
@@ -99,7 +102,7 @@ def match(file: LoRAFile, shapes: Mapping[str, Sequence[int]], host_names: HostN
     homeless = _nearest_keys([module for module, targets in placed.items() if not targets], names_of_model)
     _drop_halves_(found, names, {**homeless, **misfit}, misfit)
     _add_scaled_biases_(found, names, shapes)
-    return Match(found, homeless, misfit, names)
+    return Match(found, homeless, misfit, names, rivals)
 
 
 def key_of(place: Place) -> str:
