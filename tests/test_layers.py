@@ -41,9 +41,9 @@ READING_ORDER = {  # inside a leaf and the index a file imports only from files 
         "networks/clip siglip_config networks/siglip networks/precision features/shared_prefixes features/padded_texts "
         "features/whole_texts encoding/rows features/texts "
         "encoding/masked encoding/emphasis encoding/encode features/preprocess features/pictures "
-        "features/search judging/ranking judging/templates judging/zero_shot judging/word_list judging/english "
-        "judging/question_rules judging/questions checkpoint/foreign checkpoint/layouts checkpoint/siglip "
-        "checkpoint/sizes checkpoint/recipe checkpoint/find checkpoint/facts"
+        "features/search judging/ranking judging/json_list judging/templates judging/zero_shot judging/word_list "
+        "judging/english judging/question_rules judging/questions checkpoint/foreign checkpoint/layouts "
+        "checkpoint/siglip checkpoint/sizes checkpoint/recipe checkpoint/find checkpoint/facts"
     ).split(),
     "vae_core": (
         "config wide norms doubling layers posterior latents batches channels inpaint padding quality tiling/tiles "

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..config import OnStep
 from . import ranking
+from .json_list import json_list
 from .templates import check_template, fill, template_list
 
 NONE = "none of these"
@@ -68,7 +69,8 @@ class Classification:
 
 
 def parse_labels(text: str) -> tuple[list[Label], list[str]]:
-    """Parse labels, one a line, or all on one line with commas between them; with notes on labels left out.
+    """Parse labels, one a line, or all on one line with commas between them, or a JSON list; with notes on labels left
+    out.
 
     `cat | kitten | house cat` is one label with synonyms; `crane => a photo of a {label}, a bird` has its own template,
     or several with `|` between them. A line with a template of its own is not cut at commas.
@@ -76,8 +78,9 @@ def parse_labels(text: str) -> tuple[list[Label], list[str]]:
     Raises:
         ValueError: there are no labels, or a label's own template has no {label}.
     """
-    lines = text.splitlines()
-    if sum(bool(line.strip()) for line in lines) == 1 and "=>" not in text:
+    listed, notes = json_list(text)
+    lines = text.splitlines() if listed is None else listed
+    if listed is None and sum(bool(line.strip()) for line in lines) == 1 and "=>" not in text:
         lines = text.split(",")
     parsed = [label for label in map(_parse_label, lines) if label is not None]
     if not parsed:
@@ -89,7 +92,7 @@ def parse_labels(text: str) -> tuple[list[Label], list[str]]:
             twice.append(label.name)
         labels.setdefault(label.name, label)
     found = list(labels.values())
-    return found, [*_named_twice(twice), *_shared_words(found), *_only_one(found)]
+    return found, [*notes, *_named_twice(twice), *_shared_words(found), *_only_one(found)]
 
 
 def templates_for(labels: Sequence[Label], template: str, chosen_set: str, own: str) -> list[str]:

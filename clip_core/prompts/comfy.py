@@ -14,7 +14,7 @@ from typing import NamedTuple
 EMBEDDING = "embedding:"
 _RAISE = 1.1  # what a pair of parentheses multiplies by
 _ESCAPED = {"\\)": "\0\1", "\\(": "\0\2"}  # ComfyUI's stand-ins, `\)` first; as long as what they stand for
-_NAMELESS = re.compile(rf"(?<![^\s(),]){EMBEDDING}(?=\s*(?:$|[()]|:\s*[+-]?[\d.]+\s*\)|{EMBEDDING}))")
+_NAMELESS = re.compile(rf"(?<![^\s(),]){EMBEDDING}(?:\s*:\s*[+-]?[\d.]+\s*(?=\))|(?=\s*(?:$|[()]|{EMBEDDING})))")
 _BREAK = re.compile(rf"(?<!{EMBEDDING})\bBREAK\b")
 
 
@@ -129,7 +129,9 @@ def split_embedding(text: str) -> tuple[str, str]:
 
 
 def without_nameless(text: str) -> tuple[str, int]:
-    """Leave out each `embedding:` without a name behind it, which ComfyUI's tokenizers fail at; and their number."""
+    """Leave out each `embedding:` without a name behind it, which ComfyUI's tokenizers fail at, with the weight of its
+    bracket, which would be read as words; and their number.
+    """
     return _NAMELESS.subn("", text)
 
 

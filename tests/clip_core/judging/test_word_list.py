@@ -38,3 +38,36 @@ def test_a_tag_takes_its_place_with_spaces_for_underscores():
     assert word_list.sentences("a {tag}: {}", ["blue_sky", "{x}\\1"]) == ["a blue sky: blue sky", "a {x}\\1: {x}\\1"]
     with pytest.raises(ValueError, match="no place for the tag"):
         word_list.sentences("a tag", ["x"])
+
+
+LISTED = [
+    ('["red circle", "a, b", 3, 2.5]', ["red circle", "a, b", "3", "2.5"]),
+    (' \n[ "one\\ntwo",\n "three" ]\n', ["one two", "three"]),
+    ('["\\u732b", "caf\\u00e9"]', ["猫", "café"]),
+]
+
+
+@pytest.mark.parametrize("parse", [word_list.lines, word_list.answers, word_list.words])
+@pytest.mark.parametrize(("text", "expected"), LISTED)
+def test_a_json_list_is_a_list(parse, text, expected):
+    found, notes = parse(text)
+    assert found == expected and notes == [f"read as a JSON list of {len(expected)}"]
+
+
+@pytest.mark.parametrize("parse", [word_list.lines, word_list.answers, word_list.words])
+def test_an_entry_that_comes_twice_in_a_json_list_counts_once(parse):
+    assert parse('["a", "b", "a", ""]') == (
+        ["a", "b"],
+        ["read as a JSON list of 4", "named more than once, counted once: a"],
+    )
+
+
+@pytest.mark.parametrize("text", ["[red]", "[a], [b]", "[" * 5000 + "]" * 5000, '{"a": 1}', '"a"', "[x] and ]"])
+def test_what_is_no_json_list_is_text(text):
+    assert word_list.lines(text) == ([text], [])
+
+
+@pytest.mark.parametrize("text", ['["a", "b",]', "['a', 'b']", '["a", ["b"]]', '["a", null]', '["a", true]'])
+def test_what_looks_like_a_list_and_is_none_is_said(text):
+    assert word_list.lines(text)[0] == [text]
+    assert "is no JSON list of texts" in word_list.lines(text)[1][0]

@@ -176,3 +176,13 @@ def test_a_label_alone_leads_by_everything():
 
 def test_of_many_notes_the_first_are_given_and_the_rest_counted():
     assert some_of(["a", "b", "c"], 2) == ["a", "b", "and 1 more such notes"] and some_of(["a"]) == ["a"]
+
+
+def test_labels_may_be_a_json_list():
+    labels, notes = parse_labels('["red, round", "cat | kitten", "crane => a photo of a {label}, a bird"]')
+    assert [label.name for label in labels] == ["red, round", "cat", "crane"]
+    assert labels[1].words == ("cat", "kitten") and labels[2].templates == ("a photo of a {label}, a bird",)
+    assert notes == ["read as a JSON list of 3"]
+    assert parse_labels('["a","b"]')[0] == parse_labels("a\nb")[0]
+    with pytest.raises(ValueError, match="there are no labels"):
+        parse_labels("[]")

@@ -118,6 +118,33 @@ def test_what_comfyuis_own_reading_cannot_take_is_mended_or_a_sentence(comfyui, 
         node.encode(clip=clips(family), text="(" * 10_000 + "x" + ":1.0)" * 10_000)
 
 
+NAMELESS = (  # a prompt at which ComfyUI's tokenizers stop, and what is read
+    ("a cat, embedding:", "a cat, "),
+    ("a (embedding:) cat", "a () cat"),
+    ("a cat embedding: ", "a cat  "),
+    ("(embedding::1.2) cat", "() cat"),
+    ("embedding:", ""),
+    ("a cat, embedding: embedding:", "a cat,  "),
+)
+
+
+@pytest.mark.parametrize("family", ["flux", "t5", "sd3", "sd1", "sdxl"])
+@pytest.mark.parametrize(("text", "read"), NAMELESS)
+def test_an_embedding_without_a_name_is_left_out_and_said_whatever_reads_the_prompt(comfyui, clips, family, text, read):
+    answer = comfyui.nodes["CVL_TextEncode"]().encode(clip=clips(family), text=text)
+    hidden, pooled = only(answer["result"][0])
+    expected = stock(comfyui, clips(family), read)
+    assert torch.equal(hidden[:, -1:], expected[0][:, -1:]) or family in ("sd1", "sdxl")  # T5's tokens are the last
+    assert_equal(expected, (hidden, pooled), ROUNDING)
+    assert "without a name" in answer["result"][1]
+
+
+def test_a_named_embedding_beside_a_nameless_one_is_used(comfyui, clips):
+    for family in ("flux", "sd3", "sdxl"):
+        mine = ours(comfyui, clips(family), "embedding:tabby a cat, embedding:")
+        assert_equal(stock(comfyui, clips(family), "embedding:tabby a cat, "), mine)
+
+
 def test_weights_that_make_t5_alone_nan_are_said(comfyui, clips):
     assert "NaN" in comfyui.nodes["CVL_TextEncode"]().encode(clip=clips("t5"), text="a (cat:nan)")["result"][1]
 
