@@ -62,7 +62,12 @@ class Gathered:
 
 
 def gather(
-    sources: Sequence[Source], shapes: Shapes | None = None, weights: bool = False, names: str = "what is connected"
+    sources: Sequence[Source],
+    shapes: Shapes | None = None,
+    weights: bool = False,
+    names: str = "what is connected",
+    *,
+    layout: Layout | None = None,
 ) -> Gathered:
     """Lay files side by side under the names of one model.
 
@@ -72,13 +77,15 @@ def gather(
             model or of the one that the files' names imply, and where there is none the files' own names.
         weights: whether the base weights can be had; without them what depends on the weight is left out, by name.
         names: what the connected model is called.
+        layout: the model of an earlier gathering, instead of `shapes`.
 
     Raises:
         LoRAError: a strength that is no number, files of different families, or nothing in them has a place.
     """
     check_strengths(sources)
     check_families(sources, shapes)
-    layout = Layout(names, shapes, True) if shapes is not None else layout_of(sources)
+    if layout is None:
+        layout = Layout(names, shapes, True) if shapes is not None else layout_of(sources)
     left_out: dict[str, dict[str, str]] = {}
     parts: dict[Place, list[Part]] = {}
     for number, source in enumerate(sources):
