@@ -226,7 +226,7 @@ def judge(comparison: Comparison, pair: tuple[int, int]) -> str:
     if cosine < -NEAR_COPY:
         return "opposite"
     if cosine > NEAR_COPY:
-        return "near copy"
+        return "near_copy"
     within = met.cosine or 0.0
     if within < -TOUCHING:
         return "opposed"

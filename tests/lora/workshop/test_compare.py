@@ -62,7 +62,7 @@ def test_strangers_meet_as_often_as_chance_says():
         (lambda a, b: a, "duplicate"),
         (lambda a, b: a * 0.5, "scaled"),
         (lambda a, b: -a, "opposite"),
-        (lambda a, b: a + 0.3 * b, "near copy"),
+        (lambda a, b: a + 0.3 * b, "near_copy"),
         (lambda a, b: a + 1.5 * b, "alike"),
         (lambda a, b: -0.1 * a + b, "opposed"),
         (lambda a, b: b, "unrelated"),
