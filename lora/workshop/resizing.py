@@ -271,7 +271,8 @@ def _ranks_of_size(cutter: _Cutter, shares: Mapping[Place, Share], rule: Rule, s
         raise LoRAError(
             f"a file of {rule.amount:g} MB is too small: with rank 1 in every layer it has {smallest / 1e6:.3g} MB"
         )
-    return dict(zip(shares, min(found, key=lambda ranks: error_of(layers, ranks))))
+    errors = [error_of(layers, ranks) for ranks in found]
+    return dict(zip(shares, found[errors.index(min(errors))]))
 
 
 def _empty(cutter: _Cutter, ranks: Mapping[Place, int]) -> dict[Place, Adapter]:

@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from safetensors.torch import save
+from safetensors import safe_open
+from safetensors.torch import load_file, save
 
 from clip_vae_lora.lora.formats.read import read
 from clip_vae_lora.lora.formats.writing import bytes_of_file, write
@@ -264,3 +265,21 @@ def test_progress_reaches_its_end_and_may_stop_the_work():
 def test_text_encoders_are_resized_too():
     resized = resize(gather([file_of(places=(TEXT,))]), Rule("rank", 2))
     assert [layer.place for layer in resized.layers] == [TEXT]
+
+
+@pytest.mark.parametrize("name", ["analog_svd_rank4", "lora_disney"])
+@pytest.mark.parametrize("dialect", ["kohya", "cloneofsimo"])
+def test_a_real_file_is_resized_and_read_back_as_in_fp64(shared_data, name, dialect):
+    tensors = load_file(shared_data / "lora" / f"{name}.safetensors")
+    with safe_open(shared_data / "lora" / f"{name}.safetensors", "pt") as file:
+        metadata = file.metadata()
+    source = Source(name, read(tensors, metadata), metadata)
+    gathered = gather([source])
+    resized = resize(gathered, Rule("rank", 2), dtype=torch.float32)
+    before = dense(source)
+    after = dense(written(resized, dialect, {}))
+    assert set(before) == set(after) and len(before) > 100
+    for key, change in list(before.items())[::16]:
+        values = torch.linalg.svdvals(change.flatten(1))
+        error = (after[key] - change).norm().item()
+        assert error == pytest.approx(values[2:].norm().item(), rel=1e-4, abs=1e-6 * values.norm().item())
