@@ -65,7 +65,7 @@ READING_ORDER = {  # inside a leaf and the index a file imports only from files 
         "models/families models/implied models/blocks models/parts models/conversion models/published weights/inject "
         "weights/patching formats/list_text formats/header "
         "workshop/{thin,algebra,sources,gathering,methods,outcome,merge,naming} "
-        "workshop/{spectrum,noise,ranks}"
+        "workshop/{spectrum,noise,ranks,resizing}"
     ).split(),
     "files": (
         "errors contents writing documents sniff safetensors_file folder pickle_file inert_pickle "

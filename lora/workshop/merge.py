@@ -93,7 +93,7 @@ def merge(
     if rank is not None and rank < 1:
         raise LoRAError(f"the rank is {rank}: expected 1 or more, or none to keep all")
     strengths = strengths_of(gathered)
-    kind = dtype or widest(_dtypes(gathered))
+    kind = dtype or widest(dtypes_of(gathered))
     adapters: dict[Place, Adapter] = {}
     layers, nothing = [], []
     for done, place in enumerate(gathered.layers, 1):
@@ -150,7 +150,7 @@ def cut_to(thin: Thin, rank: int) -> Thin:
     return found.cut(rank, thin.up.dtype)
 
 
-def _dtypes(gathered: Gathered) -> list[torch.dtype]:
+def dtypes_of(gathered: Gathered) -> list[torch.dtype]:
     """The floating types of the tensors of all parts."""
     found: dict[torch.dtype, None] = {}
     adapters = [part.adapter for parts in gathered.layers.values() for part in parts]
