@@ -1,7 +1,7 @@
 """Rules: how many singular values of each layer are kept, one layer at a time, or all layers within a file size."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -29,6 +29,7 @@ RULES = {  # what the amount of each means
     SIZE: "the size of the file in MB (1,000,000 bytes)",
 }
 _SHARES = (ENERGY, FROBENIUS, TOTAL)
+_ENTRY = 110  # bytes of a tensor's line in the header besides its name, and half of what an alpha takes
 _ROUNDING = 1e-12  # of a sum of a few thousand squares in fp64
 
 
@@ -122,12 +123,12 @@ class Share:
     weight: float = 1.0
 
 
-def share_out(layers: Sequence[Share], budget_bytes: int) -> list[int]:
+def share_out(layers: Sequence[Share], budget_bytes: int, start: Sequence[int] | None = None) -> list[int]:
     """The rank of each layer with the least total error within so many bytes.
 
     Singular values are taken by what they save per byte, over all layers, until the next ones do not fit any more;
     a fixed rank that fits and is better (one large value may stand in the way of the first) is taken instead and filled
-    up. So the error is never above that of a fixed rank of the same size.
+    up. So the error is never above that of a fixed rank of the same size. `start`: ranks that are filled up alone.
     """
     scores, owners, depths = [], [], []
     for number, layer in enumerate(layers):
@@ -140,11 +141,26 @@ def share_out(layers: Sequence[Share], budget_bytes: int) -> list[int]:
     order = torch.argsort(score, descending=True, stable=True)
     order = order[score[order] > 0]
     steps = list(zip(owner[order].tolist(), depth[order].tolist()))
-    best = _fill([0] * len(layers), layers, steps, budget_bytes)
-    fixed = _best_fixed(layers, budget_bytes)
-    if fixed is not None and _error(layers, fixed) < _error(layers, best):
+    best = _fill(list(start or [0] * len(layers)), layers, steps, budget_bytes)
+    fixed = None if start else largest_fixed(layers, lambda ranks: size_of(layers, ranks) <= budget_bytes)
+    if fixed is not None and error_of(layers, fixed) < error_of(layers, best):
         best = _fill(fixed, layers, steps, budget_bytes)
     return best
+
+
+def costs_of(marked: Mapping[str, Tensor], count: int) -> list[tuple[int, int]]:
+    """The numbers for each rank, and the bytes once, that each of `count` layers takes in a file, from a file of rank 1
+    all of whose numbers of layer n are n + 1; a dialect may split a layer's tensors, or join those of several.
+    """
+    found = [[0, 0] for _ in range(count)]
+    for name, tensor in marked.items():
+        if tensor.ndim < 2:
+            continue  # an alpha, or the change of a vector
+        owners = [int(mark) - 1 for mark in tensor.unique().tolist() if mark]
+        for owner in owners:
+            found[owner][0] += tensor.numel() // len(owners)
+            found[owner][1] += (len(name.encode()) + _ENTRY) // len(owners)
+    return [(numbers, once) for numbers, once in found]
 
 
 def size_of(layers: Sequence[Share], ranks: Sequence[int]) -> int:
@@ -166,13 +182,12 @@ def _fill(ranks: list[int], layers: Sequence[Share], steps: Sequence[tuple[int, 
     return found
 
 
-def _best_fixed(layers: Sequence[Share], budget: int) -> list[int] | None:
+def largest_fixed(layers: Sequence[Share], fits: Callable[[list[int]], bool]) -> list[int] | None:
     """The largest fixed rank that fits, as far as each layer has it; None where not even 1 fits."""
-    low, high = 0, max(len(layer.values) for layer in layers)
+    low, high = 0, max((len(layer.values) for layer in layers), default=0)
     while low < high:
         middle = (low + high + 1) // 2
-        fits = size_of(layers, _fixed(layers, middle)) <= budget
-        low, high = (middle, high) if fits else (low, middle - 1)
+        low, high = (middle, high) if fits(_fixed(layers, middle)) else (low, middle - 1)
     return _fixed(layers, low) if low else None
 
 
@@ -180,5 +195,6 @@ def _fixed(layers: Sequence[Share], rank: int) -> list[int]:
     return [min(rank, len(layer.values)) for layer in layers]
 
 
-def _error(layers: Sequence[Share], ranks: Sequence[int]) -> float:
+def error_of(layers: Sequence[Share], ranks: Sequence[int]) -> float:
+    """The weighted sum of the squares of what layers with these ranks lose."""
     return math.fsum(layer.weight * layer.values[rank:].square().sum().item() for rank, layer in zip(ranks, layers))

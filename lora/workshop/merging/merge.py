@@ -2,15 +2,15 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 
-from ...kinds.adapters import Adapter, LoRAError, is_adapter
+from ...kinds.adapters import Adapter, LoRAError
 from ...models.match import key_of
 from ...models.places import Place
 from ..algebra import Spectrum, add, norm_of
-from ..gathering import Gathered, WeightOf, strengths_of, thins_at
+from ..gathering import Gathered, WeightOf, dtypes_of, strengths_of, thins_at
 from ..noise import noise_of_factors, rounding_noise
 from ..outcome import adapter_of, distance, stored, widest
 from ..ranks import AUTOMATIC, RANK, SIZE, Rule, Share, rank_by, share_out
@@ -93,7 +93,7 @@ def merge(
         LoRAError: strengths or blocks that cannot be followed, a type that cannot hold a number, or nothing is left.
     """
     recipe = recipe or Recipe()
-    kind = dtype or widest(_dtypes(gathered))
+    kind = dtype or widest(dtypes_of(gathered))
     making = _Making(gathered, recipe, strengths_of(gathered), rule, kind, weight_of)
     places = list(gathered.layers)
     ranks, total = None, len(places)
@@ -207,18 +207,3 @@ def _finished(
         norm_of(result),
     )
     return adapter, layer
-
-
-def _dtypes(gathered: Gathered) -> list[torch.dtype]:
-    """The floating types of the tensors of all parts."""
-    found: dict[torch.dtype, None] = {}
-    adapters = [part.adapter for parts in gathered.layers.values() for part in parts]
-    while adapters:
-        adapter = adapters.pop()
-        for field in fields(adapter):
-            value = getattr(adapter, field.name)
-            if isinstance(value, torch.Tensor) and value.is_floating_point():
-                found[value.dtype] = None
-            elif is_adapter(value):
-                adapters.append(value)
-    return list(found)
