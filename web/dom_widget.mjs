@@ -8,6 +8,7 @@ export const OWN_WIDGET = { serialize: false, hideOnZoom: false, hideInPanel: tr
  * writes its own into `width`, and it would stay there after the panel is closed. */
 export function addOwnWidget(node, name, type, element, options) {
   const widget = node.addDOMWidget(name, type, element, { ...OWN_WIDGET, ...options });
+  element.dataset.cvlWidget = name;
   widget.serialize = false; // not in widgets_values, where it would shift the others
   Object.defineProperty(widget, "width", { get: () => undefined, set: () => {}, configurable: true });
   keepOutOfSubgraphs(node, widget);
@@ -24,4 +25,16 @@ function keepOutOfSubgraphs(node, widget) {
     set: (value) => (disabled = value),
     configurable: true,
   });
+}
+
+/** Puts the elements of a node's widgets where the page shows those of a node before it. The Vue nodes of some front
+ * ends take an element into the page once; a step of undo makes the node anew under the same id, and what is seen and
+ * clicked would belong to the one that is gone. */
+export function showOwn(node) {
+  const isHere = (root) => root.closest("[data-node-id]")?.dataset.nodeId === String(node.id);
+  for (const { name, element } of node.widgets ?? []) {
+    if (!element?.dataset?.cvlWidget || element.isConnected) continue;
+    const stale = [...document.querySelectorAll(`[data-node-id] [data-cvl-widget="${name}"]`)].find(isHere);
+    stale?.replaceWith(element);
+  }
 }

@@ -6,7 +6,7 @@ import { addOwnWidget } from "./dom_widget.mjs";
 import { ask, factsOf } from "./lora_ask.mjs";
 import { dragRow } from "./lora_drag.mjs";
 import * as lines from "./lora_lines.mjs";
-import { keptRun, onUntold, ranOf, ranReported } from "./lora_marks.mjs";
+import { keepMeant, keptRun, meantBy, onUntold, ranOf, ranReported } from "./lora_marks.mjs";
 import { openPicker } from "./lora_picker.mjs";
 import { classed, openProblem } from "./lora_popups.mjs";
 import { makeRow } from "./lora_rows.mjs";
@@ -44,8 +44,8 @@ function makeEditor(node, widget) {
   head.append(add, all, count, modes);
   box.append(head, list);
   const editor = {
-    node, widget, box, add, all, count, list, rowsButton, textButton, rows: [], marks: new Map(), ran: new Map(), text: null, linked: null,
-    isText: null, asked: null, changedAt: 0, height: HEAD_PX, fitted: 0, blocksOpen: -1, // the place opened, if any
+    node, widget, box, add, all, count, list, rowsButton, textButton, rows: [], marks: new Map(), files: new Map(),
+    ran: new Map(), text: null, linked: null, isText: null, asked: null, changedAt: 0, height: HEAD_PX, fitted: 0, blocksOpen: -1, // the place opened, if any
     typed: false, stale: false, pressed: false, // typing goes on; rows are behind the text; a button is held
   };
   add.addEventListener("click", () => pick(editor, null, add));
@@ -68,7 +68,7 @@ function makeEditor(node, widget) {
 }
 
 const writtenAt = ({ text }, place) => lines.splitLines(text)[place]?.written ?? "";
-const markAt = (editor, place) => editor.marks.get(writtenAt(editor, place));
+const markAt = (editor, place) => meantBy(editor, writtenAt(editor, place));
 
 function isLinked({ node }) {
   const slot = node.inputs?.findIndex((input) => input.widget?.name === TEXT) ?? -1;
@@ -94,20 +94,19 @@ function look(editor) {
   if (!linked && editor.asked !== editor.text && performance.now() - editor.changedAt >= PAUSE_MS) check(editor);
 }
 
-/** Asks what each line means; what the answer says is kept by the line's own text, so that moved lines keep it. */
+/** Asks what each line means. */
 async function check(editor) {
   const text = (editor.asked = editor.text);
   const answer = await ask("loras", { text });
   if (text !== editor.asked || !answer?.lines) return; // a newer question, no server, or too long a list
-  const written = lines.splitLines(text).map((line) => line.written);
-  editor.marks = new Map(answer.lines.map((line) => [written[line.number - 1], line]));
+  keepMeant(editor, lines.splitLines(text).map((line) => line.written), answer.lines);
   mark(editor);
 }
 
 function mark(editor) {
   const written = lines.splitLines(editor.text);
   for (const { row, place } of editor.rows) {
-    row.mark(editor.marks.get(written[place].written), editor.ran.get(written[place].written));
+    row.mark(meantBy(editor, written[place].written), editor.ran.get(written[place].written));
   }
 }
 

@@ -1,7 +1,8 @@
-// What the last run made of each row of a LoRA Stack. It is kept by the row's own text: an edited row has not run.
+// What is known of each row of a LoRA Stack: the file that it means, as the server says, and what the last run made of
+// it. It is kept by the row's own text: an edited row has not run.
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
-import { readList, splitLines } from "./lora_lines.mjs";
+import { readLine, readList, splitLines } from "./lora_lines.mjs";
 import { packed, readMessage } from "./report_lines.mjs";
 import { t } from "./words.mjs";
 
@@ -12,6 +13,19 @@ const MOST_STORED = 40; // reports
 const MOST_LETTERS = 20_000; // of a report
 
 const past = new Map(); // the rows of a list -> what the last run of them made of each
+
+/** Keeps what the server answered of each line: by its own text, so that moved lines keep it, and the file by its name. */
+export function keepMeant(editor, written, answers) {
+  editor.marks = new Map(answers.map((line) => [written[line.number - 1], line]));
+  const files = answers.filter(({ file }) => file).map((line) => [readLine(written[line.number - 1]).name, line.file]);
+  editor.files = new Map(files);
+}
+
+/** What a line means: a line that was edited since the server was asked means the file that its name meant. */
+export function meantBy({ marks, files }, written) {
+  const file = files.get(readLine(written).name);
+  return marks.get(written) ?? (file && { file });
+}
 
 /** The rows of a node's report, by their text: {state, sentence}; null where a message has none. */
 export function ranOf(message) {

@@ -3,6 +3,8 @@
 Needs COMFYUI_PATH (see serving.py for a server in another Python), playwright, and a Chromium.
 """
 
+import re
+
 from ....support.loras.editor import LIST, WAIT_MS, expect_list, part, row, with_line
 from ....support.servers.canvas import load, playwright
 
@@ -24,6 +26,7 @@ def test_rows_keep_their_shape_beside_the_pictures_of_other_nodes(page):
     names = ["style.safetensors : 1 : 0.8", "off " + "a long name " * 12 + ": 1 : 0.5 : attn2: 0.5"]
     load(page, "CVL_LoRAStack", widgets_values=["\n".join(names), False, False], size=[400, 420])
     playwright.expect(page.locator(".cvl-loras:visible .cvl-row")).to_have_count(2)
+    playwright.expect(row(page, 1)).to_have_class(re.compile("cvl-wrong"), timeout=WAIT_MS)  # the server has answered
     shape = """() => [...document.querySelectorAll('.cvl-loras .cvl-row *')].map(part => {
         const { left, top, width, height } = part.getBoundingClientRect();
         return [part.className, left, top, width, height].map(String).join(' '); })"""

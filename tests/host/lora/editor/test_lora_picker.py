@@ -84,3 +84,13 @@ def test_a_list_of_an_older_version_is_left_as_it_is(page):
     show(page, old)
     playwright.expect(part(page, 1, "text")).to_have_value("# words: a comment of its own")
     expect_list(page, old)
+
+
+def test_an_edited_line_means_its_file_before_the_server_has_answered_again(page):
+    playwright.expect(part(page, 1, "words")).to_be_enabled(timeout=WAIT_MS)
+    page.route("**/clip_vae_lora/loras", lambda route: None)  # no answer from here on
+    part(page, 1, "model+").click()
+    expect_list(page, with_line(1, "people/anna : 0.85 # mine"))
+    playwright.expect(part(page, 1, "words")).to_be_enabled()
+    part(page, 1, "words").click()
+    playwright.expect(page.locator(".cvl-chip", has_text="anna woman")).to_be_visible(timeout=WAIT_MS)
