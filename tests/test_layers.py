@@ -9,7 +9,7 @@ import pytest
 from .support.source.circles import circles
 
 ROOT = Path(__file__).resolve().parents[1]
-LEAVES = {"clip_core", "vae_core", "lora", "files", "drawing", "doctor"}
+LEAVES = {"clip_core", "vae_core", "lora", "diffusion", "files", "drawing", "doctor"}
 MAY_IMPORT = {
     **{leaf: set() for leaf in LEAVES},
     "index": {"files"},
@@ -23,6 +23,7 @@ OUTSIDE = {  # what each folder may import from outside the pack, beside the sta
     "clip_core": {"torch", "ftfy", "regex"},
     "vae_core": {"torch"},
     "lora": {"torch"},
+    "diffusion": {"torch"},
     "files": {"torch", "safetensors", "numpy", "PIL", "tokenizers", "sentencepiece"},
     "drawing": {"torch", "numpy", "PIL", "matplotlib"},
     "doctor": set(),
@@ -70,8 +71,9 @@ READING_ORDER = {  # inside a leaf and the index a file imports only from files 
     "files": (
         "errors contents writing documents sniff safetensors_file folder pickle_file inert_pickle "
         "torchscript_file tensors tree decoding/kinds decoding/orientation decoding/bare decoding/opening "
-        "decoding/ground images pictures"
+        "decoding/ground images pictures captioned/folder"
     ).split(),
+    "diffusion": "config layers network checkpoint flow schedules sampling".split(),
     "doctor": "facts spaces texts models fits".split(),
     "index": ("model shards scan table writing update reading adding").split(),
     "drawing": (
@@ -96,7 +98,7 @@ ROOMS = {  # the rooms of a core, and which of the others each may import from; 
         "weights": {"kinds", "models"},
         "workshop": {"kinds", "families", "formats", "models", "weights"},
     },
-    "files": {"decoding": set()},
+    "files": {"decoding": set(), "captioned": set()},
     "nodes": {
         "host": set(),
         "text": {"host", "conditioning"},
@@ -106,6 +108,7 @@ ROOMS = {  # the rooms of a core, and which of the others each may import from; 
         "lora": {"host"},
         "search": {"host", "clip"},
         "doctor": {"host", "lora"},
+        "training": {"host", "lora", "search", "text"},
     },
 }
 MAX_LINES, MAX_FUNCTION, MAX_FILES = 300, 60, 14

@@ -76,6 +76,7 @@ def fit(
     parts: int = 1,
     rates: Mapping[str, float] | None = None,
     facts: Mapping[str, str] | None = None,
+    losses: list[float] | None = None,
 ) -> list[float]:
     """Train `parameters` in place, on the device where they are, for `plan.steps` steps, and return every step's loss.
 
@@ -87,6 +88,7 @@ def fit(
         parts: so many batches, drawn one after another from one generator, make a step; the loss is their mean.
         rates: parameter -> factor on the learning rate, for those that have another than 1.
         facts: what else decides the result; a checkpoint of other facts is refused, and what differs is named.
+        losses: gets each step's loss, before `on_step`.
         on_step: called as (done, total) after every step; what it raises stops the training at that step, the state is
             saved, and the exception goes on to the caller, but for StopAndKeep, which ends the training.
 
@@ -105,6 +107,8 @@ def fit(
         for step in range(len(state.losses), plan.steps):
             with _saved_if_raised(state, checkpoint):
                 state.step_(step, step_loss, parts)
+            if losses is not None:
+                losses.append(state.losses[-1])
             if checkpoint and ((step + 1) % checkpoint.every == 0 or step + 1 == plan.steps):
                 state.write(checkpoint.path)
             if on_step and _is_told_to_stop(on_step, step + 1, state, checkpoint):

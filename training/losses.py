@@ -7,8 +7,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..vae_core.posterior import Posterior, doubled_divergence
-
 LARGEST_SCALE = math.log(100.0)  # the temperature is "clipped to prevent scaling the logits by more than 100"
 
 
@@ -75,7 +73,7 @@ def fact_loss(logits: Tensor, facts: Tensor, sizes: tuple[int, ...], named: Tens
 
 @dataclass(frozen=True)
 class VAELoss:
-    """`total` = `absolute` + edge_weight * `edges` + kl_weight * `kl`, which counts as at least its floor; scalars."""
+    """`total` = `absolute` + edge_weight * `edges` + kl_weight * `kl`; all scalars."""
 
     total: Tensor
     absolute: Tensor  # mean |difference| of the values, -1..1
@@ -84,33 +82,21 @@ class VAELoss:
 
 
 def vae_loss(
-    pixels: Tensor,
-    reconstruction: Tensor,
-    kl: Tensor,
-    *,
-    kl_weight: float,
-    kl_floor: float = 0.0,
-    edge_weight: float = 0.0,
+    pixels: Tensor, reconstruction: Tensor, kl: Tensor, values: int, *, kl_weight: float, edge_weight: float = 0.0
 ) -> VAELoss:
     """Reconstruction error plus the weighted divergence of the posterior from the unit normal (arXiv 1312.6114).
 
     Args:
-        kl: [C] nats for each value of a channel (`divergence_of_channels`); by value, so that the weight means the
-            same at every size of picture.
-        kl_floor: nats for each value that every channel may hold for nothing ("free bits", arXiv 1606.04934): without
-            it a channel that the decoder does not yet use is emptied before it is used.
+        kl: [B] nats for each picture, summed over its latent.
+        values: how many values one picture's latent has; the divergence is weighed by value, so that the weight means
+            the same at every size of picture.
         edge_weight: weight of the error of horizontal and vertical differences, which keeps edges sharp.
-    Shapes: [B, 3, H, W] twice, [C] -> scalars
+    Shapes: [B, 3, H, W] twice, [B] -> scalars
     """
     if pixels.shape != reconstruction.shape:
         raise ValueError(f"the reconstruction is {list(reconstruction.shape)} but the picture is {list(pixels.shape)}")
     error = reconstruction.float() - pixels.float()
     absolute = error.abs().mean()
     edges = (error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()) / 2
-    paid = kl.float().clamp(min=kl_floor).mean()
-    return VAELoss(absolute + edge_weight * edges + kl_weight * paid, absolute, edges, kl.float().mean())
-
-
-def divergence_of_channels(posterior: Posterior) -> Tensor:
-    """The divergence of each channel from the unit normal, in nats for each of its values. -> [C] float32"""
-    return 0.5 * doubled_divergence(posterior.mean.float(), posterior.logvar.float()).mean(dim=(0, 2, 3))
+    divergence = kl.float().mean() / values
+    return VAELoss(absolute + edge_weight * edges + kl_weight * divergence, absolute, edges, divergence)

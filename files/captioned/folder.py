@@ -14,7 +14,11 @@ from ..errors import FileFormatError
 CAPTIONS = (".txt", ".caption")  # in this order
 MASK = "-masklabel"
 _PICTURES = frozenset(
-    ".png .jpg .jpeg .jfif .webp .bmp .gif .tif .tiff .avif .jxl .jp2 .ppm .pgm .pnm .tga .ico .qoi .heic .heif".split()
+    f".{kind}"
+    for kind in (
+        *("png", "jpg", "jpeg", "jfif", "webp", "bmp", "gif", "tif", "tiff", "avif", "jxl", "jp2"),
+        *("ppm", "pgm", "pnm", "tga", "ico", "qoi", "heic", "heif"),
+    )
 )
 _REPEATS = re.compile(r"(\d+)_(.*)", re.DOTALL)
 _MOST_REPEATS = 10_000

@@ -1,5 +1,6 @@
 """One call of every node, with inputs as nodes get them: pictures, latents and masks on the CPU, models from files."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from PIL import Image
 from clip_vae_lora.files.tensors import write_tensors
 
 from . import tiny
+from .diffusion import small_diffusion
 
 ROOT = Path(__file__).resolve().parents[2]
 SIDE_PX = 32
@@ -191,6 +193,20 @@ class Calls:
     def Doctor(self, node, n):
         prompt = self("TextEncode", n)["result"][0]
         return node.examine(clip=self.clip, vae=self.vae, latent=latent(n), positive=prompt, image=pictures(n))
+
+    def TrainLoRA(self, node, n):
+        folder = self.inputs / f"captioned {n}"
+        folder.mkdir(exist_ok=True)
+        for number in range(n):
+            Image.new("RGB", (SIDE_PX, SIDE_PX), (number * 20, 255 - number * 20, 9)).save(folder / f"{number}.png")
+        package = type(node).__module__.partition(".nodes.")[0]
+        model = sys.modules[f"{package}.nodes.host"].host.make_model(
+            small_diffusion.CONFIG, small_diffusion.state(), "fp32"
+        )
+        numbers = {"steps": 2, "rank": 2, "learning_rate": 1e-3, "resolution": 64, "trigger": "sks", "seed": 1}
+        return node.train(
+            model, self.clip, self.vae, "input", folder.name, **numbers, filename_prefix="cvl/trained", batch=n
+        )
 
 
 def tensors_of(value) -> list[torch.Tensor]:

@@ -12,7 +12,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-FOLDERS = ("nodes", "doctor", "clip_core", "vae_core", "lora", "files", "index", "drawing")
+FOLDERS = (
+    "nodes",
+    "doctor",
+    "clip_core",
+    "vae_core",
+    "lora",
+    "diffusion",
+    "training/lora",
+    "files",
+    "index",
+    "drawing",
+)
 NOT_SHOWN = {  # files whose strings are data: prompts for CLIP, rules of English
     "clip_core/judging/templates.py",
     "clip_core/judging/english.py",
@@ -49,6 +60,7 @@ UNSEEN = {
     "PixArt Alpha",
     "Chroma Radiance",
     "Raw profile type exif",
+    "trained by comfyui-clip-vae-lora",
 }  # keys, headers
 PICTURES = {"red circle", "blue star", "striped heart"}  # said as values of a menu: in a report they can be labels
 _SQL = re.compile(r"(CREATE|SELECT|INSERT|UPDATE|DELETE|PRAGMA|BEGIN)\b")

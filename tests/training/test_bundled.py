@@ -32,7 +32,7 @@ def test_all_bundled_models_together_are_at_most_ten_megabytes():
     assert sum(path.stat().st_size for path in MODELS.iterdir() if path.is_file()) <= 10_000_000
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if PATHS[kind].exists()])
 def test_a_file_tells_its_own_story(kind: str):
     with open_tensors(PATHS[kind]) as file:
         story = file.metadata

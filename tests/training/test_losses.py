@@ -90,8 +90,8 @@ def test_facts_of_other_sizes_than_the_logits_are_refused():
 def test_the_vae_loss_equals_the_reference():
     generator = torch.Generator().manual_seed(2)
     pixels, copy = torch.randn(2, 3, 5, 6, generator=generator), torch.randn(2, 3, 5, 6, generator=generator)
-    kl = torch.tensor([3.0, 1.0])
-    got = vae_loss(pixels, copy, kl, kl_weight=0.25, kl_floor=2.0, edge_weight=0.5)
+    kl = torch.tensor([12.0, 20.0])
+    got = vae_loss(pixels, copy, kl, 8, kl_weight=0.25, edge_weight=0.5)
     error = (copy.double() - pixels.double()).numpy()
     absolute = np.abs(error).mean()
     across, down = error[..., 1:] - error[..., :-1], error[..., 1:, :] - error[..., :-1, :]
@@ -99,9 +99,9 @@ def test_the_vae_loss_equals_the_reference():
     assert float(got.absolute) == pytest.approx(absolute, rel=1e-6)
     assert float(got.edges) == pytest.approx(edges, rel=1e-6)
     assert float(got.kl) == pytest.approx(2.0)
-    assert float(got.total) == pytest.approx(absolute + 0.5 * edges + 0.25 * 2.5, rel=1e-6)
+    assert float(got.total) == pytest.approx(absolute + 0.5 * edges + 0.25 * 2.0, rel=1e-6)
 
 
 def test_a_reconstruction_of_another_size_is_refused():
     with pytest.raises(ValueError, match="reconstruction"):
-        vae_loss(torch.zeros(1, 3, 4, 4), torch.zeros(1, 3, 4, 8), torch.zeros(1), kl_weight=1.0)
+        vae_loss(torch.zeros(1, 3, 4, 4), torch.zeros(1, 3, 4, 8), torch.zeros(1), 4, kl_weight=1.0)

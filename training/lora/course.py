@@ -130,7 +130,7 @@ class Course:
         return {
             "data": digest.hexdigest()[:16],
             "pictures": str(len(self.pictures)),
-            "held out": str(len(self.held_out)),
+            "held_out": str(len(self.held_out)),
         }
 
     def sizes(self) -> dict[str, int]:

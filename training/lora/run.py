@@ -91,7 +91,6 @@ def _trained(
     network, plan = course.trainee.network, course.plan
     parameters = _parameters(network, names)
     measured: list[Measured] = []
-    of_step: list[float] = []
     so_far: list[float] = []
 
     def validate(step: int) -> None:
@@ -102,18 +101,13 @@ def _trained(
     def step_loss(number: int, generator: Generator) -> Tensor:
         if hooks.every and number == 0:
             validate(0)
-        loss = course.loss(number, generator)
-        of_step.append(float(loss.detach()))
-        return loss
+        return course.loss(number, generator)
 
     def on_step(done: int, total: int) -> None:
-        loss = sum(of_step) / len(of_step)
-        of_step.clear()
-        so_far.append(loss)
         if hooks.every and (done % hooks.every == 0 or done == total):
             validate(done)
         if hooks.on_step:
-            hooks.on_step(done, total, loss)
+            hooks.on_step(done, total, so_far[-1])
 
     def result(losses: list[float]) -> TrainedLoRA:
         adapters = {name: LoRA(lora.up.cpu(), lora.down.cpu(), lora.alpha) for name, lora in collect(network).items()}
@@ -132,6 +126,7 @@ def _trained(
             parts=plan.accumulate,
             rates={name: plan.lora_plus for name in parameters if name.endswith(".up") and plan.lora_plus != 1},
             facts=plan.describe() | course.facts(),
+            losses=so_far,
         )
         is_done = True
     finally:

@@ -1,4 +1,4 @@
-"""The bundled autoencoder starts as a linear one, whose latent is the mean colour of each cell, and a random detail.
+"""The bundled autoencoder starts as a linear one, whose latent is the mean colour of each cell.
 
 A deep network with random weights takes a thousand steps to find out that much. All residual branches start at zero;
 the convolutions between them carry red, green and blue. Group norms of three channels (of width 96) keep a colour
@@ -7,7 +7,6 @@ one or two channels cannot, for a flat picture loses one number or both to mean 
 encoder and the first of the decoder must be 96 wide or more.
 """
 
-import math
 from typing import TypeVar
 
 import torch
@@ -22,7 +21,6 @@ Part = TypeVar("Part", bound=nn.Module)
 _CONSTANT = 4.0  # large beside colours, which are -1..1
 _LATENT_SCALE = 1.6  # brings the deviation of colours near 1
 _RANDOM = 0.1  # what is left of torch's own random weights, for the rest of the network to grow from
-_DETAIL_SCALE = 10.0  # brings the deviation of what the colours leave out near 1, too
 _START_LOGVAR = -6.0  # deviation 0.05: at 1, the noise would drown the latent
 _DEVIATION = (_CONSTANT**2 * 2 / 9 + 0.2) ** 0.5  # of (x, -x, constant), where x is about 0.55
 
@@ -38,7 +36,6 @@ def start_linear_(model: AutoencoderKL) -> AutoencoderKL:
         for level in encoder.down:
             width = _through_(level, width, "downsample")
         _colour_out_(encoder.norm_out, encoder.conv_out, _LATENT_SCALE)
-        _detail_out_(encoder.conv_out, slice(3, latent))
         moments = _start_at_identity_(model.quant_conv)
         moments.weight[latent:] *= 0.1
         _bias_of(moments)[latent:] = _START_LOGVAR
@@ -110,22 +107,6 @@ def _colour_out_(last_norm: nn.Module, last: nn.Module, scale: float) -> None:
     convolution.weight *= _RANDOM / 3
     _bias_of(convolution).zero_()
     convolution.weight[:3, :, 1, 1] += scale * _DEVIATION * 2 * (matrix / matrix.square().sum(dim=0)).T
-
-
-def _detail_out_(last: nn.Module, channels: slice) -> None:
-    """Make these channels of the encoder's last convolution read random features of what no colour is in.
-
-    A channel that starts at nothing stays there: its noise teaches the decoder to look away before there is anything
-    to see. The stream holds more than mean colours, a tenth of it being torch's own random weights.
-    """
-    convolution = _of_kind(nn.Conv2d, last)
-    matrix, _ = carriers(convolution.in_channels)  # [width, 3]
-    rows = torch.empty_like(convolution.weight[channels])
-    nn.init.kaiming_uniform_(rows, a=math.sqrt(5))
-    flat = rows.flatten(2)  # [C, width, 9]
-    flat = flat - matrix @ (torch.linalg.pinv(matrix) @ flat)
-    flat = flat - flat.mean(dim=1, keepdim=True)  # nor the constant
-    convolution.weight[channels] = _DETAIL_SCALE * flat.view_as(rows)
 
 
 def _start_at_zero_(convolution: nn.Conv2d) -> None:

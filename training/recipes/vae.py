@@ -10,7 +10,7 @@ from ...vae_core.config import VAEConfig
 from ...vae_core.networks.kl import AutoencoderKL
 from ..device import products_in, sent
 from ..loop import Checkpoint, OnStep, TrainingPlan, fit, trainable
-from ..losses import divergence_of_channels, vae_loss
+from ..losses import vae_loss
 from ..scenes.textures import mixed_pictures
 from .linear_start import start_linear_
 
@@ -20,7 +20,6 @@ BATCH = 4
 SIDE_PX = 64
 ZOOMS = (1.0, 2.0, 4.0, 4.0)  # one of them each step: parts of pictures of 64, 128 and 256 px
 KL_WEIGHT = 5e-4
-KL_FLOOR = 1.0  # nats for each value: the fourth channel, in which no colour starts, is not emptied for that
 EDGE_WEIGHT = 0.5
 
 
@@ -53,9 +52,8 @@ def train_vae(
             posterior = model.posterior(pixels)
             latent = posterior.sample(generator)
             reconstruction = model.decode(latent)
-        divergence = divergence_of_channels(posterior)
         return vae_loss(
-            pixels, reconstruction, divergence, kl_weight=KL_WEIGHT, kl_floor=KL_FLOOR, edge_weight=EDGE_WEIGHT
+            pixels, reconstruction, posterior.kl(), latent[0].numel(), kl_weight=KL_WEIGHT, edge_weight=EDGE_WEIGHT
         ).total
 
     fit(step_loss, dict(model.named_parameters()), plan, on_step=on_step, checkpoint=checkpoint)

@@ -15,7 +15,6 @@ from . import (
     prompts,
     server,
     text_features,
-    training,
     vae,
     vision,
 )
@@ -31,7 +30,6 @@ FILES = (
     prompts,
     server,
     text_features,
-    training,
     vae,
     vision,
 )

@@ -1,15 +1,19 @@
-"""Our small diffusion model without ComfyUI, under the names of tensors that it has there."""
+"""Our small diffusion model without ComfyUI, under the names of tensors that it has there; and it as a trainee."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from ....diffusion.config import DiffusionConfig
+from ....diffusion.flow import shifted
 from ....diffusion.network import Denoiser
+from ....training.lora.trainee import Levels
 from ..shared.towers import as_dtype
 from .place import device
 
@@ -38,3 +42,61 @@ def make_model(config: DiffusionConfig, state: Mapping[str, Tensor], dtype: str)
     network = Denoiser(config, dtype=as_dtype(dtype) or torch.float32)
     network.load_state_dict(state)
     return StandaloneModel(Named(network.requires_grad_(False).eval().to(device())))
+
+
+_LEVELS = 1000
+
+
+@contextmanager
+def trainee(model: StandaloneModel) -> Iterator[StandaloneTrainee]:
+    if not isinstance(model, StandaloneModel):
+        raise ValueError(
+            f"a MODEL of Load Diffusion Model (CVL) was expected, and this is {type(model).__name__}: connect one, or "
+            "train in ComfyUI"
+        )
+    with torch.inference_mode(False):
+        for module in model.named.modules():
+            for name, tensor in module._parameters.items():
+                if tensor is not None and tensor.is_inference():
+                    module._parameters[name] = torch.nn.Parameter(tensor.detach().clone(), requires_grad=False)
+            for name, tensor in module._buffers.items():
+                if tensor is not None and tensor.is_inference():
+                    module._buffers[name] = tensor.detach().clone()
+        yield StandaloneTrainee(model)
+
+
+class StandaloneTrainee:
+    """See `training.lora.trainee.Trainee`; a prompt is its text states."""
+
+    def __init__(self, model: StandaloneModel):
+        self.network = model.network
+        self.device = self.network.conv_in.weight.device
+        shift = float(self.network.noise_shift)
+        table = torch.arange(1, _LEVELS + 1, dtype=torch.float32) / _LEVELS
+        self.levels = Levels(shifted(table, shift), False, lambda share: shifted(share, shift))
+
+    def to_model(self, latent: Tensor) -> Tensor:
+        return self.network.latents.to_model(latent.detach().clone().to(device=self.device, dtype=torch.float32))
+
+    def noised(self, level: Tensor, noise: Tensor, latent: Tensor) -> Tensor:
+        level = level.view(-1, *[1] * (latent.ndim - 1))
+        return level * noise + (1 - level) * latent
+
+    def affine(self, level: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.ones_like(level), -level
+
+    def prepare(self, conditioning: object, latent: Tensor) -> Tensor:
+        entries = cast(list, conditioning)
+        if len(entries) != 1:
+            raise ValueError(f"one prompt for each picture was expected, and this one has {len(entries)} parts")
+        return entries[0][0].detach().clone().to(device=self.device, dtype=self.network.dtype)
+
+    def denoised(self, noisy: Tensor, level: Tensor, prompts: Sequence[Tensor]) -> Tensor:
+        if len({prompt.shape for prompt in prompts}) == 1:
+            return self._apply(noisy, level, torch.cat(list(prompts)))
+        parts = zip(noisy.split(1), level.split(1), prompts)
+        return torch.cat([self._apply(one, own, prompt) for one, own, prompt in parts])
+
+    def _apply(self, noisy: Tensor, level: Tensor, text: Tensor) -> Tensor:
+        velocity = self.network(noisy.to(self.network.dtype), level, text).float()
+        return noisy.float() - level.view(-1, 1, 1, 1) * velocity

@@ -11,7 +11,6 @@ from . import (
     prompts,
     server,
     text_features,
-    training,
     vae,
     vision,
 )
@@ -27,7 +26,6 @@ FILES = (
     prompts,
     server,
     text_features,
-    training,
     vae,
     vision,
 )

@@ -1,19 +1,33 @@
-"""Our small diffusion model as ComfyUI's MODEL: its samplers, LoRA loaders and ModelSave take it like any other."""
+"""Diffusion models: our small one as a MODEL of ComfyUI, and any MODEL as something that can be trained.
+
+A training goes the host's own way: `apply_model` answers with the picture that the network means, whatever it
+predicts. What may not be lost there: weights that a loader made under inference mode cannot take part in a backward
+pass and are replaced by equal ones; the newer host is told that it trains, for it has fused kernels without gradients;
+attention is torch's.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import cast
 
 import comfy.latent_formats
 import comfy.model_base
 import comfy.model_management as management
 import comfy.model_patcher
+import comfy.sampler_helpers
+import comfy.samplers
 import comfy.supported_models_base
 import torch
-from torch import Tensor
+from comfy.ldm.modules.attention import attention_pytorch
+from comfy.model_patcher import ModelPatcher
+from torch import Tensor, nn
 
 from ....diffusion.config import DiffusionConfig, LatentScale
 from ....diffusion.network import Denoiser
+from ....training.lora.trainee import Levels
 from ..shared.towers import as_dtype
 
 _DTYPES = [torch.float16, torch.bfloat16, torch.float32]
@@ -64,7 +78,7 @@ class SmallModel(comfy.model_base.BaseModel):
         super().__init__(settings, comfy.model_base.ModelType.FLOW, unet_model=build)
 
 
-def make_model(config: DiffusionConfig, state: Mapping[str, Tensor], dtype: str) -> comfy.model_patcher.ModelPatcher:
+def make_model(config: DiffusionConfig, state: Mapping[str, Tensor], dtype: str) -> ModelPatcher:
     load_device, offload_device = management.get_torch_device(), management.unet_offload_device()
     numbers = sum(tensor.numel() for tensor in state.values())
     chosen = as_dtype(dtype) or management.unet_dtype(
@@ -75,4 +89,123 @@ def make_model(config: DiffusionConfig, state: Mapping[str, Tensor], dtype: str)
     model = SmallModel(settings, config)
     model.diffusion_model.load_state_dict(state)
     model.diffusion_model.requires_grad_(False).eval()
-    return comfy.model_patcher.ModelPatcher(model.to(offload_device), load_device, offload_device)
+    return ModelPatcher(model.to(offload_device), load_device, offload_device)
+
+
+Prompt = Mapping[str, object]  # the host's conds by name, of one picture
+
+
+@contextmanager
+def trainee(model: ModelPatcher) -> Iterator[ComfyTrainee]:
+    if not isinstance(model, ModelPatcher) or not hasattr(model.model, "diffusion_model"):
+        raise ValueError(f"a diffusion MODEL was expected, and this is {type(model).__name__}: connect a MODEL")
+    with torch.inference_mode(False):
+        management.load_models_gpu([model], force_full_load=True)
+        _make_ordinary_(model.model.diffusion_model)
+        knows = hasattr(management, "in_training")
+        before = knows and management.in_training
+        model.pre_run()
+        try:
+            if knows:
+                management.in_training = True
+            yield ComfyTrainee(model)
+        finally:
+            if knows:
+                management.in_training = before
+            model.cleanup()
+
+
+def _make_ordinary_(network: nn.Module) -> None:
+    """Replace weights that were made under inference mode by equal ones, one at a time."""
+    for module in network.modules():
+        for place in (module._parameters, module._buffers):
+            for name, tensor in place.items():
+                if tensor is not None and tensor.is_inference():
+                    own = tensor.detach().clone()
+                    place[name] = nn.Parameter(own, requires_grad=False) if place is module._parameters else own
+
+
+class ComfyTrainee:
+    """See `training.lora.trainee.Trainee`."""
+
+    def __init__(self, patcher: ModelPatcher):
+        self._model = patcher.model
+        self._sampling = patcher.get_model_object("model_sampling")
+        self._options = patcher.model_options.get("transformer_options", {})
+        self.network: nn.Module = self._model.diffusion_model
+        self.device = torch.device(patcher.load_device)
+        self.levels = _levels_of(self._sampling)
+
+    def to_model(self, latent: Tensor) -> Tensor:
+        own = latent.detach().clone().to(device=self.device, dtype=torch.float32)
+        return self._model.process_latent_in(own)
+
+    def noised(self, level: Tensor, noise: Tensor, latent: Tensor) -> Tensor:
+        return self._sampling.noise_scaling(level, noise.clone(), latent.clone())  # it adds to its noise in place
+
+    def affine(self, level: Tensor) -> tuple[Tensor, Tensor]:
+        one = torch.ones(len(level), 1, 1, 1, device=level.device, dtype=torch.float32)
+        of_output = self._sampling.calculate_denoised(level, one.clone(), torch.zeros_like(one))
+        of_noisy = self._sampling.calculate_denoised(level, torch.zeros_like(one), one.clone())
+        return of_noisy.flatten(), of_output.flatten()
+
+    def prepare(self, conditioning: object, latent: Tensor) -> Prompt:
+        entries = cast(list, conditioning)
+        if len(entries) != 1:
+            raise ValueError(
+                f"one prompt for each picture was expected, and this one has {len(entries)} parts: leave Conditioning "
+                "(Combine) and AND out of captions"
+            )
+        own = [[_ordinary(entries[0][0]), {key: _ordinary(value) for key, value in entries[0][1].items()}]]
+        converted = comfy.sampler_helpers.convert_cond(own)
+        told = comfy.samplers.encode_model_conds(
+            self._model.extra_conds, converted, latent, self.device, "positive", latent_image=latent
+        )
+        return {
+            name: cond.process_cond(batch_size=len(latent), area=None) for name, cond in told[0]["model_conds"].items()
+        }
+
+    def denoised(self, noisy: Tensor, level: Tensor, prompts: Sequence[Prompt]) -> Tensor:
+        if all(_goes_with(prompts[0], prompt) for prompt in prompts[1:]):
+            return self._apply(noisy, level, prompts)
+        parts = zip(noisy.split(1), level.split(1), prompts)
+        return torch.cat([self._apply(one, own, [prompt]) for one, own, prompt in parts])
+
+    def _apply(self, noisy: Tensor, level: Tensor, prompts: Sequence[Prompt]) -> Tensor:
+        count = len(noisy)
+        options = {
+            **self._options,
+            "cond_or_uncond": [0] * count,
+            "sigmas": level,
+            "sample_sigmas": level,
+            "uuids": [uuid.uuid4() for _ in range(count)],
+            "optimized_attention_override": _torch_attention,
+        }
+        conds = {
+            name: value.to(self.device) if isinstance(value, Tensor) else value
+            for name, value in comfy.samplers.cond_cat([dict(prompt) for prompt in prompts]).items()
+        }
+        return self._model.apply_model(noisy, level, **conds, transformer_options=options).float()
+
+
+def _torch_attention(function: object, *tensors: object, **how: object) -> Tensor:
+    return attention_pytorch(*tensors, **how)  # others have no backward pass, or none that is exact
+
+
+def _ordinary(value: object) -> object:
+    return value.detach().clone() if isinstance(value, Tensor) else value
+
+
+def _goes_with(one: Prompt, other: Prompt) -> bool:
+    return one.keys() == other.keys() and all(cond.can_concat(other[name]) for name, cond in one.items())
+
+
+def _levels_of(sampling: nn.Module) -> Levels:
+    table = sampling.sigmas.detach().float().cpu()
+    whole = hasattr(sampling, "log_sigmas") or not hasattr(sampling, "multiplier")
+
+    def of(share: Tensor) -> Tensor:
+        given = share.to(sampling.sigmas.device)
+        return sampling.sigma(given * (1 if whole else sampling.multiplier)).float().cpu()
+
+    return Levels(table, whole, of)

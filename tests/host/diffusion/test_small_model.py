@@ -8,7 +8,7 @@ from clip_vae_lora.diffusion.checkpoint import config_of, prefix_of
 from clip_vae_lora.headless.workflow.stock_sampling import KSampler
 from clip_vae_lora.nodes.host.alone.diffusion import make_model
 
-from ...support import small_diffusion
+from ...support.diffusion import small_diffusion
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,8 @@ from clip_vae_lora.training.lora.levels import bands, draw_levels
 from clip_vae_lora.training.lora.objective import Examples, Weighting, losses_of
 from clip_vae_lora.training.lora.trainee import signal_to_noise
 
-from ...support import models, small_diffusion
+from ...support import models
+from ...support.diffusion import small_diffusion
 
 TYPES = ("EPS", "V_PREDICTION", "FLOW", "V_PREDICTION_EDM", "EDM", "X0_like")
 

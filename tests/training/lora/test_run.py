@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from clip_vae_lora.nodes.host.alone.diffusion import StandaloneModel, make_model
-from clip_vae_lora.nodes.host.alone.training import trainee
+from clip_vae_lora.nodes.host.alone.diffusion import StandaloneModel, make_model, trainee
 from clip_vae_lora.training.loop import Checkpoint, StopAndKeep, TrainingError
 from clip_vae_lora.training.lora.captions import CaptionPlan
 from clip_vae_lora.training.lora.course import Picture
@@ -16,7 +15,7 @@ from clip_vae_lora.training.lora.plan import LoRAPlan
 from clip_vae_lora.training.lora.run import Hooks, TrainedLoRA, train_lora
 from clip_vae_lora.training.lora.targets import TargetError
 
-from ...support import small_diffusion
+from ...support.diffusion import small_diffusion
 
 PLAN = LoRAPlan(steps=8, seed=3, lr=5e-3, rank=4, alpha=4, batch=2, warm_up=1)
 

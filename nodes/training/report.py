@@ -1,0 +1,61 @@
+"""What a training of a LoRA reports."""
+
+from __future__ import annotations
+
+from statistics import fmean
+
+from ...training.lora.plan import LoRAPlan
+from ...training.lora.work import Done
+
+
+def report_of(done: Done, plan: LoRAPlan) -> tuple[list[str], dict[str, object]]:
+    """What was trained, in words and as data."""
+    made, prepared = done.made, done.prepared
+    count, steps = len(prepared.pictures), len(made.losses)
+    lines = [
+        f"{done.path.name}: rank {plan.rank}, {len(made.layers)} layers, {made.trained:,} numbers trained",
+        f"{count} pictures, {steps} steps in {done.seconds / 60:.1f} minutes"
+        + (f" (of {plan.steps}: stopped early)" if made.is_early else ""),
+    ]
+    lines += [f"loss on {_judges(done)}: {_course(done)}"] if made.validation else []
+    lines += [f"⚠ {len(prepared.without_caption)} pictures have no caption: they were trained without one"] * bool(
+        prepared.without_caption
+    )
+    lines += [f"⚠ {len(prepared.unused)} files were not used"] * bool(prepared.unused)
+    lines += [f"  {name}: {why}" for name, why in list(prepared.unused.items())[:3]]
+    lines += [f"⚠ {len(done.without_name)} layers have no name in this dialect"] * bool(done.without_name)
+    if len({picture.caption for picture in prepared.pictures}) == 1 and count > 1:
+        lines.append("all captions are the same: what they say is learned as part of it")
+    data: dict[str, object] = {
+        "file": str(done.path),
+        "steps": steps,
+        "stopped_early": made.is_early,
+        "rank": plan.rank,
+        "layers": len(made.layers),
+        "numbers_trained": made.trained,
+        "pictures": count,
+        "sizes": prepared.sizes_px,
+        "cut_away_on_average": round(fmean(prepared.cuts), 4),
+        "masked": prepared.masked,
+        "enlarged": prepared.enlarged,
+        "without_caption": prepared.without_caption,
+        "unused": prepared.unused,
+        "held_out": list(made.held_out),
+        "without_name": dict(done.without_name),
+        "losses": [round(loss, 6) for loss in made.losses],
+        "validation": [{"step": one.step, "loss": one.mean, "bands": list(one.bands)} for one in made.validation],
+        "plan": plan.describe(),
+        "seconds": round(done.seconds, 1),
+    }
+    return lines, data
+
+
+def _judges(done: Done) -> str:
+    held_out = len(done.made.held_out)
+    return f"{held_out} held-out pictures" if held_out else "pictures of the training"
+
+
+def _course(done: Done) -> str:
+    first, last = done.made.validation[0].mean, done.made.validation[-1].mean
+    change = 100 * (last / first - 1) if first else 0.0
+    return f"{first:.4f} before, {last:.4f} after ({change:+.1f} %)"

@@ -1,0 +1,151 @@
+"""The inputs of Train LoRA: what everybody sets, and what is there for those who look for it."""
+
+from __future__ import annotations
+
+from ...training.lora.levels import WAYS
+from ...training.lora.targets import TARGETS
+from ..lora.convert import DIALECTS
+
+REQUIRED = {
+    "model": ("MODEL", {"tooltip": "What learns. LoRAs on it count as part of it."}),
+    "clip": ("CLIP", {"tooltip": "Encodes the captions."}),
+    "vae": ("VAE", {"tooltip": "Encodes the pictures."}),
+    "folder": (["input", "output"], {"tooltip": "ComfyUI's input or output folder."}),
+    "subfolder": (
+        "STRING",
+        {
+            "default": "",
+            "tooltip": "The folder below it with your pictures. cat.txt or cat.caption beside cat.png is "
+            "its caption; a folder called 10_cat counts ten times.",
+        },
+    ),
+    "steps": ("INT", {"default": 500, "min": 1, "max": 1_000_000, "tooltip": "Steps of the optimiser."}),
+    "rank": (
+        "INT",
+        {"default": 16, "min": 1, "max": 1024, "tooltip": "How much it can hold, and its size."},
+    ),
+    "learning_rate": (
+        "FLOAT",
+        {"default": 2e-4, "min": 1e-7, "max": 1.0, "step": 1e-5, "round": False, "tooltip": "AdamW's."},
+    ),
+    "resolution": (
+        "INT",
+        {
+            "default": 512,
+            "min": 64,
+            "max": 4096,
+            "step": 8,
+            "tooltip": "Pictures get about this area, in their own shape. 512 for SD 1, 1024 for SDXL.",
+        },
+    ),
+    "trigger": (
+        "STRING",
+        {"default": "", "tooltip": "A word that calls it; put in front of the captions."},
+    ),
+    "seed": ("INT", {"default": 0, "min": 0, "max": 2**63 - 1, "tooltip": "The same seed, the same file."}),
+    "filename_prefix": (
+        "STRING",
+        {"default": "loras/trained", "tooltip": "Folder and beginning of the name in the output folder."},
+    ),
+}
+
+OPTIONAL = {
+    "batch": ("INT", {"default": 1, "min": 1, "max": 256, "tooltip": "Pictures seen together."}),
+    "resume": (
+        "BOOLEAN",
+        {"default": False, "tooltip": "Go on with a training of this name that was cancelled."},
+    ),
+    "alpha": (
+        "FLOAT",
+        {
+            "default": 0.0,
+            "min": 0.0,
+            "max": 4096.0,
+            "advanced": True,
+            "tooltip": "0: the same as the rank.",
+        },
+    ),
+    "accumulate": (
+        "INT",
+        {"default": 1, "min": 1, "max": 256, "advanced": True, "tooltip": "Batches before a step."},
+    ),
+    "targets": (list(TARGETS), {"advanced": True, "tooltip": "Which layers of the model's blocks learn."}),
+    "blocks": (
+        "STRING",
+        {"default": "", "advanced": True, "tooltip": "As in LoRA Stack; blocks at 0 do not learn."},
+    ),
+    "min_snr": (
+        "FLOAT",
+        {
+            "default": 0.0,
+            "min": 0.0,
+            "max": 100.0,
+            "step": 0.5,
+            "advanced": True,
+            "tooltip": "Gamma of min-SNR, 5 is usual; 0: off. Not for flow models.",
+        },
+    ),
+    "levels": (
+        list(WAYS),
+        {"advanced": True, "tooltip": "Which noise levels are practised. auto: as the model was trained."},
+    ),
+    "shuffle_tags": ("BOOLEAN", {"default": False, "advanced": True, "tooltip": "Tags change places."}),
+    "keep_tags": (
+        "INT",
+        {"default": 0, "min": 0, "max": 100, "advanced": True, "tooltip": "Tags in front that stay."},
+    ),
+    "drop_caption": (
+        "FLOAT",
+        {
+            "default": 0.05,
+            "min": 0.0,
+            "max": 1.0,
+            "step": 0.01,
+            "advanced": True,
+            "tooltip": "How often a caption is left out.",
+        },
+    ),
+    "keep_base": (
+        "FLOAT",
+        {
+            "default": 0.0,
+            "min": 0.0,
+            "max": 10.0,
+            "step": 0.1,
+            "advanced": True,
+            "tooltip": "How much the model's own answers to the class word are held; 1 is usual, 0: off.",
+        },
+    ),
+    "class_word": (
+        "STRING",
+        {"default": "", "advanced": True, "tooltip": "What the trigger is one of: dog, woman, painting."},
+    ),
+    "dropout": (
+        "FLOAT",
+        {"default": 0.0, "min": 0.0, "max": 0.9, "step": 0.05, "advanced": True, "tooltip": "Of the LoRA."},
+    ),
+    "average": (
+        "FLOAT",
+        {
+            "default": 0.0,
+            "min": 0.0,
+            "max": 0.9999,
+            "step": 0.001,
+            "round": False,
+            "advanced": True,
+            "tooltip": "Decay of a running mean, which is then the result; 0.99 is usual, 0: off.",
+        },
+    ),
+    "held_out": (
+        "FLOAT",
+        {
+            "default": 0.1,
+            "min": 0.0,
+            "max": 0.9,
+            "step": 0.05,
+            "advanced": True,
+            "tooltip": "Share of the pictures that only judge; with fewer than five, none.",
+        },
+    ),
+    "dialect": (DIALECTS, {"advanced": True, "tooltip": "How the file names its parts."}),
+}

@@ -1,0 +1,143 @@
+"""The node that trains a LoRA from a folder of pictures, for any MODEL."""
+
+from __future__ import annotations
+
+from ...lora.weights.fusing import Change
+from ...training.lora.captions import CaptionPlan
+from ...training.lora.levels import WAYS
+from ...training.lora.objective import Weighting
+from ...training.lora.plan import LoRAPlan
+from ...training.lora.saving import places_of
+from ...training.lora.targets import TARGETS
+from ...training.lora.work import Job, prepare, work
+from ...vae_core.tiling.work import Tiling
+from ..host import host
+from ..lora.convert import DIALECTS
+from ..reports import as_json, shown
+from ..search import indexing
+from ..text.encode import TextEncode
+from . import settings
+from .report import report_of
+
+_TRAININGS = "cvl_training"  # below the output folder: states and logs
+_STEP_CELLS = 8  # a size's step, in cells of the latent
+
+
+class TrainLoRA:
+    CATEGORY = "CVL/LoRA"
+    DESCRIPTION = (
+        "Trains a LoRA for the connected MODEL from a folder of pictures with captions (cat.png and cat.txt), and "
+        "gives the model with it. The loss is the model's own, pictures keep their shape, captions never mix, and a "
+        "training that was cancelled goes on where it stopped."
+    )
+    SEARCH_ALIASES = [
+        "train lora",
+        "lora trainer",
+        "TrainLoraNode",
+        "fine-tune",
+        "finetune",
+        "dreambooth",
+        "kohya",
+        "make lora",
+        "learn style",
+    ]
+    RETURN_TYPES = ("MODEL", "STRING", "STRING")
+    RETURN_NAMES = ("model", "path", "report")
+    OUTPUT_TOOLTIPS = (
+        "The model with the new LoRA on it, at strength 1.",
+        "Where the LoRA file was written.",
+        "What was trained on what, the losses, and every picture that was not used, as JSON.",
+    )
+    FUNCTION = "train"
+    OUTPUT_NODE = True
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": settings.REQUIRED, "optional": settings.OPTIONAL}
+
+    @classmethod
+    def IS_CHANGED(cls, folder: str = "input", subfolder: str | None = "", **_: object) -> str | float:
+        return indexing.fingerprint(folder, subfolder, None, True)
+
+    def train(
+        self,
+        model,
+        clip,
+        vae,
+        folder,
+        subfolder,
+        steps,
+        rank,
+        learning_rate,
+        resolution,
+        trigger,
+        seed,
+        filename_prefix,
+        batch=1,
+        resume=False,
+        alpha=0.0,
+        accumulate=1,
+        targets=TARGETS[0],
+        blocks="",
+        min_snr=0.0,
+        levels=WAYS[0],
+        shuffle_tags=False,
+        keep_tags=0,
+        drop_caption=0.05,
+        keep_base=0.0,
+        class_word="",
+        dropout=0.0,
+        average=0.0,
+        held_out=0.1,
+        dialect=DIALECTS[0],
+    ):
+        plan = LoRAPlan(
+            steps=steps,
+            seed=seed,
+            lr=learning_rate,
+            rank=rank,
+            alpha=alpha or float(rank),
+            batch=batch,
+            accumulate=accumulate,
+            warm_up=min(20, steps // 10),
+            average=average,
+            dropout=dropout,
+            targets=targets,
+            blocks=blocks,
+            levels=levels,
+            weighting=Weighting(min_snr=min_snr),
+            captions=CaptionPlan(trigger.strip(), shuffle_tags, 0.0, drop_caption, keep_tags),
+            keep=keep_base,
+            class_word=class_word.strip(),
+            held_out=held_out,
+        )
+        places, facts = host.data_places(), host.vae_facts(vae)
+        title = filename_prefix.replace("\\", "/").rpartition("/")[2] or "lora"
+        job = Job(
+            folder=places.pictures_folder(folder, subfolder),
+            state=places.output / _TRAININGS / title,
+            resolution_px=resolution,
+            step_px=_STEP_CELLS * (facts.px_per_cell or 8),
+            plan=plan,
+            title=title,
+            dialect=dialect,
+            resume=resume,
+            every=max(1, steps // 10),
+        )
+        prepared = prepare(job, lambda image: host.encode_image(vae, image, None, Tiling()).result, host.progress(1))
+        bar = host.progress(steps)
+        done = work(
+            job,
+            prepared,
+            lambda text: TextEncode().encode(clip, text)["result"][0],
+            lambda: host.trainee(model),
+            host.weights(model),
+            lambda: host.output_path(filename_prefix, ".safetensors"),
+            lambda step, total, loss: bar(step, total),
+        )
+        changes = {place: [Change(lora, 1.0)] for place, lora in places_of(done.made.adapters).items()}
+        lines, data = report_of(done, plan)
+        return shown(lines, data, (host.patched(model, changes), str(done.path), as_json(data)))
+
+
+NODES = {"CVL_TrainLoRA": (TrainLoRA, "Train LoRA (CVL)")}
