@@ -42,7 +42,16 @@ REQUIRED = {
         "STRING",
         {"default": "", "tooltip": "A word that calls it; put in front of the captions."},
     ),
-    "seed": ("INT", {"default": 0, "min": 0, "max": 2**63 - 1, "tooltip": "The same seed, the same file."}),
+    "seed": (
+        "INT",
+        {
+            "default": 0,
+            "min": 0,
+            "max": 2**63 - 1,
+            "control_after_generate": False,
+            "tooltip": "The same seed, the same file.",
+        },
+    ),
     "filename_prefix": (
         "STRING",
         {"default": "loras/trained", "tooltip": "Folder and beginning of the name in the output folder."},
