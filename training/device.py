@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -37,6 +38,15 @@ def named_device(name: str) -> torch.device:
             f"the device {name} was asked for, but this machine, or its torch, has none; choose one of auto, {there}"
         )
     return torch.device(name)
+
+
+def on_the_cpu(tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """Bring tensors of one type to the CPU in one transfer, for which a card is waited for once. Any shapes."""
+    if not tensors or all(tensor.device.type == "cpu" for tensor in tensors):
+        return list(tensors)
+    flat = torch.cat([tensor.reshape(-1) for tensor in tensors]).cpu()
+    parts = flat.split([tensor.numel() for tensor in tensors])
+    return [part.view(tensor.shape) for part, tensor in zip(parts, tensors)]
 
 
 def is_there(kind: str) -> bool:

@@ -70,6 +70,7 @@ OPTIONAL = {
             "default": 0.0,
             "min": 0.0,
             "max": 4096.0,
+            "step": 1.0,
             "advanced": True,
             "tooltip": "0: the same as the rank.",
         },

@@ -199,10 +199,10 @@ class Calls:
         folder.mkdir(exist_ok=True)
         for number in range(n):
             Image.new("RGB", (SIDE_PX, SIDE_PX), (number * 20, 255 - number * 20, 9)).save(folder / f"{number}.png")
-        package = type(node).__module__.partition(".nodes.")[0]
-        model = sys.modules[f"{package}.nodes.host"].host.make_model(
-            small_diffusion.CONFIG, small_diffusion.state(), "fp32"
-        )
+        inside = type(self.clip).__module__.startswith("comfy")  # then ComfyUI has loaded the pack under another name
+        hosts = [name for name in sys.modules if name.endswith(".nodes.host")]
+        host = next(sys.modules[name].host for name in hosts if name.startswith("clip_vae_lora.") != inside)
+        model = host.make_model(small_diffusion.CONFIG, small_diffusion.state(), "fp32")
         numbers = {"steps": 2, "rank": 2, "learning_rate": 1e-3, "resolution": 64, "trigger": "sks", "seed": 1}
         return node.train(
             model, self.clip, self.vae, "input", folder.name, **numbers, filename_prefix="cvl/trained", batch=n

@@ -13,6 +13,7 @@ import torch
 from torch import Generator, Tensor
 
 from ...lora.weights.inject import set_training, silenced
+from ..device import on_the_cpu
 from ..loop import TrainingError, step_generator
 from .buckets import batch_at
 from .captions import said, with_trigger
@@ -57,7 +58,8 @@ class Course:
         self.trainee, self.plan = trainee, plan
         self.held_out, self.pictures = _split(pictures, plan)
         self.prompts = Prompts(trainee, encode)
-        self.latents = {picture.name: trainee.to_model(picture.latent).cpu() for picture in pictures}
+        latents = on_the_cpu([trainee.to_model(picture.latent) for picture in pictures])
+        self.latents = {picture.name: latent for picture, latent in zip(pictures, latents)}
         self.order = [number for number, picture in enumerate(self.pictures) for _ in range(picture.repeats)]
         self.groups = [tuple(self.pictures[number].latent.shape[1:]) for number in self.order]
 

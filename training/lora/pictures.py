@@ -1,7 +1,7 @@
 """Pictures of a folder in the sizes they are trained at, and the masks that go with them."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from torch import Tensor
@@ -10,6 +10,7 @@ from torch.nn import functional
 from ...files.captioned.folder import Captioned, CaptionedFolder
 from ...files.errors import FileFormatError
 from ...files.images import read_image
+from ..device import on_the_cpu
 from .buckets import fit, sizes
 from .course import Picture
 
@@ -61,6 +62,8 @@ def prepare_folder(
             found.unused[name] = error.sentence
         if on_step:
             on_step(number + 1, len(folder.pictures))
+    latents = on_the_cpu([picture.latent for picture in found.pictures])
+    found.pictures = [replace(picture, latent=latent) for picture, latent in zip(found.pictures, latents)]
     return found
 
 
@@ -84,7 +87,7 @@ def _add_(
         mask = fitted_image(labels[:1].mean(-1, keepdim=True), own.width, own.height)
     elif use_alpha and float(transparent.mean()) >= _MASK_FROM:
         mask = fitted_image(1 - transparent[..., None], own.width, own.height)
-    latent = encode(fitted).detach().cpu()
+    latent = encode(fitted).detach()
     cells = None if mask is None else functional.adaptive_avg_pool2d(mask.movedim(-1, 1), latent.shape[-2:])
     if cells is not None and latent.ndim == 5:
         cells = cells[:, :, None]
