@@ -47,7 +47,7 @@ def managed(stack: ExitStack, free_bytes: int = 22_000_000_000):
     return cost
 
 
-NAMES = [name for name in vars(Calls) if name[0].isupper()]
+NAMES = [name for name in vars(Calls) if name[0].isupper() and name != "TrainLoRA"]  # it needs a backward pass
 
 
 @pytest.mark.parametrize("name", NAMES)
