@@ -56,6 +56,13 @@ class _Entry(NamedTuple):
     end: int
 
 
+def safetensors_kind(dtype: torch.dtype) -> str:
+    """What the format calls a dtype; ValueError for one that it does not know."""
+    if (kind := next((theirs for theirs, own in _KNOWN_DTYPES.items() if own == dtype), None)) is None:
+        raise ValueError(f"safetensors has no name for numbers of {str(dtype).removeprefix('torch.')}")
+    return kind
+
+
 def safetensors_contents(path: Path) -> Contents:
     """Names, shapes, dtypes and metadata from the header; no tensor is read yet."""
     size = regular_file_size(path)

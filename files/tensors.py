@@ -14,10 +14,10 @@ from .contents import Contents
 from .errors import FileFormatError
 from .folder import INDEX_SUFFIX, sharded_contents, weights_in_folder
 from .pickle_file import pickle_contents
-from .safetensors_file import safetensors_contents
+from .safetensors_file import safetensors_contents, safetensors_kind
 from .sniff import SAFETENSORS, TORCHSCRIPT, sniff
 from .torchscript_file import torchscript_contents
-from .writing import write_whole
+from .writing import Spool, write_whole
 
 _WRAPPING_PREFIXES = ("module.", "_orig_mod.")  # DistributedDataParallel, torch.compile
 _SCALES = (".scale_weight", ".weight_scale")
@@ -135,6 +135,18 @@ def write_tensors(path: str | PathLike, tensors: dict[str, Tensor], metadata: di
         _check_finite(path, name, tensor)
     data = safetensors_bytes(_unshared(tensors), metadata or None)
     write_whole(path, lambda file: file.write(data))
+
+
+def spool_tensor(spool: Spool, name: str, tensor: Tensor) -> None:
+    """Put a tensor into a file that is written tensor by tensor.
+
+    Raises:
+        FileFormatError: the disk refused, a NaN or infinity. ValueError: two tensors of one name.
+    """
+    _check_finite(spool.path, name, tensor)
+    plain = tensor.detach().cpu().contiguous()
+    numbers = plain.reshape(-1).view(torch.uint8).numpy().data
+    spool.put(name, safetensors_kind(plain.dtype), plain.element_size(), plain.shape, numbers)
 
 
 def _unshared(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

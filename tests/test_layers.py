@@ -65,7 +65,7 @@ READING_ORDER = {  # inside a leaf and the index a file imports only from files 
         "models/families models/implied models/blocks models/parts models/conversion models/published weights/inject "
         "weights/patching formats/list_text formats/header "
         "workshop/{thin,algebra,sources,gathering,methods,outcome,merge,naming} "
-        "workshop/{spectrum,noise,ranks,resizing}"
+        "workshop/{spectrum,noise,ranks,sizing,resizing} extraction/{checkpoints,pairing,extraction}"
     ).split(),
     "files": (
         "errors contents writing documents sniff safetensors_file folder pickle_file inert_pickle "
@@ -95,6 +95,7 @@ ROOMS = {  # the rooms of a core, and which of the others each may import from; 
         "models": {"kinds", "families", "formats"},
         "weights": {"kinds", "models"},
         "workshop": {"kinds", "families", "formats", "models", "weights"},
+        "extraction": {"kinds", "families", "formats", "models", "weights", "workshop"},
     },
     "files": {"decoding": set()},
     "nodes": {
