@@ -64,8 +64,9 @@ READING_ORDER = {  # inside a leaf and the index a file imports only from files 
         "formats/suffixes formats/adapter_config formats/building formats/writing formats/read models/match "
         "models/families models/implied models/blocks models/parts models/conversion models/published weights/inject "
         "weights/patching formats/list_text formats/header "
-        "workshop/{thin,algebra,sources,gathering,methods,outcome,merge,naming} "
-        "workshop/{spectrum,noise,ranks,sizing,resizing} extraction/{checkpoints,pairing,extraction}"
+        "workshop/{thin,algebra,spectrum,noise,ranks,sources,gathering,steps,outcome,naming,sizing,resizing} "
+        "workshop/merging/{methods,merge,verdict} workshop/comparing/{compare,copies} "
+        "workshop/extracting/{checkpoints,pairing,extraction}"
     ).split(),
     "files": (
         "errors contents writing documents sniff safetensors_file folder pickle_file inert_pickle "
@@ -95,7 +96,6 @@ ROOMS = {  # the rooms of a core, and which of the others each may import from; 
         "models": {"kinds", "families", "formats"},
         "weights": {"kinds", "models"},
         "workshop": {"kinds", "families", "formats", "models", "weights"},
-        "extraction": {"kinds", "families", "formats", "models", "weights", "workshop"},
     },
     "files": {"decoding": set()},
     "nodes": {

@@ -16,13 +16,13 @@ from ..models.match import key_of, part_of
 from ..models.places import Place
 from ..weights.low_rank import frobenius
 from .algebra import Spectrum, norm_of
-from .gathering import Gathered, WeightOf, thins_at
-from .merge import NO_STEP, OnStep, dtypes_of
+from .gathering import Gathered, WeightOf, dtypes_of, thins_at
 from .naming import named
 from .noise import Noise, noise_of_factors, rounding_noise
 from .outcome import adapter_of, distance, stored, widest
 from .ranks import AUTOMATIC, SIZE, Rule, Share, rank_by, spectrum_by
 from .sizing import Spell, costs_by_place, ranks_of_size, weighed
+from .steps import OnStep, no_step
 from .thin import Thin
 
 
@@ -92,7 +92,7 @@ def resize(
     dtype: torch.dtype | None = None,
     weight_of: WeightOf | None = None,
     spell: Spell | None = None,
-    on_step: OnStep = NO_STEP,
+    on_step: OnStep = no_step,
 ) -> Resized:
     """Resize cuts the changes of one file to lower ranks.
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..kinds.adapters import LoRAError
-from ..models.families import family_of_keys
+from ...kinds.adapters import LoRAError
+from ...models.families import family_of_keys
 
 _WEIGHT, _EMBEDDINGS = ".weight", ("_embedding.weight", "shared.weight", "embed_tokens.weight", "emb_in.weight")
 _NO_SUCH = "{} has no such weight"

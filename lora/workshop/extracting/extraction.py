@@ -7,16 +7,17 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ..kinds.adapters import Adapter, LoRAError
-from ..kinds.whole import Difference
-from ..models.places import Place
-from ..weights.low_rank import frobenius
-from ..workshop.noise import rounding_noise
-from ..workshop.outcome import adapter_of, stored
-from ..workshop.ranks import AUTOMATIC, SIZE, Rule, Share, rank_by, spectrum_by
-from ..workshop.resizing import CutLayer, OnStep, error_over_all
-from ..workshop.sizing import Spell, costs_by_place, ranks_of_size, weighed
-from ..workshop.thin import Thin, dense_thin
+from ...kinds.adapters import Adapter, LoRAError
+from ...kinds.whole import Difference
+from ...models.places import Place
+from ...weights.low_rank import frobenius
+from ..noise import rounding_noise
+from ..outcome import adapter_of, stored
+from ..ranks import AUTOMATIC, SIZE, Rule, Share, rank_by, spectrum_by
+from ..resizing import CutLayer, error_over_all
+from ..sizing import Spell, costs_by_place, ranks_of_size, weighed
+from ..steps import OnStep
+from ..thin import Thin, dense_thin
 from .pairing import Pair
 
 _LISTED = "a norm, a bias or an embedding, which is listed and not written"

@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from ..formats.suffixes import grammar, parse
-from ..kinds.adapters import LoRAError
-from ..kinds.table import DOWN, UP
-from ..models.families import family_of_keys
+from ...formats.suffixes import grammar, parse
+from ...kinds.adapters import LoRAError
+from ...kinds.table import DOWN, UP
+from ...models.families import family_of_keys
 
 Shapes = Mapping[str, Sequence[int]]
 UNET = "diffusion_model."
