@@ -66,7 +66,7 @@ READING_ORDER = {  # inside a leaf and the index a file imports only from files 
         "weights/patching formats/list_text formats/header "
         "workshop/{thin,algebra,spectrum,noise,ranks,sources,gathering,steps,outcome,naming,sizing,resizing} "
         "workshop/merging/{methods,merge,verdict} workshop/comparing/{compare,copies} "
-        "workshop/extracting/{checkpoints,pairing,extraction}"
+        "workshop/extracting/{checkpoints,pairing,extraction,spelling}"
     ).split(),
     "files": (
         "errors contents writing documents sniff safetensors_file folder pickle_file inert_pickle "

@@ -5,7 +5,7 @@ made only of what has no thin factors.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -67,14 +67,19 @@ class Resized:
 
     @property
     def of_base(self) -> float | None:
-        """The norm of all that was lost, over that of the model's weights; None without a model."""
-        known = [layer for layer in self.layers if layer.base]
-        squares = math.fsum(layer.base**2 for layer in known if layer.base)
-        lost = math.fsum((layer.error * layer.size) ** 2 for layer in known)
-        return math.sqrt(lost / squares) if squares else None
+        """The errors over the norms of the model's weights, of all layers in the root mean square; None without a
+        model. It is what a file size makes small, every layer alike.
+        """
+        return of_bases(self.layers)
 
 
-def error_over_all(layers: tuple[CutLayer, ...]) -> float:
+def of_bases(layers: Sequence[CutLayer]) -> float | None:
+    """The root mean square of `CutLayer.of_base` over the layers that have one; None where none has."""
+    known = [own for layer in layers if (own := layer.of_base) is not None]
+    return math.sqrt(math.fsum(own * own for own in known) / len(known)) if known else None
+
+
+def error_over_all(layers: Sequence[CutLayer]) -> float:
     """The norm of what all layers lost, over that of their changes. -> 0..1, but for rounding"""
     total = math.fsum(layer.size**2 for layer in layers)
     return math.sqrt(math.fsum((layer.error * layer.size) ** 2 for layer in layers) / total) if total else 0.0

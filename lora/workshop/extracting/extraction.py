@@ -14,8 +14,8 @@ from ...weights.low_rank import frobenius
 from ..noise import rounding_noise
 from ..outcome import adapter_of, stored
 from ..ranks import AUTOMATIC, SIZE, Rule, Share, rank_by, spectrum_by
-from ..resizing import CutLayer, error_over_all
-from ..sizing import Spell, costs_by_place, ranks_of_size, weighed
+from ..resizing import CutLayer, error_over_all, of_bases
+from ..sizing import Spell, costs_by_place, ranks_of_size
 from ..steps import OnStep
 from ..thin import Thin, dense_thin
 from .pairing import Pair
@@ -60,10 +60,8 @@ class Extracted:
 
     @property
     def of_base(self) -> float:
-        """The norm of what is lost, over that of the weights that differ."""
-        squares = math.fsum((layer.base or 0.0) ** 2 for layer in self.layers)
-        lost = math.fsum((layer.error * layer.size) ** 2 for layer in self.layers)
-        return math.sqrt(lost / squares) if squares else 0.0
+        """The errors over the norms of the weights, of all layers in the root mean square."""
+        return of_bases(self.layers) or 0.0
 
 
 def extract(
@@ -82,7 +80,7 @@ def extract(
         models: of `pair`.
         rule: how many singular values of each difference are kept; `most` bounds them. `automatic` keeps those that
             rise above the rounding noise of the types that the weights are stored in. `size` reads all weights twice,
-            needs `spell`, and makes the error small beside the model's weights.
+            needs `spell`, and makes the error over all differences small.
         dtype: of the file's numbers.
         with_vectors: whether the differences of norms, biases and embeddings are written as they are.
         spell: gives the tensors and the header of the file of some adapters.
@@ -236,15 +234,13 @@ def _ranks(
     shapes: dict[Place, tuple[int, ...]] = {key: tuple(models.base.shapes[key]) for key in models.weights}
     costs = costs_by_place(shapes, spell)
     shares: dict[Place, Share] = {}
-    bases: dict[Place, float | None] = {}
     for done, key in enumerate(models.weights, 1):
         found = _thin(models, key, device)
         if found is not None and costs[key][0]:
             spectrum = spectrum_by(rule, found[0])
             kept = spectrum.s[: rank_by(rule, spectrum.s, spectrum.energy)]
             shares[key] = Share(kept, costs[key][0] * dtype.itemsize, costs[key][1])
-            bases[key] = frobenius(found[1])
         on_step(done)
     vectors = [_of_vector(models, key, dtype, with_vectors) for key in models.vectors]
     others: dict[Place, Adapter] = {one.key: one.adapter for one in vectors if one.adapter is not None}
-    return ranks_of_size(shapes, weighed(shares, bases), rule, spell, dtype, others)
+    return ranks_of_size(shapes, shares, rule, spell, dtype, others)
