@@ -120,7 +120,7 @@ def strengthened(adapter: Adapter, strength: float) -> Adapter:
     if isinstance(adapter, LoRA | LoHa | LoKr | GLoRA):
         return replace(adapter, alpha=adapter.alpha * strength)
     if isinstance(adapter, Widening):
-        return replace(adapter, inner=strengthened(adapter.inner, strength))
+        return replace(adapter, inner=replace(adapter.inner, alpha=adapter.inner.alpha * strength))
     if isinstance(adapter, Difference):
         return _scaled(adapter, "value", strength)
     if isinstance(adapter, IA3):
@@ -134,8 +134,11 @@ def with_alpha(adapter: Adapter, alpha: float) -> Adapter:
     Raises:
         LoRAError: an alpha of 0, under which nothing is left to be scaled.
     """
-    if isinstance(adapter, DoRA | Widening):
+    if isinstance(adapter, DoRA):
         return replace(adapter, inner=with_alpha(adapter.inner, alpha))
+    if isinstance(adapter, Widening):
+        inner = with_alpha(adapter.inner, alpha)
+        return replace(adapter, inner=inner) if isinstance(inner, LoRA) else adapter
     if adapter.alpha is None or not adapter.rank or adapter.alpha == alpha:
         return adapter
     if adapter.alpha == 0:
