@@ -6,16 +6,15 @@ and can be removed.
 """
 
 import errno
-import json
 import os
 import re
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from os import PathLike
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
 from .errors import FileFormatError
 
@@ -27,7 +26,6 @@ except ImportError:  # Windows, which does not remove a file that is open
 _NAME = re.compile(r"\..*\.cvl-[0-9a-f]{8}\.part", re.DOTALL)
 _NAME_BYTES = 80  # of the file's own name; disks take 255
 _ABANDONED_S = 3600  # without a change, where no lock tells
-_COPIED = 2**24  # bytes that are copied at one time
 _MOST_LOOKED_AT = 50_000  # files and folders
 
 
@@ -50,82 +48,6 @@ def write_whole(path: str | PathLike, write: Callable[[BinaryIO], object], *, la
             os.replace(part, path)
     except OSError as error:
         raise FileFormatError(path, f"cannot be written: {error.strerror or error}") from error
-
-
-class _Held(NamedTuple):
-    kind: str
-    width: int  # bytes of a number
-    shape: tuple[int, ...]
-    begin: int
-    end: int
-
-
-class Spool:
-    """A .safetensors file whose tensors come one after another, so that the memory is that of one. A context manager.
-
-    They lie in a hidden file beside `path` until `finish` writes the file itself, whole or not at all; what is left
-    unfinished is removed.
-
-    Raises:
-        FileFormatError: the disk refused. ValueError: two tensors of one name, or none at all.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._held: dict[str, _Held] = {}
-        self._open = ExitStack()
-
-    def __enter__(self) -> "Spool":
-        try:
-            part = self._open.enter_context(part_beside(self.path))
-            self._file = self._open.enter_context(open(part, "w+b"))
-        except OSError as error:
-            raise self._refused(error) from error
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        with suppress(OSError):  # what could not be flushed has been said by the write
-            self._open.close()
-
-    def put(self, name: str, kind: str, width: int, shape: Sequence[int], numbers: memoryview) -> None:
-        """Take a tensor: what the format calls its type, the bytes of one number, its shape and its numbers."""
-        if name in self._held:
-            raise ValueError(f"{self.path.name}: {name!r} comes twice")
-        begin = self._file.tell()
-        try:
-            self._file.write(numbers)
-        except OSError as error:
-            raise self._refused(error) from error
-        self._held[name] = _Held(kind, width, tuple(shape), begin, self._file.tell())
-
-    def finish(self, metadata: Mapping[str, str]) -> None:
-        """Write the file. The widest types come first, as safetensors has them, so that every number lies aligned."""
-        ordered = sorted(self._held.items(), key=lambda item: (-item[1].width, item[0]))
-        if not ordered:
-            raise ValueError(f"{self.path.name}: there are no tensors to write")
-        entries: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
-        place = 0
-        for name, held in ordered:
-            after = place + held.end - held.begin
-            entries[name] = {"dtype": held.kind, "shape": list(held.shape), "data_offsets": [place, after]}
-            place = after
-        header = json.dumps(entries, ensure_ascii=False, separators=(",", ":")).encode()
-        header += b" " * (-len(header) % 8)
-
-        def write(file: BinaryIO) -> None:
-            file.write(len(header).to_bytes(8, "little") + header)
-            for _, held in ordered:
-                self._file.seek(held.begin)
-                left = held.end - held.begin
-                while left:
-                    piece = self._file.read(min(_COPIED, left))
-                    file.write(piece)
-                    left -= len(piece)
-
-        write_whole(self.path, write)
-
-    def _refused(self, error: OSError) -> FileFormatError:
-        return FileFormatError(self.path, f"cannot be written: {error.strerror or error}")
 
 
 def write_new(names: Iterable[Path], write: Callable[[BinaryIO], object], *, lasting: bool = True) -> Path:

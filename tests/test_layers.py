@@ -66,7 +66,8 @@ READING_ORDER = {  # inside a leaf and the index a file imports only from files 
         "weights/patching formats/list_text formats/header "
         "workshop/{thin,algebra,spectrum,noise,ranks,sources,gathering,steps,outcome,naming,sizing,resizing} "
         "workshop/merging/{methods,merge,verdict} workshop/comparing/{compare,copies} "
-        "workshop/extracting/{checkpoints,pairing,extraction,spelling}"
+        "workshop/extracting/{checkpoints,pairing,extraction,spelling} "
+        "workshop/editing/{header,edit,checkpoint}"
     ).split(),
     "files": (
         "errors contents writing documents sniff safetensors_file folder pickle_file inert_pickle "

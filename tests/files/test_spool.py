@@ -6,8 +6,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from clip_vae_lora.files.errors import FileFormatError
-from clip_vae_lora.files.tensors import open_tensors, spool_tensor
-from clip_vae_lora.files.writing import Spool
+from clip_vae_lora.files.tensors import Spool, open_tensors
 
 TENSORS = {
     "half": torch.arange(5, dtype=torch.float16),
@@ -24,7 +23,7 @@ def test_the_file_is_what_safetensors_reads_and_nothing_is_left_beside_it(tmp_pa
     path = tmp_path / "a.safetensors"
     with Spool(path) as spool:
         for name, tensor in TENSORS.items():
-            spool_tensor(spool, name, tensor)
+            spool.put(name, tensor)
         assert not path.exists()
         spool.finish({"title": "x"})
     found = load_file(path)
@@ -42,7 +41,7 @@ def test_a_file_that_is_not_finished_leaves_what_was_there(tmp_path):
     path = tmp_path / "a.safetensors"
     path.write_bytes(b"old")
     with pytest.raises(KeyboardInterrupt), Spool(path) as spool:
-        spool_tensor(spool, "a", torch.ones(3))
+        spool.put("a", torch.ones(3))
         raise KeyboardInterrupt
     assert path.read_bytes() == b"old" and [one.name for one in tmp_path.iterdir()] == ["a.safetensors"]
 
@@ -52,7 +51,7 @@ def test_a_full_disk_is_said_with_the_files_name(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     with Spool(tmp_path / "a.safetensors") as spool:
-        spool_tensor(spool, "a", torch.ones(3))
+        spool.put("a", torch.ones(3))
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("os.fsync", full)
             with pytest.raises(FileFormatError, match="a.safetensors.*cannot be written: No space left on device"):
@@ -62,11 +61,11 @@ def test_a_full_disk_is_said_with_the_files_name(tmp_path, monkeypatch):
 
 def test_names_that_come_twice_nan_and_missing_folders_are_refused(tmp_path):
     with Spool(tmp_path / "a.safetensors") as spool:
-        spool_tensor(spool, "a", torch.ones(3))
+        spool.put("a", torch.ones(3))
         with pytest.raises(ValueError, match="'a' comes twice"):
-            spool_tensor(spool, "a", torch.ones(3))
+            spool.put("a", torch.ones(3))
         with pytest.raises(FileFormatError, match="NaN"):
-            spool_tensor(spool, "b", torch.tensor([float("nan")]))
+            spool.put("b", torch.tensor([float("nan")]))
     with pytest.raises(ValueError, match="there are no tensors to write"), Spool(tmp_path / "b.safetensors") as spool:
         spool.finish({})
     with pytest.raises(FileFormatError, match="cannot be written"), Spool(tmp_path / "no" / "b.safetensors"):

@@ -64,7 +64,9 @@ NAMES = {
     "conditioner.embedders.0.model.ln_final.weight": f"clip_g.{NORM}",
     "text_model.final_layer_norm.weight": f"clip_g.{NORM}",
     "text_encoders.t5xxl.transformer.shared.weight": "t5xxl.transformer.shared.weight",
-    "encoder.block.0.layer.0.SelfAttention.q.weight": "t5xxl.transformer.encoder.block.0.layer.0.SelfAttention.q.weight",
+    "encoder.block.0.layer.0.SelfAttention.q.weight": (
+        "t5xxl.transformer.encoder.block.0.layer.0.SelfAttention.q.weight"
+    ),
 }
 
 
