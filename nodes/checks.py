@@ -29,10 +29,28 @@ def check_image(image: Image) -> None:
 
 
 def check_tensor(value: object, what: str) -> None:
-    """Check that a link brought a tensor, not a text, a list or nothing; the sentence calls it `what`."""
-    if not hasattr(value, "shape") or not hasattr(value, "dtype"):
+    """Check that a link brought a plain tensor, not a text, a list, an array of another library or nothing, and none
+    that is sparse, nested or without numbers; the sentence calls it `what`.
+    """
+    if not hasattr(value, "isfinite") or not hasattr(value, "dtype"):
         came = "nothing" if value is None else f"a value of type {type(value).__name__}"
         raise ValueError(f"{what} was expected here, but {came} came; link a node that gives one")
+    kind = "nested" if getattr(value, "is_nested", False) else str(value.layout).removeprefix("torch.")
+    kind = "without numbers (on the device meta)" if value.device.type == "meta" else kind
+    if kind != "strided":
+        raise ValueError(
+            f"{what} was expected here as a plain tensor, but this one is {kind}; link a node that gives a plain one"
+        )
+
+
+def check_kind(tensor: Tensor, what: str) -> None:
+    """Check that a tensor's numbers are of a kind that can be computed with; the sentence calls it `what`."""
+    kind = str(tensor.dtype).removeprefix("torch.")
+    if kind.startswith(("float8", "float4", "complex", "quint", "qint", "bits")):
+        raise ValueError(
+            f"{what} is of type {kind}, but fractional numbers (float32) were expected; mend it in the node before "
+            "this one"
+        )
 
 
 def check_range(image: Image) -> None:
@@ -59,7 +77,19 @@ def samples_of(latent: Latent) -> Tensor:
     """Return what a LATENT holds: a tensor, or several in one. Raises ValueError for something else."""
     if not isinstance(latent, dict) or "samples" not in latent:
         raise ValueError(f"a LATENT was expected, but a {type(latent).__name__} came; connect a sampler or VAE Encode")
-    return latent["samples"]
+    samples = latent["samples"]
+    parts = samples.unbind() if _is_several(samples) else [samples]
+    for part in parts:
+        check_tensor(part, "the tensor of a LATENT")
+        check_kind(part, "this LATENT")
+        if not part.ndim:
+            raise ValueError("a LATENT of shape [batch, channels, ...] was expected, but this one is a single number")
+    return samples
+
+
+def _is_several(samples: object) -> bool:
+    """Whether these are ComfyUI's several latents in one, which are no tensor of torch's."""
+    return bool(getattr(samples, "is_nested", False)) and not hasattr(samples, "isfinite")
 
 
 def check_finite(image: Image, latent: Tensor) -> None:
@@ -86,6 +116,7 @@ def check_numbers(tensor: Tensor, what: str) -> None:
 def check_mask(mask: Mask) -> Mask:
     """Return a MASK as [B, H, W] in 0..1; also takes [H, W] and [B, 1, H, W], as stock nodes do."""
     check_tensor(mask, "a MASK")
+    check_kind(mask, "this MASK")
     shape = list(mask.shape)
     if len(shape) == 2 or (len(shape) == 4 and shape[1] == 1):
         mask = mask.reshape(-1, *shape[-2:])
@@ -97,7 +128,14 @@ def check_mask(mask: Mask) -> Mask:
     if 0 in shape:
         raise ValueError(f"this MASK has no pixels: its shape is {shape}; check the crop or the batch before it")
     check_numbers(mask, "this MASK")
-    return mask.float().clamp(0, 1)
+    mask = mask.float()
+    least, most = (bound.item() for bound in mask.aminmax())
+    if least < LEAST or most > MOST:
+        raise ValueError(
+            f"this MASK has values from {least:.4g} to {most:.4g}, outside 0..1; bring it into that range in the node "
+            "before this one (0..255: divide by 255)"
+        )
+    return mask.clamp(0, 1)
 
 
 def check_batches(**counts: int) -> int:

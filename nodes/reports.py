@@ -14,6 +14,8 @@ from functools import wraps
 from .host import host
 
 _WIDGETS = {"STRING", "INT", "FLOAT", "BOOLEAN", "COMBO", "*"}  # kinds of inputs whose values can be written down
+_TENSORS = {"IMAGE", "MASK", "LATENT", "CONDITIONING"}  # whose values the nodes check themselves
+_PLAIN = {"builtins", "torch", "numpy"}  # modules of types that are no model
 _OURS = f"{__package__.rpartition('.')[0]}."
 
 
@@ -75,7 +77,10 @@ def at_the_edge(node: type) -> type:
         try:
             return function(*given, **named)
         except Exception as error:
-            if said := _literal_said(node, named):
+            said = _literal_said(node, named)
+            if not said and not isinstance(error, ValueError):
+                said = _stranger_said(node, named)
+            if said:
                 raise ValueError(said) from error
             kind = known_kind(type(error))
             if kind is type(error):
@@ -87,17 +92,38 @@ def at_the_edge(node: type) -> type:
 
 def _literal_said(node: type, named: Mapping[str, object]) -> str:
     """What is wrong where an API client wrote a value for an input that takes a link alone, which ComfyUI lets pass."""
-    ask = getattr(node, "INPUT_TYPES", dict)
-    groups = ask()
-    kinds = {key: spec[0] for group in ("required", "optional") for key, spec in groups.get(group, {}).items()}
-    for key, value in named.items():
-        kind = kinds.get(key)
-        if isinstance(kind, str) and kind not in _WIDGETS and isinstance(value, str | int | float):
+    for key, kind in _link_kinds(node).items():
+        value = named.get(key)
+        if isinstance(value, str | int | float):
             return (
                 f"{key}: a link to a {kind} was expected, but the value {str(value)[:40]!r} came; link a node that "
                 "gives one"
             )
     return ""
+
+
+def _stranger_said(node: type, named: Mapping[str, object]) -> str:
+    """What is wrong where another node gave nothing for a model, or a plain value: a file that has none, mostly."""
+    required = getattr(node, "INPUT_TYPES", dict)().get("required", {})
+    for key, kind in _link_kinds(node).items():
+        if key not in named or kind in _TENSORS:
+            continue
+        value = named[key]
+        if value is None and key in required:
+            return (
+                f"{key}: a {kind} was expected, but nothing came: the file before has none; load it from its own file"
+            )
+        if value is not None and type(value).__module__.partition(".")[0] in _PLAIN:
+            came = type(value).__name__
+            return f"{key}: a {kind} was expected, but a value of type {came} came; link a node that gives one"
+    return ""
+
+
+def _link_kinds(node: type) -> dict[str, str]:
+    """The inputs of a node that take links alone, with the types of these."""
+    groups = getattr(node, "INPUT_TYPES", dict)()
+    kinds = {key: spec[0] for group in ("required", "optional") for key, spec in groups.get(group, {}).items()}
+    return {key: kind for key, kind in kinds.items() if isinstance(kind, str) and kind not in _WIDGETS}
 
 
 def known_kind(kind: type[BaseException]) -> type[BaseException]:

@@ -76,7 +76,7 @@ def check_places(places: Sequence[int], count: int) -> None:
 def _choose_entry(name: str, value: object, places: list[int], count: int) -> object | None:
     """Choose the values of these pictures from one entry; None for an entry without a value for each picture."""
     nested = _nested(value)
-    if name == "noise_mask":
+    if name == "noise_mask" and (nested is not None or isinstance(value, Tensor)):
         return _choose_masks(cast(Tensor | Nested, value), places)
     if nested is not None:
         return nested[places]

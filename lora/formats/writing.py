@@ -13,6 +13,8 @@ from ..kinds.widening import Widening
 from .adapter_config import describe
 from .dialects import DIALECTS, FOLDED, STORED
 
+_KINDS = {torch.bfloat16: "BF16", torch.float8_e4m3fn: "F8_E4M3", torch.float8_e5m2: "F8_E5M2"}  # others have 3 letters
+
 
 def write(
     adapters: Mapping[str, Adapter], dialect: str, metadata: Mapping[str, str] | None = None
@@ -48,6 +50,22 @@ def write(
     if dialect == "cloneofsimo":
         header = _cloneofsimo_header(adapters) | header
     return tensors, header
+
+
+def bytes_of_file(tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> int:
+    """The size of the safetensors file of these tensors and texts: a length, the header padded to 8, the numbers.
+
+    >>> bytes_of_file({"a": torch.zeros(2, 3, dtype=torch.float16)}, {"format": "pt"})
+    108
+    """
+    entries: dict[str, object] = {"__metadata__": dict(header)} if header else {}
+    place = 0
+    for name, tensor in sorted(tensors.items(), key=lambda item: (-item[1].dtype.itemsize, item[0])):
+        kind = _KINDS.get(tensor.dtype, "F16")
+        entries[name] = {"dtype": kind, "shape": list(tensor.shape), "data_offsets": [place, place + tensor.nbytes]}
+        place += tensor.nbytes
+    text = len(json.dumps(entries, ensure_ascii=False, separators=(",", ":")).encode())
+    return 8 + -(-text // 8) * 8 + place
 
 
 def _inside(adapter: Adapter) -> Adapter:

@@ -20,18 +20,20 @@ from .thin import Thin, dense_or, dense_thin
 class Spectrum:
     """A change as u * s @ vt, with orthonormal columns of u and rows of vt, and s >= 0, largest first.
 
-    u [out, n], s [n], vt [n, in * kh * kw], all in fp64; `shape` is that of the weight.
+    u [out, n], s [n], vt [n, in * kh * kw]; `shape` is that of the weight. total: the squared norm of the change where
+    these are its leading parts alone; None where they are all of it.
     """
 
     u: Tensor
     s: Tensor
     vt: Tensor
     shape: tuple[int, ...]
+    total: float | None = None
 
     @property
     def energy(self) -> float:
         """The squared Frobenius norm of the change."""
-        return self.s.square().sum().item()
+        return self.s.square().sum().item() if self.total is None else self.total
 
     def cut(self, rank: int, dtype: torch.dtype = torch.float32) -> Thin:
         """The best change of at most this rank, with the square roots of the singular values in both factors.
@@ -42,13 +44,20 @@ class Spectrum:
         if rank < 1:
             raise LoRAError(f"the rank is {rank}: expected 1 or more")
         kept = min(rank, len(self.s))
-        root = self.s[:kept].sqrt()
+        root = self.s[:kept].sqrt().to(self.u)
         up, down = self.u[:, :kept] * root, root[:, None] * self.vt[:kept]
         return Thin(up.to(dtype), down.to(dtype), self.shape)
 
     def lost(self, rank: int) -> float:
         """The norm of what a cut to this rank leaves out, over that of the change; 0 for a change of nothing."""
-        return math.sqrt(self.s[max(0, rank) :].square().sum().item() / self.energy) if self.energy else 0.0
+        return math.sqrt(self.left_over(rank) / self.energy) if self.energy else 0.0
+
+    def left_over(self, rank: int) -> float:
+        """The squared norm of what a cut to this rank leaves out; right to some 1e-7 of the energy where `total`."""
+        squares = self.s.square()
+        if self.total is None:
+            return squares[max(0, rank) :].sum().item()
+        return max(0.0, self.total - squares[: max(0, rank)].sum().item())
 
     def effective_rank(self) -> int:
         """The number of singular values above the rounding of fp64."""

@@ -58,6 +58,9 @@ def _places(indices: str, selection: PictureSelection | None, count: int) -> tup
             batch of another size.
     """
     text = indices.strip().strip("[]()")
+    if selection is not None and not isinstance(selection, PictureSelection):
+        came = type(selection).__name__
+        raise ValueError(f"a CVL_SELECTION was expected, but a {came} came; link Rank Images or Image Gate")
     if selection is None and not text:
         raise ValueError("nothing says which latents to take; link selection, or write indices such as 3,0,1")
     if text and not all(re.fullmatch(r"-?\d+", part) for part in re.split(r"[,;\s]+", text.strip(",; "))):

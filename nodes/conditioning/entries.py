@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ...clip_core.encoding import conditioning as tokens
+from ..checks import check_tensor
 from ..host.interface import Conditioning
 
 if TYPE_CHECKING:
@@ -79,6 +80,8 @@ def pairs(first: object, second: object) -> list[tuple[ConditioningEntry, Condit
     first, second = check_conditioning(first, "first"), check_conditioning(second, "second")
     for which, entries in (("first", first), ("second", second)):
         for number, (hidden, options) in enumerate(entries, 1):
+            if hasattr(hidden, "dtype"):
+                check_tensor(hidden, f"the tensor of entry {number} of the {which}")
             if len(getattr(hidden, "shape", ())) != 3:
                 raise ValueError(
                     f"tokens of shape [batch, tokens, width] were expected in entry {number} of the {which}, but "

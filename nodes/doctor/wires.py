@@ -40,10 +40,18 @@ def _kind_of(value: object) -> str:
 
 def _is_readable(reader: Callable[[str, object], Facts], value: object) -> bool:
     if reader is _latent:
-        return isinstance(value, Mapping) and hasattr(value.get("samples"), "shape")
+        samples = value.get("samples") if isinstance(value, Mapping) else None
+        return _is_plain(samples) or (getattr(samples, "is_nested", False) and not hasattr(samples, "isfinite"))
     if reader is _conditioning:
         return _is_conditioning(value)
-    return hasattr(value, "shape") and hasattr(value, "isfinite")
+    return _is_plain(value)
+
+
+def _is_plain(value: object) -> bool:
+    """Whether this is a tensor whose numbers can be looked at: not sparse, nested or on the device meta."""
+    if not hasattr(value, "isfinite") or getattr(value, "is_nested", False):
+        return False
+    return str(value.layout) == "torch.strided" and value.device.type != "meta"
 
 
 def _is_conditioning(value: object) -> bool:
@@ -66,10 +74,10 @@ def _latent(name: str, latent: Mapping) -> Facts:
         details["sides"] = shape[-2:]
     if len(shape) == 5:
         details["frames"] = shape[2]
-    if (mask := latent.get("noise_mask")) is not None:
+    if hasattr(mask := latent.get("noise_mask"), "shape"):
         details["noise_mask"] = list(mask.shape)
-    sound = bool(samples.isfinite().all())
-    empty = sound and not bool(samples.any())
+    sound = _all_finite([samples])
+    empty = sound and not _has_any(samples)
     title = f"{words_of(own)}, {'empty' if empty else 'filled'}"
     return _tensor(LATENT, name, title, samples, sound, shape=own, empty=empty, details=details)
 
@@ -77,7 +85,7 @@ def _latent(name: str, latent: Mapping) -> Facts:
 def _conditioning(name: str, conditioning: list) -> Facts:
     if not conditioning:
         return Facts(CONDITIONING, name, "nothing", broken=("this CONDITIONING is empty; connect a text encoder",))
-    tensors = [entry[0] for entry in conditioning if hasattr(entry[0], "shape")]
+    tensors = [entry[0] for entry in conditioning if _is_plain(entry[0]) and entry[0].ndim]
     options = [entry[1] for entry in conditioning]
     keys = sorted({str(key) for entry in options for key in entry})[:_MOST_KEYS]
     details: dict[str, object] = {"entries": len(conditioning), "keys": keys}
@@ -108,16 +116,26 @@ def _pooled(options: list[Mapping]) -> int | None:
         pooled = entry.get("pooled_output")
         if pooled is None and entry.get("unclip_conditioning"):
             return None
-        widths.add(0 if pooled is None else pooled.shape[-1])
+        widths.add(pooled.shape[-1] if getattr(pooled, "ndim", 0) else 0)
     return min(widths, default=0)
 
 
 def _all_finite(tensors: list[Tensor]) -> bool:
     """Whether all numbers are sound; waits for the card once."""
-    sound = tensors[0].isfinite().all()
+    sound = _computed(tensors[0]).isfinite().all()
     for tensor in tensors[1:]:
-        sound = sound & tensor.isfinite().all().to(sound.device)
+        sound = sound & _computed(tensor).isfinite().all().to(sound.device)
     return bool(sound)
+
+
+def _has_any(tensor: Tensor) -> bool:
+    """Whether any number of a tensor is not 0."""
+    return bool(_computed(tensor).any())
+
+
+def _computed(tensor: Tensor) -> Tensor:
+    """A tensor in a type that can be computed with, which numbers of 8 bits and less are not."""
+    return tensor.float() if "float8" in str(tensor.dtype) or "float4" in str(tensor.dtype) else tensor
 
 
 def _image(name: str, image: Tensor) -> Facts:
@@ -129,8 +147,9 @@ def _image(name: str, image: Tensor) -> Facts:
     details |= {"sides": shape[1:3], "size_px": shape[1:3], "channels": shape[3], "pictures": shape[0]}
     title = f"{shape[0]} pictures of {shape[2]} x {shape[1]} px" if shape[0] != 1 else f"{shape[2]} x {shape[1]} px"
     title += {1: ", grey", 3: "", 4: ", transparent"}[shape[3]]
-    sound = bool(image.isfinite().all())
-    low, high = (float(image.min()), float(image.max())) if sound else (0.0, 1.0)
+    sound = _all_finite([image])
+    real = sound and not image.is_complex()
+    low, high = (float(_computed(image).min()), float(_computed(image).max())) if real else (0.0, 1.0)
     notes = ()
     if low < -0.01 or high > 1.01:
         notes = (f"its values lie between {low:.3g} and {high:.3g}, and those of pictures between 0 and 1",)
@@ -143,8 +162,8 @@ def _mask(name: str, mask: Tensor) -> Facts:
     if len(shape) not in (2, 3, 4) or 0 in shape:
         problem = f"a MASK of shape [batch, height, width] was expected, but this one is {shape}; connect a mask"
         return Facts(MASK, name, str(shape), details={"shape": shape}, broken=(problem,))
-    sound = bool(mask.isfinite().all())
-    empty = sound and not bool(mask.any())
+    sound = _all_finite([mask])
+    empty = sound and not _has_any(mask)
     title = f"{sides[1]} x {sides[0]}, {'empty' if empty else 'drawn'}"
     return _tensor(MASK, name, title, mask, sound, empty=empty, details={"shape": shape, "sides": sides})
 

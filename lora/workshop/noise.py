@@ -1,0 +1,93 @@
+"""The singular values that rounding alone makes: what lies below them in a difference of stored weights is no change.
+
+A number stored in fp16 or bf16 is off by up to half a step, evenly: by step / sqrt(12) in the mean square. A matrix of
+such errors [m, n] has singular values up to tau * (sqrt m + sqrt n) (V. Marchenko, L. Pastur 1967), which are exceeded
+by the edge's own fluctuation (I. Johnstone 2001) only. Where the steps differ, the largest row and column take the
+place of tau^2 n and tau^2 m (A. Bandeira, R. van Handel, arXiv:1408.6185).
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+_ONE_IN_A_THOUSAND = 3.27  # the quantile 0.999 of the Tracy-Widom law of order 1
+_EXPONENT = 0x7F800000  # the bits of an fp32 number that hold its exponent
+
+
+class Noise(NamedTuple):
+    """The rounding noise of a difference [rows, columns].
+
+    variance: the mean square of its numbers. edge: the largest singular value that it makes by itself.
+    """
+
+    variance: float
+    edge: float
+    rows: int
+    columns: int
+
+    def scaled(self, variance: float) -> "Noise":
+        """The same noise at another variance, which is measured in what a cut leaves over."""
+        edge = self.edge * math.sqrt(variance / self.variance) if self.variance else 0.0
+        return self._replace(variance=variance, edge=edge)
+
+
+def rounding_noise(weight: Tensor, stored: torch.dtype, times: int = 1) -> Noise:
+    """The noise of a weight's own rounding to the type it is stored in; `times` 2 for a difference of two such weights.
+
+    [out, in] of any floating type
+    """
+    squares = _steps(weight.float(), stored).square()  # [out, in]
+    rows, columns = squares.sum(1, dtype=torch.float64), squares.sum(0, dtype=torch.float64)
+    of_row, of_column, total = torch.stack([rows.amax(), columns.amax(), rows.sum()]).tolist()
+    step = times / 12
+    plain = math.sqrt(of_row * step) + math.sqrt(of_column * step)
+    return Noise(total * step / weight.numel(), plain * _fluctuation(*weight.shape), *weight.shape)
+
+
+def noise_of_factors(up: Tensor, down: Tensor, stored: torch.dtype) -> Noise:
+    """The noise of up @ down from the rounding of both factors: |E down| + |up E|, E of norm tau (sqrt m + sqrt r).
+
+    [out, r], [r, in]
+    """
+    first, second = rounding_noise(up, stored), rounding_noise(down, stored)
+    sizes = [torch.linalg.matrix_norm(factor.float(), 2).item() for factor in (up, down)]
+    squares = [factor.float().square().sum().item() for factor in (up, down)]
+    out, inputs = up.shape[0], down.shape[1]
+    variance = (first.variance * out * squares[1] + second.variance * inputs * squares[0]) / (out * inputs)
+    return Noise(variance, first.edge * sizes[1] + second.edge * sizes[0], out, inputs)
+
+
+def count_above(values: Tensor, energy: float, noise: Noise) -> int:
+    """How many singular values rise above the noise: those above the edge that the stored type alone could make, and
+    of the next ones those above the edge of what is then left over.
+
+    That is smaller where one of two weights was not rounded (a tuned model starts from the stored base), but never less
+    than half: what is changed by less than a step leaves less noise, of which some stands out. values [k], largest
+    first, fp64
+    """
+    found, squares = values.tolist(), values.square().cumsum(0).tolist()
+    rank = sum(value > noise.edge for value in found)
+    while rank < len(found):
+        left = max(0.0, energy - squares[rank - 1]) if rank else energy
+        free = max(1, (noise.rows - rank) * (noise.columns - rank))
+        variance = min(noise.variance, max(left / free, noise.variance / 2))
+        if found[rank] <= noise.scaled(variance).edge:
+            break
+        rank += 1
+    return rank
+
+
+def _steps(weight: Tensor, stored: torch.dtype) -> Tensor:
+    """The distance of each number to the next one in the stored type, in fp32. [out, in] -> [out, in]"""
+    kind = torch.finfo(stored)
+    powers = (weight.contiguous().view(torch.int32) & _EXPONENT).view(torch.float32)  # 2 ** floor(log2 |w|)
+    return powers.clamp_min(kind.tiny) * kind.eps  # below `tiny` the steps stay those of the smallest power
+
+
+def _fluctuation(rows: int, columns: int) -> float:
+    """How much the edge of a finite matrix may lie above the limit, in one of a thousand."""
+    roots = math.sqrt(rows) + math.sqrt(columns)
+    width = roots * (1 / math.sqrt(rows) + 1 / math.sqrt(columns)) ** (1 / 3)
+    return math.sqrt(1 + _ONE_IN_A_THOUSAND * width / roots**2)
