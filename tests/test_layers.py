@@ -65,7 +65,8 @@ READING_ORDER = {  # inside a leaf and the index a file imports only from files 
         "models/families models/implied models/blocks models/parts models/conversion models/published weights/inject "
         "weights/patching formats/list_text formats/header "
         "workshop/{thin,algebra,spectrum,noise,ranks,sources,gathering,steps,outcome,naming,resizing} "
-        "workshop/merging/{methods,merge,verdict} workshop/comparing/{compare,copies}"
+        "workshop/merging/{methods,merge,verdict} workshop/comparing/{compare,copies} "
+        "workshop/editing/{header,edit,checkpoint}"
     ).split(),
     "files": (
         "errors contents writing documents sniff safetensors_file folder pickle_file inert_pickle "
