@@ -175,9 +175,7 @@ class Spool:
             raise FileFormatError(self.path, f"cannot be written: {error.strerror or error}") from error
 
     def finish(self, metadata: Mapping[str, str]) -> None:
-        """Write the file with these texts in its header; ValueError without any tensors."""
-        if not self._kinds:
-            raise ValueError(f"{self.path.name}: there are no tensors to write")
+        """Write the file with these texts in its header."""
         write_stream(self.path, self._kinds, self._back, metadata)
 
     def _back(self, name: str) -> Tensor:

@@ -66,7 +66,5 @@ def test_names_that_come_twice_nan_and_missing_folders_are_refused(tmp_path):
             spool.put("a", torch.ones(3))
         with pytest.raises(FileFormatError, match="NaN"):
             spool.put("b", torch.tensor([float("nan")]))
-    with pytest.raises(ValueError, match="there are no tensors to write"), Spool(tmp_path / "b.safetensors") as spool:
-        spool.finish({})
     with pytest.raises(FileFormatError, match="cannot be written"), Spool(tmp_path / "no" / "b.safetensors"):
         pass

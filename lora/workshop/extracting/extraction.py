@@ -117,12 +117,16 @@ def record(found: Iterator[Found], take: Callable[[str, Adapter], str]) -> Extra
     Raises:
         LoRAError: the two models are equal, or nothing is left.
     """
-    layers, equal, whole, capped = [], [], [], []
+    layers: list[CutLayer] = []
+    equal: list[str] = []
+    whole: list[str] = []
+    capped: list[str] = []
     left_out: dict[str, str] = {}
     for one in found:
         why = one.why
         if one.adapter is not None and not (why := take(one.key, one.adapter)):
-            (whole if one.layer is None else layers).append(one.key if one.layer is None else one.layer)
+            whole += [one.key] if one.layer is None else []
+            layers += [] if one.layer is None else [one.layer]
             capped += [one.key] if one.capped else []
         elif why == EQUAL:
             equal.append(one.key)
@@ -190,7 +194,7 @@ def _of_layer(
         return Found(key, None, layer, ROUNDING if rank is None else "the file size leaves no room for it")
     adapter = adapter_of(spectrum.cut(own), dtype)
     error = _lost(thin.matrix(), stored(adapter, thin.shape)) / size
-    capped = rule.name != "rank" and own == rule.most < side
+    capped = rule.name != "rank" and rule.most is not None and own == rule.most < side
     return Found(key, adapter, CutLayer(key, side, own, size, error, frobenius(tuned)), capped=capped)
 
 
