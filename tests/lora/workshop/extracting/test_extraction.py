@@ -11,7 +11,7 @@ from clip_vae_lora.lora.workshop.extracting.pairing import Model, pair
 from clip_vae_lora.lora.workshop.extracting.spelling import Piecewise, spell_of
 from clip_vae_lora.lora.workshop.ranks import Rule
 
-from ...support.loras.shop import SD1, random
+from ....support.loras.shop import SD1, random
 
 _BLOCK = "diffusion_model.input_blocks.1.1.transformer_blocks.0."
 QUERY, KEY = f"{_BLOCK}attn1.to_q.weight", f"{_BLOCK}attn2.to_k.weight"
