@@ -6,13 +6,13 @@ place is said, or, without a model, goes by its own name.
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
 
 from ..formats.list_text import split_words
-from ..kinds.adapters import Adapter, LoRAError
+from ..kinds.adapters import Adapter, LoRAError, is_adapter
 from ..kinds.widening import Widening, widen
 from ..models.blocks import select
 from ..models.families import is_of_encoder
@@ -62,7 +62,12 @@ class Gathered:
 
 
 def gather(
-    sources: Sequence[Source], shapes: Shapes | None = None, weights: bool = False, names: str = "what is connected"
+    sources: Sequence[Source],
+    shapes: Shapes | None = None,
+    weights: bool = False,
+    names: str = "what is connected",
+    *,
+    layout: Layout | None = None,
 ) -> Gathered:
     """Lay files side by side under the names of one model.
 
@@ -72,13 +77,15 @@ def gather(
             model or of the one that the files' names imply, and where there is none the files' own names.
         weights: whether the base weights can be had; without them what depends on the weight is left out, by name.
         names: what the connected model is called.
+        layout: the model of an earlier gathering, instead of `shapes`.
 
     Raises:
         LoRAError: a strength that is no number, files of different families, or nothing in them has a place.
     """
     check_strengths(sources)
     check_families(sources, shapes)
-    layout = Layout(names, shapes, True) if shapes is not None else layout_of(sources)
+    if layout is None:
+        layout = Layout(names, shapes, True) if shapes is not None else layout_of(sources)
     left_out: dict[str, dict[str, str]] = {}
     parts: dict[Place, list[Part]] = {}
     for number, source in enumerate(sources):
@@ -263,3 +270,18 @@ def _nothing(sources: Sequence[Source], left_out: Mapping[str, Mapping[str, str]
     module, why = next(iter(lost.items()), ("", "there is no adapter in it"))
     where = f" in {layout.name}" if layout else ""
     return f"no module of {' and '.join(source.name for source in sources)} can be used{where}: {name}, {module}: {why}"
+
+
+def dtypes_of(gathered: Gathered) -> list[torch.dtype]:
+    """The floating types of the tensors of all parts."""
+    found: dict[torch.dtype, None] = {}
+    adapters = [part.adapter for parts in gathered.layers.values() for part in parts]
+    while adapters:
+        adapter = adapters.pop()
+        for field in fields(adapter):
+            value = getattr(adapter, field.name)
+            if isinstance(value, torch.Tensor) and value.is_floating_point():
+                found[value.dtype] = None
+            elif is_adapter(value):
+                adapters.append(value)
+    return list(found)

@@ -14,49 +14,30 @@ from clip_vae_lora.lora.kinds.magnitude import IA3, DoRA
 from clip_vae_lora.lora.kinds.whole import Difference
 from clip_vae_lora.lora.models.published import PUBLISHED
 from clip_vae_lora.lora.workshop.gathering import gather
-from clip_vae_lora.lora.workshop.merge import merge
-from clip_vae_lora.lora.workshop.methods import Recipe
+from clip_vae_lora.lora.workshop.merging.merge import merge
+from clip_vae_lora.lora.workshop.merging.methods import Recipe
 from clip_vae_lora.lora.workshop.naming import named
 from clip_vae_lora.lora.workshop.sources import Source
 
 from ...support.loras.shop import (
     CONVOLUTION,
+    FP32,
     KEY,
     NORM,
     PLACES,
     QUERY,
     SD1,
     TEXT,
+    agree,
     dense,
     lora_of,
     plain,
     random,
     relative,
     source_of,
+    stack,
+    written,
 )
-
-FP32 = 1e-6  # two products of fp32 factors, summed in different orders
-
-
-def written(merged, dialect="kohya", name="merged.safetensors"):
-    adapters, unnamed = named(merged.gathered, merged.adapters, dialect)
-    assert set(unnamed) <= ({TEXT} if dialect == "lycoris" else set())  # SimpleTuner trains no text encoders
-    tensors, header = write(adapters, dialect)
-    return Source(name, read(tensors, header), header)
-
-
-def stack(sources, shapes=SD1, weights=None):
-    total = {}
-    for source in sources:
-        for key, change in dense(source, shapes, weights).items():
-            total[key] = total.get(key, 0) + change
-    return total
-
-
-def agree(found, expected, tolerance=FP32):
-    assert found.keys() == expected.keys()
-    for key, change in expected.items():
-        assert relative(found[key], change) <= tolerance, key
 
 
 @pytest.mark.parametrize("dialect", ["kohya", "diffusers", "peft", "lycoris", "onetrainer", "diffusers_0.2"])
@@ -146,23 +127,6 @@ def test_strengths_by_block_are_those_of_the_loader():
     assert relative(found[TEXT], two[TEXT]) < FP32
 
 
-@pytest.mark.parametrize("rank", [1, 6, 11, 500])
-def test_a_cut_is_the_best_of_its_rank_and_its_error_is_said(rank):
-    sources = [plain(4, 0, strength_model=0.7), plain(7, 10, strength_model=-0.4)]
-    merged = merge(gather(sources), rank=rank)
-    found, expected = dense(written(merged)), stack(sources)
-    for layer in merged.layers:
-        u, s, vt = torch.linalg.svd(expected[layer.place].flatten(1), full_matrices=False)
-        lost = s[rank:].norm().item() / s.norm().item()
-        assert layer.error == pytest.approx(lost, abs=1e-6)
-        best = (u[:, :rank] * s[:rank] @ vt[:rank]).reshape(expected[layer.place].shape)
-        assert relative(found[layer.place], best) < 2e-6
-        assert layer.rank == min(rank, 11)
-    total = math.sqrt(sum(c.square().sum() for c in expected.values()))
-    gone = math.sqrt(sum((found[k] - c).square().sum() for k, c in expected.items()))
-    assert merged.error == pytest.approx(gone / total, abs=1e-6) and merged.from_stack == pytest.approx(merged.error)
-
-
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float16, 2e-3), (torch.bfloat16, 1e-2)])
 def test_another_type_rounds_once_and_the_rounding_is_in_the_error(dtype, tolerance):
     sources = [plain(4, 0), plain(7, 10)]
@@ -238,7 +202,6 @@ def test_progress_counts_the_weights_and_may_stop():
         ([], {}, "choose at least one"),
         ([plain(2, 0, strength_model=math.nan, name="bad")], {}, "strength of bad on the model is nan"),
         ([plain(2, 0, strength_clip=math.inf, name="bad")], {}, "on the text encoders is inf"),
-        ([plain(2, 0)], {"rank": 0}, "the rank is 0: expected 1 or more"),
         ([plain(2, 0, strength_model=0, strength_clip=0)], {}, "nothing is left"),
         ([plain(2, 0), plain(2, 0, strength_model=-1, strength_clip=-1)], {}, "nothing is left"),
         ([plain(2, 0, blocks="double.0: 1", name="bad")], {}, "the blocks for bad: 'double.0' selects nothing"),

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from clip_vae_lora.lora.kinds.adapters import LoRA, LoRAError
-from clip_vae_lora.lora.workshop.methods import (
+from clip_vae_lora.lora.workshop.merging.methods import (
     METHODS,
     Recipe,
     align,

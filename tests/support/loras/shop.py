@@ -10,6 +10,7 @@ from clip_vae_lora.lora.kinds.adapters import Adapter, LoRA
 from clip_vae_lora.lora.models.conversion import rename
 from clip_vae_lora.lora.models.match import match, part_of
 from clip_vae_lora.lora.models.published import PUBLISHED
+from clip_vae_lora.lora.workshop.naming import named
 from clip_vae_lora.lora.workshop.sources import Source
 
 SD1 = PUBLISHED["SD 1"][1]()
@@ -19,6 +20,7 @@ CONVOLUTION = "diffusion_model.input_blocks.1.0.in_layers.2.weight"
 TEXT = "clip_l.transformer.text_model.encoder.layers.0.mlp.fc1.weight"
 NORM = f"{_UNET}norm1.weight"
 PLACES = (QUERY, KEY, CONVOLUTION, TEXT)
+FP32 = 1e-6  # two products of fp32 factors, summed in different orders
 
 
 def random(*shape, seed=0):
@@ -61,3 +63,24 @@ def dense(source: Source, shapes=SD1, weights: Mapping[str, torch.Tensor] | None
 
 def relative(one: torch.Tensor, other: torch.Tensor) -> float:
     return ((one.double() - other.double()).norm() / other.double().norm()).item()
+
+
+def written(merged, dialect="kohya", name="merged.safetensors"):
+    adapters, unnamed = named(merged.gathered, merged.adapters, dialect)
+    assert set(unnamed) <= ({TEXT} if dialect == "lycoris" else set())  # SimpleTuner trains no text encoders
+    tensors, header = write(adapters, dialect)
+    return Source(name, read(tensors, header), header)
+
+
+def stack(sources, shapes=SD1, weights=None):
+    total = {}
+    for source in sources:
+        for key, change in dense(source, shapes, weights).items():
+            total[key] = total.get(key, 0) + change
+    return total
+
+
+def agree(found, expected, tolerance=FP32):
+    assert found.keys() == expected.keys()
+    for key, change in expected.items():
+        assert relative(found[key], change) <= tolerance, key

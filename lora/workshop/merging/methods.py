@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..kinds.adapters import LoRAError
-from .algebra import add, inner, norm_of, spectrum_of
-from .thin import Thin, dense_thin
+from ...kinds.adapters import LoRAError
+from ..algebra import add, inner, norm_of, spectrum_of
+from ..thin import Thin, dense_thin
 
 SUM, AVERAGE, SLERP, ORTHOGONAL = "sum", "average", "slerp", "orthogonal"
 TIES, DARE, DARE_TIES, DELLA = "ties", "dare", "dare_ties", "della"
