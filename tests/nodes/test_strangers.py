@@ -5,7 +5,7 @@ import pytest
 from clip_vae_lora.nodes import NODE_CLASS_MAPPINGS
 
 from ..support.calls import Calls, write_files
-from ..support.strangers import WIDGETS, Listener, links, odd
+from ..support.files.odd_values import WIDGETS, Listener, links, odd
 
 
 @pytest.mark.filterwarnings("ignore")

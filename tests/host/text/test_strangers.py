@@ -5,7 +5,7 @@ import pytest
 from clip_vae_lora.nodes import NODE_CLASS_MAPPINGS
 
 from ...support.calls import Calls, write_files
-from ...support.strangers import Listener, links, odd
+from ...support.files.odd_values import Listener, links, odd
 
 
 @pytest.fixture(scope="module")
