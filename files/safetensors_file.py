@@ -5,9 +5,10 @@ because what is wrong is to be said in words. The numbers are read here because 
 two thousand small tensors is then copied one by one, and a file that is shortened while it is mapped ends the process.
 """
 
+import json
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from io import FileIO
 from pathlib import Path
@@ -21,6 +22,7 @@ from .contents import Contents, size_text
 from .documents import parse_json
 from .errors import FileFormatError
 from .sniff import MAX_HEADER_BYTES, regular_file_size
+from .writing import write_whole
 
 _DTYPES = {  # theirs: torch's name (older torch lacks the last ones)
     "F64": "float64",
@@ -84,6 +86,50 @@ def safetensors_contents(path: Path) -> Contents:
         partial(_load, path, mark, entries),
         metadata,
     )
+
+
+def write_stream(
+    path: Path,
+    kinds: Mapping[str, tuple[torch.dtype, tuple[int, ...]]],
+    tensor_of: Callable[[str], Tensor],
+    metadata: Mapping[str, str],
+    on_step: Callable[[int, int], None] = lambda done, total: None,
+) -> None:
+    """Write a file tensor by tensor, so that one is in memory at a time; whole or not at all.
+
+    Args:
+        kinds: the type and shape of each tensor, known before the first is made.
+        tensor_of: makes a tensor by its name; it is asked once for each.
+        metadata: the texts of the header.
+        on_step: called after each tensor with (done, all); may raise to stop, and nothing is left behind then.
+
+    Raises:
+        FileFormatError: the disk refused. ValueError: a tensor of another type or shape than was said.
+    """
+    theirs = {dtype: name for name, dtype in _KNOWN_DTYPES.items()}
+    order = sorted(kinds, key=lambda name: (-kinds[name][0].itemsize, name))  # every number at a place of its size
+    header: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
+    place = 0
+    for name in order:
+        dtype, shape = kinds[name]
+        end = place + math.prod(shape) * dtype.itemsize
+        header[name] = {"dtype": theirs[dtype], "shape": list(shape), "data_offsets": [place, end]}
+        place = end
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
+    text += b" " * (-len(text) % 8)
+
+    def fill(file: BinaryIO) -> None:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for done, name in enumerate(order, 1):
+            tensor = tensor_of(name).detach().cpu().contiguous()
+            if (tensor.dtype, tuple(tensor.shape)) != (kinds[name][0], tuple(kinds[name][1])):
+                raise ValueError(
+                    f"{path.name}: {name!r} became {tensor.dtype} {list(tensor.shape)} while it was written"
+                )
+            file.write(tensor.reshape(-1).view(torch.uint8).numpy().data)
+            on_step(done, len(order))
+
+    write_whole(path, fill)
 
 
 def _load(path: Path, mark: tuple[int, int], entries: Mapping[str, _Entry], names: Iterable[str]) -> dict[str, Tensor]:

@@ -65,8 +65,10 @@ READING_ORDER = {  # inside a leaf and the index a file imports only from files 
         "formats/suffixes formats/adapter_config formats/building formats/writing formats/read models/match "
         "models/families models/implied models/blocks models/parts models/conversion models/published weights/inject "
         "weights/patching formats/list_text formats/header "
-        "workshop/{thin,algebra,spectrum,noise,ranks,sources,gathering,steps,outcome,naming,resizing} "
-        "workshop/merging/{methods,merge,verdict} workshop/comparing/{compare,copies}"
+        "workshop/{thin,algebra,spectrum,noise,ranks,sources,gathering,steps,outcome,naming,sizing,resizing} "
+        "workshop/merging/{methods,merge,verdict} workshop/comparing/{compare,copies} "
+        "workshop/extracting/{checkpoints,pairing,extraction,spelling} "
+        "workshop/editing/{header,edit,checkpoint}"
     ).split(),
     "files": (
         "errors contents writing documents sniff safetensors_file folder pickle_file inert_pickle "
@@ -77,7 +79,8 @@ READING_ORDER = {  # inside a leaf and the index a file imports only from files 
     "doctor": "facts spaces texts models fits".split(),
     "index": ("model shards scan table writing update reading adding").split(),
     "drawing": (
-        "paper fit bar_chart heat_map token_sheet label_table rank_sheet contact_sheet curves channel_plot"
+        "paper fit bar_chart heat_map token_sheet label_table rank_sheet contact_sheet curves channel_plot "
+        "lora_comparison"
     ).split(),
 }
 ROOMS = {  # the rooms of a core, and which of the others each may import from; all may from the core's own files
@@ -108,6 +111,7 @@ ROOMS = {  # the rooms of a core, and which of the others each may import from; 
         "lora": {"host"},
         "search": {"host", "clip"},
         "doctor": {"host", "lora"},
+        "workshop": {"host", "lora"},
         "training": {"host", "lora", "search", "text"},
     },
 }

@@ -1,6 +1,7 @@
 // Lines of a report with tabs in them are the rows of a table: the first one has the names of the columns.
 
 const CELL = "cvl-report-cell";
+const LONG_LETTERS = 10; // a column of shorter words is as wide as its longest word; a longer word is broken
 
 function element(name, text = "") {
   const made = document.createElement("div");
@@ -11,7 +12,7 @@ function element(name, text = "") {
 
 function grid(rows) {
   const made = element("cvl-report-grid"), columns = Math.max(...rows.map((row) => row.length));
-  made.style.gridTemplateColumns = `auto minmax(9em, 1fr)${columns > 2 ? ` repeat(${columns - 2}, fit-content(8em))` : ""}`;
+  made.style.gridTemplateColumns = `auto minmax(5em, 1fr)${columns > 2 ? ` repeat(${columns - 2}, fit-content(8em))` : ""}`;
   made.setAttribute("role", "table");
   rows.forEach((row, at) => {
     const line = element("cvl-report-row");
@@ -19,6 +20,7 @@ function grid(rows) {
     for (let column = 0; column < columns; column++) {
       const cell = element(CELL, row[column] ?? "");
       cell.setAttribute("role", at ? "cell" : "columnheader");
+      cell.toggleAttribute("data-whole", column !== 1 && cell.textContent.split(/\s+/).every((word) => word.length <= LONG_LETTERS));
       line.append(cell);
     }
     made.append(line);

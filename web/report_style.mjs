@@ -22,10 +22,11 @@ const CSS = `
   scrollbar-gutter: stable; }
 .cvl-report[data-folded] .cvl-report-body { display: none; }
 .cvl-report-line { min-height: ${LINE_PX}px; }
-.cvl-report-grid { display: grid; margin: 3px 0 1px; gap: 0 10px; }
+.cvl-report-grid { display: grid; margin: 3px 0 1px; gap: 0 10px; overflow-x: auto; }
 .cvl-report-row { display: contents; }
 .cvl-report-cell { min-width: 0; overflow-wrap: break-word; border-top: 1px solid color-mix(in srgb, currentColor 14%, transparent); }
 .cvl-report-row:first-child > .cvl-report-cell { border-top: none; opacity: 0.65; }
+.cvl-report-cell[data-whole] { min-width: min-content; }
 .cvl-report-cell:first-child { font-weight: bold; white-space: nowrap; }
 .cvl-report [data-mark="error"] { color: ${RED}; }
 .cvl-report [data-mark="note"] { color: ${AMBER}; }

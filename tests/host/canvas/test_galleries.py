@@ -23,7 +23,12 @@ PICKED = f"() => {GALLERY}.widgets.find(({{name}}) => name === 'picked').value"
 
 CLEARED = """([clientX, clientY]) => {  // nothing lies under that point
   const at = app.canvas.convertEventToCanvasOffset({clientX, clientY});
-  for (let node; (node = app.canvas.graph.getNodeOnPos(at[0], at[1])); ) node.pos = [node.pos[0], node.pos[1] + 5000];
+  for (const node of app.canvas.graph._nodes) {
+    const [x, y, width, height] = [...node.pos, ...node.size];
+    const isThere = at[0] > x - 20 && at[0] < x + width + 20 && at[1] > y - 50 && at[1] < y + height + 20;
+    if (isThere) node.pos = [x, y + 5000];
+  }
+  app.canvas.draw(true, true);  // classic nodes are found where they were drawn
 }"""
 
 

@@ -8,12 +8,20 @@ import pytest
 from clip_vae_lora.nodes import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS
 from clip_vae_lora.tests.nodes.test_face import locale
 from clip_vae_lora.tests.support.servers.canvas import canvas, load, playwright
+from clip_vae_lora.tests.support.servers.serving import served
 
 BUTTON = "[data-testid=info-button], .selection-toolbox button:has(.pi-question-circle), .selection-toolbox "
 BUTTON += "button:has([class*=info]), .selection-toolbox button:has(.pi-info-circle)"
 PANEL = ".node-help-content"
 WAIT_MS = 60_000
 WINDOW = {"width": 1600, "height": 1000}  # the panel is about 282 px wide then
+
+
+@pytest.fixture(scope="module")
+def server(comfyui_path, tmp_path_factory):
+    """The front end finds no help of a pack whose folder has a dot in its name, whosever it is."""
+    with served(comfyui_path, tmp_path_factory.mktemp("server"), folder="some_other-name") as address:
+        yield address
 
 
 @pytest.fixture(scope="module", params=["en", "zh"])

@@ -23,10 +23,14 @@ START_S = (
 
 
 @contextmanager
-def served(comfyui_path: Path, base: Path, *, api_nodes: bool = False) -> Iterator[str]:
-    """The address of a ComfyUI on a free port, its files under `base`; with the nodes of paid services where asked."""
+def served(
+    comfyui_path: Path, base: Path, *, api_nodes: bool = False, folder: str = "some_other-name.v2"
+) -> Iterator[str]:
+    """The address of a ComfyUI on a free port, its files under `base`; with the nodes of paid services where asked, and
+    with the pack in a folder of this name.
+    """
     (base / "custom_nodes").mkdir(exist_ok=True)
-    (base / "custom_nodes" / "some_other-name.v2").symlink_to(ROOT)
+    (base / "custom_nodes" / folder).symlink_to(ROOT)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
