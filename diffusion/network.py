@@ -7,6 +7,7 @@ learned by convolutions.
 
 import math
 from types import ModuleType
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -85,6 +86,11 @@ class Denoiser(nn.Module):
         self.norm_out, self.conv_out = layers.group_norm(widths[0]), layers.conv(widths[0], config.latent)
 
     @property
+    def shift(self) -> float:
+        """The shift of the noise levels."""
+        return float(self.get_buffer("noise_shift"))
+
+    @property
     def latents(self) -> LatentScale:
         """How the latents of this model relate to the raw ones of its autoencoder."""
         return LatentScale(self.get_buffer("latent_scale"), self.get_buffer("latent_shift"))
@@ -96,13 +102,13 @@ class Denoiser(nn.Module):
         x = self.conv_in(torch.cat([noisy, positions(noisy)], dim=1))
         skips = []
         for number, stages in enumerate(self.down):
-            for stage in stages:
+            for stage in cast(nn.ModuleList, stages):
                 x = stage(x, told, text)
                 skips.append(x)
             if number < len(self.shrink):
                 x = self.shrink[number](x)
         for number in reversed(range(len(self.up))):
-            for stage in self.up[number]:
+            for stage in cast(nn.ModuleList, self.up[number]):
                 x = stage(x + skips.pop(), told, text)
             if number:
                 x = self.grow[number - 1](functional.interpolate(x, scale_factor=2.0, mode="nearest"))

@@ -31,7 +31,7 @@ def generate(
     """
     device, tokenizer, generator = device_of(clip), Tokenizer(), Generator().manual_seed(seed)
     cells, pictures = SIDE_PX // vae.config.factor, []
-    levels = schedule(STEPS, float(model.noise_shift)).tolist()
+    levels = schedule(STEPS, model.shift).tolist()
     with torch.inference_mode():
         for first in range(0, len(texts), _AT_ONCE):
             some = texts[first : first + _AT_ONCE]

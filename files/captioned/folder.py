@@ -60,7 +60,9 @@ def captioned_folder(folder: Path) -> CaptionedFolder:
         key=lambda path: _natural(path.relative_to(folder).as_posix()),
     )
     there = set(files)
-    pictures, unused, not_utf8 = [], {}, []
+    pictures: list[Captioned] = []
+    unused: dict[str, str] = {}
+    not_utf8: list[str] = []
     read: set[Path] = set()
     for path in files:
         if path.suffix.lower() not in _PICTURES or path.stem.endswith(MASK):

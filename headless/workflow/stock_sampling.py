@@ -71,7 +71,7 @@ class KSampler:
         if denoise <= 0:
             return (latent_image,)
         device = network.conv_in.weight.device
-        levels = levels_of(scheduler, steps, float(network.noise_shift), denoise).tolist()
+        levels = levels_of(scheduler, steps, network.shift, denoise).tolist()
         noise = torch.randn(raw.shape, generator=torch.Generator().manual_seed(seed), device="cpu")
         start = network.latents.to_model(raw.float().to(device)) if raw.any() else raw.float().to(device)
         noisy = levels[0] * noise.to(device) + (1 - levels[0]) * start

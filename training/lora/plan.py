@@ -72,7 +72,7 @@ class LoRAPlan:
 
     def describe(self) -> dict[str, str]:
         """Every number as a text, for a file's header."""
-        found = {}
+        found: dict[str, str] = {}
         for one in fields(self):
             value = getattr(self, one.name)
             if is_dataclass(value):

@@ -41,7 +41,7 @@ class Hooks:
     on_step: Callable[[int, int, float], None] | None = None
     on_validation: Callable[[Measured], None] | None = None
     every: int = 50
-    on_broken: Callable[["TrainedLoRA"], None] | None = None
+    on_broken: Callable[["TrainedLoRA"], object] | None = None
 
 
 def train_lora(
@@ -136,7 +136,7 @@ def _trained(
 
 
 def _parameters(network: torch.nn.Module, names: Iterable[str]) -> dict[str, Parameter]:
-    found = {}
+    found: dict[str, Parameter] = {}
     for name in names:
         low_rank = getattr(network.get_submodule(name), CHILD)
         found |= {f"{name}.down": low_rank.down, f"{name}.up": low_rank.up}

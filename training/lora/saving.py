@@ -7,15 +7,16 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor
 
 from ...lora.formats.read import write
-from ...lora.kinds.adapters import LoRA
+from ...lora.kinds.adapters import Adapter, LoRA
 from ...lora.models.conversion import rename
+from ...lora.models.places import Place
 from .course import Picture
 from .plan import LoRAPlan
 from .run import TrainedLoRA
 from .targets import PREFIX
 
 
-def places_of(adapters: Mapping[str, LoRA]) -> dict[str, LoRA]:
+def places_of(adapters: Mapping[str, LoRA]) -> dict[Place, Adapter]:
     """The adapters under the names of the model's weights."""
     return {f"{PREFIX}{name}.weight": adapter for name, adapter in adapters.items()}
 

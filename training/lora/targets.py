@@ -39,7 +39,8 @@ def chosen_layers(network: nn.Module, kind: str, blocks: str, rank: int) -> dict
         if isinstance(layer, kinds)
         and any(name.startswith(stack) for stack in inside)
         and (kind != ATTENTION or any(part in name.lower() for part in _ATTENTION))
-        and min(layer.weight.shape[:2]) >= max(_LEAST_WIDTH, 2 * rank if rank < _LEAST_WIDTH else _LEAST_WIDTH)
+        and min(layer.get_parameter("weight").shape[:2])
+        >= max(_LEAST_WIDTH, 2 * rank if rank < _LEAST_WIDTH else _LEAST_WIDTH)
     }
     if blocks.strip():
         strengths = select(blocks, _keys(found)).strengths

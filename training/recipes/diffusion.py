@@ -89,9 +89,9 @@ def train_diffusion(
     data = encode_pictures(vae, pictures, plan.seed, precision)
     with trainable():
         model = initialise_(Denoiser(config), plan.seed).to(device)
-        model.latent_scale.copy_(data.scale.scale)
-        model.latent_shift.copy_(data.scale.shift)
-        model.noise_shift.fill_(SHIFT)
+        model.get_buffer("latent_scale").copy_(data.scale.scale)
+        model.get_buffer("latent_shift").copy_(data.scale.shift)
+        model.get_buffer("noise_shift").fill_(SHIFT)
         step_loss = _step_loss(model, clip, tokenizer, data, batch, precision)
         fit(step_loss, dict(model.named_parameters()), plan, on_step=on_step, checkpoint=checkpoint)
     return model
