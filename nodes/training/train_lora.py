@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 from ...lora.weights.fusing import Change
-from ...training.lora.captions import CaptionPlan
-from ...training.lora.levels import WAYS
-from ...training.lora.objective import Weighting
-from ...training.lora.plan import LoRAPlan
 from ...training.lora.saving import places_of
-from ...training.lora.targets import TARGETS
 from ...training.lora.work import Job, prepare, work
 from ...vae_core.tiling.work import Tiling
 from ..host import host
@@ -66,51 +61,13 @@ class TrainLoRA:
         vae,
         folder,
         subfolder,
-        steps,
-        rank,
-        learning_rate,
         resolution,
-        trigger,
-        seed,
         filename_prefix,
-        batch=1,
         resume=False,
-        alpha=0.0,
-        accumulate=1,
-        targets=TARGETS[0],
-        blocks="",
-        min_snr=0.0,
-        levels=WAYS[0],
-        shuffle_tags=False,
-        keep_tags=0,
-        drop_caption=0.05,
-        keep_base=0.0,
-        class_word="",
-        dropout=0.0,
-        average=0.0,
-        held_out=0.1,
         dialect=DIALECTS[0],
+        **numbers,
     ):
-        plan = LoRAPlan(
-            steps=steps,
-            seed=seed,
-            lr=learning_rate,
-            rank=rank,
-            alpha=alpha or float(rank),
-            batch=batch,
-            accumulate=accumulate,
-            warm_up=min(20, steps // 10),
-            average=average,
-            dropout=dropout,
-            targets=targets,
-            blocks=blocks,
-            levels=levels,
-            weighting=Weighting(min_snr=min_snr),
-            captions=CaptionPlan(trigger.strip(), shuffle_tags, 0.0, drop_caption, keep_tags),
-            keep=keep_base,
-            class_word=class_word.strip(),
-            held_out=held_out,
-        )
+        plan = settings.plan_of(**numbers)
         places, facts = host.data_places(), host.vae_facts(vae)
         title = filename_prefix.replace("\\", "/").rpartition("/")[2] or "lora"
         job = Job(
@@ -122,10 +79,10 @@ class TrainLoRA:
             title=title,
             dialect=dialect,
             resume=resume,
-            every=max(1, steps // 10),
+            every=max(1, plan.steps // 10),
         )
         prepared = prepare(job, lambda image: host.encode_image(vae, image, None, Tiling()).result, host.progress(1))
-        bar = host.progress(steps)
+        bar = host.progress(plan.steps)
         done = work(
             job,
             prepared,

@@ -23,13 +23,8 @@ from clip_vae_lora.tests.support.drawn_graph import box, hidden_links, meet
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES, DATA = ROOT / "example_workflows", ROOT / "tests" / "data"
 NAMES = sorted(path.stem for path in EXAMPLES.glob("*.json"))
-SAMPLED = [
-    "own_best_of_8",
-    "own_hires_decode",
-    "own_inpaint",
-    "own_prompt_lora",
-    "own_train_lora",
-]  # need a checkpoint and a sampler
+# these need a checkpoint and a sampler
+SAMPLED = ["own_best_of_8", "own_hires_decode", "own_inpaint", "own_prompt_lora", "own_train_lora"]
 HERE = [name for name in NAMES if name not in SAMPLED]
 NOTES = ("Note", "MarkdownNote")
 SHOWS = {  # our nodes that save or judge, and so may be the last of a way; the others run only for what follows them

@@ -88,7 +88,11 @@ def _add_(
     elif use_alpha and float(transparent.mean()) >= _MASK_FROM:
         mask = fitted_image(1 - transparent[..., None], own.width, own.height)
     latent = encode(fitted).detach()
-    cells = None if mask is None else functional.adaptive_avg_pool2d(mask.movedim(-1, 1), (latent.shape[-2], latent.shape[-1]))
+    cells = (
+        None
+        if mask is None
+        else functional.adaptive_avg_pool2d(mask.movedim(-1, 1), (latent.shape[-2], latent.shape[-1]))
+    )
     if cells is not None and latent.ndim == 5:
         cells = cells[:, :, None]
     found.pictures.append(Picture(name, latent, one.caption, one.repeats, cells))
