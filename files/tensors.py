@@ -1,7 +1,8 @@
 """Files of weights: what is in them without reading the data, the tensors asked for, and writing them back."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, suppress
 from os import PathLike
 from pathlib import Path
 
@@ -14,10 +15,10 @@ from .contents import Contents
 from .errors import FileFormatError
 from .folder import INDEX_SUFFIX, sharded_contents, weights_in_folder
 from .pickle_file import pickle_contents
-from .safetensors_file import safetensors_contents
+from .safetensors_file import safetensors_contents, write_stream
 from .sniff import SAFETENSORS, TORCHSCRIPT, sniff
 from .torchscript_file import torchscript_contents
-from .writing import write_whole
+from .writing import part_beside, write_whole
 
 _WRAPPING_PREFIXES = ("module.", "_orig_mod.")  # DistributedDataParallel, torch.compile
 _SCALES = (".scale_weight", ".weight_scale")
@@ -135,6 +136,54 @@ def write_tensors(path: str | PathLike, tensors: dict[str, Tensor], metadata: di
         _check_finite(path, name, tensor)
     data = safetensors_bytes(_unshared(tensors), metadata or None)
     write_whole(path, lambda file: file.write(data))
+
+
+class Spool:
+    """A .safetensors file whose tensors are not known beforehand and come one after another, with the memory of one.
+
+    A context manager. They lie in a hidden file beside `path` until `finish` writes the file itself, whole or not at
+    all; what is left unfinished is removed. FileFormatError: the disk refused, a NaN or infinity.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._kinds: dict[str, tuple[torch.dtype, tuple[int, ...]]] = {}
+        self._begins: dict[str, int] = {}
+        self._open = ExitStack()
+
+    def __enter__(self) -> "Spool":
+        try:
+            self._file = self._open.enter_context(open(self._open.enter_context(part_beside(self.path)), "w+b"))
+        except OSError as error:
+            raise FileFormatError(self.path, f"cannot be written: {error.strerror or error}") from error
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(OSError):  # has been said by the write
+            self._open.close()
+
+    def put(self, name: str, tensor: Tensor) -> None:
+        """Take a tensor, which may be dropped afterwards; ValueError for a name that comes twice."""
+        if name in self._kinds:
+            raise ValueError(f"{self.path.name}: {name!r} comes twice")
+        _check_finite(self.path, name, tensor)
+        plain = tensor.detach().cpu().contiguous()
+        self._kinds[name], self._begins[name] = (plain.dtype, tuple(plain.shape)), self._file.tell()
+        try:
+            self._file.write(plain.reshape(-1).view(torch.uint8).numpy().data)
+        except OSError as error:
+            raise FileFormatError(self.path, f"cannot be written: {error.strerror or error}") from error
+
+    def finish(self, metadata: Mapping[str, str]) -> None:
+        """Write the file with these texts in its header."""
+        write_stream(self.path, self._kinds, self._back, metadata)
+
+    def _back(self, name: str) -> Tensor:
+        dtype, shape = self._kinds[name]
+        numbers = bytearray(math.prod(shape) * dtype.itemsize)
+        self._file.seek(self._begins[name])
+        self._file.readinto(numbers)
+        return torch.frombuffer(numbers, dtype=torch.uint8).view(dtype).reshape(shape)
 
 
 def _unshared(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -30,17 +30,29 @@ def write(
     """
     if dialect not in DIALECTS:
         raise LoRAError(f"the dialect is {dialect!r}: expected one of {', '.join(DIALECTS)}")
-    header = {"format": "pt", **(metadata or {})}
-    if odd := next((key for key, value in header.items() if not isinstance(value, str)), None):
-        raise LoRAError(f"the metadata's {odd} is {type(header[odd]).__name__}: a file's header holds text only")
-    if not adapters:
-        raise LoRAError("there are no adapters to write")
+    header = header_of(adapters, dialect, metadata)
     tensors: dict[str, Tensor] = {}
     for name, adapter in adapters.items():
         put = _put_kohya(name, adapter) if DIALECTS[dialect].alpha == STORED else _put_plain(name, adapter, dialect)
         if twice := put.keys() & tensors.keys():
             raise LoRAError(f"{sorted(twice)[0]} would be written twice")
         tensors |= {key: tensor.contiguous() for key, tensor in put.items()}
+    return tensors, header
+
+
+def header_of(
+    adapters: Mapping[str, Adapter], dialect: str, metadata: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """The header of the file of these adapters, whose numbers are not read.
+
+    Raises:
+        LoRAError: there are no adapters, or the dialect cannot say what they are.
+    """
+    header = {"format": "pt", **(metadata or {})}
+    if odd := next((key for key, value in header.items() if not isinstance(value, str)), None):
+        raise LoRAError(f"the metadata's {odd} is {type(header[odd]).__name__}: a file's header holds text only")
+    if not adapters:
+        raise LoRAError("there are no adapters to write")
     if DIALECTS[dialect].alpha == STORED:
         header = _kohya_header(adapters) | header
     if dialect == "peft":
@@ -49,7 +61,7 @@ def write(
         header["adapter_config"] = json.dumps(describe({name: _of_peft(a) for name, a in adapters.items()}))
     if dialect == "cloneofsimo":
         header = _cloneofsimo_header(adapters) | header
-    return tensors, header
+    return header
 
 
 def bytes_of_file(tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> int:

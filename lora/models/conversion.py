@@ -33,38 +33,56 @@ def rename(found: Mapping[Place, Adapter], shapes: Mapping[str, Sequence[int]], 
     Raises:
         ValueError: the dialect is unknown.
     """
-    names = spellings(shapes, dialect)
-    swapped = swapped_spellings(shapes, dialect)
-    parts: dict[str, list[Slice]] = {}
-    for place in names:
-        if isinstance(place, Slice):
-            parts.setdefault(place.key, []).append(place)
-    result: dict[str, Adapter] = {}
-    unnamed: dict[Place, str] = {}
-    pieces: dict[str, dict[Slice, LoRA]] = {}
-    for place, adapter in found.items():
-        key = key_of(place)
-        split = parts.get(key, ()) if DIALECTS[dialect].splits and isinstance(place, str) else ()
-        if split and isinstance(adapter, LoRA) and adapter.mid is None:
-            result |= {names[at]: replace(adapter, up=adapter.up.narrow(*at.rows)) for at in split}
-        elif (name := _swapped_name(place, swapped)) and (turned := exchanged(adapter)):
-            result[name] = turned
-        elif place in names:
-            result[names[place]] = adapter
-        elif isinstance(place, str) and key.endswith(_BIAS) and (name := names.get(key.removesuffix(_BIAS) + _WEIGHT)):
-            result[name + _BIAS] = adapter
-        elif isinstance(place, Slice) and key in names and isinstance(adapter, LoRA) and adapter.mid is None:
-            pieces.setdefault(key, {})[place] = adapter
-        else:
-            of_rows = isinstance(place, Slice) and key in names
-            unnamed[place] = (
-                f"{adapter.kind} on rows of {key} cannot be joined to the whole that {dialect} names"
-                if of_rows
-                else f"{dialect} has no name for {key}"
-            )
-    for key, own in pieces.items():
-        result[names[key]] = join_rows(own, shapes[key][0])
-    return Renaming(result, unnamed)
+    return Renamer(shapes, dialect).rename(found)
+
+
+class Renamer:
+    """The names of one model in one dialect, for adapters that come one after another."""
+
+    def __init__(self, shapes: Mapping[str, Sequence[int]], dialect: str) -> None:
+        self._shapes = shapes
+        self._names = spellings(shapes, dialect)
+        self._swapped = swapped_spellings(shapes, dialect)
+        self._parts: dict[str, list[Slice]] = {}  # of the weights that the dialect splits
+        for place in self._names:
+            if isinstance(place, Slice) and DIALECTS[dialect].splits:
+                self._parts.setdefault(place.key, []).append(place)
+        self._dialect = dialect
+
+    def rename(self, found: Mapping[Place, Adapter]) -> Renaming:
+        """The dialect's names for these adapters; rows of one weight that it names whole have to come together."""
+        names, shapes, dialect = self._names, self._shapes, self._dialect
+        result: dict[str, Adapter] = {}
+        unnamed: dict[Place, str] = {}
+        pieces: dict[str, dict[Slice, LoRA]] = {}
+        for place, adapter in found.items():
+            key = key_of(place)
+            split = self._parts.get(key, ()) if isinstance(place, str) else ()
+            if split and isinstance(adapter, LoRA) and adapter.mid is None:
+                result |= {names[at]: replace(adapter, up=adapter.up.narrow(*at.rows)) for at in split}
+            elif (name := _swapped_name(place, self._swapped)) and (turned := exchanged(adapter)):
+                result[name] = turned
+            elif place in names:
+                result[names[place]] = adapter
+            elif isinstance(place, str) and (name := names.get(_weight_beside(key))):
+                result[name + _BIAS] = adapter
+            elif isinstance(place, Slice) and key in names and isinstance(adapter, LoRA) and adapter.mid is None:
+                pieces.setdefault(key, {})[place] = adapter
+            else:
+                of_rows = isinstance(place, Slice) and key in names
+                unnamed[place] = (
+                    f"{adapter.kind} on rows of {key} cannot be joined to the whole that {dialect} names"
+                    if of_rows
+                    else f"{dialect} has no name for {key}"
+                )
+        for key, own in pieces.items():
+            result[names[key]] = join_rows(own, shapes[key][0])
+        return Renaming(result, unnamed)
+
+
+def _weight_beside(key: str) -> str:
+    """The key of the weight whose bias this is; "" for any other key."""
+    return key.removesuffix(_BIAS) + _WEIGHT if key.endswith(_BIAS) else ""
 
 
 def swapped_spellings(shapes: Mapping[str, Sequence[int]], dialect: str) -> dict[str, str]:

@@ -8,7 +8,10 @@ import torch
 from torch import Tensor
 
 from ..kinds.adapters import LoRAError
+from .algebra import Spectrum
 from .noise import Noise, count_above
+from .spectrum import spectrum_for
+from .thin import Thin
 
 RANK, ENERGY, FROBENIUS, TOTAL, RATIO, AUTOMATIC, SIZE = (
     "rank",
@@ -30,6 +33,7 @@ RULES = {  # what the amount of each means
 }
 _SHARES = (ENERGY, FROBENIUS, TOTAL)
 _ENTRY = 110  # bytes of a tensor's line in the header besides its name, and half of what an alpha takes
+_MOST_IN_A_SIZE = 256  # singular values of a change without thin factors that a file size may keep
 _ROUNDING = 1e-12  # of a sum of a few thousand squares in fp64
 
 
@@ -99,6 +103,18 @@ def rank_by(rule: Rule, values: Tensor, energy: float, noise: Noise | None = Non
     else:
         rank = _by_share(rule, values, energy)
     return min(rank, most)
+
+
+def spectrum_by(rule: Rule, thin: Thin, noise: Noise | None = None) -> Spectrum:
+    """As many singular values and vectors of a change as a rule needs; all of them where it has thin factors."""
+    side = min(thin.up.shape[0], thin.down.shape[1])
+    if rule.name == RANK:
+        return spectrum_for(thin, min(int(rule.amount), rule.most or side))
+    if rule.name == SIZE:
+        return spectrum_for(thin, rule.most or _MOST_IN_A_SIZE)
+    if rule.name == TOTAL:
+        return spectrum_for(thin, side)
+    return spectrum_for(thin, rule.most or side, lambda s, energy: rank_by(rule, s, energy, noise) < len(s))
 
 
 def _by_share(rule: Rule, values: Tensor, energy: float) -> int:

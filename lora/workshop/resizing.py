@@ -5,13 +5,12 @@ made only of what has no thin factors.
 """
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
-from ..formats.writing import bytes_of_file, write
+from ..formats.writing import write
 from ..kinds.adapters import Adapter, LoRA, LoRAError
 from ..models.match import key_of, part_of
 from ..models.places import Place
@@ -21,28 +20,10 @@ from .gathering import Gathered, WeightOf, dtypes_of, thins_at
 from .naming import named
 from .noise import Noise, noise_of_factors, rounding_noise
 from .outcome import adapter_of, distance, stored, widest
-from .ranks import (
-    AUTOMATIC,
-    RANK,
-    SIZE,
-    TOTAL,
-    Rule,
-    Share,
-    costs_of,
-    error_of,
-    largest_fixed,
-    rank_by,
-    share_out,
-    size_of,
-)
-from .spectrum import spectrum_for
+from .ranks import AUTOMATIC, SIZE, Rule, Share, rank_by, spectrum_by
+from .sizing import Spell, costs_by_place, ranks_of_size, weighed
 from .steps import OnStep, no_step
 from .thin import Thin
-
-_MOST_OF_DENSE = 256  # singular values of a change without thin factors that a file size may keep
-_TRIES = 8
-
-Spell = Callable[[Mapping[Place, Adapter]], tuple[dict[str, Tensor], dict[str, str]]]
 
 
 @dataclass(frozen=True)
@@ -86,14 +67,19 @@ class Resized:
 
     @property
     def of_base(self) -> float | None:
-        """The norm of all that was lost, over that of the model's weights; None without a model."""
-        known = [layer for layer in self.layers if layer.base]
-        squares = math.fsum(layer.base**2 for layer in known if layer.base)
-        lost = math.fsum((layer.error * layer.size) ** 2 for layer in known)
-        return math.sqrt(lost / squares) if squares else None
+        """The errors over the norms of the model's weights, of all layers in the root mean square; None without a
+        model. It is what a file size makes small, every layer alike.
+        """
+        return of_bases(self.layers)
 
 
-def error_over_all(layers: tuple[CutLayer, ...]) -> float:
+def of_bases(layers: Sequence[CutLayer]) -> float | None:
+    """The root mean square of `CutLayer.of_base` over the layers that have one; None where none has."""
+    known = [own for layer in layers if (own := layer.of_base) is not None]
+    return math.sqrt(math.fsum(own * own for own in known) / len(known)) if known else None
+
+
+def error_over_all(layers: Sequence[CutLayer]) -> float:
     """The norm of what all layers lost, over that of their changes. -> 0..1, but for rounding"""
     total = math.fsum(layer.size**2 for layer in layers)
     return math.sqrt(math.fsum((layer.error * layer.size) ** 2 for layer in layers) / total) if total else 0.0
@@ -134,7 +120,9 @@ def resize(
         if spell is None:
             raise LoRAError("the rule size needs to know what the adapters take in the file")
         shares = _shares(cutter, places, spell, lambda done, total: on_step(done, 2 * total))
-        ranks = _ranks_of_size(cutter, shares, rule, spell)
+        vectors = {at: cutter.cut(at, None)[0] for at in places if len(gathered.shapes[at]) < 2}
+        others = {at: adapter for at, adapter in vectors.items() if adapter is not None}
+        ranks = ranks_of_size(gathered.shapes, shares, rule, spell, cutter.dtype, others)
     adapters: dict[Place, Adapter] = {}
     layers: list[CutLayer] = []
     whole: list[Place] = []
@@ -170,14 +158,7 @@ class _Cutter:
 
     def spectrum(self, thin: Thin) -> tuple[Spectrum, Noise | None]:
         noise = self._noise(thin) if self.rule.name == AUTOMATIC else None
-        side = min(thin.up.shape[0], thin.down.shape[1])
-        if self.rule.name == RANK:
-            return spectrum_for(thin, int(self.rule.amount)), noise
-        if self.rule.name in (SIZE, TOTAL):
-            most = side if self.rule.name == TOTAL else self.rule.most or _MOST_OF_DENSE
-            return spectrum_for(thin, most), noise
-        most = self.rule.most or side
-        return spectrum_for(thin, most, lambda s, energy: rank_by(self.rule, s, energy, noise) < len(s)), noise
+        return spectrum_by(self.rule, thin, noise), noise
 
     def _noise(self, thin: Thin) -> Noise:
         kind = widest(dtypes_of(self.gathered))
@@ -223,9 +204,7 @@ class _Cutter:
 
 def _shares(cutter: _Cutter, places: list[Place], spell: Spell, on_step: OnStep) -> dict[Place, Share]:
     """What each place can take of a file; vectors are kept whole and take no part."""
-    wide = [place for place in places if len(cutter.gathered.shapes[place]) >= 2]
-    marked = {place: _filled(cutter, place, 1, float(n), torch.float32) for n, place in enumerate(wide, 1)}
-    costs = dict(zip(wide, costs_of(spell(marked)[0], len(wide)))) if marked else {}
+    costs = costs_by_place(cutter.gathered.shapes, spell)
     shares: dict[Place, Share] = {}
     bases: dict[Place, float | None] = {}
     for done, place in enumerate(places, 1):
@@ -236,59 +215,4 @@ def _shares(cutter: _Cutter, places: list[Place], spell: Spell, on_step: OnStep)
             bases[place] = cutter.base(place)
             shares[place] = Share(kept, numbers * cutter.dtype.itemsize, once)
         on_step(done, len(places))
-    known = sorted(base for base in bases.values() if base)
-    if known:  # a place without a weight counts as one in the middle
-        middle = known[len(known) // 2]
-        shares = {at: replace(share, weight=1 / (bases[at] or middle) ** 2) for at, share in shares.items()}
-    return shares
-
-
-def _ranks_of_size(cutter: _Cutter, shares: Mapping[Place, Share], rule: Rule, spell: Spell) -> dict[Place, int]:
-    """The ranks whose file is as large as the rule says, or just below; all of them where the whole file is smaller.
-
-    What is besides the factors depends on the ranks a little; it is measured on empty adapters of these ranks.
-    """
-    layers = list(shares.values())
-
-    def bytes_of(ranks: list[int]) -> int:
-        empty = _empty(cutter, dict(zip(shares, ranks)))
-        return bytes_of_file(*spell(empty)) if empty else 0
-
-    found: list[list[int]] = []
-    budgets, budget = set[int](), rule.bytes
-    while budget not in budgets and len(budgets) < _TRIES:
-        budgets.add(budget)
-        ranks = share_out(layers, budget)
-        if (bytes_ := bytes_of(ranks)) <= rule.bytes:
-            found.append(ranks)
-        budget = rule.bytes - (bytes_ - size_of(layers, ranks))
-    if (fixed := largest_fixed(layers, lambda ranks: bytes_of(ranks) <= rule.bytes)) is not None:
-        found.append(fixed)
-        found.append(share_out(layers, rule.bytes - bytes_of(fixed) + size_of(layers, fixed), fixed))
-    found = [ranks for ranks in found if any(ranks) and bytes_of(ranks) <= rule.bytes]
-    if not found:
-        smallest = bytes_of([1] * len(layers))
-        raise LoRAError(
-            f"a file of {rule.amount:g} MB is too small: with rank 1 in every layer it has {smallest / 1e6:.3g} MB"
-        )
-    errors = [error_of(layers, ranks) for ranks in found]
-    return dict(zip(shares, found[errors.index(min(errors))]))
-
-
-def _empty(cutter: _Cutter, ranks: Mapping[Place, int]) -> dict[Place, Adapter]:
-    """Adapters of these ranks that change nothing, and the vectors themselves, for measuring the file."""
-    found: dict[Place, Adapter] = {}
-    for place in cutter.gathered.layers:
-        if len(cutter.gathered.shapes[place]) < 2:
-            found[place] = adapter_of(cutter.thin(place), cutter.dtype)
-        elif rank := ranks.get(place, 0):
-            found[place] = _filled(cutter, place, rank, 0.0, cutter.dtype)
-    return found
-
-
-def _filled(cutter: _Cutter, place: Place, rank: int, number: float, dtype: torch.dtype) -> LoRA:
-    """A LoRA all of whose numbers are one number."""
-    shape = cutter.gathered.shapes[place]
-    up = torch.zeros(shape[0], rank, *[1] * len(shape[2:]), dtype=dtype, device="cpu")
-    down = torch.zeros(rank, *shape[1:], dtype=dtype, device="cpu")  # zeros that nobody reads take no memory
-    return LoRA(up + number, down + number, float(rank)) if number else LoRA(up, down, float(rank))
+    return weighed(shares, bases)
