@@ -8,9 +8,11 @@ import os
 import re
 import time
 import warnings
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from io import BytesIO
 from os import PathLike
 from pathlib import Path
 
@@ -109,6 +111,31 @@ def _png(image: Tensor, text: dict[str, str], name: str, preview: bool) -> Calla
         chunks.add_text(key, value)
     level = _PREVIEW_LEVEL if preview else _COMPRESS_LEVEL
     return partial(picture.save, format="PNG", pnginfo=chunks, compress_level=level)
+
+
+def jpeg_address(image: Tensor, longest_px: int = 512) -> str:
+    """The first picture of a batch as a small JPEG in a text, as headers of weights hold one: data:image/jpeg;base64.
+
+    [B, H, W, 3 or 4] in 0..1
+
+    Raises:
+        ValueError: no picture, or NaN pixels.
+    """
+    if image.ndim != 4 or image.shape[-1] not in (3, 4) or not image.numel():
+        raise ValueError(f"a picture [batch, height, width, 3] was expected, and this is {list(image.shape)}")
+    values = image[0, ..., :3].detach().float().cpu()
+    if values.isnan().any():
+        raise ValueError("the picture has NaN pixels: something before it went wrong")
+    picture = Image.fromarray((255.0 * values).clamp_(0, 255).to(torch.uint8).numpy())
+    picture.thumbnail((longest_px, longest_px))
+    written = BytesIO()
+    picture.save(written, "JPEG", quality=85)
+    return address_of(written.getvalue())
+
+
+def address_of(jpeg: bytes) -> str:
+    """The bytes of a JPEG as a text."""
+    return f"data:image/jpeg;base64,{b64encode(jpeg).decode('ascii')}"
 
 
 def next_path(folder: str | PathLike, prefix: str, suffix: str, *, width_px: int = 0, height_px: int = 0) -> Path:

@@ -12,6 +12,14 @@ from ..kinds.widening import Widening
 from .algebra import add, norm_of
 from .thin import Thin, thin_of
 
+AS_THE_FILES = "as the files"
+DTYPES: dict[str, torch.dtype | None] = {  # what a menu offers
+    AS_THE_FILES: None,
+    "fp32": torch.float32,
+    "fp16": torch.float16,
+    "bf16": torch.bfloat16,
+}
+
 
 def adapter_of(
     thin: Thin, dtype: torch.dtype, *, as_difference: bool = False, base: Sequence[int] | None = None
@@ -74,6 +82,11 @@ def distance(one: Thin, other: Thin | None) -> float:
     size = norm_of(other)
     apart = norm_of(add([one.to(torch.float64), other.to(torch.float64)], [1.0, -1.0]))
     return apart / size if size else (math.inf if apart else 0.0)
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """What a menu calls a type: "fp16" for torch.float16."""
+    return next((name for name, own in DTYPES.items() if own == dtype), str(dtype).removeprefix("torch."))
 
 
 def widest(dtypes: Sequence[torch.dtype]) -> torch.dtype:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from torch import nn
+from torch import Tensor, nn
 
 from ....lora.models.match import key_of, part_of
 from ....lora.models.places import Place
@@ -43,6 +43,12 @@ def norms(
 ) -> dict[Place, float]:
     state = _network(target).state_dict()
     return part_norms(places, lambda key: state[key], on_step)
+
+
+def base_weight(target: StandaloneClip | StandaloneClipModel, key: str) -> Tensor:
+    network = target.network if isinstance(target, StandaloneClipModel) else _network(target)
+    own = network if isinstance(target, StandaloneClip) or target.unpatched is None else target.unpatched
+    return own.state_dict()[key].detach()
 
 
 def patched(

@@ -60,19 +60,30 @@ def norms(target, places: Sequence[Place], on_step: Callable[[int, int], None]) 
     patcher = _patcher(target)
     parameters = _unpatched(patcher)
 
-    def whole(key: str) -> Tensor:
-        if (found := _stored(parameters, key)) is not None:
-            return found.values if found.scale is None else found.values.float() * found.scale.to(found.values.device)
-        unpacked = stored.unpacked(_layer(patcher, key), parameters[key])
-        return parameters[key] if unpacked is None else unpacked
-
     def is_known(key: str) -> bool:
         weight = parameters[key]
         if stored.is_quantised(weight) or _stored(parameters, key) is not None:
             return True
         return stored.storage_of(_layer(patcher, key), weight) is not None
 
-    return part_norms([place for place in places if is_known(key_of(place))], whole, on_step)
+    known = [place for place in places if is_known(key_of(place))]
+    return part_norms(known, lambda key: _whole(patcher, parameters, key), on_step)
+
+
+def base_weight(target, key: str) -> Tensor:
+    patcher = _patcher(target)
+    weight = _whole(patcher, _unpatched(patcher), key)
+    if type(weight) not in stored.PLAIN or not weight.is_floating_point():
+        raise ValueError(f"the weight {key} is in a form that is not known here: load the model as fp16 or fp8")
+    return weight.detach()
+
+
+def _whole(patcher: ModelPatcher, parameters: Mapping[str, Tensor], key: str) -> Tensor:
+    """A weight, dequantised where its form is known."""
+    if (found := _stored(parameters, key)) is not None:
+        return found.values if found.scale is None else found.values.float() * found.scale.to(found.values.device)
+    unpacked = stored.unpacked(_layer(patcher, key), parameters[key])
+    return parameters[key] if unpacked is None else unpacked
 
 
 def kept(target, changes: Mapping[Place, Sequence[Change]]) -> Kept | None:

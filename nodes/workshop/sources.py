@@ -1,0 +1,155 @@
+"""What the workshop works on: the files of a list or a LORA_STACK, and the models that are connected."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...files.errors import FileFormatError
+from ...lora.models.parts import describe_part, describe_parts
+from ...lora.workshop.gathering import Gathered, WeightOf, gather
+from ...lora.workshop.sources import Source
+from ..host import host
+from ..lora.files import ParsedFile, read_lora
+from ..lora.rows import Row, rows_of
+
+_SHOWN = 5
+LORAS = (
+    "STRING",
+    {
+        "default": "",
+        "multiline": True,
+        "tooltip": "One LoRA a line: name : strength_model : strength_clip : blocks, as LoRA Stack has them. All but "
+        "the name may be left out; a line that begins with off or - is off.",
+    },
+)
+STACK = ("LORA_STACK", {"tooltip": "LoRAs of a stack; they come before those of the list."})
+MODEL = ("MODEL", {"tooltip": "The diffusion model that they are for, if any: its names are written, and it gives the "
+                   "base weights that DoRA, OFT, (IA)^3 and GLoRA need."})  # fmt: skip
+CLIP = ("CLIP", {"tooltip": "The text encoder that they are for, if any; as for the model."})
+
+
+CLIP_MODEL = ("CVL_CLIP_MODEL", {"tooltip": "The whole CLIP that they are for, if any; as for the model."})
+
+
+@dataclass(frozen=True)
+class Base:
+    """The connected models as one: their shapes by key, None without any, and what gives a weight."""
+
+    shapes: Mapping[str, Sequence[int]] | None
+    weight_of: WeightOf | None
+
+
+@dataclass(frozen=True)
+class Files:
+    """The files of a node: as sources at their strengths, and as they were read, for the node to keep."""
+
+    sources: tuple[Source, ...]
+    parsed: tuple[ParsedFile, ...]
+
+
+def base_of(*targets: object) -> Base:
+    """The connected ones of these targets (MODEL, CLIP) as one base."""
+    connected = [target for target in targets if target is not None]
+    if not connected:
+        return Base(None, None)
+    shapes: dict[str, Sequence[int]] = {}
+    owners: dict[str, object] = {}
+    for target in connected:
+        own = host.weights(target)
+        shapes |= own
+        owners |= dict.fromkeys(own, target)
+    return Base(shapes, lambda key: host.base_weight(owners[key], key))
+
+
+def files_of(text: str, lora_stack: object = None) -> Files:
+    """The files that a list and a LORA_STACK ask for, read.
+
+    Raises:
+        ValueError: a line cannot be followed, a file cannot be read, or none is asked for.
+    """
+    return read_rows([row for row in rows_of(text, lora_stack) if row.on])
+
+
+def read_rows(rows: Sequence[Row]) -> Files:
+    """The files of rows that are on.
+
+    Raises:
+        ValueError: as `files_of`.
+    """
+    if wrong := next((row for row in rows if row.problem), None):
+        raise ValueError(f"{wrong.place}: {wrong.problem}")
+    found = [row for row in rows if row.request]
+    if not found:
+        raise ValueError("no LoRA is chosen: write the name of one on each line of loras, or connect a lora_stack")
+    parsed = [read_lora(row.request.path) for row in found if row.request]
+    sources = [
+        source_of(one, row.choice, row.request.strengths["model"], row.request.strengths["clip"], row.request.blocks)
+        for row, one in zip(found, parsed)
+        if row.request
+    ]
+    return Files(tuple(sources), tuple(parsed))
+
+
+def source_of(
+    parsed: ParsedFile, name: str, strength_model: float = 1.0, strength_clip: float = 1.0, blocks: str = ""
+) -> Source:
+    """A file that was read, at strengths."""
+    return Source(name, parsed.file, parsed.metadata, strength_model, strength_clip, blocks)
+
+
+def laid_out(sources: Sequence[Source], base: Base) -> Gathered:
+    """The files side by side; names that come twice are told apart by a number.
+
+    Raises:
+        ValueError: they cannot be put together; the sentence says why.
+    """
+    numbered = [
+        one if sum(other.name == one.name for other in sources) == 1 else _numbered(one, n)
+        for n, one in enumerate(sources, 1)
+    ]
+    return gather(numbered, base.shapes, base.weight_of is not None)
+
+
+def _numbered(source: Source, number: int) -> Source:
+    return Source(
+        f"{source.name} ({number})",
+        source.file,
+        source.metadata,
+        source.strength_model,
+        source.strength_clip,
+        source.blocks,
+    )
+
+
+def lost_lines(gathered: Gathered) -> list[str]:
+    """The lines about the modules that take no part, by file."""
+    lines = []
+    for name, lost in gathered.left_out.items():
+        lines.append(f"⚠ {name}: {len(lost)} of its parts {'takes' if len(lost) == 1 else 'take'} no part")
+        reasons: dict[str, list[str]] = {}
+        for module, why in lost.items():
+            reasons.setdefault(why, []).append(module)
+        for why, modules in list(reasons.items())[:_SHOWN]:
+            more = f" and {len(modules) - 1} more" if len(modules) > 1 else ""
+            lines.append(f"  {describe_part(modules[0])}{more}: {describe_parts(why)}")
+        if len(reasons) > _SHOWN:
+            lines.append(f"  and {len(reasons) - _SHOWN} more reasons, in the report")
+    return lines
+
+
+def size_text(size_bytes: int) -> str:
+    return f"{size_bytes / 1e6:.3g} MB" if size_bytes < 1e9 else f"{size_bytes / 1e9:.3g} GB"
+
+
+def check_free(path: Path, parsed: Sequence[ParsedFile]) -> None:
+    """Refuse to write over a file that is being read.
+
+    Raises:
+        FileFormatError: it is one of them.
+    """
+    for one in parsed:
+        if path.exists() and os.path.samefile(path, one.path):
+            raise FileFormatError(path, "it is one of the files that this is made of: choose another name to write to")
