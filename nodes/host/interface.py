@@ -251,6 +251,9 @@ class Host(Protocol):
     def base_weight(self, target: Patchable, key: str) -> Tensor:
         """Return one weight as it was loaded, dequantised, without LoRAs. Raises ValueError for an unknown form."""
 
+    def changed_weight(self, target: Patchable, key: str) -> Tensor:
+        """Return one weight with the LoRAs and merges that are on it, in fp32 where there are any; else as loaded."""
+
     def patched(
         self, target: Patchable, changes: Mapping[Place, Sequence[Change]], *, match_comfyui: bool = False
     ) -> Patchable:

@@ -51,6 +51,10 @@ def base_weight(target: StandaloneClip | StandaloneClipModel, key: str) -> Tenso
     return own.state_dict()[key].detach()
 
 
+def changed_weight(target: StandaloneClip | StandaloneClipModel, key: str) -> Tensor:
+    return _network(target).state_dict()[key].detach()
+
+
 def patched(
     target: StandaloneClip | StandaloneClipModel,
     changes: Mapping[Place, Sequence[Change]],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
+import comfy.lora
 import comfy.model_patcher
 import comfy.sd
 import comfy.utils
@@ -76,6 +77,16 @@ def base_weight(target, key: str) -> Tensor:
     if type(weight) not in stored.PLAIN or not weight.is_floating_point():
         raise ValueError(f"the weight {key} is in a form that is not known here: load the model as fp16 or fp8")
     return weight.detach()
+
+
+def changed_weight(target, key: str) -> Tensor:
+    weight, patches = base_weight(target, key), _patcher(target).patches
+    own = next((patches[name] for name in (key, *_compiled_names(patches, key)) if name in patches), None)
+    return comfy.lora.calculate_weight(own, weight.float().clone(), key) if own else weight
+
+
+def _compiled_names(patches: Mapping[str, object], key: str) -> list[str]:
+    return [name for name in patches if _COMPILED in name and name.replace(_COMPILED, "") == key]
 
 
 def _whole(patcher: ModelPatcher, parameters: Mapping[str, Tensor], key: str) -> Tensor:
