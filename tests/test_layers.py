@@ -77,7 +77,8 @@ READING_ORDER = {  # inside a leaf and the index a file imports only from files 
     "doctor": "facts spaces texts models fits".split(),
     "index": ("model shards scan table writing update reading adding").split(),
     "drawing": (
-        "paper fit bar_chart heat_map token_sheet label_table rank_sheet contact_sheet curves channel_plot"
+        "paper fit bar_chart heat_map token_sheet label_table rank_sheet contact_sheet curves channel_plot "
+        "lora_comparison"
     ).split(),
 }
 ROOMS = {  # the rooms of a core, and which of the others each may import from; all may from the core's own files
@@ -108,6 +109,7 @@ ROOMS = {  # the rooms of a core, and which of the others each may import from; 
         "lora": {"host"},
         "search": {"host", "clip"},
         "doctor": {"host", "lora"},
+        "workshop": {"host", "lora"},
     },
 }
 MAX_LINES, MAX_FUNCTION, MAX_FILES = 300, 60, 14

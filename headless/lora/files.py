@@ -81,15 +81,15 @@ def split(text: str) -> tuple[Path, tuple[float, float], str]:
             break
     else:
         raise WorkflowError(f"there is no file {text}; give the path of a LoRA, and behind colons its strengths")
-    more = [part.strip() for part in parts[count:]]
+    more = parts[count:]
     numbers = []
-    for part in more[:2]:
+    for part in map(str.strip, more[:2]):
         try:
             numbers.append(float(part) if part else 1.0)
         except ValueError as error:
             raise WorkflowError(f"the strength {part[:40]!r} of {path.name} is no number") from error
     strength = numbers[0] if numbers else 1.0
-    return path, (strength, numbers[1] if len(numbers) > 1 else strength), ":".join(more[2:])
+    return path, (strength, numbers[1] if len(numbers) > 1 else strength), ":".join(more[2:]).strip()
 
 
 @contextmanager

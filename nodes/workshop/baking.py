@@ -51,7 +51,7 @@ def bake_files(files: Files, checkpoint: Path, path: Path, on_step: OnStep) -> t
     }
     count = len(gathered.sources)
     lines = [
-        f"{path.name}: {count} LoRA{'s' if count > 1 else ''} in {checkpoint.name}, {len(plan.changes)} of "
+        f"{path.name}: {count} LoRA(s) in {checkpoint.name}, {len(plan.changes)} of "
         f"{len(kinds)} tensors changed, {size_text(data['size_bytes'])}"
     ]
     return lines + lost_lines(gathered), data

@@ -117,7 +117,8 @@ def lines_of(found: Comparison, data: Mapping) -> list[str]:
         if pair["cosine"] is not None:
             lines.append(
                 f"  cosine {pair['cosine']:+.3f} over {pair['common']} weights (strangers: ± {pair['chance']:.1g}); "
-                f"they share {_percent(pair['outputs'])} of their outputs (strangers: {_percent(pair['outputs_of_chance'])})"
+                f"they share {_percent(pair['outputs'])} of their outputs "
+                f"(strangers: {_percent(pair['outputs_of_chance'])})"
             )
             lines += _clash_lines(pair)
     for one in data["files"]:

@@ -15,6 +15,47 @@ from .editing import AS_IT_IS, EditSettings, edit_file
 from .sources import CLIP, CLIP_MODEL, MODEL, base_of, check_free
 
 
+_OPTIONAL = {
+    "thumbnail": ("IMAGE", {"tooltip": "The picture that programs show for the file, if any."}),
+    "model": MODEL,
+    "clip": CLIP,
+    "clip_model": CLIP_MODEL,
+    "keep": (
+        "STRING",
+        {
+            "default": "",
+            "advanced": True,
+            "tooltip": "The blocks that stay, such as IN07-IN08, attn2 or double.0-7. Empty: all.",
+        },
+    ),
+    "drop": (
+        "STRING",
+        {"default": "", "advanced": True, "tooltip": "The blocks that go, such as text or MID."},
+    ),
+    "alpha": (
+        "FLOAT",
+        {
+            "default": 0.0,
+            "min": 0.0,
+            "max": 100000.0,
+            "step": 0.01,
+            "advanced": True,
+            "tooltip": "The alpha to write; the factors take up the difference, so the change stays. 0: as it is.",
+        },
+    ),
+    "title": ("STRING", {"default": "", "advanced": True, "tooltip": "The title. Empty: as it is."}),
+    "entries": (
+        "STRING",
+        {
+            "default": "",
+            "multiline": True,
+            "advanced": True,
+            "tooltip": "Entries of the header, one a line: name = text. Without text the entry is removed.",
+        },
+    ),
+}
+
+
 class EditLoRA:
     CATEGORY = "CVL/LoRA"
     DESCRIPTION = (
@@ -72,46 +113,7 @@ class EditLoRA:
                     {"default": "loras/edited", "tooltip": "Folder and beginning of the name in the output folder."},
                 ),
             },
-            "optional": {
-                "thumbnail": ("IMAGE", {"tooltip": "The picture that programs show for the file, if any."}),
-                "model": MODEL,
-                "clip": CLIP,
-                "clip_model": CLIP_MODEL,
-                "keep": (
-                    "STRING",
-                    {
-                        "default": "",
-                        "advanced": True,
-                        "tooltip": "The blocks that stay, such as IN07-IN08, attn2 or double.0-7. Empty: all.",
-                    },
-                ),
-                "drop": (
-                    "STRING",
-                    {"default": "", "advanced": True, "tooltip": "The blocks that go, such as text or MID."},
-                ),
-                "alpha": (
-                    "FLOAT",
-                    {
-                        "default": 0.0,
-                        "min": 0.0,
-                        "max": 100000.0,
-                        "step": 0.01,
-                        "advanced": True,
-                        "tooltip": "The alpha to write; the factors take up the difference, so the change stays. 0: as "
-                        "it is.",
-                    },
-                ),
-                "title": ("STRING", {"default": "", "advanced": True, "tooltip": "The title. Empty: as it is."}),
-                "entries": (
-                    "STRING",
-                    {
-                        "default": "",
-                        "multiline": True,
-                        "advanced": True,
-                        "tooltip": "Entries of the header, one a line: name = text. Without text the entry is removed.",
-                    },
-                ),
-            },
+            "optional": dict(_OPTIONAL),
         }
 
     @classmethod

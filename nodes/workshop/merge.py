@@ -12,6 +12,74 @@ from .merging import RANK_RULES, MergeSettings, merge_files
 from .sources import CLIP, CLIP_MODEL, LORAS, MODEL, STACK, base_of, files_of
 
 
+_OPTIONAL = {
+    "lora_stack": STACK,
+    "model": MODEL,
+    "clip": CLIP,
+    "clip_model": CLIP_MODEL,
+    "density": (
+        "FLOAT",
+        {
+            "default": 0.5,
+            "min": 0.01,
+            "max": 1.0,
+            "step": 0.01,
+            "advanced": True,
+            "tooltip": "The share of the entries that ties, dare and della keep.",
+        },
+    ),
+    "spread": (
+        "FLOAT",
+        {
+            "default": 0.2,
+            "min": 0.0,
+            "max": 1.0,
+            "step": 0.01,
+            "advanced": True,
+            "tooltip": "How much likelier della keeps the largest entries of a row than the smallest.",
+        },
+    ),
+    "position": (
+        "FLOAT",
+        {
+            "default": 0.5,
+            "min": 0.0,
+            "max": 1.0,
+            "step": 0.01,
+            "advanced": True,
+            "tooltip": "Where slerp stops on its way from the first (0) to the second (1).",
+        },
+    ),
+    "aligned": (
+        "BOOLEAN",
+        {
+            "default": True,
+            "advanced": True,
+            "tooltip": "On: ties, dare and della work in the common directions of all (KnOTS), and nothing "
+            "is cut. Off: on the weights themselves, and what has no room in the rank is lost.",
+        },
+    ),
+    "seed": (
+        "INT",
+        {
+            "default": 0,
+            "min": 0,
+            "max": 0xFFFFFFFF,
+            "advanced": True,
+            "tooltip": "Which entries dare and della drop.",
+        },
+    ),
+    "words": (
+        "STRING",
+        {
+            "default": "",
+            "advanced": True,
+            "tooltip": "The trigger words to write, with commas between. Empty: those of all files.",
+        },
+    ),
+}
+
+
 class MergeLoRAs:
     CATEGORY = "CVL/LoRA"
     DESCRIPTION = (
@@ -61,7 +129,7 @@ class MergeLoRAs:
                     RANK_RULES,
                     {
                         "tooltip": "all: nothing is cut, ranks add up. Or how much is kept: a rank, a share of the "
-                        "energy or of the norm, a ratio of singular values, what is above the rounding noise, or a file size."
+                        "energy or the norm, a ratio of singular values, what is above the rounding noise, or a size."
                     },
                 ),
                 "amount": (
@@ -84,72 +152,7 @@ class MergeLoRAs:
                     {"default": "loras/merged", "tooltip": "Folder and beginning of the name in the output folder."},
                 ),
             },
-            "optional": {
-                "lora_stack": STACK,
-                "model": MODEL,
-                "clip": CLIP,
-                "clip_model": CLIP_MODEL,
-                "density": (
-                    "FLOAT",
-                    {
-                        "default": 0.5,
-                        "min": 0.01,
-                        "max": 1.0,
-                        "step": 0.01,
-                        "advanced": True,
-                        "tooltip": "The share of the entries that ties, dare and della keep.",
-                    },
-                ),
-                "spread": (
-                    "FLOAT",
-                    {
-                        "default": 0.2,
-                        "min": 0.0,
-                        "max": 1.0,
-                        "step": 0.01,
-                        "advanced": True,
-                        "tooltip": "How much likelier della keeps the largest entries of a row than the smallest.",
-                    },
-                ),
-                "position": (
-                    "FLOAT",
-                    {
-                        "default": 0.5,
-                        "min": 0.0,
-                        "max": 1.0,
-                        "step": 0.01,
-                        "advanced": True,
-                        "tooltip": "Where slerp stops on its way from the first (0) to the second (1).",
-                    },
-                ),
-                "aligned": (
-                    "BOOLEAN",
-                    {
-                        "default": True,
-                        "advanced": True,
-                        "tooltip": "On: ties, dare and della work in the common directions of all (KnOTS), and nothing "
-                        "is cut. Off: on the weights themselves, and what has no room in the rank is lost.",
-                    },
-                ),
-                "seed": (
-                    "INT",
-                    {
-                        "default": 0,
-                        "min": 0,
-                        "max": 0xFFFFFFFF,
-                        "advanced": True,
-                        "tooltip": "Which entries dare and della drop.",
-                    },
-                ),
-                "words": (
-                    "STRING",
-                    {
-                        "default": "",
-                        "advanced": True,
-                        "tooltip": "The trigger words to write, with commas between. Empty: those of all files.",
-                    },
-                ),
-            },
+            "optional": dict(_OPTIONAL),
         }
 
     @classmethod

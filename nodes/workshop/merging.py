@@ -17,7 +17,7 @@ from ...lora.models.parts import describe_part
 from ...lora.workshop.editing.header import merged_header
 from ...lora.workshop.gathering import Gathered
 from ...lora.workshop.merging.merge import Merged, merge
-from ...lora.workshop.merging.methods import AVERAGE, SUM, Recipe
+from ...lora.workshop.merging.methods import AVERAGE, Recipe
 from ...lora.workshop.merging.verdict import Verdict, against_stack, at_strengths
 from ...lora.workshop.naming import named
 from ...lora.workshop.outcome import AS_THE_FILES, DTYPES, dtype_name
@@ -158,7 +158,7 @@ def _lines(merged: Merged, data: Mapping) -> list[str]:
     name = Path(data["file"]).name
     count = len(data["files"])
     lines = [
-        f"{name}: {count} LoRA{'s' if count > 1 else ''} as one of {data['weights']} weights, {rank}, "
+        f"{name}: {count} LoRA(s) as one of {data['weights']} weights, {rank}, "
         f"{size_text(data['size_bytes'])}, {data['dialect']}, {data['dtype']}"
     ]
     lines.append(_stack_line(data))
@@ -182,8 +182,7 @@ def _stack_line(data: Mapping) -> str:
     if found["equal"]:
         return f"✓ loaded at 1 it equals the stack to {_small(found['difference'])} (at worst {worst})"
     share = _percent(found["difference"]) if found["difference"] is not None else "everything"
-    sign = "⚠ " if data["method"] == SUM else ""
-    return f"{sign}loaded at 1 it differs from the stack by {share} (at worst {worst})"
+    return f"⚠ loaded at 1 it differs from the stack by {share} (at worst {worst})"
 
 
 def _small(number: float | None) -> str:

@@ -128,7 +128,7 @@ def lost_lines(gathered: Gathered) -> list[str]:
     """The lines about the modules that take no part, by file."""
     lines = []
     for name, lost in gathered.left_out.items():
-        lines.append(f"⚠ {name}: {len(lost)} of its parts {'takes' if len(lost) == 1 else 'take'} no part")
+        lines.append(f"⚠ {name}: left out: {len(lost)} of its parts")
         reasons: dict[str, list[str]] = {}
         for module, why in lost.items():
             reasons.setdefault(why, []).append(module)
