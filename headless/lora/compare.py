@@ -6,6 +6,8 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
+from torch import Tensor
+
 from ...files.images import write_png
 from ...lora.models.places import Place
 from ...lora.weights.low_rank import frobenius
@@ -34,7 +36,7 @@ def run(options: argparse.Namespace, on_step: Callable[[int, int], None]) -> tup
                 raise WorkflowError(f"{folder} has {len(names)} files that may be LoRAs: two are needed to be copies")
             return copies_in(lambda name: _named(name), names, base, on_step)
         lines, data, picture = compare_files(read_files(options.files), base, _norms(base), on_step)
-        if options.picture is not None:
+        if options.picture is not None and isinstance(picture, Tensor):
             write_png(options.picture, picture[0], {})
             data["picture"] = str(options.picture)
         return lines, data

@@ -14,7 +14,6 @@ from ..reports import as_json, problem_shown, shown
 from .editing import AS_IT_IS, EditSettings, edit_file
 from .sources import CLIP, CLIP_MODEL, MODEL, base_of, check_free
 
-
 _OPTIONAL = {
     "thumbnail": ("IMAGE", {"tooltip": "The picture that programs show for the file, if any."}),
     "model": MODEL,

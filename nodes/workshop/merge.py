@@ -11,7 +11,6 @@ from ..reports import as_json, problem_shown, shown
 from .merging import RANK_RULES, MergeSettings, merge_files
 from .sources import CLIP, CLIP_MODEL, LORAS, MODEL, STACK, base_of, files_of
 
-
 _OPTIONAL = {
     "lora_stack": STACK,
     "model": MODEL,
