@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 
 from clip_vae_lora.files.tensors import write_tensors
 from clip_vae_lora.nodes.lora.files import read_lora
+from clip_vae_lora.nodes.workshop.extract import ExtractLoRA
 
 from ...support import tiny
 
@@ -47,7 +48,7 @@ def files(place):
 def extract(place, files):
     def run(tuned="tuned.safetensors", base="base.safetensors", keep="automatic", amount=4.0, **more):
         options = {"largest_rank": 64, "dialect": "kohya", "dtype": "fp16", "filename_prefix": "x"} | more
-        answer = place.node("CVL_ExtractLoRA").extract(tuned, base, keep, amount, **options)
+        answer = ExtractLoRA().extract(tuned, base, keep, amount, **options)
         return answer, json.loads(answer["ui"]["cvl_report"][0])
 
     return run

@@ -9,6 +9,7 @@ from safetensors import safe_open
 
 from clip_vae_lora.files.tensors import write_tensors
 from clip_vae_lora.nodes.lora.files import read_lora
+from clip_vae_lora.nodes.workshop.resize import ResizeLoRA
 
 FIRST, SECOND = (f"lora_te_text_model_encoder_layers_{n}_self_attn_q_proj" for n in (0, 1))
 
@@ -26,7 +27,7 @@ def resize(place):
 
     def run(keep="rank", amount=3.0, file="l.safetensors", **more):
         options = {"dialect": "as it is", "dtype": "as the files", "filename_prefix": "x"} | more
-        answer = place.node("CVL_ResizeLoRA").resize(file, keep, amount, **options)
+        answer = ResizeLoRA().resize(file, keep, amount, **options)
         return answer, json.loads(answer["ui"]["cvl_report"][0])
 
     return run
