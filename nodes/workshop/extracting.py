@@ -86,7 +86,7 @@ def side_of(name: str, targets: Sequence[object]) -> Side:
         own = host.weights(target)
         shapes |= own
         owners |= dict.fromkeys(own, target)
-    return Side(Model(name, shapes, lambda key: host.changed_weight(owners[key], key)))
+    return Side(Model(name, shapes, lambda key: host.base_weight(owners[key], key, changed=True)))
 
 
 def extract_file(

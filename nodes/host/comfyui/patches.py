@@ -71,22 +71,13 @@ def norms(target, places: Sequence[Place], on_step: Callable[[int, int], None]) 
     return part_norms(known, lambda key: _whole(patcher, parameters, key), on_step)
 
 
-def base_weight(target, key: str) -> Tensor:
+def base_weight(target, key: str, *, changed: bool = False) -> Tensor:
     patcher = _patcher(target)
     weight = _whole(patcher, _unpatched(patcher), key)
     if type(weight) not in stored.PLAIN or not weight.is_floating_point():
         raise ValueError(f"the weight {key} is in a form that is not known here: load the model as fp16 or fp8")
-    return weight.detach()
-
-
-def changed_weight(target, key: str) -> Tensor:
-    weight, patches = base_weight(target, key), _patcher(target).patches
-    own = next((patches[name] for name in (key, *_compiled_names(patches, key)) if name in patches), None)
-    return comfy.lora.calculate_weight(own, weight.float().clone(), key) if own else weight
-
-
-def _compiled_names(patches: Mapping[str, object], key: str) -> list[str]:
-    return [name for name in patches if _COMPILED in name and name.replace(_COMPILED, "") == key]
+    own = {name.replace(_COMPILED, ""): own for name, own in patcher.patches.items()}.get(key) if changed else None
+    return comfy.lora.calculate_weight(own, weight.detach().float().clone(), key) if own else weight.detach()
 
 
 def _whole(patcher: ModelPatcher, parameters: Mapping[str, Tensor], key: str) -> Tensor:
