@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from ...training.lora.captions import CaptionPlan
 from ...training.lora.levels import WAYS
 from ...training.lora.objective import Weighting
 from ...training.lora.plan import LoRAPlan
 from ...training.lora.targets import TARGETS
 from ..lora.convert import DIALECTS
+
+_AS_THEY_ARE = ("seed", "batch", "accumulate", "average", "dropout", "targets", "blocks", "levels", "held_out")
 
 REQUIRED = {
     "model": ("MODEL", {"tooltip": "What learns. LoRAs on it count as part of it."}),
@@ -164,47 +169,21 @@ OPTIONAL = {
 }
 
 
-def plan_of(
-    *,
-    steps: int,
-    rank: int,
-    learning_rate: float,
-    trigger: str,
-    seed: int,
-    batch: int = 1,
-    alpha: float = 0.0,
-    accumulate: int = 1,
-    targets: str = TARGETS[0],
-    blocks: str = "",
-    min_snr: float = 0.0,
-    levels: str = WAYS[0],
-    shuffle_tags: bool = False,
-    keep_tags: int = 0,
-    drop_caption: float = 0.05,
-    keep_base: float = 0.0,
-    class_word: str = "",
-    dropout: float = 0.0,
-    average: float = 0.0,
-    held_out: float = 0.1,
-) -> LoRAPlan:
-    """Make the plan of these inputs. Raises ValueError for numbers that cannot be followed."""
+def plan_of(given: Mapping[str, Any]) -> LoRAPlan:
+    """Make the plan of the node's inputs, by name. Raises ValueError for numbers that cannot be followed."""
+    steps, rank = given["steps"], given["rank"]
+    captions = CaptionPlan(
+        given["trigger"].strip(), given["shuffle_tags"], drop_whole=given["drop_caption"], keep=given["keep_tags"]
+    )
     return LoRAPlan(
         steps=steps,
-        seed=seed,
-        lr=learning_rate,
         rank=rank,
-        alpha=alpha or float(rank),
-        batch=batch,
-        accumulate=accumulate,
+        lr=given["learning_rate"],
+        alpha=given["alpha"] or float(rank),
         warm_up=min(20, steps // 10),
-        average=average,
-        dropout=dropout,
-        targets=targets,
-        blocks=blocks,
-        levels=levels,
-        weighting=Weighting(min_snr=min_snr),
-        captions=CaptionPlan(trigger.strip(), shuffle_tags, 0.0, drop_caption, keep_tags),
-        keep=keep_base,
-        class_word=class_word.strip(),
-        held_out=held_out,
+        weighting=Weighting(min_snr=given["min_snr"]),
+        captions=captions,
+        keep=given["keep_base"],
+        class_word=given["class_word"].strip(),
+        **{name: given[name] for name in _AS_THEY_ARE},
     )

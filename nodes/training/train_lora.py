@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from ...lora.weights.fusing import Change
+from ...training.lora.levels import WAYS
 from ...training.lora.saving import places_of
+from ...training.lora.targets import TARGETS
 from ...training.lora.work import Job, prepare, work
 from ...vae_core.tiling.work import Tiling
 from ..host import host
@@ -61,28 +63,37 @@ class TrainLoRA:
         vae,
         folder,
         subfolder,
+        steps,
+        rank,
+        learning_rate,
         resolution,
+        trigger,
+        seed,
         filename_prefix,
+        batch=1,
         resume=False,
+        alpha=0.0,
+        accumulate=1,
+        targets=TARGETS[0],
+        blocks="",
+        min_snr=0.0,
+        levels=WAYS[0],
+        shuffle_tags=False,
+        keep_tags=0,
+        drop_caption=0.05,
+        keep_base=0.0,
+        class_word="",
+        dropout=0.0,
+        average=0.0,
+        held_out=0.1,
         dialect=DIALECTS[0],
-        **numbers,
     ):
-        plan = settings.plan_of(**numbers)
-        places, facts = host.data_places(), host.vae_facts(vae)
-        title = filename_prefix.replace("\\", "/").rpartition("/")[2] or "lora"
-        job = Job(
-            folder=places.pictures_folder(folder, subfolder),
-            state=places.output / _TRAININGS / title,
-            resolution_px=resolution,
-            step_px=_STEP_CELLS * (facts.px_per_cell or 8),
-            plan=plan,
-            title=title,
-            dialect=dialect,
-            resume=resume,
-            every=max(1, plan.steps // 10),
+        plan = settings.plan_of(locals())
+        job = _job(
+            plan, folder, subfolder, resolution, filename_prefix, resume, dialect, host.vae_facts(vae).px_per_cell
         )
         prepared = prepare(job, lambda image: host.encode_image(vae, image, None, Tiling()).result, host.progress(1))
-        bar = host.progress(plan.steps)
+        bar = host.progress(steps)
         done = work(
             job,
             prepared,
@@ -95,6 +106,23 @@ class TrainLoRA:
         changes = {place: [Change(lora, 1.0)] for place, lora in places_of(done.made.adapters).items()}
         lines, data = report_of(done, plan)
         return shown(lines, data, (host.patched(model, changes), str(done.path), as_json(data)))
+
+
+def _job(plan, folder, subfolder, resolution, filename_prefix, resume, dialect, px_per_cell) -> Job:
+    """What is to be done. Raises ValueError or FileNotFoundError for a folder that is not there."""
+    places = host.data_places()
+    title = filename_prefix.replace("\\", "/").rpartition("/")[2] or "lora"
+    return Job(
+        folder=places.pictures_folder(folder, subfolder),
+        state=places.output / _TRAININGS / title,
+        resolution_px=resolution,
+        step_px=_STEP_CELLS * (px_per_cell or 8),
+        plan=plan,
+        title=title,
+        dialect=dialect,
+        resume=resume,
+        every=max(1, plan.steps // 10),
+    )
 
 
 NODES = {"CVL_TrainLoRA": (TrainLoRA, "Train LoRA (CVL)")}
