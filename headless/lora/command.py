@@ -1,4 +1,4 @@
-"""cvl lora COMMAND: LoRA files merged, compared, edited and put into checkpoints, file to file.
+"""cvl lora COMMAND: LoRA files merged, compared, edited, resized, extracted and put into checkpoints, file to file.
 
 A new command is a module here with `add_arguments` and `run`, and a row in `_COMMANDS`. Exit codes: 0 done, 2 wrong
 usage or input, 130 interrupted.
@@ -22,6 +22,8 @@ _COMMANDS = {
     "merge": ("merge", "make one LoRA file of several: exactly, or by TIES, DARE, DELLA, SLERP, average"),
     "compare": ("compare", "say how alike files are, where they clash, and which strengths suit them; or find copies"),
     "edit": ("edit", "change a file's words, header, strength, alpha, type, dialect or blocks"),
+    "resize": ("resize", "make a file smaller: to a rank, a share, a ratio, its rounding noise, or a file size"),
+    "extract": ("extract", "make a LoRA of the difference of two models"),
     "bake": ("bake", "put LoRAs into a checkpoint for good"),
 }
 _DESCRIPTION = """LoRA files of any kind and dialect, file to file. A FILE may be followed by its strengths and blocks

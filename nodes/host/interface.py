@@ -248,8 +248,8 @@ class Host(Protocol):
     def norms(self, target: Patchable, places: Sequence[Place], on_step: OnStep) -> dict[Place, float]:
         """Measure their Frobenius norms from all numbers, as `sizes`; weights in an unknown form are left out."""
 
-    def base_weight(self, target: Patchable, key: str) -> Tensor:
-        """Return one weight as it was loaded, dequantised, without LoRAs. Raises ValueError for an unknown form."""
+    def base_weight(self, target: Patchable, key: str, *, changed: bool = False) -> Tensor:
+        """Return one weight as it was loaded, dequantised, without LoRAs, or with them (in fp32) where `changed`."""
 
     def patched(
         self, target: Patchable, changes: Mapping[Place, Sequence[Change]], *, match_comfyui: bool = False

@@ -183,7 +183,9 @@ class VAEDecode:
 
 
 def _tiles_line(plan: str) -> list[str]:
-    """Say that it went in tiles, if it did: their sizes and their memory are in the JSON."""
+    """Say that it went in tiles, if it did, whose sizes and memory are in the JSON; or that ComfyUI did it, and how."""
+    if "ComfyUI itself:" in plan:
+        return [plan]
     return ["in tiles, to fit the memory: exactly the picture without tiles"] if "tiles of" in plan else []
 
 

@@ -21,6 +21,7 @@ from ..thin import Thin, dense_thin
 from .pairing import Pair
 
 _LISTED = "a norm, a bias or an embedding, which is listed and not written"
+_ROUNDINGS, _ROUNDINGS_OF_FP32 = 2, 32  # both weights were rounded; in fp32 each step of the arithmetic before, too
 _PIECE = 2**22  # numbers of a difference that are compared at one time
 EQUAL, ROUNDING = "equal in both", "its difference is no more than the rounding of its numbers"
 
@@ -182,7 +183,8 @@ def _of_layer(
     if found is None:
         return Found(key, why=EQUAL)
     thin, tuned, kind = found
-    noise = rounding_noise(tuned.flatten(1), kind, 2) if rule.name == AUTOMATIC else None
+    times = _ROUNDINGS if kind.itemsize <= 2 else _ROUNDINGS_OF_FP32
+    noise = rounding_noise(tuned.flatten(1), kind, times) if rule.name == AUTOMATIC else None
     side = min(thin.up.shape[0], thin.down.shape[1])
     if rank is not None and rank:
         rule = Rule("rank", rank)

@@ -45,9 +45,9 @@ def norms(
     return part_norms(places, lambda key: state[key], on_step)
 
 
-def base_weight(target: StandaloneClip | StandaloneClipModel, key: str) -> Tensor:
-    network = target.network if isinstance(target, StandaloneClipModel) else _network(target)
-    own = network if isinstance(target, StandaloneClip) or target.unpatched is None else target.unpatched
+def base_weight(target: StandaloneClip | StandaloneClipModel, key: str, *, changed: bool = False) -> Tensor:
+    network = _network(target)
+    own = network if changed or isinstance(target, StandaloneClip) or target.unpatched is None else target.unpatched
     return own.state_dict()[key].detach()
 
 

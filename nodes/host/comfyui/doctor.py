@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections import Counter
 from collections.abc import Mapping
 
@@ -42,8 +43,8 @@ def _model(name: str, patcher: ModelPatcher) -> Facts:
     shape, spaces = _latents(patcher)
     text = None
     if row is not None and row.texts:
-        width = _number(sizes, row.width)
-        pooled = (_number(sizes, row.pooled) or 0) - row.pooled_less
+        width = _number(sizes, row.width) or _default(patcher.model, row.width)
+        pooled = (_number(sizes, row.pooled) or _default(patcher.model, row.pooled) or 0) - row.pooled_less
         text = Text(texts_of(family, width), width, pooled if pooled > 0 else None, row.needs_pooled)
     numbers, forms = _count(patcher.model)
     kind = getattr(getattr(patcher.model, "model_type", None), "name", "")
@@ -88,6 +89,14 @@ def _number(sizes: Mapping, path: str) -> int | None:
     found: object = sizes
     for step in path.split("."):
         found = found.get(step) if isinstance(found, Mapping) else None
+    return found if isinstance(found, int) and not isinstance(found, bool) else None
+
+
+def _default(model: nn.Module, name: str) -> int | None:
+    """What a model's network takes where its config does not say, as of Wan's `text_dim`; None where it has no such."""
+    network = getattr(model, "diffusion_model", None)
+    parameters = inspect.signature(type(network).__init__).parameters if network is not None else {}
+    found = parameters[name].default if name in parameters else None
     return found if isinstance(found, int) and not isinstance(found, bool) else None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
+import comfy.lora
 import comfy.model_patcher
 import comfy.sd
 import comfy.utils
@@ -70,12 +71,13 @@ def norms(target, places: Sequence[Place], on_step: Callable[[int, int], None]) 
     return part_norms(known, lambda key: _whole(patcher, parameters, key), on_step)
 
 
-def base_weight(target, key: str) -> Tensor:
+def base_weight(target, key: str, *, changed: bool = False) -> Tensor:
     patcher = _patcher(target)
     weight = _whole(patcher, _unpatched(patcher), key)
     if type(weight) not in stored.PLAIN or not weight.is_floating_point():
         raise ValueError(f"the weight {key} is in a form that is not known here: load the model as fp16 or fp8")
-    return weight.detach()
+    own = {name.replace(_COMPILED, ""): own for name, own in patcher.patches.items()}.get(key) if changed else None
+    return comfy.lora.calculate_weight(own, weight.detach().float().clone(), key) if own else weight.detach()
 
 
 def _whole(patcher: ModelPatcher, parameters: Mapping[str, Tensor], key: str) -> Tensor:

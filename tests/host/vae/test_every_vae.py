@@ -223,3 +223,20 @@ def call(node, *inputs):
     if hasattr(node, "execute") and not hasattr(node, "FUNCTION_OLD"):
         return node.execute(*inputs).result[0]
     return getattr(node(), node.FUNCTION)(*inputs)[0]
+
+
+BY_THE_HOST = {"HunyuanVideo", "HunyuanVideo 1.5", "LTX-Video", "LTX-Video 0.9.5", "CogVideoX"}
+
+
+@pytest.mark.parametrize(
+    "family", [family for family in VIDEOS if family.name in BY_THE_HOST], ids=lambda family: family.name
+)
+def test_a_vae_that_comfyui_runs_is_said_on_the_node_with_the_reason(comfyui, nodes, family):
+    vae = made(family)
+    encoded = comfyui.nodes["CVL_VAEEncode"]().encode(picture(family), vae)
+    decoded = comfyui.nodes["CVL_VAEDecode"]().decode(encoded["result"][0], vae, tiling="budget", budget_mb=512)
+    for answer in (encoded, decoded):
+        text = answer["ui"]["text"][0]
+        assert "by ComfyUI itself: our networks do not describe this kind of VAE" in text
+        assert "overlap and are blended" in text
+    assert "the budget of 512 MB was not kept" in text

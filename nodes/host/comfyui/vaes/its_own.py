@@ -22,7 +22,11 @@ def by_the_host(vae: comfy.sd.VAE, result: Encoding, tiling: Tiling) -> Worked:
             f"Qwen-Image, and "
             f"ComfyUI, which runs this {kind}, takes tiles only when memory runs out",
         )
-    return Worked(result, f"by ComfyUI itself: our networks do not describe this kind of VAE ({kind})", notes)
+    plan = (
+        f"by ComfyUI itself: our networks do not describe this kind of VAE ({kind}); where memory runs out, ComfyUI's "
+        "tiles overlap and are blended, which is near the whole and not exact"
+    )
+    return Worked(result, plan, notes)
 
 
 def no_distribution(vae: comfy.sd.VAE, network: VAENetwork | None) -> str:
