@@ -36,6 +36,10 @@ SHOWS = {  # our nodes that save or judge, and so may be the last of a way; the 
         "CVL_SaveConditioning",
         "CVL_ConvertLoRA",
         "CVL_Doctor",
+        "CVL_MergeLoRAs",
+        "CVL_CompareLoRAs",
+        "CVL_EditLoRA",
+        "CVL_BakeLoRA",
     ),
     *("SaveImage", "PreviewImage", "PreviewAny"),
 }
