@@ -55,6 +55,7 @@ BUNDLED = {
     "clip_model": "tiny_clip.safetensors",
     "vae": "tiny_vae.safetensors",
     "lora": "tiny_clip_stripes_lora.safetensors",
+    "weights": "tiny_clip.safetensors",
 }
 
 

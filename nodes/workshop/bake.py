@@ -37,7 +37,7 @@ class BakeLoRA:
         return {
             "required": {
                 "checkpoint": (
-                    [NONE, *catalog.own_choices("weights")],
+                    [NONE, *catalog.choices("weights")],
                     {"tooltip": "The file that the LoRAs go into; it stays as it is, a changed copy is written."},
                 ),
                 "loras": LORAS,

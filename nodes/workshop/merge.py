@@ -64,6 +64,7 @@ _OPTIONAL = {
             "default": 0,
             "min": 0,
             "max": 0xFFFFFFFF,
+            "control_after_generate": False,
             "advanced": True,
             "tooltip": "Which entries dare and della drop.",
         },

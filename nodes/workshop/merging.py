@@ -27,6 +27,7 @@ from .sources import Base, Files, check_free, laid_out, lost_lines, size_text
 ALL = "all"  # of the singular values: nothing is cut
 RANK_RULES = [ALL, *RULES]
 _EQUAL = 1e-5  # |difference| / |stack| up to which a file is said to equal its stack
+_ROUNDING = 0.01  # up to here the rounding of fp16 and bf16 may be all of it
 OnStep = Callable[[int, int], None]
 
 
@@ -182,7 +183,8 @@ def _stack_line(data: Mapping) -> str:
     if found["equal"]:
         return f"✓ loaded at 1 it equals the stack to {_small(found['difference'])} (at worst {worst})"
     share = _percent(found["difference"]) if found["difference"] is not None else "everything"
-    return f"⚠ loaded at 1 it differs from the stack by {share} (at worst {worst})"
+    sign = "⚠ " if found["difference"] is None or found["difference"] > _ROUNDING else ""
+    return f"{sign}loaded at 1 it differs from the stack by {share} (at worst {worst})"
 
 
 def _small(number: float | None) -> str:

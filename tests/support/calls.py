@@ -154,6 +154,28 @@ class Calls:
     def ConvertLoRA(self, node, n):
         return node.convert("lora.safetensors", "peft", "cvl/lora", clip_model=self.clip_model)
 
+    def ResizeLoRA(self, node, n):
+        return node.resize("lora.safetensors", "rank", 1.0, "as it is", "as the files", "cvl/small")
+
+    def ExtractLoRA(self, node, n):
+        lora = self.node("CVL_LoadLoRA").load("lora.safetensors", 1.0, 1.0, clip=self.clip)["result"][1]
+        settings = ("automatic", 4.0, 16, "kohya", "fp32", "cvl/extracted")
+        return node.extract("none", "none", *settings, clip_tuned=lora, clip_base=self.clip)
+
+    def MergeLoRAs(self, node, n):
+        listed = "\n".join("lora.safetensors : 0.5" for _ in range(n))
+        return node.merge(listed, "sum", "all", 0.0, "kohya", "as the files", "cvl/merged", clip_model=self.clip_model)
+
+    def CompareLoRAs(self, node, n):
+        listed = "\n".join(f"lora.safetensors : 0.{place + 1}" for place in range(n))
+        return node.compare(listed, "those listed", clip_model=self.clip_model)
+
+    def EditLoRA(self, node, n):
+        return node.edit("lora.safetensors", "word", 0.5, "as the files", "as it is", "cvl/edited")
+
+    def BakeLoRA(self, node, n):
+        return node.bake("bundled/tiny_clip.safetensors", "bundled/tiny_clip_stripes_lora.safetensors", "cvl/baked")
+
     def EncodeImage(self, node, n):
         return node.encode(self.clip_model, pictures(n))
 

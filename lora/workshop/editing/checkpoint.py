@@ -87,6 +87,8 @@ def _bare_front(shapes: Mapping[str, Sequence[int]]) -> str | None:
     if family_of_modules(modules) or "time_embed.0.weight" in shapes:
         return _UNET
     layer = "text_model.encoder.layers.0.self_attn.q_proj.weight"
+    if layer in shapes and any(name.startswith("vision_model.") for name in shapes):
+        return ""  # a whole CLIP, whose names are the model's own
     if layer in shapes:
         return "clip_g.transformer." if shapes[layer][0] == 1280 else "clip_l.transformer."
     return "t5xxl.transformer." if "encoder.block.0.layer.0.SelfAttention.q.weight" in shapes else None

@@ -1,0 +1,88 @@
+"""CVL_ExtractLoRA inside ComfyUI: what is extracted gives the tuned model back, through the stock loader and ours."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from clip_vae_lora.files.tensors import write_tensors
+from clip_vae_lora.nodes.workshop.extract import ExtractLoRA
+
+from ...support import models
+
+CLOSE = 1e-5  # of the change: factors in fp32, and fp32 sums of the weights
+
+
+@pytest.fixture(scope="module")
+def sd15(comfyui):
+    return models.sd15_model(context_dim=64)
+
+
+@pytest.fixture(scope="module")
+def tuned(comfyui, sd15):
+    """The MODEL with a LoRA of rank 3 on attentions and convolutions."""
+    import comfy.utils
+
+    draw, tensors = torch.Generator().manual_seed(4), {}
+    weights = sd15.model_state_dict()
+    for theirs, ours in comfy.utils.unet_to_diffusers(sd15.model.model_config.unet_config).items():
+        key = f"diffusion_model.{ours}"
+        if (
+            key.endswith(".weight")
+            and key in weights
+            and weights[key].ndim in (2, 4)
+            and min(weights[key].shape[:2]) > 8
+        ):
+            name, shape = "lora_unet_" + theirs.removesuffix(".weight").replace(".", "_"), weights[key].shape
+            tensors[f"{name}.lora_up.weight"] = torch.randn(shape[0], 3, *[1] * (len(shape) - 2), generator=draw) * 0.1
+            tensors[f"{name}.lora_down.weight"] = torch.randn(3, *shape[1:], generator=draw) * 0.1
+    write_tensors(comfyui.models / "loras" / "extract_me.safetensors", tensors, {})
+    answer = comfyui.nodes["CVL_LoadLoRA"]().load("extract_me.safetensors", 0.7, 0.0, model=sd15)
+    return answer["result"][0], len(tensors) // 2
+
+
+def merged(patcher) -> dict[str, torch.Tensor]:
+    """The weights as they are while the model runs."""
+    import comfy.model_management as management
+
+    management.unload_all_models()
+    management.load_models_gpu([patcher], force_patch_weights=True, force_full_load=True)
+    state = {name: weight.clone() for name, weight in patcher.model.state_dict().items()}
+    management.unload_all_models()
+    return state
+
+
+def extracted(tuned, base):
+    settings = ("automatic", 4.0, 16, "kohya", "fp32", "loras/extracted")
+    answer = ExtractLoRA().extract("none", "none", *settings, model_tuned=tuned, model_base=base)
+    return Path(answer["result"][0]), json.loads(answer["result"][1])
+
+
+@pytest.mark.parametrize("loader", ["CVL_LoadLoRA", "LoraLoaderModelOnly"])
+def test_a_model_minus_another_at_strength_1_gives_the_tuned_model_back(comfyui, sd15, tuned, loader):
+    model, count = tuned
+    before, wanted = merged(sd15), merged(model)
+    path, report = extracted(model, sd15)
+    assert report["ranks"] == [3, 3] and report["weights"] == count and not report["left_out"]
+    target = comfyui.models / "loras" / f"{loader}.safetensors"
+    target.write_bytes(path.read_bytes())
+    node = comfyui.nodes[loader]()
+    if loader == "CVL_LoadLoRA":
+        found = node.load(target.name, 1.0, 0.0, model=sd15)["result"][0]
+    else:
+        found = node.load_lora_model_only(sd15, target.name, 1.0)[0]
+    after, lost, total = merged(found), 0.0, 0.0
+    for key, weight in wanted.items():
+        lost += (after[key].double() - weight.double()).square().sum().item()
+        total += (weight.double() - before[key].double()).square().sum().item()
+    assert lost**0.5 <= (report["error"] + CLOSE) * total**0.5
+    assert report["error"] < 1e-3
+
+
+def test_the_original_keeps_its_bits_and_equal_models_are_refused(sd15, tuned):
+    before = merged(sd15)
+    extracted(tuned[0], sd15)
+    assert all(torch.equal(weight, before[key]) for key, weight in merged(sd15).items())
+    with pytest.raises(ValueError, match="the two models are equal"):
+        extracted(sd15, sd15)
