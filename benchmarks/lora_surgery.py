@@ -102,9 +102,8 @@ def whole(share):
     more = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
     total = sum(2 * torch.Size(shape).numel() for _, shape in layers)
     print(f"SDXL, {len(chosen)} of {len(layers)} layers: the planted rank in {right} of {len(found.layers)},", end=" ")
-    print(
-        f"{took:.0f} s for {size / 1e9:.2f} GB (all of it: {took * total / size:.0f} s), {max(0, more):.0f} MB above before"
-    )
+    print(f"{took:.0f} s for {size / 1e9:.2f} GB (all of it: {took * total / size:.0f} s),", end=" ")
+    print(f"{max(0, more):.0f} MB above before")
 
 
 if __name__ == "__main__":

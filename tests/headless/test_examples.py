@@ -40,6 +40,8 @@ SHOWS = {  # our nodes that save or judge, and so may be the last of a way; the 
         "CVL_CompareLoRAs",
         "CVL_EditLoRA",
         "CVL_BakeLoRA",
+        "CVL_ResizeLoRA",
+        "CVL_ExtractLoRA",
     ),
     *("SaveImage", "PreviewImage", "PreviewAny"),
 }
