@@ -17,6 +17,7 @@ _LEAN_SHARE = 1 / 8  # a tile may need this share of what waits: larger ones are
 _SMALL_BYTES = 256 << 20  # untiled pictures below this are not worth tiles
 LIBRARY_BYTES = 64 << 20  # measured: what torch and its convolutions take for themselves
 _KEPT_BELOW_BYTES = 64 << 20  # of tiles smaller than this, Linux's C library keeps what is freed,
+_SMALL_TENSORS_BYTES = 96 << 20  # three frames of 32 MB, up to which it takes a tensor from memory that it keeps
 _KEPT = {"decode": 0.3, "encode": 0.1}  # share of host_bytes that glibc keeps after free() (measured, Linux)
 _COPIES = {"decode": 2.6, "encode": 2.6}  # a tile's values in units of its widest activations
 
@@ -158,7 +159,8 @@ def _plans(
     widths, needs = config.widths_of(way), config.values(way, px)
     once, waits, middle = needs.once, needs.waits, needs.middle
     result = batch * config.image_channels * px
-    all_at_once = LIBRARY_BYTES + round(dtype_bytes * (batch * once + result))
+    besides = needs.kept if dtype_bytes * needs.largest < _SMALL_TENSORS_BYTES else 0.0
+    all_at_once = LIBRARY_BYTES + round(dtype_bytes * (batch * once * (1 + besides) + result))
     if tiles is None:
         yield Plan(None, all_at_once, 0, all_at_once)
     host = dtype_bytes * (waits + result)

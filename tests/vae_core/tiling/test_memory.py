@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -92,15 +93,21 @@ from clip_vae_lora.vae_core.tiling import plans, tiled
 from clip_vae_lora.vae_core.networks.kl import AutoencoderKL
 from clip_vae_lora.vae_core.config import VAEConfig
 from clip_vae_lora.vae_core.networks.tiny import TinyAutoencoder, TinyConfig
+from clip_vae_lora.vae_core.networks.wan import AutoencoderWan
+from clip_vae_lora.vae_core.networks.wan_config import WanConfig
 torch.set_grad_enabled(False)
-way, untiled, tiny = sys.argv[2], sys.argv[3] == "untiled", sys.argv[4] == "tiny"
-config = TinyConfig(4) if tiny else VAEConfig(64, (1, 1, 2), 1, 4, True)
-vae = (TinyAutoencoder if tiny else AutoencoderKL)(config).eval()
-px = 768 if tiny else 512
-shape, pixels = (1, 4, px // config.factor, px // config.factor), (1, 3, px, px)
-plan = plans.largest_plan(config, shape, 10**12 if untiled else None, 4, way=way)
-x = torch.randn(shape if way == "decode" else pixels)
-small = x[..., :32, :32]  # in whole cells
+way, untiled, kind = sys.argv[2], sys.argv[3] == "untiled", sys.argv[4]
+build, config, px = {
+    "tiny": (TinyAutoencoder, TinyConfig(4), 768),
+    "kl": (AutoencoderKL, VAEConfig(64, (1, 1, 2), 1, 4, True), 512),
+    "wan": (AutoencoderWan, WanConfig(16, (16, 32, 64, 64), (16, 32, 64, 64)), 192),
+}[kind]
+vae, latent = build(config).eval(), (config.latent, px // config.factor, px // config.factor)
+clip = {"decode": (2,), "encode": (5,)}[way] if kind == "wan" else ()
+x = torch.randn(1, latent[0] if way == "decode" else 3, *clip, *(latent[1:] if way == "decode" else (px, px)))
+sized, shape = vae.sized(config, way, x.shape)
+plan = plans.largest_plan(sized, shape, 10**12 if untiled else None, 4, way=way)
+small = x[..., :8, :8] if clip == (2,) else x[..., :32, :32]  # in whole cells
 run = getattr(vae, way) if untiled else lambda x: getattr(tiled, way)(vae, x, plan.tile)
 run(small)
 def status(name):
@@ -115,8 +122,7 @@ print(plan.needs_bytes, sure, status("VmHWM") - before)
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux's own account of resident memory")
 @pytest.mark.parametrize("way", ["decode", "encode"])
-@pytest.mark.parametrize("how", ["untiled", "tiled"])
-@pytest.mark.parametrize("kind", ["kl", "tiny"])
+@pytest.mark.parametrize(("kind", "how"), [*product(("kl", "tiny"), ("untiled", "tiled")), ("wan", "untiled")])
 def test_what_a_plan_needs_is_what_is_measured(way, how, kind):
     root = str(Path(__file__).resolve().parents[3])
     done = subprocess.run(
