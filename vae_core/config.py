@@ -28,7 +28,7 @@ class Values:
     scores: float  # its attention's scores, one for each pair of cells; 0 without attention
     reach: int = 0  # by tiles: latent cells round a tile that are computed with it, where those are many
     tile: float = 0.0  # and the values of a tile below which it is not worth having
-    kept: float = 0.0  # untiled: the share of `once` that Linux's C library keeps besides where tensors are small
+    kept: float = 0.0  # the share of a video's values that Linux's C library keeps besides where tensors are small
 
 
 @dataclass(frozen=True)

@@ -18,3 +18,6 @@ export async function words() {
 
 /** The values of menus -> what is shown for them. */
 export const menus = () => read("menus");
+
+/** The texts of the examples: notes, titles of groups, and what stands behind the names of nodes. */
+export const examples = () => read("examples");

@@ -194,9 +194,12 @@ def _literals(text: str, begin: int) -> Iterator[str]:
 
 
 def chinese(root: Path = ROOT) -> dict[str, str]:
-    """The tables of web/zh as one. Raises ValueError for a sentence with two translations."""
+    """The tables of web/zh as one, but for the values of menus and the texts of the examples. Raises ValueError for a
+    sentence with two translations.
+    """
     found: dict[str, str] = {}
-    for path in sorted(set((root / "web" / "zh").glob("*.json")) - {root / "web" / "zh" / "menus.json"}):
+    apart = {root / "web" / "zh" / name for name in ("menus.json", "examples.json")}
+    for path in sorted(set((root / "web" / "zh").glob("*.json")) - apart):
         for english, there in json.loads(path.read_text(encoding="utf-8")).items():
             if found.setdefault(english, there) != there:
                 raise ValueError(f"{english!r} is {found[english]!r} and, in {path.name}, {there!r}")

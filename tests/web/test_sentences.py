@@ -122,7 +122,7 @@ def test_a_translation_has_no_english_sentence_in_it(english, there):
 def test_the_tables_that_the_page_loads_are_all_that_there_are():
     source = (sentences.ROOT / "web" / "zh.mjs").read_text(encoding="utf-8")
     named = set(re.findall(r'"(\w+)"', source[source.index("[") : source.index("]")]))
-    assert named | {"menus"} == {path.stem for path in (sentences.ROOT / "web" / "zh").glob("*.json")}
+    assert named | {"menus", "examples"} == {path.stem for path in (sentences.ROOT / "web" / "zh").glob("*.json")}
 
 
 def test_every_value_of_a_menu_in_words_has_chinese():

@@ -79,13 +79,12 @@ class Clip:
         """Channels of the result, then the measure of a tile: what all its layers hold for each pixel, with the frames
         before that they remember.
         """
-        return self.image_channels, math.ceil(self._once(way, 1) / 2.6)  # plans count 2.6 or more of it
+        return self.image_channels, math.ceil(self._copied(way, 1) / 2.6)  # plans count 2.6 or more of it
 
     def values(self, way: str, px: int) -> Values:
         """The values that one video, of `px` pixels in each frame, needs on the way "encode" or "decode"."""
         video, frames = self.latent_frames > 1, self.image_channels * px
-        tiled, largest = self._once(way, px), self._largest(way, px)
-        once = 1.12 * tiled if video else tiled  # measured: at once, the layers' own copies of three frames are larger
+        once, largest = self._copied(way, px), self._largest(way, px)
         latent = self.config.widths_of(way)[-1] * px / self.factor**2  # at latent size
         # between sweeps: of a picture what lies between two levels, of a video what is at latent size
         waits = latent * self.latent_frames if video else 0.6 * largest
@@ -94,13 +93,17 @@ class Clip:
             once,
             waits + (frames if way == "decode" else 0),  # by tiles the result is there twice
             middle,
-            once_on_card=tiled,
+            once_on_card=self._once(way, px),
             largest=3 * largest if video else largest,
             scores=(px / self.factor**2) ** 2,
             reach=(2 if way == "decode" else 8 if video else 1) // self.config.patch or 1,
-            tile=tiled / (6 if video else 8),
-            kept=(0.25 if way == "decode" else 0.1) if video else 0.0,
+            tile=self._once(way, px) / (6 if video else 8),
+            kept=(0.3 if way == "decode" else 0.1) if video else 0.0,
         )
+
+    def _copied(self, way: str, px: float) -> float:
+        """The same with what a CPU's kernels copy of three frames of a video (measured)."""
+        return self._once(way, px) * (1 if self.latent_frames == 1 else 1.12)
 
     def _largest(self, way: str, px: float) -> float:
         """The values of the largest activations of one frame."""

@@ -169,6 +169,9 @@ def _plans(
         values = _COPIES[way] * max(widths[:2]) * rows * columns * config.factor**2
         if tile[1] < width:  # a row of tiles waits for the next one
             values += widths[0] * tile[0] * width * config.factor**2
+        share = rows * columns / (height * width)
+        if dtype_bytes * needs.largest * share < _SMALL_TENSORS_BYTES:
+            values *= 1 + needs.kept
         values = min(values, once)
         device = LIBRARY_BYTES + round(dtype_bytes * max(values, middle))
         tile_bytes = dtype_bytes * max(values, middle - waits / 2)

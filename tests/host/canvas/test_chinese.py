@@ -130,3 +130,29 @@ def test_menus_and_empty_fields_are_chinese(chinese):
       .map(({ options, value }) => [value, options.getOptionLabel?.(value)])""")
     assert ["keep the best one", "保留最好的一张"] in shown
     assert not {"prompt", "negative"} & set(chinese.evaluate(TEXTS))
+
+
+SAID = """() => ({
+  notes: app.graph._nodes.filter(({ type }) => type === "MarkdownNote").map(({ widgets }) => widgets[0].value),
+  titles: app.graph._nodes.map((node) => node.getTitle()), groups: app.graph._groups.map(({ title }) => title),
+  changed: app.extensionManager.workflow.activeWorkflow.isModified,
+  values: app.graph.serialize().nodes.filter(({ type }) => type !== "MarkdownNote")
+    .map(({ id, type, widgets_values }) => [String(id), type, widgets_values ?? []]).sort() })"""
+
+
+def test_an_example_opens_in_chinese_and_counts_as_unchanged(opened):
+    def said(name: str) -> dict:
+        graph = json.loads((ROOT / "example_workflows" / f"{name}.json").read_text(encoding="utf-8"))
+        opened.evaluate("graph => app.loadGraphData(graph)", graph)
+        opened.wait_for_timeout(1000)
+        return opened.evaluate(SAID)
+
+    names = [path.stem for path in sorted((ROOT / "example_workflows").glob("*.json"))]
+    english = {name: said(name) for name in names}
+    _speak(opened, "zh")
+    for name in names:
+        there = said(name)
+        for text in [*there["notes"], *there["titles"], *there["groups"]]:
+            assert re.search("[一-鿿]", text), text
+        assert there["values"] == english[name]["values"] and not there["changed"]
+    _speak(opened, "en")

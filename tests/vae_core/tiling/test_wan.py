@@ -96,3 +96,45 @@ def test_plans_count_the_frames_that_layers_remember():
     assert needs[2] > 2 * needs[1]  # of a picture nothing is remembered
     # a longer video needs no more but its own frames
     assert needs[21] - needs[5] < 1.01 * 2 * 3 * 64 * 1024 * 1024
+
+
+MEASURED = [  # way, channels, px, frames, tile, MB of resident memory at the fullest (benchmarks/video)
+    ("decode", 24, 1024, 17, None, 3835),
+    ("decode", 24, 1024, 17, (43, 43), 1227),
+    ("decode", 24, 1024, 1, None, 501),
+    ("decode", 24, 1024, 1, (32, 43), 192),
+    ("encode", 24, 1024, 17, None, 2878),
+    ("encode", 24, 1024, 1, (32, 43), 135),
+    ("decode", 16, 512, 9, None, 816),
+    ("decode", 16, 512, 9, (32, 32), 279),
+    ("decode", 16, 512, 9, (16, 16), 161),
+    ("encode", 16, 512, 9, None, 546),
+    ("encode", 16, 512, 9, (32, 32), 260),
+    ("decode", 32, 512, 5, None, 1166),
+    ("encode", 32, 512, 5, None, 797),
+]
+
+
+@pytest.mark.parametrize(("way", "channels", "px", "frames", "tile", "mb"), MEASURED)
+def test_a_plan_names_no_less_than_was_measured(way, channels, px, frames, tile, mb):
+    widths = (channels, 2 * channels, 4 * channels, 4 * channels)
+    config = WanConfig(channels, widths, widths)
+    cells = (1, 16, config.latent_frames(frames), px // 8, px // 8)
+    sized, shape = AutoencoderWan.sized(config, way, cells if way == "decode" else (1, 3, frames, px, px))
+    if tile is None:
+        plan = plans.untiled_plan(sized, shape, 4, way=way)
+    else:
+        plan = plans.plan_of_tile(sized, shape, tile, 4, way=way)
+    assert plan.needs_bytes >= 0.95 * mb * 1e6  # two runs of one plan differ by some percent
+
+
+@pytest.mark.parametrize("dtype_bytes", [2, 4])
+@pytest.mark.parametrize("frames", [1, 17])
+@pytest.mark.parametrize("way", ["decode", "encode"])
+def test_tiles_of_published_widths_need_at_most_half_at_1024_px(way, frames, dtype_bytes):
+    config = WanConfig()
+    given = (1, 16, config.latent_frames(frames), 128, 128) if way == "decode" else (1, 3, frames, 1024, 1024)
+    sized, shape = AutoencoderWan.sized(config, way, given)
+    plan = plans.largest_plan(sized, shape, None, dtype_bytes, way=way)
+    untiled = plans.untiled_plan(sized, shape, dtype_bytes, way=way)
+    assert plan.tile is not None and plan.needs_bytes <= untiled.needs_bytes / 2
