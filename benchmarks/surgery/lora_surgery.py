@@ -1,4 +1,4 @@
-"""Resizing and extraction beside a full SVD, in one run, as ratios: `python benchmarks/surgery/lora_surgery.py [--sdxl SHARE]`.
+"""Resizing and extraction beside a full SVD, in one run, as ratios: `python benchmarks/surgery/lora_surgery.py`.
 
 Both are timed in the same process on the same threads, the best of several runs; the errors are over those of the
 optimum. --sdxl extracts this share of SDXL's weights (seeded random numbers plus changes of known rank, fp16) from two
