@@ -4,7 +4,8 @@ import { app } from "../../scripts/app.js";
 
 const LOADER = "LoadImage";
 const ASSET = "application/x-comfy-asset-info"; // how the front end's own lists of pictures name what is dragged
-const FLOATING = ".p-toast"; // messages lie over the canvas: what is let go on one was meant for the canvas
+const FLOATING = ".p-toast, [role=region] > ol > [role=alert]"; // messages lie over the canvas, as old and new front ends draw
+// them: what is let go on one was meant for the canvas
 
 let dragged = null; // the picture that is on its way: {filename, subfolder, type}
 

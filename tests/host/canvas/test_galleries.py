@@ -7,6 +7,7 @@ import pytest
 
 from clip_vae_lora.tests.support.servers.canvas import canvas, chromium, open_workflow, playwright, run, use_vue_nodes
 from clip_vae_lora.tests.support.servers.galleries import (
+    WAIT_MS,
     WORKFLOWS,
     cards,
     drag,
@@ -19,6 +20,7 @@ from clip_vae_lora.tests.support.servers.reports import click_beside, move, othe
 from clip_vae_lora.tests.support.servers.serving import served
 
 GALLERY = "app.graph._nodes.find(({widgets}) => widgets?.some(({name}) => name === 'cvl_gallery'))"
+TOAST = ".p-toast-message, [role=region] > ol > [role=alert]"  # of old and of new front ends
 PICKED = f"() => {GALLERY}.widgets.find(({{name}}) => name === 'picked').value"
 
 CLEARED = """([clientX, clientY]) => {  // nothing lies under that point
@@ -76,7 +78,7 @@ def test_a_found_picture_is_dragged_onto_load_image_and_onto_the_empty_canvas(pa
 def test_a_picture_let_go_on_a_message_over_the_empty_canvas_is_loaded_there(page):
     opened_gallery(page, "search")
     page.evaluate("() => app.extensionManager.toast.add({severity: 'info', summary: 'a message', detail: 'of a test'})")
-    toast = page.locator(".p-toast-message").first
+    toast = page.locator(TOAST).filter(has_text="a message").first
     playwright.expect(toast).to_be_visible()
     page.wait_for_timeout(500)  # it comes in sliding
     box = toast.bounding_box()
@@ -85,8 +87,9 @@ def test_a_picture_let_go_on_a_message_over_the_empty_canvas_is_loaded_there(pag
     page.evaluate(CLEARED, [box["x"] + 20, box["y"] + 20])
     drag(page, 0, (box["x"] + 20 - corner[0], box["y"] + 20 - corner[1]))
     assert len(loaders(page)) == before + 1
-    assert page.locator(".p-toast-message").count() == 1  # the front end did not take the picture for a workflow
-    page.evaluate("() => app.extensionManager.toast.removeAll()")
+    assert page.locator(TOAST).count() == 1  # the front end did not take the picture for a workflow
+    toast.locator("button").last.click()
+    playwright.expect(page.locator(TOAST)).to_have_count(0)
 
 
 @pytest.mark.parametrize("kind", WORKFLOWS)
@@ -103,7 +106,9 @@ def test_a_gallery_is_there_after_undo_another_tab_and_a_reload(page, kind):
     other_tab(page, "Previous")
     expect_cards(page)
     page.reload()
-    page.wait_for_function("!!(window.app?.graph && window.LiteGraph?.registered_node_types?.CVL_SearchImages)")
+    page.wait_for_function(
+        "!!(window.app?.graph && window.LiteGraph?.registered_node_types?.CVL_SearchImages)", timeout=WAIT_MS
+    )
     expect_cards(page)
     assert cards(page).count() == count
     click_beside(page)

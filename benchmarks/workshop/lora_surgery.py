@@ -1,4 +1,6 @@
-"""Resizing and extraction beside a full SVD, in one run, as ratios: `python benchmarks/surgery/lora_surgery.py`.
+"""Resizing and extraction beside a full SVD, in one run, as ratios.
+
+    python benchmarks/workshop/lora_surgery.py [--sdxl SHARE]
 
 Both are timed in the same process on the same threads, the best of several runs; the errors are over those of the
 optimum. --sdxl extracts this share of SDXL's weights (seeded random numbers plus changes of known rank, fp16) from two
@@ -102,8 +104,10 @@ def whole(share):
     more = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
     total = sum(2 * torch.Size(shape).numel() for _, shape in layers)
     print(f"SDXL, {len(chosen)} of {len(layers)} layers: the planted rank in {right} of {len(found.layers)},", end=" ")
-    print(f"{took:.0f} s for {size / 1e9:.2f} GB (all of it: {took * total / size:.0f} s),", end=" ")
-    print(f"{max(0, more):.0f} MB above before")
+    print(
+        f"{took:.0f} s for {size / 1e9:.2f} GB (all of it: {took * total / size:.0f} s), "
+        f"{max(0, more):.0f} MB above before"
+    )
 
 
 if __name__ == "__main__":
