@@ -103,11 +103,11 @@ def _default(model: nn.Module, name: str) -> int | None:
 
 def _stops_without_pooled(model: nn.Module) -> bool:
     """Whether a model takes its pooled text without asking whether there is one, as Flux does in 0.3.64 alone."""
+    ask = getattr(model, "encode_adm", None)
     try:
-        model.encode_adm()  # type: ignore[operator]
+        return ask is not None and bool(ask())  # None in 0.33.0
     except KeyError:
         return True
-    return False
 
 
 def _clip(name: str, clip: comfy.sd.CLIP) -> Facts:

@@ -51,7 +51,7 @@ def needs_no_link(kind: str) -> bool:
 RINGED = "id => Boolean(app.graph._nodes.find(node => String(node.id) === id)?.has_errors)"
 _COLOURS = itertools.count(1)  # so that no two runs are the same to the server's cache
 ALONE = {"CVL_LoRAInfo", "CVL_ConvertLoRA", "CVL_FindDuplicates", "CVL_MergeLoRAs", "CVL_CompareLoRAs"} | {
-    *("CVL_EditLoRA", "CVL_BakeLoRA")
+    *("CVL_EditLoRA", "CVL_BakeLoRA", "CVL_ResizeLoRA", "CVL_ExtractLoRA")
 }  # they have a result of their own to show or to save
 
 
