@@ -45,8 +45,7 @@ def _model(name: str, patcher: ModelPatcher) -> Facts:
     if row is not None and row.texts:
         width = _number(sizes, row.width) or _default(patcher.model, row.width)
         pooled = (_number(sizes, row.pooled) or _default(patcher.model, row.pooled) or 0) - row.pooled_less
-        needs = row.needs_pooled or (family == "Flux" and _stops_without_pooled(patcher.model))
-        text = Text(texts_of(family, width), width, pooled if pooled > 0 else None, needs)
+        text = Text(texts_of(family, width), width, pooled if pooled > 0 else None, row.needs_pooled)
     numbers, forms = _count(patcher.model)
     kind = getattr(getattr(patcher.model, "model_type", None), "name", "")
     details = {"class": host if config is not None else type(patcher.model).__name__, "prediction": kind.lower()}
@@ -99,15 +98,6 @@ def _default(model: nn.Module, name: str) -> int | None:
     parameters = inspect.signature(type(network).__init__).parameters if network is not None else {}
     found = parameters[name].default if name in parameters else None
     return found if isinstance(found, int) and not isinstance(found, bool) else None
-
-
-def _stops_without_pooled(model: nn.Module) -> bool:
-    """Whether a model takes its pooled text without asking whether there is one, as Flux does in 0.3.64 alone."""
-    ask = getattr(model, "encode_adm", None)
-    try:
-        return ask is not None and bool(ask())  # None in 0.33.0
-    except KeyError:
-        return True
 
 
 def _clip(name: str, clip: comfy.sd.CLIP) -> Facts:

@@ -76,7 +76,7 @@ def model(name: str):
 
 def prompt(width: int, pooled: int):
     generator = torch.Generator().manual_seed(1)
-    more = {"pooled_output": torch.randn(1, pooled, generator=generator)} if pooled else {}
+    more = {"pooled_output": torch.randn(1, pooled, generator=generator) if pooled else None}  # as stock encoders do
     return [[torch.randn(1, 77, width, generator=generator), more]]
 
 
