@@ -48,6 +48,13 @@ _SERVED = (  # the order in which version 0.1 served its nodes; later ones follo
     "CVL_VisualQuestion",
     "CVL_RankTags",
     "CVL_Doctor",
+    "CVL_MergeLoRAs",
+    "CVL_CompareLoRAs",
+    "CVL_EditLoRA",
+    "CVL_BakeLoRA",
+    "CVL_ResizeLoRA",
+    "CVL_ExtractLoRA",
+    "CVL_TrainLoRA",
 )
 
 

@@ -8,6 +8,7 @@ from ...lora.formats.list_text import split_words
 from ...lora.workshop.editing.header import HeaderEdit
 from ...lora.workshop.outcome import AS_THE_FILES, DTYPES
 from .. import catalog
+from ..checks import check_image
 from ..host import host
 from ..lora.files import read_chosen
 from ..reports import as_json, problem_shown, shown
@@ -145,6 +146,8 @@ class EditLoRA:
         connected = any(one is not None for one in (thumbnail, model, clip, clip_model))
         try:
             self.file = read = read_chosen(file)  # kept: not read again for other inputs
+            if thumbnail is not None:
+                check_image(thumbnail)
             header = header_edit(words, title, entries, None if thumbnail is None else jpeg_address(thumbnail))
             settings = EditSettings(header, strength, alpha, dtype, dialect, keep, drop)
             path = host.output_path(filename_prefix, ".safetensors")

@@ -252,9 +252,13 @@ def test_an_unknown_node_is_named_and_one_without_links_left_out(specs):
     lonely = canvas([node(1, "Colour", (), VALUES), node(8, "Label (rgthree)", title="My label")], [], 0.4)
     assert 'node 8 Label (rgthree) "My label"' in to_api(lonely, specs)[1][0]
     linked = canvas(
-        [node(1, "KSampler", (), [1]), node(2, "PreviewImage", [("images", "IMAGE", 1)])], [[1, 1, 0, 2, 0, "IMAGE"]], 1
+        [node(1, "KSamplerAdvanced", (), [1]), node(2, "PreviewImage", [("images", "IMAGE", 1)])],
+        [[1, 1, 0, 2, 0, "IMAGE"]],
+        1,
     )
-    with pytest.raises(WorkflowError, match="not known here: node 1 KSampler; install .* or run it with --server"):
+    with pytest.raises(
+        WorkflowError, match="not known here: node 1 KSamplerAdvanced; install .* or run it with --server"
+    ):
         to_api(linked, specs)
 
 

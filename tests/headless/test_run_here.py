@@ -131,9 +131,9 @@ def test_all_problems_are_told_at_once(run, prompt):
 
 
 def test_nodes_that_need_comfyui_are_named(run, prompt):
-    prompt["9"] = {"class_type": "KSampler", "inputs": {}, "_meta": {"title": "Sample"}}
+    prompt["9"] = {"class_type": "KSamplerAdvanced", "inputs": {}, "_meta": {"title": "Sample"}}
     code, _, err = run(prompt)
-    assert code == 2 and 'node 9 KSampler "Sample"' in err and "--server" in err
+    assert code == 2 and 'node 9 KSamplerAdvanced "Sample"' in err and "--server" in err
 
 
 @pytest.mark.parametrize(
