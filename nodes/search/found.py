@@ -26,7 +26,7 @@ _SPARE = 16  # hits requested beyond those wanted; they replace pictures that ar
 
 INDEX = ("STRING", {"default": "pictures", "tooltip": "The name of an index that Index Folder made."})
 MAX_SHEET_ROWS, MAX_SHEET_CELLS = 50, 96  # a sheet of so many cells in rows of their own has 350 MB at most
-BATCH_BYTES = 600_000_000  # of the pictures of a search
+BATCH_BYTES = 400_000_000  # of the pictures of a search
 
 
 @dataclass(frozen=True)
