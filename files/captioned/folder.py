@@ -67,7 +67,7 @@ def captioned_folder(folder: Path) -> CaptionedFolder:
     for path in files:
         if path.suffix.lower() not in _PICTURES or path.stem.endswith(MASK):
             continue
-        repeats, word = _repeats_of(path.parent if path.parent != folder else folder)
+        repeats, word = _repeats_of(path.parent)
         beside = [one for one in (path.with_suffix(ending) for ending in CAPTIONS) if one in there]
         mask = path.with_name(f"{path.stem}{MASK}.png")
         read |= {path, *beside, *([mask] if mask in there else [])}

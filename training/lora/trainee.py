@@ -56,3 +56,14 @@ def signal_to_noise(trainee: Trainee, level: Tensor) -> Tensor:
     kept = trainee.noised(level, torch.zeros_like(one), one.clone())
     noise = trainee.noised(level, one.clone(), torch.zeros_like(one))
     return (kept / noise).square().flatten()
+
+
+def make_ordinary_(network: nn.Module) -> None:
+    """Replace weights that were made under inference mode, which no gradient can go through, by equal ones."""
+    for module in network.modules():
+        for name, weight in module._parameters.items():
+            if weight is not None and weight.is_inference():
+                module._parameters[name] = nn.Parameter(weight.detach().clone(), requires_grad=False)
+        for name, buffer in module._buffers.items():
+            if buffer is not None and buffer.is_inference():
+                module._buffers[name] = buffer.detach().clone()

@@ -4,32 +4,6 @@ They are in files of the same names as ComfyUI's. Networks compute on the GPU wh
 the node says otherwise.
 """
 
-from . import (
-    clip,
-    diffusion,
-    doctor,
-    files,
-    names,
-    patches,
-    progress,
-    prompts,
-    server,
-    text_features,
-    vae,
-    vision,
-)
+from . import clip, diffusion, doctor, files, names, patches, progress, prompts, server, text_features, vae, vision
 
-FILES = (
-    clip,
-    diffusion,
-    doctor,
-    files,
-    names,
-    patches,
-    progress,
-    prompts,
-    server,
-    text_features,
-    vae,
-    vision,
-)
+FILES = (clip, diffusion, doctor, files, names, patches, progress, prompts, server, text_features, vae, vision)

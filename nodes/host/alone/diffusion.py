@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ....diffusion.config import DiffusionConfig
 from ....diffusion.flow import shifted
 from ....diffusion.network import Denoiser
-from ....training.lora.trainee import Levels
+from ....training.lora.trainee import Levels, make_ordinary_
 from ..shared.towers import as_dtype
 from .place import device
 
@@ -55,13 +55,7 @@ def trainee(model: StandaloneModel) -> Iterator[StandaloneTrainee]:
             "train in ComfyUI"
         )
     with torch.inference_mode(False):
-        for module in model.named.modules():
-            for name, tensor in module._parameters.items():
-                if tensor is not None and tensor.is_inference():
-                    module._parameters[name] = torch.nn.Parameter(tensor.detach().clone(), requires_grad=False)
-            for name, tensor in module._buffers.items():
-                if tensor is not None and tensor.is_inference():
-                    module._buffers[name] = tensor.detach().clone()
+        make_ordinary_(model.named)
         yield StandaloneTrainee(model)
 
 
@@ -71,7 +65,7 @@ class StandaloneTrainee:
     def __init__(self, model: StandaloneModel):
         self.network = model.network
         self.device = self.network.conv_in.weight.device
-        shift = float(self.network.noise_shift)
+        shift = self.network.shift
         table = torch.arange(1, _LEVELS + 1, dtype=torch.float32) / _LEVELS
         self.levels = Levels(shifted(table, shift), False, lambda share: shifted(share, shift))
 

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from ....diffusion.config import DiffusionConfig, LatentScale
 from ....diffusion.network import Denoiser
-from ....training.lora.trainee import Levels
+from ....training.lora.trainee import Levels, make_ordinary_
 from ..shared.towers import as_dtype
 
 _DTYPES = [torch.float16, torch.bfloat16, torch.float32]
@@ -101,7 +101,7 @@ def trainee(model: ModelPatcher) -> Iterator[ComfyTrainee]:
         raise ValueError(f"a diffusion MODEL was expected, and this is {type(model).__name__}: connect a MODEL")
     with torch.inference_mode(False):
         management.load_models_gpu([model], force_full_load=True)
-        _make_ordinary_(model.model.diffusion_model)
+        make_ordinary_(model.model.diffusion_model)
         knows = hasattr(management, "in_training")
         before = knows and management.in_training
         model.pre_run()
@@ -113,16 +113,6 @@ def trainee(model: ModelPatcher) -> Iterator[ComfyTrainee]:
             if knows:
                 management.in_training = before
             model.cleanup()
-
-
-def _make_ordinary_(network: nn.Module) -> None:
-    """Replace weights that were made under inference mode by equal ones, one at a time."""
-    for module in network.modules():
-        for place in (module._parameters, module._buffers):
-            for name, tensor in place.items():
-                if tensor is not None and tensor.is_inference():
-                    own = tensor.detach().clone()
-                    place[name] = nn.Parameter(own, requires_grad=False) if place is module._parameters else own
 
 
 class ComfyTrainee:
