@@ -5,7 +5,7 @@ would go through NCCL. So it works without cards, and with them no card waits fo
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -13,9 +13,14 @@ from typing import TypeVar
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
 Shared = TypeVar("Shared")
 _PATIENCE = timedelta(days=7)  # the slowest process may need that much longer than the fastest
+
+
+class LostProcess(RuntimeError):
+    """Another process of the group has ended; the message is one sentence for the user."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +47,46 @@ class ProcessGroup:
         """
         found = [value] * self.size
         if self.size > 1:
-            dist.all_gather_object(found, value)
+            with _sentence_for_the_lost():
+                dist.all_gather_object(found, value)
         return found
+
+    def sum_in_order(self, tensors: Sequence[Tensor]) -> None:
+        """Put into each tensor the sum over all processes, added in their order, so that all have the same bits; every
+        process must call it with tensors of the same shapes.
+
+        Raises:
+            LostProcess: one of the others is gone.
+        """
+        if self.size == 1 or not tensors:
+            return
+        own = torch.cat([tensor.detach().float().flatten().cpu() for tensor in tensors])
+        found = [torch.empty_like(own) for _ in range(self.size)]
+        with _sentence_for_the_lost():
+            dist.all_gather(found, own)
+        total = found[0]
+        for other in found[1:]:
+            total = total + other
+        place = 0
+        for tensor in tensors:
+            part = total[place : place + tensor.numel()].view(tensor.shape)
+            tensor.copy_(part.to(tensor.dtype))
+            place += tensor.numel()
+
+
+@contextmanager
+def _sentence_for_the_lost() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        raise LostProcess("another of the processes is gone: start all of them again, to go on") from error
+
+
+def current_group() -> ProcessGroup:
+    """The group that `join_group` joined, where it is open; else a group of one."""
+    if dist.is_available() and dist.is_initialized():
+        return ProcessGroup(dist.get_rank(), dist.get_world_size())
+    return ProcessGroup(0, 1)
 
 
 def backend(device: torch.device) -> str:

@@ -1,6 +1,6 @@
-"""Trainable low-rank adapters inside any torch module: injected by name, ejected without a trace.
+"""Trainable adapters inside any torch module: injected by name, ejected without a trace.
 
-The layer keeps its weight and its name: a forward hook adds `scale * up(down(x))` to the layer's output. So code that
+The layer keeps its weight and its name: a forward hook adds what the adapter says to the layer's output. So code that
 looks at `layer.weight.dtype` keeps working, and ejecting the adapter removes a hook.
 """
 
@@ -12,11 +12,11 @@ from difflib import get_close_matches
 from fnmatch import fnmatchcase
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from ..kinds.adapters import LoRA, LoRAError
+from ..kinds.adapters import Adapter, LoRAError
+from .trainable import TRAINABLE, Trainable
 
 CHILD = "low_rank"  # the name of the adapter inside its layer
 _RECORD = "_lora_injection"  # the attribute of the module that holds its state before inject, for eject
@@ -42,42 +42,6 @@ class _Record:
     buffers: dict[str, Tensor]
 
 
-class LowRank(nn.Module):
-    """The factors beside one Linear or Conv2d: down is random (Kaiming), up is zero, so at the start nothing changes.
-
-    up [out, r] or [out, r, 1, 1]; down [r, in] or [r, in / groups, kh, kw]; both fp32 whatever the layer is in.
-    """
-
-    def __init__(
-        self, layer: nn.Linear | nn.Conv2d, rank: int, alpha: float, dropout: float, generator: torch.Generator | None
-    ) -> None:
-        super().__init__()
-        up: tuple[int, ...]
-        down: tuple[int, ...]
-        if isinstance(layer, nn.Conv2d):
-            up, down = (layer.out_channels, rank, 1, 1), (rank, layer.in_channels // layer.groups, *layer.kernel_size)
-        else:
-            up, down = (layer.out_features, rank), (rank, layer.in_features)
-        random = nn.init.kaiming_uniform_(torch.empty(down), a=math.sqrt(5), generator=generator)
-        self.down = nn.Parameter(random.to(layer.weight.device))
-        self.up = nn.Parameter(torch.zeros(up, device=layer.weight.device))
-        self.alpha = alpha
-        self.dropout = nn.Dropout(dropout)
-        self.is_silent = False
-
-    def forward(self, layer: nn.Linear | nn.Conv2d, x: Tensor) -> Tensor:
-        """The adapter's addition to the layer's output. [..., in] -> [..., out] or [B, in, H, W] -> [B, out, h, w]"""
-        x = self.dropout(x.to(self.down.dtype))
-        if isinstance(layer, nn.Conv2d):
-            # every group applies the same `down` to its own channels: exactly weight + up @ down of a grouped layer
-            down = self.down.repeat(layer.groups, 1, 1, 1)  # [groups * r, in / groups, kh, kw]
-            hidden = layer._conv_forward(x, down, None)  # its stride, padding and their modes
-            added = F.conv2d(hidden, self.up, groups=layer.groups)
-        else:
-            added = F.linear(F.linear(x, self.down), self.up)
-        return added * (self.alpha / self.down.shape[0])
-
-
 def _add(layer: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
     low_rank = getattr(layer, CHILD)
     return output if low_rank.is_silent else output + low_rank(layer, args[0]).to(output.dtype)
@@ -92,13 +56,15 @@ def inject(
     dropout: float = 0.0,
     exclude: str | Sequence[str] = (),
     generator: torch.Generator | None = None,
+    kind: str = "LoRA",
 ) -> Injection:
     """Put a trainable adapter beside every Linear and Conv2d (and subclasses) whose name fits; freeze all the rest.
 
     `patterns` and `exclude` are shell patterns (fnmatch, case matters) on the dotted names of `named_modules()`;
     `*` also spans dots: "*.mlp.fc?" or "vision_model.*". `alpha` None means alpha = rank, that is scale 1. `dropout`
-    0 <= p < 1 is on the adapter's input. `generator` (CPU) makes the start reproducible. Until training moves it, the
-    module computes exactly what it did. While injected, `module.parameters()` also has the adapters' parameters.
+    0 <= p < 1 is on the adapter's input. `generator` (CPU) makes the start reproducible. `kind` is one of `TRAINABLE`.
+    Until training moves it, the module computes exactly what it did (a DoRA: to rounding). While injected,
+    `module.parameters()` also has the adapters' parameters.
 
     Raises:
         LoRAError: a pattern that fits no layer, a layer that is never called (inside nn.MultiheadAttention), a second
@@ -106,13 +72,16 @@ def inject(
     """
     alpha = float(rank if alpha is None else alpha)
     _check(module, rank, alpha, dropout)
+    if kind not in TRAINABLE:
+        raise LoRAError(f"the kind is {kind!r}: expected one of {', '.join(TRAINABLE)}")
     layers = _find(module, _as_list(patterns), _as_list(exclude))
     frozen = dict(module.named_parameters())
     total = sum(p.numel() for p in frozen.values())
     kept = {name: p.requires_grad for name, p in frozen.items()}
     training = {name: m.training for name, m in module.named_modules()}
     buffers = {name: b.detach().clone() for name, b in module.named_buffers()}
-    made = [LowRank(layer, rank, alpha, dropout, generator).train(layer.training) for layer in layers.values()]
+    make = TRAINABLE[kind]
+    made = [make(layer, rank, alpha, dropout, generator).train(layer.training) for layer in layers.values()]
     for parameter in frozen.values():
         parameter.requires_grad_(False)
     for layer, low_rank in zip(layers.values(), made):
@@ -146,19 +115,16 @@ def set_training(module: nn.Module, training: bool) -> None:
         low_rank.train(training)
 
 
-def collect(module: nn.Module) -> dict[str, LoRA]:
+def collect(module: nn.Module) -> dict[str, Adapter]:
     """Copies of the adapters under their layers' names; further training does not change the copies."""
-    return {
-        name: LoRA(low_rank.up.detach().clone(), low_rank.down.detach().clone(), low_rank.alpha)
-        for name, low_rank in _adapters(module).items()
-    }
+    return {name: trained.adapter() for name, trained in _adapters(module).items()}
 
 
-def load(module: nn.Module, adapters: dict[str, LoRA]) -> None:
+def load(module: nn.Module, adapters: Mapping[str, Adapter]) -> None:
     """Load collected adapters into an injected module, to continue a training; the opposite of `collect`.
 
     Raises:
-        LoRAError: other layers, another rank or another alpha than were injected; nothing is changed then.
+        LoRAError: other layers, another kind, rank or alpha than were injected; nothing is changed then.
     """
     own = _adapters(module)
     if odd := sorted(own.keys() ^ adapters.keys()):
@@ -166,22 +132,11 @@ def load(module: nn.Module, adapters: dict[str, LoRA]) -> None:
             f"{len(odd)} layers are only in the module or only in the adapters, the first is {odd[0]}: "
             "inject with the same patterns as before"
         )
-    for name, low_rank in own.items():
-        theirs = adapters[name]
-        if (
-            theirs.mid is not None
-            or theirs.alpha != low_rank.alpha
-            or ((theirs.up.shape, theirs.down.shape) != (low_rank.up.shape, low_rank.down.shape))
-        ):
-            raise LoRAError(
-                f"{name} comes with alpha {theirs.alpha:g} and down {list(theirs.down.shape)}, but alpha "
-                f"{low_rank.alpha:g} and down {list(low_rank.down.shape)} were injected: "
-                "use the same numbers as before"
-            )
-    with torch.no_grad():
-        for name, low_rank in own.items():
-            low_rank.up.copy_(adapters[name].up)
-            low_rank.down.copy_(adapters[name].down)
+    for name, trained in own.items():
+        if why := trained.misfit(adapters[name]):
+            raise LoRAError(f"{name} {why}")
+    for name, trained in own.items():
+        trained.load_(adapters[name])
 
 
 def eject(module: nn.Module) -> None:
@@ -213,8 +168,8 @@ def eject(module: nn.Module) -> None:
                 buffer.copy_(record.buffers[name])
 
 
-def _adapters(module: nn.Module) -> dict[str, LowRank]:
-    return {name.rpartition(".")[0]: part for name, part in module.named_modules() if isinstance(part, LowRank)}
+def _adapters(module: nn.Module) -> dict[str, Trainable]:
+    return {name.rpartition(".")[0]: part for name, part in module.named_modules() if isinstance(part, Trainable)}
 
 
 def _as_list(patterns: str | Sequence[str]) -> list[str]:

@@ -9,10 +9,24 @@ from ...training.lora.captions import CaptionPlan
 from ...training.lora.levels import WAYS
 from ...training.lora.objective import Weighting
 from ...training.lora.plan import LoRAPlan
-from ...training.lora.targets import TARGETS
+from ...training.lora.recomputing import WAYS as WAYS_TO_RECOMPUTE
+from ...training.lora.targets import KINDS, TARGETS
+from ...training.optimisers import OPTIMISERS
 from ..lora.convert import DIALECTS
 
-_AS_THEY_ARE = ("seed", "batch", "accumulate", "average", "dropout", "targets", "blocks", "levels", "held_out")
+_AS_THEY_ARE = (
+    "seed",
+    "batch",
+    "accumulate",
+    "average",
+    "dropout",
+    "targets",
+    "blocks",
+    "levels",
+    "held_out",
+    "kind",
+    "optimiser",
+)
 
 REQUIRED = {
     "model": ("MODEL", {"tooltip": "What learns. LoRAs on it count as part of it."}),
@@ -34,7 +48,14 @@ REQUIRED = {
     ),
     "learning_rate": (
         "FLOAT",
-        {"default": 2e-4, "min": 1e-7, "max": 1.0, "step": 1e-5, "round": False, "tooltip": "AdamW's."},
+        {
+            "default": 2e-4,
+            "min": 1e-7,
+            "max": 1.0,
+            "step": 1e-5,
+            "round": False,
+            "tooltip": "How big a step is; 1 for Prodigy, which finds it itself.",
+        },
     ),
     "resolution": (
         "INT",
@@ -166,6 +187,21 @@ OPTIONAL = {
         },
     ),
     "dialect": (DIALECTS, {"advanced": True, "tooltip": "How the file names its parts."}),
+    "kind": (
+        list(KINDS),
+        {
+            "advanced": True,
+            "tooltip": "LoCon: convolutions, too. DoRA: lengths learn apart; more memory. LoKr: small files.",
+        },
+    ),
+    "optimiser": (list(OPTIMISERS), {"advanced": True, "tooltip": "What moves the weights. Usual: AdamW."}),
+    "checkpointing": (
+        list(WAYS_TO_RECOMPUTE),
+        {
+            "advanced": True,
+            "tooltip": "Blocks are computed twice instead of kept: less memory, slower. auto: when memory runs out.",
+        },
+    ),
 }
 
 
@@ -185,5 +221,6 @@ def plan_of(given: Mapping[str, Any]) -> LoRAPlan:
         captions=captions,
         keep=given["keep_base"],
         class_word=given["class_word"].strip(),
+        recompute=given["checkpointing"],
         **{name: given[name] for name in _AS_THEY_ARE},
     )

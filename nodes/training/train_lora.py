@@ -5,9 +5,11 @@ from __future__ import annotations
 from ...lora.weights.fusing import Change
 from ...training.lora.levels import WAYS
 from ...training.lora.plan_file import plan_text
+from ...training.lora.recomputing import WAYS as WAYS_TO_RECOMPUTE
 from ...training.lora.saving import places_of
 from ...training.lora.targets import TARGETS
 from ...training.lora.work import Job, prepare, work
+from ...training.optimisers import OPTIMISERS
 from ...vae_core.tiling.work import Tiling
 from ..host import host
 from ..lora.convert import DIALECTS
@@ -90,6 +92,9 @@ class TrainLoRA:
         average=0.0,
         held_out=0.1,
         dialect=DIALECTS[0],
+        kind="LoRA",
+        optimiser=OPTIMISERS[0],
+        checkpointing=WAYS_TO_RECOMPUTE[0],
         prompt=None,
         unique_id=None,
     ):

@@ -14,7 +14,9 @@ from torch import Generator, Tensor
 
 from ...lora.weights.inject import set_training, silenced
 from ..device import on_the_cpu
-from ..loop import TrainingError, step_generator
+from ..distributed import current_group
+from ..loop import TrainingError
+from ..state import step_generator
 from .buckets import batch_at
 from .captions import said, with_trigger
 from .levels import bands, draw_levels
@@ -64,17 +66,25 @@ class Course:
         self.groups = [tuple(self.pictures[number].latent.shape[1:]) for number in self.order]
 
     def loss(self, number: int, generator: Generator) -> Tensor:
-        """The loss of the batch of this number, with gradients."""
-        plan = self.plan
+        """The loss of the batch of this number, with gradients; of several processes the share of this one.
+
+        Each process draws what the whole batch draws, and computes its own pictures: the k-th of all goes to the
+        process k modulo their number.
+        """
+        plan, group = self.plan, current_group()
         rows = batch_at(number, self.groups, plan.batch, plan.seed)
         some = [self.pictures[self.order[row]] for row in rows]
         texts = [said(picture.caption, plan.captions, generator) for picture in some]
-        examples = self._examples(some, texts)
-        level = draw_levels(self.trainee.levels, len(some), generator, plan.levels).to(self.trainee.device)
-        noise = drawn_noise(examples.latent, generator)
+        level = draw_levels(self.trainee.levels, len(some), generator, plan.levels)
+        noise = drawn_noise(torch.cat([self.latents[picture.name] for picture in some]), generator)
+        own = [place for place in range(len(some)) if (number * plan.batch + place) % group.size == group.rank]
+        if not own:
+            return torch.zeros(())
+        examples = self._examples([some[place] for place in own], [texts[place] for place in own])
+        level, noise = level[own].to(self.trainee.device), noise[own].to(self.trainee.device)
         with self._dropping(generator):
-            loss = losses_of(self.trainee, examples, level, noise, plan.weighting).mean()
-            return loss + plan.keep * self._kept(examples, level, noise) if plan.keep else loss
+            loss = losses_of(self.trainee, examples, level, noise, plan.weighting).sum() / len(some)
+            return loss + plan.keep * self._kept(examples, level, noise) / len(some) if plan.keep else loss
 
     @contextmanager
     def _dropping(self, generator: Generator) -> Iterator[None]:
@@ -94,7 +104,7 @@ class Course:
         with torch.no_grad(), silenced(self.trainee.network):
             base = self.trainee.denoised(noisy, level, prompts)
         guess = self.trainee.denoised(noisy, level, prompts)
-        return kept_loss(self.trainee, guess, base, level, self.plan.weighting).mean()
+        return kept_loss(self.trainee, guess, base, level, self.plan.weighting).sum()
 
     def _examples(self, some: Sequence[Picture], texts: Sequence[str]) -> Examples:
         latent = torch.cat([self.latents[picture.name] for picture in some]).to(self.trainee.device)

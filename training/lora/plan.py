@@ -1,23 +1,29 @@
 """The plan of a LoRA training: every number that, with the data and the base, decides the result."""
 
+import math
 from dataclasses import dataclass, field, fields, is_dataclass
 
 from ..loop import TrainingPlan
+from ..optimisers import ADAMW, OPTIMISERS, PRODIGY
 from .captions import CaptionPlan
 from .levels import WAYS
 from .objective import Weighting
-from .targets import LINEAR
+from .recomputing import OFF
+from .recomputing import WAYS as WAYS_TO_RECOMPUTE
+from .targets import KINDS, LINEAR
 
 
 @dataclass(frozen=True)
 class LoRAPlan:
     """How a LoRA is trained.
 
-    lr: AdamW's, reached after warm_up steps and falling on a cosine. lora_plus: how many times faster `up` learns than
-    `down` (LoRA+, arXiv 2402.12354). batch pictures are seen together, `accumulate` batches before a step. average:
-    decay of the exponential mean of the factors, which is then the result; 0 leaves it off. targets, blocks: see
-    `targets`. levels: how noise levels are drawn. keep: weight of holding the base's own answers to `class_word`, 0
-    leaves it off. held_out: share of the pictures that are kept for validation.
+    lr: the optimiser's, reached after warm_up steps and falling on a cosine (a schedule-free one's stays). lora_plus:
+    how many times faster `up` learns than `down` (LoRA+, arXiv 2402.12354). batch pictures are seen together,
+    `accumulate` batches before a step. average: decay of the exponential mean of the factors, which is then the result;
+    0 leaves it off. targets, blocks: see `targets`. levels: how noise levels are drawn. keep: weight of holding the
+    base's own answers to `class_word`, 0 leaves it off. held_out: share of the pictures that are kept for validation.
+    kind: of adapter, of `targets.KINDS`. optimiser: of `optimisers.OPTIMISERS`. recompute: of `recomputing.WAYS`,
+    whether blocks are computed again for the backward pass instead of kept.
     """
 
     steps: int = 500
@@ -40,6 +46,9 @@ class LoRAPlan:
     keep: float = 0.0
     class_word: str = ""
     held_out: float = 0.0
+    kind: str = "LoRA"
+    optimiser: str = ADAMW
+    recompute: str = OFF
 
     def __post_init__(self):
         if min(self.steps, self.rank, self.batch, self.accumulate) < 1 or self.warm_up < 0:
@@ -58,6 +67,14 @@ class LoRAPlan:
                 "more and less than 1"
             )
 
+        if self.kind not in KINDS:
+            raise ValueError(f"the kind of adapter is {self.kind!r}: expected one of {', '.join(KINDS)}")
+        if self.optimiser not in OPTIMISERS or self.recompute not in WAYS_TO_RECOMPUTE:
+            raise ValueError(
+                f"the optimiser is {self.optimiser!r} and recomputing {self.recompute!r}: expected one of "
+                f"{', '.join(OPTIMISERS)}, and one of {', '.join(WAYS_TO_RECOMPUTE)}"
+            )
+
     def loop(self) -> TrainingPlan:
         """The numbers of the loop."""
         return TrainingPlan(
@@ -68,6 +85,8 @@ class LoRAPlan:
             warm_up=self.warm_up,
             average=self.average,
             betas=(0.9, 0.99),
+            optimiser=self.optimiser,
+            clip_norm=math.inf if self.optimiser == PRODIGY else 1.0,  # which learns from how long gradients are
         )
 
     def describe(self) -> dict[str, str]:

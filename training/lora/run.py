@@ -7,13 +7,15 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import Parameter
 
-from ...lora.kinds.adapters import LoRA
+from ...lora.kinds.adapters import Adapter, on_device
 from ...lora.weights.inject import CHILD, collect, eject, inject, set_training
-from ..loop import Checkpoint, fit, trainable
+from ..distributed import current_group
+from ..loop import AsResult, Checkpoint, fit, trainable
 from .course import Course, Measured, Picture
 from .plan import LoRAPlan
 from .prompts import Encode
-from .targets import chosen_layers
+from .recomputing import AUTO, ON, Recomputing
+from .targets import KINDS, chosen_layers, targets_of
 from .trainee import Trainee
 
 
@@ -21,7 +23,7 @@ from .trainee import Trainee
 class TrainedLoRA:
     """What came of a training. adapters: under the names of the network's layers, on the CPU, float32."""
 
-    adapters: dict[str, LoRA]
+    adapters: dict[str, Adapter]
     losses: list[float]
     validation: list[Measured]
     layers: tuple[str, ...]
@@ -69,7 +71,7 @@ def train_lora(
     hooks = hooks or Hooks()
     with trainable():
         course = Course(trainee, pictures, encode, plan)
-        layers = chosen_layers(trainee.network, plan.targets, plan.blocks, plan.rank)
+        layers = chosen_layers(trainee.network, targets_of(plan.kind, plan.targets), plan.blocks, plan.rank)
         injection = inject(
             trainee.network,
             list(layers),
@@ -77,24 +79,35 @@ def train_lora(
             plan.alpha,
             dropout=plan.dropout,
             generator=Generator().manual_seed(plan.seed),
+            kind=KINDS[plan.kind],
         )
         set_training(trainee.network, True)
+        recomputing = Recomputing(plan.recompute == ON)
         try:
-            return _trained(course, injection.names, injection.trained, hooks, checkpoint)
+            with recomputing.over(trainee.network):
+                return _trained(course, injection.names, injection.trained, hooks, checkpoint, recomputing)
         finally:
             eject(trainee.network)
 
 
 def _trained(
-    course: "Course", names: tuple[str, ...], trained: int, hooks: Hooks, checkpoint: Checkpoint | None
+    course: "Course",
+    names: tuple[str, ...],
+    trained: int,
+    hooks: Hooks,
+    checkpoint: Checkpoint | None,
+    recomputing: Recomputing,
 ) -> TrainedLoRA:
-    network, plan = course.trainee.network, course.plan
+    network, plan, group, as_result = course.trainee.network, course.plan, current_group(), AsResult()
     parameters = _parameters(network, names)
     measured: list[Measured] = []
     so_far: list[float] = []
 
     def validate(step: int) -> None:
-        measured.append(course.measure(step))
+        if not group.first:
+            return
+        with as_result.now():
+            measured.append(course.measure(step))
         if hooks.on_validation:
             hooks.on_validation(measured[-1])
 
@@ -106,11 +119,11 @@ def _trained(
     def on_step(done: int, total: int) -> None:
         if hooks.every and (done % hooks.every == 0 or done == total):
             validate(done)
-        if hooks.on_step:
+        if hooks.on_step and group.first:
             hooks.on_step(done, total, so_far[-1])
 
     def result(losses: list[float]) -> TrainedLoRA:
-        adapters = {name: LoRA(lora.up.cpu(), lora.down.cpu(), lora.alpha) for name, lora in collect(network).items()}
+        adapters = {name: on_device(adapter, "cpu") for name, adapter in collect(network).items()}
         held_out = tuple(picture.name for picture in course.held_out)
         is_early = len(losses) < plan.steps
         return TrainedLoRA(adapters, losses, measured, names, trained, is_early, held_out, course.sizes())
@@ -127,10 +140,12 @@ def _trained(
             rates={name: plan.lora_plus for name in parameters if name.endswith(".up") and plan.lora_plus != 1},
             facts=plan.describe() | course.facts(),
             losses=so_far,
+            as_result=as_result,
+            relieve=recomputing.turn_on if plan.recompute == AUTO else None,
         )
         is_done = True
     finally:
-        if not is_done and so_far and hooks.on_broken:
+        if not is_done and so_far and hooks.on_broken and group.first:
             hooks.on_broken(result(so_far))
     return result(losses)
 
@@ -138,6 +153,6 @@ def _trained(
 def _parameters(network: torch.nn.Module, names: Iterable[str]) -> dict[str, Parameter]:
     found: dict[str, Parameter] = {}
     for name in names:
-        low_rank = getattr(network.get_submodule(name), CHILD)
-        found |= {f"{name}.down": low_rank.down, f"{name}.up": low_rank.up}
+        own = getattr(network.get_submodule(name), CHILD)
+        found |= {f"{name}.{part}": parameter for part, parameter in own.named_parameters()}
     return found

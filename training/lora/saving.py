@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor
 
 from ...lora.formats.read import write
-from ...lora.kinds.adapters import Adapter, LoRA
+from ...lora.kinds.adapters import Adapter
 from ...lora.models.conversion import rename
 from ...lora.models.places import Place
 from .course import Picture
@@ -15,8 +15,17 @@ from .plan import LoRAPlan
 from .run import TrainedLoRA
 from .targets import PREFIX
 
+_MODULES = {  # what made the adapters, in the words of sd-scripts
+    "LoRA": {"ss_network_module": "networks.lora"},
+    "DoRA": {
+        "ss_network_module": "lycoris.kohya",
+        "ss_network_args": json.dumps({"algo": "lora", "dora_wd": "True", "wd_on_output": "False"}),
+    },
+    "LoKr": {"ss_network_module": "lycoris.kohya", "ss_network_args": json.dumps({"algo": "lokr"})},
+}
 
-def places_of(adapters: Mapping[str, LoRA]) -> dict[Place, Adapter]:
+
+def places_of(adapters: Mapping[str, Adapter]) -> dict[Place, Adapter]:
     """The adapters under the names of the model's weights."""
     return {f"{PREFIX}{name}.weight": adapter for name, adapter in adapters.items()}
 
@@ -54,7 +63,7 @@ def header_of(
     trigger = plan.captions.trigger
     header = {
         "ss_output_name": title,
-        "ss_network_module": "networks.lora",
+        **_MODULES.get(plan.kind, _MODULES["LoRA"]),
         "ss_network_dim": str(plan.rank),
         "ss_network_alpha": str(plan.alpha),
         "ss_learning_rate": str(plan.lr),

@@ -10,7 +10,13 @@ ATTENTION, LINEAR, ALL = "attention", "linear", "linear and convolution"
 TARGETS = (LINEAR, ATTENTION, ALL)
 PREFIX = "diffusion_model."  # of the network's tensors in a host's MODEL
 _ATTENTION = ("attn", "attention", "to_q", "to_k", "to_v", "to_out", "qkv")
+KINDS = {"LoRA": "LoRA", "LoCon": "LoRA", "DoRA": "DoRA", "LoKr": "LoKr"}  # of adapters -> their name in `lora`
 _LEAST_WIDTH = 8  # of a layer: a rank has to be less
+
+
+def targets_of(kind: str, targets: str) -> str:
+    """Which layers a kind of adapter stands beside: a LoCon is a LoRA on convolutions, too."""
+    return ALL if kind == "LoCon" and targets == LINEAR else targets
 
 
 class TargetError(ValueError):

@@ -90,7 +90,7 @@ def train_adapter(
         parameters |= {f"head.{name}": weight for name, weight in head.named_parameters()}
         with attention_at_few_tokens(device):
             fit(step_loss, parameters, plan, on_step=on_step, checkpoint=checkpoint)
-        adapters = collect(model)
+        adapters = {name: lora for name, lora in collect(model).items() if isinstance(lora, LoRA)}
         eject(model)
         outside = injection.total - model.get_parameter(TABLE).numel()
     return TrainedAdapter(adapters, injection.trained, injection.total, outside)

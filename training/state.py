@@ -1,0 +1,199 @@
+"""The plan of a training, and everything that its next step depends on: weights, memory of the optimiser, losses."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Generator, Tensor
+from torch.nn import Parameter
+
+from ..files.tensors import open_tensors, write_tensors
+from .distributed import current_group
+from .optimisers import ADAMW, ON_THE_CPU, WITHOUT_SCHEDULE, ScheduleFree, make_optimiser
+from .schedule import warm_cosine
+
+StepLoss = Callable[[int, Generator], Tensor]
+_OURS = ("weights", "average")  # parts of a state beside the memory of the optimiser
+
+
+class TrainingError(ValueError):
+    """A training that cannot start or go on; the message is one sentence for the user."""
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """How to train: the numbers that, with the step's loss and the start, decide the result."""
+
+    steps: int
+    seed: int
+    lr: float
+    weight_decay: float = 0.0  # on matrices and kernels, not on vectors, scalars and embeddings
+    warm_up: int = 100
+    clip_norm: float = 1.0  # longest gradient, all parameters together
+    average: float = 0.0  # > 0: the result is the exponential moving average of the weights, with this decay
+    betas: tuple[float, float] = (0.9, 0.98)
+    optimiser: str = ADAMW  # of `optimisers.OPTIMISERS`
+
+    def __post_init__(self):
+        if self.steps < 1 or not self.lr > 0 or not 0 <= self.average < 1 or not self.clip_norm > 0:
+            raise TrainingError(
+                f"steps {self.steps}, learning rate {self.lr}, average {self.average}, clip norm "
+                f"{self.clip_norm}: expected steps >= 1, 0 <= average < 1 and the others above 0"
+            )
+
+    def describe(self) -> dict[str, str]:
+        """The numbers as texts, for a file's metadata; with them a checkpoint knows whose it is."""
+        told = {f"plan.{name}": str(value) for name, value in vars(self).items()}
+        if self.optimiser == ADAMW:
+            del told["plan.optimiser"]  # as states have it that are older than the choice
+        return told
+
+
+def step_generator(seed: int, step: int) -> Generator:
+    """The randomness of one step; steps and seeds do not share streams."""
+    return Generator().manual_seed((seed * 0x9E3779B97F4A7C15 + step * 0xD1B54A32D192ED03 + 1) % 2**63)
+
+
+class TrainingState:
+    """Everything that the next step depends on."""
+
+    def __init__(
+        self,
+        parameters: Mapping[str, Parameter],
+        plan: TrainingPlan,
+        rates: Mapping[str, float],
+        facts: Mapping[str, str],
+    ):
+        self.parameters, self.plan = dict(parameters), plan
+        self.told = plan.describe() | {f"fact.{name}": value for name, value in facts.items()}
+        groups: dict[tuple[float, float], list[Parameter]] = {}
+        for name, parameter in self.parameters.items():
+            decay = plan.weight_decay if parameter.ndim >= 2 and "embedding" not in name else 0.0
+            groups.setdefault((decay, rates.get(name, 1.0)), []).append(parameter)
+        groups_of_them = [
+            {"params": some, "weight_decay": decay, "rate": rate} for (decay, rate), some in groups.items()
+        ]
+        self.optimizer = make_optimiser(plan.optimiser, groups_of_them, plan.lr, plan.betas)
+        self.group = current_group()
+        self.losses: list[float] = []
+        self.average = {n: p.detach().clone() for n, p in self.parameters.items()} if plan.average else {}
+
+    def check_together(self) -> None:
+        """Refuse processes that have not read the same state."""
+        if len(set(self.group.gather(len(self.losses)))) > 1:
+            raise TrainingError("the processes found different states: let all of them see the same folder")
+
+    def step_(self, step: int, step_loss: StepLoss, parts: int, relieve: Callable[[], bool] | None) -> None:
+        plan = self.plan
+        rate = 1.0 if plan.optimiser in WITHOUT_SCHEDULE and step >= plan.warm_up else None
+        for group in self.optimizer.param_groups:
+            falling = warm_cosine(step, plan.steps, min(plan.warm_up, plan.steps)) if rate is None else rate
+            group["lr"] = plan.lr * group["rate"] * falling
+        try:
+            number = self._gradients(step, step_loss, parts)
+        except torch.OutOfMemoryError:
+            if relieve is None or not relieve():
+                raise
+            number = self._gradients(step, step_loss, parts)
+        if not math.isfinite(number):
+            raise TrainingError(
+                f"the loss became {number} at step {step + 1} of {plan.steps}: lower the learning "
+                f"rate, which is {plan.lr:g}"
+            )
+        torch.nn.utils.clip_grad_norm_(self.parameters.values(), plan.clip_norm)
+        self.optimizer.step()
+        self.losses.append(number)
+        decay = min(plan.average, (1 + step) / (10 + step))  # a short memory at first, when the weights change fast
+        for name, tensor in self.average.items():
+            tensor.lerp_(self.parameters[name].detach(), 1 - decay)
+
+    def _gradients(self, step: int, step_loss: StepLoss, parts: int) -> float:
+        """The gradients of a step's batches, from all processes; gives their loss."""
+        generator = step_generator(self.plan.seed, step)
+        self.optimizer.zero_grad(set_to_none=True)
+        total = torch.zeros(())
+        for part in range(parts):
+            loss = step_loss(step * parts + part, generator) / parts
+            if loss.requires_grad:
+                loss.backward()
+            total = total + loss.detach()
+        if self.group.size > 1:
+            for parameter in self.parameters.values():
+                parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+            self.group.sum_in_order([total, *(p.grad for p in self.parameters.values() if p.grad is not None)])
+        return float(total)
+
+    def _result(self) -> dict[str, Tensor]:
+        """What the parameters would be as a result, where that is another than they are."""
+        means = self.optimizer.means() if isinstance(self.optimizer, ScheduleFree) else {}
+        return {name: means[one] for name, one in self.parameters.items() if one in means} | self.average
+
+    @contextmanager
+    def as_result(self) -> Iterator[None]:
+        """Let the parameters be what they would be as a result, while this is open."""
+        result = self._result()
+        kept = {name: self.parameters[name].detach().clone() for name in result}
+        self._put(result)
+        try:
+            yield
+        finally:
+            self._put(kept)
+
+    def use_average_(self) -> None:
+        self._put(self._result())
+
+    def _put(self, values: Mapping[str, Tensor]) -> None:
+        with torch.no_grad():
+            for name, tensor in values.items():
+                self.parameters[name].copy_(tensor)
+
+    def write(self, path: Path) -> None:
+        tensors = {"losses": torch.tensor(self.losses, dtype=torch.float64)}
+        for name, parameter in self.parameters.items():
+            tensors[f"weights/{name}"] = parameter.detach()
+            memory = self.optimizer.state.get(parameter, {})
+            tensors.update({f"{key}/{name}": value for key, value in memory.items() if isinstance(value, Tensor)})
+        tensors.update({f"average/{name}": tensor for name, tensor in self.average.items()})
+        on_cpu = {name: tensor.cpu() for name, tensor in tensors.items()}
+        write_tensors(path, on_cpu, {"format": "pt", **self.told})
+
+    def read_(self, path: Path) -> None:
+        with open_tensors(path) as file:
+            expected = {f"weights/{name}": tuple(p.shape) for name, p in self.parameters.items()}
+            found = {name: shape for name, shape in file.shapes.items() if name.startswith("weights/")}
+            told = {key: value for key, value in file.metadata.items() if key.startswith(("plan.", "fact."))}
+            if found != expected or told != self.told:
+                raise TrainingError(
+                    f"{path.name} is the state of another training than this one ({_differing(told, self.told)}): "
+                    "remove it to start anew, or ask for the same training"
+                )
+            saved = file.read(file.shapes)
+        self.losses = saved["losses"].tolist()
+        memories: dict[str, dict[str, Tensor]] = {}
+        for (key, _, name), tensor in ((full.partition("/"), tensor) for full, tensor in saved.items()):
+            if name and key not in _OURS:
+                memories.setdefault(name, {})[key] = tensor
+        with torch.no_grad():
+            for name, parameter in self.parameters.items():
+                parameter.copy_(saved[f"weights/{name}"])
+                if name in memories:
+                    self.optimizer.state[parameter] = {
+                        key: tensor if key in ON_THE_CPU else tensor.to(parameter.device)
+                        for key, tensor in memories[name].items()
+                    }
+            for name, tensor in self.average.items():
+                tensor.copy_(saved[f"average/{name}"])
+
+
+def _differing(saved: Mapping[str, str], asked: Mapping[str, str]) -> str:
+    """What two descriptions of trainings have not in common, in words."""
+    names = [name for name in {**saved, **asked} if saved.get(name) != asked.get(name)]
+    words = [
+        f"{name.partition('.')[2]} was {saved.get(name, 'not said')} and is {asked.get(name, 'not said')}"
+        for name in names[:3]
+    ]
+    more = f", and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(words) + more if words else "other sizes"
