@@ -19,7 +19,7 @@ Shared = TypeVar("Shared")
 _PATIENCE = timedelta(days=7)  # the slowest process may need that much longer than the fastest
 
 
-class LostProcess(RuntimeError):
+class LostProcess(ValueError):
     """Another process of the group has ended; the message is one sentence for the user."""
 
 
@@ -38,7 +38,8 @@ class ProcessGroup:
         """Send the first process's value to all; every process must call it."""
         box = [value]
         if self.size > 1:
-            dist.broadcast_object_list(box, src=0)
+            with _sentence_for_the_lost():
+                dist.broadcast_object_list(box, src=0)
         return box[0]
 
     def gather(self, value: object) -> list:

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from ...files.errors import FileFormatError
 from ...files.writing import check_writable
+from ...training.device import best_device
+from ...training.distributed import join_group, own_device
 from ..command import DONE, FAILED, INTERRUPTED, WRONG, Parser
 from ..report import Report, missing_package
 from ..workflow.folders import Folders
@@ -22,7 +24,8 @@ from .interruption import Stoppable, finishing_the_step
 from .plan import PlanFile, pictures_of, read_plan, workflow_of
 
 _DESCRIPTION = """Trains a LoRA as a plan says: the plan that the node Train LoRA wrote into cvl_training in the output
-folder, or one of your own. An interrupted training goes on with --resume and ends in the same bits."""
+folder, or one of your own. An interrupted training goes on with --resume and ends in the same bits. Under torchrun the
+pictures of each step are shared among the processes."""
 _EXIT_CODES = "exit codes: 0 done, 1 the training failed, 2 wrong usage, plan or input, 130 interrupted"
 
 
@@ -30,8 +33,8 @@ def main(arguments: Sequence[str], prog: str = "cvl train lora") -> int:
     """Run the command; returns the exit code."""
     report = Report(as_json="--json" in arguments)
     try:
-        _run(_parser(prog).parse_args(list(arguments)), report)
-        report.done()
+        if _run(_parser(prog).parse_args(list(arguments)), report):
+            report.done()
         return DONE
     except NodeFailure as error:
         return _failed(report, error, FAILED)
@@ -68,7 +71,8 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     return parser
 
 
-def _run(options: argparse.Namespace, report: Report) -> None:
+def _run(options: argparse.Namespace, report: Report) -> bool:
+    """Train; whether this process is the one that says so: under torchrun the first."""
     report.as_json = options.json
     plan = read_plan(options.plan, vars(options))
     pictures = pictures_of(plan)
@@ -79,30 +83,35 @@ def _run(options: argparse.Namespace, report: Report) -> None:
         )
     if options.output is not None:
         check_writable(options.output)
-    progress = Stoppable(sys.stderr, quiet=options.quiet or options.json)
-    try:
-        with finishing_the_step(progress):
-            run = _in_comfyui if options.comfyui else _here
-            for found in run(options, plan, pictures, progress):
-                report.node(*found)
-    finally:
-        progress.close()
+    device = own_device(best_device())
+    with join_group(device) as group:
+        progress = Stoppable(sys.stderr, quiet=options.quiet or options.json or not group.first)
+        try:
+            with finishing_the_step(progress):
+                for found in (_in_comfyui if options.comfyui else _here)(options, plan, pictures, progress):
+                    if group.first:
+                        report.node(*found)
+        finally:
+            progress.close()
+        return group.first
 
 
 def _here(
-    options: argparse.Namespace, plan: PlanFile, pictures: Path, progress: Stoppable
+    options: argparse.Namespace, plan: PlanFile, pictures: Path | None, progress: Stoppable
 ) -> Iterator[tuple[str, str, dict[str, list], list[Path]]]:
+    from ...nodes.host.alone import place
     from ...nodes.training.plan_file import input_names
     from ..workflow.embedded import run_here
 
+    place.set_device(own_device(best_device()))
     prompt = workflow_of(plan, input_names(), resume=options.resume, in_comfyui=False)
     output = options.output or Path("output")
-    folders = Folders(output.absolute(), (pictures.parent,), models=options.models)
+    folders = Folders(output.absolute(), () if pictures is None else (pictures.parent,), models=options.models)
     return run_here(prompt, [], folders, progress, [])
 
 
 def _in_comfyui(
-    options: argparse.Namespace, plan: PlanFile, pictures: Path, progress: Stoppable
+    options: argparse.Namespace, plan: PlanFile, pictures: Path | None, progress: Stoppable
 ) -> Iterator[tuple[str, str, dict[str, list], list[Path]]]:
     in_comfyui.enter(options.comfyui, shlex.split(options.comfyui_args))
     from ...nodes.training.plan_file import input_names

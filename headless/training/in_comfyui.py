@@ -42,12 +42,13 @@ def enter(folder: Path, arguments: Sequence[str]) -> None:
         sys.argv = before
 
 
-def prepare(pictures: Path, output: Path | None, progress: Progress) -> Path:
+def prepare(pictures: Path | None, output: Path | None, progress: Progress) -> Path:
     """Tell ComfyUI where things lie and who is told of its progress; gives its output folder."""
     import comfy.utils
     import folder_paths
 
-    folder_paths.set_input_directory(str(pictures.parent))
+    if pictures is not None:
+        folder_paths.set_input_directory(str(pictures.parent))
     if output is not None:
         folder_paths.set_output_directory(str(output.absolute()))
 

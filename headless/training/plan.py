@@ -16,6 +16,7 @@ _LOADERS = {  # a wire -> what loads a file for it here and in ComfyUI: class an
     "clip": ("CVL_LoadTextEncoder", "file"),
     "vae": ("CVL_LoadVAE", "file"),
 }
+_MADE_IN_THE_GRAPH = ("latent", "positive")  # wires of which the plan can only name the nodes behind them
 _CHECKPOINT = "checkpoint"  # one file for all three, as ComfyUI loads it
 
 
@@ -27,7 +28,7 @@ def read_plan(path: Path, changes: Mapping[str, object]) -> PlanFile:
     """
     try:
         plan = parse_plan(path.read_text(encoding="utf-8"))
-        check_names(plan.models, (*_LOADERS, _CHECKPOINT), "[models] of the plan has no")
+        check_names(plan.models, (*_LOADERS, *_MADE_IN_THE_GRAPH, _CHECKPOINT), "[models] of the plan has no")
     except OSError as error:
         raise WorkflowError(f"{path}: cannot be read: {error.strerror or error}") from error
     except ValueError as error:
@@ -74,12 +75,14 @@ def check_names(given: Mapping[str, object], known: tuple[str, ...], what: str) 
             raise ValueError(f"{what} {name!r}; {'near are' if near else 'there are'} {', '.join(near or known)}")
 
 
-def pictures_of(plan: PlanFile) -> Path:
-    """The folder of the pictures.
+def pictures_of(plan: PlanFile) -> Path | None:
+    """The folder of the pictures; None where the graph makes the latents.
 
     Raises:
         WorkflowError: none is named, or it is not there.
     """
+    if "latent" in plan.models:
+        return None
     if PICTURES not in plan.training:
         raise WorkflowError(f'the plan names no pictures: add pictures = "FOLDER" to [training], or give --{PICTURES}')
     found = Path(str(plan.training[PICTURES]))
@@ -100,16 +103,17 @@ def workflow_of(plan: PlanFile, known: tuple[str, ...], *, resume: bool, in_comf
         raise WorkflowError(str(error)) from error
     prompt: Prompt = {str(node): _node(str(node), found) for node, found in plan.graph.items()}
     inputs = {name: value for name, value in plan.training.items() if name != PICTURES}
-    inputs |= {"folder": "input", "subfolder": pictures_of(plan).name, "resume": resume}
+    pictures = pictures_of(plan)
+    inputs |= {"folder": "input", "subfolder": "" if pictures is None else pictures.name, "resume": resume}
     checkpoint = plan.models.get(_CHECKPOINT)
     if checkpoint is not None:
         prompt[_CHECKPOINT] = _loader("CheckpointLoaderSimple", {"ckpt_name": checkpoint})
-    for slot, wire in enumerate(_LOADERS):
+    for slot, wire in enumerate((*_LOADERS, *(wire for wire in _MADE_IN_THE_GRAPH if wire in plan.models))):
         source = plan.models.get(wire)
         if source is None and checkpoint is None:
             raise WorkflowError(f"the plan does not say which {wire} to use: add it to [models], or give --{wire} FILE")
         link = link_of(source) or (_CHECKPOINT, slot)
-        if isinstance(source, str):
+        if isinstance(source, str) and wire in _LOADERS:
             prompt[wire], link = _file_loader(wire, source, in_comfyui), (wire, 0)
         if link[0] not in prompt:
             raise WorkflowError(f"[models] of the plan links {wire} to node {link[0]}, which is not in its [graph]")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -9,8 +10,9 @@ from pathlib import Path
 from ...training.lora.plan_file import PICTURES, PlanFile
 from . import settings
 
-WIRES = ("model", "clip", "vae")
+WIRES = ("model", "clip", "vae", *settings.LISTS)
 _NOT_TOLD = (*WIRES, "folder", "subfolder", "resume")  # said otherwise in a file, or by the command
+_FEW_STEPS = re.compile(r"(?<![a-z])(turbo|lightning|schnell|lcm|hyper|dmd2?|\d-?steps?)(?![a-z])", re.IGNORECASE)
 
 
 def input_names() -> tuple[str, ...]:
@@ -19,13 +21,16 @@ def input_names() -> tuple[str, ...]:
 
 
 def plan_file_of(
-    given: Mapping[str, object], pictures: Path, prompt: Mapping[str, Mapping] | None, node: str | None
+    given: Mapping[str, object], pictures: Path | None, prompt: Mapping[str, Mapping] | None, node: str | None
 ) -> PlanFile:
     """The plan of the node's inputs, by name.
 
     prompt, node: the workflow as ComfyUI's API has it, and which of its nodes this is, where that is known.
     """
-    training = {PICTURES: str(pictures), **{name: given[name] for name in input_names()}}
+    training = {
+        **({} if pictures is None else {PICTURES: str(pictures)}),
+        **{name: given[name] for name in input_names()},
+    }
     inputs = ((prompt or {}).get(str(node)) or {}).get("inputs") or {}
     models = {wire: inputs[wire] for wire in WIRES if isinstance(inputs.get(wire), list)}
     graph: dict[str, Mapping] = {}
@@ -42,4 +47,13 @@ def plan_file_of(
 
 def to_share(plan: PlanFile) -> PlanFile:
     """The same for others to read: of the folder of pictures only its name."""
+    if PICTURES not in plan.training:
+        return plan
     return replace(plan, training={**plan.training, PICTURES: Path(str(plan.training[PICTURES])).name})
+
+
+def names_of_few_steps(plan: PlanFile) -> list[str]:
+    """Files of the graph whose names say that they were distilled to a few steps; a guess, for a warning."""
+    texts = [text for node in plan.graph.values() for text in node["inputs"].values() if isinstance(text, str)]
+    files = [text for text in texts if text.lower().endswith((".safetensors", ".gguf", ".ckpt", ".sft"))]
+    return sorted({text for text in files if _FEW_STEPS.search(text)})

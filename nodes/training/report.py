@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from statistics import fmean
 
-from ...training.lora.plan import LoRAPlan
-from ...training.lora.work import Done
+from ...training.lora.work import Done, Job
 
 
-def report_of(done: Done, plan: LoRAPlan) -> tuple[list[str], dict[str, object]]:
+def report_of(done: Done, job: Job) -> tuple[list[str], dict[str, object]]:
     """What was trained, in words and as data."""
-    made, prepared = done.made, done.prepared
+    made, prepared, plan = done.made, done.prepared, job.plan
     count, steps = len(prepared.pictures), len(made.losses)
     lines = [
         f"{done.path.name}: rank {plan.rank}, {len(made.layers)} layers, {made.trained:,} numbers trained",
@@ -26,6 +25,7 @@ def report_of(done: Done, plan: LoRAPlan) -> tuple[list[str], dict[str, object]]
     lines += [f"⚠ {len(done.without_name)} layers have no name in this dialect"] * bool(done.without_name)
     if len({picture.caption for picture in prepared.pictures}) == 1 and count > 1:
         lines.append("all captions are the same: what they say is learned as part of it")
+    lines += [*made.notes, *job.notes]
     data: dict[str, object] = {
         "file": str(done.path),
         "steps": steps,
@@ -35,13 +35,14 @@ def report_of(done: Done, plan: LoRAPlan) -> tuple[list[str], dict[str, object]]
         "numbers_trained": made.trained,
         "pictures": count,
         "sizes": prepared.sizes_px,
-        "cut_away_on_average": round(fmean(prepared.cuts), 4),
+        "cut_away_on_average": round(fmean(prepared.cuts or [0.0]), 4),
         "masked": prepared.masked,
         "enlarged": prepared.enlarged,
         "without_caption": prepared.without_caption,
         "unused": prepared.unused,
         "held_out": list(made.held_out),
         "without_name": dict(done.without_name),
+        "notes": [*made.notes, *job.notes],
         "losses": [round(loss, 6) for loss in made.losses],
         "validation": [{"step": one.step, "loss": one.mean, "bands": list(one.bands)} for one in made.validation],
         "plan": plan.describe(),

@@ -28,6 +28,8 @@ _AS_THEY_ARE = (
     "optimiser",
 )
 
+LISTS = ("latent", "positive")  # inputs that take a list; of the others there is one value
+
 REQUIRED = {
     "model": ("MODEL", {"tooltip": "What learns. LoRAs on it count as part of it."}),
     "clip": ("CLIP", {"tooltip": "Encodes the captions."}),
@@ -202,6 +204,8 @@ OPTIONAL = {
             "tooltip": "Blocks are computed twice instead of kept: less memory, slower. auto: when memory runs out.",
         },
     ),
+    "latent": ("LATENT", {"tooltip": "Latents to learn from instead of the folder; also a list of them."}),
+    "positive": ("CONDITIONING", {"tooltip": "Their prompts: a list with one for each, or one for all."}),
 }
 
 

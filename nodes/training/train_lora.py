@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ...lora.weights.fusing import Change
+from ...training.lora.given import Given, plan_of_given, prepare_given
 from ...training.lora.levels import WAYS
 from ...training.lora.plan_file import plan_text
 from ...training.lora.recomputing import WAYS as WAYS_TO_RECOMPUTE
@@ -17,7 +20,7 @@ from ..reports import as_json, shown
 from ..search import indexing
 from ..text.encode import TextEncode
 from . import settings
-from .plan_file import plan_file_of, to_share
+from .plan_file import names_of_few_steps, plan_file_of, to_share
 from .report import report_of
 
 _TRAININGS = "cvl_training"  # below the output folder: states and logs
@@ -49,7 +52,8 @@ class TrainLoRA:
         "Where the LoRA file was written.",
         "What was trained on what, the losses, and every picture that was not used, as JSON.",
     )
-    FUNCTION = "train"
+    FUNCTION = "train_on_lists"
+    INPUT_IS_LIST = True
     OUTPUT_NODE = True
 
     @classmethod
@@ -58,8 +62,17 @@ class TrainLoRA:
         return {"required": settings.REQUIRED, "optional": settings.OPTIONAL, "hidden": hidden}
 
     @classmethod
-    def IS_CHANGED(cls, folder: str = "input", subfolder: str | None = "", **_: object) -> str | float:
-        return indexing.fingerprint(folder, subfolder, None, True)
+    def IS_CHANGED(cls, folder=("input",), subfolder=("",), latent=None, **_: object) -> str | float:
+        if latent is not None:
+            return ""
+        return indexing.fingerprint(_one(folder), _one(subfolder), None, True)
+
+    def train_on_lists(self, **given):
+        """The inputs as ComfyUI gives them where lists may come: each as a list."""
+        for name, values in given.items():
+            if name not in settings.LISTS and len(values) > 1:
+                raise ValueError(f"{len(values)} values came into {name}, which takes one: run a node for each of them")
+        return self.train(**{name: values if name in settings.LISTS else values[0] for name, values in given.items()})
 
     def train(
         self,
@@ -95,32 +108,41 @@ class TrainLoRA:
         kind="LoRA",
         optimiser=OPTIMISERS[0],
         checkpointing=WAYS_TO_RECOMPUTE[0],
+        latent=None,
+        positive=None,
         prompt=None,
         unique_id=None,
     ):
         given = dict(locals())
         plan = settings.plan_of(given)
         job = _job(given, plan, host.vae_facts(vae).px_per_cell)
-        prepared = prepare(job, lambda image: host.encode_image(vae, image, None, Tiling()).result, host.progress(1))
+        if latent is None:
+            encode = lambda image: host.encode_image(vae, image, None, Tiling()).result  # noqa: E731
+            prepared = prepare(job, encode, host.progress(1))
+        else:
+            masks = [one.get("noise_mask") for one in latent]
+            prepared = prepare_given(Given([one["samples"] for one in latent], masks, positive or []))
+            job = replace(job, plan=plan_of_given(plan))
         bar = host.progress(steps)
         done = work(
             job,
             prepared,
-            lambda text: TextEncode().encode(clip, text)["result"][0],
+            lambda text: prepared.prompts.get(text) or TextEncode().encode(clip, text)["result"][0],
             lambda: host.trainee(model),
             host.weights(model),
             lambda: host.output_path(filename_prefix, ".safetensors"),
             lambda step, total, loss: bar(step, total),
         )
         changes = {place: [Change(lora, 1.0)] for place, lora in places_of(done.made.adapters).items()}
-        lines, data = report_of(done, plan)
+        lines, data = report_of(done, job)
         return shown(lines, data, (host.patched(model, changes), str(done.path), as_json(data)))
 
 
 def _job(given, plan, px_per_cell) -> Job:
     """What is to be done. Raises ValueError or FileNotFoundError for a folder that is not there."""
     places = host.data_places()
-    pictures = places.pictures_folder(given["folder"], given["subfolder"])
+    is_folder = given["latent"] is None
+    pictures = places.pictures_folder(given["folder"], given["subfolder"]) if is_folder else None
     title = given["filename_prefix"].replace("\\", "/").rpartition("/")[2] or "lora"
     file = plan_file_of(given, pictures, given["prompt"], given["unique_id"])
     return Job(
@@ -134,8 +156,17 @@ def _job(given, plan, px_per_cell) -> Job:
         resume=given["resume"],
         every=max(1, plan.steps // 10),
         text=plan_text(file),
+        notes=[
+            f"⚠ the name {name} says that it was made for few steps: training undoes that; train its base"
+            for name in names_of_few_steps(file)
+        ],
         told={"cvl.plan_file": plan_text(to_share(file))} if host.saves_workflow() else {},
     )
+
+
+def _one(value):
+    """The value of an input, which comes as a list of one where inputs are lists."""
+    return value[0] if isinstance(value, (list, tuple)) else value
 
 
 NODES = {"CVL_TrainLoRA": (TrainLoRA, "Train LoRA (CVL)")}

@@ -7,8 +7,8 @@ import torch
 from torch import Generator, Tensor, nn
 
 from clip_vae_lora.training.loop import Checkpoint, TrainingError, TrainingPlan, fit
-from clip_vae_lora.training.state import step_generator
 from clip_vae_lora.training.schedule import warm_cosine
+from clip_vae_lora.training.state import step_generator
 
 PLAN = TrainingPlan(steps=12, seed=5, lr=0.02, weight_decay=0.1, warm_up=3, average=0.9)
 

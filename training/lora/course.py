@@ -26,6 +26,10 @@ from .prompts import Encode, Prompts
 from .trainee import Trainee
 
 _VALIDATION_SEED = 0x5EED
+NO_GRADIENT = (
+    "no gradient comes through this MODEL, whose layers compute in a way that cannot be differentiated: load it in fp16, "
+    "bf16, fp8 or GGUF, without compiled or fused kernels"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +88,8 @@ class Course:
         level, noise = level[own].to(self.trainee.device), noise[own].to(self.trainee.device)
         with self._dropping(generator):
             loss = losses_of(self.trainee, examples, level, noise, plan.weighting).sum() / len(some)
+            if not loss.requires_grad:
+                raise TrainingError(NO_GRADIENT)
             return loss + plan.keep * self._kept(examples, level, noise) / len(some) if plan.keep else loss
 
     @contextmanager

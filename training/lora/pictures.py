@@ -21,7 +21,7 @@ _MASK_FROM = 0.02  # share of a picture that has to be transparent for its alpha
 
 @dataclass
 class Prepared:
-    """Pictures as latents, and what became of the others: name -> why it is not used; notes: name -> what was done."""
+    """Pictures as latents, and what became of the others: name -> why it is not used."""
 
     pictures: list[Picture] = field(default_factory=list)
     unused: dict[str, str] = field(default_factory=dict)
@@ -30,6 +30,7 @@ class Prepared:
     enlarged: list[str] = field(default_factory=list)
     cuts: list[float] = field(default_factory=list)
     sizes_px: dict[str, int] = field(default_factory=dict)
+    prompts: dict[str, object] = field(default_factory=dict)  # caption -> conditioning, where a graph has made them
 
 
 def prepare_folder(

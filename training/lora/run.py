@@ -10,13 +10,21 @@ from torch.nn import Parameter
 from ...lora.kinds.adapters import Adapter, on_device
 from ...lora.weights.inject import CHILD, collect, eject, inject, set_training
 from ..distributed import current_group
-from ..loop import AsResult, Checkpoint, fit, trainable
-from .course import Course, Measured, Picture
+from ..loop import AsResult, Checkpoint, TrainingError, fit, trainable
+from .course import NO_GRADIENT, Course, Measured, Picture
 from .plan import LoRAPlan
 from .prompts import Encode
 from .recomputing import AUTO, ON, Recomputing
 from .targets import KINDS, chosen_layers, targets_of
 from .trainee import Trainee
+
+_NO_BACKWARD = (  # how torch says that an operation cannot be differentiated
+    "does not require grad",
+    "Inference tensors cannot be saved for backward",
+    "is not implemented for",
+    "Trying to backward through",
+    "not differentiable",
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +39,7 @@ class TrainedLoRA:
     is_early: bool = False
     held_out: tuple[str, ...] = ()
     sizes_in_cells: Mapping[str, int] = field(default_factory=dict)  # size -> pictures trained on
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -126,7 +135,8 @@ def _trained(
         adapters = {name: on_device(adapter, "cpu") for name, adapter in collect(network).items()}
         held_out = tuple(picture.name for picture in course.held_out)
         is_early = len(losses) < plan.steps
-        return TrainedLoRA(adapters, losses, measured, names, trained, is_early, held_out, course.sizes())
+        notes = tuple(course.trainee.notes)
+        return TrainedLoRA(adapters, losses, measured, names, trained, is_early, held_out, course.sizes(), notes)
 
     is_done = False
     try:
@@ -144,6 +154,10 @@ def _trained(
             relieve=recomputing.turn_on if plan.recompute == AUTO else None,
         )
         is_done = True
+    except (RuntimeError, NotImplementedError) as error:
+        if any(mark in str(error) for mark in _NO_BACKWARD):
+            raise TrainingError(NO_GRADIENT) from error
+        raise
     finally:
         if not is_done and so_far and hooks.on_broken and group.first:
             hooks.on_broken(result(so_far))

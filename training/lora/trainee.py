@@ -33,6 +33,7 @@ class Trainee(Protocol):
     network: nn.Module
     device: torch.device
     levels: Levels
+    notes: Sequence[str]  # what whoever trains it should know
 
     def to_model(self, latent: Tensor) -> Tensor:
         """Raw latent -> the space the model works in, float32. [1, C, ...]"""

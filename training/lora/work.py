@@ -3,8 +3,8 @@
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ...drawing.course_plot import course_plot
@@ -14,6 +14,7 @@ from ...files.images import write_png
 from ...files.locking import held_alone
 from ...files.tensors import write_tensors
 from ...files.writing import write_whole
+from ..distributed import current_group
 from ..loop import Checkpoint, OnStep, TrainingError
 from .captions import with_trigger
 from .course import Measured, Picture
@@ -31,10 +32,11 @@ STATE, LOG, PLAN, COURSE, LOCK = ".state.safetensors", ".log.jsonl", ".plan.toml
 class Job:
     """What is to be done. state: where the training's state and log lie, without their endings. resume: go on with a
     training that was broken off. every: steps between two validations; saved: between two saved states. text: the
-    plan as a file, which is written beside the state; told: more fields for the header of the result.
+    plan as a file, which is written beside the state; told: more fields for the header of the result. notes: for the report. folder: None where a graph has made the
+    latents.
     """
 
-    folder: Path
+    folder: Path | None
     state: Path
     resolution_px: int
     step_px: int
@@ -48,6 +50,7 @@ class Job:
     saved: int = 200
     text: str = ""
     told: Mapping[str, str] = field(default_factory=dict)
+    notes: Sequence[str] = ()
 
     def beside(self, ending: str) -> Path:
         """The file beside the state with this ending."""
@@ -71,6 +74,8 @@ def prepare(job: Job, encode_image: EncodeImage, on_step: OnStep | None = None) 
     Raises:
         FileFormatError: no folder, or no picture in it. TrainingError: none of its pictures can be read.
     """
+    if job.folder is None:
+        raise TrainingError("no folder of pictures was given: name one")
     prepared = prepare_folder(
         captioned_folder(job.folder),
         job.folder,
@@ -111,7 +116,7 @@ def work(
     begun = time.monotonic()
     _make_folder(job.state.parent)
     busy = f"another training of the name {job.title!r} is under way: wait for it, or choose another name"
-    with held_alone(job.beside(LOCK), busy):
+    with held_alone(job.beside(LOCK), busy) if current_group().first else nullcontext():
         return _work_alone(job, prepared, encode, trainee, shapes, next_path, on_step, begun)
 
 
@@ -125,7 +130,7 @@ def _work_alone(
     on_step: Callable[[int, int, float], None] | None,
     begun: float,
 ) -> Done:
-    log = _Log(job)
+    log, is_first = _Log(job), current_group().first  # of several processes that work on it together, one writes
     encode = _encoded_before(prepared.pictures, job.plan, encode)
 
     def after(done: int, total: int, loss: float) -> None:
@@ -139,7 +144,7 @@ def _work_alone(
             made,
             shapes,
             job.plan,
-            prepared.pictures,
+            [replace(one, caption="") for one in prepared.pictures] if prepared.prompts else prepared.pictures,
             title=job.title,
             resolution_px=job.resolution_px,
             dialect=job.dialect,
@@ -150,15 +155,17 @@ def _work_alone(
 
     hooks = Hooks(after, log.add_measured, job.every, write)
     state = Checkpoint(job.beside(STATE), job.saved, job.resume)
-    if job.text:
+    if job.text and is_first:
         _write_text(job.beside(PLAN), job.text)
     try:
         with trainee() as ready:
             made = train_lora(ready, prepared.pictures, encode, job.plan, hooks=hooks, checkpoint=state)
     finally:
-        log.write()
-    path, without_name = write(made)
-    state.path.unlink(missing_ok=True)
+        if is_first:
+            log.write()
+    path, without_name = current_group().share(write(made) if is_first else (job.state, {}))
+    if is_first:
+        state.path.unlink(missing_ok=True)
     return Done(made, prepared, path, without_name, time.monotonic() - begun)
 
 

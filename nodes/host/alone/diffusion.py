@@ -62,6 +62,8 @@ def trainee(model: StandaloneModel) -> Iterator[StandaloneTrainee]:
 class StandaloneTrainee:
     """See `training.lora.trainee.Trainee`; a prompt is its text states."""
 
+    notes: Sequence[str] = ()
+
     def __init__(self, model: StandaloneModel):
         self.network = model.network
         self.device = self.network.conv_in.weight.device

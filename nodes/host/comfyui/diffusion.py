@@ -92,6 +92,9 @@ def make_model(config: DiffusionConfig, state: Mapping[str, Tensor], dtype: str)
     return ModelPatcher(model.to(offload_device), load_device, offload_device)
 
 
+_GUIDANCE_IN_TRAINING = 1.0
+_MADE_FOR_FEW_STEPS = {"FluxSchnell", "ModelSamplingDiscreteDistilled"}  # ComfyUI's names of models and samplings
+
 Prompt = Mapping[str, object]  # the host's conds by name, of one picture
 
 
@@ -125,10 +128,12 @@ class ComfyTrainee:
         self.network: nn.Module = self._model.diffusion_model
         self.device = torch.device(patcher.load_device)
         self.levels = _levels_of(self._sampling)
+        self._learned_guidance = bool(_config_of(self._model).get("guidance_embed"))
+        self.notes = _notes_on(self._model, self._sampling, self._learned_guidance)
 
     def to_model(self, latent: Tensor) -> Tensor:
-        own = latent.detach().clone().to(device=self.device, dtype=torch.float32)
-        return self._model.process_latent_in(own)
+        own = fitting_latent(self._model.latent_format, latent.detach().clone())
+        return self._model.process_latent_in(own.to(device=self.device, dtype=torch.float32))
 
     def noised(self, level: Tensor, noise: Tensor, latent: Tensor) -> Tensor:
         return self._sampling.noise_scaling(level, noise.clone(), latent.clone())  # it adds to its noise in place
@@ -147,6 +152,8 @@ class ComfyTrainee:
                 "(Combine) and AND out of captions"
             )
         own = [[_ordinary(entries[0][0]), {key: _ordinary(value) for key, value in entries[0][1].items()}]]
+        if self._learned_guidance:
+            own[0][1].setdefault("guidance", _GUIDANCE_IN_TRAINING)
         converted = comfy.sampler_helpers.convert_cond(own)
         told = comfy.samplers.encode_model_conds(
             self._model.extra_conds, converted, latent, self.device, "positive", latent_image=latent
@@ -176,6 +183,42 @@ class ComfyTrainee:
             for name, value in comfy.samplers.cond_cat([dict(prompt) for prompt in prompts]).items()
         }
         return self._model.apply_model(noisy, level, **conds, transformer_options=options).float()
+
+
+def fitting_latent(space: comfy.latent_formats.LatentFormat, latent: Tensor) -> Tensor:
+    """The latent with the dimension of time that the model's latents have, or without it. [1, C, ...] -> [1, C, ...]
+
+    Raises:
+        ValueError: a latent of another model, or a video for a model of pictures.
+    """
+    channels, dimensions = space.latent_channels, getattr(space, "latent_dimensions", 2)
+    if latent.ndim == 4 and dimensions == 3:
+        latent = latent[:, :, None]
+    elif latent.ndim == 5 and dimensions == 2 and latent.shape[2] == 1:
+        latent = latent[:, :, 0]
+    if latent.ndim != dimensions + 2 or latent.shape[1] != channels:
+        raise ValueError(
+            f"this model learns from latents of {channels} channels in {dimensions} dimensions, and this one is "
+            f"{list(latent.shape)}: connect the VAE that belongs to the model"
+        )
+    return latent
+
+
+def _config_of(model: comfy.model_base.BaseModel) -> Mapping[str, object]:
+    return getattr(model.model_config, "unet_config", None) or {}
+
+
+def _notes_on(model: comfy.model_base.BaseModel, sampling: nn.Module, learned_guidance: bool) -> list[str]:
+    """What is known of how the model was distilled, which plain training undoes."""
+    notes = []
+    if learned_guidance:
+        notes.append("guidance is built into this model (distilled): it was trained at 1.0, sample it as usual")
+    names = {type(model.model_config).__name__, *(base.__name__ for base in type(sampling).__mro__)}
+    if names & _MADE_FOR_FEW_STEPS:
+        notes.append(
+            "⚠ this model was distilled to few steps, which training undoes: train its base, and use the LoRA here"
+        )
+    return notes
 
 
 def _torch_attention(function: object, *tensors: object, **how: object) -> Tensor:

@@ -237,4 +237,7 @@ def test_every_input_of_the_node_but_the_wires_can_stand_in_a_plan():
 
     given = NODE_CLASS_MAPPINGS["CVL_TrainLoRA"].INPUT_TYPES()
     all_of_them = {**given["required"], **given["optional"]}
-    assert set(all_of_them) - set(input_names()) == {"model", "clip", "vae", "folder", "subfolder", "resume"}
+    assert set(all_of_them) - set(input_names()) == {
+        *("model", "clip", "vae", "latent", "positive"),
+        *("folder", "subfolder", "resume"),
+    }
