@@ -46,6 +46,7 @@ UNSEEN_NAMES = {  # tables of what is looked for in texts of others, of names, o
     "SPACES",
     "_INPUTS",
     "OTHER_PICTURES",
+    "_NO_BACKWARD",
 }
 UNSEEN_KEYS = {"tooltip", "display_name", "default", "loc"}  # nodeDefs.json has the first; a default is the user's text
 UNSEEN_CALLS = {"compile", "debug", "info", "warning", "getLogger", "Literal", "TypeVar", "NewType", "cast"}

@@ -27,8 +27,8 @@ from .trainee import Trainee
 
 _VALIDATION_SEED = 0x5EED
 NO_GRADIENT = (
-    "no gradient comes through this MODEL, whose layers compute in a way that cannot be differentiated: load it in fp16, "
-    "bf16, fp8 or GGUF, without compiled or fused kernels"
+    "no gradient comes through this MODEL, whose layers compute in a way that cannot be differentiated: load it in "
+    "fp16, bf16, fp8 or GGUF, without compiled or fused kernels"
 )
 
 

@@ -30,10 +30,10 @@ STATE, LOG, PLAN, COURSE, LOCK = ".state.safetensors", ".log.jsonl", ".plan.toml
 
 @dataclass(frozen=True)
 class Job:
-    """What is to be done. state: where the training's state and log lie, without their endings. resume: go on with a
-    training that was broken off. every: steps between two validations; saved: between two saved states. text: the
-    plan as a file, which is written beside the state; told: more fields for the header of the result. notes: for the report. folder: None where a graph has made the
-    latents.
+    """What is to be done. folder: of the pictures; None where a graph has made the latents. state: where the training's
+    state and log lie, without their endings. resume: go on with a training that was broken off. every: steps between
+    two validations; saved: between two saved states. text: the plan as a file, which is written beside the state; told:
+    more fields for the header of the result. notes: for the report.
     """
 
     folder: Path | None
