@@ -79,6 +79,35 @@ def test_the_file_in_the_stock_loader_is_our_model(comfyui, parts, pictures):
     assert (ours - theirs).norm() <= 1e-6 * theirs.norm()  # float32
 
 
+@pytest.mark.parametrize(
+    ("kind", "optimiser", "marks"),
+    [
+        ("LoCon", "Adafactor", ()),
+        ("DoRA", "AdamW", ("dora_scale",)),
+        ("LoKr", "schedule-free AdamW", ("lokr_w1", "lokr_w2_a", "lokr_w2_b")),
+    ],
+)
+def test_every_kind_in_the_stock_loader_is_our_model(comfyui, parts, pictures, kind, optimiser, marks):
+    """The file's names are kohya's, its convolutions have four dimensions, and the stock loader makes of it what ours
+    makes: 1e-6 of the whole answer, float32.
+    """
+    import shutil
+
+    from safetensors.torch import load_file
+
+    more = {"kind": kind, "optimiser": optimiser, "steps": 3, "checkpointing": "on"}
+    (model, path, _), _ = _train(comfyui, parts, pictures, f"kind_{kind}", **more)
+    tensors = load_file(path)
+    assert all(name.startswith("lora_unet_") for name in tensors)
+    assert all(any(name.endswith(mark) for name in tensors) for mark in marks)
+    assert any(one.ndim == 4 and one.shape[-1] == 3 for one in tensors.values()) == (kind == "LoCon")
+    shutil.copy(path, comfyui.models / "loras" / f"{kind}.safetensors")
+    (stock,) = comfyui.nodes["LoraLoaderModelOnly"]().load_lora_model_only(parts[0], f"{kind}.safetensors", 1.0)
+    ours, theirs, plain = (_sampled(comfyui, parts, one) for one in (model, stock, parts[0]))
+    assert (ours - plain).norm() > 1e-4 * plain.norm()
+    assert (ours - theirs).norm() <= 1e-6 * theirs.norm()
+
+
 def test_a_cancelled_training_leaves_a_file_and_goes_on_to_the_same_bits(comfyui, parts, pictures, monkeypatch):
     import comfy.model_management as management
     from safetensors.torch import load_file

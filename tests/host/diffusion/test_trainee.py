@@ -161,3 +161,38 @@ def test_weights_made_under_inference_mode_are_trained_through(comfyui):
         assert weight.grad.abs().max() > 0
     for name, tensor in small_diffusion.state().items():
         assert torch.equal(model.model.diffusion_model.state_dict()[name], tensor)
+
+
+def test_a_model_with_built_in_guidance_is_trained_at_one_and_one_of_few_steps_is_named(comfyui, monkeypatch):
+    patcher, _ = _patcher("EPS")
+    monkeypatch.setitem(patcher.model.model_config.unet_config, "guidance_embed", True)
+    seen, extra = [], patcher.model.extra_conds
+    monkeypatch.setattr(patcher.model, "extra_conds", lambda **told: seen.append(told.get("guidance")) or extra(**told))
+    with comfyui.ours.nodes.host.host.trainee(patcher) as trainee:
+        _examples(trainee, 1)
+        prompt = [[torch.zeros(1, 77, 16), {"guidance": 2.0}]]
+        trainee.prepare(prompt, torch.zeros(1, 4, 8, 8))
+        assert seen == [1.0, 2.0] and prompt[0][1] == {"guidance": 2.0}
+        assert len(trainee.notes) == 1 and "trained at 1.0" in trainee.notes[0]
+    plain, _ = _patcher("FLOW")
+    with comfyui.ours.nodes.host.host.trainee(plain) as trainee:
+        assert not trainee.notes
+    import comfy_extras.nodes_model_advanced as advanced
+
+    plain.add_object_patch("model_sampling", advanced.ModelSamplingDiscreteDistilled(plain.model.model_config))
+    with comfyui.ours.nodes.host.host.trainee(plain) as trainee:
+        assert len(trainee.notes) == 1 and "few steps" in trainee.notes[0]
+
+
+def test_latents_get_the_dimensions_of_the_models_own_or_a_sentence(comfyui):
+    import comfy.latent_formats as formats
+
+    fitting = comfyui.ours.nodes.host.comfyui.diffusion.fitting_latent
+    picture, video = formats.SD15(), formats.Wan21()
+    assert fitting(picture, torch.zeros(1, 4, 8, 8)).shape == (1, 4, 8, 8)
+    assert fitting(picture, torch.zeros(1, 4, 1, 8, 8)).shape == (1, 4, 8, 8)
+    assert fitting(video, torch.zeros(1, 16, 8, 8)).shape == (1, 16, 1, 8, 8)
+    assert fitting(video, torch.zeros(1, 16, 3, 8, 8)).shape == (1, 16, 3, 8, 8)
+    for space, odd in ((picture, (1, 4, 3, 8, 8)), (picture, (1, 16, 8, 8)), (video, (1, 4, 8, 8))):
+        with pytest.raises(ValueError, match="connect the VAE that belongs to the model"):
+            fitting(space, torch.zeros(odd))
