@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ...training.lora.captions import CaptionPlan
+from ...training.lora.data.captions import CaptionPlan
 from ...training.lora.levels import WAYS
 from ...training.lora.objective import Weighting
 from ...training.lora.plan import LoRAPlan

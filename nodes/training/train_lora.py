@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ...lora.weights.fusing import Change
-from ...training.lora.given import Given, plan_of_given, prepare_given
+from ...training.lora.data.given import Given, plan_of_given, prepare_given
 from ...training.lora.levels import WAYS
 from ...training.lora.plan_file import plan_text
 from ...training.lora.recomputing import WAYS as WAYS_TO_RECOMPUTE
@@ -115,27 +115,32 @@ class TrainLoRA:
     ):
         given = dict(locals())
         plan = settings.plan_of(given)
-        job = _job(given, plan, host.vae_facts(vae).px_per_cell)
-        if latent is None:
-            encode = lambda image: host.encode_image(vae, image, None, Tiling()).result  # noqa: E731
-            prepared = prepare(job, encode, host.progress(1))
-        else:
-            masks = [one.get("noise_mask") for one in latent]
-            prepared = prepare_given(Given([one["samples"] for one in latent], masks, positive or []))
-            job = replace(job, plan=plan_of_given(plan))
-        bar = host.progress(steps)
-        done = work(
-            job,
-            prepared,
-            lambda text: prepared.prompts.get(text) or TextEncode().encode(clip, text)["result"][0],
-            lambda: host.trainee(model),
-            host.weights(model),
-            lambda: host.output_path(filename_prefix, ".safetensors"),
-            lambda step, total, loss: bar(step, total),
-        )
-        changes = {place: [Change(lora, 1.0)] for place, lora in places_of(done.made.adapters).items()}
-        lines, data = report_of(done, job)
-        return shown(lines, data, (host.patched(model, changes), str(done.path), as_json(data)))
+        return _trained(given, _job(given, plan, host.vae_facts(vae).px_per_cell))
+
+
+def _trained(given, job: Job):
+    """Train on the folder or on the graph's latents; gives what the node shows."""
+    model, clip, vae = given["model"], given["clip"], given["vae"]
+    if given["latent"] is None:
+        prepared = prepare(job, lambda image: host.encode_image(vae, image, None, Tiling()).result, host.progress(1))
+    else:
+        latents = [one["samples"] for one in given["latent"]]
+        masks = [one.get("noise_mask") for one in given["latent"]]
+        prepared = prepare_given(Given(latents, masks, given["positive"] or []))
+        job = replace(job, plan=plan_of_given(job.plan))
+    bar = host.progress(job.plan.steps)
+    done = work(
+        job,
+        prepared,
+        lambda text: prepared.prompts.get(text) or TextEncode().encode(clip, text)["result"][0],
+        lambda: host.trainee(model),
+        host.weights(model),
+        lambda: host.output_path(given["filename_prefix"], ".safetensors"),
+        lambda step, total, loss: bar(step, total),
+    )
+    changes = {place: [Change(lora, 1.0)] for place, lora in places_of(done.made.adapters).items()}
+    lines, data = report_of(done, job)
+    return shown(lines, data, (host.patched(model, changes), str(done.path), as_json(data)))
 
 
 def _job(given, plan, px_per_cell) -> Job:

@@ -17,12 +17,12 @@ from ..device import on_the_cpu
 from ..distributed import current_group
 from ..loop import TrainingError
 from ..state import step_generator
-from .buckets import batch_at
-from .captions import said, with_trigger
+from .data.buckets import batch_at
+from .data.captions import said, with_trigger
+from .data.prompts import Encode, Prompts
 from .levels import bands, draw_levels
 from .objective import Examples, drawn_noise, kept_loss, losses_of
 from .plan import LoRAPlan
-from .prompts import Encode, Prompts
 from .trainee import Trainee
 
 _VALIDATION_SEED = 0x5EED

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 
 from ..loop import TrainingPlan
 from ..optimisers import ADAMW, OPTIMISERS, PRODIGY
-from .captions import CaptionPlan
+from .data.captions import CaptionPlan
 from .levels import WAYS
 from .objective import Weighting
 from .recomputing import OFF

@@ -8,12 +8,12 @@ from torch import Generator, Tensor
 from torch.nn import Parameter
 
 from ...lora.kinds.adapters import Adapter, on_device
-from ...lora.weights.inject import CHILD, collect, eject, inject, set_training
+from ...lora.weights.inject import CHILD, Injection, collect, eject, inject, set_training
 from ..distributed import current_group
 from ..loop import AsResult, Checkpoint, TrainingError, fit, trainable
 from .course import NO_GRADIENT, Course, Measured, Picture
+from .data.prompts import Encode
 from .plan import LoRAPlan
-from .prompts import Encode
 from .recomputing import AUTO, ON, Recomputing
 from .targets import KINDS, chosen_layers, targets_of
 from .trainee import Trainee
@@ -94,21 +94,16 @@ def train_lora(
         recomputing = Recomputing(plan.recompute == ON)
         try:
             with recomputing.over(trainee.network):
-                return _trained(course, injection.names, injection.trained, hooks, checkpoint, recomputing)
+                return _trained(course, injection, hooks, checkpoint, recomputing)
         finally:
             eject(trainee.network)
 
 
 def _trained(
-    course: "Course",
-    names: tuple[str, ...],
-    trained: int,
-    hooks: Hooks,
-    checkpoint: Checkpoint | None,
-    recomputing: Recomputing,
+    course: Course, injection: Injection, hooks: Hooks, checkpoint: Checkpoint | None, recomputing: Recomputing
 ) -> TrainedLoRA:
-    network, plan, group, as_result = course.trainee.network, course.plan, current_group(), AsResult()
-    parameters = _parameters(network, names)
+    plan, group, as_result = course.plan, current_group(), AsResult()
+    parameters = _parameters(course.trainee.network, injection.names)
     measured: list[Measured] = []
     so_far: list[float] = []
 
@@ -130,13 +125,6 @@ def _trained(
             validate(done)
         if hooks.on_step and group.first:
             hooks.on_step(done, total, so_far[-1])
-
-    def result(losses: list[float]) -> TrainedLoRA:
-        adapters = {name: on_device(adapter, "cpu") for name, adapter in collect(network).items()}
-        held_out = tuple(picture.name for picture in course.held_out)
-        is_early = len(losses) < plan.steps
-        notes = tuple(course.trainee.notes)
-        return TrainedLoRA(adapters, losses, measured, names, trained, is_early, held_out, course.sizes(), notes)
 
     is_done = False
     try:
@@ -160,8 +148,23 @@ def _trained(
         raise
     finally:
         if not is_done and so_far and hooks.on_broken and group.first:
-            hooks.on_broken(result(so_far))
-    return result(losses)
+            hooks.on_broken(_result(course, injection, so_far, measured))
+    return _result(course, injection, losses, measured)
+
+
+def _result(course: Course, injection: Injection, losses: list[float], measured: list[Measured]) -> TrainedLoRA:
+    """What the adapters hold now, as what came of the training."""
+    return TrainedLoRA(
+        {name: on_device(adapter, "cpu") for name, adapter in collect(course.trainee.network).items()},
+        losses,
+        measured,
+        injection.names,
+        injection.trained,
+        is_early=len(losses) < course.plan.steps,
+        held_out=tuple(picture.name for picture in course.held_out),
+        sizes_in_cells=course.sizes(),
+        notes=tuple(course.trainee.notes),
+    )
 
 
 def _parameters(network: torch.nn.Module, names: Iterable[str]) -> dict[str, Parameter]:

@@ -16,11 +16,11 @@ from ...files.tensors import write_tensors
 from ...files.writing import write_whole
 from ..distributed import current_group
 from ..loop import Checkpoint, OnStep, TrainingError
-from .captions import with_trigger
 from .course import Measured, Picture
-from .pictures import EncodeImage, Prepared, prepare_folder
+from .data.captions import with_trigger
+from .data.pictures import EncodeImage, Prepared, prepare_folder
+from .data.prompts import Encode
 from .plan import LoRAPlan
-from .prompts import Encode
 from .run import Hooks, TrainedLoRA, train_lora
 from .saving import lora_file
 from .trainee import Trainee

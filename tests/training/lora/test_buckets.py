@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clip_vae_lora.training.lora.buckets import batch_at, batches, fit, sizes
+from clip_vae_lora.training.lora.data.buckets import batch_at, batches, fit, sizes
 
 
 @pytest.mark.parametrize(("resolution", "step"), [(512, 64), (1024, 64), (768, 32), (64, 64), (100, 8)])

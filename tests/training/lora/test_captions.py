@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 import torch
 
-from clip_vae_lora.training.lora.captions import CaptionPlan, said, with_trigger
+from clip_vae_lora.training.lora.data.captions import CaptionPlan, said, with_trigger
 
 
 def _many(caption: str, plan: CaptionPlan, count: int = 2000) -> Counter:

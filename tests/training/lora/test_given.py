@@ -5,7 +5,7 @@ import torch
 
 from clip_vae_lora.nodes.host.alone.diffusion import trainee
 from clip_vae_lora.training.loop import TrainingError
-from clip_vae_lora.training.lora.given import Given, plan_of_given, prepare_given
+from clip_vae_lora.training.lora.data.given import Given, plan_of_given, prepare_given
 from clip_vae_lora.training.lora.plan import LoRAPlan
 from clip_vae_lora.training.lora.run import Hooks, train_lora
 
@@ -47,8 +47,8 @@ def test_what_does_not_fit_together_is_a_sentence(given, words):
 
 def test_given_latents_train_as_the_same_ones_of_a_folder_do():
     """Prompts that come encoded and those that are encoded here are the same, and the words' plan leaves them alone."""
-    from clip_vae_lora.training.lora.captions import CaptionPlan
     from clip_vae_lora.training.lora.course import Picture
+    from clip_vae_lora.training.lora.data.captions import CaptionPlan
 
     latents = _latents((1, 4, 8, 8), (1, 4, 8, 8), (1, 4, 6, 10))
     texts = ["one", "two", "three"]

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from clip_vae_lora.nodes.host.alone.diffusion import StandaloneModel, make_model, trainee
 from clip_vae_lora.training.loop import Checkpoint, StopAndKeep, TrainingError
-from clip_vae_lora.training.lora.captions import CaptionPlan
 from clip_vae_lora.training.lora.course import Picture
+from clip_vae_lora.training.lora.data.captions import CaptionPlan
 from clip_vae_lora.training.lora.objective import Weighting
 from clip_vae_lora.training.lora.plan import LoRAPlan
 from clip_vae_lora.training.lora.run import Hooks, TrainedLoRA, train_lora

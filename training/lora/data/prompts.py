@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from .trainee import Prompt, Trainee
+from ..trainee import Prompt, Trainee
 
 Encode = Callable[[str], object]  # text -> conditioning
 _MOST = 512  # kept of each kind, the longest unused leaving first

@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 from torch.nn import functional
 
-from ..device import on_the_cpu
+from ...device import on_the_cpu
+from ..course import Picture
+from ..plan import LoRAPlan
 from .captions import CaptionPlan
-from .course import Picture
 from .pictures import Prepared
-from .plan import LoRAPlan
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,12 +7,12 @@ from pathlib import Path
 from torch import Tensor
 from torch.nn import functional
 
-from ...files.captioned.folder import Captioned, CaptionedFolder
-from ...files.errors import FileFormatError
-from ...files.images import read_image
-from ..device import on_the_cpu
+from ....files.captioned.folder import Captioned, CaptionedFolder
+from ....files.errors import FileFormatError
+from ....files.images import read_image
+from ...device import on_the_cpu
+from ..course import Picture
 from .buckets import fit, sizes
-from .course import Picture
 
 EncodeImage = Callable[[Tensor], Tensor]  # [1, H, W, 3] in 0..1 -> raw latent [1, C, ...]
 OnStep = Callable[[int, int], None]
