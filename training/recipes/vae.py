@@ -10,7 +10,7 @@ from ...vae_core.config import VAEConfig
 from ...vae_core.networks.kl import AutoencoderKL
 from ..device import products_in, sent
 from ..loop import Checkpoint, OnStep, TrainingPlan, fit, trainable
-from ..losses import vae_loss
+from ..losses import divergence_of_channels, vae_loss
 from ..scenes.textures import mixed_pictures
 from .linear_start import start_linear_
 
@@ -21,6 +21,7 @@ SIDE_PX = 64
 ZOOMS = (1.0, 2.0, 4.0, 4.0)  # one of them each step: parts of pictures of 64, 128 and 256 px
 KL_WEIGHT = 5e-4
 EDGE_WEIGHT = 0.5
+FREE_NATS = 1.0  # for each value of a channel: without it, the fourth channel dies
 
 
 def new_vae(seed: int, config: VAEConfig = CONFIG) -> AutoencoderKL:
@@ -50,10 +51,10 @@ def train_vae(
         pixels = sent(mixed_pictures(batch, SIDE_PX, generator, zoom) * 2 - 1, device)
         with products_in(precision, device):
             posterior = model.posterior(pixels)
-            latent = posterior.sample(generator)
-            reconstruction = model.decode(latent)
+            reconstruction = model.decode(posterior.sample(generator))
+        kl = divergence_of_channels(posterior.mean, posterior.logvar)
         return vae_loss(
-            pixels, reconstruction, posterior.kl(), latent[0].numel(), kl_weight=KL_WEIGHT, edge_weight=EDGE_WEIGHT
+            pixels, reconstruction, kl, kl_weight=KL_WEIGHT, edge_weight=EDGE_WEIGHT, free_nats=FREE_NATS
         ).total
 
     fit(step_loss, dict(model.named_parameters()), plan, on_step=on_step, checkpoint=checkpoint)
