@@ -22,7 +22,7 @@ from clip_vae_lora.training.recipes.clip import (
     stored_clip,
     train_clip,
 )
-from clip_vae_lora.training.recipes.vae import CONFIG, new_vae, read_vae, stored_vae
+from clip_vae_lora.training.recipes.vae import CONFIG, new_vae, read_vae, stored_vae, train_decoder_
 from clip_vae_lora.training.scenes.textures import KINDS
 from clip_vae_lora.vae_core.checkpoint.find import find_vae
 from clip_vae_lora.vae_core.quality import psnr_db
@@ -41,6 +41,16 @@ def test_every_channel_of_a_new_autoencoder_carries_something():
     with torch.no_grad():
         deviations = new_vae(0).posterior(scenes * 2 - 1).mean.std(dim=(0, 2, 3))
     assert deviations.min() > 0.1  # the noise has 0.05
+
+
+def test_the_decoder_learns_on_alone_from_what_the_file_holds():
+    model = new_vae(0)
+    before = stored_vae(model)
+    train_decoder_(model, TrainingPlan(steps=2, seed=1, lr=1e-3, warm_up=0), batch=1, precision=torch.float32)
+    after = model.state_dict()
+    changed = {name for name, tensor in before.items() if not torch.equal(tensor.float(), after[name])}
+    assert changed and all(name.startswith(("decoder.", "post_quant_conv.")) for name in changed)
+    assert all(parameter.requires_grad for parameter in model.parameters())
 
 
 def test_a_new_model_leaves_the_callers_random_state_alone():

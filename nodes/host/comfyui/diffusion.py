@@ -130,6 +130,9 @@ class ComfyTrainee:
         own = latent.detach().clone().to(device=self.device, dtype=torch.float32)
         return self._model.process_latent_in(own)
 
+    def to_raw(self, latent: Tensor) -> Tensor:
+        return self._model.process_latent_out(latent.float())
+
     def noised(self, level: Tensor, noise: Tensor, latent: Tensor) -> Tensor:
         return self._sampling.noise_scaling(level, noise.clone(), latent.clone())  # it adds to its noise in place
 
