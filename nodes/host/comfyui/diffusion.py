@@ -79,6 +79,13 @@ class SmallModel(comfy.model_base.BaseModel):
 
 
 def make_model(config: DiffusionConfig, state: Mapping[str, Tensor], dtype: str) -> ModelPatcher:
+    patcher = _made(config, state, dtype)
+    # the newer host makes a second network of its own where it wants a deep copy, as its own trainer does
+    patcher.cached_patcher_init = (lambda disable_dynamic=False: _made(config, state, dtype), ())
+    return patcher
+
+
+def _made(config: DiffusionConfig, state: Mapping[str, Tensor], dtype: str) -> ModelPatcher:
     load_device, offload_device = management.get_torch_device(), management.unet_offload_device()
     numbers = sum(tensor.numel() for tensor in state.values())
     chosen = as_dtype(dtype) or management.unet_dtype(
