@@ -1,4 +1,4 @@
-"""Pictures of a model while it learns: the same prompt, the same noise, by Euler's method; any model a trainee wraps."""
+"""Pictures of a model while it learns: the same prompt and noise, by Euler's method, for any model a trainee wraps."""
 
 import torch
 from torch import Tensor
