@@ -64,6 +64,17 @@ def says(page, number: int, lines: list[str], **ui: object) -> None:
     page.wait_for_timeout(500)
 
 
+def fails(page, number: int, kind: str, sentence: str) -> None:
+    """What stopped a node, as the server would tell it."""
+    detail = {"node_id": str(number), "node_type": kind, "exception_message": sentence, "exception_type": "ValueError"}
+    detail |= {"prompt_id": "of this test", "executed": [], "traceback": []}
+    page.evaluate(
+        "detail => window.comfyAPI.api.api.dispatchEvent(new CustomEvent('execution_error', {detail}))", detail
+    )
+    page.wait_for_function(RED_IS_SHOWN)
+    close_dialogs(page)
+
+
 def box(page, number: int = 12) -> dict:
     """Where the report of a node and the node itself lie, in canvas units, and how much of the text is hidden."""
     return page.evaluate(
