@@ -8,8 +8,8 @@ import pytest
 from clip_vae_lora.tests.support.servers.canvas import linked, open_workflow, placed, run
 from clip_vae_lora.tests.support.servers.reports import (
     EQUAL,
-    RED_IS_SHOWN,
     close_dialogs,
+    expect_red,
     expect_report,
     report,
     says,
@@ -25,7 +25,7 @@ RESIZE = """size => {
 def test_what_stopped_a_node_stands_on_it_in_red_until_it_runs_again(page):
     open_workflow(page, *two_pictures("red circle", 64))
     assert run(page) == "execution_error"
-    page.wait_for_function(RED_IS_SHOWN)
+    expect_red(page)
     assert "64 px" in report(page)
     close_dialogs(page)
     page.evaluate(RESIZE, 256)
@@ -49,7 +49,7 @@ def test_the_report_below_an_error_is_grey_and_said_to_be_of_an_earlier_run(page
     before = report(page).split("\n")
     page.evaluate(RESIZE, 64)
     assert run(page) == "execution_error"
-    page.wait_for_function(RED_IS_SHOWN)
+    expect_red(page)
     close_dialogs(page)
     lines = page.evaluate(LINES)
     assert "64 px" in lines[0][0] and not lines[0][1]
@@ -68,7 +68,7 @@ def test_a_prompt_of_which_nothing_can_run_is_refused_in_words_on_the_node(page)
     example["outputs"][0]["links"] = [links[0][0]]
     open_workflow(page, [example, compared], links[:1])
     assert run(page).startswith("refused: ")
-    page.wait_for_function(RED_IS_SHOWN)
+    expect_red(page)
     close_dialogs(page)
     assert "second" in report(page)
 
@@ -80,7 +80,7 @@ def test_a_prompt_that_the_server_refuses_says_so_on_the_node(page):
     half["inputs"].append({"name": "second", "type": "IMAGE", "link": None})
     open_workflow(page, [*nodes, half], links)
     page.evaluate("() => { app.queuePrompt(0, 1) }")
-    page.wait_for_function(RED_IS_SHOWN)
+    expect_red(page, 15)
     assert "second" in report(page, 15) and "first" not in report(page, 15)
     close_dialogs(page)
     page.evaluate(
