@@ -34,7 +34,7 @@ OUTSIDE = {  # what each folder may import from outside the pack, beside the sta
     "training": {"torch"},
     "nodes": set(),
     "nodes/host": {"torch"} | HOST_MODULES,
-    "headless": {"torch", "aiohttp", "tqdm", "PIL", "numpy"},
+    "headless": {"torch", "aiohttp", "tqdm", "PIL", "numpy", "tomli"},
 }
 STANDARD = set(__import__("sys").stdlib_module_names)
 READING_ORDER = {  # inside a leaf and the index a file imports only from files above it
@@ -74,7 +74,7 @@ READING_ORDER = {  # inside a leaf and the index a file imports only from files 
         "workshop/editing/{header,edit,checkpoint}"
     ).split(),
     "files": (
-        "errors contents writing locking documents sniff safetensors_file folder pickle_file inert_pickle "
+        "errors contents writing documents sniff safetensors_file folder pickle_file inert_pickle "
         "torchscript_file tensors tree decoding/kinds decoding/orientation decoding/bare decoding/opening "
         "decoding/ground images pictures captioned/folder"
     ).split(),

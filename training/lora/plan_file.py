@@ -36,7 +36,7 @@ class PlanFile:
 
 def plan_text(plan: PlanFile) -> str:
     """The plan as TOML."""
-    lines = ["# A training by Train LoRA (CVL); run it again with: cvl train lora THIS_FILE"]
+    lines = ["# A training by Train LoRA (CVL); `cvl train lora FILE` runs it again"]
     lines += ["", f"[{TRAINING}]", *_pairs(plan.training)]
     if plan.models:
         lines += ["", f"[{MODELS}]", *_pairs(plan.models)]

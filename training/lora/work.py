@@ -11,9 +11,8 @@ from ...drawing.course_plot import course_plot
 from ...files.captioned.folder import captioned_folder
 from ...files.errors import FileFormatError
 from ...files.images import write_png
-from ...files.locking import held_alone
 from ...files.tensors import write_tensors
-from ...files.writing import write_whole
+from ...files.writing import held_alone, write_whole
 from ..distributed import current_group
 from ..loop import Checkpoint, OnStep, TrainingError
 from .course import Measured, Picture

@@ -181,7 +181,7 @@ def test_a_second_training_of_the_same_name_is_refused(folder, train):
     holder = (
         "import sys, time; sys.path.insert(0, sys.argv[1]); import checkout; checkout.bind()\n"
         "from pathlib import Path\n"
-        "from clip_vae_lora.files.locking import held_alone\n"
+        "from clip_vae_lora.files.writing import held_alone\n"
         "with held_alone(Path(sys.argv[2]), 'busy'):\n"
         "    print('held', flush=True); sys.stdin.read()\n"
     )
