@@ -15,6 +15,7 @@ from ..reports import as_json, shown
 from ..search import indexing
 from ..text.encode import TextEncode
 from . import settings
+from .live import Live
 from .plan_file import plan_file_of, to_share
 from .report import report_of
 
@@ -90,26 +91,42 @@ class TrainLoRA:
         average=0.0,
         held_out=0.1,
         dialect=DIALECTS[0],
+        sample_prompt="",
+        sample_cfg=4.0,
         prompt=None,
         unique_id=None,
     ):
-        given = dict(locals())
-        plan = settings.plan_of(given)
-        job = _job(given, plan, host.vae_facts(vae).px_per_cell)
-        prepared = prepare(job, lambda image: host.encode_image(vae, image, None, Tiling()).result, host.progress(1))
-        bar = host.progress(steps)
-        done = work(
-            job,
-            prepared,
-            lambda text: TextEncode().encode(clip, text)["result"][0],
-            lambda: host.trainee(model),
-            host.weights(model),
-            lambda: host.output_path(filename_prefix, ".safetensors"),
-            lambda step, total, loss: bar(step, total),
-        )
-        changes = {place: [Change(lora, 1.0)] for place, lora in places_of(done.made.adapters).items()}
-        lines, data = report_of(done, plan)
-        return shown(lines, data, (host.patched(model, changes), str(done.path), as_json(data)))
+        return _trained(dict(locals()))
+
+
+def _trained(given) -> dict:
+    """Train with the inputs of the node, by name, and give its answer."""
+    model, clip, vae = given["model"], given["clip"], given["vae"]
+    plan = settings.plan_of(given)
+    job = _job(given, plan, host.vae_facts(vae).px_per_cell)
+    prepared = prepare(job, lambda image: host.encode_image(vae, image, None, Tiling()).result, host.progress(1))
+    live = Live(
+        str(given["unique_id"]),
+        job.title,
+        given["sample_prompt"].strip(),
+        given["sample_cfg"],
+        lambda latent: host.decode_latent(vae, latent, Tiling()).result,
+        host.progress(plan.steps),
+    )
+    done = work(
+        job,
+        prepared,
+        lambda text: TextEncode().encode(clip, text)["result"][0],
+        lambda: host.trainee(model),
+        host.weights(model),
+        lambda: host.output_path(given["filename_prefix"], ".safetensors"),
+        live.step,
+        live,
+    )
+    changes = {place: [Change(lora, 1.0)] for place, lora in places_of(done.made.adapters).items()}
+    lines, data = report_of(done, plan)
+    results = (host.patched(model, changes), str(done.path), as_json(data))
+    return shown(lines, data, results, host.save_preview(live.picture(), "cvl_training"))
 
 
 def _job(given, plan, px_per_cell) -> Job:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from ...drawing.course_plot import course_plot
 from ...files.captioned.folder import captioned_folder
@@ -15,7 +16,7 @@ from ...files.tensors import write_tensors
 from ...files.writing import held_alone, write_whole
 from ..loop import Checkpoint, OnStep, TrainingError
 from .captions import with_trigger
-from .course import Measured, Picture
+from .course import Course, Measured, Picture
 from .pictures import EncodeImage, Prepared, prepare_folder
 from .plan import LoRAPlan
 from .prompts import Encode
@@ -51,6 +52,15 @@ class Job:
     def beside(self, ending: str) -> Path:
         """The file beside the state with this ending."""
         return self.state.with_name(self.state.name + ending)
+
+
+class Watch(Protocol):
+    """Who looks on while a model learns. texts: prompts that it samples with."""
+
+    texts: Sequence[str]
+
+    def look(self, measured: Measured, course: Course) -> None:
+        """See the validation and the course; gradients are as in training, and the model is not to be changed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,6 +104,7 @@ def work(
     shapes: Mapping[str, Sequence[int]],
     next_path: Callable[[], Path],
     on_step: Callable[[int, int, float], None] | None = None,
+    watch: Watch | None = None,
 ) -> Done:
     """Train, and write the file and the log beside it.
 
@@ -103,6 +114,7 @@ def work(
         next_path: where the file goes.
         on_step: (done, all, loss) after each step; may raise to break off, or `StopAndKeep`. What breaks off leaves a
             file of what was learned so far, and the state.
+        watch: is shown the course at every validation.
 
     Raises:
         TrainingError, TargetError, LoRAError, ValueError: see `train_lora`. FileFormatError: the disk refuses.
@@ -111,7 +123,7 @@ def work(
     _make_folder(job.state.parent)
     busy = f"another training of the name {job.title!r} is under way: wait for it, or choose another name"
     with held_alone(job.beside(LOCK), busy):
-        return _work_alone(job, prepared, encode, trainee, shapes, next_path, on_step, begun)
+        return _work_alone(job, prepared, encode, trainee, shapes, next_path, on_step, watch, begun)
 
 
 def _work_alone(
@@ -122,10 +134,11 @@ def _work_alone(
     shapes: Mapping[str, Sequence[int]],
     next_path: Callable[[], Path],
     on_step: Callable[[int, int, float], None] | None,
+    watch: Watch | None,
     begun: float,
 ) -> Done:
     log = _Log(job)
-    encode = _encoded_before(prepared.pictures, job.plan, encode)
+    encode = _encoded_before(prepared.pictures, job.plan, encode, watch.texts if watch else ())
 
     def after(done: int, total: int, loss: float) -> None:
         log.add({"step": done, "loss": loss})
@@ -147,7 +160,7 @@ def _work_alone(
         write_tensors(path, tensors, header)
         return path, without_name
 
-    hooks = Hooks(after, log.add_measured, job.every, write)
+    hooks = Hooks(after, log.add_measured, job.every, write, watch.look if watch else None)
     state = Checkpoint(job.beside(STATE), job.saved, job.resume)
     if job.text:
         _write_text(job.beside(PLAN), job.text)
@@ -172,9 +185,9 @@ def _write_text(path: Path, text: str) -> None:
     write_whole(path, lambda file: file.write(text.encode()), lasting=False)
 
 
-def _encoded_before(pictures: Sequence[Picture], plan: LoRAPlan, encode: Encode) -> Encode:
+def _encoded_before(pictures: Sequence[Picture], plan: LoRAPlan, encode: Encode, also: Sequence[str]) -> Encode:
     """The same, with what is known to be said encoded now, before the model is brought to the card."""
-    texts = {plan.class_word} if plan.keep else set()
+    texts = {plan.class_word, *also} if plan.keep else set(also)
     if plan.captions.drop_whole:
         texts.add("")
     if not plan.captions.varies:
