@@ -20,6 +20,7 @@ from ..reports import as_json, shown
 from ..search import indexing
 from ..text.encode import TextEncode
 from . import settings
+from .live import Live
 from .plan_file import names_of_few_steps, plan_file_of, to_share
 from .report import report_of
 
@@ -105,6 +106,8 @@ class TrainLoRA:
         average=0.0,
         held_out=0.1,
         dialect=DIALECTS[0],
+        sample_prompt="",
+        sample_cfg=4.0,
         kind="LoRA",
         optimiser=OPTIMISERS[0],
         checkpointing=WAYS_TO_RECOMPUTE[0],
@@ -113,14 +116,13 @@ class TrainLoRA:
         prompt=None,
         unique_id=None,
     ):
-        given = dict(locals())
-        plan = settings.plan_of(given)
-        return _trained(given, _job(given, plan, host.vae_facts(vae).px_per_cell))
+        return _trained(dict(locals()))
 
 
-def _trained(given, job: Job):
-    """Train on the folder or on the graph's latents; gives what the node shows."""
+def _trained(given) -> dict:
+    """Train with the inputs of the node, by name, and give its answer."""
     model, clip, vae = given["model"], given["clip"], given["vae"]
+    job = _job(given, settings.plan_of(given), host.vae_facts(vae).px_per_cell)
     if given["latent"] is None:
         prepared = prepare(job, lambda image: host.encode_image(vae, image, None, Tiling()).result, host.progress(1))
     else:
@@ -128,7 +130,14 @@ def _trained(given, job: Job):
         masks = [one.get("noise_mask") for one in given["latent"]]
         prepared = prepare_given(Given(latents, masks, given["positive"] or []))
         job = replace(job, plan=plan_of_given(job.plan))
-    bar = host.progress(job.plan.steps)
+    live = Live(
+        str(given["unique_id"]),
+        job.title,
+        given["sample_prompt"].strip(),
+        given["sample_cfg"],
+        lambda latent: host.decode_latent(vae, latent, Tiling()).result,
+        host.progress(job.plan.steps),
+    )
     done = work(
         job,
         prepared,
@@ -136,11 +145,15 @@ def _trained(given, job: Job):
         lambda: host.trainee(model),
         host.weights(model),
         lambda: host.output_path(given["filename_prefix"], ".safetensors"),
-        lambda step, total, loss: bar(step, total),
+        live.step,
+        live,
     )
     changes = {place: [Change(lora, 1.0)] for place, lora in places_of(done.made.adapters).items()}
     lines, data = report_of(done, job)
-    return shown(lines, data, (host.patched(model, changes), str(done.path), as_json(data)))
+    results = (host.patched(model, changes), str(done.path), as_json(data))
+    if not done.made.validation:  # of several processes, one that is not the first
+        return shown(lines, data, results)
+    return shown(lines, data, results, host.save_preview(live.picture(), "cvl_training"))
 
 
 def _job(given, plan, px_per_cell) -> Job:

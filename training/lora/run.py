@@ -45,7 +45,8 @@ class TrainedLoRA:
 @dataclass(frozen=True)
 class Hooks:
     """What a caller wants to know. on_step: (done, all, the step's loss) after each step; may raise `StopAndKeep`, or
-    anything else to break off. every: steps between two validations; 0 leaves them out. on_broken: is given what was
+    anything else to break off. on_validation: told of each; look: then shown the course itself, to sample from the
+    model as it is. every: steps between two validations; 0 leaves them out. on_broken: is given what was
     learned, where at least one step was made before something broke the training off.
     """
 
@@ -53,6 +54,7 @@ class Hooks:
     on_validation: Callable[[Measured], None] | None = None
     every: int = 50
     on_broken: Callable[["TrainedLoRA"], object] | None = None
+    look: Callable[[Measured, "Course"], None] | None = None
 
 
 def train_lora(
@@ -112,6 +114,8 @@ def _trained(
             return
         with as_result.now():
             measured.append(course.measure(step))
+            if hooks.look:
+                hooks.look(measured[-1], course)
         if hooks.on_validation:
             hooks.on_validation(measured[-1])
 

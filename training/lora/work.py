@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Protocol
 
 from ...drawing.course_plot import course_plot
 from ...files.captioned.folder import captioned_folder
@@ -15,7 +16,7 @@ from ...files.tensors import write_tensors
 from ...files.writing import held_alone, write_whole
 from ..distributed import current_group
 from ..loop import Checkpoint, OnStep, TrainingError
-from .course import Measured, Picture
+from .course import Course, Measured, Picture
 from .data.captions import with_trigger
 from .data.pictures import EncodeImage, Prepared, prepare_folder
 from .data.prompts import Encode
@@ -54,6 +55,15 @@ class Job:
     def beside(self, ending: str) -> Path:
         """The file beside the state with this ending."""
         return self.state.with_name(self.state.name + ending)
+
+
+class Watch(Protocol):
+    """Who looks on while a model learns. texts: prompts that it samples with."""
+
+    texts: Sequence[str]
+
+    def look(self, measured: Measured, course: Course) -> None:
+        """See the validation and the course; gradients are as in training, and the model is not to be changed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,6 +109,7 @@ def work(
     shapes: Mapping[str, Sequence[int]],
     next_path: Callable[[], Path],
     on_step: Callable[[int, int, float], None] | None = None,
+    watch: Watch | None = None,
 ) -> Done:
     """Train, and write the file and the log beside it.
 
@@ -108,6 +119,7 @@ def work(
         next_path: where the file goes.
         on_step: (done, all, loss) after each step; may raise to break off, or `StopAndKeep`. What breaks off leaves a
             file of what was learned so far, and the state.
+        watch: is shown the course at every validation.
 
     Raises:
         TrainingError, TargetError, LoRAError, ValueError: see `train_lora`. FileFormatError: the disk refuses.
@@ -116,7 +128,7 @@ def work(
     _make_folder(job.state.parent)
     busy = f"another training of the name {job.title!r} is under way: wait for it, or choose another name"
     with held_alone(job.beside(LOCK), busy) if current_group().first else nullcontext():
-        return _work_alone(job, prepared, encode, trainee, shapes, next_path, on_step, begun)
+        return _work_alone(job, prepared, encode, trainee, shapes, next_path, on_step, watch, begun)
 
 
 def _work_alone(
@@ -127,10 +139,11 @@ def _work_alone(
     shapes: Mapping[str, Sequence[int]],
     next_path: Callable[[], Path],
     on_step: Callable[[int, int, float], None] | None,
+    watch: Watch | None,
     begun: float,
 ) -> Done:
     log, is_first = _Log(job), current_group().first  # of several processes that work on it together, one writes
-    encode = _encoded_before(prepared.pictures, job.plan, encode)
+    encode = _encoded_before(prepared.pictures, job.plan, encode, watch.texts if watch else ())
 
     def after(done: int, total: int, loss: float) -> None:
         log.add({"step": done, "loss": loss})
@@ -152,7 +165,7 @@ def _work_alone(
         write_tensors(path, tensors, header)
         return path, without_name
 
-    hooks = Hooks(after, log.add_measured, job.every, write)
+    hooks = Hooks(after, log.add_measured, job.every, write, watch.look if watch else None)
     state = Checkpoint(job.beside(STATE), job.saved, job.resume)
     if job.text and is_first:
         _write_text(job.beside(PLAN), job.text)
@@ -179,9 +192,9 @@ def _write_text(path: Path, text: str) -> None:
     write_whole(path, lambda file: file.write(text.encode()), lasting=False)
 
 
-def _encoded_before(pictures: Sequence[Picture], plan: LoRAPlan, encode: Encode) -> Encode:
+def _encoded_before(pictures: Sequence[Picture], plan: LoRAPlan, encode: Encode, also: Sequence[str]) -> Encode:
     """The same, with what is known to be said encoded now, before the model is brought to the card."""
-    texts = {plan.class_word} if plan.keep else set()
+    texts = {plan.class_word, *also} if plan.keep else set(also)
     if plan.captions.drop_whole:
         texts.add("")
     if not plan.captions.varies:
