@@ -94,7 +94,7 @@ class TrainingState:
             group["lr"] = plan.lr * group["rate"] * falling
         try:
             number = self._gradients(step, step_loss, parts)
-        except torch.OutOfMemoryError:
+        except torch.cuda.OutOfMemoryError:  # any card's, under its older name
             if relieve is None or not relieve():
                 raise
             number = self._gradients(step, step_loss, parts)
