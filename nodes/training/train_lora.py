@@ -53,7 +53,7 @@ class TrainLoRA:
         "Where the LoRA file was written.",
         "What was trained on what, the losses, and every picture that was not used, as JSON.",
     )
-    FUNCTION = "train_on_lists"
+    FUNCTION = "train"
     INPUT_IS_LIST = True
     OUTPUT_NODE = True
 
@@ -67,13 +67,6 @@ class TrainLoRA:
         if latent is not None:
             return ""
         return indexing.fingerprint(_one(folder), _one(subfolder), None, True)
-
-    def train_on_lists(self, **given):
-        """The inputs as ComfyUI gives them where lists may come: each as a list."""
-        for name, values in given.items():
-            if name not in settings.LISTS and len(values) > 1:
-                raise ValueError(f"{len(values)} values came into {name}, which takes one: run a node for each of them")
-        return self.train(**{name: values if name in settings.LISTS else values[0] for name, values in given.items()})
 
     def train(
         self,
@@ -116,7 +109,7 @@ class TrainLoRA:
         prompt=None,
         unique_id=None,
     ):
-        return _trained(dict(locals()))
+        return _trained(_values(locals()))
 
 
 def _trained(given) -> dict:
@@ -182,9 +175,21 @@ def _job(given, plan, px_per_cell) -> Job:
     )
 
 
+def _values(given) -> dict:
+    """The inputs by name; ComfyUI gives each as a list, so that latents and prompts may come as lists.
+
+    Raises:
+        ValueError: several values for an input that takes one.
+    """
+    for name, value in given.items():
+        if name not in settings.LISTS and isinstance(value, list) and len(value) != 1:
+            raise ValueError(f"{len(value)} values came into {name}, which takes one: run a node for each of them")
+    return {name: value if name in settings.LISTS else _one(value) for name, value in given.items()}
+
+
 def _one(value):
-    """The value of an input, which comes as a list of one where inputs are lists."""
-    return value[0] if isinstance(value, (list, tuple)) else value
+    """The value of an input, which may come as a list of one."""
+    return value[0] if isinstance(value, (list, tuple)) and value else value
 
 
 NODES = {"CVL_TrainLoRA": (TrainLoRA, "Train LoRA (CVL)")}
