@@ -12,11 +12,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ...files.errors import FileFormatError
-from ...files.tensors import Spool, open_tensors
-from ...lora.kinds.adapters import LoRAError
+from ...files.tensors import Spool
 from ...lora.models.parts import describe_part
 from ...lora.workshop.editing.header import kept_entries
-from ...lora.workshop.extracting.checkpoints import model_keys
 from ...lora.workshop.extracting.extraction import Extracted, extract, record
 from ...lora.workshop.extracting.pairing import Model, pair
 from ...lora.workshop.extracting.spelling import Piecewise, spell_of
@@ -24,7 +22,7 @@ from ...lora.workshop.outcome import DTYPES
 from ...lora.workshop.ranks import RULES, SIZE, TOTAL, Rule
 from ..host import host
 from .resizing import error_chart, errors_of, percent, worst_lines
-from .sources import size_text
+from .sources import open_checkpoint, size_text
 
 RULES_OF_MODELS = [rule for rule in RULES if rule != TOTAL]  # whose sum takes all singular values of every weight
 RECIPE = "cvl_extract"  # the entry of the header that says what was done
@@ -67,15 +65,8 @@ def side_of_file(path: Path) -> Iterator[Side]:
     Raises:
         FileFormatError: it cannot be read, or is no model.
     """
-    with open_tensors(path) as file:
-        shapes = {name: shape for name, shape in file.shapes.items() if file.dtypes[name].is_floating_point}
-        try:
-            keys = model_keys(shapes, "it")
-        except LoRAError as error:
-            raise FileFormatError(path, str(error)) from error
-        known = {key: at.shape(shapes[at.name]) for key, at in keys.items()}
-        read = lambda key: keys[key].of(file.read([keys[key].name])[keys[key].name])  # noqa: E731
-        yield Side(Model(path.name, known, read), path, file.metadata)
+    with open_checkpoint(path) as (file, found, base):
+        yield Side(Model(path.name, found.shapes, base.weight_of), path, file.metadata)
 
 
 def side_of(name: str, targets: Sequence[object]) -> Side:

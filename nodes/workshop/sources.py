@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from ...files.errors import FileFormatError
+from ...files.tensors import TensorFile, open_tensors
+from ...lora.kinds.adapters import LoRAError
 from ...lora.models.parts import describe_part, describe_parts
+from ...lora.workshop.checkpoint import Checkpoint, checkpoint_of
 from ...lora.workshop.gathering import Gathered, WeightOf, gather
 from ...lora.workshop.sources import Source
 from ..host import host
@@ -62,6 +66,28 @@ def base_of(*targets: object) -> Base:
         shapes |= own
         owners |= dict.fromkeys(own, target)
     return Base(shapes, lambda key: host.base_weight(owners[key], key))
+
+
+@contextmanager
+def open_checkpoint(path: Path) -> Iterator[tuple[TensorFile, Checkpoint, Base]]:
+    """A checkpoint, a diffusion model or a text encoder, open as long as it is used: its file, its weights by their
+    keys, and these as a base of which one is read at a time.
+
+    Raises:
+        FileFormatError: it cannot be read, or is no model.
+    """
+    with open_tensors(path) as file:
+        floats = {name: shape for name, shape in file.shapes.items() if file.dtypes[name].is_floating_point}
+        try:
+            found = checkpoint_of(floats)
+        except LoRAError as error:
+            raise FileFormatError(path, str(error)) from error
+
+        def weight_of(key: str):
+            spot = found.spots[key]
+            return spot.of(file.read([spot.name])[spot.name])
+
+        yield file, found, Base(found.shapes, weight_of)
 
 
 def files_of(text: str, lora_stack: object = None) -> Files:

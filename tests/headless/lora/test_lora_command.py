@@ -147,7 +147,7 @@ def test_strengths_follow_behind_colons_and_names_may_have_colons(tmp_path):
         (["edit", "{a}", "-o", "{out}", "--strength", "0"], "the strength is 0"),
         (["edit", "{a}", "-o", "{out}", "--keep", "OUT07"], "selects nothing"),
         (["edit", "{a}", "-o", "{out}", "--remove", "gone"], "no entry 'gone'"),
-        (["bake", "{a}", "{b}", "-o", "{out}"], "this file is a LoRA"),
+        (["bake", "{a}", "{b}", "-o", "{out}"], "a.safetensors: it is a LoRA and no model"),
         (["bake", "{checkpoint}", "{a}", "-o", "{checkpoint}", "--overwrite"], "it is the checkpoint itself"),
         (["compare", "{empty}"], "0 files that may be LoRAs"),
         (["shrink"], "invalid choice"),
