@@ -22,7 +22,7 @@ from ...lora.workshop.outcome import DTYPES
 from ...lora.workshop.ranks import RULES, SIZE, TOTAL, Rule
 from ..host import host
 from .resizing import error_chart, errors_of, percent, worst_lines
-from .sources import open_checkpoint, size_text
+from .sources import open_checkpoint, short_lines, size_text
 
 RULES_OF_MODELS = [rule for rule in RULES if rule != TOTAL]  # whose sum takes all singular values of every weight
 RECIPE = "cvl_extract"  # the entry of the header that says what was done
@@ -106,7 +106,7 @@ def extract_file(
         spool.finish(pieces.header(header))
     data = _data(tuned, base, settings, extracted, path) | {"not_compared": apart}
     picture = error_chart(extracted.layers, f"What is lost of {tuned.model.name} - {base.model.name}")
-    return _lines(extracted, data), data, picture
+    return _lines(extracted, rule, data), data, picture
 
 
 def _shared(tuned: Model, base: Model) -> tuple[tuple[Model, Model], dict[str, str]]:
@@ -161,7 +161,7 @@ def _data(tuned: Side, base: Side, settings: ExtractSettings, extracted: Extract
     }
 
 
-def _lines(extracted: Extracted, data: Mapping) -> list[str]:
+def _lines(extracted: Extracted, rule: Rule, data: Mapping) -> list[str]:
     ranks = [layer.rank for layer in extracted.layers if layer.rank]
     low, high = min(ranks, default=0), max(ranks, default=0)
     span = f"rank {high}" if low == high else f"ranks {low} to {high}"
@@ -170,6 +170,7 @@ def _lines(extracted: Extracted, data: Mapping) -> list[str]:
         f"{size_text(data['size_bytes'])}, {data['dialect']}, {data['dtype']}",
         f"lost: {percent(extracted.error)} of the difference, {percent(extracted.of_base)} of the model's weights",
         *worst_lines(extracted.layers),
+        *short_lines(rule, [layer.before for layer in extracted.layers]),
     ]
     if extracted.whole:
         lines.append(f"{len(extracted.whole)} norms, biases and embeddings are written as differences")

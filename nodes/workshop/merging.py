@@ -17,12 +17,12 @@ from ...lora.models.parts import describe_part
 from ...lora.workshop.editing.header import merged_header
 from ...lora.workshop.gathering import Gathered
 from ...lora.workshop.merging.merge import Merged, merge
-from ...lora.workshop.merging.methods import AVERAGE, Recipe
+from ...lora.workshop.merging.methods import AVERAGE, SUM, Recipe
 from ...lora.workshop.merging.verdict import Verdict, against_stack, at_strengths
 from ...lora.workshop.naming import named
 from ...lora.workshop.outcome import AS_THE_FILES, DTYPES, dtype_name
 from ...lora.workshop.ranks import RULES, Rule
-from .sources import Base, Files, check_free, laid_out, lost_lines, size_text
+from .sources import Base, Files, check_free, laid_out, lost_lines, short_lines, size_text
 
 ALL = "all"  # of the singular values: nothing is cut
 RANK_RULES = [ALL, *RULES]
@@ -78,7 +78,7 @@ def merge_files(
     verdict = _verdict(gathered, settings.recipe, formats.read(tensors, texts), base)
     data = _data(merged, settings, path, verdict, texts)
     data["not_written"] = {_text(place): why for place, why in unnamed.items()}
-    return _lines(merged, data), data
+    return _lines(merged, rule, data), data
 
 
 def _verdict(gathered: Gathered, recipe: Recipe, written: formats.LoRAFile, base: Base) -> Verdict:
@@ -153,7 +153,7 @@ def _data(
     }
 
 
-def _lines(merged: Merged, data: Mapping) -> list[str]:
+def _lines(merged: Merged, rule: Rule | None, data: Mapping) -> list[str]:
     low, high = data["ranks"]
     rank = f"rank {low}" if low == high else f"ranks {low} to {high}"
     name = Path(data["file"]).name
@@ -165,8 +165,9 @@ def _lines(merged: Merged, data: Mapping) -> list[str]:
     lines.append(_stack_line(data))
     if data["error"] > _EQUAL:
         lines.append(f"what was cut and rounded off is {_percent(data['error'])} of what {data['method']} makes")
+    lines += short_lines(rule, [layer.exact for layer in merged.layers])
     if count > 1 and not data["common"]:
-        lines.append("⚠ they have no weight in common: the file holds them side by side")
+        lines.append(_apart_line(merged.gathered, data["method"]))
     if data["trigger_words"]:
         lines.append(f"trigger words: {', '.join(data['trigger_words'])}")
     if merged.nothing:
@@ -175,6 +176,17 @@ def _lines(merged: Merged, data: Mapping) -> list[str]:
         lines.append(f"⚠ {len(lost)} of its weights are not written")
         lines += [f"  {describe_part(place)}: {why}" for place, why in list(lost.items())[:5]]
     return lines + lost_lines(merged.gathered)
+
+
+def _apart_line(gathered: Gathered, method: str) -> str:
+    """What it means that no two files change the same weight: legal within one model, and odd without a known one."""
+    if gathered.own:
+        return "⚠ they have no weight in common, and no model is known that has all of them: are they for the same one?"
+    if method == SUM:
+        return "they have no weight in common: the file holds them side by side"
+    return (
+        f"⚠ they have no weight in common, so that {method} has nothing to weigh against each other: sum is the stack"
+    )
 
 
 def _stack_line(data: Mapping) -> str:

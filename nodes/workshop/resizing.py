@@ -21,7 +21,7 @@ from ...lora.workshop.outcome import AS_THE_FILES, DTYPES, dtype_name
 from ...lora.workshop.ranks import RULES, SIZE, Rule
 from ...lora.workshop.resizing import CutLayer, Resized, resize, speller
 from ..lora.files import ParsedFile
-from .sources import Base, check_free, laid_out, lost_lines, size_text, source_of
+from .sources import Base, check_free, laid_out, lost_lines, short_lines, size_text, source_of
 
 AS_IT_IS = "as it is"
 RECIPE = "cvl_resize"  # the entry of the header that says what was done
@@ -155,6 +155,7 @@ def _lines(parsed: ParsedFile, resized: Resized, rule: Rule, data: Mapping) -> l
     lines = [f"{name}: {parsed.path.name} from {ranks}, {sizes}, {data['dialect']}, {data['dtype']}"]
     lines.append(f"lost: {percent(resized.error)} of its change{_beside(resized.of_base)}")
     lines += worst_lines(resized.layers)
+    lines += short_lines(rule, [layer.before for layer in resized.layers])
     dropped = [layer for layer in resized.layers if not layer.rank and layer.size]
     lines += [f"⚠ {len(dropped)} weights have no room and are dropped" for _ in dropped[:1]]
     still = [layer for layer in resized.layers if not layer.size]

@@ -14,6 +14,7 @@ from ...lora.kinds.adapters import LoRAError
 from ...lora.models.parts import describe_part, describe_parts
 from ...lora.workshop.checkpoint import Checkpoint, checkpoint_of
 from ...lora.workshop.gathering import Gathered, WeightOf, gather
+from ...lora.workshop.ranks import RANK, Rule
 from ...lora.workshop.sources import Source
 from ..host import host
 from ..lora.files import ParsedFile, read_lora
@@ -179,3 +180,17 @@ def check_free(path: Path, parsed: Sequence[ParsedFile]) -> None:
     for one in parsed:
         if path.exists() and os.path.samefile(path, one.path):
             raise FileFormatError(path, "it is one of the files that this is made of: choose another name to write to")
+
+
+def short_lines(rule: Rule | None, ranks: Sequence[int]) -> list[str]:
+    """The lines about a rank that is above what weights have, or above the largest one; `ranks`: all they have."""
+    if rule is None or rule.name != RANK:
+        return []
+    lines, short = [], [rank for rank in ranks if rank < rule.amount]
+    if rule.most is not None and rule.most < rule.amount:
+        lines.append(f"⚠ the rank asked for is {rule.amount:g} and the largest rank {rule.most}: no weight gets more")
+    elif short:
+        lines.append(
+            f"{len(short)} weights have less than rank {rule.amount:g} and keep all they have, rank {max(short)} at most"
+        )
+    return lines

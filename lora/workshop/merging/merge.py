@@ -10,9 +10,9 @@ from ...kinds.adapters import Adapter, LoRAError
 from ...models.match import key_of
 from ...models.places import Place
 from ..algebra import Spectrum, add, norm_of
-from ..gathering import Gathered, WeightOf, dtypes_of, strengths_of, thins_at
+from ..gathering import Gathered, WeightOf, strengths_of, thins_at
 from ..noise import noise_of_factors, rounding_noise
-from ..outcome import adapter_of, distance, stored, widest
+from ..outcome import adapter_of, distance, dtypes_of, precision_at, stored, widest
 from ..ranks import AUTOMATIC, RANK, SIZE, Rule, Share, rank_by, share_out
 from ..spectrum import spectrum_for
 from ..steps import OnStep, no_step
@@ -135,7 +135,7 @@ class _Making:
     def at(self, place: Place) -> list[float]:
         return [own[place] for own in self.strengths]
 
-    def cut(self, thins: Sequence[Thin | None], result: Thin, rank: int | None) -> Thin:
+    def cut(self, place: Place, thins: Sequence[Thin | None], result: Thin, rank: int | None) -> Thin:
         """The result as it is written: whole, of a rank, or of the rank that the rule gives it."""
         dense = result.dense and self.recipe.by_entry and not self.recipe.aligned and len(result.shape) > 1
         if rank is None and self.rule is None and not dense:
@@ -149,16 +149,16 @@ class _Making:
             return result
         spectrum = spectrum_for(result, most)
         if rank is None and self.rule is not None:
-            rank = self.ruled(result, spectrum)
+            rank = self.ruled(place, result, spectrum)
         return spectrum.cut(max(1, rank or most), result.up.dtype)
 
-    def ruled(self, result: Thin, spectrum: Spectrum) -> int:
+    def ruled(self, place: Place, result: Thin, spectrum: Spectrum) -> int:
         """The rank that the rule gives a result."""
         if self.rule is None:
             return len(spectrum.s)
         noise = None
         if self.rule.name == AUTOMATIC:
-            kind = torch.float16 if self.dtype == torch.float32 else self.dtype
+            kind = max(precision_at(self.gathered, place), self.dtype, key=lambda one: torch.finfo(one).eps)
             plain = not result.dense
             noise = noise_of_factors(result.up, result.down, kind) if plain else rounding_noise(result.matrix(), kind)
         return rank_by(self.rule, spectrum.s, spectrum.energy, noise)
@@ -186,7 +186,7 @@ def _finished(
     making: _Making, place: Place, thins: list[Thin | None], result: Thin, rank: int | None
 ) -> tuple[Adapter, MergedLayer]:
     """The adapter of a weight's result, cut and rounded, and how far that is from the result and from the stack."""
-    thin = making.cut(thins, result, rank)
+    thin = making.cut(place, thins, result, rank)
     whole = thin is result and any(one is not None and one.dense for one in thins)
     layout, base = making.gathered.layout, None
     if layout is not None and isinstance(place, str) and place in layout.shapes:

@@ -6,27 +6,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from clip_vae_lora.files.tensors import open_tensors, write_tensors
 from clip_vae_lora.headless.cvl import main
 from clip_vae_lora.headless.lora.files import split
-from clip_vae_lora.lora.formats.read import read
-from clip_vae_lora.lora.formats.writing import write
-from clip_vae_lora.lora.models.conversion import rename
-from clip_vae_lora.lora.workshop.sources import Source
 
-from ...support.loras.shop import CONVOLUTION, QUERY, SD1, TEXT, dense, lora_of, random, relative
-
-
-def written(path, seed, dialect="kohya", places=(QUERY, CONVOLUTION, TEXT), shapes=SD1, **metadata):
-    adapters = {place: lora_of(SD1[place], 3, 2.0, seed + n) for n, place in enumerate(places)}
-    tensors, header = write(rename(adapters, shapes, dialect).named, dialect, metadata)
-    write_tensors(path, tensors, header)
-    return path
-
-
-def source(path, *strengths):
-    with open_tensors(path) as file:
-        return Source(path.name, read(file.read(file.shapes), file.metadata), file.metadata, *strengths)
+from ...support.loras.shop import CONVOLUTION, QUERY, SD1, TEXT, dense, relative
+from ...support.loras.shop_files import checkpoint, of_sdxl, source, written
 
 
 @pytest.fixture
@@ -89,17 +73,6 @@ def test_an_edit_of_the_header_leaves_every_tensor_and_an_edit_of_the_strength_d
     found, old = dense(source(out)), dense(source(one))
     assert code == 0 and found.keys() == {QUERY, CONVOLUTION}
     assert all(relative(found[key], old[key] * 0.5) < 1e-6 for key in found)
-
-
-def checkpoint(path, dtype=torch.float32):
-    names = {
-        "model.diffusion_model." + QUERY.removeprefix("diffusion_model."): SD1[QUERY],
-        "model.diffusion_model." + CONVOLUTION.removeprefix("diffusion_model."): SD1[CONVOLUTION],
-        "cond_stage_model.transformer." + TEXT.removeprefix("clip_l.transformer."): SD1[TEXT],
-        "first_stage_model.x": (3,),
-    }
-    write_tensors(path, {name: random(*shape, seed=n).to(dtype) for n, (name, shape) in enumerate(names.items())}, {})
-    return path
 
 
 def test_loras_are_baked_into_a_checkpoint(files, tmp_path, capsys):
