@@ -22,6 +22,7 @@ from ...lora.workshop.merging.verdict import Verdict, against_stack, at_strength
 from ...lora.workshop.naming import named
 from ...lora.workshop.outcome import AS_THE_FILES, DTYPES, dtype_name
 from ...lora.workshop.ranks import RULES, Rule
+from ...lora.workshop.resizing import speller
 from .sources import Base, Files, check_free, laid_out, lost_lines, short_lines, size_text
 
 ALL = "all"  # of the singular values: nothing is cut
@@ -60,19 +61,19 @@ def merge_files(
     rule = settings.rule
     check_free(path, files.parsed)
     gathered = laid_out(files.sources, base)
+    header = merged_header(gathered.sources, {"method": settings.recipe.method, **_numbers(settings)})
+    if words := split_words(settings.words):
+        header["modelspec.trigger_phrase"] = ", ".join(words)
     merged = merge(
         gathered,
         settings.recipe,
         rule=rule,
         dtype=DTYPES[settings.dtype],
         weight_of=base.weight_of,
+        spell=speller(gathered, settings.dialect, header),
         on_step=on_step,
     )
     adapters, unnamed = named(gathered, merged.adapters, settings.dialect)
-    recipe = {"method": settings.recipe.method, **_numbers(settings)}
-    header = merged_header(gathered.sources, recipe)
-    if words := split_words(settings.words):
-        header["modelspec.trigger_phrase"] = ", ".join(words)
     tensors, texts = formats.write(adapters, settings.dialect, header)
     write_tensors(path, tensors, texts)
     verdict = _verdict(gathered, settings.recipe, formats.read(tensors, texts), base)
@@ -103,7 +104,7 @@ def _numbers(settings: MergeSettings) -> dict[str, object]:
 def _data(
     merged: Merged, settings: MergeSettings, path: Path, verdict: Verdict, header: Mapping[str, str]
 ) -> dict[str, object]:
-    sources, ranks = merged.gathered.sources, [layer.rank for layer in merged.layers]
+    sources, ranks = merged.gathered.sources, [layer.rank for layer in merged.layers if layer.rank]
     blocks: dict[str, list[float]] = {}
     for layer in merged.layers:
         blocks.setdefault(block_of(layer.place), []).append(layer.norm**2)
@@ -125,7 +126,7 @@ def _data(
             }
             for number, one in enumerate(sources)
         ],
-        "weights": len(merged.layers),
+        "weights": len(merged.adapters),
         "common": len(merged.gathered.common()),
         "ranks": [min(ranks), max(ranks)],
         "error": merged.error,
@@ -165,6 +166,8 @@ def _lines(merged: Merged, rule: Rule | None, data: Mapping) -> list[str]:
     lines.append(_stack_line(data))
     if data["error"] > _EQUAL:
         lines.append(f"what was cut and rounded off is {_percent(data['error'])} of what {data['method']} makes")
+    dropped = [layer for layer in merged.layers if not layer.rank]
+    lines += [f"⚠ {len(dropped)} weights have no room and are dropped" for _ in dropped[:1]]
     lines += short_lines(rule, [layer.exact for layer in merged.layers])
     if count > 1 and not data["common"]:
         lines.append(_apart_line(merged.gathered, data["method"]))

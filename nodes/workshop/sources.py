@@ -191,6 +191,7 @@ def short_lines(rule: Rule | None, ranks: Sequence[int]) -> list[str]:
         lines.append(f"⚠ the rank asked for is {rule.amount:g} and the largest rank {rule.most}: no weight gets more")
     elif short:
         lines.append(
-            f"{len(short)} weights have less than rank {rule.amount:g} and keep all they have, rank {max(short)} at most"
+            f"{len(short)} weights have less than rank {rule.amount:g} and keep all they have, "
+            f"rank {max(short)} at most"
         )
     return lines

@@ -10,7 +10,7 @@ from clip_vae_lora.headless.cvl import main
 from clip_vae_lora.headless.lora.files import split
 
 from ...support.loras.shop import CONVOLUTION, QUERY, SD1, TEXT, dense, relative
-from ...support.loras.shop_files import checkpoint, of_sdxl, source, written
+from ...support.loras.shop_files import checkpoint, source, written
 
 
 @pytest.fixture
