@@ -12,7 +12,6 @@ from ...lora.formats import read as formats
 from ...lora.formats.header import named_words
 from ...lora.formats.list_text import split_words
 from ...lora.models.blocks import block_of
-from ...lora.models.match import key_of
 from ...lora.models.parts import describe_part
 from ...lora.workshop.editing.header import merged_header
 from ...lora.workshop.gathering import Gathered
@@ -23,7 +22,7 @@ from ...lora.workshop.naming import named
 from ...lora.workshop.outcome import AS_THE_FILES, DTYPES, dtype_name
 from ...lora.workshop.ranks import RULES, Rule
 from ...lora.workshop.resizing import speller
-from .sources import Base, Files, check_free, laid_out, lost_lines, short_lines, size_text
+from .sources import Base, Files, check_free, laid_out, lost_lines, short_lines, size_text, text_of
 
 ALL = "all"  # of the singular values: nothing is cut
 RANK_RULES = [ALL, *RULES]
@@ -78,7 +77,7 @@ def merge_files(
     write_tensors(path, tensors, texts)
     verdict = _verdict(gathered, settings.recipe, formats.read(tensors, texts), base)
     data = _data(merged, settings, path, verdict, texts)
-    data["not_written"] = {_text(place): why for place, why in unnamed.items()}
+    data["not_written"] = {text_of(place): why for place, why in unnamed.items()}
     return _lines(merged, rule, data), data
 
 
@@ -133,13 +132,13 @@ def _data(
         "against_stack": {
             "difference": _finite(verdict.total),
             "worst": _finite(verdict.worst),
-            "worst_part": _text(verdict.place),
+            "worst_part": text_of(verdict.place),
             "equal": verdict.total <= _EQUAL,
         },
         "blocks": {name: math.sqrt(math.fsum(squares)) for name, squares in blocks.items()},
         "layers": [
             {
-                "part": _text(layer.place),
+                "part": text_of(layer.place),
                 "ranks": list(layer.ranks),
                 "rank": layer.rank,
                 "error": _finite(layer.error),
@@ -148,7 +147,7 @@ def _data(
             }
             for layer in merged.layers
         ],
-        "cancelled": [_text(place) for place in merged.nothing],
+        "cancelled": [text_of(place) for place in merged.nothing],
         "left_out": merged.gathered.left_out,
         "trigger_words": named_words(header),
     }
@@ -212,10 +211,3 @@ def _percent(number: float) -> str:
 
 def _finite(number: float) -> float | None:
     return number if math.isfinite(number) else None
-
-
-def _text(place: object) -> str:
-    if isinstance(place, str):
-        return place
-    key, (_, first, rows) = key_of(place), place.rows  # type: ignore[arg-type, attr-defined]
-    return f"{key} rows {first} to {first + rows - 1}"

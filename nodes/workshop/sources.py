@@ -1,4 +1,6 @@
-"""What the workshop works on: the files of a list or a LORA_STACK, and the models that are connected."""
+"""What the workshop works on: the files of a list or a LORA_STACK, and the models that are connected; and the inputs
+that several of its nodes have.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +12,13 @@ from pathlib import Path
 
 from ...files.errors import FileFormatError
 from ...files.tensors import TensorFile, open_tensors
+from ...lora.formats.dialects import DIALECTS
 from ...lora.kinds.adapters import LoRAError
+from ...lora.models.match import key_of
 from ...lora.models.parts import describe_part, describe_parts
 from ...lora.workshop.checkpoint import Checkpoint, checkpoint_of
 from ...lora.workshop.gathering import Gathered, WeightOf, gather
+from ...lora.workshop.outcome import AS_THE_FILES, DTYPES
 from ...lora.workshop.ranks import RANK, Rule
 from ...lora.workshop.sources import Source
 from ..host import host
@@ -37,6 +42,22 @@ CLIP = ("CLIP", {"tooltip": "The text encoder that they are for, if any; as for 
 
 
 CLIP_MODEL = ("CVL_CLIP_MODEL", {"tooltip": "The whole CLIP that they are for, if any; as for the model."})
+
+AS_IT_IS = "as it is"
+_NAMES = {"tooltip": "How names are written. kohya holds every kind, and every tool reads it."}
+DIALECT, OWN_OR_DIALECT = (list(DIALECTS), _NAMES), ([AS_IT_IS, *DIALECTS], _NAMES)
+DTYPE = (list(DTYPES), {"default": AS_THE_FILES, "tooltip": "The type of the numbers in the file."})
+
+
+def amount(default: float) -> tuple[str, dict]:
+    """The input `amount` of what is cut by a rule."""
+    words = "What keep means: the rank, the share (0 to 1), the ratio, or the size in MB."
+    return "FLOAT", {"default": default, "min": 0.0, "max": 100000.0, "step": 0.01, "tooltip": words}
+
+
+def prefix(default: str) -> tuple[str, dict]:
+    """The input `filename_prefix` of what writes a file."""
+    return "STRING", {"default": default, "tooltip": "Folder and beginning of the name in the output folder."}
 
 
 @dataclass(frozen=True)
@@ -195,3 +216,11 @@ def short_lines(rule: Rule | None, ranks: Sequence[int]) -> list[str]:
             f"rank {max(short)} at most"
         )
     return lines
+
+
+def text_of(place: object) -> str:
+    """A place for a report: its key, and the rows where it is not the whole weight."""
+    if isinstance(place, str):
+        return place
+    key, (_, first, rows) = key_of(place), place.rows  # type: ignore[arg-type, attr-defined]
+    return f"{key} rows {first} to {first + rows - 1}"

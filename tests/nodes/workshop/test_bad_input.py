@@ -70,6 +70,8 @@ def refusal(shop):
         (MERGE, {"loras": "a.safetensors\nb.safetensors\nunet.safetensors", "method": "slerp"}, ["here are 3"]),
         (MERGE, {"loras": "a.safetensors : 1\nb.safetensors : -1", "method": "average"}, ["whose sum is not 0"]),
         (MERGE, {"loras": "a.safetensors : 1 : 1 : double.0: 1"}, ["the blocks for a.safetensors", "selects nothing"]),
+        (MERGE, {"dialect": "bfl"}, ["none of the 3 changes has a name in bfl files"]),
+        (EDIT, {"dialect": "xlabs"}, ["none of the 3 changes has a name in xlabs files"]),
         (MERGE, {"density": 0.0, "method": "ties"}, ["the density is 0.0: expected a share"]),
         (EDIT, {"strength": 1.0}, ["nothing is to be changed: set a word"]),
         (EDIT, {"drop": "*"}, ["leave nothing of the file: keep more"]),
