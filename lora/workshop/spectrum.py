@@ -152,11 +152,12 @@ def _apart(columns: Tensor, basis: Tensor) -> tuple[Tensor, Tensor]:
     """An orthonormal basis of the columns, orthogonal to another one, and what they are in both: columns = [basis, new]
     @ parts. Once more where little is left of a column without `basis`, because rounding has put some of it back.
     """
-    new, inside, own = columns, columns.new_zeros(basis.shape[1], columns.shape[1]), None
+    new, inside = columns, columns.new_zeros(basis.shape[1], columns.shape[1])
+    own = torch.eye(columns.shape[1], dtype=columns.dtype, device=columns.device)
     for _ in range(_MOST_PASSES):
         part = basis.mT @ new
         new, rest = torch.linalg.qr(new - basis @ part)
-        inside, own = (part, rest) if own is None else (inside + part @ own, rest @ own)
+        inside, own = inside + part @ own, rest @ own
         if not len(part) or rest.diagonal().abs().min().item() >= _LITTLE * part.norm(dim=0).max().item():
             break
     return new, torch.cat([inside, own])
