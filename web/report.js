@@ -5,7 +5,7 @@ import { api } from "../../scripts/api.js";
 import { chain } from "./chain.mjs";
 import * as memory from "./report_memory.mjs";
 import { boxAt, showLines } from "./report_box.mjs";
-import { packed, readMessage, textOf, unpacked } from "./report_lines.mjs";
+import { packed, readMessage, stopped, textOf, unpacked } from "./report_lines.mjs";
 import { bindErrors, errorLines } from "./report_errors.mjs";
 import { messagesOf } from "./report_history.mjs";
 import { t } from "./words.mjs";
@@ -24,10 +24,16 @@ function keptLines(node) {
   return lines;
 }
 
+/** What a node has to say: its last report, or what stopped it since. */
+function linesOf(node) {
+  const errors = errorLines(node), report = whole.get(node) ?? keptLines(node) ?? [];
+  return errors ? stopped(errors, report, t("report of an earlier run:")) : report;
+}
+
 /** Draws a node's box anew from what is known of it. The states of the workflow get the size that comes of it. */
 export function paint(node, restored = false) {
   if (!node?.graph) return;
-  const lines = [...(errorLines(node) ?? []), ...(whole.get(node) ?? keptLines(node) ?? [])];
+  const lines = linesOf(node);
   if (!lines.length && !boxAt(node)) return;
   grown.set(node, { sizes: [[node.size[0], node.size[1]]], at: performance.now() });
   showLines(node, lines, { restored });

@@ -59,11 +59,12 @@ export function showLines(node, lines, { restored = false } = {}) {
   if (!lines?.length) return removeBox(node);
   const box = boxOf.get(node) ?? makeBox(node);
   const said = (text, own) => text.split("\t").map((cell) => translated(cell, own)).join("\t");
-  lines = lines.map(({ text, mark, own }) => ({ text: said(text, own), mark }));
+  lines = lines.map(({ own, ...line }) => ({ ...line, text: said(line.text, own) }));
   box.lines = lines;
-  box.body.replaceChildren(...tabled(lines, ({ text, mark }) => {
+  box.body.replaceChildren(...tabled(lines, ({ text, mark, earlier }) => {
     const line = classed("div", "cvl-report-line", text);
     if (mark) line.dataset.mark = mark;
+    line.toggleAttribute("data-earlier", Boolean(earlier));
     return line;
   }));
   putInPlace(box);

@@ -10,10 +10,11 @@ function element(name, text = "") {
   return made;
 }
 
-function grid(rows) {
+function grid(rows, earlier) {
   const made = element("cvl-report-grid"), columns = Math.max(...rows.map((row) => row.length));
   made.style.gridTemplateColumns = `auto minmax(5em, 1fr)${columns > 2 ? ` repeat(${columns - 2}, fit-content(8em))` : ""}`;
   made.setAttribute("role", "table");
+  made.toggleAttribute("data-earlier", earlier);
   rows.forEach((row, at) => {
     const line = element("cvl-report-row");
     line.setAttribute("role", "row");
@@ -31,14 +32,15 @@ function grid(rows) {
 /** The elements for lines: those with tabs that follow one another as one table, each other one as `plain` makes it. */
 export function tabled(lines, plain) {
   const made = [];
-  let rows = [];
+  let rows = [], earlier = false;
   const close = () => {
-    if (rows.length) made.push(grid(rows));
+    if (rows.length) made.push(grid(rows, earlier));
     rows = [];
   };
   for (const line of lines) {
     if (line.text.includes("\t")) {
       rows.push(line.text.split("\t"));
+      earlier = Boolean(line.earlier);
       continue;
     }
     close();

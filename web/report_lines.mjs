@@ -68,6 +68,14 @@ export function textOf(lines) {
   return lines.map((line) => line.text).join("\n");
 }
 
+/** What a node shows that was stopped: what stopped it, and below that the report of an earlier run, said to be one. Its
+ * marks are gone, for what they warned of may be mended. */
+export function stopped(errors, report, heading) {
+  if (!report.length) return errors;
+  const earlier = [{ text: heading }, ...report].map((line) => ({ ...line, mark: "", earlier: true }));
+  return [...errors, ...earlier];
+}
+
 /** What is kept of a report with its workflow: `{text, marks, own}`, cut to a few kB at a line's end. */
 export function packed(lines) {
   const kept = [];

@@ -1,5 +1,5 @@
 // How a report looks. Set as text of the page, not fetched, so that the first measure of a box is already right.
-import { AMBER, GREEN, RED } from "./tones.mjs";
+import { AMBER, GREEN, GREY, RED } from "./tones.mjs";
 
 export const LINE_PX = 16;
 export const HEAD_PX = 20;
@@ -31,6 +31,7 @@ const CSS = `
 .cvl-report [data-mark="error"] { color: ${RED}; }
 .cvl-report [data-mark="note"] { color: ${AMBER}; }
 .cvl-report [data-mark="good"] { color: ${GREEN}; }
+.cvl-report [data-earlier] { color: ${GREY}; }
 .cvl-report-measure { position: absolute; left: -10000px; top: 0; visibility: hidden; pointer-events: none;
   contain: layout style; }
 `;

@@ -129,7 +129,32 @@ def test_menus_and_empty_fields_are_chinese(chinese):
     shown = chinese.evaluate("""() => app.graph._nodes[0].widgets.filter(({ type }) => type === "combo")
       .map(({ options, value }) => [value, options.getOptionLabel?.(value)])""")
     assert ["keep the best one", "保留最好的一张"] in shown
+    drawn = chinese.evaluate("() => app.graph._nodes[0].widgets.map(({ _displayValue }) => _displayValue)")
+    assert "保留最好的一张" in drawn
     assert not {"prompt", "negative"} & set(chinese.evaluate(TEXTS))
+
+
+MIDDLE = """() => {
+  const [node] = app.graph._nodes, widget = node.widgets.find(({ value }) => value === "keep the best one");
+  const place = app.canvas.canvas.getBoundingClientRect(), [x, y] = node.pos;
+  return [place.x + x + node.size[0] / 2, place.y + y + (widget.last_y ?? widget.y) + 10];
+}"""
+
+
+def test_a_classic_menu_opens_in_chinese_and_keeps_its_values(chinese):
+    if chinese.vue:
+        pytest.skip("Vue nodes have a menu of the page, which asks for the same words")
+    load(chinese, "CVL_RankImages")
+    chinese.wait_for_timeout(500)
+    chinese.mouse.click(*chinese.evaluate(MIDDLE))
+    entries = chinese.locator(".litemenu-entry:visible")
+    playwright.expect(entries).to_have_text(["保留最好的一张", "报错停止", "不传递任何图像"], timeout=WAIT_MS)
+    entries.nth(1).click()
+    chinese.wait_for_timeout(300)
+    found = chinese.evaluate(
+        "() => app.graph._nodes[0].widgets.map(({ value, _displayValue }) => [value, _displayValue])"
+    )
+    assert ["stop with an error", "报错停止"] in found
 
 
 SAID = """() => ({

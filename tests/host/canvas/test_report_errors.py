@@ -8,26 +8,69 @@ import pytest
 from clip_vae_lora.tests.support.servers.canvas import linked, open_workflow, placed, run
 from clip_vae_lora.tests.support.servers.reports import (
     EQUAL,
-    RED_IS_SHOWN,
     close_dialogs,
+    expect_red,
     expect_report,
     report,
     says,
     two_pictures,
 )
 
+RESIZE = """size => {
+  for (const widget of app.canvas.graph._nodes.find(node => node.type === "EmptyImage").widgets)
+    if (["width", "height"].includes(widget.name)) widget.value = size;
+}"""
+
 
 def test_what_stopped_a_node_stands_on_it_in_red_until_it_runs_again(page):
     open_workflow(page, *two_pictures("red circle", 64))
     assert run(page) == "execution_error"
-    page.wait_for_function(RED_IS_SHOWN)
+    expect_red(page)
     assert "64 px" in report(page)
     close_dialogs(page)
-    page.evaluate("""() => { for (const w of app.canvas.graph._nodes.find(n => n.type === "EmptyImage").widgets)
-      if (["width", "height"].includes(w.name)) w.value = 256 }""")
+    page.evaluate(RESIZE, 256)
     assert run(page) == "execution_success"
     expect_report(page, "they differ by")
     assert "64 px" not in report(page)
+
+
+LINES = """() => {
+  const {widgets} = app.canvas.graph._nodes.find(node => node.type === "CVL_CompareImages");
+  const root = widgets.find(widget => widget.name === "cvl_report").element;
+  return [...root.querySelectorAll(".cvl-report-line")].map(line =>
+    [line.textContent, "earlier" in line.dataset, getComputedStyle(line).color]);
+}"""
+
+
+def test_the_report_below_an_error_is_grey_and_said_to_be_of_an_earlier_run(page):
+    open_workflow(page, *two_pictures("red circle", 256))
+    assert run(page) == "execution_success"
+    expect_report(page, "they differ by")
+    before = report(page).split("\n")
+    page.evaluate(RESIZE, 64)
+    assert run(page) == "execution_error"
+    expect_red(page)
+    close_dialogs(page)
+    lines = page.evaluate(LINES)
+    assert "64 px" in lines[0][0] and not lines[0][1]
+    past = [(text, colour) for text, earlier, colour in lines if earlier]
+    assert [text for text, _ in past] == ["report of an earlier run:", *before]
+    assert len({colour for _, colour in past}) == 1 and past[0][1] != lines[0][2]
+    page.evaluate(RESIZE, 256)
+    assert run(page) == "execution_success"
+    expect_report(page, "they differ by")
+    assert report(page).split("\n") == before and not any(earlier for _, earlier, _ in page.evaluate(LINES))
+
+
+def test_a_prompt_of_which_nothing_can_run_is_refused_in_words_on_the_node(page):
+    (example, compared), links = two_pictures()
+    compared["inputs"][1]["link"] = None
+    example["outputs"][0]["links"] = [links[0][0]]
+    open_workflow(page, [example, compared], links[:1])
+    assert run(page).startswith("refused: ")
+    expect_red(page)
+    close_dialogs(page)
+    assert "second" in report(page)
 
 
 def test_a_prompt_that_the_server_refuses_says_so_on_the_node(page):
@@ -37,7 +80,7 @@ def test_a_prompt_that_the_server_refuses_says_so_on_the_node(page):
     half["inputs"].append({"name": "second", "type": "IMAGE", "link": None})
     open_workflow(page, [*nodes, half], links)
     page.evaluate("() => { app.queuePrompt(0, 1) }")
-    page.wait_for_function(RED_IS_SHOWN)
+    expect_red(page, 15)
     assert "second" in report(page, 15) and "first" not in report(page, 15)
     close_dialogs(page)
     page.evaluate(

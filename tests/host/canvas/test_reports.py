@@ -10,9 +10,9 @@ import pytest
 from clip_vae_lora.tests.support.servers.canvas import linked, open_workflow, placed, run
 from clip_vae_lora.tests.support.servers.reports import (
     EQUAL,
-    RED_IS_SHOWN,
     click_beside,
     close_dialogs,
+    expect_red,
     expect_report,
     history,
     move,
@@ -105,7 +105,7 @@ def test_a_message_never_shows_in_the_workflow_that_is_open_meanwhile(page, fail
     assert report(page, 11).startswith("red circle") and report(page, 12).startswith(EQUAL)
     other_tab(page, "Next")
     if fails:
-        page.wait_for_function(RED_IS_SHOWN)
+        expect_red(page)
         assert "64" in report(page, 12)
     else:
         expect_report(page, "photograph", 11)

@@ -11,6 +11,7 @@ import pytest
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright, to drive a browser")
 _NUMBERS = itertools.count(1)
+RUN_MS = 600_000  # ends a hang and nothing else
 
 
 @contextmanager
@@ -98,8 +99,8 @@ def linked(*links: tuple[int, int, dict, dict, str, str]) -> list[list]:
 
 def open_workflow(page: "playwright.Page", nodes: list[dict], links: list[list] = ()) -> None:
     """Opens a workflow in a tab of its own, at 100 %."""
-    last = max(node["id"] for node in nodes)
     whole = {"version": 0.4, "nodes": nodes, "links": list(links), "groups": [], "config": {}, "extra": {}}
+    whole |= {"last_node_id": max(node["id"] for node in nodes), "last_link_id": len(links)}
     page.evaluate(
         """async graph => {
       await app.loadGraphData(graph);
@@ -107,41 +108,34 @@ def open_workflow(page: "playwright.Page", nodes: list[dict], links: list[list] 
       app.canvas.ds.scale = 1; app.canvas.ds.offset = [0, 0];
       app.canvas.setDirty(true, true);
     }""",
-        whole | {"last_node_id": last, "last_link_id": len(links)},
+        whole,
     )
     page.wait_for_timeout(300)
 
 
+NOTE_ENDS = """() => {
+  if (window.cvlEnds) return;
+  window.cvlEnds = {};
+  for (const kind of ["execution_success", "execution_error", "execution_interrupted"])
+    window.comfyAPI.api.api.addEventListener(kind, ({detail}) => (window.cvlEnds[detail.prompt_id] = kind));
+}"""
+
+
 def run(page: "playwright.Page") -> str:
-    """Runs the open workflow and waits for its end; how it ended."""
-    ended = page.evaluate("""() => new Promise(done => {
-      const api = window.comfyAPI.api.api;
-      for (const kind of ["execution_success", "execution_error", "execution_interrupted"])
-        api.addEventListener(kind, () => done(kind), {once: true});
-      app.queuePrompt(0, 1);
-    })""")
+    """Runs the open workflow and waits for its end; how it ended, or what the server has against it."""
+    page.evaluate(NOTE_ENDS)
+    with page.expect_response("**/api/prompt", timeout=RUN_MS) as answered:
+        page.evaluate("() => void app.queuePrompt(0, 1)")
+    answer = answered.value
+    if not answer.ok:
+        return f"refused: {answer.text()}"
+    ended = page.wait_for_function("id => window.cvlEnds[id]", arg=answer.json()["prompt_id"], timeout=RUN_MS)
     page.wait_for_timeout(600)  # the front end lays the new pictures out
-    return ended
+    return ended.json_value()
 
 
 def load(page: "playwright.Page", kind: str, **saved: object) -> None:
     """Opens a graph with one node, as saved. Its id is a new one: newer frontends keep values by id."""
     node = {"id": next(_NUMBERS), "type": kind, "pos": [500, 200], "size": [400, 100], "flags": {}, "order": 0}
     node |= {"mode": 0, "properties": {}} | saved
-    page.evaluate(
-        """async graph => {
-      await app.loadGraphData(graph);
-      app.canvas.ds.scale = 1; app.canvas.ds.offset = [0, 0];
-      app.canvas.setDirty(true, true);
-    }""",
-        {
-            "version": 0.4,
-            "nodes": [node],
-            "links": [],
-            "groups": [],
-            "config": {},
-            "extra": {},
-            "last_node_id": node["id"],
-            "last_link_id": 0,
-        },
-    )
+    open_workflow(page, [node])

@@ -8,7 +8,6 @@ from clip_vae_lora.tests.support.servers.canvas import (
 )
 
 EQUAL = "the pictures are equal"  # how the report on two_pictures() begins
-RED_IS_SHOWN = "() => [...document.querySelectorAll('.cvl-report[data-mark=error]')].some(each => each.offsetParent)"
 
 
 def two_pictures(picture: str = "red circle", second: int = 0) -> tuple[list[dict], list[list]]:
@@ -54,6 +53,18 @@ def expect_report(page, start: str | None, number: int = 12) -> None:
     )
 
 
+def expect_red(page, number: int = 12) -> None:
+    """Waits until what stopped the node of this id stands on it."""
+    page.wait_for_function(
+        """number => {
+      const node = app.canvas.graph._nodes.find(node => String(node.id) === String(number));
+      const root = node?.widgets?.find(widget => widget.name === "cvl_report")?.element;
+      return root?.isConnected && root.offsetParent && root.dataset.mark === "error";
+    }""",
+        arg=number,
+    )
+
+
 def says(page, number: int, lines: list[str], **ui: object) -> None:
     """A node's message, as the server would send it."""
     output = {"text": ["\n".join(lines)], **ui}
@@ -62,6 +73,17 @@ def says(page, number: int, lines: list[str], **ui: object) -> None:
         {"node": str(number), "display_node": str(number), "output": output, "prompt_id": "of this test"},
     )
     page.wait_for_timeout(500)
+
+
+def fails(page, number: int, kind: str, sentence: str) -> None:
+    """What stopped a node, as the server would tell it."""
+    detail = {"node_id": str(number), "node_type": kind, "exception_message": sentence, "exception_type": "ValueError"}
+    detail |= {"prompt_id": "of this test", "executed": [], "traceback": []}
+    page.evaluate(
+        "detail => window.comfyAPI.api.api.dispatchEvent(new CustomEvent('execution_error', {detail}))", detail
+    )
+    expect_red(page, number)
+    close_dialogs(page)
 
 
 def box(page, number: int = 12) -> dict:
