@@ -51,8 +51,8 @@ DTYPE = (list(DTYPES), {"default": AS_THE_FILES, "tooltip": "The type of the num
 
 def amount(default: float) -> tuple[str, dict]:
     """The input `amount` of what is cut by a rule."""
-    words = "What keep means: the rank, the share (0 to 1), the ratio, or the size in MB."
-    return "FLOAT", {"default": default, "min": 0.0, "max": 100000.0, "step": 0.01, "tooltip": words}
+    words = {"tooltip": "What keep means: the rank, the share (0 to 1), the ratio, or the size in MB."}
+    return "FLOAT", {"default": default, "min": 0.0, "max": 100000.0, "step": 0.01, **words}
 
 
 def prefix(default: str) -> tuple[str, dict]:
