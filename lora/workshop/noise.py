@@ -63,7 +63,8 @@ def rounding_noise(weight: Tensor, stored: torch.dtype, times: int = 1) -> Noise
     step = times / 12
     plain = math.sqrt(of_row * step) + math.sqrt(of_column * step)
     variance = total * step / weight.numel()
-    return Noise(variance, plain * _fluctuation(*weight.shape), *weight.shape, variance / times)
+    edge = plain * _fluctuation(*weight.shape)
+    return Noise(variance, edge, weight.shape[0], weight.shape[1], variance / times)
 
 
 def noise_of_difference(tuned: Noise, base: Noise) -> Noise:
