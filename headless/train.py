@@ -109,7 +109,8 @@ def _train(kind: str, options: argparse.Namespace, device: torch.device) -> None
         on_step=_bar(kind),
         checkpoint=Checkpoint(state, options.every, options.resume),
     )
-    state.unlink(missing_ok=True)
+    for used in state.parent.glob(f"{kind}*.safetensors"):
+        used.unlink()
     print(f"\n{made.path}: {made.path.stat().st_size:,} bytes, {time.monotonic() - start:.0f} s")
     for name, value in made.scores.items():
         print(f"  {name:60} {value}")
