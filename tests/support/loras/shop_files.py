@@ -1,6 +1,7 @@
 """Files for the workshop's nodes and commands: LoRAs of SD 1 in any dialect, one of SDXL, and a checkpoint."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -33,10 +34,17 @@ def written(
     **metadata: str,
 ) -> Path:
     """A LoRA file of some weights, which are called as in the model of these shapes."""
-    adapters = {place: lora_of(shapes[place], rank, 2.0, seed + n) for n, place in enumerate(places)}
-    tensors, header = write(rename(adapters, shapes, dialect).named, dialect, metadata)
-    write_tensors(path, tensors, header)
+    own = tuple((key, tuple(shape)) for key, shape in shapes.items())
+    tensors, header = _made(seed, dialect, tuple(places), own, rank)
+    write_tensors(path, tensors, {**header, **metadata})
     return path
+
+
+@lru_cache
+def _made(seed: int, dialect: str, places: tuple[str, ...], shapes: tuple[tuple[str, tuple[int, ...]], ...], rank: int):
+    model = dict(shapes)
+    adapters = {place: lora_of(model[place], rank, 2.0, seed + n) for n, place in enumerate(places)}
+    return write(rename(adapters, model, dialect).named, dialect)
 
 
 def of_sdxl(path: Path) -> Path:
