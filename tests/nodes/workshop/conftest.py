@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from ...support.loras.shop import CONVOLUTION, QUERY, TEXT
+from ...support.loras.shop import CONVOLUTION, KEY, QUERY, TEXT
 from ...support.loras.shop_files import checkpoint, of_sdxl, written
 
 
@@ -19,6 +19,7 @@ def shop(place):
     written(loras / "b.safetensors", 50, "peft", **{"modelspec.trigger_phrase": "dog"})
     written(loras / "unet.safetensors", 100, places=(QUERY, CONVOLUTION))
     written(loras / "text.safetensors", 150, places=(TEXT,))
+    written(loras / "key.safetensors", 200, places=(KEY,))  # whose inputs tell SD 1
     of_sdxl(loras / "sdxl.safetensors")
     checkpoint(checkpoints / "base.safetensors")
     written(checkpoints / "lora.safetensors", 0)

@@ -43,11 +43,11 @@ def refusal(shop):
     [
         (
             MERGE,
-            {"loras": "a.safetensors\nsdxl.safetensors"},
+            {"loras": "key.safetensors\nsdxl.safetensors"},
             ["made for SD 1", "for SDXL", "take files of one family"],
         ),
-        (COMPARE, {"loras": "a.safetensors\nsdxl.safetensors"}, ["made for SD 1", "for SDXL", "of one family"]),
-        (BAKE, {"loras": "sdxl.safetensors"}, ["sdxl.safetensors", "SDXL"]),
+        (COMPARE, {"loras": "key.safetensors\nsdxl.safetensors"}, ["made for SD 1", "for SDXL", "of one family"]),
+        (BAKE, {"loras": "sdxl.safetensors"}, ["no module of sdxl.safetensors can be used", "it has no place in what"]),
         (MERGE, {"loras": "a.safetensors : nan"}, ["nan"]),
         (COMPARE, {"loras": "a.safetensors : 1 : nan\nb.safetensors"}, ["nan"]),
         (MERGE, {"loras": "", "lora_stack": [("a.safetensors", float("nan"), 1.0)]}, ["is nan", "expected a number"]),
