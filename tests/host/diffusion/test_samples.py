@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from clip_vae_lora.training.lora.samples import sampled, way_down
+from clip_vae_lora.training.samples import sampled, way_down
 
 from ...support import models
 from ...support.diffusion import small_diffusion

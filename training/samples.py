@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from .trainee import Levels, Prompt, Trainee
+from .lora.trainee import Levels, Prompt, Trainee
 
 
 def way_down(levels: Levels, steps: int) -> Tensor:
