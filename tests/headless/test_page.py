@@ -11,6 +11,7 @@ from clip_vae_lora.headless import check_command, command
 from clip_vae_lora.headless.batch.rows import read_rows
 from clip_vae_lora.headless.cvl import _COMMANDS
 from clip_vae_lora.headless.lora import command as lora_command
+from clip_vae_lora.headless.training import command as training_command
 
 from ..support.servers.queue_server import INFO, prompt_of
 from ..support.trip import ROOT
@@ -38,8 +39,8 @@ def test_the_page_names_the_options_that_there_are_and_no_other():
     there = options(command._parser("cvl run"))
     assert options(check_command._parser("cvl check")) <= there
     named = set(OPTION.findall(PAGE))
-    of_loras = {text for parser in lora_parsers().values() for text in options(parser)}
-    assert named <= there | of_loras and there - named <= {"--help", "--verbose", "--models"}
+    others = [*lora_parsers().values(), training_command._parser("cvl train lora")]
+    assert named <= there.union(*map(options, others)) and there - named <= {"--help", "--verbose", "--models"}
     assert set(re.findall(r"`?cvl (\w+)", PAGE)) <= set(_COMMANDS)
 
 
