@@ -68,10 +68,10 @@ class Adafactor(_Own):
             flat = squares.flatten(1)
             rows = _mean_of(state, "rows", flat.mean(1), decay)
             columns = _mean_of(state, "columns", flat.mean(0), decay)
-            variance = (rows[:, None] * columns / rows.mean()).view_as(gradient)
+            roots = (rows / rows.mean()).rsqrt()[:, None] * columns.rsqrt()  # not of the product, which may be 0
+            update = gradient * roots.view_as(gradient)
         else:
-            variance = _mean_of(state, "squares", squares, decay)
-        update = gradient * variance.rsqrt()
+            update = gradient * _mean_of(state, "squares", squares, decay).rsqrt()
         update /= (update.square().mean().sqrt()).clamp(min=1.0)
         parameter.mul_(1 - group["lr"] * group["weight_decay"]).sub_(update, alpha=group["lr"])
 
