@@ -109,6 +109,7 @@ MODELS = {
     "ACE-Step 1": Row(("ACEStep",), "ace", ("umt5_base",)),
     "ACE-Step 1.5": Row(("ACEStep15",), "ace_15", ("ace_15",)),
     "MiniMax Music 3": Row(("MiniMaxMusic3",), "minimax_music", ("minimax_music",)),
+    "Small": Row(("SmallConfig",), "small", ("small",), _CONTEXT),
     "Hunyuan3D 2": Row(("Hunyuan3Dv2", "Hunyuan3Dv2_1", "Hunyuan3Dv2mini"), "hunyuan_3d", ()),
 }
 LORA_KIN = (  # families that take LoRAs of one name, by the names in `lora/families`

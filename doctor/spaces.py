@@ -34,6 +34,7 @@ _WAN = ("WanVAE", "AutoencoderWan", "TAEHV")
 SPACES = {
     "sd1": Space("SD 1 and 2", Shape(4, 2, 8), ("SD15",), _KL),
     "sdxl": Space("SDXL", Shape(4, 2, 8), ("SDXL",), _KL),
+    "small": Space("this pack's small model", Shape(4, 2, 4), ("SmallLatents",), ("AutoencoderKL",)),
     "playground": Space("Playground 2.5", Shape(4, 2, 8), ("SDXL_Playground_2_5",), _KL),
     "sd_x4": Space("SD x4 upscaler", Shape(4, 2, 4), ("SD_X4",), _KL),
     "cascade_c": Space("Stable Cascade C", Shape(16, 2), ("SC_Prior",), ("StageC_coder",)),

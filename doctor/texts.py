@@ -29,6 +29,7 @@ _T5 = ("PixArtTEModel", "PixArtT5XXL", "MochiTEModel", "MochiT5XXL", "CogVideoXT
 
 TEXTS = {
     "clip_l": Row("CLIP-L (SD 1)", 768, ("SD1ClipModel",), 768),
+    "small": Row("this pack's small CLIP", 64, (), 64),
     "clip_h": Row("CLIP-H (SD 2)", 1024, ("SD2ClipModel",), 1024),
     "clip_lg": Row("CLIP-L and CLIP-G (SDXL)", 2048, ("SDXLClipModel",), 1280),
     "clip_g": Row("CLIP-G (SDXL refiner)", 1280, ("SDXLRefinerClipModel",), 1280),
@@ -81,6 +82,7 @@ TEXTS = {
 # The encoders that each kind is made of, as their files are told: a language model by its width alone.
 PARTS: dict[str, tuple[str, ...]] = {
     "clip_l": ("clip_l",),
+    "small": ("small",),
     "clip_h": ("clip_h",),
     "clip_lg": ("clip_l", "clip_g"),
     "clip_g": ("clip_g",),

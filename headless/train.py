@@ -1,4 +1,5 @@
-"""Trains the bundled weights anew: `python headless/train.py bundled`; draws the examples' pictures: `... pictures`.
+"""Trains a LoRA as a plan says: `python headless/train.py lora PLAN.toml` (training/command.py); the bundled weights
+anew: `... bundled`; draws the examples' pictures: `... pictures`.
 
     python headless/train.py bundled [--only clip vae lora diffusion] [--output models] [--resume]
                                      [--steps N] [--seed N] [--precision bfloat16|float32] [--threads N] [--every N]
@@ -36,6 +37,11 @@ _PRECISIONS = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 
 def main(arguments: list[str] | None = None, prog: str | None = None) -> int:
     """0 when all is written, 1 when a training could not start or go on, 130 when interrupted."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if arguments[:1] == ["lora"]:
+        from clip_vae_lora.headless.training.command import main as train_lora
+
+        return train_lora(arguments[1:], prog=f"{prog or 'train.py'} lora")
     options = _options(arguments, prog)
     torch.set_num_threads(options.threads)
     try:
@@ -55,6 +61,7 @@ def main(arguments: list[str] | None = None, prog: str | None = None) -> int:
 def _options(arguments: list[str] | None, prog: str | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog=prog, description="Train the bundled files from drawn pictures.")
     parser.add_argument("what", choices=["bundled", "pictures"], help="the weights, or the example workflows' pictures")
+    parser.epilog = "A LoRA is trained by `train lora PLAN.toml`; `train lora --help` tells the rest."
     parser.add_argument(
         "--only",
         nargs="+",
@@ -109,7 +116,8 @@ def _train(kind: str, options: argparse.Namespace, device: torch.device) -> None
         on_step=_bar(kind),
         checkpoint=Checkpoint(state, options.every, options.resume),
     )
-    state.unlink(missing_ok=True)
+    for used in state.parent.glob(f"{kind}*.safetensors"):
+        used.unlink()
     print(f"\n{made.path}: {made.path.stat().st_size:,} bytes, {time.monotonic() - start:.0f} s")
     for name, value in made.scores.items():
         print(f"  {name:60} {value}")

@@ -39,13 +39,14 @@ _OBJECTIVES = {
     "features of pictures and captions by one linear layer that is not kept; all pictures grey at first, a "
     "quarter of them in the end",
     "vae": "absolute error of values and of neighbouring differences, and the KL divergence, of which each channel has "
-    "a nat for each value free; it starts as a linear autoencoder",
+    "a nat for each value free; it starts as a linear autoencoder, and in the end the decoder learns on alone",
     "lora": "the CLIP's, texture only, and each caption against the same one with the other texture; features of plain "
     "pictures and of captions without a texture held at the base's",
     "diffusion": "flow matching: the mean square of the difference between the velocity and noise - latent; a tenth of "
     "the captions left empty",
 }
 _COMMAND = "python headless/train.py bundled"
+_USUAL = {"precision": "bfloat16", "threads": "1"}  # of that command; the last bits depend on them
 _SCENES = f"{len(SHAPES)} shapes x {len(COLOURS)} colours, sizes, counts, places, backgrounds"
 
 
@@ -78,17 +79,18 @@ def make(
         TrainingError: the LoRA or the diffusion model is wanted and the folder lacks what it is trained on.
     """
     path = folder / FILES[kind]
+    how = {"precision": str(precision).removeprefix("torch."), "threads": str(torch.get_num_threads())}
+    options = [f" --{name} {value}" for name, value in how.items() if value != _USUAL[name]]
     story = {
         "format": "pt",
         "licence": "MIT",
         "author": "comfyui-clip-vae-lora",
         "seed": str(plan.seed),
         "steps": str(plan.steps),
-        "command": f"{_COMMAND} --only {kind}",
-        "precision": str(precision).removeprefix("torch."),
         "torch": torch.__version__,
-        "threads": str(torch.get_num_threads()),
         "device": torch.device(device).type,
+        "command": f"{_COMMAND} --only {kind}{''.join(options)}",
+        **how,
         **plan.describe(),
     }
     maker = {"clip": _make_clip, "vae": _make_vae, "lora": _make_lora, "diffusion": _make_diffusion}[kind]
@@ -122,6 +124,7 @@ def _make_vae(
         "batch": str(vae_recipe.BATCH),
         "layout": "latent-diffusion AutoencoderKL",
         "objective": _OBJECTIVES["vae"],
+        "decoder steps": str(vae_recipe.decoder_plan(plan).steps),
         "px per cell": str(model.config.factor),
         "kl weight": str(vae_recipe.KL_WEIGHT),
         "edge weight": str(vae_recipe.EDGE_WEIGHT),

@@ -25,7 +25,7 @@ def round_trip(model: AutoencoderKL, pictures: Tensor) -> Tensor:
 
 def vae_scores(model: AutoencoderKL, seed: int, count: int = 100) -> dict[str, float]:
     """Mean PSNR in dB over fresh pictures: each kind at 256 px (a fifth of `count`), scenes also at 64 px; and the
-    deviation of the latents of scenes.
+    deviation of the latents of scenes, of all channels together and of the one that carries least.
     """
     generator = Generator().manual_seed(seed)
     few = max(4, count // 5)
@@ -34,5 +34,7 @@ def vae_scores(model: AutoencoderKL, seed: int, count: int = 100) -> dict[str, f
     scores = {name: fmean(map(psnr_db, batch, round_trip(model, batch))) for name, batch in pictures.items()}
     with torch.inference_mode():
         scenes = sent(pictures["scenes, 256 px"], next(model.parameters()).device)
-        scores["latent deviation"] = float(model.posterior(scenes * 2 - 1).mode.std())
+        latent = model.posterior(scenes * 2 - 1).mode
+        scores["latent deviation"] = float(latent.std())
+        scores["latent deviation, weakest channel"] = float(latent.std(dim=(0, 2, 3)).min())
     return scores

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ..vae_core.posterior import doubled_divergence
+
 LARGEST_SCALE = math.log(100.0)  # the temperature is "clipped to prevent scaling the logits by more than 100"
 
 
@@ -81,22 +83,37 @@ class VAELoss:
     kl: Tensor  # nats for each value of the latent
 
 
+def divergence_of_channels(mean: Tensor, logvar: Tensor) -> Tensor:
+    """Divergence of normal distributions from the unit normal, in nats for each value, the mean of each channel.
+
+    Shapes: [B, C, h, w] twice -> [C], float32
+    """
+    return 0.5 * doubled_divergence(mean.float(), logvar.float()).mean(dim=(0, 2, 3))
+
+
 def vae_loss(
-    pixels: Tensor, reconstruction: Tensor, kl: Tensor, values: int, *, kl_weight: float, edge_weight: float = 0.0
+    pixels: Tensor,
+    reconstruction: Tensor,
+    kl: Tensor,
+    *,
+    kl_weight: float,
+    edge_weight: float = 0.0,
+    free_nats: float = 0.0,
 ) -> VAELoss:
     """Reconstruction error plus the weighted divergence of the posterior from the unit normal (arXiv 1312.6114).
 
     Args:
-        kl: [B] nats for each picture, summed over its latent.
-        values: how many values one picture's latent has; the divergence is weighed by value, so that the weight means
-            the same at every size of picture.
+        kl: [C] nats for each value of each channel (`divergence_of_channels`), so that the weight means the same at
+            every size of picture.
         edge_weight: weight of the error of horizontal and vertical differences, which keeps edges sharp.
-    Shapes: [B, 3, H, W] twice, [B] -> scalars
+        free_nats: what each channel may diverge for nothing: a channel below it is not pushed to nothing
+            (arXiv 1606.04934, appendix C8).
+    Shapes: [B, 3, H, W] twice, [C] -> scalars
     """
     if pixels.shape != reconstruction.shape:
         raise ValueError(f"the reconstruction is {list(reconstruction.shape)} but the picture is {list(pixels.shape)}")
     error = reconstruction.float() - pixels.float()
     absolute = error.abs().mean()
     edges = (error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()) / 2
-    divergence = kl.float().mean() / values
+    divergence = kl.float().clamp(min=free_nats).mean()
     return VAELoss(absolute + edge_weight * edges + kl_weight * divergence, absolute, edges, divergence)

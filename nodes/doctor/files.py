@@ -26,7 +26,7 @@ _NETWORKS = {"kl": "AutoencoderKL", "tiny": "TinyAutoencoder", "wan": "Autoencod
 _CLIP_TABLE = re.compile(r"(?:^|\.)token_embedding\.weight$")
 _T5_TABLE = re.compile(r"(?:^|\.)shared\.weight$")
 _LLM_TABLE = re.compile(r"(?:^|\.)embed_tokens\.weight$")
-_CLIPS = {768: "clip_l", 1024: "clip_h", 1280: "clip_g"}
+_CLIPS = {64: "small", 768: "clip_l", 1024: "clip_h", 1280: "clip_g"}
 _LLMS = {int(part[4:]) for parts in PARTS.values() for part in parts if part.startswith("llm_")}
 _MOST_NUMBERS = 10**9
 

@@ -166,6 +166,17 @@ OPTIONAL = {
         },
     ),
     "dialect": (DIALECTS, {"advanced": True, "tooltip": "How the file names its parts."}),
+    "sample_prompt": (
+        "STRING",
+        {
+            "default": "",
+            "tooltip": "A prompt that is drawn ten times on the way, always from the same noise; empty: none.",
+        },
+    ),
+    "sample_cfg": (
+        "FLOAT",
+        {"default": 4.0, "min": 1.0, "max": 30.0, "step": 0.5, "advanced": True, "tooltip": "Of those samples."},
+    ),
 }
 
 

@@ -5,8 +5,16 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch.distributions import Normal, kl_divergence
 
-from clip_vae_lora.training.losses import LARGEST_SCALE, choice_loss, contrastive_loss, fact_loss, vae_loss
+from clip_vae_lora.training.losses import (
+    LARGEST_SCALE,
+    choice_loss,
+    contrastive_loss,
+    divergence_of_channels,
+    fact_loss,
+    vae_loss,
+)
 
 
 def _reference(images: np.ndarray, texts: np.ndarray, scale: float, left_out: np.ndarray) -> float:
@@ -90,8 +98,8 @@ def test_facts_of_other_sizes_than_the_logits_are_refused():
 def test_the_vae_loss_equals_the_reference():
     generator = torch.Generator().manual_seed(2)
     pixels, copy = torch.randn(2, 3, 5, 6, generator=generator), torch.randn(2, 3, 5, 6, generator=generator)
-    kl = torch.tensor([12.0, 20.0])
-    got = vae_loss(pixels, copy, kl, 8, kl_weight=0.25, edge_weight=0.5)
+    kl = torch.tensor([0.4, 3.0])  # the first channel is below what is free
+    got = vae_loss(pixels, copy, kl, kl_weight=0.25, edge_weight=0.5, free_nats=1.0)
     error = (copy.double() - pixels.double()).numpy()
     absolute = np.abs(error).mean()
     across, down = error[..., 1:] - error[..., :-1], error[..., 1:, :] - error[..., :-1, :]
@@ -104,4 +112,19 @@ def test_the_vae_loss_equals_the_reference():
 
 def test_a_reconstruction_of_another_size_is_refused():
     with pytest.raises(ValueError, match="reconstruction"):
-        vae_loss(torch.zeros(1, 3, 4, 4), torch.zeros(1, 3, 4, 8), torch.zeros(1), 4, kl_weight=1.0)
+        vae_loss(torch.zeros(1, 3, 4, 4), torch.zeros(1, 3, 4, 8), torch.zeros(4), kl_weight=1.0)
+
+
+def test_the_divergence_of_a_channel_is_the_mean_over_its_values():
+    generator = torch.Generator().manual_seed(3)
+    mean, logvar = torch.randn(2, 3, 4, 5, generator=generator), torch.randn(2, 3, 4, 5, generator=generator)
+    wanted = kl_divergence(Normal(mean, (logvar / 2).exp()), Normal(0.0, 1.0)).mean(dim=(0, 2, 3))
+    torch.testing.assert_close(divergence_of_channels(mean, logvar), wanted, rtol=1e-5, atol=1e-6)
+    assert divergence_of_channels(torch.zeros(1, 2, 4, 4), torch.zeros(1, 2, 4, 4)).tolist() == [0, 0]
+
+
+def test_a_channel_below_its_free_nats_is_not_pushed():
+    kl = torch.tensor([0.4, 3.0], requires_grad=True)
+    same = torch.zeros(1, 3, 4, 4)
+    vae_loss(same, same, kl, kl_weight=1.0, free_nats=1.0).total.backward()
+    assert kl.grad is not None and kl.grad.tolist() == [0.0, 0.5]

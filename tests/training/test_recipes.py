@@ -22,7 +22,8 @@ from clip_vae_lora.training.recipes.clip import (
     stored_clip,
     train_clip,
 )
-from clip_vae_lora.training.recipes.vae import CONFIG, new_vae, read_vae, stored_vae
+from clip_vae_lora.training.recipes.vae import CONFIG, new_vae, read_vae, stored_vae, train_decoder_
+from clip_vae_lora.training.scenes.textures import KINDS
 from clip_vae_lora.vae_core.checkpoint.find import find_vae
 from clip_vae_lora.vae_core.quality import psnr_db
 
@@ -33,6 +34,23 @@ def test_the_autoencoder_starts_as_a_linear_one_that_keeps_flat_colours():
     flat = torch.rand(4, 3, 1, 1, generator=torch.Generator().manual_seed(0)).expand(-1, -1, 64, 64)
     middle = round_trip(new_vae(0), flat)[:, :, 24:40, 24:40]
     assert min(map(psnr_db, flat[:, :, :16, :16], middle)) > 20  # dB; a random start gives about 10
+
+
+def test_every_channel_of_a_new_autoencoder_carries_something():
+    scenes = KINDS["scenes"](8, 64, torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        deviations = new_vae(0).posterior(scenes * 2 - 1).mean.std(dim=(0, 2, 3))
+    assert deviations.min() > 0.1  # the noise has 0.05
+
+
+def test_the_decoder_learns_on_alone_from_what_the_file_holds():
+    model = new_vae(0)
+    before = stored_vae(model)
+    train_decoder_(model, TrainingPlan(steps=2, seed=1, lr=1e-3, warm_up=0), batch=1, precision=torch.float32)
+    after = model.state_dict()
+    changed = {name for name, tensor in before.items() if not torch.equal(tensor.float(), after[name])}
+    assert changed and all(name.startswith(("decoder.", "post_quant_conv.")) for name in changed)
+    assert all(parameter.requires_grad for parameter in model.parameters())
 
 
 def test_a_new_model_leaves_the_callers_random_state_alone():

@@ -106,21 +106,35 @@ class Course:
             mask = torch.cat([whole if one is None else one for one in masks]).to(self.trainee.device)
         return Examples(latent, prompts, mask)
 
+    @contextmanager
+    def resting(self) -> Iterator[None]:
+        """Have the model as it is used: without dropout and without gradients."""
+        network = self.trainee.network
+        set_training(network, False)
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            set_training(network, True)
+
+    def fixed_noise(self) -> Tensor:
+        """The noise that samples are drawn from, always the same, of the first picture's size. [1, C, ...]"""
+        generator = step_generator(_VALIDATION_SEED, 1)
+        return drawn_noise(self.latents[self.pictures[0].name], generator).to(self.trainee.device)
+
     def measure(self, step: int) -> Measured:
         """The loss on the held-out pictures, or without any on those trained on: always the same levels and noise."""
         some = self.held_out or self.pictures[: 2 * self.plan.batch]
         levels = bands(self.trainee.levels)
         generator = step_generator(_VALIDATION_SEED, 0)
-        network, sums = self.trainee.network, torch.zeros(len(levels), dtype=torch.float64)
-        set_training(network, False)
-        with torch.no_grad():
+        sums = torch.zeros(len(levels), dtype=torch.float64)
+        with self.resting():
             for picture in some:
                 examples = self._examples([picture], [with_trigger(picture.caption, self.plan.captions.trigger)])
                 for band, level in enumerate(levels):
                     noise = drawn_noise(examples.latent, generator)
                     at = level[None].to(self.trainee.device)
                     sums[band] += losses_of(self.trainee, examples, at, noise).double().sum().cpu()
-        set_training(network, True)
         return Measured(step, tuple((sums / len(some)).tolist()))
 
     def facts(self) -> dict[str, str]:

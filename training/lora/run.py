@@ -34,7 +34,8 @@ class TrainedLoRA:
 @dataclass(frozen=True)
 class Hooks:
     """What a caller wants to know. on_step: (done, all, the step's loss) after each step; may raise `StopAndKeep`, or
-    anything else to break off. every: steps between two validations; 0 leaves them out. on_broken: is given what was
+    anything else to break off. on_validation: told of each; look: then shown the course itself, to sample from the
+    model as it is. every: steps between two validations; 0 leaves them out. on_broken: is given what was
     learned, where at least one step was made before something broke the training off.
     """
 
@@ -42,6 +43,7 @@ class Hooks:
     on_validation: Callable[[Measured], None] | None = None
     every: int = 50
     on_broken: Callable[["TrainedLoRA"], object] | None = None
+    look: Callable[[Measured, "Course"], None] | None = None
 
 
 def train_lora(
@@ -97,6 +99,8 @@ def _trained(
         measured.append(course.measure(step))
         if hooks.on_validation:
             hooks.on_validation(measured[-1])
+        if hooks.look:
+            hooks.look(measured[-1], course)
 
     def step_loss(number: int, generator: Generator) -> Tensor:
         if hooks.every and number == 0:

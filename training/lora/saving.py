@@ -30,19 +30,19 @@ def lora_file(
     title: str,
     resolution_px: int,
     dialect: str = "kohya",
+    told: Mapping[str, str] | None = None,
 ) -> tuple[dict[str, Tensor], dict[str, str], dict[str, str]]:
     """The tensors and the header of a LoRA file, and the weights without a name in this dialect -> why.
 
-    shapes: names and shapes of the model's weights.
+    shapes: names and shapes of the model's weights. told: more fields for the header.
 
     Raises:
         LoRAError, ValueError: an unknown dialect, or one that cannot hold these adapters.
     """
     named = rename(places_of(made.adapters), shapes, dialect)
     adapters = dict(named.named)
-    tensors, header = write(
-        adapters, dialect, header_of(made, plan, pictures, title=title, resolution_px=resolution_px)
-    )
+    header = header_of(made, plan, pictures, title=title, resolution_px=resolution_px) | dict(told or {})
+    tensors, header = write(adapters, dialect, header)
     return tensors, header, {str(place): why for place, why in named.unnamed.items()}
 
 

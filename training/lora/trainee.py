@@ -37,6 +37,9 @@ class Trainee(Protocol):
     def to_model(self, latent: Tensor) -> Tensor:
         """Raw latent -> the space the model works in, float32. [1, C, ...]"""
 
+    def to_raw(self, latent: Tensor) -> Tensor:
+        """The opposite of `to_model`, on the device. [1, C, ...]"""
+
     def noised(self, level: Tensor, noise: Tensor, latent: Tensor) -> Tensor:
         """The noisy latent at a level; its arguments stay as they are. [B], [B, C, ...] twice -> [B, C, ...]"""
 

@@ -4,15 +4,19 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
+from ...drawing.course_plot import course_plot
 from ...files.captioned.folder import captioned_folder
+from ...files.errors import FileFormatError
+from ...files.images import write_png
 from ...files.tensors import write_tensors
-from ...files.writing import write_whole
+from ...files.writing import held_alone, write_whole
 from ..loop import Checkpoint, OnStep, TrainingError
 from .captions import with_trigger
-from .course import Measured, Picture
+from .course import Course, Measured, Picture
 from .pictures import EncodeImage, Prepared, prepare_folder
 from .plan import LoRAPlan
 from .prompts import Encode
@@ -20,13 +24,14 @@ from .run import Hooks, TrainedLoRA, train_lora
 from .saving import lora_file
 from .trainee import Trainee
 
-STATE, LOG = ".state.safetensors", ".log.jsonl"
+STATE, LOG, PLAN, COURSE, LOCK = ".state.safetensors", ".log.jsonl", ".plan.toml", ".course.png", ".lock"
 
 
 @dataclass(frozen=True)
 class Job:
     """What is to be done. state: where the training's state and log lie, without their endings. resume: go on with a
-    training that was broken off. every: steps between two validations; saved: between two saved states.
+    training that was broken off. every: steps between two validations; saved: between two saved states. text: the
+    plan as a file, which is written beside the state; told: more fields for the header of the result.
     """
 
     folder: Path
@@ -41,6 +46,21 @@ class Job:
     resume: bool = False
     every: int = 50
     saved: int = 200
+    text: str = ""
+    told: Mapping[str, str] = field(default_factory=dict)
+
+    def beside(self, ending: str) -> Path:
+        """The file beside the state with this ending."""
+        return self.state.with_name(self.state.name + ending)
+
+
+class Watch(Protocol):
+    """Who looks on while a model learns. texts: prompts that it samples with."""
+
+    texts: Sequence[str]
+
+    def look(self, measured: Measured, course: Course) -> None:
+        """See the validation and the course; gradients are as in training, and the model is not to be changed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +104,7 @@ def work(
     shapes: Mapping[str, Sequence[int]],
     next_path: Callable[[], Path],
     on_step: Callable[[int, int, float], None] | None = None,
+    watch: Watch | None = None,
 ) -> Done:
     """Train, and write the file and the log beside it.
 
@@ -93,13 +114,31 @@ def work(
         next_path: where the file goes.
         on_step: (done, all, loss) after each step; may raise to break off, or `StopAndKeep`. What breaks off leaves a
             file of what was learned so far, and the state.
+        watch: is shown the course at every validation.
 
     Raises:
         TrainingError, TargetError, LoRAError, ValueError: see `train_lora`. FileFormatError: the disk refuses.
     """
-    begun, log = time.monotonic(), _Log(job.state.with_name(job.state.name + LOG), job.resume)
-    job.state.parent.mkdir(parents=True, exist_ok=True)
-    encode = _encoded_before(prepared.pictures, job.plan, encode)
+    begun = time.monotonic()
+    _make_folder(job.state.parent)
+    busy = f"another training of the name {job.title!r} is under way: wait for it, or choose another name"
+    with held_alone(job.beside(LOCK), busy):
+        return _work_alone(job, prepared, encode, trainee, shapes, next_path, on_step, watch, begun)
+
+
+def _work_alone(
+    job: Job,
+    prepared: Prepared,
+    encode: Encode,
+    trainee: Callable[[], AbstractContextManager[Trainee]],
+    shapes: Mapping[str, Sequence[int]],
+    next_path: Callable[[], Path],
+    on_step: Callable[[int, int, float], None] | None,
+    watch: Watch | None,
+    begun: float,
+) -> Done:
+    log = _Log(job)
+    encode = _encoded_before(prepared.pictures, job.plan, encode, watch.texts if watch else ())
 
     def after(done: int, total: int, loss: float) -> None:
         log.add({"step": done, "loss": loss})
@@ -116,12 +155,15 @@ def work(
             title=job.title,
             resolution_px=job.resolution_px,
             dialect=job.dialect,
+            told=job.told,
         )
         write_tensors(path, tensors, header)
         return path, without_name
 
-    hooks = Hooks(after, lambda measured: log.add(_told(measured)), job.every, write)
-    state = Checkpoint(job.state.with_name(job.state.name + STATE), job.saved, job.resume)
+    hooks = Hooks(after, log.add_measured, job.every, write, watch.look if watch else None)
+    state = Checkpoint(job.beside(STATE), job.saved, job.resume)
+    if job.text:
+        _write_text(job.beside(PLAN), job.text)
     try:
         with trainee() as ready:
             made = train_lora(ready, prepared.pictures, encode, job.plan, hooks=hooks, checkpoint=state)
@@ -132,9 +174,20 @@ def work(
     return Done(made, prepared, path, without_name, time.monotonic() - begun)
 
 
-def _encoded_before(pictures: Sequence[Picture], plan: LoRAPlan, encode: Encode) -> Encode:
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileFormatError(folder, f"cannot be written: {error.strerror or error}") from error
+
+
+def _write_text(path: Path, text: str) -> None:
+    write_whole(path, lambda file: file.write(text.encode()), lasting=False)
+
+
+def _encoded_before(pictures: Sequence[Picture], plan: LoRAPlan, encode: Encode, also: Sequence[str]) -> Encode:
     """The same, with what is known to be said encoded now, before the model is brought to the card."""
-    texts = {plan.class_word} if plan.keep else set()
+    texts = {plan.class_word, *also} if plan.keep else set(also)
     if plan.captions.drop_whole:
         texts.add("")
     if not plan.captions.varies:
@@ -143,20 +196,40 @@ def _encoded_before(pictures: Sequence[Picture], plan: LoRAPlan, encode: Encode)
     return lambda text: known[text] if text in known else encode(text)
 
 
-def _told(measured: Measured) -> dict[str, object]:
-    return {"step": measured.step, "validation": measured.mean, "bands": list(measured.bands)}
-
-
 class _Log:
-    """Lines of JSON, kept and written whole: a run that goes on keeps the lines before it."""
+    """Lines of JSON and a plot of them, written whole: a run that goes on keeps the lines before it."""
 
-    def __init__(self, path: Path, resume: bool):
-        self.path = path
-        self.lines = path.read_text(encoding="utf-8").splitlines() if resume and path.is_file() else []
+    def __init__(self, job: Job):
+        self.job, path = job, job.beside(LOG)
+        self.lines: list[dict] = _lines(path) if job.resume and path.is_file() else []
 
-    def add(self, line: dict[str, object]) -> None:
-        self.lines.append(json.dumps(line))
+    def add(self, line: dict) -> None:
+        self.lines.append(line)
+
+    def add_measured(self, measured: Measured) -> None:
+        """Take a validation, and bring what there is so far to the disk."""
+        self.add({"step": measured.step, "validation": measured.mean, "bands": list(measured.bands)})
+        self._write_lines()
 
     def write(self) -> None:
-        text = "".join(f"{line}\n" for line in self.lines)
-        write_whole(self.path, lambda file: file.write(text.encode()), lasting=False)
+        """Write the lines and the plot."""
+        self._write_lines()
+        losses = [line["loss"] for line in self.lines if "loss" in line]
+        validation = [(line["step"], line["bands"]) for line in self.lines if "bands" in line]
+        if losses or validation:
+            write_png(self.job.beside(COURSE), course_plot(losses, validation, self.job.title)[0], {}, preview=True)
+
+    def _write_lines(self) -> None:
+        _write_text(self.job.beside(LOG), "".join(f"{json.dumps(line)}\n" for line in self.lines))
+
+
+def _lines(path: Path) -> list[dict]:
+    """What a log holds; of a line that is none, nothing."""
+    found = []
+    for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            line = json.loads(text)
+        except ValueError:
+            continue
+        found += [line] if isinstance(line, dict) else []
+    return found

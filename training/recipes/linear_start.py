@@ -5,8 +5,12 @@ the convolutions between them carry red, green and blue. Group norms of three ch
 exactly if the channels are (x, -x, constant): the constant fixes the deviation, and silu(u) - silu(-u) = u. Groups of
 one or two channels cannot, for a flat picture loses one number or both to mean and deviation: the last level of the
 encoder and the first of the decoder must be 96 wide or more.
+
+The channels of the latent that no colour needs start as random features of what the colours do not tell. Started at
+nothing, they stay at nothing: their noise teaches the decoder to look away before the encoder has written anything.
 """
 
+import math
 from typing import TypeVar
 
 import torch
@@ -21,6 +25,7 @@ Part = TypeVar("Part", bound=nn.Module)
 _CONSTANT = 4.0  # large beside colours, which are -1..1
 _LATENT_SCALE = 1.6  # brings the deviation of colours near 1
 _RANDOM = 0.1  # what is left of torch's own random weights, for the rest of the network to grow from
+_DETAIL_GAIN = 10.0  # the branches start at zero, so that the stream holds little beside colours
 _START_LOGVAR = -6.0  # deviation 0.05: at 1, the noise would drown the latent
 _DEVIATION = (_CONSTANT**2 * 2 / 9 + 0.2) ** 0.5  # of (x, -x, constant), where x is about 0.55
 
@@ -36,6 +41,7 @@ def start_linear_(model: AutoencoderKL) -> AutoencoderKL:
         for level in encoder.down:
             width = _through_(level, width, "downsample")
         _colour_out_(encoder.norm_out, encoder.conv_out, _LATENT_SCALE)
+        _detail_out_(encoder.conv_out, slice(3, latent))
         moments = _start_at_identity_(model.quant_conv)
         moments.weight[latent:] *= 0.1
         _bias_of(moments)[latent:] = _START_LOGVAR
@@ -107,6 +113,18 @@ def _colour_out_(last_norm: nn.Module, last: nn.Module, scale: float) -> None:
     convolution.weight *= _RANDOM / 3
     _bias_of(convolution).zero_()
     convolution.weight[:3, :, 1, 1] += scale * _DEVIATION * 2 * (matrix / matrix.square().sum(dim=0)).T
+
+
+def _detail_out_(last: nn.Module, channels: slice) -> None:
+    """Make some outputs of the encoder's last convolution random features that colours and constants do not move."""
+    convolution = _of_kind(nn.Conv2d, last)
+    rows = torch.empty_like(convolution.weight[channels])  # [few, width, 3, 3]
+    nn.init.kaiming_uniform_(rows, a=math.sqrt(5))  # as torch starts a convolution
+    flat = rows.flatten(2)
+    colours, _ = carriers(convolution.in_channels)  # [width, 3]
+    flat = flat - colours @ (torch.linalg.pinv(colours) @ flat)
+    flat = flat - flat.mean(dim=1, keepdim=True)
+    convolution.weight[channels] = _DETAIL_GAIN * flat.unflatten(2, rows.shape[2:])
 
 
 def _start_at_zero_(convolution: nn.Conv2d) -> None:

@@ -72,6 +72,9 @@ class StandaloneTrainee:
     def to_model(self, latent: Tensor) -> Tensor:
         return self.network.latents.to_model(latent.detach().clone().to(device=self.device, dtype=torch.float32))
 
+    def to_raw(self, latent: Tensor) -> Tensor:
+        return self.network.latents.to_raw(latent.float())
+
     def noised(self, level: Tensor, noise: Tensor, latent: Tensor) -> Tensor:
         level = level.view(-1, *[1] * (latent.ndim - 1))
         return level * noise + (1 - level) * latent

@@ -7,8 +7,9 @@ from collections import Counter
 from torch import nn
 
 from ....doctor.facts import MODEL, OTHER, VAE, Facts, Shape, Text
-from ....doctor.spaces import spaces_of_vae
-from ..shared.doctor import OWN_TEXTS, clip_facts, count_words
+from ....doctor.models import MODELS
+from ....doctor.spaces import SPACES, spaces_of_vae
+from ..shared.doctor import clip_facts, count_words, own_text
 from .clip import StandaloneClip, StandaloneClipModel, device_of
 from .diffusion import StandaloneModel
 from .vae import StandaloneVAE
@@ -24,12 +25,12 @@ def facts_of(name: str, value: object) -> Facts | None:
     if isinstance(value, StandaloneClip):
         family = value.towers.family
         inside = [use.encoder for use in family.uses]
-        return clip_facts(name, OWN_TEXTS.get(family.name), family.name, inside, **_words(value.towers))
+        return clip_facts(name, own_text(value.towers), family.name, inside, **_words(value.towers))
     if isinstance(value, StandaloneModel):
-        sizes = value.network.config
-        text = Text(("clip_l",), sizes.text, None)
-        shape = Shape(sizes.latent, 2)
-        return Facts(MODEL, name, "small diffusion model", shape=shape, text=text, **_words(value.network))
+        text = Text(MODELS["Small"].texts, value.network.config.text)
+        shape = SPACES["small"].shape
+        words = _words(value.network)
+        return Facts(MODEL, name, "Small", family="Small", spaces=("small",), shape=shape, text=text, **words)
     if isinstance(value, StandaloneClipModel):
         return Facts(OTHER, name, "CLIP of pictures and text", **_words(value.network))
     return None

@@ -8,8 +8,11 @@ from .absence import Absent
 from .place import HERE
 
 
-def progress(total: int) -> Callable[[int, int], None]:
-    return HERE.on_step
+def progress(total: int) -> Callable[..., None]:
+    def on_step(done: int, total: int, picture: object = None) -> None:
+        HERE.on_step(done, total)  # there is no canvas for a picture
+
+    return on_step
 
 
 def absent(why: str | None) -> object:

@@ -79,6 +79,13 @@ class SmallModel(comfy.model_base.BaseModel):
 
 
 def make_model(config: DiffusionConfig, state: Mapping[str, Tensor], dtype: str) -> ModelPatcher:
+    patcher = _made(config, state, dtype)
+    # the newer host makes a second network of its own where it wants a deep copy, as its own trainer does
+    patcher.cached_patcher_init = (lambda disable_dynamic=False: _made(config, state, dtype), ())
+    return patcher
+
+
+def _made(config: DiffusionConfig, state: Mapping[str, Tensor], dtype: str) -> ModelPatcher:
     load_device, offload_device = management.get_torch_device(), management.unet_offload_device()
     numbers = sum(tensor.numel() for tensor in state.values())
     chosen = as_dtype(dtype) or management.unet_dtype(
@@ -129,6 +136,9 @@ class ComfyTrainee:
     def to_model(self, latent: Tensor) -> Tensor:
         own = latent.detach().clone().to(device=self.device, dtype=torch.float32)
         return self._model.process_latent_in(own)
+
+    def to_raw(self, latent: Tensor) -> Tensor:
+        return self._model.process_latent_out(latent.float())
 
     def noised(self, level: Tensor, noise: Tensor, latent: Tensor) -> Tensor:
         return self._sampling.noise_scaling(level, noise.clone(), latent.clone())  # it adds to its noise in place

@@ -15,7 +15,7 @@ from ....doctor.models import MODELS, family_of_host, texts_of
 from ....doctor.spaces import SPACES, space_of_format, spaces_of_vae
 from ....doctor.texts import TEXTS
 from ....lora.models.families import family_of_keys
-from ..shared.doctor import OWN_TEXTS, clip_facts, count_words
+from ..shared.doctor import clip_facts, count_words, own_text
 from ..shared.towers import Towers
 from . import stored
 from .clip import ComfyClipModel
@@ -102,12 +102,11 @@ def _default(model: nn.Module, name: str) -> int | None:
 
 def _clip(name: str, clip: comfy.sd.CLIP) -> Facts:
     network = clip.cond_stage_model
-    own = network.family.name if isinstance(network, Towers) else ""
     numbers, forms = _count(network)
     inside = [key for key, part in network.named_children() if hasattr(part, "transformer")]
     return clip_facts(
         name,
-        OWN_TEXTS.get(own) or _text_of(network),
+        own_text(network) if isinstance(network, Towers) else _text_of(network),
         type(network).__name__,
         inside,
         size=numbers,

@@ -6,9 +6,16 @@ from collections.abc import Mapping, Sequence
 
 from ....doctor.facts import CLIP, Facts, Text
 from ....doctor.texts import TEXTS
+from .towers import Towers
 
-OWN_TEXTS = {"sd1": "clip_l", "sd2": "clip_h", "sdxl": "clip_lg", "sdxl_refiner": "clip_g", "sd3": "sd3"}
+_OWN_TEXTS = {"sd1": "clip_l", "sd2": "clip_h", "sdxl": "clip_lg", "sdxl_refiner": "clip_g", "sd3": "sd3"}
 _LITTLE = 0.02  # a form of fewer numbers than this share is not named: norms and biases
+
+
+def own_text(towers: Towers) -> str | None:
+    """The row of `texts.TEXTS` of text encoders that this pack loaded; None for sizes that no row has."""
+    widths = [tower.transformer.config.width for tower in towers.towers()]
+    return "small" if widths == [TEXTS["small"].width] else _OWN_TEXTS.get(towers.family.name)
 
 
 def clip_facts(name: str, kind: str | None, title: str, inside: Sequence[str], **words: str) -> Facts:

@@ -1,5 +1,7 @@
 """Our small diffusion model among ComfyUI's nodes: as a MODEL of its own, and equal to the run without ComfyUI."""
 
+import inspect
+
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -61,6 +63,15 @@ def test_a_stock_lora_loader_changes_it_as_ours_does(comfyui, model, tmp_path):
     plain, theirs, ours = sampled(model), sampled(stock), sampled(answer["result"][0])
     assert (theirs - plain).abs().max() > 1e-3
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)  # float32
+
+
+def test_a_deep_copy_of_the_model_is_another_network_with_the_same_weights(comfyui, model):
+    if "force_deepcopy" not in inspect.signature(model.clone).parameters:
+        pytest.skip("this ComfyUI makes no deep copies")
+    other = model.clone(force_deepcopy=True)
+    assert other.model is not model.model
+    for name, tensor in model.model.diffusion_model.state_dict().items():
+        assert torch.equal(tensor, other.model.diffusion_model.state_dict()[name])
 
 
 def test_a_saved_model_is_read_again(comfyui, model, tmp_path):

@@ -115,3 +115,60 @@ def test_a_cancelled_training_leaves_a_file_and_goes_on_to_the_same_bits(comfyui
 def test_what_cannot_be_trained_is_a_sentence(comfyui, parts, pictures, change, words):
     with pytest.raises((ValueError, FileNotFoundError), match=words):
         _train(comfyui, parts, pictures, "odd", **change)
+
+
+TINY_PACK = """
+import importlib.util
+spec = importlib.util.spec_from_file_location("tiny_models", {path!r})
+models = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(models)
+
+class TinySD:
+    RETURN_TYPES, FUNCTION = ("MODEL",), "load"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {{"required": {{}}}}
+
+    def load(self):
+        return (models.sd15_model(context_dim=64),)
+
+NODE_CLASS_MAPPINGS = {{"TinySD": TinySD}}
+"""
+LOADERS = {
+    "1": {"class_type": "TinySD", "inputs": {}},
+    "2": {"class_type": "CVL_LoadTextEncoder", "inputs": {"file": "bundled/tiny_clip.safetensors"}},
+    "3": {"class_type": "CVL_LoadVAE", "inputs": {"file": "bundled/tiny_vae.safetensors"}},
+    "4": {"class_type": "CVL_TrainLoRA", "inputs": {"model": ["1", 0], "clip": ["2", 0], "vae": ["3", 0]}},
+}
+
+
+def test_the_command_runs_the_nodes_plan_in_an_installed_comfyui_to_the_same_bits(
+    comfyui, comfyui_path, parts, pictures, tmp_path
+):
+    import os
+    import shutil
+    import subprocess
+    import sys
+
+    from safetensors.torch import load_file
+
+    pack = comfyui.base / "custom_nodes" / "tiny_sd"
+    pack.mkdir(exist_ok=True)
+    (pack / "__init__.py").write_text(TINY_PACK.format(path=models.__file__))
+    (_, path, _), _ = _train(comfyui, parts, pictures, "planned", prompt=LOADERS, unique_id="4")
+    plan = tmp_path / "plan.toml"
+    shutil.copy(Path(path).parents[1] / "cvl_training" / "planned.plan.toml", plan)
+    script = Path(__file__).resolve().parents[3] / "headless" / "train.py"
+    there = ["--comfyui", str(comfyui_path), "--comfyui-args", f"--base-directory {comfyui.base} --disable-api-nodes"]
+    done = subprocess.run(
+        [sys.executable, str(script), "lora", str(plan), *there, "--output", str(tmp_path / "out")],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    (made,) = (tmp_path / "out" / "loras").glob("planned_*.safetensors")
+    assert f"{made.name}: rank 4" in done.stdout
+    first, second = load_file(path), load_file(made)
+    assert first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)

@@ -1,0 +1,154 @@
+"""A step of Train LoRA beside ComfyUI's TrainLoraNode, in the same ComfyUI, on the same random model and latents.
+
+    COMFYUI_PATH=... python benchmarks/workshop/train_lora.py [--steps N] [--side CELLS] [--batch N] [--times N]
+
+Each side runs in a process of its own, by turns; told is the best time of a step (the difference of a long and a short
+training, so that beginnings do not count) and the most memory above that of the loaded model. Both train rank 8 on
+all linear layers in fp32; ComfyUI's node as it is set by default, with and without its checkpointing.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+SIDES = ("ours", "stock", "stock, no checkpointing")
+
+
+def _memory(name: str) -> float:
+    """VmRSS or VmHWM of this process, MB."""
+    (line,) = [one for one in Path("/proc/self/status").read_text().splitlines() if one.startswith(name)]
+    return int(line.split()[1]) / 1024
+
+
+def _hosted():
+    """ComfyUI and the pack in this process."""
+    sys.path.insert(0, str(ROOT / "headless"))
+    import checkout
+
+    checkout.bind()
+    sys.path.pop(0)
+    sys.argv = [sys.argv[0], "--cpu"]
+    sys.path.insert(0, os.environ["COMFYUI_PATH"])
+    import comfy.options
+
+    comfy.options.enable_args_parsing()
+    import comfy.model_management
+
+
+def _model(kind: str):
+    from clip_vae_lora.tests.support import models
+    from clip_vae_lora.tests.support.loras.small_flux import flux
+
+    def made(disable_dynamic: bool = False):
+        return models.sd15_model(context_dim=64) if kind == "SD 1" else flux()
+
+    patcher = made()
+    patcher.cached_patcher_init = (made, ())  # ComfyUI's trainer makes the model a second time
+    return patcher, *((4, 64) if kind == "SD 1" else (16, 128))
+
+
+def _ours(patcher, latents, conditionings, steps: int, batch: int) -> None:
+    from clip_vae_lora.nodes.host.comfyui import diffusion
+    from clip_vae_lora.training.lora.course import Picture
+    from clip_vae_lora.training.lora.plan import LoRAPlan
+    from clip_vae_lora.training.lora.run import Hooks, train_lora
+
+    pictures = [Picture(str(n), latent[None], str(n)) for n, latent in enumerate(latents)]
+    plan = LoRAPlan(steps=steps, rank=8, alpha=8, batch=batch, lr=1e-4)
+    with diffusion.trainee(patcher) as ready:
+        train_lora(ready, pictures, lambda text: conditionings[int(text)], plan, hooks=Hooks(every=0))
+
+
+def _stock(patcher, latents, conditionings, steps: int, batch: int, checkpointing: bool) -> None:
+    import torch
+    from comfy_extras import nodes_train
+
+    node = nodes_train.TrainLoraNode
+    schema = node.define_schema()
+    given = {one.id: [one.default] for one in schema.inputs if getattr(one, "default", None) is not None}
+    given |= {
+        "model": [patcher],
+        "latents": [{"samples": latent[None]} for latent in latents],
+        "positive": conditionings,
+        "batch_size": [batch],
+        "steps": [steps],
+        "rank": [8],
+        "training_dtype": ["fp32"],
+        "lora_dtype": ["fp32"],
+        "gradient_checkpointing": [checkpointing],
+        "existing_lora": ["[None]"],
+    }
+    with torch.inference_mode():
+        node.execute(**given)
+
+
+def _measure(options: argparse.Namespace) -> None:
+    _hosted()
+    import torch
+
+    torch.set_num_threads(options.threads)
+    patcher, channels, width = _model(options.model)
+    generator = torch.Generator().manual_seed(0)
+    latents = torch.randn(8, channels, options.side, options.side, generator=generator)
+    told = {"pooled_output": torch.zeros(1, 64)}
+    if options.model != "SD 1":
+        told["guidance"] = 3.5
+    conditionings = [[[torch.randn(1, 77, width, generator=generator), told]] for _ in latents]
+
+    def run(steps: int) -> float:
+        begun = time.perf_counter()
+        if options.run == "ours":
+            _ours(patcher, latents, conditionings, steps, options.batch)
+        else:
+            _stock(patcher, latents, conditionings, steps, options.batch, options.run == "stock")
+        return time.perf_counter() - begun
+
+    run(2)  # what is made once
+    before = _memory("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    short = run(2)
+    each = (run(options.steps + 2) - short) / options.steps
+    print(json.dumps({"seconds": each, "mb": _memory("VmHWM") - before}))
+
+
+def _apart(options: argparse.Namespace, model: str, side: str) -> dict[str, float]:
+    numbers = [f"--{name}={getattr(options, name)}" for name in ("steps", "side", "batch", "threads")]
+    command = [sys.executable, __file__, *numbers, "--model", model, "--run", side]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{model}, {side}: {done.stderr[-2000:]}")
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--side", type=int, default=32, help="of a latent, in cells")
+    parser.add_argument("--batch", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--times", type=int, default=2, help="processes for each side, by turns")
+    parser.add_argument("--model", help=argparse.SUPPRESS)
+    parser.add_argument("--run", choices=SIDES, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.run:
+        return _measure(options)
+    for model in ("SD 1", "Flux"):
+        found: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
+        for _ in range(options.times):
+            for side in SIDES:
+                found[side].append(_apart(options, model, side))
+        best = {side: {key: min(one[key] for one in runs) for key in runs[0]} for side, runs in found.items()}
+        for side, one in best.items():
+            ratio = one["seconds"] / best["ours"]["seconds"]
+            share = best["ours"]["mb"] / max(one["mb"], 1e-9)
+            print(f"{model}, {side}: {1000 * one['seconds']:.0f} ms a step ({ratio:.2f} times ours), ", end="")
+            print(f"{one['mb']:.0f} MB (ours has {share:.2f} of it)")
+
+
+if __name__ == "__main__":
+    main()

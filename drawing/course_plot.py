@@ -1,0 +1,100 @@
+"""The course of a training as a picture: the losses of its steps, and what the validation says of each noise band."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from .paper import (
+    PLOT_BLUE,
+    PLOT_GREEN,
+    PLOT_GREY,
+    PLOT_GRID,
+    PLOT_ORANGE,
+    PLOT_RED,
+    figure_image,
+    new_figure,
+    write_title,
+)
+
+_BANDS = (PLOT_BLUE, PLOT_GREEN, PLOT_ORANGE, PLOT_RED)
+_SMOOTH = 0.05  # of the steps, over which the losses are averaged
+_MOST_DOTS = 4000
+_LEAST_IN_A_ROW = 4  # samples: fewer are not drawn larger
+
+
+def course_plot(
+    losses: Sequence[float],
+    validation: Sequence[tuple[int, Sequence[float]]],
+    title: str,
+    *,
+    width_px: int = 1024,
+    height_px: int = 800,
+) -> Tensor:
+    """The losses above, each a dot and their running mean a line; below the validation's, relative to the first, a
+    line for each noise band and a thick one for their mean. -> [1, H, W, 3] in 0..1
+
+    validation: (step, the loss of each band, from little noise to much).
+
+    Raises:
+        ValueError: there is nothing to draw, or matplotlib is not installed.
+    """
+    if not losses and not validation:
+        raise ValueError("a plot needs a step or more, but there is none: train first")
+    canvas = new_figure(width_px, height_px)
+    write_title(canvas, title)
+    above, below = canvas.figure.subplots(2, 1, sharex=True)
+    if losses:
+        every = max(1, len(losses) // _MOST_DOTS)
+        steps = range(1, len(losses) + 1)
+        above.plot(steps[::every], losses[::every], ".", color=PLOT_GRID, markersize=3)
+        above.plot(steps[::every], running_mean(losses)[::every], color=PLOT_BLUE, label="loss, smoothed")
+        above.legend(loc="upper right", framealpha=0.9)
+    above.set_ylabel("loss")
+    for band, colour in zip(range(len(validation[0][1]) if validation else 0), _BANDS):
+        name = ("little noise", "", "", "much noise")[band] if band < len(_BANDS) else ""
+        _relative(below, [(step, bands[band]) for step, bands in validation], colour, 1.2, name)
+    _relative(below, [(step, sum(bands) / len(bands)) for step, bands in validation], "black", 2.4, "mean")
+    below.axhline(1.0, color=PLOT_GREY, linestyle="--", linewidth=1.0)
+    below.set_ylabel("validation / before")
+    below.set_xlabel("step")
+    if validation:
+        below.legend(loc="upper right", framealpha=0.9)
+    for axes in (above, below):
+        axes.grid(True, axis="y", color=PLOT_GRID)
+    return figure_image(canvas)
+
+
+def with_samples(plot: Tensor, samples: Sequence[Tensor]) -> Tensor:
+    """A plot with pictures of one size in a row below it, from the first on the left to the newest.
+
+    [1, H, W, 3], [1, h, w, 3] each, 0..1 -> [1, H + row, W, 3]
+    """
+    if not samples:
+        return plot
+    width = plot.shape[2]
+    side = width // max(_LEAST_IN_A_ROW, len(samples))
+    height = max(1, round(side * samples[0].shape[1] / samples[0].shape[2]))
+    row = torch.ones(1, height, width, 3)
+    for place, sample in enumerate(samples):
+        pixels = sample[..., :3].float().cpu().movedim(-1, 1)
+        small = interpolate(pixels, (height, side), mode="bilinear", antialias=True)
+        row[:, :, place * side : (place + 1) * side] = small.movedim(1, -1).clamp(0, 1)
+    return torch.cat([plot, row], dim=1)
+
+
+def running_mean(values: Sequence[float]) -> list[float]:
+    """The mean of each value and those before it, as far back as a twentieth of all, at least ten."""
+    width = max(10, round(_SMOOTH * len(values)))
+    sums = torch.cat([torch.zeros(1, dtype=torch.float64), torch.tensor(values, dtype=torch.float64).cumsum(0)])
+    ends = torch.arange(1, len(values) + 1)
+    begins = (ends - width).clamp(min=0)
+    return ((sums[ends] - sums[begins]) / (ends - begins)).tolist()
+
+
+def _relative(axes, points: Sequence[tuple[int, float]], colour: str, width: float, name: str) -> None:
+    first = points[0][1] if points else 0.0
+    if first > 0:
+        steps, values = zip(*points)
+        axes.plot(steps, [value / first for value in values], ".-", color=colour, linewidth=width, label=name or None)
