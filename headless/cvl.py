@@ -12,7 +12,7 @@ _COMMANDS = {
     "run": ("command", "run a workflow, or many jobs of one (--batch, --vary), here or on ComfyUI servers"),
     "check": ("check_command", "name everything that is wrong with a workflow, without a run"),
     "doctor": ("doctor_command", "say what files of weights are, whether they are whole, and what they fit"),
-    "lora": ("lora.command", "merge, compare and edit LoRA files, and put them into checkpoints"),
+    "lora": ("lora.command", "merge, shrink, extract, compare and edit LoRA files, and put them into checkpoints"),
     "train": ("train", "train a LoRA as a plan says (lora PLAN.toml), or the bundled weights anew"),
     "embed": ("embed", "embed a folder of pictures into an index that Search Images reads"),
 }

@@ -68,10 +68,10 @@ READING_ORDER = {  # inside a leaf and the index a file imports only from files 
         "formats/suffixes formats/adapter_config formats/building formats/writing formats/read models/match "
         "models/families models/implied models/blocks models/parts models/conversion models/published weights/inject "
         "weights/patching formats/list_text formats/header "
-        "workshop/{thin,algebra,spectrum,noise,ranks,sources,gathering,steps,outcome,naming,sizing,resizing} "
-        "workshop/merging/{methods,merge,verdict} workshop/comparing/{compare,copies} "
-        "workshop/extracting/{checkpoints,pairing,extraction,spelling} "
-        "workshop/editing/{header,edit,checkpoint}"
+        "workshop/{thin,algebra,spectrum,noise,ranks,sources,gathering,steps,outcome,naming,sizing} "
+        "workshop/{resizing,checkpoint} workshop/merging/{methods,merge,verdict} workshop/comparing/{compare,copies} "
+        "workshop/extracting/{pairing,extraction,spelling} "
+        "workshop/editing/{header,edit,baking}"
     ).split(),
     "files": (
         "errors contents writing documents sniff safetensors_file folder pickle_file inert_pickle "

@@ -12,8 +12,8 @@ from ...lora.formats.dialects import DIALECTS
 from ...lora.workshop.editing.header import HeaderEdit
 from ...lora.workshop.outcome import AS_THE_FILES, DTYPES
 from ...nodes.lora.files import read_lora
-from ...nodes.workshop.editing import AS_IT_IS, EditSettings, edit_file
-from ...nodes.workshop.sources import check_free
+from ...nodes.workshop.editing import EditSettings, edit_file
+from ...nodes.workshop.sources import AS_IT_IS, check_free
 from ..workflow.graph import WorkflowError
 from .files import add_base, add_output, base_file, output_of
 

@@ -7,12 +7,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from ...files.errors import FileFormatError
-from ...files.tensors import open_tensors
-from ...lora.workshop.editing.checkpoint import checkpoint_of
 from ...nodes.lora.files import read_lora
-from ...nodes.workshop.baking import weights_of
-from ...nodes.workshop.sources import Base, Files, source_of
+from ...nodes.workshop.sources import Base, Files, open_checkpoint, source_of
 from ..workflow.graph import WorkflowError
 
 
@@ -104,9 +100,5 @@ def base_file(path: Path | None) -> Iterator[Base]:
         return
     if not path.exists():
         raise WorkflowError(f"there is no file {path}; give the checkpoint that the files are for")
-    with open_tensors(path) as file:
-        try:
-            found = checkpoint_of(file.shapes)
-        except ValueError as error:
-            raise FileFormatError(path, str(error)) from error
-        yield Base(found.shapes, weights_of(file, found))
+    with open_checkpoint(path) as (_, _, base):
+        yield base

@@ -10,8 +10,8 @@ from ...lora.formats.dialects import DIALECTS
 from ...lora.workshop.outcome import AS_THE_FILES, DTYPES
 from ...lora.workshop.ranks import RANK, RULES
 from ...nodes.lora.files import read_lora
-from ...nodes.workshop.resizing import AS_IT_IS, ResizeSettings, resize_file
-from ...nodes.workshop.sources import check_free
+from ...nodes.workshop.resizing import ResizeSettings, resize_file
+from ...nodes.workshop.sources import AS_IT_IS, check_free
 from ..workflow.graph import WorkflowError
 from .files import add_base, add_output, base_file, output_of
 

@@ -6,13 +6,13 @@ place is said, or, without a model, goes by its own name.
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from ..formats.list_text import split_words
-from ..kinds.adapters import Adapter, LoRAError, is_adapter
+from ..kinds.adapters import Adapter, LoRAError
 from ..kinds.widening import Widening, widen
 from ..models.blocks import select
 from ..models.families import is_of_encoder
@@ -270,18 +270,3 @@ def _nothing(sources: Sequence[Source], left_out: Mapping[str, Mapping[str, str]
     module, why = next(iter(lost.items()), ("", "there is no adapter in it"))
     where = f" in {layout.name}" if layout else ""
     return f"no module of {' and '.join(source.name for source in sources)} can be used{where}: {name}, {module}: {why}"
-
-
-def dtypes_of(gathered: Gathered) -> list[torch.dtype]:
-    """The floating types of the tensors of all parts."""
-    found: dict[torch.dtype, None] = {}
-    adapters = [part.adapter for parts in gathered.layers.values() for part in parts]
-    while adapters:
-        adapter = adapters.pop()
-        for field in fields(adapter):
-            value = getattr(adapter, field.name)
-            if isinstance(value, torch.Tensor) and value.is_floating_point():
-                found[value.dtype] = None
-            elif is_adapter(value):
-                adapters.append(value)
-    return list(found)

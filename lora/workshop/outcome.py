@@ -1,15 +1,19 @@
 """The outcome of the workshop for one weight: exact factors become an adapter to be written, and what that lost."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import fields
 
 import torch
 from torch import Tensor
 
-from ..kinds.adapters import Adapter, LoRA, LoRAError
+from ..kinds.adapters import Adapter, LoRA, LoRAError, is_adapter
 from ..kinds.whole import Difference
 from ..kinds.widening import Widening
+from ..models.places import Place
 from .algebra import add, norm_of
+from .gathering import Gathered, Part
+from .noise import precision_of
 from .thin import Thin, thin_of
 
 AS_THE_FILES = "as the files"
@@ -100,3 +104,28 @@ def widest(dtypes: Sequence[torch.dtype]) -> torch.dtype:
     for number, dtype in enumerate(wide):
         found = dtype if not number else torch.promote_types(found, dtype)
     return torch.float32 if found == torch.float64 else found
+
+
+def dtypes_of(gathered: Gathered) -> list[torch.dtype]:
+    """The floating types of the tensors of all parts."""
+    parts = (part for several in gathered.layers.values() for part in several)
+    return list(dict.fromkeys(tensor.dtype for tensor in _tensors(parts)))
+
+
+def precision_at(gathered: Gathered, place: Place) -> torch.dtype:
+    """The coarsest type that the files' numbers at a place had, whatever type they are stored in now."""
+    kinds = [precision_of(tensor, tensor.dtype) for tensor in _tensors(gathered.layers[place]) if tensor.ndim > 1]
+    return max(kinds, key=lambda kind: torch.finfo(kind).eps, default=torch.float32)
+
+
+def _tensors(parts: Iterable[Part]) -> Iterator[Tensor]:
+    """The floating tensors of adapters and of the adapters inside them."""
+    adapters: list[Adapter] = [part.adapter for part in parts]
+    while adapters:
+        adapter = adapters.pop()
+        for field in fields(adapter):
+            value = getattr(adapter, field.name)
+            if isinstance(value, Tensor) and value.is_floating_point():
+                yield value
+            elif is_adapter(value):
+                adapters.append(value)

@@ -16,10 +16,10 @@ from ..models.match import key_of, part_of
 from ..models.places import Place
 from ..weights.low_rank import frobenius
 from .algebra import Spectrum, norm_of
-from .gathering import Gathered, WeightOf, dtypes_of, thins_at
+from .gathering import Gathered, WeightOf, thins_at
 from .naming import named
 from .noise import Noise, noise_of_factors, rounding_noise
-from .outcome import adapter_of, distance, stored, widest
+from .outcome import adapter_of, distance, dtypes_of, precision_at, stored, widest
 from .ranks import AUTOMATIC, SIZE, Rule, Share, rank_by, spectrum_by
 from .sizing import Spell, costs_by_place, ranks_of_size, weighed
 from .steps import OnStep, no_step
@@ -156,12 +156,12 @@ class _Cutter:
             raise LoRAError(f"{len(found)} files change {key_of(place)}: one file is resized at a time")
         return found[0]
 
-    def spectrum(self, thin: Thin) -> tuple[Spectrum, Noise | None]:
-        noise = self._noise(thin) if self.rule.name == AUTOMATIC else None
+    def spectrum(self, place: Place, thin: Thin) -> tuple[Spectrum, Noise | None]:
+        noise = self._noise(place, thin) if self.rule.name == AUTOMATIC else None
         return spectrum_by(self.rule, thin, noise), noise
 
-    def _noise(self, thin: Thin) -> Noise:
-        kind = widest(dtypes_of(self.gathered))
+    def _noise(self, place: Place, thin: Thin) -> Noise:
+        kind = precision_at(self.gathered, place)
         return rounding_noise(thin.matrix(), kind) if thin.dense else noise_of_factors(thin.up, thin.down, kind)
 
     def base(self, place: Place) -> float | None:
@@ -175,7 +175,7 @@ class _Cutter:
         if len(thin.shape) < 2:
             return adapter_of(thin, self.dtype), None
         size, base = norm_of(thin), self.base(place)
-        spectrum, noise = self.spectrum(thin)
+        spectrum, noise = self.spectrum(place, thin)
         if rank is None:
             rank = rank_by(self.rule, spectrum.s, spectrum.energy, noise)
         if not rank:
@@ -209,7 +209,7 @@ def _shares(cutter: _Cutter, places: list[Place], spell: Spell, on_step: OnStep)
     bases: dict[Place, float | None] = {}
     for done, place in enumerate(places, 1):
         if place in costs and costs[place][0]:
-            found = cutter.spectrum(cutter.thin(place))[0]
+            found = cutter.spectrum(place, cutter.thin(place))[0]
             kept = found.s[: rank_by(cutter.rule, found.s, found.energy)]
             numbers, once = costs[place]
             bases[place] = cutter.base(place)

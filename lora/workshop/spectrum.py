@@ -17,8 +17,11 @@ from ..weights.low_rank import frobenius
 from .algebra import Spectrum, spectrum_of
 from .thin import Thin, flat_shape
 
-_STEPS = 5  # blocks of half the wanted rank: 2.5 columns for each triple, an error within 1 % even on a flat spectrum
+_STEPS, _FIRST = 5, 4  # blocks of half the wanted rank; so many give 2.5 columns for each triple; the first look
+_CLOSE = 1.005  # times the optimum: where the estimate of an error ends the work, which is right to some thousandths
 _LEAST_BLOCK, _BLOCK = 16, 32  # columns; the second where the rank is not known beforehand
+_MOST_PASSES, _LITTLE = 3, 0.1  # with which columns are freed of a basis, and the share of them that is little
+_SLOWEST, _NOTHING = 0.95, 1e-6  # of a geometric series, and of the energy: what fp32 tells from nothing
 _SEED = 20170501  # of the sketch: two runs on one device give equal bits
 
 Enough = Callable[[Tensor, float], bool]
@@ -34,10 +37,10 @@ def spectrum_for(thin: Thin, most: int, enough: Enough | None = None) -> Spectru
 def leading_spectrum(change: Tensor, most: int, enough: Enough | None = None) -> Spectrum:
     """The leading singular values and vectors of a dense change, at most so many, none of the values too large.
 
-    Cut at `most`, the error is within 1 % of the optimum whatever the spectrum, and within a thousandth where something
-    stands out. `enough(values, energy)` may end it earlier: it is asked with the values that are known well so far. A
-    change with few rows or columns is decomposed whole. Computed in fp32 (a change in fp64 in that) where the change
-    is, the small cores in fp64 on the CPU.
+    Cut at `most`, the error is within 1 % of the optimum, also of a flat spectrum: it goes on until what the last steps
+    have gained says so. `enough(values, energy)` may end it earlier: it is asked with the values that are known well so
+    far. A change with few rows or columns is decomposed whole. Computed in fp32 (a change in fp64 in that) where the
+    change is, the small cores in fp64 on the CPU.
 
     Args:
         change: [out, ...] of any floating type.
@@ -70,50 +73,94 @@ def _leading(change: Tensor, most: int, enough: Enough | None, energy: float) ->
     """`leading_spectrum` of a matrix with no more rows than columns."""
     side = change.shape[0]
     most = min(most, side)
-    block = _BLOCK if enough else max(_LEAST_BLOCK, -(-most // 2))
-    steps = _STEPS - 1 if enough else _STEPS
-    krylov = _Krylov(change, min(block, side))
-    while 2 * steps * block < side:
+    found = _to_a_rank(change, most, energy) if enough is None else _until(change, most, enough, energy)
+    return found or _first(_decompose(change, energy), most)
+
+
+def _to_a_rank(change: Tensor, most: int, energy: float) -> Spectrum | None:
+    """So many triples, in blocks of half as many columns; None where half of all columns do not do it."""
+    block = max(_LEAST_BLOCK, -(-most // 2))
+    krylov, steps = _Krylov(change, block), _FIRST
+    while 2 * steps * block < change.shape[0]:
         krylov.grow(steps)
-        found = krylov.decompose(energy)
-        known = most if enough is None else min(most, 2 * len(found.s) // _STEPS)
-        if known == most or (enough is not None and enough(found.s[:known], energy)):
-            return _first(found, known)
+        if krylov.error(most, energy) <= _CLOSE:
+            return krylov.decompose(most, energy)
+        steps += 1
+    return None
+
+
+def _until(change: Tensor, most: int, enough: Enough, energy: float) -> Spectrum | None:
+    """As many triples as are enough; None where half of all columns do not do it."""
+    krylov, steps = _Krylov(change, _BLOCK), _STEPS - 1
+    while 2 * steps * _BLOCK < change.shape[0]:
+        krylov.grow(steps)
+        known = min(most, 2 * steps * _BLOCK // _STEPS)
+        found = krylov.decompose(known, energy)
+        if known == most or enough(found.s, energy):
+            return found
         steps = -(-3 * steps // 2)
-    return _first(_decompose(change, energy), most)
+    return None
 
 
 class _Krylov:
-    """The growing orthonormal bases of a change's columns (`left`) and rows (`right`), from a random block of rows."""
+    """The growing orthonormal bases of a change's columns (`left`) and rows (`right`), from a random block of rows.
+
+    left [out, k]; right [in, k + block], the last block of which has not met the change yet. `core` [k + block, k] is
+    the change between the two: change^T left = right core.
+    """
 
     def __init__(self, change: Tensor, block: int) -> None:
         random = torch.Generator("cpu").manual_seed(_SEED)
         sketch = torch.randn(change.shape[1], block, generator=random, device="cpu", dtype=torch.float32)
-        self.change, self.next = change, torch.linalg.qr(sketch.to(change.device, change.dtype)).Q
-        self.left = change.new_zeros(change.shape[0], 0)  # [out, k]
-        self.right = change.new_zeros(change.shape[1], 0)  # [in, k]
-        self.images = change.new_zeros(change.shape[1], 0)  # [in, k]: change^T left
+        self.change, self.block = change, block
+        self.left = change.new_zeros(change.shape[0], 0)
+        self.right = torch.linalg.qr(sketch.to(change.device, change.dtype)).Q
+        self.core = change.new_zeros(block, 0)
 
     def grow(self, steps: int) -> None:
         """Add blocks until there are so many."""
-        for _ in range(steps - self.left.shape[1] // self.next.shape[1]):
-            self.right = torch.cat([self.right, self.next], 1)
-            new = _apart(self.change @ self.next, self.left)
-            image = self.change.mT @ new
-            self.left, self.images = torch.cat([self.left, new], 1), torch.cat([self.images, image], 1)
-            self.next = _apart(image, self.right)
+        for _ in range(steps - self.left.shape[1] // self.block):
+            new, _ = _apart(self.change @ self.right[:, -self.block :], self.left)
+            rows, parts = _apart((new.mT @ self.change).mT, self.right)  # twice as fast as change^T new
+            self.left, self.right = torch.cat([self.left, new], 1), torch.cat([self.right, rows], 1)
+            self.core = torch.cat([torch.nn.functional.pad(self.core, (0, 0, 0, self.block)), parts], 1)
 
-    def decompose(self, energy: float) -> Spectrum:
-        """The singular values and vectors of the change within the basis of its columns."""
-        found = _decompose(self.images.mT, energy)
-        return replace(found, u=self.left @ found.u)
+    def error(self, rank: int, energy: float) -> float:
+        """The error of a cut to a rank over that of the best one, as the last steps tell it: what each of them adds to
+        the squares that are kept falls like a geometric series.
+        """
+        core = self.core.cpu().double()
+        kept = []
+        for columns in range(core.shape[1] - 2 * self.block, core.shape[1] + 1, self.block):
+            squares = torch.linalg.eigvalsh(core[:, :columns].mT @ core[:, :columns])
+            kept.append(squares[-rank:].sum().item())
+        before, last = kept[1] - kept[0], kept[2] - kept[1]
+        ratio = min(_SLOWEST, max(0.0, last / before)) if before > 0 else 0.0
+        left, missing = energy - kept[2], max(0.0, last) * ratio / (1 - ratio)
+        if left <= _NOTHING * energy:
+            return 1.0
+        return math.sqrt(left / (left - missing)) if missing < left else math.inf
+
+    def decompose(self, count: int, energy: float) -> Spectrum:
+        """The leading singular values and vectors of the change within its basis: those of the small core."""
+        u, s, vt = torch.linalg.svd(self.core.mT.cpu().double(), full_matrices=False)
+        left, right = self.left @ u[:, :count].to(self.left), vt[:count].to(self.right) @ self.right.mT
+        return Spectrum(left, s[:count], right, tuple(self.change.shape), energy)
 
 
-def _apart(columns: Tensor, basis: Tensor) -> Tensor:
-    """An orthonormal basis of the columns, orthogonal to another one; twice, because once leaves a rounding error."""
-    for _ in range(2 if basis.shape[1] else 0):
-        columns = columns - basis @ (basis.mT @ columns)
-    return torch.linalg.qr(columns).Q
+def _apart(columns: Tensor, basis: Tensor) -> tuple[Tensor, Tensor]:
+    """An orthonormal basis of the columns, orthogonal to another one, and what they are in both: columns = [basis, new]
+    @ parts. Once more where little is left of a column without `basis`, because rounding has put some of it back.
+    """
+    new, inside = columns, columns.new_zeros(basis.shape[1], columns.shape[1])
+    own = torch.eye(columns.shape[1], dtype=columns.dtype, device=columns.device)
+    for _ in range(_MOST_PASSES):
+        part = basis.mT @ new
+        new, rest = torch.linalg.qr(new - basis @ part)
+        inside, own = inside + part @ own, rest @ own
+        if not len(part) or rest.diagonal().abs().min().item() >= _LITTLE * part.norm(dim=0).max().item():
+            break
+    return new, torch.cat([inside, own])
 
 
 def _decompose(matrix: Tensor, energy: float) -> Spectrum:

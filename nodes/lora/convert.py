@@ -17,7 +17,7 @@ from ...lora.models.published import PUBLISHED, model_for
 from .. import catalog
 from ..host import host
 from ..reports import as_json, problem_shown, shown
-from .files import ParsedFile, read_chosen
+from .files import ParsedFile, lora_choice, read_chosen
 from .report import count_parts
 
 DIALECTS = ["kohya", "diffusers", "peft"]
@@ -59,10 +59,7 @@ class ConvertLoRA:
     def INPUT_TYPES(cls) -> dict:
         return {
             "required": {
-                "file": (
-                    catalog.choices("lora"),
-                    {"tooltip": "LoRA of any kind, by any tool; bundled/ is the example that comes with this pack."},
-                ),
+                "file": lora_choice(),
                 "dialect": (
                     DIALECTS,
                     {"tooltip": "kohya holds every kind and has alphas; diffusers and peft hold LoRA, peft DoRA too."},

@@ -66,6 +66,12 @@ def read_lora(path: Path) -> ParsedFile:
         return _alive.setdefault(key, read)
 
 
+def lora_choice() -> tuple[list[str], dict]:
+    """The input of a node that works on one file."""
+    words = {"tooltip": "LoRA of any kind, by any tool; bundled/ is the example that comes with this pack."}
+    return catalog.choices("lora"), words
+
+
 def read_chosen(choice: str) -> ParsedFile:
     """Read the file of a menu's entry, which a saved workflow may still name after the file has gone.
 

@@ -18,7 +18,7 @@ from .. import catalog
 from ..host import host
 from ..reports import as_json, problem_shown, shown
 from .beside import header_words, known_of
-from .files import ParsedFile, read_chosen
+from .files import ParsedFile, lora_choice, read_chosen
 from .report import count_parts, fact_line, facts, note_lines, relative_changes, size_line
 
 if TYPE_CHECKING:
@@ -62,12 +62,7 @@ class LoRAInfo:
     @classmethod
     def INPUT_TYPES(cls) -> dict:
         return {
-            "required": {
-                "file": (
-                    catalog.choices("lora"),
-                    {"tooltip": "LoRA of any kind, by any tool; bundled/ is the example that comes with this pack."},
-                )
-            },
+            "required": {"file": lora_choice()},
             "optional": {
                 "model": ("MODEL", {"tooltip": f"A diffusion model {_BESIDE}"}),
                 "clip": ("CLIP", {"tooltip": f"A text encoder {_BESIDE}"}),

@@ -7,7 +7,7 @@ from ..host import host
 from ..lora.rows import fingerprint
 from ..reports import as_json, problem_shown, shown
 from .baking import bake_files
-from .sources import LORAS, STACK, files_of
+from .sources import LORAS, STACK, files_of, prefix
 
 NONE = "none"
 
@@ -41,13 +41,7 @@ class BakeLoRA:
                     {"tooltip": "The file that the LoRAs go into; it stays as it is, a changed copy is written."},
                 ),
                 "loras": LORAS,
-                "filename_prefix": (
-                    "STRING",
-                    {
-                        "default": "checkpoints/baked",
-                        "tooltip": "Folder and beginning of the name in the output folder.",
-                    },
-                ),
+                "filename_prefix": prefix("checkpoints/baked"),
             },
             "optional": {"lora_stack": STACK},
         }

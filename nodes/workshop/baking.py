@@ -9,11 +9,9 @@ from pathlib import Path
 
 from ...files.errors import FileFormatError
 from ...files.safetensors_file import write_stream
-from ...files.tensors import TensorFile, open_tensors
-from ...lora.kinds.adapters import LoRAError
-from ...lora.workshop.editing.checkpoint import Checkpoint, baked, checkpoint_of, plan_baking
+from ...lora.workshop.editing.baking import baked, plan_baking
 from ...lora.workshop.gathering import Gathered
-from .sources import Base, Files, laid_out, lost_lines, size_text
+from .sources import Files, laid_out, lost_lines, open_checkpoint, size_text
 
 OnStep = Callable[[int, int], None]
 _STALE = ("modelspec.hash_sha256", "sshs_model_hash", "sshs_legacy_hash")
@@ -29,12 +27,8 @@ def bake_files(files: Files, checkpoint: Path, path: Path, on_step: OnStep) -> t
     """
     if path.exists() and checkpoint.exists() and os.path.samefile(path, checkpoint):
         raise FileFormatError(path, "it is the checkpoint itself: choose another name to write to")
-    with open_tensors(checkpoint) as file:
-        try:
-            found = checkpoint_of(file.shapes)
-        except LoRAError as error:
-            raise FileFormatError(checkpoint, str(error)) from error
-        gathered = laid_out(files.sources, Base(found.shapes, weights_of(file, found)))
+    with open_checkpoint(checkpoint) as (file, found, base):
+        gathered = laid_out(files.sources, base)
         plan = plan_baking(gathered, found)
         kinds = {name: (file.dtypes[name], file.shapes[name]) for name in file.shapes}
         header = {name: text for name, text in file.metadata.items() if name not in _STALE}
@@ -55,17 +49,6 @@ def bake_files(files: Files, checkpoint: Path, path: Path, on_step: OnStep) -> t
         f"{len(kinds)} tensors changed, {size_text(data['size_bytes'])}"
     ]
     return lines + lost_lines(gathered), data
-
-
-def weights_of(file: TensorFile, checkpoint: Checkpoint):
-    """What gives a base weight by the model's key."""
-
-    def weight_of(key: str):
-        spot = checkpoint.spots[key]
-        tensor = file.read([spot.name])[spot.name]
-        return tensor if spot.rows is None else tensor.narrow(0, *spot.rows)
-
-    return weight_of
 
 
 def _recipe(gathered: Gathered) -> list[dict]:

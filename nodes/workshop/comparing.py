@@ -10,8 +10,7 @@ from ...lora.kinds.adapters import LoRAError
 from ...lora.workshop.comparing.compare import Comparison, Meeting, compare, distance_of, judge, suggest
 from ...lora.workshop.comparing.copies import Sketch, close_pairs, sketch_of
 from ...lora.workshop.gathering import Gathered
-from .merging import _text
-from .sources import Base, Files, laid_out, lost_lines
+from .sources import Base, Files, laid_out, lost_lines, text_of
 
 OnStep = Callable[[int, int], None]
 _WORST = 5
@@ -92,7 +91,7 @@ def _pair(found: Comparison, pair: tuple[int, int]) -> dict:
         "distance": distance_of(found, pair),
         **_meeting(met),
         "blocks": {name: _meeting(own) | {"layers": own.layers} for name, own in found.blocks[pair].items()},
-        "worst": [{"part": _text(place), **_meeting(own)} for place, own in weights[:_WORST]],
+        "worst": [{"part": text_of(place), **_meeting(own)} for place, own in weights[:_WORST]],
     }
 
 

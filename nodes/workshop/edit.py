@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from ...files.images import jpeg_address
-from ...lora.formats.dialects import DIALECTS
 from ...lora.formats.list_text import split_words
 from ...lora.workshop.editing.header import HeaderEdit
-from ...lora.workshop.outcome import AS_THE_FILES, DTYPES
 from .. import catalog
 from ..checks import check_image
 from ..host import host
-from ..lora.files import read_chosen
+from ..lora.files import lora_choice, read_chosen
 from ..reports import as_json, problem_shown, shown
-from .editing import AS_IT_IS, EditSettings, edit_file
-from .sources import CLIP, CLIP_MODEL, MODEL, base_of, check_free
+from .editing import EditSettings, edit_file
+from .sources import CLIP, CLIP_MODEL, DTYPE, MODEL, OWN_OR_DIALECT, base_of, check_free, prefix
 
 _OPTIONAL = {
     "thumbnail": ("IMAGE", {"tooltip": "The picture that programs show for the file, if any."}),
@@ -85,10 +83,7 @@ class EditLoRA:
     def INPUT_TYPES(cls) -> dict:
         return {
             "required": {
-                "file": (
-                    catalog.choices("lora"),
-                    {"tooltip": "LoRA of any kind, by any tool; bundled/ is the example that comes with this pack."},
-                ),
+                "file": lora_choice(),
                 "words": (
                     "STRING",
                     {"default": "", "tooltip": "The trigger words, with commas between. Empty: as they are."},
@@ -103,15 +98,9 @@ class EditLoRA:
                         "tooltip": "What 1 in the new file is in the old one: 0.7 makes it weaker for good.",
                     },
                 ),
-                "dtype": (list(DTYPES), {"default": AS_THE_FILES, "tooltip": "The type of the numbers in the file."}),
-                "dialect": (
-                    [AS_IT_IS, *DIALECTS],
-                    {"tooltip": "How names are written. kohya holds every kind, and every tool reads it."},
-                ),
-                "filename_prefix": (
-                    "STRING",
-                    {"default": "loras/edited", "tooltip": "Folder and beginning of the name in the output folder."},
-                ),
+                "dtype": DTYPE,
+                "dialect": OWN_OR_DIALECT,
+                "filename_prefix": prefix("loras/edited"),
             },
             "optional": dict(_OPTIONAL),
         }

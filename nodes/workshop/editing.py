@@ -16,10 +16,8 @@ from ...lora.workshop.editing.header import HeaderEdit, edit_header, kept_entrie
 from ...lora.workshop.naming import named
 from ...lora.workshop.outcome import AS_THE_FILES, DTYPES
 from ..lora.files import ParsedFile
-from .merging import _text
-from .sources import Base, laid_out, lost_lines, size_text, source_of
+from .sources import AS_IT_IS, Base, laid_out, lost_lines, size_text, source_of, text_of
 
-AS_IT_IS = "as it is"
 OnStep = Callable[[int, int], None]
 
 
@@ -99,9 +97,9 @@ def _with_tensors(
         "tensors": "changed",
         "dialect": dialect,
         "weights": len(adapters),
-        "dropped": [_text(place) for place in changed.dropped],
-        "as_before": {_text(place): why for place, why in changed.refused.items()},
-        "not_written": {_text(place): why for place, why in unnamed.items()},
+        "dropped": [text_of(place) for place in changed.dropped],
+        "as_before": {text_of(place): why for place, why in changed.refused.items()},
+        "not_written": {text_of(place): why for place, why in unnamed.items()},
         "left_out": gathered.left_out,
         "header": texts,
         "trigger_words": named_words(texts),
@@ -111,7 +109,7 @@ def _with_tensors(
         dropped = blocks_of(dict.fromkeys(changed.dropped))
         lines.append(f"dropped: {', '.join(dropped)} ({len(changed.dropped)} weights)")
     for word, lost in (("as before", changed.refused), ("not written", unnamed)):
-        lines += [f"⚠ {word}: {describe_part(_text(place))}: {why}" for place, why in list(lost.items())[:5]]
+        lines += [f"⚠ {word}: {describe_part(text_of(place))}: {why}" for place, why in list(lost.items())[:5]]
         lines += [f"  and {len(lost) - 5} more"] if len(lost) > 5 else []
     return lines + lost_lines(gathered), data
 

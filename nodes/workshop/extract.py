@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ...lora.formats.dialects import DIALECTS
 from .. import catalog
 from ..host import host
 from ..reports import as_json, problem_shown, shown
 from .extracting import RULES_OF_MODELS, TYPES, ExtractSettings, extract_file, sides
+from .sources import DIALECT, amount, prefix
 
 NONE = "none"
 _FILE = "A checkpoint, diffusion model or text encoder by its name; none: what is connected."
@@ -58,16 +58,7 @@ class ExtractLoRA:
                         "of the file.",
                     },
                 ),
-                "amount": (
-                    "FLOAT",
-                    {
-                        "default": 32.0,
-                        "min": 0.0,
-                        "max": 100000.0,
-                        "step": 0.01,
-                        "tooltip": "What keep means: the rank, the share (0 to 1), the ratio, or the size in MB.",
-                    },
-                ),
+                "amount": amount(32.0),
                 "largest_rank": (
                     "INT",
                     {
@@ -77,15 +68,9 @@ class ExtractLoRA:
                         "tooltip": "No layer gets more than this, whatever keep says.",
                     },
                 ),
-                "dialect": (
-                    list(DIALECTS),
-                    {"tooltip": "How names are written. kohya holds every kind, and every tool reads it."},
-                ),
+                "dialect": DIALECT,
                 "dtype": (TYPES, {"default": "fp16", "tooltip": "The type of the numbers in the file."}),
-                "filename_prefix": (
-                    "STRING",
-                    {"default": "loras/extracted", "tooltip": "Folder and beginning of the name in the output folder."},
-                ),
+                "filename_prefix": prefix("loras/extracted"),
             },
             "optional": {
                 "model_tuned": ("MODEL", {"tooltip": "The tuned diffusion model, with the LoRAs that are on it."}),

@@ -12,11 +12,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ...files.errors import FileFormatError
-from ...files.tensors import Spool, open_tensors
-from ...lora.kinds.adapters import LoRAError
+from ...files.tensors import Spool
 from ...lora.models.parts import describe_part
 from ...lora.workshop.editing.header import kept_entries
-from ...lora.workshop.extracting.checkpoints import model_keys
 from ...lora.workshop.extracting.extraction import Extracted, extract, record
 from ...lora.workshop.extracting.pairing import Model, pair
 from ...lora.workshop.extracting.spelling import Piecewise, spell_of
@@ -24,7 +22,7 @@ from ...lora.workshop.outcome import DTYPES
 from ...lora.workshop.ranks import RULES, SIZE, TOTAL, Rule
 from ..host import host
 from .resizing import error_chart, errors_of, percent, worst_lines
-from .sources import size_text
+from .sources import open_checkpoint, short_lines, size_text
 
 RULES_OF_MODELS = [rule for rule in RULES if rule != TOTAL]  # whose sum takes all singular values of every weight
 RECIPE = "cvl_extract"  # the entry of the header that says what was done
@@ -67,15 +65,8 @@ def side_of_file(path: Path) -> Iterator[Side]:
     Raises:
         FileFormatError: it cannot be read, or is no model.
     """
-    with open_tensors(path) as file:
-        shapes = {name: shape for name, shape in file.shapes.items() if file.dtypes[name].is_floating_point}
-        try:
-            keys = model_keys(shapes, "it")
-        except LoRAError as error:
-            raise FileFormatError(path, str(error)) from error
-        known = {key: at.shape(shapes[at.name]) for key, at in keys.items()}
-        read = lambda key: keys[key].of(file.read([keys[key].name])[keys[key].name])  # noqa: E731
-        yield Side(Model(path.name, known, read), path, file.metadata)
+    with open_checkpoint(path) as (file, found, base):
+        yield Side(Model(path.name, found.shapes, base.weight_of), path, file.metadata)
 
 
 def side_of(name: str, targets: Sequence[object]) -> Side:
@@ -115,7 +106,7 @@ def extract_file(
         spool.finish(pieces.header(header))
     data = _data(tuned, base, settings, extracted, path) | {"not_compared": apart}
     picture = error_chart(extracted.layers, f"What is lost of {tuned.model.name} - {base.model.name}")
-    return _lines(extracted, data), data, picture
+    return _lines(extracted, rule, data), data, picture
 
 
 def _shared(tuned: Model, base: Model) -> tuple[tuple[Model, Model], dict[str, str]]:
@@ -170,7 +161,7 @@ def _data(tuned: Side, base: Side, settings: ExtractSettings, extracted: Extract
     }
 
 
-def _lines(extracted: Extracted, data: Mapping) -> list[str]:
+def _lines(extracted: Extracted, rule: Rule, data: Mapping) -> list[str]:
     ranks = [layer.rank for layer in extracted.layers if layer.rank]
     low, high = min(ranks, default=0), max(ranks, default=0)
     span = f"rank {high}" if low == high else f"ranks {low} to {high}"
@@ -179,6 +170,7 @@ def _lines(extracted: Extracted, data: Mapping) -> list[str]:
         f"{size_text(data['size_bytes'])}, {data['dialect']}, {data['dtype']}",
         f"lost: {percent(extracted.error)} of the difference, {percent(extracted.of_base)} of the model's weights",
         *worst_lines(extracted.layers),
+        *short_lines(rule, [layer.before for layer in extracted.layers]),
     ]
     if extracted.whole:
         lines.append(f"{len(extracted.whole)} norms, biases and embeddings are written as differences")

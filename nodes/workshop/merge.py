@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from ...lora.formats.dialects import DIALECTS
 from ...lora.workshop.merging.methods import METHODS, Recipe
-from ...lora.workshop.outcome import AS_THE_FILES, DTYPES
 from ..host import host
 from ..lora.rows import fingerprint
 from ..reports import as_json, problem_shown, shown
 from .merging import RANK_RULES, MergeSettings, merge_files
-from .sources import CLIP, CLIP_MODEL, LORAS, MODEL, STACK, base_of, files_of
+from .sources import CLIP, CLIP_MODEL, DIALECT, DTYPE, LORAS, MODEL, STACK, amount, base_of, files_of, prefix
 
 _OPTIONAL = {
     "lora_stack": STACK,
@@ -132,25 +130,10 @@ class MergeLoRAs:
                         "energy or the norm, a ratio of singular values, what is above the rounding noise, or a size."
                     },
                 ),
-                "amount": (
-                    "FLOAT",
-                    {
-                        "default": 32.0,
-                        "min": 0.0,
-                        "max": 100000.0,
-                        "step": 0.01,
-                        "tooltip": "What keep means: the rank, the share (0 to 1), the ratio, or the size in MB.",
-                    },
-                ),
-                "dialect": (
-                    list(DIALECTS),
-                    {"tooltip": "How names are written. kohya holds every kind, and every tool reads it."},
-                ),
-                "dtype": (list(DTYPES), {"default": AS_THE_FILES, "tooltip": "The type of the numbers in the file."}),
-                "filename_prefix": (
-                    "STRING",
-                    {"default": "loras/merged", "tooltip": "Folder and beginning of the name in the output folder."},
-                ),
+                "amount": amount(32.0),
+                "dialect": DIALECT,
+                "dtype": DTYPE,
+                "filename_prefix": prefix("loras/merged"),
             },
             "optional": dict(_OPTIONAL),
         }

@@ -12,17 +12,17 @@ from ...lora.formats import read as formats
 from ...lora.formats.header import named_words
 from ...lora.formats.list_text import split_words
 from ...lora.models.blocks import block_of
-from ...lora.models.match import key_of
 from ...lora.models.parts import describe_part
 from ...lora.workshop.editing.header import merged_header
 from ...lora.workshop.gathering import Gathered
 from ...lora.workshop.merging.merge import Merged, merge
-from ...lora.workshop.merging.methods import AVERAGE, Recipe
+from ...lora.workshop.merging.methods import AVERAGE, SUM, Recipe
 from ...lora.workshop.merging.verdict import Verdict, against_stack, at_strengths
 from ...lora.workshop.naming import named
 from ...lora.workshop.outcome import AS_THE_FILES, DTYPES, dtype_name
 from ...lora.workshop.ranks import RULES, Rule
-from .sources import Base, Files, check_free, laid_out, lost_lines, size_text
+from ...lora.workshop.resizing import speller
+from .sources import Base, Files, check_free, laid_out, lost_lines, short_lines, size_text, text_of
 
 ALL = "all"  # of the singular values: nothing is cut
 RANK_RULES = [ALL, *RULES]
@@ -60,25 +60,25 @@ def merge_files(
     rule = settings.rule
     check_free(path, files.parsed)
     gathered = laid_out(files.sources, base)
+    header = merged_header(gathered.sources, {"method": settings.recipe.method, **_numbers(settings)})
+    if words := split_words(settings.words):
+        header["modelspec.trigger_phrase"] = ", ".join(words)
     merged = merge(
         gathered,
         settings.recipe,
         rule=rule,
         dtype=DTYPES[settings.dtype],
         weight_of=base.weight_of,
+        spell=speller(gathered, settings.dialect, header),
         on_step=on_step,
     )
     adapters, unnamed = named(gathered, merged.adapters, settings.dialect)
-    recipe = {"method": settings.recipe.method, **_numbers(settings)}
-    header = merged_header(gathered.sources, recipe)
-    if words := split_words(settings.words):
-        header["modelspec.trigger_phrase"] = ", ".join(words)
     tensors, texts = formats.write(adapters, settings.dialect, header)
     write_tensors(path, tensors, texts)
     verdict = _verdict(gathered, settings.recipe, formats.read(tensors, texts), base)
     data = _data(merged, settings, path, verdict, texts)
-    data["not_written"] = {_text(place): why for place, why in unnamed.items()}
-    return _lines(merged, data), data
+    data["not_written"] = {text_of(place): why for place, why in unnamed.items()}
+    return _lines(merged, rule, data), data
 
 
 def _verdict(gathered: Gathered, recipe: Recipe, written: formats.LoRAFile, base: Base) -> Verdict:
@@ -103,7 +103,7 @@ def _numbers(settings: MergeSettings) -> dict[str, object]:
 def _data(
     merged: Merged, settings: MergeSettings, path: Path, verdict: Verdict, header: Mapping[str, str]
 ) -> dict[str, object]:
-    sources, ranks = merged.gathered.sources, [layer.rank for layer in merged.layers]
+    sources, ranks = merged.gathered.sources, [layer.rank for layer in merged.layers if layer.rank]
     blocks: dict[str, list[float]] = {}
     for layer in merged.layers:
         blocks.setdefault(block_of(layer.place), []).append(layer.norm**2)
@@ -125,20 +125,20 @@ def _data(
             }
             for number, one in enumerate(sources)
         ],
-        "weights": len(merged.layers),
+        "weights": len(merged.adapters),
         "common": len(merged.gathered.common()),
         "ranks": [min(ranks), max(ranks)],
         "error": merged.error,
         "against_stack": {
             "difference": _finite(verdict.total),
             "worst": _finite(verdict.worst),
-            "worst_part": _text(verdict.place),
+            "worst_part": text_of(verdict.place),
             "equal": verdict.total <= _EQUAL,
         },
         "blocks": {name: math.sqrt(math.fsum(squares)) for name, squares in blocks.items()},
         "layers": [
             {
-                "part": _text(layer.place),
+                "part": text_of(layer.place),
                 "ranks": list(layer.ranks),
                 "rank": layer.rank,
                 "error": _finite(layer.error),
@@ -147,13 +147,13 @@ def _data(
             }
             for layer in merged.layers
         ],
-        "cancelled": [_text(place) for place in merged.nothing],
+        "cancelled": [text_of(place) for place in merged.nothing],
         "left_out": merged.gathered.left_out,
         "trigger_words": named_words(header),
     }
 
 
-def _lines(merged: Merged, data: Mapping) -> list[str]:
+def _lines(merged: Merged, rule: Rule | None, data: Mapping) -> list[str]:
     low, high = data["ranks"]
     rank = f"rank {low}" if low == high else f"ranks {low} to {high}"
     name = Path(data["file"]).name
@@ -165,8 +165,11 @@ def _lines(merged: Merged, data: Mapping) -> list[str]:
     lines.append(_stack_line(data))
     if data["error"] > _EQUAL:
         lines.append(f"what was cut and rounded off is {_percent(data['error'])} of what {data['method']} makes")
+    dropped = [layer for layer in merged.layers if not layer.rank]
+    lines += [f"⚠ {len(dropped)} weights have no room and are dropped" for _ in dropped[:1]]
+    lines += short_lines(rule, [layer.exact for layer in merged.layers])
     if count > 1 and not data["common"]:
-        lines.append("⚠ they have no weight in common: the file holds them side by side")
+        lines.append(_apart_line(merged.gathered, data["method"]))
     if data["trigger_words"]:
         lines.append(f"trigger words: {', '.join(data['trigger_words'])}")
     if merged.nothing:
@@ -175,6 +178,17 @@ def _lines(merged: Merged, data: Mapping) -> list[str]:
         lines.append(f"⚠ {len(lost)} of its weights are not written")
         lines += [f"  {describe_part(place)}: {why}" for place, why in list(lost.items())[:5]]
     return lines + lost_lines(merged.gathered)
+
+
+def _apart_line(gathered: Gathered, method: str) -> str:
+    """What it means that no two files change the same weight: legal within one model, and odd without a known one."""
+    if gathered.own:
+        return "⚠ they have no weight in common, and no model is known that has all of them: are they for the same one?"
+    if method == SUM:
+        return "they have no weight in common: the file holds them side by side"
+    return (
+        f"⚠ they have no weight in common, so that {method} has nothing to weigh against each other: sum is the stack"
+    )
 
 
 def _stack_line(data: Mapping) -> str:
@@ -197,10 +211,3 @@ def _percent(number: float) -> str:
 
 def _finite(number: float) -> float | None:
     return number if math.isfinite(number) else None
-
-
-def _text(place: object) -> str:
-    if isinstance(place, str):
-        return place
-    key, (_, first, rows) = key_of(place), place.rows  # type: ignore[arg-type, attr-defined]
-    return f"{key} rows {first} to {first + rows - 1}"

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from ...lora.formats.dialects import DIALECTS
-from ...lora.workshop.outcome import AS_THE_FILES, DTYPES
 from ...lora.workshop.ranks import RANK, RULES
 from .. import catalog
 from ..host import host
-from ..lora.files import read_chosen
+from ..lora.files import lora_choice, read_chosen
 from ..reports import as_json, problem_shown, shown
-from .resizing import AS_IT_IS, ResizeSettings, resize_file
-from .sources import CLIP, CLIP_MODEL, MODEL, base_of, check_free
+from .resizing import ResizeSettings, resize_file
+from .sources import CLIP, CLIP_MODEL, DTYPE, MODEL, OWN_OR_DIALECT, amount, base_of, check_free, prefix
 
 
 class ResizeLoRA:
@@ -45,10 +43,7 @@ class ResizeLoRA:
     def INPUT_TYPES(cls) -> dict:
         return {
             "required": {
-                "file": (
-                    catalog.choices("lora"),
-                    {"tooltip": "LoRA of any kind, by any tool; bundled/ is the example that comes with this pack."},
-                ),
+                "file": lora_choice(),
                 "keep": (
                     list(RULES),
                     {
@@ -58,25 +53,10 @@ class ResizeLoRA:
                         "file.",
                     },
                 ),
-                "amount": (
-                    "FLOAT",
-                    {
-                        "default": 16.0,
-                        "min": 0.0,
-                        "max": 100000.0,
-                        "step": 0.01,
-                        "tooltip": "What keep means: the rank, the share (0 to 1), the ratio, or the size in MB.",
-                    },
-                ),
-                "dialect": (
-                    [AS_IT_IS, *DIALECTS],
-                    {"tooltip": "How names are written. kohya holds every kind, and every tool reads it."},
-                ),
-                "dtype": (list(DTYPES), {"default": AS_THE_FILES, "tooltip": "The type of the numbers in the file."}),
-                "filename_prefix": (
-                    "STRING",
-                    {"default": "loras/resized", "tooltip": "Folder and beginning of the name in the output folder."},
-                ),
+                "amount": amount(16.0),
+                "dialect": OWN_OR_DIALECT,
+                "dtype": DTYPE,
+                "filename_prefix": prefix("loras/resized"),
             },
             "optional": {
                 "model": MODEL,

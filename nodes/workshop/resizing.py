@@ -13,7 +13,6 @@ from ...files.tensors import write_tensors
 from ...lora.formats.dialects import DIALECTS
 from ...lora.formats.header import named_words
 from ...lora.models.blocks import block_of
-from ...lora.models.match import key_of
 from ...lora.models.parts import describe_part
 from ...lora.workshop.editing.header import kept_entries
 from ...lora.workshop.naming import named
@@ -21,9 +20,8 @@ from ...lora.workshop.outcome import AS_THE_FILES, DTYPES, dtype_name
 from ...lora.workshop.ranks import RULES, SIZE, Rule
 from ...lora.workshop.resizing import CutLayer, Resized, resize, speller
 from ..lora.files import ParsedFile
-from .sources import Base, check_free, laid_out, lost_lines, size_text, source_of
+from .sources import AS_IT_IS, Base, check_free, laid_out, lost_lines, short_lines, size_text, source_of, text_of
 
-AS_IT_IS = "as it is"
 RECIPE = "cvl_resize"  # the entry of the header that says what was done
 OnStep = Callable[[int, int], None]
 _WITH_AMOUNT = [rule for rule in RULES if rule != "automatic"]
@@ -143,11 +141,6 @@ def error_chart(layers: Sequence[CutLayer], title: str) -> object:
     return bar_chart(list(errors), list(errors.values()), title)
 
 
-def text_of(place: object) -> str:
-    """A place for a report: its key, and the rows where it is not the whole weight."""
-    return place if isinstance(place, str) else f"{key_of(place)}[{place.rows[1]}:{place.rows[1] + place.rows[2]}]"
-
-
 def _lines(parsed: ParsedFile, resized: Resized, rule: Rule, data: Mapping) -> list[str]:
     name = Path(data["file"]).name
     sizes = " to ".join(size_text(data[part]) for part in ("size_bytes_before", "size_bytes"))
@@ -155,6 +148,7 @@ def _lines(parsed: ParsedFile, resized: Resized, rule: Rule, data: Mapping) -> l
     lines = [f"{name}: {parsed.path.name} from {ranks}, {sizes}, {data['dialect']}, {data['dtype']}"]
     lines.append(f"lost: {percent(resized.error)} of its change{_beside(resized.of_base)}")
     lines += worst_lines(resized.layers)
+    lines += short_lines(rule, [layer.before for layer in resized.layers])
     dropped = [layer for layer in resized.layers if not layer.rank and layer.size]
     lines += [f"⚠ {len(dropped)} weights have no room and are dropped" for _ in dropped[:1]]
     still = [layer for layer in resized.layers if not layer.size]

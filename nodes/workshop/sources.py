@@ -1,15 +1,25 @@
-"""What the workshop works on: the files of a list or a LORA_STACK, and the models that are connected."""
+"""What the workshop works on: the files of a list or a LORA_STACK, and the models that are connected; and the inputs
+that several of its nodes have.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from ...files.errors import FileFormatError
+from ...files.tensors import TensorFile, open_tensors
+from ...lora.formats.dialects import DIALECTS
+from ...lora.kinds.adapters import LoRAError
+from ...lora.models.match import key_of
 from ...lora.models.parts import describe_part, describe_parts
+from ...lora.workshop.checkpoint import Checkpoint, checkpoint_of
 from ...lora.workshop.gathering import Gathered, WeightOf, gather
+from ...lora.workshop.outcome import AS_THE_FILES, DTYPES
+from ...lora.workshop.ranks import RANK, Rule
 from ...lora.workshop.sources import Source
 from ..host import host
 from ..lora.files import ParsedFile, read_lora
@@ -32,6 +42,22 @@ CLIP = ("CLIP", {"tooltip": "The text encoder that they are for, if any; as for 
 
 
 CLIP_MODEL = ("CVL_CLIP_MODEL", {"tooltip": "The whole CLIP that they are for, if any; as for the model."})
+
+AS_IT_IS = "as it is"
+_NAMES = {"tooltip": "How names are written. kohya holds every kind, and every tool reads it."}
+DIALECT, OWN_OR_DIALECT = (list(DIALECTS), _NAMES), ([AS_IT_IS, *DIALECTS], _NAMES)
+DTYPE = (list(DTYPES), {"default": AS_THE_FILES, "tooltip": "The type of the numbers in the file."})
+
+
+def amount(default: float) -> tuple[str, dict]:
+    """The input `amount` of what is cut by a rule."""
+    words = {"tooltip": "What keep means: the rank, the share (0 to 1), the ratio, or the size in MB."}
+    return "FLOAT", {"default": default, "min": 0.0, "max": 100000.0, "step": 0.01, **words}
+
+
+def prefix(default: str) -> tuple[str, dict]:
+    """The input `filename_prefix` of what writes a file."""
+    return "STRING", {"default": default, "tooltip": "Folder and beginning of the name in the output folder."}
 
 
 @dataclass(frozen=True)
@@ -62,6 +88,28 @@ def base_of(*targets: object) -> Base:
         shapes |= own
         owners |= dict.fromkeys(own, target)
     return Base(shapes, lambda key: host.base_weight(owners[key], key))
+
+
+@contextmanager
+def open_checkpoint(path: Path) -> Iterator[tuple[TensorFile, Checkpoint, Base]]:
+    """A checkpoint, a diffusion model or a text encoder, open as long as it is used: its file, its weights by their
+    keys, and these as a base of which one is read at a time.
+
+    Raises:
+        FileFormatError: it cannot be read, or is no model.
+    """
+    with open_tensors(path) as file:
+        floats = {name: shape for name, shape in file.shapes.items() if file.dtypes[name].is_floating_point}
+        try:
+            found = checkpoint_of(floats)
+        except LoRAError as error:
+            raise FileFormatError(path, str(error)) from error
+
+        def weight_of(key: str):
+            spot = found.spots[key]
+            return spot.of(file.read([spot.name])[spot.name])
+
+        yield file, found, Base(found.shapes, weight_of)
 
 
 def files_of(text: str, lora_stack: object = None) -> Files:
@@ -153,3 +201,26 @@ def check_free(path: Path, parsed: Sequence[ParsedFile]) -> None:
     for one in parsed:
         if path.exists() and os.path.samefile(path, one.path):
             raise FileFormatError(path, "it is one of the files that this is made of: choose another name to write to")
+
+
+def short_lines(rule: Rule | None, ranks: Sequence[int]) -> list[str]:
+    """The lines about a rank that is above what weights have, or above the largest one; `ranks`: all they have."""
+    if rule is None or rule.name != RANK:
+        return []
+    lines, short = [], [rank for rank in ranks if rank < rule.amount]
+    if rule.most is not None and rule.most < rule.amount:
+        lines.append(f"⚠ the rank asked for is {rule.amount:g} and the largest rank {rule.most}: no weight gets more")
+    elif short:
+        lines.append(
+            f"{len(short)} weights have less than rank {rule.amount:g} and keep all they have, "
+            f"rank {max(short)} at most"
+        )
+    return lines
+
+
+def text_of(place: object) -> str:
+    """A place for a report: its key, and the rows where it is not the whole weight."""
+    if isinstance(place, str):
+        return place
+    key, (_, first, rows) = key_of(place), place.rows  # type: ignore[arg-type, attr-defined]
+    return f"{key} rows {first} to {first + rows - 1}"

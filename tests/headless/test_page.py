@@ -2,6 +2,7 @@
 
 import argparse
 import re
+import shlex
 
 import pytest
 
@@ -9,6 +10,8 @@ from clip_vae_lora import headless
 from clip_vae_lora.headless import check_command, command
 from clip_vae_lora.headless.batch.rows import read_rows
 from clip_vae_lora.headless.cvl import _COMMANDS
+from clip_vae_lora.headless.lora import command as lora_command
+from clip_vae_lora.headless.training import command as training_command
 
 from ..support.servers.queue_server import INFO, prompt_of
 from ..support.trip import ROOT
@@ -23,6 +26,11 @@ def options(parser: argparse.ArgumentParser) -> set[str]:
     return {text for action in parser._actions for text in action.option_strings if text.startswith("--")}
 
 
+def lora_parsers() -> dict[str, argparse.ArgumentParser]:
+    parser = lora_command._parser("cvl lora")
+    return next(action.choices for action in parser._actions if isinstance(action, argparse._SubParsersAction))
+
+
 def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", PAGE, re.M | re.S)
 
@@ -31,8 +39,16 @@ def test_the_page_names_the_options_that_there_are_and_no_other():
     there = options(command._parser("cvl run"))
     assert options(check_command._parser("cvl check")) <= there
     named = set(OPTION.findall(PAGE))
-    assert named <= there and there - named <= {"--help", "--verbose", "--models"}
+    others = [*lora_parsers().values(), training_command._parser("cvl train lora")]
+    assert named <= there.union(*map(options, others)) and there - named <= {"--help", "--verbose", "--models"}
     assert set(re.findall(r"`?cvl (\w+)", PAGE)) <= set(_COMMANDS)
+
+
+def test_every_lora_command_is_on_the_page_and_every_line_of_it_is_one_that_the_command_takes():
+    lines = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("cvl lora ")]
+    assert {line.split()[2] for line in lines} == set(lora_parsers()) == set(re.findall(r"^\| `(\w+)` \|", PAGE, re.M))
+    for line in lines:
+        lora_command._parser("cvl lora").parse_args(shlex.split(line)[2:])
 
 
 def test_the_errors_that_the_page_names_can_be_imported_and_caught():

@@ -11,7 +11,7 @@ from ...kinds.adapters import Adapter, LoRAError
 from ...kinds.whole import Difference
 from ...models.places import Place
 from ...weights.low_rank import frobenius
-from ..noise import rounding_noise
+from ..noise import Noise, noise_of_difference, precision_of, rounding_noise
 from ..outcome import adapter_of, stored
 from ..ranks import AUTOMATIC, SIZE, Rule, Share, rank_by, spectrum_by
 from ..resizing import CutLayer, error_over_all, of_bases
@@ -21,7 +21,7 @@ from ..thin import Thin, dense_thin
 from .pairing import Pair
 
 _LISTED = "a norm, a bias or an embedding, which is listed and not written"
-_ROUNDINGS, _ROUNDINGS_OF_FP32 = 2, 32  # both weights were rounded; in fp32 each step of the arithmetic before, too
+_STEPS_OF_FP32 = 16  # the roundings of a weight in fp32: of each step of the arithmetic that made it
 _PIECE = 2**22  # numbers of a difference that are compared at one time
 EQUAL, ROUNDING = "equal in both", "its difference is no more than the rounding of its numbers"
 
@@ -151,53 +151,69 @@ def _nothing(left_out: Mapping[str, str], equal: int) -> str:
     )
 
 
-def _difference(models: Pair, key: str, device: torch.device | None) -> tuple[Tensor, Tensor, torch.dtype] | None:
-    """The difference in fp32, the tuned weight, and the coarser of the types they are stored in; None where equal."""
-    one, two = models.base.read(key), models.tuned.read(key)
-    sides = ((models.base, one), (models.tuned, two))
+@dataclass(frozen=True, eq=False)
+class _Change:
+    """The difference of a weight in fp32, and the two weights where it was made; which types they are stored in."""
+
+    value: Tensor
+    tuned: Tensor
+    base: Tensor
+    stored: tuple[torch.dtype, torch.dtype]
+
+    @property
+    def thin(self) -> Thin:
+        return dense_thin(self.value, tuple(self.value.shape))
+
+    def noise(self) -> Noise:
+        """The noise of both weights' rounding, each to the precision that its own numbers tell."""
+        found = [_noise(weight.flatten(1), kind) for weight, kind in zip((self.tuned, self.base), self.stored)]
+        return noise_of_difference(*found)
+
+
+def _noise(weight: Tensor, stored: torch.dtype) -> Noise:
+    kind = precision_of(weight, stored)
+    return rounding_noise(weight, kind, 1 if kind.itemsize <= 2 else _STEPS_OF_FP32)
+
+
+def _change(models: Pair, key: str, device: torch.device | None) -> _Change | None:
+    """What a weight changes by; None where it is equal in both."""
+    base, tuned = models.base.read(key), models.tuned.read(key)
+    sides = ((models.tuned, tuned), (models.base, base))
     kinds = [model.stored(key) if model.stored else own.dtype for model, own in sides]
-    if one.dtype == two.dtype and one.device == two.device and torch.equal(one, two):
+    if base.dtype == tuned.dtype and base.device == tuned.device and torch.equal(base, tuned):
         return None
-    tuned = two.to(device or two.device).float()
-    change = tuned - one.to(tuned.device).float()
-    return change, tuned, max(kinds, key=lambda kind: torch.finfo(kind).eps)
-
-
-def _thin(models: Pair, key: str, device: torch.device | None) -> tuple[Thin, Tensor, torch.dtype] | None:
-    found = _difference(models, key, device)
-    if found is None:
-        return None
-    change, tuned, kind = found
+    tuned = tuned.to(device or tuned.device).float()
+    base = base.to(tuned.device).float()
+    change = tuned - base
     size = frobenius(change)
     if not math.isfinite(size):
         bad = models.tuned if not tuned.isfinite().all() else models.base
         raise LoRAError(f"{key} of {bad.name} holds NaN or infinity: the model is broken, get another copy")
-    return (dense_thin(change, tuple(change.shape)), tuned, kind) if size else None
+    return _Change(change, tuned, base, (kinds[0], kinds[1])) if size else None
 
 
 def _of_layer(
     models: Pair, key: str, rule: Rule, dtype: torch.dtype, device: torch.device | None, rank: int | None
 ) -> Found:
     """The LoRA of one weight, at the rank of the rule or at a given one."""
-    found = _thin(models, key, device)
+    found = _change(models, key, device)
     if found is None:
         return Found(key, why=EQUAL)
-    thin, tuned, kind = found
-    times = _ROUNDINGS if kind.itemsize <= 2 else _ROUNDINGS_OF_FP32
-    noise = rounding_noise(tuned.flatten(1), kind, times) if rule.name == AUTOMATIC else None
+    thin = found.thin
+    noise = found.noise() if rule.name == AUTOMATIC else None
     side = min(thin.up.shape[0], thin.down.shape[1])
     if rank is not None and rank:
         rule = Rule("rank", rank)
     spectrum = spectrum_by(rule, thin, noise)
     own = rank_by(rule, spectrum.s, spectrum.energy, noise) if rank is None else rank
-    size = math.sqrt(spectrum.energy)
+    size, base = math.sqrt(spectrum.energy), frobenius(found.tuned)
     if not own:
-        layer = CutLayer(key, side, 0, size, 1.0, frobenius(tuned))
+        layer = CutLayer(key, side, 0, size, 1.0, base)
         return Found(key, None, layer, ROUNDING if rank is None else "the file size leaves no room for it")
     adapter = adapter_of(spectrum.cut(own), dtype)
     error = _lost(thin.matrix(), stored(adapter, thin.shape)) / size
     capped = rule.name != "rank" and rule.most is not None and own == rule.most < side
-    return Found(key, adapter, CutLayer(key, side, own, size, error, frobenius(tuned)), capped=capped)
+    return Found(key, adapter, CutLayer(key, side, own, size, error, base), capped=capped)
 
 
 def _lost(change: Tensor, written: Thin) -> float:
@@ -210,15 +226,12 @@ def _lost(change: Tensor, written: Thin) -> float:
 
 def _of_vector(models: Pair, key: str, dtype: torch.dtype, written: bool) -> Found:
     """The difference of a norm, a bias or an embedding as it is."""
-    found = _difference(models, key, None)
-    if found is None or not found[0].any():
+    found = _change(models, key, None)
+    if found is None:
         return Found(key, why=EQUAL)
-    if not found[0].isfinite().all():
-        bad = models.tuned if not found[1].isfinite().all() else models.base
-        raise LoRAError(f"{key} of {bad.name} holds NaN or infinity: the model is broken, get another copy")
     if not written:
         return Found(key, why=_LISTED)
-    value = found[0].to(dtype)
+    value = found.value.to(dtype)
     if not value.isfinite().all():
         kind = str(dtype).removeprefix("torch.")
         raise LoRAError(f"the difference of {key} holds numbers that {kind} cannot: write the file as bf16 or fp32")
@@ -241,9 +254,9 @@ def _ranks(
     costs = costs_by_place(shapes, spell)
     shares: dict[Place, Share] = {}
     for done, key in enumerate(models.weights, 1):
-        found = _thin(models, key, device)
+        found = _change(models, key, device)
         if found is not None and costs[key][0]:
-            spectrum = spectrum_by(rule, found[0])
+            spectrum = spectrum_by(rule, found.thin)
             kept = spectrum.s[: rank_by(rule, spectrum.s, spectrum.energy)]
             shares[key] = Share(kept, costs[key][0] * dtype.itemsize, costs[key][1])
         on_step(done)

@@ -6,27 +6,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from clip_vae_lora.files.tensors import open_tensors, write_tensors
 from clip_vae_lora.headless.cvl import main
 from clip_vae_lora.headless.lora.files import split
-from clip_vae_lora.lora.formats.read import read
-from clip_vae_lora.lora.formats.writing import write
-from clip_vae_lora.lora.models.conversion import rename
-from clip_vae_lora.lora.workshop.sources import Source
 
-from ...support.loras.shop import CONVOLUTION, QUERY, SD1, TEXT, dense, lora_of, random, relative
-
-
-def written(path, seed, dialect="kohya", places=(QUERY, CONVOLUTION, TEXT), shapes=SD1, **metadata):
-    adapters = {place: lora_of(SD1[place], 3, 2.0, seed + n) for n, place in enumerate(places)}
-    tensors, header = write(rename(adapters, shapes, dialect).named, dialect, metadata)
-    write_tensors(path, tensors, header)
-    return path
-
-
-def source(path, *strengths):
-    with open_tensors(path) as file:
-        return Source(path.name, read(file.read(file.shapes), file.metadata), file.metadata, *strengths)
+from ...support.loras.shop import CONVOLUTION, QUERY, SD1, TEXT, dense, relative
+from ...support.loras.shop_files import checkpoint, source, written
 
 
 @pytest.fixture
@@ -91,17 +75,6 @@ def test_an_edit_of_the_header_leaves_every_tensor_and_an_edit_of_the_strength_d
     assert all(relative(found[key], old[key] * 0.5) < 1e-6 for key in found)
 
 
-def checkpoint(path, dtype=torch.float32):
-    names = {
-        "model.diffusion_model." + QUERY.removeprefix("diffusion_model."): SD1[QUERY],
-        "model.diffusion_model." + CONVOLUTION.removeprefix("diffusion_model."): SD1[CONVOLUTION],
-        "cond_stage_model.transformer." + TEXT.removeprefix("clip_l.transformer."): SD1[TEXT],
-        "first_stage_model.x": (3,),
-    }
-    write_tensors(path, {name: random(*shape, seed=n).to(dtype) for n, (name, shape) in enumerate(names.items())}, {})
-    return path
-
-
 def test_loras_are_baked_into_a_checkpoint(files, tmp_path, capsys):
     base, out = checkpoint(tmp_path / "base.safetensors"), tmp_path / "baked.safetensors"
     own = {key: SD1[key] for key in (QUERY, CONVOLUTION, TEXT)}  # of so small a part of a UNet its own names are known
@@ -147,7 +120,7 @@ def test_strengths_follow_behind_colons_and_names_may_have_colons(tmp_path):
         (["edit", "{a}", "-o", "{out}", "--strength", "0"], "the strength is 0"),
         (["edit", "{a}", "-o", "{out}", "--keep", "OUT07"], "selects nothing"),
         (["edit", "{a}", "-o", "{out}", "--remove", "gone"], "no entry 'gone'"),
-        (["bake", "{a}", "{b}", "-o", "{out}"], "this file is a LoRA"),
+        (["bake", "{a}", "{b}", "-o", "{out}"], "a.safetensors: it is a LoRA and no model"),
         (["bake", "{checkpoint}", "{a}", "-o", "{checkpoint}", "--overwrite"], "it is the checkpoint itself"),
         (["compare", "{empty}"], "0 files that may be LoRAs"),
         (["shrink"], "invalid choice"),
