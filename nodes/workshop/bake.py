@@ -69,7 +69,7 @@ class BakeLoRA:
             path = host.output_path(filename_prefix, ".safetensors")
             lines, data = bake_files(files, source, path, host.progress(1))
         except ValueError as error:
-            if lora_stack is not None or loras.strip():
+            if lora_stack is not None:
                 raise
             # such a node may lie unused beside a workflow: it is said on the node, and the rest runs
             return problem_shown(str(error), outputs=2, report_at=1)

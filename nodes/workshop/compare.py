@@ -84,7 +84,7 @@ class CompareLoRAs:
             owners = [target for target in (model, clip, clip_model) if target is not None]
             lines, data, picture = compare_files(files, base, _norms(owners), host.progress(1))
         except ValueError as error:
-            if base.shapes is not None or lora_stack is not None or loras.strip():
+            if base.shapes is not None or lora_stack is not None:
                 raise
             # such a node may lie unused beside a workflow: it is said on the node, and the rest runs
             return problem_shown(str(error), outputs=3, report_at=0)

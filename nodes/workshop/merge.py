@@ -172,7 +172,7 @@ class MergeLoRAs:
             path = host.output_path(filename_prefix, ".safetensors")
             lines, data = merge_files(files, base_of(model, clip, clip_model), settings, path, host.progress(1))
         except ValueError as error:
-            if connected or loras.strip():
+            if connected:
                 raise
             # such a node may lie unused beside a workflow: it is said on the node, and the rest runs
             return problem_shown(str(error), outputs=3, report_at=2)

@@ -15,6 +15,7 @@ from clip_vae_lora.tests.support.servers.serving import ROOT
 
 WAIT_MS = 120_000
 MOST_LINES, LINE_PX = 12, 16  # a longer report scrolls
+WITH_A_CHECKPOINT = {"CVL_TrainLoRA"}  # nodes that only examples with a checkpoint of the user's have
 EXAMPLES = {
     path.stem: json.loads(path.read_text(encoding="utf-8"))
     for path in sorted((ROOT / "example_workflows").glob("*.json"))
@@ -119,9 +120,9 @@ def expect_reports(page, reports: dict[str, str]) -> None:
     page.wait_for_function(script, arg=reports, timeout=20_000)
 
 
-def test_the_examples_have_every_node_and_show_it_open():
+def test_the_examples_have_every_other_node_and_show_it_open():
     nodes = [node for graph in EXAMPLES.values() for node in graph["nodes"] if not node["flags"].get("collapsed")]
-    assert {node["type"] for node in nodes} >= set(NODES)
+    assert {node["type"] for node in nodes} >= set(NODES) - WITH_A_CHECKPOINT
 
 
 @pytest.mark.parametrize("name", EXAMPLES)

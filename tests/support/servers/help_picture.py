@@ -2,7 +2,7 @@
 
     COMFYUI_PATH=/path/to/ComfyUI python tests/support/servers/help_picture.py lora_workshop CVL_MergeLoRAs
 
-COMFYUI_PATH and COMFYUI_ARGS are those of tests/host; look at what comes before you commit it.
+COMFYUI_PATH, COMFYUI_ARGS and COMFYUI_URL are those of tests/host; look at what comes before you commit it.
 """
 
 import argparse
@@ -11,6 +11,7 @@ import io
 import json
 import os
 import tempfile
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from PIL import Image
@@ -49,24 +50,30 @@ def with_palette(png: bytes) -> bytes:
 
 def main() -> None:
     from clip_vae_lora.tests.support.servers.canvas import canvas, chromium, run
-    from clip_vae_lora.tests.support.servers.serving import served
 
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("example", help="an example workflow's name, without .json")
     parser.add_argument("kinds", nargs="+", metavar="node", help="ids of nodes in it, such as CVL_MergeLoRAs")
     asked = parser.parse_args()
     graph = json.loads((ROOT / "example_workflows" / f"{asked.example}.json").read_text(encoding="utf-8"))
-    with tempfile.TemporaryDirectory() as base, served(Path(os.environ["COMFYUI_PATH"]), Path(base)) as address:
-        with chromium() as browser:
-            page = canvas(browser, address, asked.kinds[0])
-            page.set_viewport_size(WINDOW)
-            page.evaluate("graph => app.loadGraphData(graph)", graph)
-            page.wait_for_timeout(1000)
-            if (ended := run(page)) != "execution_success":
-                raise SystemExit(f"{asked.example} did not run to its end: {ended}")
-            page.wait_for_timeout(2000)
-            for kind in asked.kinds:
-                (ROOT / "web" / "docs" / f"{kind}.png").write_bytes(photograph(page, kind))
+    with tempfile.TemporaryDirectory() as base, server(Path(base)) as address, chromium() as browser:
+        page = canvas(browser, address, asked.kinds[0])
+        page.set_viewport_size(WINDOW)
+        page.evaluate("graph => app.loadGraphData(graph)", graph)
+        page.wait_for_timeout(1000)
+        if (ended := run(page)) != "execution_success":
+            raise SystemExit(f"{asked.example} did not run to its end: {ended}")
+        page.wait_for_timeout(2000)
+        for kind in asked.kinds:
+            (ROOT / "web" / "docs" / f"{kind}.png").write_bytes(photograph(page, kind))
+
+
+def server(base: Path) -> AbstractContextManager[str]:
+    """The address of the server that runs already, or of one for this picture."""
+    from clip_vae_lora.tests.support.servers.serving import served
+
+    running = os.environ.get("COMFYUI_URL")
+    return nullcontext(running) if running else served(Path(os.environ["COMFYUI_PATH"]), base)
 
 
 def _bind_the_checkout() -> None:
