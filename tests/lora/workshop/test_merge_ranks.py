@@ -5,11 +5,13 @@ import math
 import pytest
 import torch
 
+from clip_vae_lora.lora.formats.writing import bytes_of_file
 from clip_vae_lora.lora.kinds.adapters import LoRAError
 from clip_vae_lora.lora.workshop.gathering import gather
 from clip_vae_lora.lora.workshop.merging.merge import merge
 from clip_vae_lora.lora.workshop.merging.methods import Recipe
 from clip_vae_lora.lora.workshop.ranks import ENERGY, RANK, SIZE, Rule
+from clip_vae_lora.lora.workshop.resizing import speller
 
 from ...support.loras.shop import QUERY, dense, plain, relative, stack, written
 
@@ -52,16 +54,20 @@ def test_a_file_size_is_spent_where_it_saves_the_most():
     whole = merge(gather(sources))
     numbers = sum(adapter.up.numel() + adapter.down.numel() for adapter in whole.adapters.values())
     budget = numbers * 4 * 0.5 / 1e6
-    found = merge(gather(sources), rule=Rule(SIZE, budget))
+    gathered = gather(sources)
+    spell = speller(gathered, "kohya", {})
+    found = merge(gathered, rule=Rule(SIZE, budget), spell=spell)
+    assert 0.99 * budget * 1e6 < bytes_of_file(*spell(found.adapters)) <= budget * 1e6
     kept = sum(adapter.up.numel() + adapter.down.numel() for adapter in found.adapters.values()) * 4
-    assert 0.9 * budget * 1e6 < kept < budget * 1e6
     fixed = max(
         (merge(gather(sources), rule=Rule(RANK, rank)) for rank in range(1, 8)),
         key=lambda one: (_bytes(one) <= kept, _bytes(one)),
     )
     assert found.error <= fixed.error
-    with pytest.raises(LoRAError, match="holds no layer"):
-        merge(gather(sources), rule=Rule(SIZE, 0.0001))
+    with pytest.raises(LoRAError, match="is too small"):
+        merge(gathered, rule=Rule(SIZE, 0.0001), spell=spell)
+    with pytest.raises(LoRAError, match="needs to know what the adapters take"):
+        merge(gathered, rule=Rule(SIZE, budget))
 
 
 def _bytes(merged):
