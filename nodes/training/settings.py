@@ -154,7 +154,8 @@ OPTIONAL = {
             "max": 10.0,
             "step": 0.1,
             "advanced": True,
-            "tooltip": "How much the model's own answers to the class word are held; 1 is usual, 0: off.",
+            "tooltip": "How much the model's own answers are held where the class word stands in the trigger's "
+            "place; 1 is usual, 0: off.",
         },
     ),
     "class_word": (

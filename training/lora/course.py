@@ -18,7 +18,7 @@ from ..distributed import current_group
 from ..loop import TrainingError
 from ..state import step_generator
 from .data.buckets import batch_at
-from .data.captions import said, with_trigger
+from .data.captions import said, with_trigger, without_trigger
 from .data.prompts import Encode, Prompts
 from .levels import bands, draw_levels
 from .objective import Examples, drawn_noise, kept_loss, losses_of
@@ -90,7 +90,10 @@ class Course:
             loss = losses_of(self.trainee, examples, level, noise, plan.weighting).sum() / len(some)
             if not loss.requires_grad:
                 raise TrainingError(NO_GRADIENT)
-            return loss + plan.keep * self._kept(examples, level, noise) / len(some) if plan.keep else loss
+            if not plan.keep:
+                return loss
+            kept = self._kept(examples, [texts[place] for place in own], level, noise)
+            return loss + plan.keep * kept / len(some)
 
     @contextmanager
     def _dropping(self, generator: Generator) -> Iterator[None]:
@@ -103,9 +106,13 @@ class Course:
             torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
             yield
 
-    def _kept(self, examples: Examples, level: Tensor, noise: Tensor) -> Tensor:
-        """How far the answers to the class word have moved from the base's own, on the same noisy latents."""
-        prompts = [self.prompts.of(self.plan.class_word, latent) for latent in examples.latent.split(1)]
+    def _kept(self, examples: Examples, texts: Sequence[str], level: Tensor, noise: Tensor) -> Tensor:
+        """How far the answers to the class word, in the trigger's place, have moved from the base's own, on the same
+        noisy latents.
+        """
+        trigger, word = self.plan.captions.trigger, self.plan.class_word
+        without = [without_trigger(text, trigger, word) for text in texts]
+        prompts = [self.prompts.of(text, latent) for text, latent in zip(without, examples.latent.split(1))]
         noisy = self.trainee.noised(level, noise, examples.latent)
         with torch.no_grad(), silenced(self.trainee.network):
             base = self.trainee.denoised(noisy, level, prompts)

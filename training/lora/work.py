@@ -17,7 +17,7 @@ from ...files.writing import held_alone, write_whole
 from ..distributed import current_group
 from ..loop import Checkpoint, OnStep, TrainingError
 from .course import Course, Measured, Picture
-from .data.captions import with_trigger
+from .data.captions import with_trigger, without_trigger
 from .data.pictures import EncodeImage, Prepared, prepare_folder
 from .data.prompts import Encode
 from .plan import LoRAPlan
@@ -198,7 +198,9 @@ def _encoded_before(pictures: Sequence[Picture], plan: LoRAPlan, encode: Encode,
     if plan.captions.drop_whole:
         texts.add("")
     if not plan.captions.varies:
-        texts |= {with_trigger(picture.caption, plan.captions.trigger) for picture in pictures}
+        trigger = plan.captions.trigger
+        said = {with_trigger(picture.caption, trigger) for picture in pictures}
+        texts |= said | ({without_trigger(text, trigger, plan.class_word) for text in said} if plan.keep else set())
     known = {text: encode(text) for text in sorted(texts)}
     return lambda text: known[text] if text in known else encode(text)
 

@@ -1,5 +1,6 @@
 """LoRA training from end to end, on a small random diffusion model without any host."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -139,6 +140,20 @@ def test_held_out_pictures_are_not_trained_on_and_judged():
     made = _train(plan=LoRAPlan(**{**vars(PLAN), "held_out": 0.4}), hooks=Hooks(every=4))
     assert len(made.held_out) == 2
     assert len(made.validation) == 3 and all(len(measured.bands) == 4 for measured in made.validation)
+
+
+def test_what_is_kept_are_the_captions_with_the_class_word_in_the_triggers_place():
+    asked: set[str] = set()
+
+    def encode(text: str) -> list:
+        asked.add(text)
+        return _encode(text)
+
+    pictures = [Picture(one.name, one.latent, f"a [trigger] with number {n}") for n, one in enumerate(_pictures(3))]
+    plan = replace(PLAN, steps=4, captions=CaptionPlan("sks"), keep=0.5, class_word="toy")
+    with trainee(_model()) as ready:
+        train_lora(ready, pictures, encode, plan)
+    assert asked == {f"a {word} with number {n}" for word in ("sks", "toy") for n in range(3)}
 
 
 def test_the_base_is_kept_where_the_class_word_is_said():

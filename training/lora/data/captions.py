@@ -73,6 +73,20 @@ def with_trigger(caption: str, trigger: str) -> str:
     return f"{trigger}, {caption}" if caption else trigger
 
 
+def without_trigger(text: str, trigger: str, class_word: str) -> str:
+    """What was said with the class word in the trigger's place; the class word alone where the trigger is not in it.
+
+    >>> without_trigger("a photo of a sks dog", "sks", "black"), without_trigger("a photo of a sks dog", "sks", "")
+    ('a photo of a black dog', 'a photo of a dog')
+    >>> without_trigger("sks, at the beach", "sks", "dog"), without_trigger("at the beach", "", "dog")
+    ('dog, at the beach', 'dog')
+    """
+    if not trigger:
+        return class_word
+    found, count = re.subn(rf"(?<!\w){re.escape(trigger)}(?!\w)", lambda _: class_word, text)
+    return " ".join(found.split()).strip(" ,") if count else class_word
+
+
 def _tags(caption: str, keep: int) -> tuple[list[str], list[str]]:
     """The tags that stay at the front, and the others."""
     front, found, rest = caption.partition(KEEP)
