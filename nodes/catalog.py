@@ -48,6 +48,7 @@ FOLDERS = {
     "clip_model": Menu(("clip_vision", "text_encoders"), lambda name: (*CONFIG_NAMES, *vocabularies_of(name))),
     "vae": Menu(("vae", "checkpoints", "vae_approx"), other_halves),
     "lora": Menu(("loras",), _beside_a_lora),
+    "diffusion": Menu(("diffusion_models", "checkpoints")),
     "weights": Menu(("checkpoints", "diffusion_models", "text_encoders", "vae", "vae_approx", "clip_vision")),
 }
 BUNDLED = {
@@ -55,6 +56,7 @@ BUNDLED = {
     "clip_model": "tiny_clip.safetensors",
     "vae": "tiny_vae.safetensors",
     "lora": "tiny_clip_stripes_lora.safetensors",
+    "diffusion": "tiny_diffusion.safetensors",
     "weights": "tiny_clip.safetensors",
 }
 

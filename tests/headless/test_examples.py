@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from clip_vae_lora.files.images import read_image
 from clip_vae_lora.headless import command
 from clip_vae_lora.headless.workflow.canvas import to_api
 from clip_vae_lora.headless.workflow.embedded import specs_of
@@ -19,6 +20,8 @@ from clip_vae_lora.headless.workflow.graph import spec
 from clip_vae_lora.headless.workflow.stock_nodes import stock_nodes
 from clip_vae_lora.nodes import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS
 from clip_vae_lora.tests.support.drawn_graph import box, hidden_links, meet
+from clip_vae_lora.training.scenes.reading import read_picture
+from clip_vae_lora.training.scenes.scene import COLOURS, SHAPES
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES, DATA = ROOT / "example_workflows", ROOT / "tests" / "data"
@@ -190,33 +193,31 @@ def test_it_opens_at_its_beginning_where_text_is_drawn(name):
 
 @pytest.fixture(scope="module")
 def quickstart(tmp_path_factory):
-    """What both forms of the quickstart printed with --json."""
-    files = (EXAMPLES / "quickstart.json", EXAMPLES / "api" / "quickstart.json")
-    return [run(file, tmp_path_factory.mktemp("output")) for file in files]
+    """What both forms of the quickstart printed with --json; the API's with the LoRA at 0."""
+    off = ("--set", "106.strength_model=0", "--set", "106.strength_clip=0")
+    canvas_run = run(EXAMPLES / "quickstart.json", tmp_path_factory.mktemp("output"))
+    return [canvas_run, run(EXAMPLES / "api" / "quickstart.json", tmp_path_factory.mktemp("output"), *off)]
 
 
 @pytest.mark.slow
-def test_the_quickstart_recognises_the_picture(quickstart):
-    (picture,) = report(quickstart[0], "104")["pictures"]
-    assert "heart" in picture["best"] and len(picture["probabilities"]) == 20
+def test_the_quickstart_draws_what_its_prompt_says_and_clip_sees_it(quickstart):
+    saved = [Path(image) for image in quickstart[0]["images"] if Path(image).name.startswith("quickstart_")]
+    read = [read_picture(read_image(path)[0][0].movedim(-1, 0)) for path in saved]
+    wanted = (SHAPES.index("star"), tuple(COLOURS).index("blue"))
+    assert len(read) == 4 and sum(one is not None and (one.shape, one.colour) == wanted for one in read) >= 3
+    assert sum(picture["best"] == "blue star" for picture in report(quickstart[0], "104")["pictures"]) >= 3
 
 
 @pytest.mark.slow
 def test_the_quickstarts_lora_changes_what_the_model_knows(quickstart):
-    alone, with_lora = (report(quickstart[0], node)["pictures"][0]["probabilities"] for node in ("104", "108"))
+    with_lora, alone = (report(one, "108")["pictures"][0]["probabilities"] for one in quickstart)
     assert with_lora["striped heart"] > 0.9 and alone["striped heart"] < 0.6  # a coin toss without it
     assert report(quickstart[0], "106")["applied"] == report(quickstart[0], "106")["modules"]
 
 
 @pytest.mark.slow
-def test_the_quickstart_brings_the_photograph_back(quickstart):
-    assert report(quickstart[0], "114")["psnr_db"] > 20
-    assert all(Path(image).is_file() for image in quickstart[0]["images"])
-
-
-@pytest.mark.slow
 def test_both_forms_give_the_same_numbers(quickstart):
-    for node in ("104", "106", "108", "112", "114"):
+    for node in ("104", "113", "116"):
         assert report(quickstart[0], node) == report(quickstart[1], node)
 
 
@@ -254,7 +255,7 @@ def test_your_own_output_folder_is_searched(tmp_path):
 def test_a_tour_of_the_examples_leaves_few_files():
     """PreviewImage where a file is not the point."""
     savers = [node["class_type"] for name in HERE for node in twin(name).values()]
-    assert savers.count("SaveImage") == 0 and savers.count("PreviewImage") >= 8
+    assert savers.count("SaveImage") == 1 and savers.count("PreviewImage") >= 8  # the first picture is kept
 
 
 # the examples of version 0.1, kept as they were

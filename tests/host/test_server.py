@@ -43,13 +43,18 @@ def test_the_quickstart_gives_the_same_numbers_on_the_server_as_without_one(serv
         assert there.keys() == here.keys()
     else:  # the newer host says nothing of nodes whose result it still has from the run before
         there = here | there
-    for node in ("104", "108"):
+    for node, apart in (("104", 0.02), ("108", 2e-6)):  # sampled from a model in 16 bits; printed with six digits
         for mine, theirs in zip(here[node]["pictures"], there[node]["pictures"]):
             assert mine["best"] == theirs["best"]
             for label, probability in mine["probabilities"].items():
-                assert abs(probability - theirs["probabilities"][label]) <= 2e-6  # both printed with six digits
-    assert abs(here["114"]["psnr_db"] - there["114"]["psnr_db"]) <= 0.001
+                assert abs(probability - theirs["probabilities"][label]) <= apart
     assert here["106"] == there["106"]
+
+
+def test_a_photograph_comes_back_from_the_server_as_without_one(server, tmp_path):
+    here = reports(run("there_and_back.json", tmp_path / "here"))
+    there = reports(run("there_and_back.json", tmp_path / "there", "--server", server))
+    assert here["1906"]["psnr_db"] > 25 and abs(here["1906"]["psnr_db"] - there["1906"]["psnr_db"]) <= 0.001
 
 
 def test_the_prompt_example_runs_on_the_server(server, tmp_path):

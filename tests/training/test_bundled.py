@@ -9,9 +9,12 @@ from clip_vae_lora.clip_core.tokenizer import Tokenizer
 from clip_vae_lora.files.tensors import open_tensors
 from clip_vae_lora.training.bundled import FILES, KINDS, TEST_SEED, plan_of
 from clip_vae_lora.training.fidelity import vae_scores
+from clip_vae_lora.training.generation import generate, share_right
 from clip_vae_lora.training.recipes.adapter import with_adapter
 from clip_vae_lora.training.recipes.clip import TABLE, TABLE_DTYPE, read_clip
+from clip_vae_lora.training.recipes.diffusion import read_diffusion
 from clip_vae_lora.training.recipes.vae import read_vae
+from clip_vae_lora.training.scenes.scene import TRAINED, pair_label
 from clip_vae_lora.training.scores import clip_scores, recall_scores, texture_score
 
 MODELS = Path(__file__).resolve().parents[2] / "models"
@@ -28,11 +31,11 @@ def base_scores(base) -> dict[str, float]:
     return clip_scores(base, Tokenizer(), TEST_SEED, 500)
 
 
-def test_all_bundled_models_together_are_at_most_ten_megabytes():
-    assert sum(path.stat().st_size for path in MODELS.iterdir() if path.is_file()) <= 10_000_000
+def test_all_bundled_models_together_are_at_most_sixteen_megabytes():
+    assert sum(path.stat().st_size for path in MODELS.iterdir() if path.is_file()) <= 16_000_000
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if PATHS[kind].exists()])
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_file_tells_its_own_story(kind: str):
     with open_tensors(PATHS[kind]) as file:
         story = file.metadata
@@ -66,6 +69,15 @@ def test_the_vae_gives_held_out_pictures_back():
     scores = vae_scores(read_vae(PATHS["vae"]), TEST_SEED, 20)
     assert scores["scenes, 256 px"] >= 32.0  # dB
     assert scores["latent deviation, weakest channel"] >= 0.1  # the noise has 0.05: every channel carries something
+
+
+@pytest.mark.slow
+def test_the_diffusion_model_draws_what_a_prompt_asks_for(base):
+    """By a reading of the pixels that no training used; the page has the scores of 200 prompts."""
+    model, vae = read_diffusion(PATHS["diffusion"]), read_vae(PATHS["vae"])
+    pairs = TRAINED[::4]
+    texts = [f"a photo of a {pair_label(pair)}" for pair in pairs]
+    assert share_right(generate(model, base, vae, texts, TEST_SEED), pairs) >= 0.8  # of twenty; chance: 1 of 90
 
 
 @pytest.mark.slow

@@ -28,7 +28,7 @@ from ..scenes.scene import Scenes, random_scenes
 from ..scores import device_of
 
 CONFIG = DiffusionConfig()
-PLAN = TrainingPlan(steps=8000, seed=4, lr=1e-3, weight_decay=0.01, warm_up=200, average=0.999)
+PLAN = TrainingPlan(steps=6000, seed=4, lr=1e-3, weight_decay=0.01, warm_up=200, average=0.999)
 BATCH = 64
 SIDE_PX = 64
 PICTURES = 24_000  # drawn and encoded once: thirty times faster than at every step

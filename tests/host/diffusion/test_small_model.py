@@ -9,6 +9,8 @@ from safetensors.torch import load_file, save_file
 from clip_vae_lora.diffusion.checkpoint import config_of, prefix_of
 from clip_vae_lora.headless.workflow.stock_sampling import KSampler
 from clip_vae_lora.nodes.host.alone.diffusion import make_model
+from clip_vae_lora.training.scenes.reading import read_picture
+from clip_vae_lora.training.scenes.scene import COLOURS, SHAPES
 
 from ...support.diffusion import small_diffusion
 
@@ -70,7 +72,7 @@ def test_a_deep_copy_of_the_model_is_another_network_with_the_same_weights(comfy
         pytest.skip("this ComfyUI makes no deep copies")
     other = model.clone(force_deepcopy=True)
     assert other.model is not model.model
-    for name, tensor in model.model.diffusion_model.state_dict().items():
+    for name, tensor in small_diffusion.state().items():
         assert torch.equal(tensor, other.model.diffusion_model.state_dict()[name])
 
 
@@ -85,3 +87,26 @@ def test_a_saved_model_is_read_again(comfyui, model, tmp_path):
     assert config_of({name: tensor.shape for name, tensor in state.items()}) == small_diffusion.CONFIG
     for name, tensor in small_diffusion.state().items():
         assert torch.equal(state[name].float(), tensor), name
+
+
+def test_the_bundled_model_draws_what_the_stock_nodes_are_told(comfyui):
+    """The three loaders among CLIP Text Encode and KSampler, as in the quickstart."""
+    nodes = comfyui.nodes
+    loaded = [
+        nodes[kind]().load(f"bundled/{file}.safetensors")["result"][0]
+        for kind, file in (
+            ("CVL_LoadDiffusionModel", "tiny_diffusion"),
+            ("CVL_LoadTextEncoder", "tiny_clip"),
+            ("CVL_LoadVAE", "tiny_vae"),
+        )
+    ]
+    model, clip, vae = loaded
+    prompts = [nodes["CLIPTextEncode"]().encode(clip, text)[0] for text in ("a photo of a blue star", "")]
+    empty = {"samples": torch.zeros(4, 4, 16, 16)}
+    (latent,) = nodes["KSampler"]().sample(model, 1, 20, 3.0, "euler", "normal", *prompts, empty)
+    (image,) = nodes["VAEDecode"]().decode(vae, latent)
+    found = [read_picture(picture.movedim(-1, 0)) for picture in image]
+    right = [
+        read is not None and (SHAPES[read.shape], tuple(COLOURS)[read.colour]) == ("star", "blue") for read in found
+    ]
+    assert image.shape == (4, 64, 64, 3) and sum(right) >= 3
