@@ -115,7 +115,7 @@ ROOMS = {  # the rooms of a core, and which of the others each may import from; 
         "search": {"host", "clip"},
         "doctor": {"host", "lora"},
         "workshop": {"host", "lora"},
-        "training": {"host", "lora", "search", "text"},
+        "training": {"host", "lora", "search", "text", "conditioning"},
     },
 }
 MAX_LINES, MAX_FUNCTION, MAX_FILES = 300, 60, 14

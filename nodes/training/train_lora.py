@@ -14,6 +14,8 @@ from ...training.lora.targets import TARGETS
 from ...training.lora.work import Job, prepare, work
 from ...training.optimisers import OPTIMISERS
 from ...vae_core.tiling.work import Tiling
+from ..checks import check_numbers, check_samples, check_tensor
+from ..conditioning.entries import check_conditioning
 from ..host import host
 from ..lora.convert import DIALECTS
 from ..reports import as_json, shown
@@ -119,9 +121,9 @@ def _trained(given) -> dict:
     if given["latent"] is None:
         prepared = prepare(job, lambda image: host.encode_image(vae, image, None, Tiling()).result, host.progress(1))
     else:
-        latents = [one["samples"] for one in given["latent"]]
-        masks = [one.get("noise_mask") for one in given["latent"]]
-        prepared = prepare_given(Given(latents, masks, given["positive"] or []))
+        latents = _latents(given["latent"])
+        samples, masks = [one["samples"] for one in latents], [one.get("noise_mask") for one in latents]
+        prepared = prepare_given(Given(samples, masks, _prompts(given["positive"])))
         job = replace(job, plan=plan_of_given(job.plan))
     live = Live(
         str(given["unique_id"]),
@@ -147,6 +149,27 @@ def _trained(given) -> dict:
     if not done.made.validation:  # of several processes, one that is not the first
         return shown(lines, data, results)
     return shown(lines, data, results, host.save_preview(live.picture(), "cvl_training"))
+
+
+def _latents(values) -> list[dict]:
+    """The latents of a wire. Raises ValueError for anything else."""
+    found = values if isinstance(values, list) else [values]
+    for one in found:
+        check_samples(one, "training")
+        if (mask := one.get("noise_mask")) is not None:
+            check_tensor(mask, "a MASK")
+            check_numbers(mask, "a MASK")
+    return found
+
+
+def _prompts(values) -> list:
+    """The conditionings of a wire, none where nothing is connected. Raises ValueError for anything else."""
+    found = [] if values is None else values
+    if not isinstance(found, list):
+        raise ValueError(
+            f"a list of CONDITIONING was expected, and this is {type(found).__name__}: connect Text Encode"
+        )
+    return [check_conditioning(one, "training") for one in found]
 
 
 def _job(given, plan, px_per_cell) -> Job:

@@ -216,6 +216,9 @@ class Calls:
         prompt = self("TextEncode", n)["result"][0]
         return node.examine(clip=self.clip, vae=self.vae, latent=latent(n), positive=prompt, image=pictures(n))
 
+    def LoadDiffusionModel(self, node, n):
+        return node.load("bundled/tiny_diffusion.safetensors", "fp32")
+
     def TrainLoRA(self, node, n):
         folder = self.inputs / f"captioned {n}"
         folder.mkdir(exist_ok=True)

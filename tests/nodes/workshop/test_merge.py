@@ -74,7 +74,7 @@ def test_every_rule_cuts_and_the_error_is_that_of_the_file(run, sources, keep, a
     found, own = dense(source(Path(answer["result"][0]))), [dense(one) for one in sources]
     for layer in report["layers"]:
         stack = own[0][layer["part"]] + own[1][layer["part"]]
-        lost += (found[layer["part"]] - stack).norm().item() ** 2
+        lost += (found.get(layer["part"], torch.zeros(())) - stack).norm().item() ** 2  # a size may leave a layer out
         whole += stack.norm().item() ** 2
     assert report["ranks"][0] < 6 and report["error"] == pytest.approx((lost / whole) ** 0.5, rel=1e-3)
     if keep == "rank":

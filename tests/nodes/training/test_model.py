@@ -10,7 +10,7 @@ from clip_vae_lora.files.tensors import write_tensors
 from clip_vae_lora.nodes import catalog
 from clip_vae_lora.nodes.model import LoadDiffusionModel, read_model
 
-from ..support.diffusion import small_diffusion
+from ...support.diffusion import small_diffusion
 
 BUNDLED = "bundled/tiny_diffusion.safetensors"
 
