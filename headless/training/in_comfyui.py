@@ -6,9 +6,11 @@ Nothing of the pack's nodes may be imported before `enter`, for they look once w
 from __future__ import annotations
 
 import asyncio
+import importlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from ..progress import Progress
 from ..workflow.graph import NodeClass, Prompt, WorkflowError
@@ -61,8 +63,7 @@ def prepare(pictures: Path | None, output: Path | None, progress: Progress) -> P
 
 def classes_for(prompt: Prompt) -> dict[str, NodeClass]:
     """ComfyUI's node classes and ours. Its extra nodes, and other packs, are loaded where the workflow needs them."""
-    import nodes
-
+    nodes: Any = importlib.import_module("nodes")  # ComfyUI's: seen from this folder, a checker takes our own for it
     from ...nodes import NODE_CLASS_MAPPINGS
 
     wanted = {found["class_type"] for found in prompt.values()} - NODE_CLASS_MAPPINGS.keys()
@@ -72,7 +73,8 @@ def classes_for(prompt: Prompt) -> dict[str, NodeClass]:
             asyncio.run(work)
         if wanted <= nodes.NODE_CLASS_MAPPINGS.keys():
             break
-    return {**nodes.NODE_CLASS_MAPPINGS, **NODE_CLASS_MAPPINGS}
+    found: dict[str, Any] = {**nodes.NODE_CLASS_MAPPINGS, **NODE_CLASS_MAPPINGS}
+    return found
 
 
 def _with_a_device(arguments: Sequence[str]) -> list[str]:
