@@ -2,9 +2,10 @@
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -125,60 +126,62 @@ def work(
         TrainingError, TargetError, LoRAError, ValueError: see `train_lora`. FileFormatError: the disk refuses.
     """
     begun = time.monotonic()
+    write = partial(_written, job, prepared, shapes, next_path)
+    with _alone(job):
+        log, is_first = _Log(job), current_group().first  # of several processes that work on it together, one writes
+        encode = _encoded_before(prepared.pictures, job.plan, encode, watch.texts if watch else ())
+
+        def after(done: int, total: int, loss: float) -> None:
+            log.add({"step": done, "loss": loss})
+            if on_step:
+                on_step(done, total, loss)
+
+        hooks = Hooks(after, log.add_measured, job.every, write, watch.look if watch else None)
+        state = Checkpoint(job.beside(STATE), job.saved, job.resume)
+        if job.text and is_first:
+            _write_text(job.beside(PLAN), job.text)
+        try:
+            with trainee() as ready:
+                made = train_lora(ready, prepared.pictures, encode, job.plan, hooks=hooks, checkpoint=state)
+        finally:
+            if is_first:
+                log.write()
+        path, without_name = current_group().share(write(made) if is_first else (job.state, {}))
+        if is_first:
+            state.path.unlink(missing_ok=True)
+        return Done(made, prepared, path, without_name, time.monotonic() - begun)
+
+
+@contextmanager
+def _alone(job: Job) -> Iterator[None]:
+    """Keep other trainings of this name out. Raises as `held_alone`; FileFormatError: the disk refuses."""
     _make_folder(job.state.parent)
     busy = f"another training of the name {job.title!r} is under way: wait for it, or choose another name"
     with held_alone(job.beside(LOCK), busy) if current_group().first else nullcontext():
-        return _work_alone(job, prepared, encode, trainee, shapes, next_path, on_step, watch, begun)
+        yield
 
 
-def _work_alone(
+def _written(
     job: Job,
     prepared: Prepared,
-    encode: Encode,
-    trainee: Callable[[], AbstractContextManager[Trainee]],
     shapes: Mapping[str, Sequence[int]],
     next_path: Callable[[], Path],
-    on_step: Callable[[int, int, float], None] | None,
-    watch: Watch | None,
-    begun: float,
-) -> Done:
-    log, is_first = _Log(job), current_group().first  # of several processes that work on it together, one writes
-    encode = _encoded_before(prepared.pictures, job.plan, encode, watch.texts if watch else ())
-
-    def after(done: int, total: int, loss: float) -> None:
-        log.add({"step": done, "loss": loss})
-        if on_step:
-            on_step(done, total, loss)
-
-    def write(made: TrainedLoRA) -> tuple[Path, Mapping[str, str]]:
-        path = next_path()
-        tensors, header, without_name = lora_file(
-            made,
-            shapes,
-            job.plan,
-            [replace(one, caption="") for one in prepared.pictures] if prepared.prompts else prepared.pictures,
-            title=job.title,
-            resolution_px=job.resolution_px,
-            dialect=job.dialect,
-            told=job.told,
-        )
-        write_tensors(path, tensors, header)
-        return path, without_name
-
-    hooks = Hooks(after, log.add_measured, job.every, write, watch.look if watch else None)
-    state = Checkpoint(job.beside(STATE), job.saved, job.resume)
-    if job.text and is_first:
-        _write_text(job.beside(PLAN), job.text)
-    try:
-        with trainee() as ready:
-            made = train_lora(ready, prepared.pictures, encode, job.plan, hooks=hooks, checkpoint=state)
-    finally:
-        if is_first:
-            log.write()
-    path, without_name = current_group().share(write(made) if is_first else (job.state, {}))
-    if is_first:
-        state.path.unlink(missing_ok=True)
-    return Done(made, prepared, path, without_name, time.monotonic() - begun)
+    made: TrainedLoRA,
+) -> tuple[Path, Mapping[str, str]]:
+    """The file that was written, and the weights that its dialect has no name for."""
+    path = next_path()
+    tensors, header, without_name = lora_file(
+        made,
+        shapes,
+        job.plan,
+        [replace(one, caption="") for one in prepared.pictures] if prepared.prompts else prepared.pictures,
+        title=job.title,
+        resolution_px=job.resolution_px,
+        dialect=job.dialect,
+        told=job.told,
+    )
+    write_tensors(path, tensors, header)
+    return path, without_name
 
 
 def _make_folder(folder: Path) -> None:
