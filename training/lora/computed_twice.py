@@ -7,7 +7,7 @@ and gives wrong gradients.
 
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,14 @@ from torch.utils.checkpoint import get_device_states, set_device_states
 from ..state import TrainingError
 
 
-def computed_twice(forward: Callable, given: Sequence, named: Mapping, *, copies: bool = False):
+def computed_twice(
+    forward: Callable,
+    given: Sequence,
+    named: Mapping,
+    *,
+    copies: bool = False,
+    around: Callable[[], AbstractContextManager] = nullcontext,
+):
     """Call a function now, and once more in the backward pass, with the same random numbers.
 
     Args:
@@ -24,6 +31,7 @@ def computed_twice(forward: Callable, given: Sequence, named: Mapping, *, copies
             tables among them held before the first, for hosts write into theirs.
         copies: give it copies of its tensors, which it may write into, as its caller may into its results. Without
             them, torch refuses the backward pass of a function that did.
+        around: what the second call is made in, for what is open round a backward pass does not reach into it.
 
     Raises:
         TrainingError: the function hands a tensor on in a table, which no gradient would reach.
@@ -52,7 +60,7 @@ def computed_twice(forward: Callable, given: Sequence, named: Mapping, *, copies
 
     # without one that needs a gradient, torch would take the result for a constant, whatever is learned inside
     anchor = torch.zeros((), device="cpu", dtype=torch.float32, requires_grad=True)
-    results = iter(_Twice.apply(call, anchor, *tensors))
+    results = iter(_Twice.apply(call, around, anchor, *tensors))
     return _rebuilt(outline.pop(), lambda _: next(results))
 
 
@@ -60,8 +68,9 @@ class _Twice(torch.autograd.Function):
     """See `computed_twice`. The function's parameters get their gradients in the second call."""
 
     @staticmethod
-    def forward(ctx, call: Callable[[Sequence[Tensor]], tuple], anchor: Tensor, *tensors: Tensor) -> tuple:
-        ctx.call, ctx.random = call, (torch.get_rng_state(), *get_device_states(*tensors))
+    def forward(ctx, call: Callable[[Sequence[Tensor]], tuple], around, anchor: Tensor, *tensors: Tensor) -> tuple:
+        ctx.call, ctx.around = call, around
+        ctx.random = torch.get_rng_state(), *get_device_states(*tensors)
         ctx.save_for_backward(*tensors)
         made = call(tensors)
         ctx.mark_non_differentiable(*[one for one in made if not one.is_floating_point()])
@@ -70,12 +79,12 @@ class _Twice(torch.autograd.Function):
     @staticmethod
     def backward(ctx, *gradients: Tensor | None) -> tuple:
         tensors = [one.detach().requires_grad_(one.requires_grad) for one in ctx.saved_tensors]
-        with torch.enable_grad(), _drawing_again(*ctx.random):
+        with torch.enable_grad(), _drawing_again(*ctx.random), ctx.around():
             made = ctx.call(tensors)
         pairs = [(one, own) for one, own in zip(made, gradients) if one.requires_grad and own is not None]
         if pairs:
             torch.autograd.backward([one for one, _ in pairs], [own for _, own in pairs])
-        return (None, None, *[one.grad for one in tensors])
+        return (None, None, None, *[one.grad for one in tensors])
 
 
 @contextmanager

@@ -15,20 +15,22 @@ import torch
 from torch import nn
 from torch.autograd.graph import allow_mutation_on_saved_tensors
 
+from ..state import Relief
 from .computed_twice import computed_twice
 
 OFF, ON, AUTO = "off", "on", "auto"
 WAYS = (AUTO, ON, OFF)  # auto: from when memory has run out
-_WRITTEN_OVER = ("modified by an inplace operation", "is being modified inplace")  # how torch says it
+_WRITTEN_OVER = ("modified by an inplace operation", "modified inplace")  # how torch says it
 
 
 class Recomputing:
     """Two switches of a training: while `is_on`, the blocks of a network are computed again in the backward pass; while
-    `keeps_overwritten`, what they write over is kept for it.
+    `keeps_overwritten`, what they write over is kept for it. model: who helps with the steps of this model.
     """
 
-    def __init__(self, is_on: bool, may_turn_on: bool = False):
+    def __init__(self, is_on: bool, may_turn_on: bool = False, model: Relief | None = None):
         self.is_on, self.may_turn_on, self.keeps_overwritten = is_on, may_turn_on, False
+        self._model = model
 
     def relieve(self, error: RuntimeError) -> bool:
         """Whether a step that ended in this error can go well now: memory ran out, or something was written over."""
@@ -36,13 +38,18 @@ class Recomputing:
             was, self.is_on = self.is_on, self.is_on or self.may_turn_on
             return self.is_on and not was
         if not any(mark in str(error) for mark in _WRITTEN_OVER):
-            return False
+            return self._model is not None and self._model.relieve(error)
         was, self.keeps_overwritten = self.keeps_overwritten, True
         return not was
 
-    def around_step(self) -> AbstractContextManager:
+    @contextmanager
+    def around_step(self) -> Iterator[None]:
         """What a step is made in, its backward pass too."""
-        return allow_mutation_on_saved_tensors() if self.keeps_overwritten else nullcontext()
+        with self._of_the_model(), allow_mutation_on_saved_tensors() if self.keeps_overwritten else nullcontext():
+            yield
+
+    def _of_the_model(self) -> AbstractContextManager:
+        return self._model.around_step() if self._model else nullcontext()
 
     @contextmanager
     def over(self, network: nn.Module) -> Iterator[None]:
@@ -62,7 +69,7 @@ class Recomputing:
         def run(*given, **named):
             if not self.is_on or not torch.is_grad_enabled():
                 return forward(*given, **named)
-            return computed_twice(forward, given, named, copies=self.keeps_overwritten)
+            return computed_twice(forward, given, named, copies=self.keeps_overwritten, around=self._of_the_model)
 
         return run
 

@@ -93,7 +93,7 @@ def train_lora(
             kind=KINDS[plan.kind],
         )
         set_training(trainee.network, True)
-        recomputing = Recomputing(plan.recompute == ON, may_turn_on=plan.recompute == AUTO)
+        recomputing = Recomputing(plan.recompute == ON, plan.recompute == AUTO, trainee.relief)
         try:
             with recomputing.over(trainee.network):
                 return _trained(course, injection, hooks, checkpoint, recomputing)
