@@ -7,9 +7,9 @@ ComfyUI 0.33.0 writes over its values in several families and has kernels withou
 import pytest
 import torch
 
+from clip_vae_lora.training.loop import TrainingPlan, fit
 from clip_vae_lora.training.lora.objective import Examples, losses_of
 from clip_vae_lora.training.lora.recomputing import Recomputing
-from clip_vae_lora.training.loop import TrainingPlan, fit
 
 from ...support.diffusion import trained_families as families
 

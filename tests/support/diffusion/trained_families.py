@@ -82,7 +82,7 @@ CASES = (
     ),
     Case("Cosmos-Predict2", VIDEO),
     Case("Anima", VIDEO),
-    Case("Lumina 2"),
+    Case("Lumina 2", more=_mask()),
     Case("Z-Image", sizes={"dim": 288, "axes_dims": [16, 16, 16]}),
     Case("Wan 2.1 T2V", VIDEO),
     Case(

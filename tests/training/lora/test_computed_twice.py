@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from clip_vae_lora.training.loop import TrainingError, TrainingPlan, fit
 from clip_vae_lora.training.lora.computed_twice import computed_twice
 from clip_vae_lora.training.lora.recomputing import Recomputing
-from clip_vae_lora.training.loop import TrainingError, TrainingPlan, fit
 
 
 class Block(nn.Module):
