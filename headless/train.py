@@ -25,7 +25,6 @@ if "clip_vae_lora" not in sys.modules:
 
 from clip_vae_lora.files.errors import FileFormatError
 from clip_vae_lora.files.images import write_png
-from clip_vae_lora.files.writing import write_whole
 from clip_vae_lora.training.bundled import KINDS, make, plan_of
 from clip_vae_lora.training.device import NoSuchDevice, named_device
 from clip_vae_lora.training.examples import STRIPED, example_pictures, striped_things
@@ -102,7 +101,7 @@ def _draw_examples() -> None:
         print(folder / name)
     for name, (image, caption) in striped_things().items():
         write_png(folder / STRIPED / f"{name}.png", image, {})
-        write_whole(folder / STRIPED / f"{name}.txt", lambda file, text=caption: file.write(f"{text}\n".encode()))
+        (folder / STRIPED / f"{name}.txt").write_text(f"{caption}\n", encoding="utf-8")
         print(folder / STRIPED / f"{name}.png")
 
 

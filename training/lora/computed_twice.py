@@ -38,29 +38,22 @@ def computed_twice(
     """
     arguments = [*given, *named.values()]
     tables = {place: dict(value) for place, value in enumerate(arguments) if isinstance(value, dict)}
-    tensors: list[Tensor] = []
-    for value in arguments:
-        _rebuilt(value, lambda tensor: tensors.append(tensor) or tensor)
-    outline: list = []
-    is_first = [True]
+    outline: list = []  # of what came out: only of the first call, the second's would keep what it computed
 
-    def call(now: Sequence[Tensor]) -> tuple:
+    def call(now: Sequence[Tensor], is_first: bool) -> tuple:
         own = iter([one.clone() if copies and one.is_floating_point() else one for one in now])
         told = [_rebuilt(value, lambda _: next(own)) for value in arguments]
-        if is_first:
-            is_first.clear()
-            made = forward(*told[: len(given)], **dict(zip(named, told[len(given) :])))
-            _refuse_handed_on(arguments, tables)
-        else:
+        if not is_first:
             told = [dict(tables[place]) if place in tables else value for place, value in enumerate(told)]
-            made = forward(*told[: len(given)], **dict(zip(named, told[len(given) :])))
-        found: list[Tensor] = []
-        outline[:] = [_rebuilt(made, lambda tensor: found.append(tensor) or tensor)]
-        return tuple(one.clone() if copies and one._is_view() else one for one in found)
+        made = forward(*told[: len(given)], **dict(zip(named, told[len(given) :])))
+        if is_first:
+            _refuse_handed_on(arguments, tables)
+            outline.append(made)
+        return tuple(one.clone() if copies and one._is_view() else one for one in _tensors_in(made))
 
     # without one that needs a gradient, torch would take the result for a constant, whatever is learned inside
     anchor = torch.zeros((), device="cpu", dtype=torch.float32, requires_grad=True)
-    results = iter(_Twice.apply(call, around, anchor, *tensors))
+    results = iter(_Twice.apply(call, around, anchor, *_tensors_in(arguments)))
     return _rebuilt(outline.pop(), lambda _: next(results))
 
 
@@ -68,11 +61,13 @@ class _Twice(torch.autograd.Function):
     """See `computed_twice`. The function's parameters get their gradients in the second call."""
 
     @staticmethod
-    def forward(ctx, call: Callable[[Sequence[Tensor]], tuple], around, anchor: Tensor, *tensors: Tensor) -> tuple:
+    def forward(
+        ctx, call: Callable[[Sequence[Tensor], bool], tuple], around, anchor: Tensor, *tensors: Tensor
+    ) -> tuple:
         ctx.call, ctx.around = call, around
         ctx.random = torch.get_rng_state(), *get_device_states(*tensors)
         ctx.save_for_backward(*tensors)
-        made = call(tensors)
+        made = call(tensors, True)
         ctx.mark_non_differentiable(*[one for one in made if not one.is_floating_point()])
         return made
 
@@ -80,7 +75,7 @@ class _Twice(torch.autograd.Function):
     def backward(ctx, *gradients: Tensor | None) -> tuple:
         tensors = [one.detach().requires_grad_(one.requires_grad) for one in ctx.saved_tensors]
         with torch.enable_grad(), _drawing_again(*ctx.random), ctx.around():
-            made = ctx.call(tensors)
+            made = ctx.call(tensors, False)
         pairs = [(one, own) for one, own in zip(made, gradients) if one.requires_grad and own is not None]
         if pairs:
             torch.autograd.backward([one for one, _ in pairs], [own for _, own in pairs])
@@ -107,6 +102,17 @@ def _refuse_handed_on(arguments: Sequence, before: Mapping[int, dict]) -> None:
                 )
 
 
+def _tensors_in(value: object) -> list[Tensor]:
+    found: list[Tensor] = []
+
+    def keep(tensor: Tensor) -> Tensor:
+        found.append(tensor)
+        return tensor
+
+    _rebuilt(value, keep)
+    return found
+
+
 def _rebuilt(value: object, put: Callable[[Tensor], Tensor]):
     """The value with `put` of each tensor in its place; tables and what holds no tensor are themselves."""
     if isinstance(value, Tensor):
@@ -119,10 +125,10 @@ def _rebuilt(value: object, put: Callable[[Tensor], Tensor]):
     names = [] if isinstance(value, dict | nn.Module | type) else _names_of_tensors(value)
     if not names:
         return value
-    made = copy.copy(value)
+    another: object = copy.copy(value)
     for name in names:
-        object.__setattr__(made, name, put(getattr(value, name)))
-    return made
+        object.__setattr__(another, name, put(getattr(value, name)))
+    return another
 
 
 def _names_of_tensors(value: object) -> list[str]:

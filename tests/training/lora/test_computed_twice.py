@@ -1,5 +1,6 @@
 """Blocks computed a second time for the backward pass, where networks write into what they were given."""
 
+import weakref
 from dataclasses import dataclass
 
 import pytest
@@ -143,3 +144,26 @@ def test_no_gradient_is_asked_for_what_does_not_lead_to_the_loss():
     first, _ = computed_twice(lambda x: (x * weight, x * weight * 5), [torch.ones(3)], {})
     first.sum().backward()
     assert torch.equal(weight.grad, torch.ones(3))
+
+
+def test_what_the_second_call_computed_is_let_go_at_once():
+    """Else the blocks' values would pile up in the backward pass, which is what recomputing is there to spare."""
+    alive, most = weakref.WeakSet(), []
+
+    class Inner(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(4))
+
+        def forward(self, x: Tensor) -> Tensor:
+            inner = (x * self.weight).sin()
+            if torch.is_grad_enabled():
+                alive.add(inner)
+                most.append(len(alive))
+            return inner.cos() * x
+
+    x = torch.randn(4)
+    for block in [Inner() for _ in range(6)]:
+        x = computed_twice(block, [x], {})
+    x.sum().backward()
+    assert len(most) == 6 and max(most) <= 2
