@@ -116,6 +116,7 @@ ROOMS = {  # the rooms of a core, and which of the others each may import from; 
         "vae": {"host"},
         "lora": {"host"},
         "search": {"host", "clip"},
+        "labels": {"host", "clip", "search"},
         "doctor": {"host", "lora"},
         "workshop": {"host", "lora"},
         "training": {"host", "lora", "search", "text", "conditioning"},

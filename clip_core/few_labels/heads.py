@@ -95,3 +95,20 @@ class LearnedLabels:
     def cosines(self, features: Tensor) -> Tensor:
         """The cosine of each picture with each class's labelled pictures, on average. [B, E] -> [B, C]"""
         return (features.float() @ self.means.T).clamp(-1, 1)
+
+
+def is_sound(learned: LearnedLabels, width: int) -> bool:
+    """Whether the shapes and numbers of learned labels, for features of this width, belong together."""
+    count, head = len(learned.classes), learned.head
+    if isinstance(head, LinearHead):
+        shapes = {"weights": (count, width), "bias": (count,)}
+    elif isinstance(head, CacheHead):
+        keys = head.keys.shape[0]
+        shapes = {"weights": (count, width), "keys": (keys, width), "values": (keys, count), "sizes": (2,)}
+    else:
+        keys = head.keys.shape[0]  # type: ignore[attr-defined]
+        shapes = {"keys": (keys, width), "values": (keys, count), "near": (1,)}
+    tensors = [(getattr(head, name), shape) for name, shape in shapes.items()]
+    tensors.append((learned.means, (count, width)))
+    sound = all(tuple(tensor.shape) == shape and bool(tensor.isfinite().all()) for tensor, shape in tensors)
+    return sound and count > 0 and 0 < learned.temperature < float("inf")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -74,7 +75,7 @@ class Learned:
 
 def learn(
     features: Tensor,
-    labels: Tensor,
+    labels: Sequence[int] | Tensor,
     classes: Sequence[str],
     names: Sequence[str],
     *,
@@ -90,7 +91,7 @@ def learn(
 
     Args:
         features: of all pictures, [N, E].
-        labels: int64 [N], a class's number, or UNLABELLED.
+        labels: of all pictures, a class's number, or UNLABELLED.
         classes: their names.
         names: of the pictures, for sentences.
         words: features of the classes as texts, [C, E], if there are any.
@@ -101,7 +102,6 @@ def learn(
     Raises:
         ValueError: nothing can be learned from these; see `check_task`.
 
-    >>> import torch
     >>> circle, star = torch.tensor([1.0, 0.1, 0.0]), torch.tensor([0.0, 0.1, 1.0])
     >>> pictures = torch.stack([circle + 0.01 * n for n in range(5)] + [star + 0.02 * n for n in range(5)])
     >>> labels = torch.tensor([0, -1, -1, -1, -1, 1, -1, -1, -1, -1])
@@ -110,6 +110,7 @@ def learn(
     ([0, 0, 0, 0, 0, 1, 1, 1, 1, 1], 'propagation')
     """
     wish = wish or Wish()
+    labels = torch.as_tensor(labels, dtype=torch.int64, device=features.device)
     check_task(features, labels, classes, names)
     features = F.normalize(features.float(), dim=-1)
     known = (labels != UNLABELLED).nonzero()[:, 0]
