@@ -46,8 +46,7 @@ READING_ORDER = {  # inside a leaf and the index a file imports only from files 
         "features/whole_texts encoding/rows features/texts "
         "encoding/masked encoding/emphasis encoding/encode features/preprocess features/pictures "
         "features/search few_labels/{neighbours,task,heads,inductive,transductive,methods,splitting,choosing} "
-        "few_labels/{measuring,asking,learning} "
-        "judging/ranking judging/json_list judging/templates judging/zero_shot judging/word_list "
+        "few_labels/{measuring,asking,learning} judging/{ranking,json_list,templates,zero_shot,word_list} "
         "judging/english judging/question_rules judging/questions checkpoint/foreign checkpoint/layouts "
         "checkpoint/siglip checkpoint/sizes checkpoint/recipe checkpoint/find checkpoint/facts"
     ).split(),

@@ -155,9 +155,7 @@ def _optional_inputs() -> dict[str, tuple]:
         "more_templates": (
             "STRING",
             {
-                "multiline": True,
-                "default": "",
-                "advanced": True,
+                **{"multiline": True, "default": "", "advanced": True},
                 "tooltip": "Your own sentences besides, one a line.",
             },
         ),

@@ -20,6 +20,93 @@ from .learning import TEMPLATE, Lesson, Settings, learn_index
 from .report import report_of
 from .writing import WAYS, answers_json, write_answers
 
+_OPTIONAL = {
+    "labelled": (
+        "STRING",
+        {
+            "default": "",
+            "tooltip": "The folder below the index's whose folders are the classes. Empty: the index's own.",
+        },
+    ),
+    "picks": (
+        "STRING",
+        {
+            "multiline": True,
+            "default": "",
+            "tooltip": "Pictures labelled by hand: a line `picture = class` for each, or JSON such as the node "
+            "gives at answers.",
+        },
+    ),
+    "template": (
+        "STRING",
+        {
+            "default": TEMPLATE,
+            "tooltip": "The sentence that a class is put into, at {label}: what CLIP knows of it helps. Empty: "
+            "learned from pictures alone.",
+        },
+    ),
+    "method": (
+        [AUTO, *METHODS],
+        {
+            "tooltip": "How to learn. auto: what does best in cross-validation on your labels; the held-out ones "
+            "decide nothing."
+        },
+    ),
+    "held_out": (
+        "FLOAT",
+        {
+            "default": 0.2,
+            "min": 0.0,
+            "max": 0.9,
+            "step": 0.05,
+            "tooltip": "The share of each class's labels that only say how good the result is. 0: all are learned "
+            "from.",
+        },
+    ),
+    "threshold": (
+        "FLOAT",
+        {
+            "default": 0.8,
+            "min": 0.0,
+            "max": 1.0,
+            "step": 0.01,
+            "tooltip": "The probability from which a label counts as sure, and is written.",
+        },
+    ),
+    "ask": ("INT", {"default": 12, "min": 0, "max": 256, "tooltip": "How many pictures to label next are shown."}),
+    "ask_by": (
+        list(WAYS_TO_ASK),
+        {
+            "advanced": True,
+            "tooltip": "Which pictures are asked for. margin: two classes are equally likely. entropy: all are.",
+        },
+    ),
+    "write": (
+        list(WAYS),
+        {
+            "tooltip": "What is written into the output folder of what is sure: JSON, copies of the pictures in a "
+            "folder for each class, or copies with the class as a text beside each."
+        },
+    ),
+    "filename_prefix": (
+        "STRING",
+        {"default": "labels/learned", "tooltip": "Where the learned labels and what is written are saved."},
+    ),
+    "seed": (
+        "INT",
+        {
+            "default": 0,
+            "min": 0,
+            "max": 0xFFFFFFFFFFFFFFFF,
+            "control_after_generate": False,
+            "advanced": True,
+            "tooltip": "Which labels are held out, and how cross-validation parts the others.",
+        },
+    ),
+    "clip": ("CLIP", {"tooltip": "With a CLIP_VISION: the CLIP whose text encoder belongs to it."}),
+    "precision": WIDGET,
+}
+
 
 class LearnLabels:
     CATEGORY = "CVL/search"
@@ -69,7 +156,7 @@ class LearnLabels:
                     },
                 ),
             },
-            "optional": _optional_inputs(),
+            "optional": dict(_OPTIONAL),
         }
 
     @classmethod
@@ -128,95 +215,6 @@ def _cards(lesson: Lesson) -> list[Card]:
         label, share = lesson.answer(number)
         cards += card(places.entry_of(path), name, key=name, label=f"{label}?", score=f"{share:.1%}")
     return cards
-
-
-def _optional_inputs() -> dict[str, tuple]:
-    return {
-        "labelled": (
-            "STRING",
-            {
-                "default": "",
-                "tooltip": "The folder below the index's whose folders are the classes. Empty: the index's own.",
-            },
-        ),
-        "picks": (
-            "STRING",
-            {
-                "multiline": True,
-                "default": "",
-                "tooltip": "Pictures labelled by hand: a line `picture = class` for each, or JSON such as the node "
-                "gives at answers.",
-            },
-        ),
-        "template": (
-            "STRING",
-            {
-                "default": TEMPLATE,
-                "tooltip": "The sentence that a class is put into, at {label}: what CLIP knows of it helps. Empty: "
-                "learned from pictures alone.",
-            },
-        ),
-        "method": (
-            [AUTO, *METHODS],
-            {
-                "tooltip": "How to learn. auto: what does best in cross-validation on your labels; the held-out ones "
-                "decide nothing."
-            },
-        ),
-        "held_out": (
-            "FLOAT",
-            {
-                "default": 0.2,
-                "min": 0.0,
-                "max": 0.9,
-                "step": 0.05,
-                "tooltip": "The share of each class's labels that only say how good the result is. 0: all are learned "
-                "from.",
-            },
-        ),
-        "threshold": (
-            "FLOAT",
-            {
-                "default": 0.8,
-                "min": 0.0,
-                "max": 1.0,
-                "step": 0.01,
-                "tooltip": "The probability from which a label counts as sure, and is written.",
-            },
-        ),
-        "ask": ("INT", {"default": 12, "min": 0, "max": 256, "tooltip": "How many pictures to label next are shown."}),
-        "ask_by": (
-            list(WAYS_TO_ASK),
-            {
-                "advanced": True,
-                "tooltip": "Which pictures are asked for. margin: two classes are equally likely. entropy: all are.",
-            },
-        ),
-        "write": (
-            list(WAYS),
-            {
-                "tooltip": "What is written into the output folder of what is sure: JSON, copies of the pictures in a "
-                "folder for each class, or copies with the class as a text beside each."
-            },
-        ),
-        "filename_prefix": (
-            "STRING",
-            {"default": "labels/learned", "tooltip": "Where the learned labels and what is written are saved."},
-        ),
-        "seed": (
-            "INT",
-            {
-                "default": 0,
-                "min": 0,
-                "max": 0xFFFFFFFFFFFFFFFF,
-                "control_after_generate": False,
-                "advanced": True,
-                "tooltip": "Which labels are held out, and how cross-validation parts the others.",
-            },
-        ),
-        "clip": ("CLIP", {"tooltip": "With a CLIP_VISION: the CLIP whose text encoder belongs to it."}),
-        "precision": WIDGET,
-    }
 
 
 NODES = {"CVL_LearnLabels": (LearnLabels, "Learn Labels (CVL)")}
