@@ -1,4 +1,4 @@
-"""Folders and sharded files: which file of a diffusers or Hugging Face folder holds the weights, and models in parts."""
+"""Folders and sharded files: which file of a diffusers or Hugging Face folder holds the weights; models in parts."""
 
 import json
 import math
