@@ -27,7 +27,7 @@ from clip_vae_lora.files.errors import FileFormatError
 from clip_vae_lora.files.images import write_png
 from clip_vae_lora.training.bundled import KINDS, make, plan_of
 from clip_vae_lora.training.device import NoSuchDevice, named_device
-from clip_vae_lora.training.examples import example_pictures
+from clip_vae_lora.training.examples import STRIPED, example_pictures, striped_things
 from clip_vae_lora.training.loop import Checkpoint, TrainingError
 from clip_vae_lora.training.scenes.story import models_page
 
@@ -94,11 +94,15 @@ def _train_bundled(options: argparse.Namespace) -> None:
 
 
 def _draw_examples() -> None:
+    folder = _ROOT / "example_workflows" / "input"
+    (folder / STRIPED).mkdir(parents=True, exist_ok=True)
     for name, image in example_pictures().items():
-        path = _ROOT / "example_workflows" / "input" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_png(path, image, {})
-        print(path)
+        write_png(folder / name, image, {})
+        print(folder / name)
+    for name, (image, caption) in striped_things().items():
+        write_png(folder / STRIPED / f"{name}.png", image, {})
+        (folder / STRIPED / f"{name}.txt").write_text(f"{caption}\n", encoding="utf-8")
+        print(folder / STRIPED / f"{name}.png")
 
 
 def _train(kind: str, options: argparse.Namespace, device: torch.device) -> None:

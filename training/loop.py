@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch.nn import Parameter
 
-from .state import StepLoss, TrainingError, TrainingPlan, TrainingState
+from .state import Relief, StepLoss, TrainingError, TrainingPlan, TrainingState
 
 OnStep = Callable[[int, int], None]
 
@@ -54,7 +54,7 @@ def fit(
     facts: Mapping[str, str] | None = None,
     losses: list[float] | None = None,
     as_result: AsResult | None = None,
-    relieve: Callable[[], bool] | None = None,
+    relief: Relief | None = None,
 ) -> list[float]:
     """Train `parameters` in place, on the device where they are, for `plan.steps` steps, and return every step's loss.
 
@@ -68,7 +68,7 @@ def fit(
         facts: what else decides the result; a checkpoint of other facts is refused, and what differs is named.
         losses: gets each step's loss, before `on_step`.
         as_result: is told how to see the result so far.
-        relieve: is asked when memory ran out; True: less is needed now, and the step is made again.
+        relief: is asked about a step that failed, as where memory ran out, and whether it is to be made again.
         on_step: called as (done, total) after every step; what it raises stops the training at that step, the state is
             saved, and the exception goes on to the caller, but for StopAndKeep, which ends the training.
 
@@ -90,7 +90,7 @@ def fit(
         try:
             for step in range(len(state.losses), plan.steps):
                 with _saved_if_raised(state, checkpoint):
-                    state.step_(step, step_loss, parts, relieve)
+                    state.step_(step, step_loss, parts, relief)
                 if losses is not None:
                     losses.append(state.losses[-1])
                 is_due = checkpoint and ((step + 1) % checkpoint.every == 0 or step + 1 == plan.steps)

@@ -2,9 +2,10 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import Generator, Tensor
@@ -57,6 +58,16 @@ def step_generator(seed: int, step: int) -> Generator:
     return Generator().manual_seed((seed * 0x9E3779B97F4A7C15 + step * 0xD1B54A32D192ED03 + 1) % 2**63)
 
 
+class Relief(Protocol):
+    """Who can help a step that failed."""
+
+    def around_step(self) -> AbstractContextManager:
+        """What a step's loss and its backward pass are made in."""
+
+    def relieve(self, error: RuntimeError) -> bool:
+        """Whether the step can go well now, and is to be made again; in the end it says no."""
+
+
 class TrainingState:
     """Everything that the next step depends on."""
 
@@ -86,18 +97,13 @@ class TrainingState:
         if len(set(self.group.gather(len(self.losses)))) > 1:
             raise TrainingError("the processes found different states: let all of them see the same folder")
 
-    def step_(self, step: int, step_loss: StepLoss, parts: int, relieve: Callable[[], bool] | None) -> None:
+    def step_(self, step: int, step_loss: StepLoss, parts: int, relief: Relief | None) -> None:
         plan = self.plan
         rate = 1.0 if plan.optimiser in WITHOUT_SCHEDULE and step >= plan.warm_up else None
         for group in self.optimizer.param_groups:
             falling = warm_cosine(step, plan.steps, min(plan.warm_up, plan.steps)) if rate is None else rate
             group["lr"] = plan.lr * group["rate"] * falling
-        try:
-            number = self._gradients(step, step_loss, parts)
-        except torch.cuda.OutOfMemoryError:  # any card's, under its older name
-            if relieve is None or not relieve():
-                raise
-            number = self._gradients(step, step_loss, parts)
+        number = self._relieved_gradients(step, step_loss, parts, relief)
         if not math.isfinite(number):
             raise TrainingError(
                 f"the loss became {number} at step {step + 1} of {plan.steps}: lower the learning "
@@ -109,6 +115,17 @@ class TrainingState:
         decay = min(plan.average, (1 + step) / (10 + step))  # a short memory at first, when the weights change fast
         for name, tensor in self.average.items():
             tensor.lerp_(self.parameters[name].detach(), 1 - decay)
+
+    def _relieved_gradients(self, step: int, step_loss: StepLoss, parts: int, relief: Relief | None) -> float:
+        if relief is None:
+            return self._gradients(step, step_loss, parts)
+        while True:
+            try:
+                with relief.around_step():
+                    return self._gradients(step, step_loss, parts)
+            except RuntimeError as error:
+                if not relief.relieve(error):
+                    raise
 
     def _gradients(self, step: int, step_loss: StepLoss, parts: int) -> float:
         """The gradients of a step's batches, from all processes; gives their loss."""

@@ -12,6 +12,7 @@ from ...training.lora.plan import LoRAPlan
 from ...training.lora.recomputing import WAYS as WAYS_TO_RECOMPUTE
 from ...training.lora.targets import KINDS, TARGETS
 from ...training.optimisers import OPTIMISERS
+from ..host.shared.data_folders import EXAMPLES
 from ..lora.convert import DIALECTS
 
 _AS_THEY_ARE = (
@@ -34,7 +35,10 @@ REQUIRED = {
     "model": ("MODEL", {"tooltip": "What learns. LoRAs on it count as part of it."}),
     "clip": ("CLIP", {"tooltip": "Encodes the captions."}),
     "vae": ("VAE", {"tooltip": "Encodes the pictures."}),
-    "folder": (["input", "output"], {"tooltip": "ComfyUI's input or output folder."}),
+    "folder": (
+        ["input", "output", EXAMPLES],
+        {"tooltip": "ComfyUI's input or output folder, or the examples of this pack, which have 'striped things'."},
+    ),
     "subfolder": (
         "STRING",
         {

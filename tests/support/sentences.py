@@ -47,6 +47,7 @@ UNSEEN_NAMES = {  # tables of what is looked for in texts of others, of names, o
     "_INPUTS",
     "OTHER_PICTURES",
     "_NO_BACKWARD",
+    "_WRITTEN_OVER",
 }
 UNSEEN_KEYS = {"tooltip", "display_name", "default", "loc"}  # nodeDefs.json has the first; a default is the user's text
 UNSEEN_CALLS = {"compile", "debug", "info", "warning", "getLogger", "Literal", "TypeVar", "NewType", "cast"}

@@ -1,11 +1,13 @@
 """The independent reading of pictures: right on drawn ones, silent on empty ones."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from clip_vae_lora.training.scenes.drawing import draw
-from clip_vae_lora.training.scenes.reading import read_picture
-from clip_vae_lora.training.scenes.scene import COLOURS, PAIRS, SHAPES, random_scenes
+from clip_vae_lora.training.scenes.reading import read_picture, shows_stripes
+from clip_vae_lora.training.scenes.scene import BACKGROUNDS, COLOURS, PAIRS, SHAPES, TEXTURES, random_scenes
 
 
 def test_drawn_pictures_are_read_right():
@@ -35,3 +37,21 @@ def test_blots_are_read_as_a_poor_fit_and_noise_does_not_stop_the_reading():
     assert read is not None and tuple(COLOURS)[read.colour] == "red" and read.overlap < 0.8
     read_picture(torch.rand(3, 64, 64, generator=generator))
     assert len(SHAPES) == 10
+
+
+@pytest.mark.parametrize("texture", ["plain", "striped"])
+def test_stripes_are_told_from_plain_things_on_a_gray_ground(texture: str):
+    generator = torch.Generator().manual_seed(5)
+    scenes = random_scenes(60, generator, PAIRS, (TEXTURES.index(texture),))
+    scenes = replace(
+        scenes,
+        background=torch.full((60,), list(BACKGROUNDS).index("gray")),
+        count=torch.zeros(60, dtype=torch.int64),
+        size=torch.full((60,), 2),
+    )
+    found = sum(shows_stripes(picture) for picture in draw(scenes, 64, generator))
+    assert found >= 53 if texture == "striped" else found == 0  # 55 to 57 of 60; an arm of a star can have one colour
+
+
+def test_an_empty_picture_has_no_stripes():
+    assert not shows_stripes(torch.full((3, 64, 64), 0.5))

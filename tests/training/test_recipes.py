@@ -7,8 +7,9 @@ import torch
 
 from clip_vae_lora.clip_core.checkpoint.find import find_clip
 from clip_vae_lora.clip_core.config import CLIPConfig, TextConfig, VisionConfig
+from clip_vae_lora.files.images import read_image
 from clip_vae_lora.files.tensors import open_tensors, write_tensors
-from clip_vae_lora.training.examples import example_pictures
+from clip_vae_lora.training.examples import STRIPED, example_pictures, striped_things
 from clip_vae_lora.training.fidelity import round_trip
 from clip_vae_lora.training.loop import TrainingPlan
 from clip_vae_lora.training.recipes.adapter import stored_adapter, train_adapter, with_adapter
@@ -23,6 +24,8 @@ from clip_vae_lora.training.recipes.clip import (
     train_clip,
 )
 from clip_vae_lora.training.recipes.vae import CONFIG, new_vae, read_vae, stored_vae, train_decoder_
+from clip_vae_lora.training.scenes.reading import read_picture, shows_stripes
+from clip_vae_lora.training.scenes.scene import SHAPES
 from clip_vae_lora.training.scenes.textures import KINDS
 from clip_vae_lora.vae_core.checkpoint.find import find_vae
 from clip_vae_lora.vae_core.quality import psnr_db
@@ -126,3 +129,15 @@ def test_example_pictures_are_drawn_in_the_size_that_workflows_load():
         assert name.endswith(".png")
         assert picture.shape == (256, 256, 3)
         assert 0 <= picture.min() <= picture.max() <= 1
+
+
+def test_the_striped_things_are_those_that_lie_in_the_folder_and_each_shape_is_there_twice():
+    folder = Path(__file__).resolve().parents[2] / "example_workflows" / "input" / STRIPED
+    made = striped_things()
+    assert len(made) == 20 and {path.stem for path in folder.iterdir()} == set(made)
+    assert all(sum(name.endswith(shape) for name in made) == 2 for shape in SHAPES)
+    for name, (picture, caption) in made.items():
+        assert (folder / f"{name}.txt").read_text().strip() == caption
+        stored = read_image(folder / f"{name}.png")[0][0]
+        assert (stored - picture).abs().max() <= 1.01 / 255  # eight bits, cut off as ComfyUI does
+        assert shows_stripes(stored.movedim(-1, 0)) and read_picture(stored.movedim(-1, 0)) is not None

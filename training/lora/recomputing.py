@@ -2,33 +2,58 @@
 
 The units are the blocks in a network's lists (transformer blocks, the layers of a U-Net's stages), never the network as
 a whole, which would save nothing (Chen et al., arXiv 1604.06174, for the trade).
+
+Networks of hosts write into what they were given (`x += ...`), which saves memory in sampling and spoils what a
+backward pass needs. Torch sees that and says so; from then on a step keeps what is written over, and a block is given
+copies, so that what is computed the second time is what was computed the first time.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import nn
-from torch.utils.checkpoint import checkpoint
+from torch.autograd.graph import allow_mutation_on_saved_tensors
+
+from ..state import Relief
+from .computed_twice import computed_twice
 
 OFF, ON, AUTO = "off", "on", "auto"
 WAYS = (AUTO, ON, OFF)  # auto: from when memory has run out
+_WRITTEN_OVER = ("modified by an inplace operation", "modified inplace")  # how torch says it
 
 
 class Recomputing:
-    """A switch: while `is_on`, the blocks of a network are computed again in the backward pass."""
+    """Two switches of a training: while `is_on`, the blocks of a network are computed again in the backward pass; while
+    `keeps_overwritten`, what they write over is kept for it. model: who helps with the steps of this model.
+    """
 
-    def __init__(self, is_on: bool):
-        self.is_on = is_on
+    def __init__(self, is_on: bool, may_turn_on: bool = False, model: Relief | None = None):
+        self.is_on, self.may_turn_on, self.keeps_overwritten = is_on, may_turn_on, False
+        self._model = model
 
-    def turn_on(self) -> bool:
-        """Whether that was news."""
-        was, self.is_on = self.is_on, True
+    def relieve(self, error: RuntimeError) -> bool:
+        """Whether a step that ended in this error can go well now: memory ran out, or something was written over."""
+        if isinstance(error, torch.cuda.OutOfMemoryError):  # any card's, under its older name
+            was, self.is_on = self.is_on, self.is_on or self.may_turn_on
+            return self.is_on and not was
+        if not any(mark in str(error) for mark in _WRITTEN_OVER):
+            return self._model is not None and self._model.relieve(error)
+        was, self.keeps_overwritten = self.keeps_overwritten, True
         return not was
 
     @contextmanager
+    def around_step(self) -> Iterator[None]:
+        """What a step is made in, its backward pass too."""
+        with self._of_the_model(), allow_mutation_on_saved_tensors() if self.keeps_overwritten else nullcontext():
+            yield
+
+    def _of_the_model(self) -> AbstractContextManager:
+        return self._model.around_step() if self._model else nullcontext()
+
+    @contextmanager
     def over(self, network: nn.Module) -> Iterator[None]:
-        """Put the switch on a network's blocks, and take it away at the end."""
+        """Put the switches on a network's blocks, and take them away at the end."""
         units = [(unit, unit.__dict__.get("forward")) for unit in blocks_of(network)]  # another's, where one is there
         for unit, _ in units:
             unit.forward = self._switched(unit.forward)  # type: ignore[method-assign]
@@ -40,31 +65,13 @@ class Recomputing:
                 if before is not None:
                     unit.forward = before
 
-    def _switched(self, forward):
+    def _switched(self, forward: Callable) -> Callable:
         def run(*given, **named):
             if not self.is_on or not torch.is_grad_enabled():
                 return forward(*given, **named)
-            return checkpoint(_again(forward, given, named), *given, use_reentrant=False, **named)
+            return computed_twice(forward, given, named, copies=self.keeps_overwritten, around=self._of_the_model)
 
         return run
-
-
-def _again(forward, given: tuple, named: dict):
-    """The function, which is told the second time what the tables among its arguments held the first time: hosts write
-    into theirs where they are.
-    """
-    tables = {place: dict(value) for place, value in enumerate(given) if isinstance(value, dict)}
-    tables_named = {name: dict(value) for name, value in named.items() if isinstance(value, dict)}
-    is_first = [True]
-
-    def run(*given_now, **named_now):
-        if is_first:
-            is_first.clear()
-            return forward(*given_now, **named_now)
-        given_then = [dict(tables[place]) if place in tables else one for place, one in enumerate(given_now)]
-        return forward(*given_then, **{**named_now, **{name: dict(table) for name, table in tables_named.items()}})
-
-    return run
 
 
 def blocks_of(network: nn.Module) -> list[nn.Module]:

@@ -93,7 +93,7 @@ def train_lora(
             kind=KINDS[plan.kind],
         )
         set_training(trainee.network, True)
-        recomputing = Recomputing(plan.recompute == ON)
+        recomputing = Recomputing(plan.recompute == ON, plan.recompute == AUTO, trainee.relief)
         try:
             with recomputing.over(trainee.network):
                 return _trained(course, injection, hooks, checkpoint, recomputing)
@@ -143,7 +143,7 @@ def _trained(
             facts=plan.describe() | course.facts(),
             losses=so_far,
             as_result=as_result,
-            relieve=recomputing.turn_on if plan.recompute == AUTO else None,
+            relief=recomputing,
         )
         is_done = True
     except (RuntimeError, NotImplementedError) as error:

@@ -10,6 +10,8 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from ..state import Relief
+
 Prompt = object  # a conditioning of one picture, prepared by the trainee; opaque here
 
 
@@ -34,6 +36,7 @@ class Trainee(Protocol):
     device: torch.device
     levels: Levels
     notes: Sequence[str]  # what whoever trains it should know
+    relief: Relief | None  # who can help a step that this model cannot make
 
     def to_model(self, latent: Tensor) -> Tensor:
         """Raw latent -> the space the model works in, float32. [1, C, ...]"""

@@ -2,7 +2,7 @@
 
 The ground is the palette's background that most pixels are near to, with a slope; what stands out from it is cut into
 connected things; of the largest, the colour is the palette's nearest, and the shape is the one whose drawing, laid over
-it at its own place and size, covers it best.
+it at its own place and size, covers it best. Whether it has stripes is read from the spread of its colours.
 """
 
 import math
@@ -19,6 +19,9 @@ from .shapes import DISTANCES
 _NEAR = 0.16  # RGB distance within which a pixel may be ground
 _OUT = 0.14  # RGB distance from the ground at which a pixel is part of a thing
 _LEAST_SHARE = 0.004  # of the picture: what is smaller is a speck
+_LEAST_INNER = 4  # pixels of a thing whose colour is looked at
+_OTHER_COLOUR = 0.25  # RGB distance from a thing's usual colour
+_LEAST_OTHER = 0.08  # share of a thing's pixels
 _ANGLES = tuple(math.radians(degrees) for degrees in range(-15, 16, 5))  # scenes are tilted by at most 14 degrees
 _RADII = (0.93, 1.0, 1.07)
 _SHIFTS = (-0.06, 0.0, 0.06)  # of the radius
@@ -40,13 +43,33 @@ def read_picture(picture: Tensor) -> Read | None:
     thing = _largest(cover > 0.5)
     if thing.sum() < _LEAST_SHARE * height * width:
         return None
-    inner = thing & (functional.avg_pool2d(thing[None].float(), 3, 1, 1)[0] > 0.99)
-    pixels = picture[:, inner if inner.sum() >= 4 else thing]  # [3, N]
+    inner = _eroded(thing)
+    pixels = picture[:, inner if inner.sum() >= _LEAST_INNER else thing]  # [3, N]
     palette = torch.tensor(list(COLOURS.values()))
     colour = int((palette - pixels.median(dim=1).values).norm(dim=1).argmin())
     around = functional.max_pool2d(thing[None].float(), 3, 1, 1)[0]  # its soft edge, but no neighbour
     shape, overlap = _best_shape(_trimmed(cover * around))
     return Read(shape, colour, overlap)
+
+
+def shows_stripes(picture: Tensor) -> bool:
+    """Whether the largest thing in a picture has a second colour, as stripes and dots are; a plain one has none.
+
+    It is meant for things on a gray ground, which neither black nor white stripes can be taken for. [3, H, W] in 0..1,
+    float32 on the CPU
+    """
+    thing = _largest(_cover(picture) > 0.5)
+    inner = _eroded(thing)
+    if inner.sum() < _LEAST_INNER:
+        return False
+    pixels = picture[:, inner]  # [3, N]
+    away = (pixels - pixels.median(dim=1, keepdim=True).values).norm(dim=0)
+    return float((away > _OTHER_COLOUR).float().mean()) > _LEAST_OTHER
+
+
+def _eroded(thing: Tensor) -> Tensor:
+    """The mask without its edge, where colours mix. [H, W] bool -> [H, W] bool"""
+    return thing & (functional.avg_pool2d(thing[None].float(), 3, 1, 1)[0] > 0.99)
 
 
 def _cover(picture: Tensor) -> Tensor:

@@ -63,6 +63,7 @@ class StandaloneTrainee:
     """See `training.lora.trainee.Trainee`; a prompt is its text states."""
 
     notes: Sequence[str] = ()
+    relief = None
 
     def __init__(self, model: StandaloneModel):
         self.network = model.network

@@ -29,6 +29,7 @@ from ....diffusion.config import DiffusionConfig, LatentScale
 from ....diffusion.network import Denoiser
 from ....training.lora.trainee import Levels, make_ordinary_
 from ..shared.towers import as_dtype
+from .kernels import PlainKernels
 
 _DTYPES = [torch.float16, torch.bfloat16, torch.float32]
 
@@ -137,6 +138,7 @@ class ComfyTrainee:
         self.levels = _levels_of(self._sampling)
         self._learned_guidance = bool(_config_of(self._model).get("guidance_embed"))
         self.notes = _notes_on(self._model, self._sampling, self._learned_guidance)
+        self.relief = PlainKernels()
 
     def to_model(self, latent: Tensor) -> Tensor:
         own = fitting_latent(self._model.latent_format, latent.detach().clone())
@@ -184,7 +186,7 @@ class ComfyTrainee:
             **self._options,
             "cond_or_uncond": [0] * count,
             "sigmas": level,
-            "sample_sigmas": level,
+            "sample_sigmas": torch.cat([level.sort(descending=True).values, torch.zeros_like(level[:1])]),
             "uuids": [uuid.uuid4() for _ in range(count)],
             "optimized_attention_override": _torch_attention,
         }

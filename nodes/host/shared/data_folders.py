@@ -12,6 +12,8 @@ from pathlib import Path
 
 _OUTPUT, _INPUT = " [output]", " [input]"
 INDEXES = "cvl_index"  # below the output folder
+EXAMPLES = "examples"  # the folder of pictures that come with the pack, by this name
+_PACK = Path(__file__).resolve().parents[3]
 _INDEX_NAME = re.compile(r"\w[\w .-]{0,99}(?<![ .])")
 
 
@@ -24,13 +26,14 @@ class Places:
     temp: Path
 
     def pictures_folder(self, which: str, below: str, *, make: bool = False) -> Path:
-        """The folder `below` the "output" or the "input" folder, links followed; "" is that folder itself.
+        """The folder `below` the "output" or the "input" folder, or below the pack's own examples, links followed; ""
+        is that folder itself.
 
         Raises:
             ValueError: it leads out, or the disk refuses it. FileNotFoundError: it is not there.
         """
         plain = below.strip().replace("\\", "/").strip("/") if not os.path.isabs(below.strip()) else below
-        roots = (self.output,) if which == "output" else self.inputs
+        roots = {"output": (self.output,), EXAMPLES: (_PACK / "example_workflows" / "input",)}.get(which, self.inputs)
         for root in roots if not re.search("[\0\ud800-\udfff]", below) else ():
             try:
                 found, top = (root / plain).resolve(), root.resolve()

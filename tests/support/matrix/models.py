@@ -18,8 +18,10 @@ _LAYER = re.compile(r"\.(?:layers|layer|block|blocks)\.(\d+)\.")
 LAYERS = 2  # of a text encoder, whose sizes are the published ones, files change the first two layers
 
 
-def model(family: Family):
-    """A ModelPatcher around the family's network on `meta`; None where the host has no such class."""
+def model(family: Family, device: str = "meta"):
+    """A ModelPatcher around the family's network, on `meta` if nothing is said; None where the host has no such
+    class.
+    """
     import comfy.model_patcher
     import comfy.supported_models
 
@@ -31,7 +33,7 @@ def model(family: Family):
         try:
             config = kind(sizes)
             config.unet_config.update(sizes)  # a class may have sizes of its own, which are the published ones
-            network = config.get_model(_beside(family), "", device=_CPU if family.host in _ON_CPU else "meta")
+            network = config.get_model(_beside(family), "", device=_CPU if family.host in _ON_CPU else device)
             return comfy.model_patcher.ModelPatcher(network, _CPU, _CPU)
         except TypeError as error:  # an older host's network has fewer sizes
             unknown = _UNEXPECTED.search(str(error))

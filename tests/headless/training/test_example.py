@@ -1,0 +1,21 @@
+"""The example in which Train LoRA learns from the pictures that come with the pack, without ComfyUI."""
+
+import json
+from contextlib import redirect_stdout
+from io import StringIO
+from pathlib import Path
+
+from clip_vae_lora.headless import command
+
+EXAMPLE = Path(__file__).resolve().parents[3] / "example_workflows" / "train_lora.json"
+
+
+def test_the_example_trains_on_the_twenty_pictures_and_draws_with_what_it_learned(tmp_path: Path):
+    with redirect_stdout(StringIO()) as printed:
+        settings = ("--set", "2005.steps=2", "--set", "2008.batch_size=1")
+        assert command.main([str(EXAMPLE), "--output", str(tmp_path), "--json", *settings]) == 0
+    document = json.loads(printed.getvalue())
+    told = json.loads(document["outputs"]["2005"]["cvl_report"][0])
+    assert told["pictures"] == 20 and not told["unused"] and told["steps"] == 2
+    assert list((tmp_path / "loras").glob("stripes*.safetensors"))
+    assert "2011" in document["outputs"]
