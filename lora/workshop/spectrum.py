@@ -202,12 +202,13 @@ def _apart(rows: Tensor, basis: Tensor) -> tuple[Tensor, Tensor]:
     if not len(basis):
         new, rest = torch.linalg.qr(rows.mT)
         return new.mT, rest
-    new, inside, own = rows, None, None
+    new, inside = rows, rows.new_zeros(len(basis), len(rows))
+    own = torch.eye(len(rows), dtype=rows.dtype, device=rows.device)
     for _ in range(_MOST_PASSES):
         part = basis @ new.mT
         found, rest = torch.linalg.qr(torch.addmm(new, part.mT, basis, alpha=-1).mT)
         new = found.mT
-        inside, own = (part, rest) if inside is None else (inside + part @ own, rest @ own)
+        inside, own = inside + part @ own, rest @ own
         if rest.diagonal().abs().min().item() >= _LITTLE * part.square().sum(0).max().sqrt().item():
             break
     return new, torch.cat([inside, own])
