@@ -8,6 +8,7 @@ and can be removed. `held_alone` holds one for as long as a piece of work takes.
 import errno
 import os
 import re
+import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
@@ -163,6 +164,30 @@ def part_beside(path: Path, folder: Path | None = None) -> Iterator[Path]:
         with suppress(OSError):  # why the disk refuses has been said; that it refuses this, too, must not hide it
             part.unlink(missing_ok=True)
         held.close()
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Give an empty hidden folder beside `path`, to be filled; it gets that name at the end, or is removed with all in
+    it where something went wrong.
+
+    Raises:
+        FileFormatError: there is something of that name, or the disk refused.
+    """
+    part = path.with_name(f".{_shortened(path.name)}.cvl-{uuid.uuid4().hex[:8]}.part")
+    try:
+        part.mkdir()
+        try:
+            yield part
+            if path.exists():
+                raise FileFormatError(path, "there is something of that name: choose another one")
+            part.rename(path)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+    except FileFormatError:
+        raise
+    except OSError as error:
+        raise FileFormatError(path, f"cannot be written: {error.strerror or error}") from error
 
 
 def remove_abandoned(folder: Path) -> int:

@@ -6,12 +6,12 @@ there, and a new file a row in its theme's `__init__`.
 
 from collections.abc import Iterable, Mapping
 
-from . import clip, conditioning, doctor, image, lora, model, search, text, training, vae, workshop
+from . import clip, conditioning, doctor, image, labels, lora, model, search, text, training, vae, workshop
 from .host import host as this_host  # not `host`: that is the folder
 from .reports import at_the_edge
 from .routes import ROUTES
 
-_THEMES = (text, conditioning, clip, vae, image, lora, search, doctor, workshop, training, model)
+_THEMES = (text, conditioning, clip, vae, image, lora, search, doctor, workshop, training, model, labels)
 _SERVED = (  # the order in which version 0.1 served its nodes; later ones follow in the order of their themes
     "CVL_LoadTextEncoder",
     "CVL_TextEncode",
@@ -56,6 +56,8 @@ _SERVED = (  # the order in which version 0.1 served its nodes; later ones follo
     "CVL_ExtractLoRA",
     "CVL_TrainLoRA",
     "CVL_LoadDiffusionModel",
+    "CVL_LearnLabels",
+    "CVL_LoadLabels",
 )
 
 

@@ -45,7 +45,8 @@ READING_ORDER = {  # inside a leaf and the index a file imports only from files 
         "networks/clip siglip_config networks/siglip networks/precision features/shared_prefixes features/padded_texts "
         "features/whole_texts encoding/rows features/texts "
         "encoding/masked encoding/emphasis encoding/encode features/preprocess features/pictures "
-        "features/search judging/ranking judging/json_list judging/templates judging/zero_shot judging/word_list "
+        "features/search few_labels/{neighbours,task,heads,inductive,transductive,methods,splitting,choosing} "
+        "few_labels/{measuring,asking,learning} judging/{ranking,json_list,templates,zero_shot,word_list} "
         "judging/english judging/question_rules judging/questions checkpoint/foreign checkpoint/layouts "
         "checkpoint/siglip checkpoint/sizes checkpoint/recipe checkpoint/find checkpoint/facts"
     ).split(),
@@ -93,6 +94,7 @@ ROOMS = {  # the rooms of a core, and which of the others each may import from; 
         "judging": set(),
         "encoding": {"prompts", "networks"},
         "features": {"networks", "encoding"},
+        "few_labels": {"features"},
         "checkpoint": {"networks"},
     },
     "vae_core": {"tiling": set(), "networks": {"tiling"}, "checkpoint": {"networks"}},
@@ -113,6 +115,7 @@ ROOMS = {  # the rooms of a core, and which of the others each may import from; 
         "vae": {"host"},
         "lora": {"host"},
         "search": {"host", "clip"},
+        "labels": {"host", "clip", "search"},
         "doctor": {"host", "lora"},
         "workshop": {"host", "lora"},
         "training": {"host", "lora", "search", "text", "conditioning"},

@@ -1,7 +1,8 @@
 // What a node's report has to draw: one function for each node, from the report's JSON to a list of charts.
-import { t } from "./words.mjs";
+import { t, translated } from "./words.mjs";
 
 const MOST_BARS = 20, MOST_PICTURES = 16, MOST_CELLS = 24, MOST_PAIRS = 8;
+const TONES = ["good", "warm", "cold"]; // of several curves
 
 const percent = (share) => `${(100 * share).toFixed(1)} %`;
 const ranked = (values) => Object.entries(values).sort(([, a], [, b]) => (b ?? -2) - (a ?? -2));
@@ -91,7 +92,7 @@ function spectrum({ spectra, kinds }) {
 
 /** Each file by the size of its change relative to the weights; by its modules where a change is unknown. */
 function stacked({ files }) {
-  const bars = files.length === 1 ? Object.entries(files[0].blocks)
+  const bars = files.length === 1 ? Object.entries(files[0].blocks).map(([block, bar]) => [translated(block), bar])
     : files.map((one, place) => [`${place + 1}. ${one.file}`, one]);
   const known = bars.every(([, bar]) => typeof bar.change === "number");
   const sizes = bars.map(([label, bar]) => [label, known ? bar.change : bar.applied ?? bar.modules]);
@@ -117,9 +118,35 @@ function compared({ entries }) {
   });
 }
 
+/** What a smaller or an extracted file lost, by block. */
+function lost({ blocks }) {
+  const chart = shares(Object.fromEntries(Object.entries(blocks).map(([block, share]) => [translated(block), Math.min(1, share)])));
+  return chart.rows.length ? [{ ...chart, title: t("share of each block's change that is lost") }] : [];
+}
+
+/** Files side by side: where each two meet, block by block, and in how many directions the change of each lies. */
+function sideBySide({ files, pairs }) {
+  const meetings = pairs.slice(0, MOST_PAIRS).map(({ files: two, blocks }) => {
+    const known = Object.entries(blocks).filter(([, { cosine }]) => typeof cosine === "number");
+    const rows = known.map(([label, { cosine }]) => ({ label: translated(label), share: Math.abs(cosine), text: cosine.toFixed(2) }))
+      .sort((a, b) => b.share - a.share);
+    return { kind: "bars", rows: rows.slice(0, MOST_BARS), more: Math.max(0, rows.length - MOST_BARS),
+      title: t("{} and {}: how alike each block is (1: the same change)", ...two) };
+  });
+  const series = files.slice(0, TONES.length).map(({ name, spectrum: parts }, place) => {
+    let sum = 0;
+    return { name, values: parts.map((share) => (sum += share)), tone: TONES[place] };
+  });
+  const count = Math.max(0, ...series.map(({ values }) => values.length));
+  const spread = { kind: "curves", borders: [], count, from: t("direction {}", 1), to: String(count), low: 0, high: 1, series,
+    title: t("share of a weight's change that its first directions hold") };
+  return [...meetings.filter(({ rows }) => rows.length), ...(count > 1 ? [spread] : [])];
+}
+
 const READERS = { CVL_ZeroShotClassify: zeroShot, CVL_VisualQuestion: answers, CVL_RankTags: tags, CVL_ImageGate: gate,
   CVL_ImageTextSimilarity: similarity, CVL_LatentDistribution: channels, CVL_InspectTokens: inspected,
-  CVL_LoRAInfo: spectrum, CVL_LoRAStack: stacked, CVL_LoadLoRA: loaded, CVL_CompareConditioning: compared };
+  CVL_LoRAInfo: spectrum, CVL_LoRAStack: stacked, CVL_LoadLoRA: loaded, CVL_CompareConditioning: compared,
+  CVL_ResizeLoRA: lost, CVL_ExtractLoRA: lost, CVL_CompareLoRAs: sideBySide };
 
 /** The charts of a node of that class, from its report's data; none where the report has nothing to draw. */
 export function chartsOf(kind, data) {

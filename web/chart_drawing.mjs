@@ -80,7 +80,7 @@ function path(values, across, up) {
 }
 
 /** Curves over tokens, {name, values, tone} each, from `low` to `high`; `borders` are the tokens that begin a chunk. */
-export function curves({ series, borders, count, from, low, high, log }) {
+export function curves({ series, borders, count, from, to, low, high, log }) {
   const made = tag("div", "cvl-curves"), legend = tag("div", "cvl-legend"), below = tag("div", "cvl-axis");
   const scaled = log ? Math.log : Number, span = scaled(high) - scaled(low) || 1;
   const up = (value) => 98 - 96 * ((scaled(value) - scaled(low)) / span), across = (place) => (1000 * (place + 0.5)) / count;
@@ -94,7 +94,7 @@ export function curves({ series, borders, count, from, low, high, log }) {
   const shown = (value) => String(Number(value.toPrecision(3)));
   const scale = tag("div", "cvl-scale");
   scale.append(tag("span", "", shown(high)), tag("span", "", shown(low)));
-  below.append(tag("span", "", from), tag("span", "", String(count - 1)));
+  below.append(tag("span", "", from), tag("span", "", to ?? String(count - 1)));
   made.append(legend, scale, svg, below);
   return { made, heightAt: () => PLOT_PX + 2 * LEGEND_PX };
 }

@@ -61,7 +61,7 @@ function take(owner, path, message, { fromHistory = false } = {}) {
   if (!isOpen) memory.disown(memory.active(), path, textOf(lines)); // the front end puts it among these outputs too
   else if (fromHistory && whole.get(node)) memory.disown(memory.active(), path, textOf(whole.get(node)));
   else memory.own(memory.active(), path);
-  memory.keep(owner, node ? memory.locatorOf(node) : path, packed(lines));
+  memory.keep(owner, node ? memory.locatorOf(node) : path, { ...packed(lines), at: Date.now() });
   if (!node) return;
   whole.set(node, lines);
   paint(node);
@@ -100,7 +100,7 @@ function restore(outputs) {
     const node = memory.nodeAt(path), lines = memory.isOurs(node?.comfyClass) ? readMessage(output) : null;
     if (!lines || memory.isDisowned(path, textOf(lines))) continue;
     whole.set(node, lines);
-    memory.keep(null, memory.locatorOf(node), packed(lines));
+    memory.keep(null, memory.locatorOf(node), { ...packed(lines), ...memory.sinceOf(node) });
     paint(node, true);
   }
 }
@@ -113,8 +113,9 @@ function showKept(node) {
 
 function restoreStored() {
   for (const [path, kept] of memory.stored()) {
-    const node = memory.nodeAt(path);
-    if (!node || !memory.isOurs(node.comfyClass) || memory.keptOf(node)) continue;
+    const node = memory.nodeAt(path), own = node ? memory.keptOf(node) : null;
+    if (!node || !memory.isOurs(node.comfyClass)) continue;
+    if (own && (kept.at ?? 0) <= (own.at ?? 0)) continue; // the workflow was saved since
     memory.keep(null, path, kept);
     paint(node, true);
   }

@@ -92,7 +92,7 @@ export function packed(lines) {
 
 /** The lines of a kept report; null where there is none that can be read. */
 export function unpacked(kept) {
-  if (typeof kept?.text !== "string") return null;
+  if (typeof kept?.text !== "string" || !kept.text) return null;
   const lines = kept.text.split("\n"), own = ownOf(kept.own);
   return lines.map((text, place) => withOwn({ text, mark: LETTERS[String(kept.marks ?? "")[place]] ?? "" }, own));
 }

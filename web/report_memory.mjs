@@ -74,8 +74,7 @@ export function ownerByGraph(graph, path, type) {
 
 /** Keeps a report in every state of a workflow, and on the node itself where it is the open one. */
 export function keep(workflow, path, kept) {
-  const isActive = !workflow || workflow === active();
-  const node = isActive ? nodeAt(path) : null;
+  const node = nodeOf(workflow, path);
   if (node) node.properties[KEPT] = kept;
   for (const state of statesOf(workflow ?? active())) {
     const saved = savedAt(state, path);
@@ -83,6 +82,21 @@ export function keep(workflow, path, kept) {
   }
   store(workflow ?? active(), path, kept);
 }
+
+/** Keeps what stopped a node beside its last report; "" takes it away, for the node is to run again. */
+export function keepError(workflow, path, error) {
+  const shown = nodeOf(workflow, path) ?? savedAt(raw(trackerOf(workflow)?.activeState), path);
+  const { error: _, ...before } = (shown && keptOf(shown)) ?? { text: "", marks: "", more: 0 };
+  keep(workflow, path, { ...before, at: Date.now(), ...(error && { error }) });
+}
+
+/** When a node's report was kept, and what stopped it since. */
+export function sinceOf(node) {
+  const { at, error } = keptOf(node) ?? {};
+  return { ...(at && { at }), ...(error && { error }) };
+}
+
+const nodeOf = (workflow, path) => (!workflow || workflow === active() ? nodeAt(path) : null);
 
 export const keptOf = (node) => node.properties?.[KEPT];
 

@@ -114,6 +114,18 @@ def rows_at(blocks: Sequence[Tensor], rows: Sequence[int]) -> Tensor:
     return torch.stack([blocks[b][r - starts[b]] for b, r in zip(where.tolist(), wanted.tolist())])
 
 
+def alive_rows(blocks: Sequence[Tensor], dead: Sequence[Tensor]) -> tuple[Tensor, list[int]]:
+    """Copy all rows but the deleted ones into one tensor, with their numbers over all blocks. -> [N, E]"""
+    parts, numbers, start = [], [], 0
+    for block, gone in zip(blocks, dead):
+        is_alive = torch.ones(len(block), dtype=torch.bool, device=block.device)
+        is_alive[gone] = False
+        parts.append(block[is_alive])
+        numbers += [start + number for number in is_alive.nonzero()[:, 0].tolist()]
+        start += len(block)
+    return torch.cat(parts), numbers
+
+
 def duplicate_groups(
     blocks: Sequence[Tensor],
     threshold: float,

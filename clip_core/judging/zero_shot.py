@@ -177,13 +177,24 @@ def classify(
     >>> found.best(0), found.best(1), found.ranked(1, 1)[0][0]
     ('cat', 'none of these', 'dog')
     """
-    if none_by not in ranking.KINDS:
-        raise ValueError(f"there is no measure {none_by!r}; choose one of {', '.join(ranking.KINDS)}")
     cosine = ranking.cosines(pictures, classes)  # [B, N]
     shares = ranking.Logits(scale, bias).shares(cosine)  # [B, N]
+    return classified(shares, cosine, labels, none_below, none_by)
+
+
+def classified(
+    shares: Tensor, cosine: Tensor, labels: Sequence[str], none_below: float = 0.0, none_by: str = "cosine"
+) -> Classification:
+    """Make an answer of probabilities and cosines, [B, N] each; the rest as in `classify`.
+
+    Raises:
+        ValueError: there is no such measure.
+    """
+    if none_by not in ranking.KINDS:
+        raise ValueError(f"there is no measure {none_by!r}; choose one of {', '.join(ranking.KINDS)}")
     measure = cosine if none_by == ranking.COSINE else shares
     best = measure.gather(1, shares.argmax(1, keepdim=True))[:, 0]
-    none = (best < none_below).tolist() if none_below else [False] * len(pictures)
+    none = (best < none_below).tolist() if none_below else [False] * len(shares)
     return Classification(tuple(labels), shares, cosine, tuple(none))
 
 

@@ -6,6 +6,7 @@ from ...clip_core.judging import ranking
 from ..host import host
 from ..reports import as_json, shown
 from .ground import GROUND, WHITE
+from .learned import HEAD
 from .precision import EXACT, WIDGET
 from .scores import BATCH, CLIP, MODEL, NEGATIVES, SCORE, number, score_pictures
 from .selection import PROMPT, PictureSelection, ranks, sound
@@ -73,6 +74,7 @@ class ImageGate:
                 "clip": CLIP,
                 "precision": WIDGET,
                 "ground": GROUND,
+                "head": HEAD,
             },
         }
 
@@ -88,8 +90,9 @@ class ImageGate:
         clip=None,
         precision=EXACT,
         ground=WHITE,
+        head=None,
     ):
-        values, data, notes = score_pictures(clip_model, clip, image, prompt, negative, score, precision, ground)
+        values, data, notes = score_pictures(clip_model, clip, image, prompt, negative, score, precision, ground, head)
         passed = sorted(ranking.rank(values, threshold=threshold).kept)
         rejected = [place for place in range(len(image)) if place not in set(passed)]
         data |= {

@@ -55,6 +55,17 @@ def measure_precision(
     return report_precision(precision, host.image_encoder(clip_model, precision), changes)
 
 
+def measure_with_label(
+    precision: str, clip_model: Looking, clip: CLIP | None, image: Tensor, picture_features: Tensor, sentence: str
+) -> tuple[dict, list[str]]:
+    """Measure what the precision changes, on the first picture and the first label in its first template."""
+    if precision == EXACT:
+        return {}, []
+    words = features.encode_texts(clip_model, clip, [sentence], precision=precision).features
+    sample = {"image": image, "picture_features": picture_features}
+    return measure_precision(precision, clip_model, clip, **sample, text=sentence, text_features=words)
+
+
 def file_change(clip_model: Looking, path: Path, row: Tensor, ground: str = WHITE) -> float:
     """The distance between a picture file's features [E] and those of fp32."""
     encoder = host.image_encoder(clip_model)

@@ -8,6 +8,7 @@ from ..host import host
 from ..reports import as_json, shown
 from . import features
 from .ground import GROUND, WHITE, on_ground
+from .learned import HEAD, NOT_USED, labels_for, learned_facts
 from .precision import EXACT, WIDGET, measure_precision
 from .scores import CLIP, MODEL, notes_on_gaps, number, picture_features_of, text_features_of
 
@@ -200,6 +201,7 @@ class RankTags:
                 "clip": CLIP,
                 "precision": WIDGET,
                 "ground": GROUND,
+                "head": HEAD,
             },
         }
 
@@ -215,31 +217,26 @@ class RankTags:
         clip=None,
         precision=EXACT,
         ground=WHITE,
+        head=None,
     ):
-        names, notes = word_list.words(tags)
-        if not names:
-            raise ValueError("there are no tags; write one a line, or several with commas between them")
-        sentences = word_list.sentences(template, names)
-        words = text_features_of(clip_model, clip, sentences, precision)
+        if head is None:
+            names, words, notes = _encode_tags(clip_model, clip, tags, template, precision)
+        else:
+            learned = labels_for(head, clip_model)
+            names, words, notes, score = list(learned.classes), None, [NOT_USED], ranking.PROBABILITY
         laid = on_ground(image, ground)
         found = picture_features_of(clip_model, laid.image, precision)
-        values = ranking.cosines(found, words.features)
-        if score == ranking.PROBABILITY:
-            values = ranking.probabilities(values, features.scale_of(clip_model))
+        if words is None:
+            values = learned.probabilities(found)
+        else:
+            values = ranking.cosines(found, words)
+            if score == ranking.PROBABILITY:
+                values = ranking.probabilities(values, features.scale_of(clip_model))
         rows = values.tolist()
         kept = [ranking.rank(row, keep=keep, threshold=threshold).kept for row in rows]
-        moved, said = measure_precision(
-            precision,
-            clip_model,
-            clip,
-            image=laid.image,
-            picture_features=found,
-            text=sentences[0],
-            text_features=words.features[:1],
-        )
-        notes = [*laid.notes, *notes, *words.notes[:20], *notes_on_gaps(found), *said]
-        if len(words.notes) > 20:
-            notes.append(f"and {len(words.notes) - 20} more tags that are too long")
+        sample = {} if words is None else {"text": _sentence(template, names), "text_features": words[:1]}
+        moved, said = measure_precision(precision, clip_model, clip, image=laid.image, picture_features=found, **sample)
+        notes = [*laid.notes, *notes, *notes_on_gaps(found), *said]
         empty = sum(not places and row[0] == row[0] for places, row in zip(kept, rows))  # NaN has a note of its own
         if empty:
             notes.append(f"no tag reaches the threshold {threshold:g} for {empty} of {len(image)} pictures")
@@ -251,12 +248,33 @@ class RankTags:
             "keep": keep,
             "threshold": threshold,
             "notes": notes,
+            **({} if head is None else learned_facts(learned)),
             **laid.data,
             **moved,
             "pictures": [{names[place]: number(row[place]) for place in places} for places, row in zip(kept, rows)],
         }
         lines = [f"#{place}: {text or 'none'}" for place, text in enumerate(lists)] + notes
         return shown(lines, data, ("\n".join(lists), lists, as_json(data)))
+
+
+def _encode_tags(clip_model, clip, tags: str, template: str, precision: str):
+    """The tags of a list, their features [N, E], and notes.
+
+    Raises:
+        ValueError: there are none, or the template has no place for them.
+    """
+    names, notes = word_list.words(tags)
+    if not names:
+        raise ValueError("there are no tags; write one a line, or several with commas between them")
+    words = text_features_of(clip_model, clip, word_list.sentences(template, names), precision)
+    notes = [*notes, *words.notes[:20]]
+    if len(words.notes) > 20:
+        notes.append(f"and {len(words.notes) - 20} more tags that are too long")
+    return names, words.features, notes
+
+
+def _sentence(template: str, names: list[str]) -> str:
+    return word_list.sentences(template, names[:1])[0]
 
 
 def _by_name(names: list[str], values) -> dict[str, float | None]:

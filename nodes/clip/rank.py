@@ -12,6 +12,7 @@ from ..galleries import Card, card, picked_places, with_gallery
 from ..host import host
 from ..reports import as_json, shown
 from .ground import GROUND, WHITE
+from .learned import HEAD
 from .precision import EXACT, WIDGET
 from .scores import BATCH, CLIP, MODEL, NEGATIVES, NO_THRESHOLD, SCORE, number, score_pictures
 from .selection import PROMPT, PictureSelection, ranks, sound
@@ -110,6 +111,7 @@ class RankImages:
                     },
                 ),
                 "ground": GROUND,
+                "head": HEAD,
             },
         }
 
@@ -127,8 +129,9 @@ class RankImages:
         precision=EXACT,
         picked="",
         ground=WHITE,
+        head=None,
     ):
-        values, data, notes = score_pictures(clip_model, clip, image, prompt, negative, score, precision, ground)
+        values, data, notes = score_pictures(clip_model, clip, image, prompt, negative, score, precision, ground, head)
         found = ranking.rank(values, keep=keep, threshold=threshold, never_none=when_none_pass == KEEP_BEST)
         by_hand = picked_places(picked, len(image))
         kept = by_hand or list(found.kept)

@@ -14,6 +14,7 @@ from ..host.interface import Looking
 from . import features
 from .features import Texts
 from .ground import WHITE, on_ground
+from .learned import NOT_USED, class_scores, labels_for, learned_facts
 from .precision import measure_precision
 
 if TYPE_CHECKING:
@@ -89,9 +90,10 @@ def score_pictures(
     kind: str,
     precision: str = EXACT,
     ground: str = WHITE,
+    head: object = None,
 ) -> tuple[list[float], dict, list[str]]:
     """Score each picture for a prompt, transparent ones on `ground`; NaN for one with NaN features. Also returned: the
-    report's data, and notes.
+    report's data, and notes. With learned labels at `head` the prompt is the name of a class.
 
     Raises:
         ValueError: there is no prompt, no picture has a score, or a probability is wanted without negatives.
@@ -100,6 +102,8 @@ def score_pictures(
         raise ValueError("there is no prompt; write what the pictures should show")
     wanted = " ".join(prompt.split())
     unwanted, notes = word_list.lines(negative)
+    if head is not None:
+        return _score_by_learned(head, clip_model, image, wanted, unwanted, notes, precision, ground)
     texts = text_features_of(clip_model, clip, [wanted, *unwanted], precision)
     laid = on_ground(image, ground)
     found = picture_features_of(clip_model, laid.image, precision)
@@ -121,6 +125,26 @@ def score_pictures(
     )
     data = {"prompt": wanted, "negative": unwanted, "score": kind, "scale": round(scale, 4), **laid.data, **moved}
     return values, data, [*laid.notes, *notes, *texts.notes, *notes_on_gaps(found), *said]
+
+
+def _score_by_learned(
+    head: object,
+    clip_model: Looking,
+    image: Tensor,
+    wanted: str,
+    unwanted: Sequence[str],
+    notes: Sequence[str],
+    precision: str,
+    ground: str,
+) -> tuple[list[float], dict, list[str]]:
+    """As `score_pictures`, by the probability of a learned class."""
+    learned = labels_for(head, clip_model)
+    laid = on_ground(image, ground)
+    found = picture_features_of(clip_model, laid.image, precision)
+    values = class_scores(learned, found, wanted, unwanted).tolist()
+    moved, said = measure_precision(precision, clip_model, image=laid.image, picture_features=found)
+    data = {"prompt": wanted, "negative": list(unwanted), "score": ranking.PROBABILITY, **learned_facts(learned)}
+    return values, {**data, **laid.data, **moved}, [*laid.notes, *notes, NOT_USED, *notes_on_gaps(found), *said]
 
 
 def number(value: float) -> float | None:

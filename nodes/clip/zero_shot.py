@@ -13,10 +13,11 @@ from ..host import host
 from ..reports import as_json, shown
 from . import features
 from .ground import GROUND, WHITE, on_ground
-from .precision import EXACT, WIDGET, measure_precision
+from .learned import HEAD, NOT_USED, labels_for, learned_facts
+from .precision import EXACT, WIDGET, measure_precision, measure_with_label
 
 if TYPE_CHECKING:
-    from ..host.interface import CLIP, Looking, Tensor
+    from ..host.interface import Looking, Tensor
 
 LABELS = "\n".join(
     f"{colour} {shape}"
@@ -105,7 +106,10 @@ class ZeroShotClassify:
         clip=None,
         precision=EXACT,
         ground=WHITE,
+        head=None,
     ):
+        if head is not None:
+            return _by_learned(head, clip_model, image, top_k, (none_below, none_by), precision, ground)
         found, notes = zero_shot.parse_labels(labels)
         sentences = zero_shot.templates_for(found, template, template_set, more_templates)
         laid = on_ground(image, ground)
@@ -117,7 +121,9 @@ class ZeroShotClassify:
         answer = zero_shot.classify(pictures, classes, names, factor, bias=bias, **limit)
         if bias is not None:
             notes = [_ONE_BY_ONE, *(note for note in notes if note != zero_shot.ONLY_ONE)]
-        moved, changed = _measure_precision(precision, clip_model, clip, laid.image, pictures, found, sentences)
+        moved, changed = measure_with_label(
+            precision, clip_model, clip, laid.image, pictures, found[0].sentences(sentences)[0]
+        )
         notes = [*laid.notes, *notes, *said, *why, *changed]
         data = {
             "template": template,
@@ -136,25 +142,6 @@ class ZeroShotClassify:
         return _shown(data, answer, laid.image, top_k)
 
 
-def _measure_precision(
-    precision: str,
-    clip_model: Looking,
-    clip: CLIP | None,
-    image: Tensor,
-    pictures: Tensor,
-    labels: Sequence[zero_shot.Label],
-    templates: Sequence[str],
-) -> tuple[dict, list[str]]:
-    """Measure what the precision changes, on the first picture and the first label in the first template."""
-    if precision == EXACT:
-        return {}, []
-    sentence = labels[0].sentences(templates)[0]
-    words = features.encode_texts(clip_model, clip, [sentence], precision=precision)
-    return measure_precision(
-        precision, clip_model, clip, image=image, picture_features=pictures, text=sentence, text_features=words.features
-    )
-
-
 def _optional_inputs() -> dict[str, tuple]:
     return {
         "template_set": (
@@ -168,9 +155,7 @@ def _optional_inputs() -> dict[str, tuple]:
         "more_templates": (
             "STRING",
             {
-                "multiline": True,
-                "default": "",
-                "advanced": True,
+                **{"multiline": True, "default": "", "advanced": True},
                 "tooltip": "Your own sentences besides, one a line.",
             },
         ),
@@ -214,7 +199,31 @@ def _optional_inputs() -> dict[str, tuple]:
         "clip": ("CLIP", {"tooltip": "The text encoder that belongs to a CLIP_VISION. Not needed otherwise."}),
         "precision": WIDGET,
         "ground": GROUND,
+        "head": HEAD,
     }
+
+
+def _by_learned(
+    head, clip_model: Looking, image: Tensor, top_k: int, limit: tuple[float, str], precision: str, ground: str
+) -> dict:
+    """The node's answer by learned labels; the cosines are those with each class's labelled pictures."""
+    learned, laid = labels_for(head, clip_model), on_ground(image, ground)
+    pictures = features.encode_pictures(clip_model, laid.image, host.progress(len(image)), precision)
+    answer = zero_shot.classified(learned.probabilities(pictures), learned.cosines(pictures), learned.classes, *limit)
+    moved, changed = measure_precision(precision, clip_model, image=laid.image, picture_features=pictures)
+    notes = [*laid.notes, NOT_USED, *changed]
+    found = [zero_shot.Label((name,)) for name in learned.classes]
+    data = {
+        **learned_facts(learned),
+        "none_below": limit[0],
+        "none_by": limit[1],
+        **laid.data,
+        **_labels(found, len(image), top_k, notes),
+        "notes": notes,
+        "pictures": _pictures(answer, top_k),
+        **moved,
+    }
+    return _shown(data, answer, laid.image, top_k)
 
 
 def _labels(labels: Sequence[zero_shot.Label], pictures: int, top_k: int, notes: list[str]) -> dict:

@@ -81,7 +81,10 @@ class Doctor:
                 for name, (kind, _, said) in _INPUTS.items()
             }
             | {
-                name: ([NO_FILE, *catalog.own_choices(use)], {"default": NO_FILE, "tooltip": said})
+                name: (
+                    [NO_FILE, *catalog.own_choices(use)],
+                    {"default": NO_FILE, "cvl_nothing": NO_FILE, "tooltip": said},
+                )
                 for name, (use, said) in _FILES.items()
             },
         }

@@ -23,6 +23,7 @@ from ..catalog import NAMES_BESIDE_A_LORA
 # files, when its memory is freed (/free).
 _alive: weakref.WeakValueDictionary[tuple, ParsedFile] = weakref.WeakValueDictionary()
 _lock = threading.Lock()
+NONE = "none"
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,9 +68,9 @@ def read_lora(path: Path) -> ParsedFile:
 
 
 def lora_choice() -> tuple[list[str], dict]:
-    """The input of a node that works on one file."""
+    """The input of a node that works on one file. A new node begins with none: nobody has asked for a file yet."""
     words = {"tooltip": "LoRA of any kind, by any tool; bundled/ is the example that comes with this pack."}
-    return catalog.choices("lora"), words
+    return [NONE, *catalog.choices("lora")], {"default": NONE, "cvl_nothing": NONE, **words}
 
 
 def read_chosen(choice: str) -> ParsedFile:
@@ -77,8 +78,10 @@ def read_chosen(choice: str) -> ParsedFile:
 
     Raises:
         FileFormatError: the file cannot be read, or is no LoRA.
-        ValueError: there is no such file.
+        ValueError: none is chosen, or there is no such file.
     """
+    if choice == NONE:
+        raise ValueError("no LoRA is chosen: choose a file")
     try:
         path = catalog.path("lora", choice)
     except FileNotFoundError as error:

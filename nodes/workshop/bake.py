@@ -38,7 +38,10 @@ class BakeLoRA:
             "required": {
                 "checkpoint": (
                     [NONE, *catalog.choices("weights")],
-                    {"tooltip": "The file that the LoRAs go into; it stays as it is, a changed copy is written."},
+                    {
+                        "cvl_nothing": NONE,
+                        "tooltip": "The file that the LoRAs go into; it stays as it is, a changed copy is written.",
+                    },
                 ),
                 "loras": LORAS,
                 "filename_prefix": prefix("checkpoints/baked"),

@@ -51,8 +51,9 @@ class CompareLoRAs:
                 "what": (
                     [LISTED, COPIES],
                     {
+                        "cvl_nothing": LISTED,
                         "tooltip": "those listed: every two of them. copies in the folder: which files of the folder "
-                        "loras are the same change, or nearly, whatever their names, types and dialects."
+                        "loras are the same change, or nearly, whatever their names, types and dialects.",
                     },
                 ),
             },

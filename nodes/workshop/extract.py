@@ -47,8 +47,8 @@ class ExtractLoRA:
         files = [NONE, *catalog.own_choices("weights")]
         return {
             "required": {
-                "tuned": (files, {"tooltip": f"The tuned model. {_FILE}"}),
-                "base": (files, {"tooltip": f"The model that it was made from. {_FILE}"}),
+                "tuned": (files, {"cvl_nothing": NONE, "tooltip": f"The tuned model. {_FILE}"}),
+                "base": (files, {"cvl_nothing": NONE, "tooltip": f"The model that it was made from. {_FILE}"}),
                 "keep": (
                     RULES_OF_MODELS,
                     {

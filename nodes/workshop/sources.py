@@ -31,6 +31,7 @@ LORAS = (
     {
         "default": "",
         "multiline": True,
+        "cvl_nothing": "",
         "tooltip": "One LoRA a line: name : strength_model : strength_clip : blocks, as LoRA Stack has them. All but "
         "the name may be left out; a line that begins with off or - is off.",
     },

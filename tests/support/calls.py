@@ -219,6 +219,19 @@ class Calls:
     def LoadDiffusionModel(self, node, n):
         return node.load("bundled/tiny_diffusion.safetensors", "fp32")
 
+    def LearnLabels(self, node, n):
+        folder = self.inputs / f"labelled {n}"
+        for name in "abc":
+            (folder / name).mkdir(parents=True, exist_ok=True)
+            for number in range(n + 1):
+                picture = pictures(1, 20, seed=10 * ord(name) + number)[0]
+                Image.fromarray((picture * 255).byte().numpy()).save(folder / name / f"{number}.png")
+        self.node("CVL_IndexFolder").build(self.clip_model, "input", folder.name, f"labelled {n}")
+        return node.learn(self.clip_model, f"labelled {n}", "a\nb", held_out=0.0, method="probe", ask=n)
+
+    def LoadLabels(self, node, n):
+        return node.load(node.INPUT_TYPES()["required"]["file"][0][-1])
+
     def TrainLoRA(self, node, n):
         folder = self.inputs / f"captioned {n}"
         folder.mkdir(exist_ok=True)

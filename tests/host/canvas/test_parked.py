@@ -8,10 +8,11 @@ import json
 import os
 import time
 import urllib.request
+from unittest.mock import patch
 
 import pytest
 
-from clip_vae_lora.nodes import NODE_CLASS_MAPPINGS
+from clip_vae_lora.nodes import NODE_CLASS_MAPPINGS, catalog
 from clip_vae_lora.tests.support.servers.canvas import canvas, chromium, use_vue_nodes
 from clip_vae_lora.tests.support.servers.serving import served
 
@@ -50,10 +51,17 @@ def needs_no_link(kind: str) -> bool:
 
 RINGED = "id => Boolean(app.graph._nodes.find(node => String(node.id) === id)?.has_errors)"
 _COLOURS = itertools.count(1)  # so that no two runs are the same to the server's cache
-ALONE = {"CVL_LoRAInfo", "CVL_ConvertLoRA", "CVL_FindDuplicates", "CVL_MergeLoRAs", "CVL_CompareLoRAs"} | {
-    *("CVL_EditLoRA", "CVL_BakeLoRA", "CVL_ResizeLoRA", "CVL_ExtractLoRA")
-}  # they have a result of their own to show or to save
-CONTENT = {"CVL_LoRAInfo", "CVL_ResizeLoRA"}  # with the bundled LoRA that they come with; others lack something
+# what works alone, on files, with a result of its own to show or to save: the input that says on what it works
+ALONE = {"CVL_LoRAInfo": "file", "CVL_ConvertLoRA": "file", "CVL_EditLoRA": "file", "CVL_ResizeLoRA": "file"} | {
+    **{"CVL_MergeLoRAs": "loras", "CVL_CompareLoRAs": "loras", "CVL_BakeLoRA": "checkpoint"},
+    **{"CVL_ExtractLoRA": "tuned", "CVL_FindDuplicates": "index"},
+}
+SEARCHES = {"CVL_FindDuplicates"}  # a new one has an index to look through: that of a new Index Folder
+GONE = "nowhere.safetensors"
+CHOOSE = """([id, name, value]) => {
+  const node = app.graph._nodes.find(node => String(node.id) === id);
+  node.widgets.find(widget => widget.name === name).value = value;
+}"""
 
 
 @pytest.fixture(scope="module")
@@ -115,22 +123,59 @@ def test_a_run_is_as_without_it(page, server, kind, missing):
     assert page.locator(".p-toast-message-error, .p-dialog:visible").count() == 0
 
 
-@pytest.mark.parametrize("missing", [False, True], ids=["as it comes", "file missing"])
-@pytest.mark.parametrize("kind", sorted(ALONE))
-def test_what_does_its_work_alone_changes_no_run_beside_it_and_says_what_it_lacks(page, server, kind, missing):
-    ids = page.evaluate(PUT, [kind, next(_COLOURS), missing])
-    before = page.evaluate(RINGED, ids["parked"])
-    _, history = run(page, server)
+@pytest.mark.parametrize("kind", sorted(set(ALONE) - SEARCHES))
+def test_a_run_is_as_without_what_works_alone_as_long_as_nothing_is_chosen_there(page, server, kind):
+    ids = page.evaluate(PUT, [kind, next(_COLOURS), False])
+    sent, history = run(page, server)
     assert history["status"]["status_str"] == "success"
-    assert set(history["outputs"]) == {ids["shown"], ids["parked"]} and history["outputs"][ids["shown"]]["images"]
-    assert history["outputs"][ids["parked"]]["text"][0].startswith("✖") == (missing or kind not in CONTENT)
+    assert set(sent) == {ids["image"], ids["shown"]} and set(history["outputs"]) == {ids["shown"]}
     page.wait_for_timeout(100)
-    assert page.evaluate(RINGED, ids["parked"]) == before and (missing or not before)
+    assert not page.evaluate(RINGED, ids["parked"])
     assert page.locator(".p-toast-message-error, .p-dialog:visible").count() == 0
 
 
+@pytest.mark.parametrize("kind", sorted(ALONE))
+def test_what_works_alone_on_what_is_gone_says_so_and_the_run_beside_it_is_the_same(page, server, kind):
+    ids = page.evaluate(PUT, [kind, next(_COLOURS), False])
+    page.evaluate(CHOOSE, [ids["parked"], ALONE[kind], GONE])
+    _, history = run(page, server)
+    assert history["status"]["status_str"] == "success"
+    assert set(history["outputs"]) == {ids["shown"], ids["parked"]} and history["outputs"][ids["shown"]]["images"]
+    assert history["outputs"][ids["parked"]]["text"][0].startswith("✖")
+    page.wait_for_timeout(100)
+    assert page.locator(".p-toast-message-error, .p-dialog:visible").count() == 0
+
+
+@pytest.mark.parametrize("kind", sorted(set(ALONE) - SEARCHES))
+def test_what_works_alone_says_what_it_lacks_when_nothing_else_is_there_to_run(page, server, kind):
+    ids = page.evaluate(PUT, [kind, next(_COLOURS), False])
+    page.evaluate("id => app.graph.remove(app.graph._nodes.find(node => String(node.id) === id))", ids["shown"])
+    _, history = run(page, server)
+    assert history["status"]["status_str"] == "success"
+    (said,) = (output["text"][0] for output in history["outputs"].values())
+    assert said.startswith("✖ no ") or said.startswith("✖ the tuned model is missing")
+
+
+def test_a_lora_chosen_in_a_parked_node_is_looked_into(page, server):
+    ids = page.evaluate(PUT, ["CVL_LoRAInfo", next(_COLOURS), False])
+    page.evaluate(CHOOSE, [ids["parked"], "file", "bundled/tiny_clip_stripes_lora.safetensors"])
+    _, history = run(page, server)
+    assert set(history["outputs"]) == {ids["shown"], ids["parked"]}
+    assert "stripes" in history["outputs"][ids["parked"]]["text"][0]
+
+
+def test_nothing_is_written_at_the_first_run_of_a_new_node():
+    """A menu of what writes or reads a file by itself begins with nothing, also where there are files of the user's."""
+    with patch.multiple(catalog.host, folder_names=lambda folder: ["own.safetensors"]):
+        for kind in set(ALONE) - SEARCHES:
+            inputs = NODE_CLASS_MAPPINGS[kind].INPUT_TYPES()["required"]
+            choices, words = inputs[ALONE[kind]]
+            begins = words.get("default", choices[0])
+            assert begins in ("", "none") and words["cvl_nothing"] == begins
+
+
 def test_what_does_its_work_alone_runs_though_nothing_is_connected():
-    assert {kind for kind in NODE_CLASS_MAPPINGS if needs_no_link(kind)} <= ALONE
+    assert {kind for kind in NODE_CLASS_MAPPINGS if needs_no_link(kind)} <= set(ALONE)
 
 
 def test_it_takes_part_as_soon_as_something_is_connected_and_is_saved_and_copied_as_any_other(page):

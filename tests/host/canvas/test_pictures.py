@@ -142,3 +142,21 @@ def test_two_prompts_are_compared_in_curves_of_the_page_and_not_in_a_white_pictu
     assert all(drawn.evaluate_all("paths => paths.map(path => path.getBoundingClientRect().width > 100)"))
     assert not_cut(page)
     assert page.evaluate("judge.imgs === undefined")
+
+
+STRIPES = "bundled/tiny_clip_stripes_lora.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "drawn"),
+    [
+        ("CVL_ResizeLoRA", {"file": STRIPES, "amount": 1.0}, ".cvl-bars .cvl-label"),
+        ("CVL_CompareLoRAs", {"loras": f"{STRIPES} : 1\n{STRIPES} : 0.5"}, ".cvl-curves path"),
+    ],
+)
+def test_what_the_workshop_measures_is_drawn_in_the_page_and_not_in_a_white_picture(page, kind, values, drawn):
+    run(page, [["judge", kind, values]], [])
+    shown = boxed(page, drawn)
+    assert shown.count() >= 2 and all(one.bounding_box()["width"] > 10 for one in shown.all())
+    assert not_cut(page)
+    assert page.evaluate("judge.imgs === undefined")

@@ -8,9 +8,12 @@ import pytest
 from clip_vae_lora.tests.support.servers.canvas import linked, open_workflow, placed, run
 from clip_vae_lora.tests.support.servers.reports import (
     EQUAL,
+    click_beside,
     close_dialogs,
     expect_red,
     expect_report,
+    move,
+    press,
     report,
     says,
     two_pictures,
@@ -19,6 +22,11 @@ from clip_vae_lora.tests.support.servers.reports import (
 RESIZE = """size => {
   for (const widget of app.canvas.graph._nodes.find(node => node.type === "EmptyImage").widgets)
     if (["width", "height"].includes(widget.name)) widget.value = size;
+}"""
+
+
+PICTURE = """name => {
+  app.canvas.graph._nodes.find(node => node.type === "CVL_ExampleImage").widgets[0].value = name;
 }"""
 
 
@@ -60,6 +68,59 @@ def test_the_report_below_an_error_is_grey_and_said_to_be_of_an_earlier_run(page
     assert run(page) == "execution_success"
     expect_report(page, "they differ by")
     assert report(page).split("\n") == before and not any(earlier for _, earlier, _ in page.evaluate(LINES))
+
+
+def reloaded(page) -> None:
+    page.reload()
+    page.wait_for_function("!!(window.app?.graph && window.LiteGraph?.registered_node_types?.CVL_CompareImages)")
+    page.wait_for_timeout(3000)
+
+
+@pytest.mark.parametrize("had_run", [False, True], ids=["never ran", "has a report"])
+def test_what_stopped_a_node_stands_on_it_after_a_reload_too_until_it_runs_again(page, had_run):
+    open_workflow(page, *two_pictures("red circle", 256 if had_run else 64))
+    click_beside(page)
+    if had_run:
+        assert run(page) == "execution_success"
+        expect_report(page, "they differ by")
+        move(page)  # the front end keeps the workflow for a reload
+    page.evaluate(RESIZE, 64)
+    click_beside(page)
+    assert run(page) == "execution_error"
+    expect_red(page)
+    close_dialogs(page)
+    before = page.evaluate(LINES)
+    reloaded(page)
+    expect_red(page)
+    assert page.evaluate(LINES) == before
+    assert "64 px" in before[0][0] and any(earlier for _, earlier, _ in before) == had_run
+    move(page)
+    press(page, "Control+z")
+    expect_red(page)
+    assert page.evaluate(LINES) == before
+    page.evaluate(RESIZE, 256)
+    click_beside(page)
+    assert run(page) == "execution_success"
+    expect_report(page, "they differ by")
+    now = page.evaluate(LINES)
+    assert not any(earlier for _, earlier, _ in now)
+    reloaded(page)
+    expect_report(page, "they differ by")
+    assert page.evaluate(LINES) == now
+
+
+def test_after_a_reload_the_newest_report_is_there_whenever_the_workflow_was_kept(page):
+    open_workflow(page, *two_pictures("red circle"))
+    assert run(page) == "execution_success"
+    expect_report(page, "red circle", 11)
+    click_beside(page)
+    page.evaluate(PICTURE, "blue star")
+    click_beside(page)  # the front end keeps the workflow, with this report in it
+    page.wait_for_timeout(1500)
+    assert run(page) == "execution_success"
+    expect_report(page, "blue star", 11)
+    reloaded(page)
+    expect_report(page, "blue star", 11)
 
 
 def test_a_prompt_of_which_nothing_can_run_is_refused_in_words_on_the_node(page):

@@ -72,8 +72,8 @@ def server(base: Path) -> AbstractContextManager[str]:
     """The address of the server that runs already, or of one for this picture."""
     from clip_vae_lora.tests.support.servers.serving import served
 
-    running = os.environ.get("COMFYUI_URL")
-    return nullcontext(running) if running else served(Path(os.environ["COMFYUI_PATH"]), base)
+    running, folder = os.environ.get("COMFYUI_URL"), "comfyui-clip-vae-lora"  # which stands on the nodes' badges
+    return nullcontext(running) if running else served(Path(os.environ["COMFYUI_PATH"]), base, folder=folder)
 
 
 def _bind_the_checkout() -> None:
