@@ -1,6 +1,6 @@
 """What a container of tensors offers before and after its data are read; each file format fills one in."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -16,6 +16,7 @@ class Contents:
     load: Callable[[Iterable[str]], dict[str, Tensor]]
     metadata: dict[str, str] = field(default_factory=dict)
     ignored: tuple[str, ...] = ()  # what is in the file and is no tensor: optimizer, callbacks, ...
+    shards: Mapping[str, str] = field(default_factory=dict)  # of a sharded file: which of its parts a tensor lies in
 
 
 def size_text(count: int) -> str:

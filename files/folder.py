@@ -1,15 +1,21 @@
-"""Folders and sharded files: which file of a diffusers or Hugging Face folder holds the weights."""
+"""Folders and sharded files: which file of a diffusers or Hugging Face folder holds the weights; models in parts."""
 
+import json
+import math
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
+import torch
 from torch import Tensor
 
 from .contents import Contents
 from .documents import read_json
 from .errors import FileFormatError
-from .safetensors_file import safetensors_contents
+from .safetensors_file import safetensors_contents, stream
+from .writing import write_together
 
 INDEX_SUFFIX = ".safetensors.index.json"
 _PART = re.compile(r"-\d{5}-of-\d{5}\.safetensors$")
@@ -69,12 +75,18 @@ def whole_of(path: Path) -> Path:
 
 
 def parts_of(path: Path) -> list[Path]:
-    """Return the file; of a shard, its index and all shards of that index beside it."""
+    """Return the file; of a shard or an index, the index and all its shards beside it."""
     index = whole_of(path)
-    if index == path:
+    if not index.name.endswith(INDEX_SUFFIX):
         return [path]
-    stem = _PART.sub("", path.name)
+    stem = index.name.removesuffix(INDEX_SUFFIX)
     return [index, *sorted(file for file in path.parent.glob("*.safetensors") if _PART.sub("", file.name) == stem)]
+
+
+def is_part_of(path: Path, model: Path) -> bool:
+    """Whether a path is that of a model's file, its index or one of its parts, by whatever name."""
+    known = [model, *(parts_of(model) if model.is_file() else [])]
+    return path.exists() and any(one.exists() and path.samefile(one) for one in known)
 
 
 def sharded_contents(index: Path) -> Contents:
@@ -116,7 +128,65 @@ def sharded_contents(index: Path) -> Contents:
         {name: parts[shard].dtypes[name] for name, shard in where.items()},
         load,
         metadata,
+        shards=where,
     )
+
+
+def write_shards(
+    path: Path,
+    shards: Mapping[str, str],
+    kinds: Mapping[str, tuple[torch.dtype, tuple[int, ...]]],
+    tensor_of: Callable[[str], Tensor],
+    metadata: Mapping[str, str],
+    on_step: Callable[[int, int], None] = lambda done, total: None,
+) -> tuple[Path, list[Path]]:
+    """Write a model in parts and their index, tensor by tensor, whole or not at all. Gives the index and the parts.
+
+    Args:
+        path: what the file would be called as one: "x.safetensors" becomes "x-00001-of-00002.safetensors" and so on,
+            and "x.safetensors.index.json".
+        shards: which tensors belong together: tensor -> any name of its part; their order is that of the parts.
+        kinds: the type and shape of each tensor, known before the first is made.
+        tensor_of: makes a tensor by its name; it is asked once for each.
+        metadata: the texts of the header of every part.
+        on_step: called after each tensor with (done, all); may raise to stop, and nothing is left behind then.
+
+    Raises:
+        FileFormatError: the disk refused. ValueError: a tensor of another type or shape than was said.
+    """
+    named = shard_paths(path, shards)
+    files: list[tuple[Path, Callable[[BinaryIO], object]]] = []
+    done = 0
+    for shard, part in named.items():
+        own = {name: kind for name, kind in kinds.items() if shards[name] == shard}
+        before, done = done, done + len(own)
+        step = partial(_step_of_all, on_step, before, len(kinds))
+        files.append((part, stream(part, own, tensor_of, metadata, step)))
+    where = {name: named[shards[name]].name for name in sorted(kinds)}
+    size = sum(math.prod(shape) * dtype.itemsize for dtype, shape in kinds.values())
+    text = json.dumps({"metadata": {"total_size": size}, "weight_map": where}, indent=2, ensure_ascii=False)
+    index = index_path(path)
+    write_together([*files, (index, lambda file: file.write(text.encode("utf-8")))])
+    return index, list(named.values())
+
+
+def _step_of_all(on_step: Callable[[int, int], None], before: int, total: int, done: int, _: int) -> None:
+    on_step(before + done, total)
+
+
+def index_path(path: Path) -> Path:
+    """Return the index of a model in parts that would be called so as one file."""
+    return path.with_name(f"{path.name.removesuffix('.safetensors')}{INDEX_SUFFIX}")
+
+
+def shard_paths(path: Path, shards: Mapping[str, str]) -> dict[str, Path]:
+    """Return what the parts of such a model are called: name in `shards` -> path."""
+    names = sorted(set(shards.values()))
+    stem = path.name.removesuffix(".safetensors")
+    return {
+        name: path.with_name(f"{stem}-{number:05}-of-{len(names):05}.safetensors")
+        for number, name in enumerate(names, 1)
+    }
 
 
 def _shards(index: Path) -> tuple[dict[str, str], list[Path]]:

@@ -106,6 +106,17 @@ def write_stream(
     Raises:
         FileFormatError: the disk refused. ValueError: a tensor of another type or shape than was said.
     """
+    write_whole(path, stream(path, kinds, tensor_of, metadata, on_step))
+
+
+def stream(
+    path: Path,
+    kinds: Mapping[str, tuple[torch.dtype, tuple[int, ...]]],
+    tensor_of: Callable[[str], Tensor],
+    metadata: Mapping[str, str],
+    on_step: Callable[[int, int], None],
+) -> Callable[[BinaryIO], None]:
+    """The function that fills an open file tensor by tensor; `path` is for sentences, the rest as in `write_stream`."""
     theirs = {dtype: name for name, dtype in _KNOWN_DTYPES.items()}
     order = sorted(kinds, key=lambda name: (-kinds[name][0].itemsize, name))  # every number at a place of its size
     header: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
@@ -129,7 +140,7 @@ def write_stream(
             file.write(tensor.reshape(-1).view(torch.uint8).numpy().data)
             on_step(done, len(order))
 
-    write_whole(path, fill)
+    return fill
 
 
 def _load(path: Path, mark: tuple[int, int], entries: Mapping[str, _Entry], names: Iterable[str]) -> dict[str, Tensor]:

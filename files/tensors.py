@@ -31,8 +31,8 @@ class TensorFile:
     """An open file of tensors: names, shapes and dtypes at once, data only when `read` asks. A context manager.
 
     `path` is the file (of a folder: the file found in it), `metadata` its texts, `ignored` what is in it and is no
-    tensor, `largest` the largest magnitude among the floats read so far. Names are without the wrappers `module.` and
-    `_orig_mod.`.
+    tensor, `shards` which part of a sharded file each tensor lies in, `largest` the largest magnitude among the floats
+    read so far. Names are without the wrappers `module.` and `_orig_mod.`.
     """
 
     def __init__(self, path: Path, contents: Contents):
@@ -41,6 +41,7 @@ class TensorFile:
         self.metadata: dict[str, str] = dict(contents.metadata)
         self.shapes: dict[str, tuple[int, ...]] = {name[cut:]: shape for name, shape in contents.shapes.items()}
         self.dtypes: dict[str, torch.dtype] = {name[cut:]: dtype for name, dtype in contents.dtypes.items()}
+        self.shards: dict[str, str] = {name[cut:]: shard for name, shard in contents.shards.items()}
         self.ignored = contents.ignored
         self.largest = 0.0
         self._stored = {name[cut:]: name for name in contents.shapes}

@@ -11,8 +11,8 @@ import re
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from os import PathLike
 from pathlib import Path
 from typing import BinaryIO
@@ -39,16 +39,44 @@ def write_whole(path: str | PathLike, write: Callable[[BinaryIO], object], *, la
         FileFormatError: the folder is missing, the path is a folder, or the disk refused (full, read-only).
     """
     path = Path(path)
-    if os.path.isdir(path):  # False, not an error, for a name that is too long; the disk refuses that below
-        raise FileFormatError(path, "this is a folder: give the name of a file to write")
-    if not path.parent.is_dir():
-        raise FileFormatError(path, f"cannot be written, because the folder {path.parent} does not exist")
+    _check_name(path)
     try:
         with part_beside(path) as part:
             _fill(part, write, lasting)
             os.replace(part, path)
     except OSError as error:
         raise FileFormatError(path, f"cannot be written: {error.strerror or error}") from error
+
+
+def write_together(files: Sequence[tuple[Path, Callable[[BinaryIO], object]]]) -> None:
+    """Call each `write` with an open binary file; all paths hold their new contents afterwards, or all the old ones.
+
+    They get their names when all of them are filled, in their order. The files are of one folder.
+
+    Raises:
+        FileFormatError: the folder is missing, a path is a folder, or the disk refused (full, read-only).
+    """
+    for path, _ in files:
+        _check_name(path)
+    path = files[0][0]
+    try:
+        with ExitStack() as parts:
+            filled = []
+            for path, write in files:
+                part = parts.enter_context(part_beside(path))
+                _fill(part, write, True)
+                filled.append((part, path))
+            for part, path in filled:
+                os.replace(part, path)
+    except OSError as error:
+        raise FileFormatError(path, f"cannot be written: {error.strerror or error}") from error
+
+
+def _check_name(path: Path) -> None:
+    if os.path.isdir(path):  # False, not an error, for a name that is too long; the disk refuses that below
+        raise FileFormatError(path, "this is a folder: give the name of a file to write")
+    if not path.parent.is_dir():
+        raise FileFormatError(path, f"cannot be written, because the folder {path.parent} does not exist")
 
 
 def write_new(names: Iterable[Path], write: Callable[[BinaryIO], object], *, lasting: bool = True) -> Path:

@@ -1,4 +1,4 @@
-"""cvl lora bake: LoRAs in a checkpoint for good."""
+"""cvl lora bake: LoRAs in a checkpoint for good, in one file or in as many parts as the checkpoint has."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
+from ...files.folder import index_path
 from ...nodes.workshop.baking import bake_files
 from ..workflow.graph import WorkflowError
 from .files import add_files, add_output, output_of, read_files
@@ -23,4 +24,7 @@ def run(options: argparse.Namespace, on_step: Callable[[int, int], None]) -> tup
     if not options.checkpoint.exists():
         raise WorkflowError(f"there is no file {options.checkpoint}; give the path of a checkpoint")
     path = output_of(options)
+    index = index_path(path)  # of a checkpoint in parts
+    if index.exists() and not options.overwrite:
+        raise WorkflowError(f"{index} is there already: choose another name, or say --overwrite")
     return bake_files(read_files(options.files), options.checkpoint, path, on_step)

@@ -20,7 +20,7 @@ from ..models.match import key_of, match, part_of, shape_at
 from ..models.names import front_off
 from ..models.places import Place, Slice
 from .algebra import add
-from .sources import Layout, Shapes, Source, check_families, check_strengths, layout_of
+from .sources import Layout, Shapes, Source, check_families, check_sizes, check_strengths, layout_of
 from .thin import Thin, dense_thin, own_shape, thin_of, why_not_thin
 
 UNET = "diffusion_model."
@@ -80,7 +80,8 @@ def gather(
         layout: the model of an earlier gathering, instead of `shapes`.
 
     Raises:
-        LoRAError: a strength that is no number, files of different families, or nothing in them has a place.
+        LoRAError: a strength that is no number, files of different families or sizes of model, or nothing in them has a
+            place.
     """
     check_strengths(sources)
     check_families(sources, shapes)
@@ -88,16 +89,18 @@ def gather(
         layout = Layout(names, shapes, True) if shapes is not None else layout_of(sources)
     left_out: dict[str, dict[str, str]] = {}
     parts: dict[Place, list[Part]] = {}
+    clashes: list[dict[str, str]] = [{} for _ in sources]
     for number, source in enumerate(sources):
         lost = left_out[source.name] = dict(source.file.unread)
         lost |= dict.fromkeys(source.file.embeddings, "a learned word, which is no change of a weight")
-        for place, part in _placed(number, source, layout, lost):
+        for place, part in _placed(number, source, layout, lost, clashes[number]):
             if not weights and (why := why_not_thin(part.adapter)):
                 lost[part.module] = why
             else:
                 parts.setdefault(place, []).append(part)
     parts = _whole_where_they_differ(parts, layout)
-    found, own = _with_shapes(parts, sources, layout, left_out)
+    found, own = _with_shapes(parts, sources, layout, left_out, clashes)
+    check_sizes(sources, clashes)
     if not found:
         raise LoRAError(_nothing(sources, left_out, layout))
     return Gathered(
@@ -110,8 +113,13 @@ def gather(
     )
 
 
-def _placed(number: int, source: Source, layout: Layout | None, lost: dict[str, str]) -> Iterator[tuple[Place, Part]]:
-    """The parts of a file with their places; what has none in a connected model is lost, else it keeps its name."""
+def _placed(
+    number: int, source: Source, layout: Layout | None, lost: dict[str, str], clashes: dict[str, str]
+) -> Iterator[tuple[Place, Part]]:
+    """The parts of a file with their places; what has none in a connected model is lost, else it keeps its name.
+
+    clashes: gets the modules whose place has another shape, with that reason.
+    """
     homeless: dict[str, str] = dict.fromkeys(source.file.adapters, "")
     if layout is not None:
         found = match(source.file, layout.shapes)
@@ -119,6 +127,7 @@ def _placed(number: int, source: Source, layout: Layout | None, lost: dict[str, 
             yield place, Part(number, found.modules[place], adapter)
         lost |= {module: found.misfit[module] for module in found.rivals}
         homeless = {module: why for module, why in found.misfit.items() if module not in found.rivals}
+        clashes.update(homeless)
         if layout.connected:
             lost |= homeless | dict.fromkeys(found.homeless, f"it has no place in {layout.name}")
             return
@@ -153,6 +162,7 @@ def _with_shapes(
     sources: Sequence[Source],
     layout: Layout | None,
     left_out: dict[str, dict[str, str]],
+    clashes: Sequence[dict[str, str]],
 ) -> tuple[dict[Place, tuple[int, ...]], set[Place]]:
     """The shape of each place; of a name of the files' own the one that a file tells, and who differs is lost."""
     shapes: dict[Place, tuple[int, ...]] = {}
@@ -175,6 +185,7 @@ def _with_shapes(
             for part in list(several):
                 if why := part.adapter.misfit(shape):
                     left_out[sources[part.source].name][part.module] = why
+                    clashes[part.source][part.module] = f"{key_of(place)}: {why}"
                     several.remove(part)
     return shapes, own
 

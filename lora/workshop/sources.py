@@ -78,6 +78,32 @@ def check_families(sources: Sequence[Source], shapes: Shapes | None = None) -> N
             raise LoRAError(f"{source.name}: {error}") from error
 
 
+def check_sizes(sources: Sequence[Source], clashes: Sequence[Mapping[str, str]]) -> None:
+    """Refuse files that have the names of one family and the sizes of different models, such as Wan 1.3B and 14B.
+
+    One of them is for another model where half of its modules or more have other shapes than those of the same names in
+    the file that fits best. A few that differ are left out, which is said.
+
+    Args:
+        clashes: of each file its modules whose weight has another shape in the model that is connected, or that the
+            files' names imply, with that reason.
+
+    Raises:
+        LoRAError: such files; the sentence names both, and both shapes.
+    """
+    fits = [len(one.file.adapters) - len(own) for one, own in zip(sources, clashes)]
+    best = max(range(len(sources)), key=lambda number: fits[number] / max(1, len(sources[number].file.adapters)))
+    for number, own in enumerate(clashes):
+        if number == best or not own or len(own) < fits[number] or len(clashes[best]) > fits[best]:
+            continue
+        _, why = next(iter(own.items()))
+        raise LoRAError(
+            f"{sources[number].name} was made for another model than {sources[best].name}: {len(own)} of its "
+            f"{len(sources[number].file.adapters)} modules have the names and not the sizes of that model; {why}; "
+            "take files for one model"
+        )
+
+
 def layout_of(sources: Sequence[Source]) -> Layout | None:
     """The published model, or the one that the files' own names imply, that holds most of their modules.
 

@@ -22,6 +22,7 @@ _CLOSE = 1.005  # times the optimum: where the estimate of an error ends the wor
 _LEAST_BLOCK, _BLOCK = 16, 32  # columns; the second where the rank is not known beforehand
 _MOST_PASSES, _LITTLE = 3, 0.1  # with which columns are freed of a basis, and the share of them that is little
 _SLOWEST, _NOTHING = 0.95, 1e-6  # of a geometric series, and of the energy: what fp32 tells from nothing
+_TOLD = 1e-10  # of the largest square in fp64: down to here the vectors of its root are right to 1e-6, as fp32 is
 _SEED = 20170501  # of the sketch: two runs on one device give equal bits
 
 Enough = Callable[[Tensor, float], bool]
@@ -105,35 +106,64 @@ def _until(change: Tensor, most: int, enough: Enough, energy: float) -> Spectrum
 class _Krylov:
     """The growing orthonormal bases of a change's columns (`left`) and rows (`right`), from a random block of rows.
 
-    left [out, k]; right [in, k + block], the last block of which has not met the change yet. `core` [k + block, k] is
-    the change between the two: change^T left = right core.
+    left [k, out]; right [k + block, in], the last block of which has not met the change yet. `core` [k + block, k] is
+    the change between the two: left change = core^T right. A vector of a basis is a row, so that a block is added to
+    one piece of memory.
     """
 
     def __init__(self, change: Tensor, block: int) -> None:
         random = torch.Generator("cpu").manual_seed(_SEED)
         sketch = torch.randn(change.shape[1], block, generator=random, device="cpu", dtype=torch.float32)
-        self.change, self.block = change, block
-        self.left = change.new_zeros(change.shape[0], 0)
-        self.right = torch.linalg.qr(sketch.to(change.device, change.dtype)).Q
-        self.core = change.new_zeros(block, 0)
+        self.change, self.block, self.columns = change, block, 0
+        self._room = [change.new_empty(0, side) for side in change.shape]
+        self._parts: list[Tensor] = []
+        self._squares: dict[int, Tensor] = {}
+        self._make_room(_FIRST + 1)
+        self.right[:] = torch.linalg.qr(sketch.to(change.device, change.dtype)).Q.mT
+
+    @property
+    def left(self) -> Tensor:
+        return self._room[0][: self.columns]
+
+    @property
+    def right(self) -> Tensor:
+        return self._room[1][: self.columns + self.block]
+
+    @property
+    def core(self) -> Tensor:
+        """[k + block, k] in fp64 on the CPU"""
+        found = torch.zeros(self.columns + self.block, self.columns, device="cpu", dtype=torch.float64)
+        for number, part in enumerate(self._parts):
+            found[: len(part), number * self.block : (number + 1) * self.block] = part
+        return found
 
     def grow(self, steps: int) -> None:
         """Add blocks until there are so many."""
-        for _ in range(steps - self.left.shape[1] // self.block):
-            new, _ = _apart(self.change @ self.right[:, -self.block :], self.left)
-            rows, parts = _apart((new.mT @ self.change).mT, self.right)  # twice as fast as change^T new
-            self.left, self.right = torch.cat([self.left, new], 1), torch.cat([self.right, rows], 1)
-            self.core = torch.cat([torch.nn.functional.pad(self.core, (0, 0, 0, self.block)), parts], 1)
+        self._make_room(steps)
+        for _ in range(steps - self.columns // self.block):
+            new, _ = _apart((self.change @ self.right[-self.block :].mT).mT, self.left)
+            rows, part = _apart(new @ self.change, self.right)
+            self.columns += self.block
+            self.left[-self.block :], self.right[-self.block :] = new, rows
+            self._parts.append(part.cpu())
+
+    def _make_room(self, steps: int) -> None:
+        """Room for so many blocks in both bases: a copy of them for every block takes as long as its products."""
+        for number, old in enumerate(self._room):
+            if len(old) < (steps + 1) * self.block:
+                self._room[number] = old.new_empty((steps + 2) * self.block, old.shape[1])
+                self._room[number][: len(old)] = old
 
     def error(self, rank: int, energy: float) -> float:
         """The error of a cut to a rank over that of the best one, as the last steps tell it: what each of them adds to
         the squares that are kept falls like a geometric series.
         """
-        core = self.core.cpu().double()
+        core = self.core
         kept = []
-        for columns in range(core.shape[1] - 2 * self.block, core.shape[1] + 1, self.block):
-            squares = torch.linalg.eigvalsh(core[:, :columns].mT @ core[:, :columns])
-            kept.append(squares[-rank:].sum().item())
+        for columns in range(self.columns - 2 * self.block, self.columns + 1, self.block):
+            if columns not in self._squares:  # the last look may have known them
+                self._squares[columns] = torch.linalg.eigvalsh(core[:, :columns].mT @ core[:, :columns])
+            kept.append(self._squares[columns][-rank:].sum().item())
         before, last = kept[1] - kept[0], kept[2] - kept[1]
         ratio = min(_SLOWEST, max(0.0, last / before)) if before > 0 else 0.0
         left, missing = energy - kept[2], max(0.0, last) * ratio / (1 - ratio)
@@ -143,22 +173,43 @@ class _Krylov:
 
     def decompose(self, count: int, energy: float) -> Spectrum:
         """The leading singular values and vectors of the change within its basis: those of the small core."""
-        u, s, vt = torch.linalg.svd(self.core.mT.cpu().double(), full_matrices=False)
-        left, right = self.left @ u[:, :count].to(self.left), vt[:count].to(self.right) @ self.right.mT
-        return Spectrum(left, s[:count], right, tuple(self.change.shape), energy)
+        u, s, vt = _leading_of_core(self.core, count)
+        left, right = self.left.mT @ u.to(self.left), vt.to(self.right) @ self.right
+        return Spectrum(left, s, right, tuple(self.change.shape), energy)
 
 
-def _apart(columns: Tensor, basis: Tensor) -> tuple[Tensor, Tensor]:
-    """An orthonormal basis of the columns, orthogonal to another one, and what they are in both: columns = [basis, new]
-    @ parts. Once more where little is left of a column without `basis`, because rounding has put some of it back.
+def _leading_of_core(core: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The leading singular values and vectors of core^T; from the eigenvalues of core^T core, in half the time, where
+    their squares tell all of them apart from nothing.
+
+    [m, k] in fp64 -> [k, count], [count], [count, m]
     """
-    new, inside = columns, columns.new_zeros(basis.shape[1], columns.shape[1])
-    own = torch.eye(columns.shape[1], dtype=columns.dtype, device=columns.device)
+    squares, vectors = torch.linalg.eigh(core.mT @ core)
+    squares, vectors = squares[-count:].flip(0), vectors[:, -count:].flip(1)
+    if squares[-1] > _TOLD * squares[0]:
+        s = squares.sqrt()
+        return vectors, s, (core @ vectors / s).mT
+    u, s, vt = torch.linalg.svd(core.mT, full_matrices=False)
+    return u[:, :count], s[:count], vt[:count]
+
+
+def _apart(rows: Tensor, basis: Tensor) -> tuple[Tensor, Tensor]:
+    """An orthonormal basis of the rows, orthogonal to another one, and what they are in both: rows = parts^T [basis,
+    new]. Once more where little is left of a row without `basis`, because rounding has put some of it back.
+
+    [b, n], [k, n] -> [b, n], [k + b, b]
+    """
+    if not len(basis):
+        new, rest = torch.linalg.qr(rows.mT)
+        return new.mT, rest
+    new, inside = rows, rows.new_zeros(len(basis), len(rows))
+    own = torch.eye(len(rows), dtype=rows.dtype, device=rows.device)
     for _ in range(_MOST_PASSES):
-        part = basis.mT @ new
-        new, rest = torch.linalg.qr(new - basis @ part)
+        part = basis @ new.mT
+        found, rest = torch.linalg.qr(torch.addmm(new, part.mT, basis, alpha=-1).mT)
+        new = found.mT
         inside, own = inside + part @ own, rest @ own
-        if not len(part) or rest.diagonal().abs().min().item() >= _LITTLE * part.norm(dim=0).max().item():
+        if rest.diagonal().abs().min().item() >= _LITTLE * part.square().sum(0).max().sqrt().item():
             break
     return new, torch.cat([inside, own])
 

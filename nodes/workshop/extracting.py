@@ -5,13 +5,13 @@ command.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ...files.errors import FileFormatError
+from ...files.folder import is_part_of
 from ...files.tensors import Spool
 from ...lora.models.parts import describe_part
 from ...lora.workshop.editing.header import kept_entries
@@ -66,7 +66,7 @@ def side_of_file(path: Path) -> Iterator[Side]:
         FileFormatError: it cannot be read, or is no model.
     """
     with open_checkpoint(path) as (file, found, base):
-        yield Side(Model(path.name, found.shapes, base.weight_of), path, file.metadata)
+        yield Side(Model(path.name, found.shapes, base.weight_of), file.path, file.metadata)
 
 
 def side_of(name: str, targets: Sequence[object]) -> Side:
@@ -92,7 +92,7 @@ def extract_file(
     if settings.dtype not in TYPES:
         raise ValueError(f"the type is {settings.dtype!r}: expected one of {', '.join(TYPES)}")
     for side in (tuned, base):
-        if side.path is not None and path.exists() and os.path.samefile(path, side.path):
+        if side.path is not None and is_part_of(path, side.path):
             raise FileFormatError(path, "it is one of the files that this is made of: choose another name to write to")
     shared, apart = _shared(tuned.model, base.model)
     models = pair(*shared)

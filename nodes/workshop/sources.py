@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...files.errors import FileFormatError
+from ...files.folder import whole_of
 from ...files.tensors import TensorFile, open_tensors
 from ...lora.formats.dialects import DIALECTS
 from ...lora.kinds.adapters import LoRAError
@@ -94,12 +95,12 @@ def base_of(*targets: object) -> Base:
 @contextmanager
 def open_checkpoint(path: Path) -> Iterator[tuple[TensorFile, Checkpoint, Base]]:
     """A checkpoint, a diffusion model or a text encoder, open as long as it is used: its file, its weights by their
-    keys, and these as a base of which one is read at a time.
+    keys, and these as a base of which one is read at a time. Of a model in parts all of them, whichever is given.
 
     Raises:
         FileFormatError: it cannot be read, or is no model.
     """
-    with open_tensors(path) as file:
+    with open_tensors(whole_of(path)) as file:
         floats = {name: shape for name, shape in file.shapes.items() if file.dtypes[name].is_floating_point}
         try:
             found = checkpoint_of(floats)

@@ -6,11 +6,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from clip_vae_lora.files.tensors import open_tensors
 from clip_vae_lora.headless.cvl import main
 from clip_vae_lora.headless.lora.files import split
 
 from ...support.loras.shop import CONVOLUTION, QUERY, SD1, TEXT, dense, relative
-from ...support.loras.shop_files import checkpoint, source, written
+from ...support.loras.shop_files import checkpoint, in_parts, source, written
 
 
 @pytest.fixture
@@ -88,6 +89,38 @@ def test_loras_are_baked_into_a_checkpoint(files, tmp_path, capsys):
         key = next((key for end, key in ends.items() if name.endswith(end)), None)
         change = 0 if key is None else stack[0][key] + stack[1][key]
         torch.testing.assert_close(tensor.double(), before[name].double() + change, rtol=0, atol=1e-6)
+
+
+def test_a_checkpoint_in_parts_is_baked_into_parts_and_never_over_itself(files, tmp_path, capsys):
+    base = checkpoint(tmp_path / "base.safetensors")
+    part = in_parts(tmp_path / "big.safetensors", base)
+    whole, out = tmp_path / "whole.safetensors", tmp_path / "baked.safetensors"
+    assert run("bake", base, f"{files[0]}:0.7", "-o", whole, capsys=capsys)[0] == 0
+    code, data = run("bake", part, f"{files[0]}:0.7", "-o", out, capsys=capsys)
+    assert code == 0 and data["file"] == str(tmp_path / "baked.safetensors.index.json") and len(data["parts"]) == 2
+    with open_tensors(data["file"]) as file:
+        found, expected = file.read(file.shapes), load_file(whole)
+    assert found.keys() == expected.keys() and all(torch.equal(found[name], expected[name]) for name in found)
+    code, said = run("bake", part, files[0], "-o", out, capsys=capsys)
+    assert code == 2 and "baked.safetensors.index.json is there already" in said["error"]
+    before = part.read_bytes()
+    for output in (tmp_path / "big.safetensors", part):
+        code, said = run("bake", part, files[0], "-o", output, "--overwrite", capsys=capsys)
+        assert code == 2 and "it is the checkpoint itself" in said["error"] and part.read_bytes() == before
+
+
+def test_a_model_in_parts_is_a_base_and_can_be_extracted_from(files, tmp_path, capsys):
+    base = checkpoint(tmp_path / "base.safetensors")
+    part, out = in_parts(tmp_path / "big.safetensors", base), tmp_path / "x.safetensors"
+    own = {key: SD1[key] for key in (QUERY, CONVOLUTION, TEXT)}  # of so small a part of a UNet its own names are known
+    lora = written(tmp_path / "own.safetensors", 0, shapes=own)
+    code, data = run("bake", part, lora, "-o", tmp_path / "tuned.safetensors", capsys=capsys)
+    code, data = run("extract", data["parts"][0], part, "-o", out, capsys=capsys)
+    assert code == 0 and data["ranks"] == [3, 3] and data["weights"] == 3
+    code, data = run("compare", lora, out, "--base", part, capsys=capsys)
+    assert code == 0 and data["pairs"][0]["cosine"] > 0.999 and data["files"][0]["relative"] < 0.1
+    code, data = run("extract", part, base, "-o", part, "--overwrite", capsys=capsys)
+    assert code == 2 and "it is one of the files that this is made of" in data["error"]
 
 
 def test_the_base_gives_names_and_weights(files, tmp_path, capsys):

@@ -85,3 +85,28 @@ def test_the_original_keeps_its_bits_and_equal_models_are_refused(comfyui, sd15,
     assert all(torch.equal(weight, before[key]) for key, weight in merged(sd15).items())
     with pytest.raises(ValueError, match="the two models are equal"):
         extracted(comfyui, sd15, sd15)
+
+
+def test_a_text_encoder_minus_another_at_strength_1_gives_the_tuned_one_back(comfyui):
+    models.text_encoder(comfyui.models / "text_encoders" / "extract_l.safetensors", "clip_l", seed=1)
+    clip = comfyui.nodes["CVL_LoadTextEncoder"]().load("extract_l.safetensors", dtype="fp32")["result"][0]
+    draw, tensors = torch.Generator().manual_seed(8), {}
+    for name, weight in clip.patcher.model_state_dict().items():
+        if "encoder.layers.3." in name and weight.ndim == 2:
+            module = "lora_te_" + name.removeprefix("clip_l.transformer.").removesuffix(".weight").replace(".", "_")
+            tensors[f"{module}.lora_up.weight"] = torch.randn(weight.shape[0], 2, generator=draw) * 0.1
+            tensors[f"{module}.lora_down.weight"] = torch.randn(2, weight.shape[1], generator=draw) * 0.1
+    write_tensors(comfyui.models / "loras" / "extract_text.safetensors", tensors, {})
+    loader = comfyui.nodes["LoraLoader"]()
+    stock = loader.load_lora(None, clip, "extract_text.safetensors", 0.0, 0.6)[1]
+    before, wanted = merged(clip.patcher), merged(stock.patcher)
+    settings = ("automatic", 4.0, 16, "kohya", "fp32", "loras/extracted_text")
+    node = comfyui.nodes["CVL_ExtractLoRA"]()
+    path, report, _ = node.extract("none", "none", *settings, clip_tuned=stock, clip_base=clip)["result"]
+    report = json.loads(report)
+    assert report["ranks"] == [2, 2] and report["weights"] == len(tensors) // 2 == 6 and not report["left_out"]
+    (comfyui.models / "loras" / "text_back.safetensors").write_bytes(Path(path).read_bytes())
+    after = merged(comfyui.nodes["LoraLoader"]().load_lora(None, clip, "text_back.safetensors", 0.0, 1.0)[1].patcher)
+    lost = sum((after[key].double() - own.double()).square().sum().item() for key, own in wanted.items())
+    total = sum((own.double() - before[key].double()).square().sum().item() for key, own in wanted.items())
+    assert total > 0 and lost**0.5 <= (report["error"] + CLOSE) * total**0.5 and report["error"] < 1e-3

@@ -220,6 +220,40 @@ def test_files_of_different_families_are_refused_by_name():
         gather([plain(2, 0, name="sd.safetensors"), other])
 
 
+def file_of(sizes, name):
+    tensors = {}
+    for module, (out, inputs) in sizes.items():
+        tensors |= {f"{module}.lora_up.weight": random(out, 2), f"{module}.lora_down.weight": random(2, inputs)}
+    return Source(name, read(tensors, {}), {})
+
+
+Q, K = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q", "diffusion_model.blocks.0.self_attn.q"
+FC, OWN = "lora_te_text_model_encoder_layers_0_mlp_fc1", "lora_unet_own_"
+
+
+@pytest.mark.parametrize(
+    "one, two",
+    [
+        ({K: (1536, 1536)}, {K: (5120, 5120)}),  # Wan 1.3B and 14B
+        ({FC: (3072, 768)}, {FC: (4096, 1024)}),  # the text encoders of SD 1 and SD 2
+        ({Q: (320, 320), FC: (3072, 768)}, {FC: (4096, 1024)}),
+        ({OWN: (8, 8), f"{OWN}0": (8, 8)}, {OWN: (8, 12), f"{OWN}0": (8, 12), f"{OWN}1": (8, 8)}),
+    ],
+)
+def test_files_with_the_names_of_one_family_and_the_sizes_of_two_models_are_refused_with_both_shapes(one, two):
+    module = next(module for module in two if module in one)
+    for sources in ([file_of(one, "one"), file_of(two, "two")], [file_of(two, "two"), file_of(one, "one")]):
+        with pytest.raises(LoRAError, match=r"(two|one) was made for another model than (one|two)") as said:
+            gather(sources)
+        assert str(list(two[module])) in str(said.value) and str(list(one[module])) in str(said.value)
+
+
+def test_a_module_of_another_size_in_a_file_that_fits_is_left_out_and_said():
+    sizes = {f"{OWN}{n}": (8, 8) for n in range(3)}
+    found = gather([file_of(sizes, "one"), file_of(sizes | {f"{OWN}0": (8, 12)}, "two")])
+    assert list(found.left_out) == ["two"] and "[8, 12]" in found.left_out["two"][f"{OWN}0"]
+
+
 def test_a_change_that_fp16_cannot_hold_is_said():
     huge = {QUERY: LoRA(torch.full((320, 1), 1e6), torch.full((1, 320), 1e5), 1.0)}
     with pytest.raises(LoRAError, match="float16"):

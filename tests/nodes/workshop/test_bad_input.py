@@ -4,6 +4,10 @@ import errno
 
 import pytest
 
+from clip_vae_lora.files.tensors import open_tensors, write_tensors
+
+from ...support import tiny
+
 DEFAULTS = {
     "CVL_MergeLoRAs": {
         "loras": "a.safetensors\nb.safetensors", "method": "sum", "keep": "all", "amount": 32.0, "dialect": "kohya",
@@ -105,11 +109,24 @@ def test_a_full_disk_and_a_file_in_use_are_said_and_nothing_is_left(shop, refusa
     assert not shop.files()
 
 
-def test_weights_of_one_name_and_other_shapes_are_left_out_by_name(shop):
-    from ...support import tiny
-
+@pytest.mark.parametrize("node", [MERGE, COMPARE])
+def test_files_of_one_unknown_family_and_two_sizes_of_model_are_refused_with_both_shapes(shop, refusal, node):
     for name, width in (("one", 64), ("two", 32)):
         tiny.lora_file(shop.loras / f"{name}.safetensors", [f"blocks_{n}_own_layer" for n in range(2)], width)
+    sentence = refusal(node, loras="one.safetensors\ntwo.safetensors")
+    assert "two.safetensors was made for another model than one.safetensors: 2 of its 2 modules" in sentence
+    assert "[32, 32]" in sentence and "[64, 64]" in sentence and "take files for one model" in sentence
+    assert not shop.files()
+
+
+def test_a_few_weights_of_one_name_and_other_shapes_are_left_out_by_name(shop):
+    names = [f"blocks_{n}_own_layer" for n in range(3)]
+    tiny.lora_file(shop.loras / "one.safetensors", names)
+    with open_tensors(tiny.lora_file(shop.loras / "two.safetensors", names)) as file:
+        tensors = file.read(file.shapes)
+    narrow = tiny.lora_file(shop.loras / "narrow.safetensors", names[:1], 32)
+    with open_tensors(narrow) as file:
+        write_tensors(shop.loras / "two.safetensors", tensors | file.read(file.shapes), {})
     answer, report = shop.run(MERGE, **DEFAULTS[MERGE] | {"loras": "one.safetensors\ntwo.safetensors"})
-    assert list(report["left_out"]) == ["two.safetensors"] and len(report["left_out"]["two.safetensors"]) == 2
-    assert "⚠ two.safetensors: left out: 2 of its parts" in answer["ui"]["text"][0]
+    assert list(report["left_out"]) == ["two.safetensors"] and len(report["left_out"]["two.safetensors"]) == 1
+    assert "⚠ two.safetensors: left out: 1 of its parts" in answer["ui"]["text"][0]

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from clip_vae_lora.files.tensors import TensorFile, open_tensors
 
 from ...support.loras.shop import SD1, dense
-from ...support.loras.shop_files import TENSORS, checkpoint, source, written
+from ...support.loras.shop_files import TENSORS, checkpoint, in_parts, source, written
 
 OWN = {key: SD1[key] for key in TENSORS}  # of so small a part of a UNet its own names are known
 
@@ -66,3 +66,24 @@ def test_the_recipe_is_in_the_header(run):
     with open_tensors(Path(answer["result"][0])) as file:
         assert json.loads(file.metadata["cvl_baked"]) == report["files"]
     assert report["files"][0]["strength_clip"] == 0.2
+
+
+def test_a_checkpoint_in_parts_becomes_one_in_as_many_parts(run, shop):
+    whole, _ = run()
+    part = in_parts(shop.checkpoints / "big.safetensors", shop.checkpoints / "base.safetensors")
+    answer, report = run(checkpoint=part.name)
+    index = Path(answer["result"][0])
+    assert index.name == "b_00002_.safetensors.index.json"
+    assert [Path(one).name for one in report["parts"]] == [
+        "b_00002_-00001-of-00002.safetensors",
+        "b_00002_-00002-of-00002.safetensors",
+    ]
+    assert report["size_bytes"] == sum(Path(one).stat().st_size for one in report["parts"])
+    assert "in 2 parts, as the checkpoint is" in "\n".join(answer["ui"]["text"])
+    expected = load_file(whole["result"][0])
+    with open_tensors(index) as file:
+        found = file.read(file.shapes)
+        assert json.loads(file.metadata["cvl_baked"]) == report["files"] and file.metadata["format"] == "pt"
+    assert found.keys() == expected.keys() and all(torch.equal(found[name], expected[name]) for name in found)
+    again, _ = run(checkpoint=part.name)
+    assert Path(again["result"][0]).name == "b_00003_.safetensors.index.json"

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from clip_vae_lora.files.folder import write_shards
 from clip_vae_lora.files.tensors import open_tensors, write_tensors
 from clip_vae_lora.lora.formats.read import read
 from clip_vae_lora.lora.formats.writing import write
@@ -63,3 +64,12 @@ def checkpoint(path: Path, dtype: torch.dtype = torch.float32) -> Path:
     shapes = {name: SD1[key] for key, name in TENSORS.items()} | {"first_stage_model.x": (3,)}
     write_tensors(path, {name: random(*shape, seed=n).to(dtype) for n, (name, shape) in enumerate(shapes.items())}, {})
     return path
+
+
+def in_parts(path: Path, checkpoint: Path) -> Path:
+    """The same checkpoint in two parts with an index, as diffusers writes them; the second part."""
+    with open_tensors(checkpoint) as file:
+        tensors = file.read(file.shapes)
+    shards = {name: str(number % 2) for number, name in enumerate(tensors)}
+    kinds = {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in tensors.items()}
+    return write_shards(path, shards, kinds, tensors.__getitem__, {"format": "pt"})[1][1]
