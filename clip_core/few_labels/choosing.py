@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,15 +20,24 @@ _TEMPERATURES = torch.logspace(-2, 2, 201, dtype=torch.float64, device="cpu")
 
 @dataclass(frozen=True)
 class Trial:
-    """A candidate's cross-validation: of `count` pictures, each judged by what was learned without it, how many were
-    right, their mean negative log-likelihood, and the temperature at which that is least.
+    """A candidate's cross-validation: whether each picture, judged by what was learned without it, was right, the mean
+    negative log-likelihood, and the temperature at which that is least.
     """
 
     candidate: Candidate
-    right: int
-    count: int
+    correct: tuple[bool, ...]
     loss: float
     temperature: float
+
+    @property
+    def count(self) -> int:
+        """The number of pictures that were judged."""
+        return len(self.correct)
+
+    @property
+    def right(self) -> int:
+        """How many of them were right."""
+        return sum(self.correct)
 
     @property
     def accuracy(self) -> float:
@@ -55,23 +65,44 @@ def trials(task: Task, choices: Sequence[Candidate], groups: Sequence[int], seed
             on_step(number * len(places) + part + 1, len(choices) * len(places))
         judged = torch.cat(logits)
         temperature, loss = fitted_temperature(judged, truth)
-        right = int((judged.argmax(1) == truth).sum())
-        found.append(Trial(candidate, right, len(truth), loss, temperature))
+        correct = tuple((judged.argmax(1) == truth).tolist())
+        found.append(Trial(candidate, correct, loss, temperature))
     return found
 
 
 def best_trial(found: Sequence[Trial], classes: int) -> Trial:
-    """The trial with the most right answers; of equal ones that of the preferred method (they are in that order), and
-    of one method the one with the least loss.
+    """The trial to trust: that of the preferred method (they are in that order), unless another one is better by more
+    than chance, and then that one, and so on. Of one method it is the one with the most right answers, then with the
+    least loss.
 
-    Where none is better than a guess among the classes, the texts mislead, and a class whose only label is left out
+    Better by more than chance: of the pictures that only one of both has right, it has more by over the standard
+    deviation of that difference, which is the root of their number. Source: McNemar 1947 (the test for paired answers).
+    A lead of one picture among few would otherwise choose what is worse by far.
+
+    Where no trial is better than a guess among the classes, the texts mislead, and a class whose only label is left out
     cannot be told without them: then what never looks at texts is taken.
     """
     order = list(dict.fromkeys(trial.candidate.method for trial in found))
     if max(trial.accuracy for trial in found) <= 1 / classes:
         found = [trial for trial in found if trial.candidate.is_wordless] or found
-        order = list(METHODS)
-    return min(found, key=lambda trial: (-trial.right, order.index(trial.candidate.method), trial.loss))
+        order = [name for name in METHODS if name in {trial.candidate.method for trial in found}]
+    best, *others = (best_of(method, found) for method in order)
+    for other in others:
+        if is_better(other, best):
+            best = other
+    return best
+
+
+def best_of(method: str, found: Sequence[Trial]) -> Trial:
+    """The best trial of one method: with the most right answers, then with the least loss."""
+    return min((one for one in found if one.candidate.method == method), key=lambda one: (-one.right, one.loss))
+
+
+def is_better(one: Trial, other: Trial) -> bool:
+    """Whether a trial is better than another one by more than chance; see `best_trial`."""
+    gained = sum(mine and not theirs for mine, theirs in zip(one.correct, other.correct))
+    lost = sum(theirs and not mine for mine, theirs in zip(one.correct, other.correct))
+    return gained - lost > math.sqrt(gained + lost)
 
 
 def fitted_temperature(logits: Tensor, truth: Tensor) -> tuple[float, float]:

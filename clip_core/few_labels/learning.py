@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..config import OnStep
-from .choosing import Trial, best_trial, trials
+from .choosing import Trial, best_of, best_trial, trials
 from .heads import LearnedLabels
 from .measuring import Measured, agreement, measure
 from .methods import METHODS, Candidate, candidates
@@ -145,17 +145,13 @@ def _learned(
         made,
         probabilities,
         candidate,
-        tuple(_best_of(name, found) for name in _methods_of(found)),
+        tuple(best_of(name, found) for name in _methods_of(found)),
         task,
         measure(probabilities[out], truth, threshold),
         measure(made.probabilities(task.features[out]), truth, threshold),
         None if plain is None else measure(plain[out], truth, threshold),
         None if plain is None else agreement(plain[free], probabilities[free]),
     )
-
-
-def _best_of(method: str, found: Sequence[Trial]) -> Trial:
-    return min((one for one in found if one.candidate.method == method), key=lambda one: (-one.right, one.loss))
 
 
 def _methods_of(found: Sequence[Trial]) -> list[str]:

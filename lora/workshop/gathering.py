@@ -99,7 +99,7 @@ def gather(
             else:
                 parts.setdefault(place, []).append(part)
     parts = _whole_where_they_differ(parts, layout)
-    found, own = _with_shapes(parts, sources, layout, left_out, clashes)
+    found, own = _with_shapes(parts, sources, layout, left_out, clashes, weights)
     check_sizes(sources, clashes)
     if not found:
         raise LoRAError(_nothing(sources, left_out, layout))
@@ -163,8 +163,12 @@ def _with_shapes(
     layout: Layout | None,
     left_out: dict[str, dict[str, str]],
     clashes: Sequence[dict[str, str]],
+    weights: bool,
 ) -> tuple[dict[Place, tuple[int, ...]], set[Place]]:
-    """The shape of each place; of a name of the files' own the one that a file tells, and who differs is lost."""
+    """The shape of each place; of a name of the files' own the one that a file tells, and who differs is lost.
+
+    Where the weight can be had, what tells no shape keeps its place without one.
+    """
     shapes: dict[Place, tuple[int, ...]] = {}
     own: set[Place] = set()
     for place, several in parts.items():
@@ -178,8 +182,11 @@ def _with_shapes(
             try:
                 told.append(own_shape(part.adapter))
             except LoRAError as error:
-                left_out[sources[part.source].name][part.module] = str(error)
-                several.remove(part)
+                if not weights:
+                    left_out[sources[part.source].name][part.module] = str(error)
+                    several.remove(part)
+        if several and not told:
+            shapes[place] = ()
         for shape in sorted(told, key=len, reverse=True)[:1]:
             shapes[place] = shape
             for part in list(several):

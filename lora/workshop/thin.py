@@ -14,7 +14,7 @@ from torch import Tensor
 from ..kinds.adapters import Adapter, LoRA, LoRAError, fitting_shape
 from ..kinds.hadamard import LoHa
 from ..kinds.kronecker import LoKr
-from ..kinds.magnitude import GLoRA
+from ..kinds.magnitude import DoRA, GLoRA
 from ..kinds.whole import Difference
 from ..kinds.widening import Widening
 from ..models.rows import RowsOf, Swapped
@@ -163,7 +163,7 @@ def own_shape(adapter: Adapter) -> tuple[int, ...]:
         return adapter.shape
     if isinstance(adapter, RowsOf):
         return (adapter.rows, *own_shape(adapter.inner)[1:])
-    if isinstance(adapter, Swapped):
+    if isinstance(adapter, Swapped | DoRA):
         return own_shape(adapter.inner)
     if isinstance(adapter, Difference):
         return tuple(adapter.value.shape)

@@ -13,7 +13,7 @@ import torch
 
 from clip_vae_lora.files.errors import FileFormatError
 from clip_vae_lora.files.images import write_next_png
-from clip_vae_lora.files.writing import remove_abandoned, take_name, write_new, write_whole
+from clip_vae_lora.files.writing import remove_abandoned, take_name, whole_folder, write_new, write_whole
 
 from ..support.trip import ROOT
 
@@ -121,3 +121,25 @@ def test_a_disk_that_also_refuses_to_clean_up_does_not_hide_why(tmp_path, monkey
         write_whole(tmp_path / "a", write)
     with pytest.raises(FileFormatError, match=f"cannot be written: {os.strerror(errno.EROFS)}"):
         write_new(iter([tmp_path / "b"]), write)
+
+
+def test_a_folder_is_there_whole_or_not_at_all(tmp_path):
+    with whole_folder(tmp_path / "made") as part:
+        (part / "one").write_text("1")
+        assert not (tmp_path / "made").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["made"] and (tmp_path / "made" / "one").read_text() == "1"
+    with pytest.raises(KeyboardInterrupt), whole_folder(tmp_path / "other") as part:
+        (part / "one").write_text("1")
+        raise KeyboardInterrupt
+    assert [path.name for path in tmp_path.iterdir()] == ["made"]
+
+
+def test_a_folder_takes_no_name_that_is_taken_and_says_what_the_disk_refuses(tmp_path):
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "mine").write_text("kept")
+    with pytest.raises(FileFormatError, match="there is something of that name"), whole_folder(tmp_path / "taken"):
+        pass
+    with pytest.raises(FileFormatError, match="cannot be written"), whole_folder(tmp_path / "new") as part:
+        (part / "missing" / "one").write_text("1")
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+    assert (tmp_path / "taken" / "mine").read_text() == "kept"

@@ -7,7 +7,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clip_vae_lora.clip_core.features import search
-from clip_vae_lora.clip_core.features.search import SAME, cosines, duplicate_groups, mixed, nearest, reaches, rows_at
+from clip_vae_lora.clip_core.features.search import (
+    SAME,
+    alive_rows,
+    cosines,
+    duplicate_groups,
+    mixed,
+    nearest,
+    reaches,
+    rows_at,
+)
 
 
 def unit(count: int, width: int = 8, seed: int = 0) -> torch.Tensor:
@@ -55,6 +64,13 @@ def test_progress_is_told_and_can_stop():
 def test_rows_are_found_by_their_number_through_all_blocks():
     rows = unit(60)
     assert torch.equal(rows_at(cut(rows, [10, 0, 50]), [59, 0, 10, 9]), rows[[59, 0, 10, 9]])
+
+
+def test_all_rows_but_the_dead_come_with_their_numbers():
+    rows = unit(12)
+    blocks, dead = cut(rows, [5, 0, 7]), [torch.tensor([1, 4]), torch.tensor([], dtype=torch.int64), torch.tensor([0])]
+    found, numbers = alive_rows(blocks, dead)
+    assert numbers == [0, 2, 3, 6, 7, 8, 9, 10, 11] and torch.equal(found, rows[numbers])
 
 
 def test_a_mixture_is_a_weighted_sum_of_length_1():

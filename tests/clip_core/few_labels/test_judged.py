@@ -9,7 +9,7 @@ from scipy.optimize import minimize_scalar
 from scipy.stats import binomtest, entropy
 
 from clip_vae_lora.clip_core.few_labels.asking import doubt, to_label_next
-from clip_vae_lora.clip_core.few_labels.choosing import Trial, best_trial, fitted_temperature
+from clip_vae_lora.clip_core.few_labels.choosing import Trial, best_trial, fitted_temperature, is_better
 from clip_vae_lora.clip_core.few_labels.measuring import calibration_error, measure, wilson
 from clip_vae_lora.clip_core.few_labels.methods import Candidate
 from clip_vae_lora.clip_core.few_labels.splitting import folds, groups_of, held_out_places
@@ -108,22 +108,31 @@ def test_the_most_doubtful_of_each_class_are_asked_for_first_and_no_two_alike():
     assert to_label_next(features, shares, [2, 4], 9) == [2, 4] and to_label_next(features, shares, [], 9) == []
 
 
-def trial(method, setting, right, loss):
-    return Trial(Candidate(method, setting), right, 10, loss, 1.0)
+def trial(method, setting, right, loss, count=20):
+    return Trial(Candidate(method, setting), tuple(number < right for number in range(count)), loss, 1.0)
 
 
-def test_the_most_right_answers_win_then_the_preferred_method_then_the_least_loss():
-    found = [
-        trial("probe", (0.1,), 9, 0.5),
-        trial("probe", (1.0,), 9, 0.4),
-        trial("zero-shot", (), 9, 0.1),
-        trial("propagation", (0.0,), 8, 0.1),
-    ]
+def test_of_one_method_the_most_right_answers_win_then_the_least_loss():
+    found = [trial("probe", (0.1,), 9, 0.5), trial("probe", (1.0,), 9, 0.4), trial("probe", (2.0,), 8, 0.1)]
     assert best_trial(found, 5) is found[1]
-    assert best_trial([*found, trial("nearest mean", (), 10, 9.9)], 5).candidate.method == "nearest mean"
+
+
+def test_another_method_has_to_be_better_by_more_than_a_picture_that_chance_may_give():
+    found = [trial("probe", (0.1,), 17, 0.5), trial("zero-shot", (), 17, 0.1), trial("TransCLIP", (0.2,), 18, 0.1)]
+    assert best_trial(found, 5) is found[0]
+    better = trial("nearest mean", (), 19, 9.9)
+    assert best_trial([*found, better], 5) is better
+
+
+def test_answers_that_both_have_right_do_not_count_but_each_that_one_alone_has():
+    first = Trial(Candidate("probe", ()), (True,) * 10 + (False,) * 6, 0.0, 1.0)
+    second = Trial(Candidate("cache", ()), (False,) * 4 + (True,) * 12, 0.0, 1.0)  # 6 gained, 4 lost: 2 < sqrt(10)
+    assert second.right > first.right and not is_better(second, first)
+    third = Trial(Candidate("cache", ()), (False,) + (True,) * 15, 0.0, 1.0)  # 6 gained, 1 lost: 5 > sqrt(7)
+    assert is_better(third, first)
 
 
 def test_texts_that_are_no_better_than_guessing_are_left_aside():
     found = [trial("zero-shot", (), 2, 0.1), trial("nearest mean", (), 0, 0.2), trial("propagation", (0.0,), 0, 0.9)]
-    assert best_trial(found, 5) is found[2]
-    assert best_trial(found, 6) is found[0]
+    assert best_trial(found, 10) is found[2]
+    assert best_trial(found, 11) is found[0]

@@ -6,6 +6,8 @@ import shutil
 import pytest
 import torch
 
+from clip_vae_lora.nodes.host.alone.place import HERE
+from clip_vae_lora.nodes.labels import head_file
 from clip_vae_lora.nodes.labels.head_file import SUFFIX, read_labels
 from clip_vae_lora.nodes.labels.labelled import parse_picks
 
@@ -196,3 +198,42 @@ def test_pictures_to_label_next_are_in_the_gallery(place, clip_model, learn):
     (group,) = answer["ui"]["cvl_gallery"]
     assert [one["name"] for one in group["pictures"]] == answer["result"][2].split("\n")
     assert all(one["label"].rstrip("?") in SHAPES for one in group["pictures"])
+
+
+def test_the_bundled_labels_are_the_bundled_clips_and_know_its_shapes(place, clip_model):
+    labels = place.node("CVL_LoadLabels").load(head_file.BUNDLED)["result"][0]
+    image, shapes = drawn(40, seed=11)
+    best = place.node("CVL_ZeroShotClassify").classify(clip_model, image, "a", "a {}", head=labels)["result"][0]
+    assert sum(one == shape for one, shape in zip(best.split("\n"), shapes)) >= 32
+
+
+def test_pictures_that_were_deleted_or_not_yet_indexed_are_no_part_of_it(learn, folder, place, clip_model):
+    learn(index="shapes")
+    lost = next(folder.glob("*.png"))
+    lost.unlink()
+    answer = place.node("CVL_LearnLabels").learn(clip_model, "shapes", "", method="probe", write="tags", threshold=0.0)
+    report = json.loads(answer["result"][-1])
+    assert any(f"{lost.name} [output] is not there any more" in note for note in report["notes"])
+    assert learn(index="shapes")[-1]["unlabelled"] == 23
+
+
+def test_the_same_inputs_give_the_same_report_and_another_seed_holds_out_others(learn):
+    def told(seed):
+        report = learn(seed=seed, held_out=0.5)[-1]
+        return {key: value for key, value in report.items() if key not in ("file", "written")}
+
+    assert told(1) == told(1)
+    assert len({json.dumps(told(seed)["to_label_next"]) for seed in range(4)}) > 1
+
+
+def test_learning_can_be_cancelled_and_writes_nothing(learn, place, clip_model, monkeypatch):
+    learn()
+    before = sorted((place.base / "output" / "labels").iterdir())
+
+    def cancel(done, total):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(HERE, "on_step", cancel)
+    with pytest.raises(KeyboardInterrupt):
+        place.node("CVL_LearnLabels").learn(clip_model, "shapes", "", write="JSON")
+    assert sorted((place.base / "output" / "labels").iterdir()) == before
