@@ -40,7 +40,7 @@ def chosen_layers(network: nn.Module, kind: str, blocks: str, rank: int) -> dict
         raise TargetError(f"layers are chosen as {', '.join(TARGETS)}, not {kind!r}: choose one of those")
     fits = is_layer if kind == ALL else is_linear
     inside = _in_stacks(network)
-    found = {
+    found: dict[str, nn.Module] = {
         name: layer
         for name, layer in network.named_modules()
         if fits(layer)
