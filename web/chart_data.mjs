@@ -124,6 +124,9 @@ function lost({ blocks }) {
   return chart.rows.length ? [{ ...chart, title: t("share of each block's change that is lost") }] : [];
 }
 
+/** A file's name without its folders and its kind. */
+const short = (name) => name.split("/").at(-1).replace(/\.(safetensors|ckpt|pth?|bin|sft)\b/i, "");
+
 /** Files side by side: where each two meet, block by block, and in how many directions the change of each lies. */
 function sideBySide({ files, pairs }) {
   const meetings = pairs.slice(0, MOST_PAIRS).map(({ files: two, blocks }) => {
@@ -131,11 +134,11 @@ function sideBySide({ files, pairs }) {
     const rows = known.map(([label, { cosine }]) => ({ label: translated(label), share: Math.abs(cosine), text: cosine.toFixed(2) }))
       .sort((a, b) => b.share - a.share);
     return { kind: "bars", rows: rows.slice(0, MOST_BARS), more: Math.max(0, rows.length - MOST_BARS),
-      title: t("{} and {}: how alike each block is (1: the same change)", ...two) };
+      title: pairs.length > 1 ? two.map(short).join(" · ") : t("how alike each block is (1: the same change)") };
   });
   const series = files.slice(0, TONES.length).map(({ name, spectrum: parts }, place) => {
     let sum = 0;
-    return { name, values: parts.map((share) => (sum += share)), tone: TONES[place] };
+    return { name: short(name), values: parts.map((share) => (sum += share)), tone: TONES[place] };
   });
   const count = Math.max(0, ...series.map(({ values }) => values.length));
   const spread = { kind: "curves", borders: [], count, from: t("direction {}", 1), to: String(count), low: 0, high: 1, series,

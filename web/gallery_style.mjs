@@ -60,6 +60,7 @@ const STYLE = `
 .cvl-pictures .cvl-curves { display: grid; grid-template-columns: max-content 1fr; grid-template-rows: 18px 90px 18px;
   column-gap: 4px; line-height: 18px; }
 .cvl-pictures .cvl-curves .cvl-legend { grid-column: 2; display: flex; gap: 12px; overflow: hidden; }
+.cvl-pictures .cvl-curves .cvl-legend span { min-width: 0; overflow: hidden; white-space: nowrap; text-overflow: ellipsis; }
 .cvl-pictures .cvl-curves .cvl-legend span::before { content: ""; display: inline-block; width: 14px; height: 3px;
   margin: 0 5px 3px 0; background: var(--cvl-tone); }
 .cvl-pictures .cvl-curves .cvl-scale { grid-column: 1; display: flex; flex-direction: column; line-height: 14px;

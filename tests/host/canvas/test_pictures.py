@@ -157,6 +157,6 @@ STRIPES = "bundled/tiny_clip_stripes_lora.safetensors"
 def test_what_the_workshop_measures_is_drawn_in_the_page_and_not_in_a_white_picture(page, kind, values, drawn):
     run(page, [["judge", kind, values]], [])
     shown = boxed(page, drawn)
-    assert shown.count() >= 2 and all(one.bounding_box()["width"] > 10 for one in shown.all())
+    assert all(one.bounding_box()["width"] > 10 for one in shown.all())
     assert not_cut(page)
     assert page.evaluate("judge.imgs === undefined")
