@@ -93,8 +93,7 @@ def at_the_edge(node: type) -> type:
 def _literal_said(node: type, named: Mapping[str, object]) -> str:
     """What is wrong where an API client wrote a value for an input that takes a link alone, which ComfyUI lets pass."""
     for key, kind in _link_kinds(node).items():
-        value = named.get(key)
-        if isinstance(value, str | int | float):
+        for value in (one for one in _values(node, named, key) if isinstance(one, str | int | float)):
             return (
                 f"{key}: a link to a {kind} was expected, but the value {str(value)[:40]!r} came; link a node that "
                 "gives one"
@@ -106,17 +105,26 @@ def _stranger_said(node: type, named: Mapping[str, object]) -> str:
     """What is wrong where another node gave nothing for a model, or a plain value: a file that has none, mostly."""
     required = getattr(node, "INPUT_TYPES", dict)().get("required", {})
     for key, kind in _link_kinds(node).items():
-        if key not in named or kind in _TENSORS:
+        if kind in _TENSORS:
             continue
-        value = named[key]
-        if value is None and key in required:
-            return (
-                f"{key}: a {kind} was expected, but nothing came: the file before has none; load it from its own file"
-            )
-        if value is not None and type(value).__module__.partition(".")[0] in _PLAIN:
-            came = type(value).__name__
-            return f"{key}: a {kind} was expected, but a value of type {came} came; link a node that gives one"
+        for value in _values(node, named, key):
+            if value is None and key in required:
+                return (
+                    f"{key}: a {kind} was expected, but nothing came: the file before has none; load it from its own "
+                    "file"
+                )
+            if value is not None and type(value).__module__.partition(".")[0] in _PLAIN:
+                came = type(value).__name__
+                return f"{key}: a {kind} was expected, but a value of type {came} came; link a node that gives one"
     return ""
+
+
+def _values(node: type, named: Mapping[str, object], key: str) -> list:
+    """What came for an input: one value, several where the node takes lists, none where nothing was said."""
+    if key not in named:
+        return []
+    value = named[key]
+    return value if getattr(node, "INPUT_IS_LIST", False) and isinstance(value, list) else [value]
 
 
 def _link_kinds(node: type) -> dict[str, str]:

@@ -1,5 +1,7 @@
 """Pictures of a model while it learns: the same prompt and noise, by Euler's method, for any model a trainee wraps."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -40,3 +42,10 @@ def sampled(
             picture = plain + guidance * (picture - plain)
         latent = latent + (after / now - 1) * (latent - picture)
     return trainee.to_raw(latent)
+
+
+def decoded(decode: Callable[[Tensor], Tensor], latent: Tensor) -> Tensor:
+    """Decode a latent as hosts run their nodes, under inference mode: their VAEs write into what they made there."""
+    with torch.inference_mode():
+        picture = decode(latent)
+    return picture.clone()

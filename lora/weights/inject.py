@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from ..kinds.adapters import Adapter, LoRAError
-from .trainable import TRAINABLE, Trainable
+from .trainable import TRAINABLE, Layer, Trainable, is_layer
 
 CHILD = "low_rank"  # the name of the adapter inside its layer
 _RECORD = "_lora_injection"  # the attribute of the module that holds its state before inject, for eject
@@ -190,13 +190,13 @@ def _check(module: nn.Module, rank: int, alpha: float, dropout: float) -> None:
         )
 
 
-def _find(module: nn.Module, patterns: list[str], exclude: list[str]) -> dict[str, nn.Linear | nn.Conv2d]:
+def _find(module: nn.Module, patterns: list[str], exclude: list[str]) -> dict[str, Layer]:
     """The layers to wrap, in the module's order."""
     modules = {name: part for name, part in module.named_modules() if name}
-    layers = {name: part for name, part in modules.items() if isinstance(part, (nn.Linear, nn.Conv2d))}
+    layers = {name: part for name, part in modules.items() if is_layer(part)}
     if not patterns:
         raise LoRAError('no name pattern was given: name the layers to train, "*" for all')
-    found: dict[str, nn.Linear | nn.Conv2d] = {}
+    found: dict[str, Layer] = {}
     for pattern in patterns:
         fits = [name for name in layers if fnmatchcase(name, pattern)]
         if not fits:

@@ -5,7 +5,7 @@ weight a length that learns, too; LoKr is the Kronecker product of `kinds.kronec
 """
 
 import math
-from typing import Protocol
+from typing import Protocol, TypeGuard
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +16,28 @@ from ..kinds.kronecker import LoKr
 from ..kinds.magnitude import DoRA
 
 Layer = nn.Linear | nn.Conv2d
+
+
+def is_layer(module: nn.Module) -> TypeGuard[Layer]:
+    """Whether an adapter can stand beside it: a Linear, a Conv2d, or what hosts have in a Linear's place for weights in
+    few bits, with its numbers of features and a weight.
+    """
+    return isinstance(module, nn.Conv2d) or is_linear(module)
+
+
+def is_linear(module: nn.Module) -> TypeGuard[nn.Linear]:
+    """See `is_layer`."""
+    if isinstance(module, nn.Linear):
+        return True
+    sides = (getattr(module, "in_features", None), getattr(module, "out_features", None))
+    return all(isinstance(side, int) for side in sides) and isinstance(getattr(module, "weight", None), Tensor)
+
+
+def sides_of(layer: Layer) -> tuple[int, int]:
+    """Rows and columns of what a layer multiplies by, whatever its weight is packed in."""
+    if isinstance(layer, nn.Conv2d):
+        return layer.out_channels, layer.in_channels // layer.groups
+    return layer.out_features, layer.in_features
 
 
 class Trainable(nn.Module):

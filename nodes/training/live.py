@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ...drawing.course_plot import course_plot, with_samples
 from ...training.loop import StopAndKeep
-from ...training.samples import sampled
+from ...training.samples import decoded, sampled
 
 if TYPE_CHECKING:
     from ...training.lora.course import Course, Measured
@@ -60,7 +60,7 @@ class Live:
         """Take a sample and draw the course anew."""
         self._validation.append((measured.step, measured.bands))
         if self.prompt:
-            self.samples[measured.step] = self._decode(self._sample(course))
+            self.samples[measured.step] = decoded(self._decode, self._sample(course))
         self._waiting = self.picture()
 
     def step(self, done: int, total: int, loss: float) -> None:

@@ -87,6 +87,20 @@ def test_an_example_for_your_own_model_runs_with_any_sd_checkpoint(server, tmp_p
     assert len(saved) == pictures and all(Path(image).stat().st_size > 500 for image in saved)
 
 
+@pytest.mark.parametrize("name", ["own_train_lora", "train_lora"])
+def test_a_training_example_ends_in_pictures_and_a_file(server, tmp_path, name):
+    nodes = json.loads(example(name, "api").read_text(encoding="utf-8"))
+    (trainer,) = [key for key, node in nodes.items() if node["class_type"] == "CVL_TrainLoRA"]
+    settings = {"folder": "examples", "subfolder": "striped things", "steps": 2, "resolution": 64}
+    settings |= {"sample_prompt": "a striped star"}
+    changes = [f"{trainer}.{key}={value}" for key, value in settings.items()]
+    document = run(example(name, "api"), server, tmp_path, *SMALL, *changes, *steps("api", name))
+    told = json.loads(document["outputs"][trainer]["cvl_report"][0])
+    assert told["pictures"] == 20 and told["steps"] == 2 and document["outputs"][trainer]["images"]
+    assert any("loras" in str(value) for value in told.values())
+    assert len(document["images"]) > 1
+
+
 @pytest.mark.parametrize("form", ["canvas", "api"])
 def test_the_inpainting_example_for_your_own_model_keeps_what_is_outside_the_mask(server, tmp_path, form):
     from PIL import Image

@@ -67,3 +67,29 @@ def test_a_bad_file_is_a_plain_value_error_at_the_edge(place):
     with pytest.raises(ValueError, match="page.safetensors") as raised:
         nodes.NODE_CLASS_MAPPINGS["CVL_LoadTextEncoder"]().load("page.safetensors")
     assert type(raised.value) is ValueError
+
+
+class TakesLists:
+    FUNCTION, INPUT_IS_LIST = "run", True
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"model": ("MODEL",)}, "optional": {"latent": ("LATENT",)}}
+
+    def run(self, model, latent=None):
+        raise KeyError("the fault itself")
+
+
+@pytest.mark.parametrize(
+    ("given", "kind", "said"),
+    [
+        ([TakesLists()], KeyError, "the fault itself"),  # lists are how it gets everything
+        ([None], ValueError, "nothing came"),
+        ([{}], ValueError, "a value of type dict came"),
+        (["a name"], ValueError, "a link to a MODEL was expected"),
+        ([], KeyError, "the fault itself"),
+    ],
+)
+def test_a_node_that_takes_lists_is_asked_for_what_is_in_them(given, kind, said):
+    with pytest.raises(kind, match=said):
+        at_the_edge(TakesLists)().run(model=given)

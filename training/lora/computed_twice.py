@@ -66,8 +66,11 @@ class _Twice(torch.autograd.Function):
     ) -> tuple:
         ctx.call, ctx.around = call, around
         ctx.random = torch.get_rng_state(), *get_device_states(*tensors)
-        ctx.save_for_backward(*tensors)
+        before = [one._version for one in tensors]
         made = call(tensors, True)
+        if before != [one._version for one in tensors]:  # torch looks at what is saved only from here on
+            raise RuntimeError("what a block was given has been modified by an inplace operation of its own")
+        ctx.save_for_backward(*tensors)
         ctx.mark_non_differentiable(*[one for one in made if not one.is_floating_point()])
         return made
 

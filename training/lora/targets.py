@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from torch import nn
 
 from ...lora.models.blocks import select
+from ...lora.weights.trainable import is_layer, is_linear, sides_of
 
 ATTENTION, LINEAR, ALL = "attention", "linear", "linear and convolution"
 TARGETS = (LINEAR, ATTENTION, ALL)
@@ -37,16 +38,15 @@ def chosen_layers(network: nn.Module, kind: str, blocks: str, rank: int) -> dict
     """
     if kind not in TARGETS:
         raise TargetError(f"layers are chosen as {', '.join(TARGETS)}, not {kind!r}: choose one of those")
-    kinds: tuple[type[nn.Module], ...] = (nn.Linear, nn.Conv2d) if kind == ALL else (nn.Linear,)
+    fits = is_layer if kind == ALL else is_linear
     inside = _in_stacks(network)
-    found = {
+    found: dict[str, nn.Module] = {
         name: layer
         for name, layer in network.named_modules()
-        if isinstance(layer, kinds)
+        if fits(layer)
         and any(name.startswith(stack) for stack in inside)
         and (kind != ATTENTION or any(part in name.lower() for part in _ATTENTION))
-        and min(layer.get_parameter("weight").shape[:2])
-        >= max(_LEAST_WIDTH, 2 * rank if rank < _LEAST_WIDTH else _LEAST_WIDTH)
+        and min(sides_of(layer)) >= max(_LEAST_WIDTH, 2 * rank if rank < _LEAST_WIDTH else _LEAST_WIDTH)
     }
     if blocks.strip():
         strengths = select(blocks, _keys(found)).strengths

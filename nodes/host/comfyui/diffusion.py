@@ -29,7 +29,7 @@ from ....diffusion.config import DiffusionConfig, LatentScale
 from ....diffusion.network import Denoiser
 from ....training.lora.trainee import Levels, make_ordinary_
 from ..shared.towers import as_dtype
-from .kernels import PlainKernels
+from .kernels import PackedLayers, PlainKernels, Reliefs
 
 _DTYPES = [torch.float16, torch.bfloat16, torch.float32]
 
@@ -138,7 +138,7 @@ class ComfyTrainee:
         self.levels = _levels_of(self._sampling)
         self._learned_guidance = bool(_config_of(self._model).get("guidance_embed"))
         self.notes = _notes_on(self._model, self._sampling, self._learned_guidance)
-        self.relief = PlainKernels()
+        self.relief = Reliefs(PlainKernels(), PackedLayers(self.network))
 
     def to_model(self, latent: Tensor) -> Tensor:
         own = fitting_latent(self._model.latent_format, latent.detach().clone())

@@ -126,6 +126,29 @@ def test_subclasses_of_linear_are_wrapped():
     assert injection.inject(net, "*", 1).names == ("0",)
 
 
+class Packed(nn.Module):
+    """A host's layer in a Linear's place: its weight is bytes, which it alone knows the meaning of."""
+
+    def __init__(self):
+        super().__init__()
+        self.in_features, self.out_features = 8, 12
+        self.weight = nn.Parameter(torch.randint(-128, 128, (12, 4), dtype=torch.int8), requires_grad=False)
+
+    def forward(self, x):
+        return nn.functional.linear(x, self.weight.float().repeat(1, 2) / 128)
+
+
+def test_a_layer_of_packed_weights_is_wrapped_by_its_numbers_of_features():
+    module, x = nn.ModuleDict({"packed": Packed(), "norm": nn.LayerNorm(8)}), torch.randn(3, 8)
+    before = module["packed"](x)
+    assert injection.inject(module, "packed", 2).names == ("packed",)
+    assert torch.equal(module["packed"](x), before)
+    module["packed"](x).square().sum().backward()
+    (adapter,) = injection.collect(module).values()
+    assert adapter.up.shape == (12, 2) and adapter.down.shape == (2, 8)
+    assert all(parameter.grad is not None for parameter in injection.parameters(module))
+
+
 def test_a_seeded_generator_gives_the_same_start():
     nets = [Net(), Net()]
     for net in nets:

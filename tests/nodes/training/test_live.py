@@ -51,6 +51,19 @@ def test_looking_on_changes_no_bit_of_what_is_learned():
     assert all(torch.equal(lora.up, alone.adapters[name].up) for name, lora in watched.adapters.items())
 
 
+def test_a_vae_that_a_host_made_may_write_into_what_it_decodes():
+    """Loaded under inference mode, its weights make inference tensors, which cannot be written into outside of it."""
+    with torch.inference_mode():
+        weight = torch.ones(1)
+    live = Live("7", "cats", "a cat", 2.0, lambda raw: (raw[:, :3].movedim(1, -1) * weight).add_(1).div_(2), _nothing)
+    _train(live)
+    assert len(live.samples) == 3 and not any(sample.is_inference() for sample in live.samples.values())
+
+
+def _nothing(*_: object) -> None:
+    pass
+
+
 def test_without_a_prompt_only_the_plot_is_drawn():
     live = _live([], prompt="")
     _train(live)

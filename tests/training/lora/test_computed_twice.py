@@ -77,10 +77,13 @@ def test_a_network_that_writes_over_its_values_learns_what_one_that_does_not_lea
 
 
 def test_without_copies_torch_refuses_what_was_written_into():
-    block, x = Block(inplace=True), torch.randn(2, 16)
-    made = computed_twice(block, [x.clone(), torch.ones(16)], {})
-    with pytest.raises(RuntimeError, match="inplace"):
-        made.sum().backward()
+    """What a block writes over is no input any more for its second call, whether or not it needs a gradient."""
+    for needs_gradient in (False, True):
+        x = torch.ones(2, 16).requires_grad_(needs_gradient) * 1
+        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+            computed_twice(Block(inplace=True), [x, torch.ones(16)], {})
+        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+            computed_twice(lambda one: one.mul_(2), [x], {})
 
 
 @dataclass
