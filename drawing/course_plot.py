@@ -21,6 +21,7 @@ from .paper import (
 _BANDS = (PLOT_BLUE, PLOT_GREEN, PLOT_ORANGE, PLOT_RED)
 _SMOOTH = 0.05  # of the steps, over which the losses are averaged
 _MOST_DOTS = 4000
+_SMALL_PX = 700  # a plot up to this width, as on a node, is written smaller
 _LEAST_IN_A_ROW = 4  # samples: fewer are not drawn larger
 
 
@@ -42,7 +43,7 @@ def course_plot(
     """
     if not losses and not validation:
         raise ValueError("a plot needs a step or more, but there is none: train first")
-    canvas = new_figure(width_px, height_px)
+    canvas, size = new_figure(width_px, height_px), 10 if width_px > _SMALL_PX else 6
     write_title(canvas, title)
     above, below = canvas.figure.subplots(2, 1, sharex=True)
     if losses:
@@ -50,19 +51,20 @@ def course_plot(
         steps = range(1, len(losses) + 1)
         above.plot(steps[::every], losses[::every], ".", color=PLOT_GRID, markersize=3)
         above.plot(steps[::every], running_mean(losses)[::every], color=PLOT_BLUE, label="loss, smoothed")
-        above.legend(loc="upper right", framealpha=0.9)
-    above.set_ylabel("loss")
+        _legend(above, size)
+    above.set_ylabel("loss", fontsize=size)
     for band, colour in zip(range(len(validation[0][1]) if validation else 0), _BANDS):
         name = ("little noise", "", "", "much noise")[band] if band < len(_BANDS) else ""
         _relative(below, [(step, bands[band]) for step, bands in validation], colour, 1.2, name)
     _relative(below, [(step, sum(bands) / len(bands)) for step, bands in validation], "black", 2.4, "mean")
     below.axhline(1.0, color=PLOT_GREY, linestyle="--", linewidth=1.0)
-    below.set_ylabel("validation / before")
-    below.set_xlabel("step")
+    below.set_ylabel("validation", fontsize=size)
+    below.set_xlabel("step", fontsize=size)
     if validation:
-        below.legend(loc="upper right", framealpha=0.9)
+        _legend(below, size)
     for axes in (above, below):
         axes.grid(True, axis="y", color=PLOT_GRID)
+        axes.tick_params(labelsize=size)
     return figure_image(canvas)
 
 
@@ -91,6 +93,11 @@ def running_mean(values: Sequence[float]) -> list[float]:
     ends = torch.arange(1, len(values) + 1)
     begins = (ends - width).clamp(min=0)
     return ((sums[ends] - sums[begins]) / (ends - begins)).tolist()
+
+
+def _legend(axes, size: float) -> None:
+    """The names of the lines above them, where they hide none."""
+    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=3, frameon=False, fontsize=size, borderaxespad=0.0)
 
 
 def _relative(axes, points: Sequence[tuple[int, float]], colour: str, width: float, name: str) -> None:
