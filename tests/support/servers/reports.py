@@ -114,9 +114,19 @@ def history(page) -> dict:
     }""")
 
 
+BESIDE = """() => {
+  const {canvas, ds, graph} = app.canvas, {x, y} = canvas.getBoundingClientRect();
+  const isFree = ([left, top]) => document.elementFromPoint(left, top) === canvas
+    && !graph.getNodeOnPos((left - x) / ds.scale - ds.offset[0], (top - y) / ds.scale - ds.offset[1]);
+  const places = [[1250, 700]];
+  for (let top = 150; top < 900; top += 25) for (let left = 1300; left > 150; left -= 25) places.push([left, top]);
+  return places.find(isFree);
+}"""
+
+
 def click_beside(page) -> None:
-    """A click on the empty canvas, after which the front end looks for changes."""
-    page.mouse.click(1250, 700)
+    """A click on the empty canvas, after which the front end looks for changes. On a node it could change a value."""
+    page.mouse.click(*page.evaluate(BESIDE))
     page.wait_for_timeout(400)
 
 
