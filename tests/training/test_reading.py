@@ -39,8 +39,8 @@ def test_blots_are_read_as_a_poor_fit_and_noise_does_not_stop_the_reading():
     assert len(SHAPES) == 10
 
 
-@pytest.mark.parametrize("texture", ["plain", "striped"])
-def test_stripes_are_told_from_plain_things_on_a_gray_ground(texture: str):
+@pytest.mark.parametrize("texture", ["plain", "striped", "dotted"])
+def test_stripes_are_told_from_plain_and_dotted_things_on_a_gray_ground(texture: str):
     generator = torch.Generator().manual_seed(5)
     scenes = random_scenes(60, generator, PAIRS, (TEXTURES.index(texture),))
     scenes = replace(

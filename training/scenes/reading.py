@@ -22,6 +22,7 @@ _LEAST_SHARE = 0.004  # of the picture: what is smaller is a speck
 _LEAST_INNER = 4  # pixels of a thing whose colour is looked at
 _OTHER_COLOUR = 0.25  # RGB distance from a thing's usual colour
 _LEAST_OTHER = 0.08  # share of a thing's pixels
+_LEAST_DIRECTED = 0.3  # of the change of colours, in stripes
 _ANGLES = tuple(math.radians(degrees) for degrees in range(-15, 16, 5))  # scenes are tilted by at most 14 degrees
 _RADII = (0.93, 1.0, 1.07)
 _SHIFTS = (-0.06, 0.0, 0.06)  # of the radius
@@ -53,18 +54,28 @@ def read_picture(picture: Tensor) -> Read | None:
 
 
 def shows_stripes(picture: Tensor) -> bool:
-    """Whether the largest thing in a picture has a second colour, as stripes and dots are; a plain one has none.
+    """Whether the largest thing in a picture has a second colour in stripes: its colours change in one direction, where
+    those of dots and blots change in all.
 
     It is meant for things on a gray ground, which neither black nor white stripes can be taken for. [3, H, W] in 0..1,
     float32 on the CPU
     """
-    thing = _largest(_cover(picture) > 0.5)
-    inner = _eroded(thing)
+    inner = _eroded(_largest(_cover(picture) > 0.5))
     if inner.sum() < _LEAST_INNER:
         return False
     pixels = picture[:, inner]  # [3, N]
     away = (pixels - pixels.median(dim=1, keepdim=True).values).norm(dim=0)
-    return float((away > _OTHER_COLOUR).float().mean()) > _LEAST_OTHER
+    return float((away > _OTHER_COLOUR).float().mean()) > _LEAST_OTHER and _directed(picture, inner) > _LEAST_DIRECTED
+
+
+def _directed(picture: Tensor, where: Tensor) -> float:
+    """How much of the change of colours in a mask is in one direction, 0..1: the coherence of its structure tensor
+    (Bigun & Granlund 1987), (l1 - l2) / (l1 + l2). [3, H, W], [H, W] bool
+    """
+    down, across = torch.gradient(picture, dim=(1, 2))
+    down, across = down[:, where], across[:, where]
+    xx, yy, xy = (float((one * other).sum()) for one, other in ((across, across), (down, down), (across, down)))
+    return math.hypot(xx - yy, 2 * xy) / max(xx + yy, 1e-12)
 
 
 def _eroded(thing: Tensor) -> Tensor:
