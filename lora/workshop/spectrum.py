@@ -80,8 +80,10 @@ def _leading(change: Tensor, most: int, enough: Enough | None, energy: float) ->
 
 def _to_a_rank(change: Tensor, most: int, energy: float) -> Spectrum | None:
     """So many triples, in blocks of half as many columns; None where half of all columns do not do it."""
-    block = max(_LEAST_BLOCK, -(-most // 2))
-    krylov, steps = _Krylov(change, block), _FIRST
+    block, steps = max(_LEAST_BLOCK, -(-most // 2)), _FIRST
+    if 2 * steps * block >= change.shape[0]:
+        return None
+    krylov = _Krylov(change, block)
     while 2 * steps * block < change.shape[0]:
         krylov.grow(steps)
         if krylov.error(most, energy) <= _CLOSE:
@@ -92,7 +94,10 @@ def _to_a_rank(change: Tensor, most: int, energy: float) -> Spectrum | None:
 
 def _until(change: Tensor, most: int, enough: Enough, energy: float) -> Spectrum | None:
     """As many triples as are enough; None where half of all columns do not do it."""
-    krylov, steps = _Krylov(change, _BLOCK), _STEPS - 1
+    steps = _STEPS - 1
+    if 2 * steps * _BLOCK >= change.shape[0]:
+        return None
+    krylov = _Krylov(change, _BLOCK)
     while 2 * steps * _BLOCK < change.shape[0]:
         krylov.grow(steps)
         known = min(most, 2 * steps * _BLOCK // _STEPS)

@@ -81,8 +81,8 @@ def test_several_values_for_an_input_that_takes_one_are_refused():
     from clip_vae_lora.nodes import NODE_CLASS_MAPPINGS
 
     with pytest.raises(ValueError, match="2 values came into seed, which takes one"):
-        needed = dict.fromkeys(NODE_CLASS_MAPPINGS["CVL_TrainLoRA"].INPUT_TYPES()["required"], ["x"])
-        NODE_CLASS_MAPPINGS["CVL_TrainLoRA"]().train(**{**needed, "seed": [1, 2]}, latent=[1, 2])
+        needed = dict.fromkeys(NODE_CLASS_MAPPINGS["CVL_TrainLoRA"].INPUT_TYPES()["required"], [object()])
+        NODE_CLASS_MAPPINGS["CVL_TrainLoRA"]().train(**{**needed, "seed": [1, 2]}, latent=[object(), object()])
 
 
 def test_files_whose_names_say_few_steps_are_named():

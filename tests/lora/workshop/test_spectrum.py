@@ -131,3 +131,14 @@ def test_thin_changes_keep_all_their_values_and_dense_ones_the_leading():
     torch.testing.assert_close(spectrum_for(thin, 1).s, expected, rtol=1e-6, atol=0)
     found = spectrum_for(dense_thin(random(300, 400), (300, 400)), 6)
     assert len(found.s) == 6 and found.total is not None
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 3), (1, 900), (900, 4), (12, 50, 3, 3)])
+@pytest.mark.parametrize("enough", [None, lambda found, energy: False])
+def test_small_sides_are_decomposed_whole(shape, enough):
+    """A side may be less than a block of random rows: the first convolution of an autoencoder has three inputs."""
+    change = random(*shape)
+    flat = change.flatten(1)
+    found = leading_spectrum(change, 8, enough)
+    expected = torch.linalg.svdvals(flat.double())[: min(8, *flat.shape)]
+    torch.testing.assert_close(found.s.double(), expected, rtol=1e-5, atol=0)  # float32
