@@ -15,7 +15,7 @@ from pathlib import Path
 from ..files.errors import FileFormatError
 from .command import DONE, INTERRUPTED, UNREACHABLE, WRONG, Parser, add_settings
 from .remote.errors import ServerError
-from .report import missing_package, one_line
+from .report import failed, missing_package, one_line
 from .server_options import add_server_options, wanted_server
 from .workflow.folders import Folders, folders_of
 from .workflow.graph import WorkflowError
@@ -34,13 +34,13 @@ def main(arguments: Sequence[str] | None = None, prog: str = "cvl check") -> int
     try:
         found = _checked(_parser(prog).parse_args(arguments))
     except (WorkflowError, FileFormatError) as error:
-        return _failed(error, WRONG, as_json)
+        return failed(error, WRONG, as_json, problems=[])
     except ServerError as error:
-        return _failed(error, UNREACHABLE, as_json)
+        return failed(error, UNREACHABLE, as_json, problems=[])
     except ModuleNotFoundError as error:
-        return _failed(missing_package(error), WRONG, as_json)
+        return failed(missing_package(error), WRONG, as_json, problems=[])
     except KeyboardInterrupt:
-        return _failed("interrupted", INTERRUPTED, as_json)
+        return failed("interrupted", INTERRUPTED, as_json, problems=[])
     if as_json:
         print(json.dumps(_document(found), indent=2, ensure_ascii=False))
     else:
@@ -106,10 +106,3 @@ def _document(found: Checked) -> dict[str, object]:
 def _sum(found: Checked) -> str:
     count = len(found.problems)
     return f"{found.nodes} nodes: " + (f"{count} problem{'s' * (count != 1)}" if count else "nothing is wrong")
-
-
-def _failed(error: object, code: int, as_json: bool) -> int:
-    if as_json:
-        print(json.dumps({"problems": [], "error": one_line(error), "code": code}, indent=2, ensure_ascii=False))
-    print(f"error: {one_line(error)}", file=sys.stderr)
-    return code

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ..files.errors import FileFormatError
 from .command import DONE, FAILED, INTERRUPTED, WRONG, Parser
-from .report import missing_package, one_line
+from .report import failed, missing_package, one_line
 from .workflow.graph import WorkflowError
 
 _DESCRIPTION = """Says of each file of weights what it is (a diffusion model and its family, a VAE, a text encoder, a
@@ -28,11 +28,11 @@ def main(arguments: Sequence[str] | None = None, prog: str = "cvl doctor") -> in
     try:
         document, code = examine(_parser(prog).parse_args(arguments).files)
     except (WorkflowError, FileFormatError) as error:
-        return _failed(error, WRONG, as_json)
+        return failed(error, WRONG, as_json, things=[])
     except ModuleNotFoundError as error:
-        return _failed(missing_package(error), WRONG, as_json)
+        return failed(missing_package(error), WRONG, as_json, things=[])
     except KeyboardInterrupt:
-        return _failed("interrupted", INTERRUPTED, as_json)
+        return failed("interrupted", INTERRUPTED, as_json, things=[])
     print(json.dumps(document, indent=2, ensure_ascii=False) if as_json else "\n".join(_lines(document)))
     return code
 
@@ -84,10 +84,3 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     parser.add_argument("files", type=Path, nargs="+", metavar="FILE", help="a file of weights, or its folder")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     return parser
-
-
-def _failed(error: object, code: int, as_json: bool) -> int:
-    if as_json:
-        print(json.dumps({"things": [], "error": one_line(error), "code": code}, indent=2, ensure_ascii=False))
-    print(f"error: {one_line(error)}", file=sys.stderr)
-    return code

@@ -68,6 +68,16 @@ class Report:
         return time.perf_counter() - self._begin
 
 
+def failed(error: object, code: int, as_json: bool, **document: object) -> int:
+    """Print why a command without a run has failed, for programs as a document that has `document` too; returns the
+    exit code.
+    """
+    if as_json:
+        print(json.dumps({**document, "error": one_line(error), "code": code}, indent=2, ensure_ascii=False))
+    print(f"error: {one_line(error)}", file=sys.stderr)
+    return code
+
+
 def one_line(text: object) -> str:
     """The text without line breaks, as every error and note is printed."""
     return " ".join(str(text).split())

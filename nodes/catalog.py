@@ -15,12 +15,42 @@ from ..files.folder import parts_of
 from ..files.sniff import file_mark
 from .clip_facts import CONFIG_NAMES
 from .host import host
+from .host.shared.data_folders import EXAMPLES_FOLDER
 
 BUNDLED_FOLDER = Path(__file__).resolve().parents[1] / "models"
 
 _TINY_HALVES = {"_encoder.": "_decoder.", "_decoder.": "_encoder."}
 NAMES_BESIDE_A_LORA = ("adapter_config.json",)
 NOTES_BESIDE_A_LORA = (".civitai.info", ".metadata.json", ".json", ".txt")  # in place of the file's own ending
+
+
+class SavedFiles(NamedTuple):
+    """The files of one ending in the output and the input folder, which a loader's menu offers, and one of them that
+    comes with the pack, so that the menu is never empty: its name without the ending.
+    """
+
+    ending: str
+    example: str
+
+    @property
+    def bundled(self) -> str:
+        return f"bundled/{self.example}{self.ending}"
+
+    def choices(self) -> list[str]:
+        return [*host.data_names(self.ending), self.bundled]
+
+    def path(self, choice: str) -> Path:
+        """The path of a choice of that menu. Raises FileNotFoundError."""
+        if choice == self.bundled:
+            return EXAMPLES_FOLDER / f"{self.example}{self.ending}"
+        return host.data_path(choice)
+
+    def fingerprint(self, choice: str) -> str:
+        """A mark that changes with the file."""
+        try:
+            return file_mark(self.path(choice))
+        except OSError:
+            return "missing"
 
 
 def other_halves(name: str) -> list[str]:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from ..files.images import read_image
 from ..vae_core.quality import SSIM_WINDOW_PX, amplified_difference, psnr_db, psnr_db_each, ssim
 from .checks import check_image, check_numbers
 from .host import host
+from .host.shared.data_folders import EXAMPLES_FOLDER
 from .reports import as_json, shown
 
-EXAMPLES_FOLDER = Path(__file__).resolve().parents[1] / "example_workflows" / "input"
 EXAMPLES = {
     "red circle": "red_circle.png",
     "blue star": "blue_star.png",

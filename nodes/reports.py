@@ -93,7 +93,8 @@ def at_the_edge(node: type) -> type:
 def _literal_said(node: type, named: Mapping[str, object]) -> str:
     """What is wrong where an API client wrote a value for an input that takes a link alone, which ComfyUI lets pass."""
     for key, kind in _link_kinds(node).items():
-        for value in (one for one in _values(node, named, key) if isinstance(one, str | int | float)):
+        value = next((one for one in _values(node, named, key) if isinstance(one, str | int | float)), None)
+        if value is not None:
             return (
                 f"{key}: a link to a {kind} was expected, but the value {str(value)[:40]!r} came; link a node that "
                 "gives one"

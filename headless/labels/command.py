@@ -29,7 +29,7 @@ from ...nodes.search import indexing
 from ...training.device import NoSuchDevice, named_device
 from ..command import DONE, FAILED, INTERRUPTED, WRONG, Parser
 from ..progress import Progress
-from ..report import missing_package, one_line
+from ..report import failed, missing_package
 
 _DESCRIPTION = """Learns labels from the labelled pictures of an index and from all its others: folders named as the
 classes, or --picks. Says how good they are on labels held out, and writes them down."""
@@ -44,11 +44,11 @@ def main(arguments: Sequence[str] | None = None, prog: str = "cvl learn") -> int
     try:
         lines, data = _run(_parser(prog).parse_args(arguments), progress)
     except (ValueError, FileNotFoundError, FileFormatError, NoSuchDevice) as error:
-        return _failed(error, FAILED, as_json)
+        return failed(error, FAILED, as_json)
     except ModuleNotFoundError as error:
-        return _failed(missing_package(error), WRONG, as_json)
+        return failed(missing_package(error), WRONG, as_json)
     except KeyboardInterrupt:
-        return _failed("interrupted", INTERRUPTED, as_json)
+        return failed("interrupted", INTERRUPTED, as_json)
     finally:
         progress.close()
     print(json.dumps(data, indent=2, ensure_ascii=False) if as_json else "\n".join(lines))
@@ -108,10 +108,3 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.add_argument("--quiet", action="store_true", help="say nothing of progress")
     return parser
-
-
-def _failed(error: object, code: int, as_json: bool) -> int:
-    if as_json:
-        print(json.dumps({"error": one_line(error), "code": code}, indent=2, ensure_ascii=False))
-    print(f"error: {one_line(error)}", file=sys.stderr)
-    return code

@@ -15,7 +15,7 @@ from importlib import import_module
 from ...files.errors import FileFormatError
 from ..command import DONE, INTERRUPTED, WRONG, Parser
 from ..progress import Progress
-from ..report import missing_package, one_line
+from ..report import failed, missing_package
 from ..workflow.graph import WorkflowError
 
 _COMMANDS = {
@@ -43,11 +43,11 @@ def main(arguments: Sequence[str] | None = None, prog: str = "cvl lora") -> int:
         finally:
             progress.close()
     except (WorkflowError, FileFormatError, ValueError, OSError) as error:
-        return _failed(error, WRONG, as_json)
+        return failed(error, WRONG, as_json)
     except ModuleNotFoundError as error:
-        return _failed(missing_package(error), WRONG, as_json)
+        return failed(missing_package(error), WRONG, as_json)
     except KeyboardInterrupt:
-        return _failed("interrupted", INTERRUPTED, as_json)
+        return failed("interrupted", INTERRUPTED, as_json)
     print(json.dumps({**data, "code": DONE}, indent=2, ensure_ascii=False) if as_json else "\n".join(lines))
     return DONE
 
@@ -65,10 +65,3 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         own.add_argument("--quiet", action="store_true", help="say nothing of progress")
         own.set_defaults(module=found)
     return parser
-
-
-def _failed(error: object, code: int, as_json: bool) -> int:
-    if as_json:
-        print(json.dumps({"error": one_line(error), "code": code}, indent=2, ensure_ascii=False))
-    print(f"error: {one_line(error)}", file=sys.stderr)
-    return code

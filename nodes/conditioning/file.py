@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...files.errors import FileFormatError
-from ...files.sniff import SAFETENSORS, file_mark, sniff
+from ...files.sniff import SAFETENSORS, sniff
 from ...files.tensors import open_tensors, write_tensors
 from ...files.tree import Bundle, TreeError, UnstorableError, restore
-from ..host import host
+from ..catalog import SavedFiles
 from ..host.interface import Conditioning
 from .entries import check_conditioning, option_words
 
@@ -23,27 +23,8 @@ if TYPE_CHECKING:
     from ..host.interface import Tensor
 
 SUFFIX = ".conditioning.safetensors"
-BUNDLED = "bundled/red_circle" + SUFFIX  # "a red circle" by the bundled text encoder: the menu is never empty
-_BUNDLED_FOLDER = Path(__file__).resolve().parents[2] / "example_workflows" / "input"
+FILES = SavedFiles(SUFFIX, "red_circle")  # "a red circle" by the bundled text encoder
 _MARK, _VERSION = "cvl_conditioning", 1
-
-
-def choices() -> list[str]:
-    """The menu of the loader: the files of the output and the input folder, then the bundled one."""
-    return [*host.data_names(SUFFIX), BUNDLED]
-
-
-def path_of(choice: str) -> Path:
-    """The path of a choice of that menu. Raises FileNotFoundError."""
-    return _BUNDLED_FOLDER / BUNDLED.partition("/")[2] if choice == BUNDLED else host.data_path(choice)
-
-
-def fingerprint(choice: str) -> str:
-    """A string that changes with the file."""
-    try:
-        return file_mark(path_of(choice))
-    except OSError:
-        return "missing"
 
 
 @dataclass(frozen=True)

@@ -248,14 +248,14 @@ class LoadConditioning:
             f"Files *{conditioning_file.SUFFIX} of the output folder, marked [output], and of the input folder; the "
             "last one, bundled/, comes with the pack. Press R for those saved since."
         )
-        return {"required": {"file": (conditioning_file.choices(), {"tooltip": tooltip})}}
+        return {"required": {"file": (conditioning_file.FILES.choices(), {"tooltip": tooltip})}}
 
     @classmethod
     def IS_CHANGED(cls, file, **_):
-        return conditioning_file.fingerprint(file)
+        return conditioning_file.FILES.fingerprint(file)
 
     def load(self, file):
-        conditioning = conditioning_file.read(conditioning_file.path_of(file))
+        conditioning = conditioning_file.read(conditioning_file.FILES.path(file))
         entries = conditioning_file.summary(conditioning)
         lines = [
             f"{entry['tokens'].partition(', ')[0]}, with "

@@ -11,35 +11,15 @@ from pathlib import Path
 
 from ...clip_core.few_labels.heads import HEADS, LearnedLabels, is_sound
 from ...files.errors import FileFormatError
-from ...files.sniff import file_mark
 from ...files.tensors import open_tensors, write_tensors
 from ...index.table import Facts
+from ..catalog import SavedFiles
 from ..clip.learned import ModelLabels
-from ..host import host
 
 SUFFIX = ".labels.safetensors"
-BUNDLED = "bundled/shapes" + SUFFIX  # of the bundled CLIP: the menu is never empty
-_BUNDLED_FOLDER = Path(__file__).resolve().parents[2] / "example_workflows" / "input"
+FILES = SavedFiles(SUFFIX, "shapes")  # of the bundled CLIP
 _MARK, _VERSION = "cvl_labels", 1
 _MEANS = "means"
-
-
-def choices() -> list[str]:
-    """The menu of the loader: the files of the output and the input folder, then the bundled one."""
-    return [*host.data_names(SUFFIX), BUNDLED]
-
-
-def path_of(choice: str) -> Path:
-    """The path of a choice of that menu. Raises FileNotFoundError."""
-    return _BUNDLED_FOLDER / BUNDLED.partition("/")[2] if choice == BUNDLED else host.data_path(choice)
-
-
-def fingerprint(choice: str) -> str:
-    """A mark that changes with the file."""
-    try:
-        return file_mark(path_of(choice))
-    except OSError:
-        return "missing"
 
 
 def write_labels(path: Path, labels: ModelLabels) -> None:

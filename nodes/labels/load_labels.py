@@ -28,14 +28,14 @@ class LoadLabels:
             f"Files *{head_file.SUFFIX} of the output folder, marked [output], and of the input folder; the last one, "
             "bundled/, comes with the pack. Press R for those saved since."
         )
-        return {"required": {"file": (head_file.choices(), {"tooltip": tooltip})}}
+        return {"required": {"file": (head_file.FILES.choices(), {"tooltip": tooltip})}}
 
     @classmethod
     def IS_CHANGED(cls, file: str, **_) -> str:
-        return head_file.fingerprint(file)
+        return head_file.FILES.fingerprint(file)
 
     def load(self, file: str) -> dict:
-        labels = head_file.read_labels(head_file.path_of(file))
+        labels = head_file.read_labels(head_file.FILES.path(file))
         learned, made = labels.learned, labels.made
         data = {"file": file, **learned_facts(learned), "model": made.model_name, "model_key": made.model_key}
         lines = [

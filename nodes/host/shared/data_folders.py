@@ -13,7 +13,7 @@ from pathlib import Path
 _OUTPUT, _INPUT = " [output]", " [input]"
 INDEXES = "cvl_index"  # below the output folder
 EXAMPLES = "examples"  # the folder of pictures that come with the pack, by this name
-_PACK = Path(__file__).resolve().parents[3]
+EXAMPLES_FOLDER = Path(__file__).resolve().parents[3] / "example_workflows" / "input"
 _INDEX_NAME = re.compile(r"\w[\w .-]{0,99}(?<![ .])")
 
 
@@ -33,7 +33,7 @@ class Places:
             ValueError: it leads out, or the disk refuses it. FileNotFoundError: it is not there.
         """
         plain = below.strip().replace("\\", "/").strip("/") if not os.path.isabs(below.strip()) else below
-        roots = {"output": (self.output,), EXAMPLES: (_PACK / "example_workflows" / "input",)}.get(which, self.inputs)
+        roots = {"output": (self.output,), EXAMPLES: (EXAMPLES_FOLDER,)}.get(which, self.inputs)
         for root in roots if not re.search("[\0\ud800-\udfff]", below) else ():
             try:
                 found, top = (root / plain).resolve(), root.resolve()

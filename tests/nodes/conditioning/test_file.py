@@ -87,7 +87,7 @@ def test_what_a_file_cannot_hold_is_named_and_strict_saves_nothing(place):
 
 def test_files_are_numbered_hold_the_workflow_and_are_offered(place):
     node, menu = place.node("CVL_SaveConditioning"), LoadConditioning.INPUT_TYPES
-    assert menu()["required"]["file"][0] == [conditioning_file.BUNDLED]
+    assert menu()["required"]["file"][0] == [conditioning_file.FILES.bundled]
     for _ in range(2):
         node.save([entry()], "conditioning/x", prompt={"1": {}}, extra_pnginfo={"workflow": {"nodes": []}})
     (place.base / "input").mkdir()
@@ -95,7 +95,7 @@ def test_files_are_numbered_hold_the_workflow_and_are_offered(place):
     (place.base / "input" / "mine.conditioning.safetensors").write_bytes(first.read_bytes())
     (place.base / "output" / "lora.safetensors").write_bytes(b"x")
     *names, bundled = menu()["required"]["file"][0]
-    assert bundled == conditioning_file.BUNDLED
+    assert bundled == conditioning_file.FILES.bundled
     saved_names = [f"conditioning/x_0000{n}_.conditioning.safetensors [output]" for n in (1, 2)]
     assert names == [*saved_names, "mine.conditioning.safetensors"]
     assert_equal(loaded(place, names[2]), [entry()])
@@ -107,7 +107,7 @@ def test_files_are_numbered_hold_the_workflow_and_are_offered(place):
 def test_the_bundled_one_is_a_red_circle_by_the_bundled_text_encoder(place):
     clip = place.node("CVL_LoadTextEncoder").load("bundled/tiny_clip.safetensors")["result"][0]
     ((expected, options),) = place.node("CVL_TextEncode").encode(clip, "a red circle")["result"][0]
-    ((hidden, others),) = loaded(place, conditioning_file.BUNDLED)
+    ((hidden, others),) = loaded(place, conditioning_file.FILES.bundled)
     rounding = 1e-4  # float32 on another processor; values up to 10
     assert (hidden - expected).abs().max() < rounding
     assert (others["pooled_output"] - options["pooled_output"]).abs().max() < rounding

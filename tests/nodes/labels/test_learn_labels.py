@@ -201,7 +201,7 @@ def test_pictures_to_label_next_are_in_the_gallery(place, clip_model, learn):
 
 
 def test_the_bundled_labels_are_the_bundled_clips_and_know_its_shapes(place, clip_model):
-    labels = place.node("CVL_LoadLabels").load(head_file.BUNDLED)["result"][0]
+    labels = place.node("CVL_LoadLabels").load(head_file.FILES.bundled)["result"][0]
     image, shapes = drawn(40, seed=11)
     best = place.node("CVL_ZeroShotClassify").classify(clip_model, image, "a", "a {}", head=labels)["result"][0]
     assert sum(one == shape for one, shape in zip(best.split("\n"), shapes)) >= 32

@@ -6,11 +6,8 @@ ComfyUI, and the part of it with some nodes is photographed, as wide as they are
 COMFYUI_PATH, COMFYUI_ARGS and COMFYUI_URL are those of tests/host; look at what comes before you commit it.
 """
 
-import argparse
 import importlib.util
 import io
-import json
-import tempfile
 from pathlib import Path
 
 from PIL import Image
@@ -43,24 +40,11 @@ def photograph(page, kinds: list[str]) -> bytes:
 
 
 def main() -> None:
-    from clip_vae_lora.tests.support.servers.canvas import canvas, chromium, run
-    from clip_vae_lora.tests.support.servers.help_picture import server
+    from clip_vae_lora.tests.support.servers.help_picture import asked, ran
 
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("example", help="an example workflow's name, without .json")
-    parser.add_argument("kinds", nargs="+", metavar="node", help="ids of nodes in it, such as CVL_MergeLoRAs")
-    asked = parser.parse_args()
-    path = ROOT / "example_workflows" / f"{asked.example}.json"
-    with tempfile.TemporaryDirectory() as base, server(Path(base)) as address, chromium() as browser:
-        page = canvas(browser, address, asked.kinds[0])
-        page.set_viewport_size(WINDOW)
-        page.evaluate("() => app.extensionManager.setting.set('Comfy.Minimap.Visible', false)")
-        page.evaluate("graph => app.loadGraphData(graph)", json.loads(path.read_text(encoding="utf-8")))
-        page.wait_for_timeout(1000)
-        if (ended := run(page)) != "execution_success":
-            raise SystemExit(f"{asked.example} did not run to its end: {ended}")
-        page.wait_for_timeout(3000)
-        path.with_suffix(".jpg").write_bytes(photograph(page, asked.kinds))
+    example, kinds = asked(__doc__)
+    with ran(example, kinds[0], WINDOW) as page:
+        (ROOT / "example_workflows" / f"{example}.jpg").write_bytes(photograph(page, kinds))
 
 
 def _bind_the_checkout() -> None:

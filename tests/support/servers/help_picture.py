@@ -11,10 +11,15 @@ import io
 import json
 import os
 import tempfile
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from PIL import Image
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
 
 ROOT = Path(__file__).resolve().parents[3]
 MARGIN_PX, TITLE_PX = 6, 30
@@ -49,23 +54,37 @@ def with_palette(png: bytes) -> bytes:
 
 
 def main() -> None:
-    from clip_vae_lora.tests.support.servers.canvas import canvas, chromium, run
+    example, kinds = asked(__doc__)
+    with ran(example, kinds[0], WINDOW) as page:
+        for kind in kinds:
+            (ROOT / "web" / "docs" / f"{kind}.png").write_bytes(photograph(page, kind))
 
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+
+def asked(description: str) -> tuple[str, list[str]]:
+    """The example and the ids of nodes in it that the command line names."""
+    parser = argparse.ArgumentParser(description=description.split("\n", 1)[0])
     parser.add_argument("example", help="an example workflow's name, without .json")
     parser.add_argument("kinds", nargs="+", metavar="node", help="ids of nodes in it, such as CVL_MergeLoRAs")
-    asked = parser.parse_args()
-    graph = json.loads((ROOT / "example_workflows" / f"{asked.example}.json").read_text(encoding="utf-8"))
+    found = parser.parse_args()
+    return found.example, found.kinds
+
+
+@contextmanager
+def ran(example: str, kind: str, window: dict[str, int]) -> Iterator["Page"]:
+    """A page of that size with the example after a run; `kind` is a node's that it waits for."""
+    from clip_vae_lora.tests.support.servers.canvas import canvas, chromium, run
+
+    graph = json.loads((ROOT / "example_workflows" / f"{example}.json").read_text(encoding="utf-8"))
     with tempfile.TemporaryDirectory() as base, server(Path(base)) as address, chromium() as browser:
-        page = canvas(browser, address, asked.kinds[0])
-        page.set_viewport_size(WINDOW)
+        page = canvas(browser, address, kind)
+        page.set_viewport_size(window)
+        page.evaluate("() => app.extensionManager.setting.set('Comfy.Minimap.Visible', false)")
         page.evaluate("graph => app.loadGraphData(graph)", graph)
         page.wait_for_timeout(1000)
         if (ended := run(page)) != "execution_success":
-            raise SystemExit(f"{asked.example} did not run to its end: {ended}")
-        page.wait_for_timeout(2000)
-        for kind in asked.kinds:
-            (ROOT / "web" / "docs" / f"{kind}.png").write_bytes(photograph(page, kind))
+            raise SystemExit(f"{example} did not run to its end: {ended}")
+        page.wait_for_timeout(3000)
+        yield page
 
 
 def server(base: Path) -> AbstractContextManager[str]:
