@@ -11,6 +11,7 @@ from ...kinds.adapters import Adapter, LoRAError
 from ...kinds.whole import Difference
 from ...models.places import Place
 from ...weights.low_rank import frobenius
+from ..memory import Returning
 from ..noise import Noise, noise_of_difference, precision_of, rounding_noise
 from ..outcome import adapter_of, stored
 from ..ranks import AUTOMATIC, SIZE, Rule, Share, rank_by, spectrum_by
@@ -98,10 +99,12 @@ def extract(
     if twice:
         ranks = _ranks(models, rule, dtype, with_vectors, spell, device, lambda step: on_step(step, total))
         done = len(models.weights)
+    returning = Returning()
     for key in models.weights:
         yield _of_layer(models, key, rule, dtype, device, ranks.get(key, 0) if twice else None)
         done += 1
         on_step(done, total)
+        returning.after(math.prod(models.base.shapes[key]))
     for key in models.vectors:
         yield _of_vector(models, key, dtype, with_vectors)
         done += 1
@@ -253,6 +256,7 @@ def _ranks(
     shapes: dict[Place, tuple[int, ...]] = {key: tuple(models.base.shapes[key]) for key in models.weights}
     costs = costs_by_place(shapes, spell)
     shares: dict[Place, Share] = {}
+    returning = Returning()
     for done, key in enumerate(models.weights, 1):
         found = _change(models, key, device)
         if found is not None and costs[key][0]:
@@ -260,6 +264,7 @@ def _ranks(
             kept = spectrum.s[: rank_by(rule, spectrum.s, spectrum.energy)]
             shares[key] = Share(kept, costs[key][0] * dtype.itemsize, costs[key][1])
         on_step(done)
+        returning.after(math.prod(shapes[key]))
     vectors = [_of_vector(models, key, dtype, with_vectors) for key in models.vectors]
     others: dict[Place, Adapter] = {one.key: one.adapter for one in vectors if one.adapter is not None}
     return ranks_of_size(shapes, shares, rule, spell, dtype, others)
