@@ -45,7 +45,7 @@ def augmented(picture: Tensor, size_px: int, resize: str, numbers: Tensor, how: 
     uint8 [3, H, W], [NUMBERS] -> float32 [3, size_px, size_px] in 0..1
     """
     if how.crop < 1:
-        top, left, height, width = cut_of(*picture.shape[1:], how.crop, numbers[:4].tolist())
+        top, left, height, width = cut_of(picture.shape[1], picture.shape[2], how.crop, numbers[:4].tolist())
         part = picture[None, :, top : top + height, left : left + width].float()
         square = functional.interpolate(part, size=(size_px, size_px), mode="bicubic", antialias=True)[0]
         square = square.clamp(0, 255) / 255
