@@ -79,11 +79,7 @@ def fit(
     Raises:
         TrainingError: parameters made under inference mode, a loss that is no number, another training's checkpoint.
     """
-    if bad := [name for name, parameter in parameters.items() if parameter.is_inference()]:
-        raise TrainingError(
-            f"{bad[0]} was made under torch.inference_mode and cannot be trained: build the model "
-            "inside `with torch.inference_mode(False)`"
-        )
+    _check_trainable(parameters)
     with trainable():
         state = TrainingState(parameters, plan, rates or {}, facts or {}, decays or {}, bounds or {})
         if as_result is not None:
@@ -105,6 +101,14 @@ def fit(
         finally:
             state.use_average_()
         return state.losses
+
+
+def _check_trainable(parameters: Mapping[str, Parameter]) -> None:
+    if bad := [name for name, parameter in parameters.items() if parameter.is_inference()]:
+        raise TrainingError(
+            f"{bad[0]} was made under torch.inference_mode and cannot be trained: build the model "
+            "inside `with torch.inference_mode(False)`"
+        )
 
 
 def _is_told_to_stop(on_step: OnStep, done: int, state: "TrainingState", checkpoint: Checkpoint | None) -> bool:
