@@ -69,7 +69,7 @@ READING_ORDER = {  # inside a leaf and the index a file imports only from files 
         "formats/suffixes formats/adapter_config formats/building formats/writing formats/read models/match "
         "models/families models/implied models/blocks models/parts models/conversion models/published "
         "weights/trainable weights/inject weights/patching formats/list_text formats/header "
-        "workshop/{thin,algebra,spectrum,noise,ranks,sources,gathering,steps,memory,outcome,naming,sizing} "
+        "workshop/{thin,algebra,spectrum,noise,ranks,sources,gathering,steps,outcome,naming,sizing} "
         "workshop/{resizing,checkpoint} workshop/merging/{methods,merge,verdict} workshop/comparing/{compare,copies} "
         "workshop/extracting/{pairing,extraction,spelling} "
         "workshop/editing/{header,edit,baking}"

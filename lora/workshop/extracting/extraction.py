@@ -11,13 +11,12 @@ from ...kinds.adapters import Adapter, LoRAError
 from ...kinds.whole import Difference
 from ...models.places import Place
 from ...weights.low_rank import frobenius
-from ..memory import Returning
 from ..noise import Noise, noise_of_difference, precision_of, rounding_noise
 from ..outcome import adapter_of, stored
 from ..ranks import AUTOMATIC, SIZE, Rule, Share, rank_by, spectrum_by
 from ..resizing import CutLayer, error_over_all, of_bases
 from ..sizing import Spell, costs_by_place, ranks_of_size
-from ..steps import OnStep
+from ..steps import OnStep, Returning
 from ..thin import Thin, dense_thin
 from .pairing import Pair
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from clip_vae_lora.lora.workshop import memory
-from clip_vae_lora.lora.workshop.memory import Returning, give_back
+from clip_vae_lora.lora.workshop import steps
+from clip_vae_lora.lora.workshop.steps import Returning, give_back
 
 STATUS = Path("/proc/self/statm")
 MB = 2**20
@@ -18,7 +18,7 @@ def resident_mb() -> float:
 
 
 @pytest.mark.skipif(
-    not sys.platform.startswith("linux") or memory._trim() is None, reason="glibc alone keeps what was freed"
+    not sys.platform.startswith("linux") or steps._trim() is None, reason="glibc alone keeps what was freed"
 )
 def test_what_was_freed_between_things_that_stay_goes_back():
     first = torch.empty(30 * MB, dtype=torch.uint8)
@@ -35,7 +35,7 @@ def test_what_was_freed_between_things_that_stay_goes_back():
 
 def test_it_is_given_back_now_and_then(monkeypatch):
     asked = []
-    monkeypatch.setattr(memory, "give_back", lambda: asked.append(1))
+    monkeypatch.setattr(steps, "give_back", lambda: asked.append(1))
     returning = Returning()
     for _ in range(8):
         returning.after(2**25)
@@ -43,5 +43,5 @@ def test_it_is_given_back_now_and_then(monkeypatch):
 
 
 def test_another_c_library_is_left_alone(monkeypatch):
-    monkeypatch.setattr(memory, "_trim", lambda: None)
+    monkeypatch.setattr(steps, "_trim", lambda: None)
     give_back()
