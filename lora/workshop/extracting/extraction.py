@@ -16,7 +16,7 @@ from ..outcome import adapter_of, stored
 from ..ranks import AUTOMATIC, SIZE, Rule, Share, rank_by, spectrum_by
 from ..resizing import CutLayer, error_over_all, of_bases
 from ..sizing import Spell, costs_by_place, ranks_of_size
-from ..steps import OnStep, Returning
+from ..steps import OnStep
 from ..thin import Thin, dense_thin
 from .pairing import Pair
 
@@ -75,7 +75,7 @@ def extract(
     device: torch.device | None = None,
     on_step: OnStep,
 ) -> Iterator[Found]:
-    """Extract gives the adapter of each weight, one after another; nothing is kept.
+    """Extract gives the adapter of each weight, one after another, the largest first; nothing is kept.
 
     Args:
         models: of `pair`.
@@ -98,18 +98,23 @@ def extract(
     if twice:
         ranks = _ranks(models, rule, dtype, with_vectors, spell, device, lambda step: on_step(step, total))
         done = len(models.weights)
-    returning = Returning()
-    for key in models.weights:
+    for key in _largest_first(models):
         yield _of_layer(models, key, rule, dtype, device, ranks.get(key, 0) if twice else None)
         done += 1
         on_step(done, total)
-        returning.after(math.prod(models.base.shapes[key]))
     for key in models.vectors:
         yield _of_vector(models, key, dtype, with_vectors)
         done += 1
         on_step(done, total)
     for key, why in models.unfit.items():
         yield Found(key, why=why)
+
+
+def _largest_first(models: Pair) -> list[str]:
+    """The weights in an order in which each fits into memory that one before it has freed: in another one an allocator
+    keeps several times what the largest needs.
+    """
+    return sorted(models.weights, key=lambda key: -math.prod(models.base.shapes[key]))
 
 
 def record(found: Iterator[Found], take: Callable[[str, Adapter], str]) -> Extracted:
@@ -255,15 +260,13 @@ def _ranks(
     shapes: dict[Place, tuple[int, ...]] = {key: tuple(models.base.shapes[key]) for key in models.weights}
     costs = costs_by_place(shapes, spell)
     shares: dict[Place, Share] = {}
-    returning = Returning()
-    for done, key in enumerate(models.weights, 1):
+    for done, key in enumerate(_largest_first(models), 1):
         found = _change(models, key, device)
         if found is not None and costs[key][0]:
             spectrum = spectrum_by(rule, found.thin)
             kept = spectrum.s[: rank_by(rule, spectrum.s, spectrum.energy)]
             shares[key] = Share(kept, costs[key][0] * dtype.itemsize, costs[key][1])
         on_step(done)
-        returning.after(math.prod(shapes[key]))
     vectors = [_of_vector(models, key, dtype, with_vectors) for key in models.vectors]
     others: dict[Place, Adapter] = {one.key: one.adapter for one in vectors if one.adapter is not None}
     return ranks_of_size(shapes, shares, rule, spell, dtype, others)
