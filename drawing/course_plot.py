@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
 
 from .paper import (
     PLOT_BLUE,
@@ -22,7 +21,6 @@ _BANDS = (PLOT_BLUE, PLOT_GREEN, PLOT_ORANGE, PLOT_RED)
 _SMOOTH = 0.05  # of the steps, over which the losses are averaged
 _MOST_DOTS = 4000
 _SMALL_PX = 700  # a plot up to this width, as on a node, is written smaller
-_LEAST_IN_A_ROW = 4  # samples: fewer are not drawn larger
 
 
 def course_plot(
@@ -66,24 +64,6 @@ def course_plot(
         axes.grid(True, axis="y", color=PLOT_GRID)
         axes.tick_params(labelsize=size)
     return figure_image(canvas)
-
-
-def with_samples(plot: Tensor, samples: Sequence[Tensor]) -> Tensor:
-    """A plot with pictures of one size in a row below it, from the first on the left to the newest.
-
-    [1, H, W, 3], [1, h, w, 3] each, 0..1 -> [1, H + row, W, 3]
-    """
-    if not samples:
-        return plot
-    width = plot.shape[2]
-    side = width // max(_LEAST_IN_A_ROW, len(samples))
-    height = max(1, round(side * samples[0].shape[1] / samples[0].shape[2]))
-    row = torch.ones(1, height, width, 3)
-    for place, sample in enumerate(samples):
-        pixels = sample[..., :3].float().cpu().movedim(-1, 1)
-        small = interpolate(pixels, (height, side), mode="bilinear", antialias=True)
-        row[:, :, place * side : (place + 1) * side] = small.movedim(1, -1).clamp(0, 1)
-    return torch.cat([plot, row], dim=1)
 
 
 def running_mean(values: Sequence[float]) -> list[float]:

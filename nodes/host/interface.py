@@ -53,7 +53,6 @@ Patchable = object  # a MODEL, a CLIP or a ClipModel
 Conditioning = list
 Latent = dict
 OnStep = Callable[[int, int], None]  # done, and in all; may raise to stop
-OnStepShown = Callable[..., None]  # the same, with a picture where there is one
 
 
 class Host(Protocol):
@@ -102,10 +101,11 @@ class Host(Protocol):
     def saves_workflow(self) -> bool:
         """Whether a saved file may hold the workflow that made it."""
 
-    def progress(self, total: int) -> OnStepShown:
-        """Return a callback `on_step(done, total, picture)` that moves the bar, shows the node a picture [1, H, W, 3]
-        in 0..1 where one is given, and raises when the user has cancelled.
-        """
+    def progress(self, total: int) -> OnStep:
+        """Return a callback that moves the bar, and raises when the user has cancelled."""
+
+    def tell(self, node: str, output: Mapping[str, list]) -> None:
+        """Send the canvas what a node that still runs has to show, as `ui` has it; does nothing without a server."""
 
     def absent(self, why: str | None) -> object:
         """Return a placeholder that stops the nodes behind this output (ComfyUI's ExecutionBlocker). The user is
