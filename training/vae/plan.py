@@ -71,9 +71,9 @@ class VAEPlan:
                 f"held-out share {self.held_out:g}, average {self.average:g}: expected 0 or more and less than 1"
             )
         for what, one, known in (
-            ("what learns", self.part, PARTS),
-            ("the optimiser", self.optimiser, OPTIMISERS),
-            ("the precision", self.precision, PRECISIONS),
+            ("part", self.part, PARTS),
+            ("optimiser", self.optimiser, OPTIMISERS),
+            ("precision", self.precision, PRECISIONS),
         ):
             if one not in known:
                 raise ValueError(f"{what} is {one!r}: expected one of {', '.join(known)}")

@@ -12,19 +12,22 @@ from ...vae_core.tiling.network import VAENetwork, has_half
 from ...vae_core.tiling.room import Room, Tiling
 from ..loop import OnStep, TrainingError
 
-NEITHER = "this VAE has no {half}, which training needs to {why}: load the full VAE"
+WITHOUT = {  # what to say where a half is missing
+    "encode": "this VAE has no encoder, which makes the latents that its decoder learns from: load the full VAE",
+    "decode": "this VAE has no decoder, which is what learns: load the full VAE",
+}
 
 
 @dataclass(frozen=True, eq=False)
 class VAETrainee:
     """A VAE that can be trained.
 
-    build: (device, dtype) -> its network, without weights. state: its weights by our networks' names, as they are
+    build: (operations, device, dtype) -> its network, without weights. state: its weights by our networks' names, as they are
     stored, on any device. room: the devices, and what is free there now. dtype: what its host computes it in, as
     loaders call it.
     """
 
-    build: Callable[[torch.device, torch.dtype], VAENetwork]
+    build: Callable[..., VAENetwork]
     state: Mapping[str, Tensor]
     room: Callable[[], Room]
     dtype: str = "auto"
@@ -35,15 +38,15 @@ class VAETrainee:
         Raises:
             TrainingError: a VAE for videos, or without an encoder or a decoder.
         """
-        made = self.build(self.room().device, torch.float32)
+        made = self.build(device=self.room().device, dtype=torch.float32)
         if made.has_frames:
             raise TrainingError(
                 f"a VAE for pictures was expected, and this {made.title} is for videos, which is not trained here: "
                 "load one of SD, SDXL, SD3, Flux, or a TAESD"
             )
-        for way, half, why in (("encode", "encoder", "make latents"), ("decode", "decoder", "learn")):
+        for way, why in WITHOUT.items():
             if not has_half(made, way):
-                raise TrainingError(NEITHER.format(half=half, why=why))
+                raise TrainingError(why)
         own = {name: tensor.detach().clone() for name, tensor in (state or self.state).items()}
         made.load_state_dict(own)
         return made.requires_grad_(False).eval()

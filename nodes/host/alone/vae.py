@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import cast
 
 import torch
@@ -114,9 +115,7 @@ def trainable_vae(vae: StandaloneVAE) -> VAETrainee:
         state = {name: tensor.detach().to("cpu", copy=True) for name, tensor in network.state_dict().items()}
     halves = {half: has_half(network, way) for half, way in (("encoder", "encode"), ("decoder", "decode"))}
 
-    def build(place: torch.device, dtype: torch.dtype) -> VAENetwork:
-        return type(network)(network.config, device=place, dtype=dtype, **halves)
-
+    build = partial(type(network), network.config, **halves)
     return VAETrainee(build, state, lambda: _room(vae), name_of_dtype(_dtype_of(vae)))
 
 

@@ -179,8 +179,8 @@ def test_the_last_layer_is_the_one_that_makes_the_pixels():
 @pytest.mark.parametrize(
     ("half", "words"),
     [
-        ("encoder", "has no encoder, which training needs to make latents"),
-        ("decoder", "has no decoder, which training"),
+        ("encoder", "this VAE has no encoder, which makes the latents"),
+        ("decoder", "this VAE has no decoder, which is what learns"),
     ],
 )
 def test_half_a_vae_is_refused(half, words):
@@ -189,7 +189,7 @@ def test_half_a_vae_is_refused(half, words):
 
     whole = learning.trainee()
     left_out = {half: False}
-    part = VAETrainee(lambda device, dtype: AutoencoderKL(learning.CONFIG, **left_out), {}, whole.room)
+    part = VAETrainee(lambda **_: AutoencoderKL(learning.CONFIG, **left_out), {}, whole.room)
     with pytest.raises(TrainingError, match=words):
         _train(trainee=part)
 
@@ -219,9 +219,9 @@ def test_one_picture_is_enough_and_judges_itself():
         ({"lr": float("nan")}, "expected the first two above 0"),
         ({"hold": -1.0}, "expected the first two above 0"),
         ({"held_out": 1.0}, "less than 1"),
-        ({"part": "encoder"}, "what learns is 'encoder': expected one of decoder, decoder and encoder"),
-        ({"optimiser": "SGD"}, "the optimiser is 'SGD'"),
-        ({"precision": "fp16"}, "the precision is 'fp16'"),
+        ({"part": "encoder"}, "part is 'encoder': expected one of decoder, decoder and encoder"),
+        ({"optimiser": "SGD"}, "optimiser is 'SGD'"),
+        ({"precision": "fp16"}, "precision is 'fp16'"),
     ],
 )
 def test_a_plan_that_cannot_be_followed_is_refused(change, words):

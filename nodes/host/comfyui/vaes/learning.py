@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from .....training.vae.trainee import VAETrainee
 from .....vae_core.checkpoint.find import LayoutError, find_vae
-from .....vae_core.tiling.network import VAENetwork
 from .....vae_core.tiling.room import Room
 from ...shared.towers import name_of_dtype
 from ..patches import base_weight
@@ -32,10 +31,7 @@ def trainee_of(vae: comfy.sd.VAE, network: nn.Module, room: Callable[[], Room]) 
             "SDXL, SD3, Flux, or a TAESD"
         ) from error
 
-    def build(device: torch.device, dtype: torch.dtype) -> VAENetwork:
-        return source.build(device=device, dtype=dtype)
-
-    return VAETrainee(build, source.translate(state), room, name_of_dtype(vae.vae_dtype))
+    return VAETrainee(source.build, source.translate(state), room, name_of_dtype(vae.vae_dtype))
 
 
 def _weights(vae: comfy.sd.VAE, network: nn.Module) -> dict[str, Tensor]:
