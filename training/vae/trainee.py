@@ -22,9 +22,9 @@ WITHOUT = {  # what to say where a half is missing
 class VAETrainee:
     """A VAE that can be trained.
 
-    build: (operations, device, dtype) -> its network, without weights. state: its weights by our networks' names, as they are
-    stored, on any device. room: the devices, and what is free there now. dtype: what its host computes it in, as
-    loaders call it.
+    build: (operations, device, dtype) -> its network, without weights. state: its weights by our networks' names, as
+    they are stored, on any device. room: the devices, and what is free there now. dtype: what its host computes it in,
+    as loaders call it.
     """
 
     build: Callable[..., VAENetwork]
