@@ -18,6 +18,7 @@ from .paper import (
 )
 
 _BANDS = (PLOT_BLUE, PLOT_GREEN, PLOT_ORANGE, PLOT_RED)
+NOISE = ("little noise", "", "", "much noise")  # the bands of a diffusion model's validation
 _SMOOTH = 0.05  # of the steps, over which the losses are averaged
 _MOST_DOTS = 4000
 _SMALL_PX = 700  # a plot up to this width, as on a node, is written smaller
@@ -30,11 +31,12 @@ def course_plot(
     *,
     width_px: int = 1024,
     height_px: int = 800,
+    names: Sequence[str] = NOISE,
 ) -> Tensor:
     """The losses above, each a dot and their running mean a line; below the validation's, relative to the first, a
-    line for each noise band and a thick one for their mean. -> [1, H, W, 3] in 0..1
+    line for each band and a thick one for their mean. -> [1, H, W, 3] in 0..1
 
-    validation: (step, the loss of each band, from little noise to much).
+    validation: (step, the loss of each band). names: of the bands; the empty ones are not written.
 
     Raises:
         ValueError: there is nothing to draw, or matplotlib is not installed.
@@ -52,7 +54,7 @@ def course_plot(
         _legend(above, size)
     above.set_ylabel("loss", fontsize=size)
     for band, colour in zip(range(len(validation[0][1]) if validation else 0), _BANDS):
-        name = ("little noise", "", "", "much noise")[band] if band < len(_BANDS) else ""
+        name = names[band] if band < len(names) else ""
         _relative(below, [(step, bands[band]) for step, bands in validation], colour, 1.2, name)
     _relative(below, [(step, sum(bands) / len(bands)) for step, bands in validation], "black", 2.4, "mean")
     below.axhline(1.0, color=PLOT_GREY, linestyle="--", linewidth=1.0)

@@ -74,6 +74,45 @@ class ProcessGroup:
             tensor.copy_(part.to(tensor.dtype))
             place += tensor.numel()
 
+    def gather_rows(self, own: Tensor, counts: Sequence[int]) -> Tensor:
+        """Gather the rows of all processes, in their order, without gradients; `counts` says how many each has. Every
+        process must call it. [n, ...] -> [sum of counts, ...] on the device of `own`
+
+        Raises:
+            LostProcess: one of the others is gone.
+        """
+        if self.size == 1:
+            return own.detach()
+        padded = torch.zeros(max(counts), *own.shape[1:], dtype=own.dtype)
+        padded[: len(own)] = own.detach().cpu()
+        found = [torch.empty_like(padded) for _ in range(self.size)]
+        with _sentence_for_the_lost():
+            dist.all_gather(found, padded)
+        return torch.cat([rows[:count] for rows, count in zip(found, counts)]).to(own.device)
+
+    def sum_rows(self, whole: Tensor, counts: Sequence[int]) -> Tensor:
+        """Sum what all processes say about each other's rows, added in the order of the processes, and return this
+        process's own rows. `counts` says how many each has. Every process must call it.
+
+        [sum of counts, ...] -> [n, ...]
+
+        Raises:
+            LostProcess: one of the others is gone.
+        """
+        if self.size == 1:
+            return whole
+        most = max(counts)
+        told = torch.zeros(self.size, most, *whole.shape[1:], dtype=whole.dtype)
+        for rank, rows in enumerate(whole.detach().cpu().split(list(counts))):
+            told[rank, : len(rows)] = rows
+        heard = torch.empty_like(told)
+        with _sentence_for_the_lost():
+            dist.all_to_all_single(heard, told)
+        total = heard[0]
+        for other in heard[1:]:
+            total = total + other
+        return total[: counts[self.rank]].to(whole.device)
+
 
 @contextmanager
 def _sentence_for_the_lost() -> Iterator[None]:

@@ -55,6 +55,8 @@ def fit(
     losses: list[float] | None = None,
     as_result: AsResult | None = None,
     relief: Relief | None = None,
+    decays: Mapping[str, float] | None = None,
+    bounds: Mapping[str, tuple[float, float]] | None = None,
 ) -> list[float]:
     """Train `parameters` in place, on the device where they are, for `plan.steps` steps, and return every step's loss.
 
@@ -68,6 +70,8 @@ def fit(
         facts: what else decides the result; a checkpoint of other facts is refused, and what differs is named.
         losses: gets each step's loss, before `on_step`.
         as_result: is told how to see the result so far.
+        decays: parameter -> weight decay, for those that have another than the plan's.
+        bounds: parameter -> the least and the largest value it may have after a step.
         relief: is asked about a step that failed, as where memory ran out, and whether it is to be made again.
         on_step: called as (done, total) after every step; what it raises stops the training at that step, the state is
             saved, and the exception goes on to the caller, but for StopAndKeep, which ends the training.
@@ -75,13 +79,9 @@ def fit(
     Raises:
         TrainingError: parameters made under inference mode, a loss that is no number, another training's checkpoint.
     """
-    if bad := [name for name, parameter in parameters.items() if parameter.is_inference()]:
-        raise TrainingError(
-            f"{bad[0]} was made under torch.inference_mode and cannot be trained: build the model "
-            "inside `with torch.inference_mode(False)`"
-        )
+    _check_trainable(parameters)
     with trainable():
-        state = TrainingState(parameters, plan, rates or {}, facts or {})
+        state = TrainingState(parameters, plan, rates or {}, facts or {}, decays or {}, bounds or {})
         if as_result is not None:
             as_result.now = state.as_result
         if checkpoint and checkpoint.resume and checkpoint.path.exists():
@@ -101,6 +101,14 @@ def fit(
         finally:
             state.use_average_()
         return state.losses
+
+
+def _check_trainable(parameters: Mapping[str, Parameter]) -> None:
+    if bad := [name for name, parameter in parameters.items() if parameter.is_inference()]:
+        raise TrainingError(
+            f"{bad[0]} was made under torch.inference_mode and cannot be trained: build the model "
+            "inside `with torch.inference_mode(False)`"
+        )
 
 
 def _is_told_to_stop(on_step: OnStep, done: int, state: "TrainingState", checkpoint: Checkpoint | None) -> bool:

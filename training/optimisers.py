@@ -20,14 +20,16 @@ ON_THE_CPU = ("step", "total", "d", "r")  # numbers in the memory of an optimise
 _TINY = 1e-30  # what Adafactor adds to squares
 
 
-def make_optimiser(name: str, groups: list[dict], lr: float, betas: tuple[float, float]) -> Optimizer:
-    """An optimiser over groups of parameters, which say their own weight decay and rate.
+def make_optimiser(
+    name: str, groups: list[dict], lr: float, betas: tuple[float, float], eps: float = 1e-8
+) -> Optimizer:
+    """An optimiser over groups of parameters, which say their own weight decay and rate; `eps` is AdamW's.
 
     Raises:
         ValueError: an unknown name.
     """
     if name == ADAMW:
-        return AdamW(groups, lr=lr, betas=betas)
+        return AdamW(groups, lr=lr, betas=betas, eps=eps)
     makers: Mapping[str, type[_Own]] = {ADAFACTOR: Adafactor, SCHEDULE_FREE: ScheduleFree, PRODIGY: Prodigy}
     if name not in makers:
         raise ValueError(f"the optimiser is {name!r}: expected one of {', '.join(OPTIMISERS)}")

@@ -37,6 +37,8 @@ class TrainingPlan:
     average: float = 0.0  # > 0: the result is the exponential moving average of the weights, with this decay
     betas: tuple[float, float] = (0.9, 0.98)
     optimiser: str = ADAMW  # of `optimisers.OPTIMISERS`
+    floor: float = 0.02  # the learning rate at the end, as a share of `lr`
+    eps: float = 1e-8  # of AdamW
 
     def __post_init__(self):
         if self.steps < 1 or not self.lr > 0 or not 0 <= self.average < 1 or not self.clip_norm > 0:
@@ -48,9 +50,8 @@ class TrainingPlan:
     def describe(self) -> dict[str, str]:
         """The numbers as texts, for a file's metadata; with them a checkpoint knows whose it is."""
         told = {f"plan.{name}": str(value) for name, value in vars(self).items()}
-        if self.optimiser == ADAMW:
-            del told["plan.optimiser"]  # as states have it that are older than the choice
-        return told
+        younger = {"optimiser": ADAMW, "floor": 0.02, "eps": 1e-8}  # than the first states, which do not have them
+        return {name: value for name, value in told.items() if value != str(younger.get(name.removeprefix("plan.")))}
 
 
 def step_generator(seed: int, step: int) -> Generator:
@@ -77,17 +78,20 @@ class TrainingState:
         plan: TrainingPlan,
         rates: Mapping[str, float],
         facts: Mapping[str, str],
+        decays: Mapping[str, float],
+        bounds: Mapping[str, tuple[float, float]],
     ):
-        self.parameters, self.plan = dict(parameters), plan
+        self.parameters, self.plan, self.bounds = dict(parameters), plan, bounds
         self.told = plan.describe() | {f"fact.{name}": value for name, value in facts.items()}
         groups: dict[tuple[float, float], list[Parameter]] = {}
         for name, parameter in self.parameters.items():
-            decay = plan.weight_decay if parameter.ndim >= 2 and "embedding" not in name else 0.0
+            usual = plan.weight_decay if parameter.ndim >= 2 and "embedding" not in name else 0.0
+            decay = decays.get(name, usual)
             groups.setdefault((decay, rates.get(name, 1.0)), []).append(parameter)
         groups_of_them = [
             {"params": some, "weight_decay": decay, "rate": rate} for (decay, rate), some in groups.items()
         ]
-        self.optimizer = make_optimiser(plan.optimiser, groups_of_them, plan.lr, plan.betas)
+        self.optimizer = make_optimiser(plan.optimiser, groups_of_them, plan.lr, plan.betas, plan.eps)
         self.group = current_group()
         self.losses: list[float] = []
         self.average = {n: p.detach().clone() for n, p in self.parameters.items()} if plan.average else {}
@@ -101,7 +105,8 @@ class TrainingState:
         plan = self.plan
         rate = 1.0 if plan.optimiser in WITHOUT_SCHEDULE and step >= plan.warm_up else None
         for group in self.optimizer.param_groups:
-            falling = warm_cosine(step, plan.steps, min(plan.warm_up, plan.steps)) if rate is None else rate
+            warm_up = min(plan.warm_up, plan.steps)
+            falling = warm_cosine(step, plan.steps, warm_up, plan.floor) if rate is None else rate
             group["lr"] = plan.lr * group["rate"] * falling
         number = self._relieved_gradients(step, step_loss, parts, relief)
         if not math.isfinite(number):
@@ -111,6 +116,9 @@ class TrainingState:
             )
         torch.nn.utils.clip_grad_norm_(self.parameters.values(), plan.clip_norm)
         self.optimizer.step()
+        with torch.no_grad():
+            for name, (least, most) in self.bounds.items():
+                self.parameters[name].clamp_(least, most)
         self.losses.append(number)
         decay = min(plan.average, (1 + step) / (10 + step))  # a short memory at first, when the weights change fast
         for name, tensor in self.average.items():

@@ -81,7 +81,7 @@ def text_features(
     device = torch.device(device or next(network.final_layer_norm.parameters()).device)
     table_device = torch.device(table_device or network.embeddings.token_embedding.weight.device)
     dtype = dtype or activation_dtype(network.final_layer_norm)
-    rows, cut = _rows(model, tokenizer, texts, context)
+    rows, cut = model_rows(model, tokenizer, texts, context)
     different = sorted(set(rows))
     number_of = {row: number for number, row in enumerate(different)}
 
@@ -100,7 +100,7 @@ def text_features(
     return TextFeatures(features, cut)
 
 
-def _rows(
+def model_rows(
     model: CLIP | CLIPText, tokenizer: Tokenizer | WholeTexts, texts: Sequence[str], context: int
 ) -> tuple[list[tuple[int, ...]], tuple[int, ...]]:
     """The ids of each text as this model takes them, and the number of tokens cut from each."""

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from ...lora.weights.fusing import Change
     from ...lora.weights.measuring import Kept, Size
     from ...training.lora.trainee import Trainee
+    from ...training.vae.trainee import VAETrainee
     from ...vae_core.tiling.network import VAENetwork
     from ...vae_core.tiling.work import Tiling, Worked
     from .shared.data_folders import Places
@@ -201,6 +202,9 @@ class Host(Protocol):
     def trainee(self, model: Model) -> AbstractContextManager[Trainee]:
         """Make a MODEL ready for training, outside of inference mode, and undo that at the end."""
 
+    def trainable_vae(self, vae: VAE) -> VAETrainee:
+        """Return a VAE's weights, as copies, and what training asks of it. Raises ValueError for an unknown kind."""
+
     def vae_facts(self, vae: VAE) -> VAEFacts:
         """Tell what this VAE makes of what. Raises ValueError for an output that holds no VAE."""
 
@@ -268,6 +272,7 @@ _COMPUTING = {  # functions that work on the card, and what is then being done, 
     "encode_image": "encoding a picture",
     "posterior": "encoding a picture",
     "decode_latent": "decoding a latent",
+    "trainable_vae": "reading the weights of a VAE",
     "norms": "measuring weights",
     "sizes": "measuring weights",
     "kept": "measuring weights",

@@ -173,3 +173,27 @@ def test_the_rate_climbs_and_then_falls_to_its_floor():
 def test_a_plan_that_cannot_be_is_refused(numbers: dict[str, float]):
     with pytest.raises(TrainingError, match="expected"):
         TrainingPlan(**({"steps": 1, "seed": 0, "lr": 0.1} | numbers))
+
+
+def test_a_learning_rate_falls_to_its_floor_and_decay_and_bounds_are_those_asked_for():
+    start = torch.tensor([[2.0, -2.0]])
+
+    def after(**how) -> torch.Tensor:
+        weight = nn.Parameter(start.clone())
+        plan = TrainingPlan(steps=1, seed=0, lr=0.5, warm_up=0, weight_decay=0.1, floor=0.0)
+        fit(lambda step, generator: 0 * weight.sum(), {"embedding": weight}, plan, **how)
+        return weight.detach()
+
+    assert torch.equal(after(), start)  # an embedding without a gradient
+    assert torch.allclose(after(decays={"embedding": 0.1}), start * (1 - 0.5 * 0.1))
+    assert torch.equal(after(bounds={"embedding": (-1.0, 1.5)}), torch.tensor([[1.5, -1.0]]))
+    assert warm_cosine(9, 10, 0, 0.0) < 0.03 and warm_cosine(10, 10, 0, 0.0) == 0.0
+
+
+def test_plans_that_say_nothing_new_are_described_as_they_always_were():
+    told = TrainingPlan(steps=1, seed=0, lr=1.0).describe()
+    assert not {"plan.optimiser", "plan.floor", "plan.eps"} & told.keys()
+    assert TrainingPlan(steps=1, seed=0, lr=1.0, floor=0.0, eps=1e-6).describe() == told | {
+        "plan.floor": "0.0",
+        "plan.eps": "1e-06",
+    }
