@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
 
 from .paper import (
     PLOT_BLUE,
@@ -19,10 +18,10 @@ from .paper import (
 )
 
 _BANDS = (PLOT_BLUE, PLOT_GREEN, PLOT_ORANGE, PLOT_RED)
+NOISE = ("little noise", "", "", "much noise")  # the bands of a diffusion model's validation
 _SMOOTH = 0.05  # of the steps, over which the losses are averaged
 _MOST_DOTS = 4000
 _SMALL_PX = 700  # a plot up to this width, as on a node, is written smaller
-_LEAST_IN_A_ROW = 4  # samples: fewer are not drawn larger
 
 
 def course_plot(
@@ -32,11 +31,12 @@ def course_plot(
     *,
     width_px: int = 1024,
     height_px: int = 800,
+    names: Sequence[str] = NOISE,
 ) -> Tensor:
     """The losses above, each a dot and their running mean a line; below the validation's, relative to the first, a
-    line for each noise band and a thick one for their mean. -> [1, H, W, 3] in 0..1
+    line for each band and a thick one for their mean. -> [1, H, W, 3] in 0..1
 
-    validation: (step, the loss of each band, from little noise to much).
+    validation: (step, the loss of each band). names: of the bands; the empty ones are not written.
 
     Raises:
         ValueError: there is nothing to draw, or matplotlib is not installed.
@@ -54,7 +54,7 @@ def course_plot(
         _legend(above, size)
     above.set_ylabel("loss", fontsize=size)
     for band, colour in zip(range(len(validation[0][1]) if validation else 0), _BANDS):
-        name = ("little noise", "", "", "much noise")[band] if band < len(_BANDS) else ""
+        name = names[band] if band < len(names) else ""
         _relative(below, [(step, bands[band]) for step, bands in validation], colour, 1.2, name)
     _relative(below, [(step, sum(bands) / len(bands)) for step, bands in validation], "black", 2.4, "mean")
     below.axhline(1.0, color=PLOT_GREY, linestyle="--", linewidth=1.0)
@@ -66,24 +66,6 @@ def course_plot(
         axes.grid(True, axis="y", color=PLOT_GRID)
         axes.tick_params(labelsize=size)
     return figure_image(canvas)
-
-
-def with_samples(plot: Tensor, samples: Sequence[Tensor]) -> Tensor:
-    """A plot with pictures of one size in a row below it, from the first on the left to the newest.
-
-    [1, H, W, 3], [1, h, w, 3] each, 0..1 -> [1, H + row, W, 3]
-    """
-    if not samples:
-        return plot
-    width = plot.shape[2]
-    side = width // max(_LEAST_IN_A_ROW, len(samples))
-    height = max(1, round(side * samples[0].shape[1] / samples[0].shape[2]))
-    row = torch.ones(1, height, width, 3)
-    for place, sample in enumerate(samples):
-        pixels = sample[..., :3].float().cpu().movedim(-1, 1)
-        small = interpolate(pixels, (height, side), mode="bilinear", antialias=True)
-        row[:, :, place * side : (place + 1) * side] = small.movedim(1, -1).clamp(0, 1)
-    return torch.cat([plot, row], dim=1)
 
 
 def running_mean(values: Sequence[float]) -> list[float]:

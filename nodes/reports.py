@@ -30,15 +30,24 @@ def shown(
     images: Sequence[dict] = (),
     *,
     own: Sequence[str] = (),
+    chart: Mapping[str, object] | None = None,
 ) -> dict:
     """A node's answer. `ui.text` and `ui.cvl_report` reach `/history`; the canvas shows the text and the images.
 
-    own: parts of the lines that are the words of a file or of the user; the canvas never translates them.
+    own: parts of the lines that are the words of a file or of the user; the canvas never translates them. chart: what
+    the canvas draws, where the report itself is too long for that.
     """
     answer = _answer(lines, as_json(data), results, images)
+    if chart is not None:
+        answer["ui"] |= as_chart(chart)
     if kept := [_whole_characters(text) for text in dict.fromkeys(own) if text]:
         answer["ui"]["cvl_own"] = kept
     return answer
+
+
+def as_chart(chart: Mapping[str, object]) -> dict[str, list]:
+    """What the canvas draws, as a node's `ui` has it."""
+    return {"cvl_chart": [as_json(chart)]}
 
 
 def reported(lines: Sequence[str], data: Mapping[str, object], results: tuple, images: Sequence[dict] = ()) -> dict:

@@ -91,6 +91,16 @@ def divergence_of_channels(mean: Tensor, logvar: Tensor) -> Tensor:
     return 0.5 * doubled_divergence(mean.float(), logvar.float()).mean(dim=(0, 2, 3))
 
 
+def absolute_error(error: Tensor) -> Tensor:
+    """Mean absolute error. Any shape -> []"""
+    return error.abs().mean()
+
+
+def edge_error(error: Tensor) -> Tensor:
+    """Mean absolute error of the differences between neighbours, across and down. [B, C, H, W] -> []"""
+    return (error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()) / 2
+
+
 def vae_loss(
     pixels: Tensor,
     reconstruction: Tensor,
@@ -113,7 +123,6 @@ def vae_loss(
     if pixels.shape != reconstruction.shape:
         raise ValueError(f"the reconstruction is {list(reconstruction.shape)} but the picture is {list(pixels.shape)}")
     error = reconstruction.float() - pixels.float()
-    absolute = error.abs().mean()
-    edges = (error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()) / 2
+    absolute, edges = absolute_error(error), edge_error(error)
     divergence = kl.float().clamp(min=free_nats).mean()
     return VAELoss(absolute + edge_weight * edges + kl_weight * divergence, absolute, edges, divergence)

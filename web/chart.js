@@ -2,14 +2,14 @@
 import { app } from "../../scripts/app.js";
 import { showOnNodes, tag } from "./gallery_home.mjs";
 import { chartsOf } from "./chart_data.mjs";
-import { bars, curves, heat, tokens } from "./chart_drawing.mjs";
+import { bars, curves, heat, pictures, tokens } from "./chart_drawing.mjs";
 
 const LABELS_PX = 120; // seven lines
-const MOST_PX = 460, LEAST_PX = 90; // higher ones scroll
-const DRAW = { bars, curves, heat, tokens };
+const MOST_PX = 460, HIGH_PX = 640, LEAST_PX = 90; // higher ones scroll
+const DRAW = { bars, curves, heat, pictures, tokens };
 
 function draw(node, root, message) {
-  const charts = chartsOf(node.comfyClass, JSON.parse(message.cvl_report?.[0] ?? "{}"));
+  const charts = chartsOf(node.comfyClass, JSON.parse((message.cvl_chart ?? message.cvl_report)?.[0] ?? "{}"));
   if (!charts.length) return null;
   const room = tag("div", "cvl-scroll");
   const heights = charts.map((chart) => {
@@ -19,15 +19,18 @@ function draw(node, root, message) {
     return (width) => heightAt(width) + (chart.title ? 18 : 0) + 4;
   });
   root.append(room);
-  return (width) => Math.min(MOST_PX, heights.reduce((sum, heightAt) => sum + heightAt(width), 4));
+  const most = HIGH.includes(node.comfyClass) ? HIGH_PX : MOST_PX;
+  return (width) => Math.min(most, heights.reduce((sum, heightAt) => sum + heightAt(width), 4));
 }
 
 const KINDS = ["CVL_ZeroShotClassify", "CVL_VisualQuestion", "CVL_RankTags", "CVL_ImageGate", "CVL_ImageTextSimilarity",
   "CVL_LatentDistribution", "CVL_InspectTokens", "CVL_LoRAInfo", "CVL_LoRAStack", "CVL_CompareConditioning",
   "CVL_ResizeLoRA", "CVL_ExtractLoRA", "CVL_CompareLoRAs"];
+const HIGH = ["CVL_TrainLoRA"]; // two curves and samples
 const NARROW = ["CVL_LoadLoRA"]; // few bars with short names
 const VIEW = { widget: "cvl_chart", draw, least: LEAST_PX };
 showOnNodes("clip-vae-lora.chart", KINDS, { ...VIEW, width: 320 });
+showOnNodes("clip-vae-lora.high_chart", HIGH, { ...VIEW, width: 320 });
 showOnNodes("clip-vae-lora.narrow_chart", NARROW, { ...VIEW, width: 240 });
 
 app.registerExtension({

@@ -146,10 +146,41 @@ function sideBySide({ files, pairs }) {
   return [...meetings.filter(({ rows }) => rows.length), ...(count > 1 ? [spread] : [])];
 }
 
+/** [least, greatest] of the numbers of several curves; a band around a single one. */
+function range(series) {
+  const known = series.flatMap(({ values }) => values).filter((value) => value !== null);
+  const low = Math.min(...known), high = Math.max(...known);
+  return high > low ? { low, high } : { low: low - Math.abs(low) / 2 - 1e-6, high: high + Math.abs(high) / 2 + 1e-6 };
+}
+
+/** A training: the losses of its steps, what the validation says of each noise relative to the start, and samples. */
+function course({ first, step, steps, seconds_a_step: each, losses, smoothed, validation, prompt, samples }) {
+  const end = Math.max(steps, step, 1), at = (place) => place / end;
+  const curve = (name, tone, points) => ({ name, tone, at: points.map(([place]) => at(place)), values: points.map(([, value]) => value) });
+  const plot = { kind: "curves", borders: [], from: t("step {}", 0), to: String(end) }, charts = [];
+  const title = each ? t("step {} of {}, {} s a step", step, end, each.toFixed(2)) : t("step {} of {}", step, end);
+  if (losses.length) {
+    const series = [curve(t("loss"), "faint", losses), curve(t("smoothed"), "cold", smoothed)];
+    charts.push({ ...plot, title, series, ...range(series) });
+  }
+  const started = validation[0]?.bands ?? [], mean = (bands) => bands.reduce((sum, band) => sum + band, 0) / bands.length;
+  const told = validation.filter(({ bands }) => bands.every((band) => typeof band === "number"));
+  if (told.length && started.every((band) => band > 0)) {
+    const relative = (read) => told.map(({ step: place, bands }) => [place, read(bands) / read(started)]);
+    const ends = started.length < 2 ? [] : [curve(t("little noise"), "cold", relative((bands) => bands[0])),
+      curve(t("much noise"), "warm", relative((bands) => bands.at(-1)))];
+    const series = [...ends, curve(t("mean"), "good", relative(mean))];
+    charts.push({ ...plot, title: t("validation, relative to the start"), series, ...range(series) });
+  }
+  const pictures = samples.map((sample) => ({ label: t("step {}", sample.step), image: sample }));
+  return [...charts, ...(pictures.length ? [{ kind: "pictures", title: prompt, pictures }] : [])];
+}
+
 const READERS = { CVL_ZeroShotClassify: zeroShot, CVL_VisualQuestion: answers, CVL_RankTags: tags, CVL_ImageGate: gate,
   CVL_ImageTextSimilarity: similarity, CVL_LatentDistribution: channels, CVL_InspectTokens: inspected,
   CVL_LoRAInfo: spectrum, CVL_LoRAStack: stacked, CVL_LoadLoRA: loaded, CVL_CompareConditioning: compared,
-  CVL_ResizeLoRA: lost, CVL_ExtractLoRA: lost, CVL_CompareLoRAs: sideBySide };
+  CVL_ResizeLoRA: lost, CVL_ExtractLoRA: lost, CVL_CompareLoRAs: sideBySide,
+  CVL_TrainLoRA: course };
 
 /** The charts of a node of that class, from its report's data; none where the report has nothing to draw. */
 export function chartsOf(kind, data) {

@@ -1,9 +1,10 @@
 // Bars, curves, matrices and tokens as HTML elements, each with the height in px that it needs at a width.
-import { tag } from "./gallery_home.mjs";
+import { addressOf, tag } from "./gallery_home.mjs";
 import { t } from "./words.mjs";
 
 const BAR_PX = 20, CELL_PX = 28, TOKEN_PX = 26, LETTER_PX = 7.5;
 const PLOT_PX = 90, LEGEND_PX = 18; // a line chart, and a line of text above or below it
+const IN_A_ROW = 4, GAP_PX = 4, MOST_IMAGES = 64; // pictures
 const COLD = [49, 84, 160], WARM = [214, 140, 40];
 
 /** Rows {label, share 0..1, text, mark}, the first one or the marked ones in the strong colour; `line` 0..1 across all. */
@@ -79,15 +80,17 @@ function path(values, across, up) {
   }).join("");
 }
 
-/** Curves over tokens, {name, values, tone} each, from `low` to `high`; `borders` are the tokens that begin a chunk. */
+/** Curves over tokens or steps, {name, values, tone} each, from `low` to `high`; `borders` are the tokens that begin a
+ * chunk. `at`: where each value of a curve stands, 0..1; without, the values stand side by side. */
 export function curves({ series, borders, count, from, to, low, high, log }) {
   const made = tag("div", "cvl-curves"), legend = tag("div", "cvl-legend"), below = tag("div", "cvl-axis");
   const scaled = log ? Math.log : Number, span = scaled(high) - scaled(low) || 1;
   const up = (value) => 98 - 96 * ((scaled(value) - scaled(low)) / span), across = (place) => (1000 * (place + 0.5)) / count;
+  const along = (at) => (place) => 2 + 996 * at[place];
   const svg = drawn("svg", { viewBox: "0 0 1000 100", preserveAspectRatio: "none" });
   for (const place of borders) svg.append(drawn("line", { x1: across(place - 0.5), x2: across(place - 0.5), y1: 0, y2: 100, class: "cvl-border" }));
-  for (const { name, values, tone } of series) {
-    svg.append(drawn("path", { d: path(values, across, up), "data-tone": tone }));
+  for (const { name, values, tone, at } of series) {
+    svg.append(drawn("path", { d: path(values, at ? along(at) : across, up), "data-tone": tone }));
     legend.append(Object.assign(tag("span", "", name), { title: name }));
     legend.lastChild.dataset.tone = tone;
   }
@@ -97,4 +100,27 @@ export function curves({ series, borders, count, from, to, low, high, log }) {
   below.append(tag("span", "", from), tag("span", "", to ?? String(count - 1)));
   made.append(legend, scale, svg, below);
   return { made, heightAt: () => PLOT_PX + 2 * LEGEND_PX };
+}
+
+const images = new Map(); // address -> the element that shows it: one that is drawn anew would flicker
+
+function picture(address) {
+  const made = images.get(address) ?? Object.assign(tag("img", ""), { src: address, decoding: "async", draggable: false });
+  images.delete(address);
+  images.set(address, made); // the newest stands last
+  if (images.size > MOST_IMAGES) images.delete(images.keys().next().value);
+  return made;
+}
+
+/** Small pictures in rows, {image, label} each; a click opens one. */
+export function pictures({ pictures: all }) {
+  const made = tag("div", "cvl-samples");
+  for (const { image, label } of all) {
+    const link = Object.assign(tag("a", ""), { href: addressOf(image), target: "_blank", rel: "noopener", title: label });
+    link.append(picture(link.href), tag("span", "", label));
+    link.addEventListener("pointerdown", (event) => event.stopPropagation());
+    made.append(link);
+  }
+  const rows = Math.ceil(all.length / IN_A_ROW), side = (width) => (width - (IN_A_ROW - 1) * GAP_PX) / IN_A_ROW;
+  return { made, heightAt: (width) => rows * (side(width) + LEGEND_PX + GAP_PX) };
 }

@@ -6,6 +6,7 @@ import { chain } from "./chain.mjs";
 import { addOwnWidget } from "./dom_widget.mjs";
 import { installStyle } from "./gallery_style.mjs";
 import * as memory from "./report_memory.mjs";
+import { workflowOf } from "./report_history.mjs";
 import { readMessage, textOf } from "./report_lines.mjs";
 import { freeRight, growTo, isVue, laidOutHeight, neededHeight, roomOf, spareBelow } from "./report_room.mjs";
 
@@ -15,7 +16,8 @@ const LOOK_MS = [60, 400, 1500, 4000]; // after a graph is there, until it is kn
 const MARGIN_PX = 6;
 const LEAST_PX = 210; // where there is no room for more before the node below: a row of cards, a slider
 const LAID_OUT_MS = [300, 1000]; // after which the page has laid out a Vue node: at once, or on a busy machine
-const KEPT_KEYS = ["images", "a_images", "b_images", "cvl_gallery", "cvl_report", "text"];
+const KEPT_KEYS = ["images", "a_images", "b_images", "cvl_gallery", "cvl_chart", "cvl_report", "text"];
+const MEANWHILE = "clip_vae_lora.meanwhile"; // what the server calls a message of a node that still runs
 
 const boxes = new WeakMap(); // node -> its box
 const used = new Map(); // keys of workflows that were written or restored since the page was loaded -> their trackers
@@ -112,7 +114,8 @@ function readStore() {
 
 function keep(workflow, path, message) {
   const key = keyOf(workflow);
-  const kept = Object.fromEntries(KEPT_KEYS.filter((name) => message[name]).map((name) => [name, message[name]]));
+  const names = KEPT_KEYS.filter((name) => message[name] && !(name === "cvl_report" && message.cvl_chart));
+  const kept = Object.fromEntries(names.map((name) => [name, message[name]]));
   if (!key || JSON.stringify(kept).length > MOST_KEPT) return;
   used.set(key, memory.trackerOf(workflow));
   const all = readStore(), before = all[key] ?? {};
@@ -129,6 +132,18 @@ function keep(workflow, path, message) {
   } catch {
     // a browser that keeps nothing: the box lives as long as the page
   }
+}
+
+const turns = new WeakMap(); // node -> the place of the message that it shows among all of them
+let turn = 0;
+let asked = { prompt: null, graph: null }; // the workflow that the prompt was made of which runs, as the server tells it
+
+/** The node that still runs and has something to show; null where another workflow than its own is open. */
+async function runningNode({ node: path, prompt_id: prompt }) {
+  if (asked.prompt !== prompt) asked = { prompt, graph: workflowOf(prompt) };
+  const graph = await asked.graph, node = memory.nodeAt(path);
+  const owner = node && memory.ownerByGraph(graph, path, node.comfyClass);
+  return !owner || owner === memory.active() ? node : null;
 }
 
 /** Registers a box for some kinds of nodes. `view` has the widget's name, `draw` as `paint` says, and perhaps the
@@ -177,8 +192,16 @@ export function showOnNodes(name, kinds, view) {
         if (isOpen && !isOne(node)) return;
         if (!detail.output) return;
         keep(owner ?? memory.active(), node ? memory.locatorOf(node) : path, detail.output);
-        if (node) paint(node, view, detail.output);
+        if (!node) return;
+        turns.set(node, ++turn);
+        paint(node, view, detail.output);
       }));
+      api.addEventListener(MEANWHILE, async ({ detail }) => {
+        const own = ++turn, node = await runningNode(detail);
+        if (!isOne(node) || (turns.get(node) ?? 0) > own) return; // it has shown a newer one since
+        turns.set(node, own);
+        paint(node, view, detail.output);
+      });
     },
   });
 }

@@ -71,9 +71,14 @@ const STYLE = `
 .cvl-pictures .cvl-curves path { stroke: var(--cvl-tone); stroke-width: 1.8px; }
 .cvl-pictures .cvl-curves .cvl-border { stroke: currentColor; stroke-dasharray: 4 3; opacity: 0.5; }
 .cvl-pictures .cvl-curves .cvl-axis { grid-column: 2; display: flex; justify-content: space-between; }
+.cvl-pictures .cvl-samples { display: grid; grid-template-columns: repeat(4, 1fr); gap: 4px; align-content: start; }
+.cvl-pictures .cvl-samples a { color: inherit; text-decoration: none; text-align: center; min-width: 0; line-height: 18px; }
+.cvl-pictures .cvl-samples img { display: block; width: 100%; aspect-ratio: 1; object-fit: contain; }
+.cvl-pictures .cvl-samples span { display: block; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 .cvl-pictures [data-tone="good"] { --cvl-tone: #3c9a5f; }
 .cvl-pictures [data-tone="warm"] { --cvl-tone: #d9822b; }
 .cvl-pictures [data-tone="cold"] { --cvl-tone: #3f8fd8; }
+.cvl-pictures [data-tone="faint"] { --cvl-tone: color-mix(in srgb, var(--input-text, #ddd) 28%, transparent); }
 `;
 
 /** Puts the style into the page, once. */

@@ -1,6 +1,7 @@
 // What stopped a node, in red on the node itself: an error while it ran, or a prompt that the server refused.
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
+import { workflowOf } from "./report_history.mjs";
 import * as memory from "./report_memory.mjs";
 
 const PROMPT = /\/prompt(\?|$)/;
@@ -14,18 +15,6 @@ export function errorLines(node) {
 }
 
 const keepError = (workflow, path, said) => memory.keepError(workflow, path, said.trim().slice(0, MOST_LETTERS));
-
-/** The workflow that a running or a finished prompt was made of. */
-async function workflowOf(prompt) {
-  const read = async (route) => (await api.fetchApi(route)).json();
-  try {
-    const running = (await read("/queue")).queue_running?.find((entry) => entry[1] === prompt);
-    const entry = running ?? (await read(`/history/${prompt}`))[prompt]?.prompt;
-    return entry?.[3]?.extra_pnginfo?.workflow ?? null;
-  } catch {
-    return null; // the server is gone
-  }
-}
 
 async function failed(detail, paint) {
   if (!memory.isOurs(detail.node_type)) return;

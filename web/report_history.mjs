@@ -40,3 +40,15 @@ export async function messagesOf(run, paths) {
   }
   return { graph: info?.workflow, prompt, found };
 }
+
+/** The workflow that a running or a finished prompt was made of. */
+export async function workflowOf(prompt) {
+  const read = async (route) => (await api.fetchApi(route)).json();
+  try {
+    const running = (await read("/queue")).queue_running?.find((entry) => entry[1] === prompt);
+    const entry = running ?? (await read(`/history/${prompt}`))[prompt]?.prompt;
+    return entry?.[3]?.extra_pnginfo?.workflow ?? null;
+  } catch {
+    return null; // the server is gone
+  }
+}

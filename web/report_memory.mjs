@@ -53,10 +53,11 @@ function statesOf(workflow) {
 }
 
 /** The open workflow that a message of the server belongs to: the front end has put the output among that one's. Null
- * where no open one queued it. */
+ * where no open one queued it. Front end 1.27 puts it among the active one's as well, whosever it is. */
 export function ownerOf({ node, output }) {
   const holds = (workflow) => raw(raw(trackerOf(workflow)?.nodeOutputs)?.[node]) === raw(output);
-  return opened().find(holds) ?? null;
+  const holders = opened().filter(holds);
+  return holders.find((workflow) => workflow !== active()) ?? holders[0] ?? null;
 }
 
 const drawn = (state) => (state?.nodes ?? []).map((node) => `${node.id} ${node.type}`).sort().join("\n");

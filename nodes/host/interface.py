@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from ...lora.weights.fusing import Change
     from ...lora.weights.measuring import Kept, Size
     from ...training.lora.trainee import Trainee
+    from ...training.vae.trainee import VAETrainee
     from ...vae_core.tiling.network import VAENetwork
     from ...vae_core.tiling.work import Tiling, Worked
     from .shared.data_folders import Places
@@ -53,7 +54,6 @@ Patchable = object  # a MODEL, a CLIP or a ClipModel
 Conditioning = list
 Latent = dict
 OnStep = Callable[[int, int], None]  # done, and in all; may raise to stop
-OnStepShown = Callable[..., None]  # the same, with a picture where there is one
 
 
 class Host(Protocol):
@@ -102,10 +102,11 @@ class Host(Protocol):
     def saves_workflow(self) -> bool:
         """Whether a saved file may hold the workflow that made it."""
 
-    def progress(self, total: int) -> OnStepShown:
-        """Return a callback `on_step(done, total, picture)` that moves the bar, shows the node a picture [1, H, W, 3]
-        in 0..1 where one is given, and raises when the user has cancelled.
-        """
+    def progress(self, total: int) -> OnStep:
+        """Return a callback that moves the bar, and raises when the user has cancelled."""
+
+    def tell(self, node: str, output: Mapping[str, list]) -> None:
+        """Send the canvas what a node that still runs has to show, as `ui` has it; does nothing without a server."""
 
     def absent(self, why: str | None) -> object:
         """Return a placeholder that stops the nodes behind this output (ComfyUI's ExecutionBlocker). The user is
@@ -201,6 +202,9 @@ class Host(Protocol):
     def trainee(self, model: Model) -> AbstractContextManager[Trainee]:
         """Make a MODEL ready for training, outside of inference mode, and undo that at the end."""
 
+    def trainable_vae(self, vae: VAE) -> VAETrainee:
+        """Return a VAE's weights, as copies, and what training asks of it. Raises ValueError for an unknown kind."""
+
     def vae_facts(self, vae: VAE) -> VAEFacts:
         """Tell what this VAE makes of what. Raises ValueError for an output that holds no VAE."""
 
@@ -268,6 +272,7 @@ _COMPUTING = {  # functions that work on the card, and what is then being done, 
     "encode_image": "encoding a picture",
     "posterior": "encoding a picture",
     "decode_latent": "decoding a latent",
+    "trainable_vae": "reading the weights of a VAE",
     "norms": "measuring weights",
     "sizes": "measuring weights",
     "kept": "measuring weights",

@@ -1,21 +1,26 @@
-"""What Train LoRA shows while it trains: the course as a plot, samples of one prompt, and the time that is left."""
+"""What Train LoRA shows while it trains, and after it: the losses, what the validation says, samples of one prompt, and
+the time that a step takes. The canvas draws it, in its own language.
+"""
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from ...drawing.course_plot import course_plot, with_samples
+from ...drawing.course_plot import running_mean
 from ...training.loop import StopAndKeep
 from ...training.samples import decoded, sampled
+from ..reports import as_chart
 
 if TYPE_CHECKING:
     from ...training.lora.course import Course, Measured
     from ..host.interface import Tensor
 
-_PLOT_PX = (512, 400)
-_MOST_SAMPLES = 8  # in one row; of more, the first and the newest
+_MOST_POINTS = 240  # of a curve: a node has fewer pixels than that in a step
+_MOST_SAMPLES = 8  # of more, the first and the newest
+_EVERY_S = 1.0  # between two messages
 _asked: set[str] = set()  # nodes whose training is to end with what it has
 
 
@@ -35,64 +40,88 @@ def stop_and_keep(question: object) -> dict:
 class Live:
     """A watcher of a training, and the callback for its steps.
 
-    decode: raw latent -> picture [1, H, W, 3]. show: (done, all, picture or None) to the canvas.
+    decode: raw latent -> picture [1, H, W, 3]. save: a picture -> where the canvas finds it. on_step: the bar. tell:
+    what the node shows meanwhile, as `ui` has it.
     """
 
     def __init__(
         self,
         node: str,
-        title: str,
         prompt: str,
         guidance: float,
         decode: Callable[[Tensor], Tensor],
-        show: Callable[..., None],
+        save: Callable[[Tensor], list[dict[str, str]]],
+        *,
+        on_step: Callable[[int, int], None],
+        tell: Callable[[Mapping[str, list]], None],
     ):
-        self.node, self.title, self.prompt, self.guidance = node, title, prompt, guidance
+        self.node, self.prompt, self.guidance = node, prompt, guidance
         self.texts: Sequence[str] = (prompt, "") if prompt else ()
-        self.samples: dict[int, Tensor] = {}
+        self.samples: dict[int, dict[str, str]] = {}
         self._losses: list[float] = []
-        self._validation: list[tuple[int, Sequence[float]]] = []
-        self._decode, self._show, self._begun, self._first = decode, show, time.monotonic(), 0
-        self._waiting: Tensor | None = None
+        self._validation: list[dict[str, object]] = []
+        self._decode, self._save, self._on_step, self._tell = decode, save, on_step, tell
+        self._begun, self._told, self._first, self._total = time.monotonic(), -math.inf, 1, 0
+        self._each_s: float | None = None
         _asked.discard(node)
 
     def look(self, measured: Measured, course: Course) -> None:
-        """Take a sample and draw the course anew."""
-        self._validation.append((measured.step, measured.bands))
+        """Take a sample, and tell the canvas."""
+        before = time.monotonic()
+        self._validation.append({"step": measured.step, "bands": [_finite(band) for band in measured.bands]})
         if self.prompt:
-            self.samples[measured.step] = decoded(self._decode, self._sample(course))
-        self._waiting = self.picture()
+            picture = decoded(self._decode, self._sample(course))
+            self.samples[measured.step] = self._save(picture)[0]
+        self._tell_chart()
+        self._begun += time.monotonic() - before
 
     def step(self, done: int, total: int, loss: float) -> None:
         """Tell the canvas. Raises StopAndKeep where the user has asked for it."""
         if not self._losses:
-            self._begun, self._first = time.monotonic(), done
+            self._begun, self._first, self._total = time.monotonic(), done, total
+        elif done > self._first:
+            self._each_s = (time.monotonic() - self._begun) / (done - self._first)
         self._losses.append(loss)
-        self._show(done, total, self._waiting)
-        self._waiting = None
+        self._on_step(done, total)
+        if time.monotonic() - self._told >= _EVERY_S:
+            self._tell_chart()
         if found := {asked for asked in _asked if self.node == asked or self.node.endswith(f":{asked}")}:
             _asked.difference_update(found)  # within a subgraph the canvas knows the last part of its name
             raise StopAndKeep
 
-    def picture(self) -> Tensor:
-        """The plot, and below it the samples in a row. -> [1, H, W, 3] in 0..1"""
-        width, height = _PLOT_PX
-        plot = course_plot(self._losses, self._validation, self._heading(), width_px=width, height_px=height)
-        return with_samples(plot, self._chosen())
+    def chart(self) -> dict[str, object]:
+        """What there is to draw: {losses, smoothed: [step, loss] each; validation; samples; and how far it is}."""
+        return {
+            "first": self._first,
+            "step": self._first + len(self._losses) - 1,
+            "steps": self._total,
+            "seconds_a_step": None if self._each_s is None else _finite(self._each_s),
+            "losses": self._points(self._losses),
+            "smoothed": self._points(running_mean(self._losses)) if self._losses else [],
+            "validation": self._validation,
+            "prompt": self.prompt,
+            "samples": self._chosen(),
+        }
 
-    def _chosen(self) -> list[Tensor]:
-        samples = list(self.samples.values())
+    def _tell_chart(self) -> None:
+        self._tell(as_chart(self.chart()))
+        self._told = time.monotonic()
+
+    def _points(self, values: Sequence[float]) -> list[list[float | None]]:
+        every = max(1, math.ceil(len(values) / _MOST_POINTS))
+        return [[self._first + place, _finite(values[place])] for place in range(0, len(values), every)]
+
+    def _chosen(self) -> list[dict[str, object]]:
+        samples = [{"step": step, **place} for step, place in self.samples.items()]
         return samples if len(samples) <= _MOST_SAMPLES else [samples[0], *samples[1 - _MOST_SAMPLES :]]
-
-    def _heading(self) -> str:
-        done = len(self._losses) - 1
-        if done < 1:
-            return self.title
-        each = (time.monotonic() - self._begun) / done
-        return f"{self.title}: step {self._first + done}, {each:.2f} s a step"
 
     def _sample(self, course: Course) -> Tensor:
         noise = course.fixed_noise()
         told, empty = (course.prompts.of(text, noise) for text in self.texts)
         with course.resting():
             return sampled(course.trainee, told, empty, noise, guidance=self.guidance)
+
+
+def _finite(value: float) -> float | None:
+    """The number to six places, None for one that no chart has room for."""
+    return float(f"{value:.6g}") if math.isfinite(value) else None

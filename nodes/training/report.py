@@ -16,7 +16,10 @@ def report_of(done: Done, job: Job) -> tuple[list[str], dict[str, object]]:
         f"{count} pictures, {steps} steps in {done.seconds / 60:.1f} minutes"
         + (f" (of {plan.steps}: stopped early)" if made.is_early else ""),
     ]
-    lines += [f"loss on {_judges(done)}: {_course(done)}"] if made.validation else []
+    if made.validation:
+        first, last = made.validation[0].mean, made.validation[-1].mean
+        change = f"{100 * (last / first - 1) if first else 0.0:+.1f} %"
+        lines.append(f"loss on {_judges(done)}: {first:.4f} before, {last:.4f} after ({change})")
     lines += [f"⚠ {len(prepared.without_caption)} pictures have no caption: they were trained without one"] * bool(
         prepared.without_caption
     )
@@ -54,9 +57,3 @@ def report_of(done: Done, job: Job) -> tuple[list[str], dict[str, object]]:
 def _judges(done: Done) -> str:
     held_out = len(done.made.held_out)
     return f"{held_out} held-out pictures" if held_out else "pictures of the training"
-
-
-def _course(done: Done) -> str:
-    first, last = done.made.validation[0].mean, done.made.validation[-1].mean
-    change = 100 * (last / first - 1) if first else 0.0
-    return f"{first:.4f} before, {last:.4f} after ({change:+.1f} %)"

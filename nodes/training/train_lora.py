@@ -127,11 +127,12 @@ def _trained(given) -> dict:
         job = replace(job, plan=plan_of_given(job.plan))
     live = Live(
         str(given["unique_id"]),
-        job.title,
         given["sample_prompt"].strip(),
         given["sample_cfg"],
         lambda latent: host.decode_latent(vae, latent, Tiling()).result,
-        host.progress(job.plan.steps),
+        lambda picture: host.save_preview(picture, "cvl_training"),
+        on_step=host.progress(job.plan.steps),
+        tell=lambda output: host.tell(str(given["unique_id"]), output),
     )
     done = work(
         job,
@@ -148,7 +149,7 @@ def _trained(given) -> dict:
     results = (host.patched(model, changes), str(done.path), as_json(data))
     if not done.made.validation:  # of several processes, one that is not the first
         return shown(lines, data, results)
-    return shown(lines, data, results, host.save_preview(live.picture(), "cvl_training"))
+    return shown(lines, data, results, list(live.samples.values()), chart=live.chart())
 
 
 def _latents(values) -> list[dict]:

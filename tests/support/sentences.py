@@ -20,6 +20,8 @@ FOLDERS = (
     "lora",
     "diffusion",
     "training/lora",
+    "training/record",
+    "training/vae",
     "files",
     "index",
     "drawing",

@@ -1,22 +1,18 @@
 """A LoRA training from a folder to a file, with its log; what a node and a command have in common."""
 
-import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from ...drawing.course_plot import course_plot
 from ...files.captioned.folder import captioned_folder
-from ...files.errors import FileFormatError
-from ...files.images import write_png
 from ...files.tensors import write_tensors
-from ...files.writing import held_alone, write_whole
 from ..distributed import current_group
 from ..loop import Checkpoint, OnStep, TrainingError
+from ..record.log import PLAN, STATE, Log, alone, beside, write_text
 from .course import Course, Measured, Picture
 from .data.captions import with_trigger, without_trigger
 from .data.pictures import EncodeImage, Prepared, prepare_folder
@@ -25,8 +21,6 @@ from .plan import LoRAPlan
 from .run import Hooks, TrainedLoRA, train_lora
 from .saving import lora_file
 from .trainee import Trainee
-
-STATE, LOG, PLAN, COURSE, LOCK = ".state.safetensors", ".log.jsonl", ".plan.toml", ".course.png", ".lock"
 
 
 @dataclass(frozen=True)
@@ -55,7 +49,7 @@ class Job:
 
     def beside(self, ending: str) -> Path:
         """The file beside the state with this ending."""
-        return self.state.with_name(self.state.name + ending)
+        return beside(self.state, ending)
 
 
 class Watch(Protocol):
@@ -127,8 +121,8 @@ def work(
     """
     begun = time.monotonic()
     write = partial(_written, job, prepared, shapes, next_path)
-    with _alone(job):
-        log, is_first = _Log(job), current_group().first  # of several processes that work on it together, one writes
+    with alone(job):
+        log, is_first = Log(job), current_group().first  # of several processes that work on it together, one writes
         encode = _encoded_before(prepared.pictures, job.plan, encode, watch.texts if watch else ())
 
         def after(done: int, total: int, loss: float) -> None:
@@ -136,10 +130,16 @@ def work(
             if on_step:
                 on_step(done, total, loss)
 
-        hooks = Hooks(after, log.add_measured, job.every, write, watch.look if watch else None)
+        hooks = Hooks(
+            after,
+            lambda found: log.add_measured(found.step, found.bands),
+            job.every,
+            write,
+            watch.look if watch else None,
+        )
         state = Checkpoint(job.beside(STATE), job.saved, job.resume)
         if job.text and is_first:
-            _write_text(job.beside(PLAN), job.text)
+            write_text(job.beside(PLAN), job.text)
         try:
             with trainee() as ready:
                 made = train_lora(ready, prepared.pictures, encode, job.plan, hooks=hooks, checkpoint=state)
@@ -150,15 +150,6 @@ def work(
         if is_first:
             state.path.unlink(missing_ok=True)
         return Done(made, prepared, path, without_name, time.monotonic() - begun)
-
-
-@contextmanager
-def _alone(job: Job) -> Iterator[None]:
-    """Keep other trainings of this name out. Raises as `held_alone`; FileFormatError: the disk refuses."""
-    _make_folder(job.state.parent)
-    busy = f"another training of the name {job.title!r} is under way: wait for it, or choose another name"
-    with held_alone(job.beside(LOCK), busy) if current_group().first else nullcontext():
-        yield
 
 
 def _written(
@@ -184,17 +175,6 @@ def _written(
     return path, without_name
 
 
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FileFormatError(folder, f"cannot be written: {error.strerror or error}") from error
-
-
-def _write_text(path: Path, text: str) -> None:
-    write_whole(path, lambda file: file.write(text.encode()), lasting=False)
-
-
 def _encoded_before(pictures: Sequence[Picture], plan: LoRAPlan, encode: Encode, also: Sequence[str]) -> Encode:
     """The same, with what is known to be said encoded now, before the model is brought to the card."""
     texts = {plan.class_word, *also} if plan.keep else set(also)
@@ -206,42 +186,3 @@ def _encoded_before(pictures: Sequence[Picture], plan: LoRAPlan, encode: Encode,
         texts |= said | ({without_trigger(text, trigger, plan.class_word) for text in said} if plan.keep else set())
     known = {text: encode(text) for text in sorted(texts)}
     return lambda text: known[text] if text in known else encode(text)
-
-
-class _Log:
-    """Lines of JSON and a plot of them, written whole: a run that goes on keeps the lines before it."""
-
-    def __init__(self, job: Job):
-        self.job, path = job, job.beside(LOG)
-        self.lines: list[dict] = _lines(path) if job.resume and path.is_file() else []
-
-    def add(self, line: dict) -> None:
-        self.lines.append(line)
-
-    def add_measured(self, measured: Measured) -> None:
-        """Take a validation, and bring what there is so far to the disk."""
-        self.add({"step": measured.step, "validation": measured.mean, "bands": list(measured.bands)})
-        self._write_lines()
-
-    def write(self) -> None:
-        """Write the lines and the plot."""
-        self._write_lines()
-        losses = [line["loss"] for line in self.lines if "loss" in line]
-        validation = [(line["step"], line["bands"]) for line in self.lines if "bands" in line]
-        if losses or validation:
-            write_png(self.job.beside(COURSE), course_plot(losses, validation, self.job.title)[0], {}, preview=True)
-
-    def _write_lines(self) -> None:
-        _write_text(self.job.beside(LOG), "".join(f"{json.dumps(line)}\n" for line in self.lines))
-
-
-def _lines(path: Path) -> list[dict]:
-    """What a log holds; of a line that is none, nothing."""
-    found = []
-    for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            line = json.loads(text)
-        except ValueError:
-            continue
-        found += [line] if isinstance(line, dict) else []
-    return found

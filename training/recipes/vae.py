@@ -18,6 +18,7 @@ from ..device import products_in, sent
 from ..loop import Checkpoint, OnStep, TrainingPlan, fit, trainable
 from ..losses import divergence_of_channels, vae_loss
 from ..scenes.textures import mixed_pictures
+from ..vae.parts import DECODER, learning, only_learning
 from .linear_start import start_linear_
 
 CONFIG = VAEConfig(channels=32, multipliers=(3, 2, 3), blocks=1, latent=4, quant=True)
@@ -29,7 +30,6 @@ ZOOMS = (1.0, 2.0, 4.0, 4.0)  # one of them each step: parts of pictures of 64, 
 KL_WEIGHT = 5e-4
 EDGE_WEIGHT = 0.5
 FREE_NATS = 1.0  # for each value of a channel: without it, the fourth channel dies
-_DECODER_PARTS = ("post_quant_conv.", "decoder.")
 
 
 def new_vae(seed: int, config: VAEConfig = CONFIG) -> AutoencoderKL:
@@ -86,13 +86,10 @@ def train_decoder_(
     """Round the model's weights to those of the file, and train the decoder in place; the encoder stays at them."""
     with trainable():
         model.load_state_dict({name: tensor.float() for name, tensor in stored_vae(model).items()})
-        learning = {name: one for name, one in model.named_parameters() if name.startswith(_DECODER_PARTS)}
-        resting = [one for name, one in model.named_parameters() if name not in learning]
-        for parameter in resting:
-            parameter.requires_grad_(False)
-        fit(_step_loss(model, batch, precision), learning, plan, on_step=on_step, checkpoint=checkpoint)
-        for parameter in resting:
-            parameter.requires_grad_(True)
+        chosen = learning(model, DECODER)
+        only_learning(model, chosen)
+        fit(_step_loss(model, batch, precision), chosen, plan, on_step=on_step, checkpoint=checkpoint)
+        model.requires_grad_(True)
 
 
 def _step_loss(model: AutoencoderKL, batch: int, precision: torch.dtype) -> Callable[[int, Generator], Tensor]:

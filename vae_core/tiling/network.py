@@ -162,6 +162,15 @@ class VAENetwork(nn.Module):
         return self.as_pixels(self.half_for("decode")(self.into_decoder(latent)))
 
 
+def has_half(network: VAENetwork, way: str) -> bool:
+    """Whether the encoder ("encode") or the decoder ("decode") is there."""
+    try:
+        network.half_for(way)
+    except ValueError:
+        return False
+    return True
+
+
 def check_pixels(pixels: Tensor, channels: int, factor: int) -> None:
     """Raises ValueError unless pixels are [B, channels, H, W] with both sides non-zero multiples of `factor`."""
     if pixels.ndim != 4 or pixels.shape[1] != channels:

@@ -8,9 +8,9 @@ from .absence import Absent
 from .place import HERE
 
 
-def progress(total: int) -> Callable[..., None]:
-    def on_step(done: int, total: int, picture: object = None) -> None:
-        HERE.on_step(done, total)  # there is no canvas for a picture
+def progress(total: int) -> Callable[[int, int], None]:
+    def on_step(done: int, total: int) -> None:
+        HERE.on_step(done, total)
 
     return on_step
 

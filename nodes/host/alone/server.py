@@ -9,3 +9,7 @@ from ..interface import PictureRoute, Route
 
 def serve(routes: Mapping[str, Route | PictureRoute]) -> None:
     """Nothing to do: there is no server."""
+
+
+def tell(node: str, output: Mapping[str, list]) -> None:
+    """Nobody to tell: there is no server."""

@@ -5,20 +5,22 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import cast
 
 import torch
 from torch import Tensor
 
+from ....training.vae.trainee import VAETrainee
 from ....vae_core.channels import as_colours, with_channels
 from ....vae_core.networks.wan_config import WanConfig
 from ....vae_core.posterior import Posterior, latent_of
 from ....vae_core.tiling import work
-from ....vae_core.tiling.network import VAENetwork
+from ....vae_core.tiling.network import VAENetwork, has_half
 from ....vae_core.tiling.plans import BudgetError
 from ....vae_core.tiling.work import Room, Tiling, Worked
 from ..shared.device_errors import is_out_of_memory, sentences
-from ..shared.towers import as_dtype
+from ..shared.towers import as_dtype, name_of_dtype
 from ..shared.vae_facts import PICTURES, VIDEOS, VAEFacts
 from ..shared.vae_room import NO_DISTRIBUTION, room_on
 from .clip import device_of
@@ -105,6 +107,16 @@ def decode_latent(vae: StandaloneVAE, latent: Tensor, tiling: Tiling) -> Worked:
     )
     image = as_colours((worked.result.float() + 1).div(2).clamp(0, 1).movedim(1, -1))
     return replace(worked, result=image.reshape(-1, *image.shape[-3:]))  # the frames of videos one after another
+
+
+def trainable_vae(vae: StandaloneVAE) -> VAETrainee:
+    network = vae.network
+    with torch.inference_mode(False):
+        state = {name: tensor.detach().to("cpu", copy=True) for name, tensor in network.state_dict().items()}
+    halves = {half: has_half(network, way) for half, way in (("encoder", "encode"), ("decoder", "decode"))}
+
+    build = partial(type(network), network.config, **halves)
+    return VAETrainee(build, state, lambda: _room(vae), name_of_dtype(_dtype_of(vae)))
 
 
 def _dtype_of(vae: StandaloneVAE) -> torch.dtype:

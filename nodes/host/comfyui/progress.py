@@ -6,18 +6,14 @@ from collections.abc import Callable
 
 import comfy.model_management as management
 import comfy.utils
-from torch import Tensor
-
-from ....drawing.paper import within_square
 
 
-def progress(total: int) -> Callable[..., None]:
+def progress(total: int) -> Callable[[int, int], None]:
     bar = comfy.utils.ProgressBar(total)
 
-    def on_step(done: int, total: int, picture: Tensor | None = None) -> None:
+    def on_step(done: int, total: int) -> None:
         management.throw_exception_if_processing_interrupted()  # the newer host's bar does not look each time
-        shown = None if picture is None else ("PNG", within_square(picture, max(picture.shape[1:3])), None)
-        bar.update_absolute(done, total, shown)
+        bar.update_absolute(done, total)
 
     return on_step
 

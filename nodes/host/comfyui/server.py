@@ -10,11 +10,13 @@ import json
 from collections.abc import Awaitable, Callable, Mapping
 
 import server
+from comfy_execution.utils import get_executing_context
 
 from ..interface import PictureRoute, Route
 
 MOST_BYTES = 64_000
 KEPT_S = 600  # how long a browser shows a picture again without asking
+MEANWHILE = "clip_vae_lora.meanwhile"  # the kind of message that web/gallery_home.mjs listens for
 Handler = Callable[[server.web.Request], Awaitable[server.web.Response]]
 
 
@@ -31,6 +33,14 @@ def serve(routes: Mapping[str, Route | PictureRoute]) -> None:
             running.routes.get(address)(_picture_handler(route))
         else:
             running.routes.post(address)(_handler(route))
+
+
+def tell(node: str, output: Mapping[str, list]) -> None:
+    running, context = getattr(server.PromptServer, "instance", None), get_executing_context()
+    if running is None:
+        return
+    told = {"node": node, "output": output, "prompt_id": context.prompt_id if context else None}
+    running.send_sync(MEANWHILE, told, running.client_id)
 
 
 def _handler(route: Route) -> Handler:

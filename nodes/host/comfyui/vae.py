@@ -19,6 +19,7 @@ import comfy.sd
 import torch
 from torch import Tensor, nn
 
+from ....training.vae.trainee import VAETrainee
 from ....vae_core.channels import as_colours, with_channels
 from ....vae_core.networks.wan_config import WanConfig
 from ....vae_core.posterior import Encoding, Posterior, latent_of
@@ -31,6 +32,7 @@ from ..shared.vae_facts import NO_VAE, PICTURES, SHAPES, SOUND, VIDEOS, VAEFacts
 from .progress import progress
 from .vaes.its_own import by_the_host, has_moments, no_distribution, posterior_of
 from .vaes.layers import Stock, network_over
+from .vaes.learning import trainee_of
 from .vaes.memory import required, room
 
 _DTYPES = [torch.bfloat16, torch.float32]  # SDXL's VAE overflows in float16
@@ -123,6 +125,13 @@ def _takes_videos(vae: comfy.sd.VAE, net: VAENetwork) -> None:
     vae.upscale_ratio = (lambda frames: max(0, config.video_frames(frames)), factor, factor)
     vae.downscale_ratio = (lambda frames: max(0, config.latent_frames(frames)), factor, factor)
     vae.upscale_index_formula = vae.downscale_index_formula = (config.frame_factor, factor, factor)
+
+
+def trainable_vae(vae: comfy.sd.VAE) -> VAETrainee:
+    network = getattr(vae, "first_stage_model", None)
+    if network is None:
+        raise ValueError(NO_VAE)
+    return trainee_of(vae, network, lambda: room(vae))
 
 
 _SHAPES = {"ShapeVae", "TextureVae", "ShapeVAE", "OctreeGaussianDecoder"}  # Trellis 2, Hunyuan3D, TripoSplat

@@ -49,6 +49,11 @@ def as_dtype(name: str) -> torch.dtype | None:
     return DTYPES[name]
 
 
+def name_of_dtype(dtype: torch.dtype) -> str:
+    """The name of a type in a dtype widget; "auto" for one that it does not offer."""
+    return next((name for name, one in DTYPES.items() if one == dtype), "auto")
+
+
 def load_as(network: nn.Module, state: Mapping[str, Tensor], dtype: torch.dtype | None, *, strict: bool = True):
     """Load a state dict into a network made in `dtype` (None: torch's own); every tensor ends in the type that the
     network has for it. Layers that load in their own way (ComfyUI's, which under Dynamic VRAM have no weight before:

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from clip_vae_lora.tests.support.servers.canvas import load, playwright
+from clip_vae_lora.tests.support.servers.canvas import load, playwright, speak
 from clip_vae_lora.tests.support.servers.serving import ROOT
 
 WAIT_MS = 120_000
@@ -29,18 +29,9 @@ TYPED = "() => app.graph._nodes.flatMap(({ widgets }) => (widgets ?? []).map(({ 
 @pytest.fixture
 def chinese(opened):
     """The canvas with its language set to Chinese, and English again behind the test."""
-    _speak(opened, "zh")
+    speak(opened, "zh")
     yield opened
-    _speak(opened, "en")
-
-
-def _speak(page, language: str) -> None:
-    page.evaluate("language => app.extensionManager.setting.set('Comfy.Locale', language)", language)
-    page.wait_for_timeout(1000)
-    page.reload()
-    page.wait_for_function("!!(window.app?.graph && LiteGraph.registered_node_types?.CVL_LoRAStack)", timeout=WAIT_MS)
-    page.wait_for_timeout(2000)
-    page.keyboard.press("Escape")
+    speak(opened, "en")
 
 
 # what users and files say themselves: labels as a template makes them, and a LoRA's own title
@@ -174,10 +165,10 @@ def test_an_example_opens_in_chinese_and_counts_as_unchanged(opened):
 
     names = [path.stem for path in sorted((ROOT / "example_workflows").glob("*.json"))]
     english = {name: said(name) for name in names}
-    _speak(opened, "zh")
+    speak(opened, "zh")
     for name in names:
         there = said(name)
         for text in [*there["notes"], *there["titles"], *there["groups"]]:
             assert re.search("[一-鿿]", text), text
         assert there["values"] == english[name]["values"] and not there["changed"]
-    _speak(opened, "en")
+    speak(opened, "en")

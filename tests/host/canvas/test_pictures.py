@@ -56,8 +56,8 @@ def page(opened, server, request):
     page = canvas(opened, server, "CVL_CompareImages")
     use_vue_nodes(page, request.param == "Vue nodes")
     yield page
-    assert not page.errors
     page.close()
+    assert not page.errors
 
 
 def run(page, nodes: list, links: list) -> None:

@@ -1,9 +1,10 @@
 """What Train LoRA shows while it trains, and how the canvas ends it."""
 
+import json
+
 import pytest
 import torch
 
-from clip_vae_lora.drawing.course_plot import with_samples
 from clip_vae_lora.nodes.host.alone.diffusion import make_model, trainee
 from clip_vae_lora.nodes.training.live import Live, stop_and_keep
 from clip_vae_lora.training.loop import StopAndKeep
@@ -20,10 +21,28 @@ def _encode(text: str) -> list:
     return [[torch.randn(1, 7, 64, generator=torch.Generator().manual_seed(sum(map(ord, text)))), {}]]
 
 
-def _live(shown: list, prompt: str = "a cat", node: str = "7") -> Live:
-    return Live(
-        node, "cats", prompt, 2.0, lambda raw: raw[:, :3].movedim(1, -1).sigmoid(), lambda *more: shown.append(more)
-    )
+class Canvas:
+    """What the bar, the canvas and the folder of previews got."""
+
+    def __init__(self) -> None:
+        self.steps: list[tuple[int, int]] = []
+        self.charts: list[dict] = []
+        self.pictures: list[torch.Tensor] = []
+
+    def save(self, picture: torch.Tensor) -> list[dict[str, str]]:
+        self.pictures.append(picture)
+        return [{"filename": f"{len(self.pictures)}.png", "subfolder": "", "type": "temp"}]
+
+    def live(self, prompt: str = "a cat", node: str = "7", decode=lambda raw: raw[:, :3].movedim(1, -1).sigmoid()):
+        return Live(
+            node,
+            prompt,
+            2.0,
+            decode,
+            self.save,
+            on_step=lambda *step: self.steps.append(step),
+            tell=lambda output: self.charts.append(json.loads(output["cvl_chart"][0])),
+        )
 
 
 def _train(live: Live | None) -> TrainedLoRA:
@@ -34,19 +53,24 @@ def _train(live: Live | None) -> TrainedLoRA:
         return train_lora(ready, pictures, _encode, PLAN, hooks=hooks)
 
 
-def test_the_course_and_a_sample_are_shown_at_each_validation():
-    shown: list = []
-    live = _live(shown)
-    _train(live)
-    assert [done for done, *_ in shown] == [1, 2, 3, 4, 5, 6]
-    pictures = [picture for *_, picture in shown if picture is not None]
-    assert len(pictures) == 3 and list(live.samples) == [0, 3, 6]
-    assert all(picture.shape[0] == 1 and picture.shape[3] == 3 for picture in pictures)
-    assert not torch.equal(live.samples[0], live.samples[6])  # the same noise, another model
+def test_the_course_and_a_sample_are_told_at_each_validation():
+    canvas = Canvas()
+    live = canvas.live()
+    made = _train(live)
+    assert canvas.steps == [(step, 6) for step in range(1, 7)]
+    seen = [tuple(sample["step"] for sample in chart["samples"]) for chart in canvas.charts]
+    assert sorted(set(seen)) == [(0,), (0, 3), (0, 3, 6)] and canvas.charts[0]["losses"] == []
+    last = live.chart()
+    assert [loss for _, loss in last["losses"]] == pytest.approx(made.losses, rel=1e-5)  # told to six places
+    assert (last["first"], last["step"], last["steps"], last["prompt"]) == (1, 6, 6, "a cat")
+    assert [one["step"] for one in last["validation"]] == [0, 3, 6] and last["seconds_a_step"] > 0
+    assert last["samples"][2] == {"step": 6, "filename": "3.png", "subfolder": "", "type": "temp"}
+    assert all(picture.shape[0] == 1 and picture.shape[3] == 3 for picture in canvas.pictures)
+    assert not torch.equal(canvas.pictures[0], canvas.pictures[2])  # the same noise, another model
 
 
 def test_looking_on_changes_no_bit_of_what_is_learned():
-    watched, alone = _train(_live([])), _train(None)
+    watched, alone = _train(Canvas().live()), _train(None)
     assert watched.losses == alone.losses
     assert all(torch.equal(lora.up, alone.adapters[name].up) for name, lora in watched.adapters.items())
 
@@ -55,25 +79,36 @@ def test_a_vae_that_a_host_made_may_write_into_what_it_decodes():
     """Loaded under inference mode, its weights make inference tensors, which cannot be written into outside of it."""
     with torch.inference_mode():
         weight = torch.ones(1)
-    live = Live("7", "cats", "a cat", 2.0, lambda raw: (raw[:, :3].movedim(1, -1) * weight).add_(1).div_(2), _nothing)
-    _train(live)
-    assert len(live.samples) == 3 and not any(sample.is_inference() for sample in live.samples.values())
+    canvas = Canvas()
+    _train(canvas.live(decode=lambda raw: (raw[:, :3].movedim(1, -1) * weight).add_(1).div_(2)))
+    assert len(canvas.pictures) == 3 and not any(picture.is_inference() for picture in canvas.pictures)
 
 
-def _nothing(*_: object) -> None:
-    pass
+def test_without_a_prompt_there_are_no_samples():
+    canvas = Canvas()
+    _train(canvas.live(prompt=""))
+    assert not canvas.pictures and canvas.charts[-1]["validation"] and not canvas.charts[-1]["samples"]
 
 
-def test_without_a_prompt_only_the_plot_is_drawn():
-    live = _live([], prompt="")
-    _train(live)
-    assert not live.samples and live.picture().shape[1:] == (400, 512, 3)
+def test_a_long_training_is_told_in_few_points_and_few_samples():
+    live = Canvas().live()
+    for step in range(1001, 4000):
+        live.step(step, 4000, 1.0 / step)
+    live.samples = {step: {"filename": f"{step}.png"} for step in range(0, 4000, 100)}
+    chart = live.chart()
+    assert len(chart["losses"]) <= 240 and chart["losses"][0][0] == 1001 and chart["losses"][-1][0] > 3980
+    assert [sample["step"] for sample in chart["samples"]] == [0, *range(3300, 4000, 100)]
+
+
+def test_a_loss_that_is_no_number_is_a_gap():
+    live = Canvas().live()
+    live.step(1, 2, float("inf"))
+    assert live.chart()["losses"] == [[1, None]] == live.chart()["smoothed"]
 
 
 @pytest.mark.parametrize(("node", "asked"), [("7", "7"), ("5:7", "7")])
 def test_a_training_that_is_told_to_stop_keeps_what_it_has(node, asked):
-    shown: list = []
-    live = _live(shown, node=node)
+    live = Canvas().live(node=node)
     assert stop_and_keep({"node": asked}) == {"stopping": asked}
     made = _train(live)
     assert made.is_early and len(made.losses) == 1 and made.adapters
@@ -82,9 +117,9 @@ def test_a_training_that_is_told_to_stop_keeps_what_it_has(node, asked):
 
 def test_a_question_of_before_stops_no_new_training():
     stop_and_keep({"node": "9"})
-    live = _live([], node="9")
+    live = Canvas().live(node="9")
     live.step(1, 6, 0.1)
-    other = _live([], node="10")
+    other = Canvas().live(node="10")
     stop_and_keep({"node": "9"})
     other.step(1, 6, 0.1)
     with pytest.raises(StopAndKeep):
@@ -95,10 +130,3 @@ def test_a_question_of_before_stops_no_new_training():
 def test_a_question_without_a_node_is_refused(question):
     with pytest.raises(ValueError, match="the id of the node that trains"):
         stop_and_keep(question)
-
-
-def test_samples_stand_in_a_row_below_the_plot():
-    plot = torch.zeros(1, 100, 200, 3)
-    sheet = with_samples(plot, [torch.full((1, 8, 16, 3), 0.5)] * 2)
-    assert sheet.shape == (1, 125, 200, 3)
-    assert torch.allclose(sheet[:, 100:, :100], torch.tensor(0.5)) and (sheet[:, 100:, 100:] == 1).all()
