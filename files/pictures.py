@@ -26,15 +26,19 @@ _STRIP = 16  # times as long as wide: what Pillow would make of the whole is far
 
 
 def read_rgb(
-    path: str | PathLike, ground: str = WHITE, on_transparent: Callable[[Path], object] | None = None
+    path: str | PathLike,
+    ground: str = WHITE,
+    on_transparent: Callable[[Path], object] | None = None,
+    *,
+    data: bytes | None = None,
 ) -> Tensor:
     """Read a picture in 8-bit colours, its transparency laid over a ground of `GROUNDS`, and tell `on_transparent` of
-    one that has some. -> uint8 [H, W, 3]
+    one that has some. `data`: the picture itself, which came out of the file. -> uint8 [H, W, 3]
 
     Raises:
         FileFormatError: missing, empty, no picture, cut short, or more than MAX_PIXELS pixels.
     """
-    picture, is_transparent = _read(Path(path), ground)
+    picture, is_transparent = _read(Path(path), ground, data)
     if is_transparent and on_transparent is not None:
         on_transparent(Path(path))
     return torch.from_numpy(np.array(picture))
@@ -87,12 +91,12 @@ def _padded(picture: Image.Image, size_px: int, colour: tuple[int, int, int]) ->
     return np.ascontiguousarray(np.array(square).transpose(2, 0, 1))
 
 
-def _read(path: Path, ground: str) -> tuple[Image.Image, bool]:
+def _read(path: Path, ground: str, data: bytes | None = None) -> tuple[Image.Image, bool]:
     def use(picture: Image.Image, upright: Upright) -> tuple[Image.Image, bool]:
         check_pixels(path, picture.width * picture.height)
         return on_ground(upright(picture), ground)
 
-    return read_picture(path, use)
+    return read_picture(path, use, data)
 
 
 def _centre(length: int, size_px: int) -> int:

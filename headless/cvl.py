@@ -13,7 +13,10 @@ _COMMANDS = {
     "check": ("check_command", "name everything that is wrong with a workflow, without a run"),
     "doctor": ("doctor_command", "say what files of weights are, whether they are whole, and what they fit"),
     "lora": ("lora.command", "merge, shrink, extract, compare and edit LoRA files, and put them into checkpoints"),
-    "train": ("train", "train a LoRA as a plan says (lora PLAN.toml), or the bundled weights anew"),
+    "train": (
+        "train",
+        "train a LoRA or a CLIP as a plan says (lora PLAN.toml, clip PLAN.toml), or the bundled weights anew",
+    ),
     "embed": ("embed", "embed a folder of pictures into an index that Search Images reads"),
     "learn": ("labels.command", "learn labels from a few labelled pictures of an index (labels INDEX)"),
 }

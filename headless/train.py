@@ -38,6 +38,10 @@ _PRECISIONS = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 def main(arguments: list[str] | None = None, prog: str | None = None) -> int:
     """0 when all is written, 1 when a training could not start or go on, 130 when interrupted."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if arguments[:1] == ["clip"]:
+        from clip_vae_lora.headless.training.clip_command import main as train_clip
+
+        return train_clip(arguments[1:], prog=f"{prog or 'train.py'} clip")
     if arguments[:1] == ["lora"]:
         from clip_vae_lora.headless.training.command import main as train_lora
 
@@ -61,7 +65,9 @@ def main(arguments: list[str] | None = None, prog: str | None = None) -> int:
 def _options(arguments: list[str] | None, prog: str | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog=prog, description="Train the bundled files from drawn pictures.")
     parser.add_argument("what", choices=["bundled", "pictures"], help="the weights, or the example workflows' pictures")
-    parser.epilog = "A LoRA is trained by `train lora PLAN.toml`; `train lora --help` tells the rest."
+    parser.epilog = (
+        "A LoRA is trained by `train lora PLAN.toml`, a CLIP by `train clip PLAN.toml`; their --help tells the rest."
+    )
     parser.add_argument(
         "--only",
         nargs="+",

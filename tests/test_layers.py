@@ -77,7 +77,7 @@ READING_ORDER = {  # inside a leaf and the index a file imports only from files 
     "files": (
         "errors contents writing documents sniff safetensors_file folder pickle_file inert_pickle "
         "torchscript_file tensors tree decoding/kinds decoding/orientation decoding/bare decoding/opening "
-        "decoding/ground images pictures captioned/folder"
+        "decoding/ground images pictures captioned/{pairs,folder,classes,table,shards,find}"
     ).split(),
     "diffusion": "config layers network checkpoint flow schedules sampling".split(),
     "doctor": "facts spaces texts models fits".split(),

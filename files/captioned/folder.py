@@ -10,16 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import FileFormatError
+from .pairs import KINDS
 
 CAPTIONS = (".txt", ".caption")  # in this order
 MASK = "-masklabel"
-_PICTURES = frozenset(
-    f".{kind}"
-    for kind in (
-        *("png", "jpg", "jpeg", "jfif", "webp", "bmp", "gif", "tif", "tiff", "avif", "jxl", "jp2"),
-        *("ppm", "pgm", "pnm", "tga", "ico", "qoi", "heic", "heif"),
-    )
-)
 _REPEATS = re.compile(r"(\d+)_(.*)", re.DOTALL)
 _MOST_REPEATS = 10_000
 _LONGEST_CAPTION = 1_000_000  # bytes
@@ -53,19 +47,14 @@ def captioned_folder(folder: Path) -> CaptionedFolder:
     Raises:
         FileFormatError: there is no such folder, or no picture is in it.
     """
-    if not folder.is_dir():
-        raise FileFormatError(folder, "a folder of pictures was expected, and there is none: choose another")
-    files = sorted(
-        (path for path in folder.rglob("*") if path.is_file() and not _hidden(path.relative_to(folder))),
-        key=lambda path: _natural(path.relative_to(folder).as_posix()),
-    )
+    files = natural_files(folder)
     there = set(files)
     pictures: list[Captioned] = []
     unused: dict[str, str] = {}
     not_utf8: list[str] = []
     read: set[Path] = set()
     for path in files:
-        if path.suffix.lower() not in _PICTURES or path.stem.endswith(MASK):
+        if path.suffix.lower() not in KINDS or path.stem.endswith(MASK):
             continue
         repeats, word = _repeats_of(path.parent)
         beside = [one for one in (path.with_suffix(ending) for ending in CAPTIONS) if one in there]
@@ -84,9 +73,23 @@ def captioned_folder(folder: Path) -> CaptionedFolder:
             unused[path.relative_to(folder).as_posix()] = _why_unused(path)
     if not pictures:
         raise FileFormatError(
-            folder, f"pictures were expected ({', '.join(sorted(_PICTURES)[:4])}, ...), and there are none in it"
+            folder, f"pictures were expected ({', '.join(sorted(KINDS)[:4])}, ...), and there are none in it"
         )
     return CaptionedFolder(tuple(pictures), unused, tuple(not_utf8))
+
+
+def natural_files(folder: Path) -> list[Path]:
+    """The files of a folder and those in it, 2 before 10; hidden ones are left out.
+
+    Raises:
+        FileFormatError: there is no such folder.
+    """
+    if not folder.is_dir():
+        raise FileFormatError(folder, "a folder of pictures was expected, and there is none: choose another")
+    return sorted(
+        (path for path in folder.rglob("*") if path.is_file() and not _hidden(path.relative_to(folder))),
+        key=lambda path: _natural(path.relative_to(folder).as_posix()),
+    )
 
 
 def _repeats_of(folder: Path) -> tuple[int, str]:

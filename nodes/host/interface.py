@@ -145,6 +145,9 @@ class Host(Protocol):
     def clip_network(self, model: ClipModel) -> nn.Module:
         """Return the CLIP inside, on its compute device, patches applied."""
 
+    def text_tokenizer(self, model: ClipModel) -> TextTokenizer:
+        """Return the tokenizer of the CLIP inside."""
+
     def device_of(self, network: nn.Module) -> object:
         """Return the device on which this network expects its inputs."""
 

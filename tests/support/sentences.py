@@ -19,6 +19,7 @@ FOLDERS = (
     "vae_core",
     "lora",
     "diffusion",
+    "training/clip",
     "training/lora",
     "training/record",
     "training/vae",

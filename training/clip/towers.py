@@ -10,14 +10,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ...clip_core.config import CLIPConfig, VisionConfig
 from ...clip_core.features.texts import model_rows
 from ...clip_core.features.whole_texts import WholeTexts
-from ...clip_core.networks.clip import CLIP
+from ...clip_core.networks.clip import CLIP, initialise_
+from ...clip_core.networks.siglip import network_of
 from ...clip_core.tokenizer import END, Tokenizer
 from ..device import products_in, sent
+from ..loop import trainable
+from ..recipes.clip import grid_waves
 from ..scores import normalise
 
 Ids = tuple[int, ...]
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,3 +90,29 @@ def called_by_layers(model: CLIP) -> Iterator[None]:
 
 
 def _nothing(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None: ...
+
+
+def new_towers(config: CLIPConfig, seed: int, device: torch.device, precision: str) -> Towers:
+    """An untrained CLIP whose patches know where they are: see `grid_waves`. The caller's random state is left alone.
+
+    Raises:
+        ValueError: a size that fresh weights are not made for.
+    """
+    with trainable(), torch.random.fork_rng(devices=[]):
+        model = initialise_(CLIP(config), seed)
+        vision = config.vision
+        if isinstance(vision, VisionConfig):
+            with torch.no_grad():
+                positions = model.get_parameter("vision_model.embeddings.position_embedding.weight")
+                waves = grid_waves(vision.grid, vision.width)
+                positions[1:, : waves.shape[1]] = waves * vision.width**-0.5
+        return Towers(model.to(device).eval(), Tokenizer(), _DTYPES[precision])
+
+
+def copied_towers(model: CLIP, tokenizer: Tokenizer | WholeTexts, device: torch.device, precision: str) -> Towers:
+    """A copy of a CLIP in float32, made to be trained; the CLIP itself is left alone."""
+    with trainable():
+        copy = network_of(model.config, device=device, dtype=torch.float32)
+        state = {name: one.detach().to(device, torch.float32).clone() for name, one in model.state_dict().items()}
+        copy.load_state_dict(state)
+        return Towers(copy.eval(), tokenizer, _DTYPES[precision])

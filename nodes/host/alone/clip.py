@@ -64,5 +64,9 @@ def clip_network(model: StandaloneClipModel) -> nn.Module:
     return model.network
 
 
+def text_tokenizer(model: StandaloneClipModel) -> TextTokenizer:
+    return model.tokenizer
+
+
 def device_of(network: nn.Module) -> torch.device:
     return next(network.parameters()).device

@@ -96,6 +96,10 @@ def clip_network(model: ComfyClipModel) -> nn.Module:
     return model.patcher.model
 
 
+def text_tokenizer(model: ComfyClipModel) -> TextTokenizer:
+    return model.tokenizer
+
+
 def ready_network(model: ComfyClipModel) -> nn.Module:
     """The CLIP, ready to compute on `model.patcher.load_device`, of its weights as many there as the host finds room
     for; the others lie on the CPU without their patches and come, patched, when their layer runs. A ResNet is brought
