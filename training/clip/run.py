@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -150,18 +150,7 @@ def _trained(
             hooks.on_step(done, total, so_far[-1])
 
     def result(losses: list[float]) -> TrainedCLIP:
-        return TrainedCLIP(
-            start,
-            {name: one.detach().cpu().clone() for name, one in own.items()},
-            {name: on_device(one, "cpu") for name, one in collect(model).items()},
-            list(losses),
-            measured,
-            course.steps,
-            sum(one.numel() for one in parameters.values()),
-            tuple(course.examples[place].name for place in course.held_out),
-            (len(course.judges()), bool(course.held_out)),
-            course.cut,
-        )
+        return _result(course, start, own, parameters, losses, measured)
 
     is_done = False
     try:
@@ -183,3 +172,26 @@ def _trained(
         if not is_done and so_far and hooks.on_broken and group.first:
             hooks.on_broken(result(so_far))
     return result(losses)
+
+
+def _result(
+    course: ClipCourse,
+    start: dict[str, Tensor],
+    own: Mapping[str, Parameter],
+    parameters: Mapping[str, Parameter],
+    losses: Sequence[float],
+    measured: list[Measured],
+) -> TrainedCLIP:
+    """What the model holds now, as what came of the training. `own`: those of the parameters that are the model's."""
+    return TrainedCLIP(
+        start,
+        {name: one.detach().cpu().clone() for name, one in own.items()},
+        {name: on_device(one, "cpu") for name, one in collect(course.towers.model).items()},
+        list(losses),
+        measured,
+        course.steps,
+        sum(one.numel() for one in parameters.values()),
+        tuple(course.examples[place].name for place in course.held_out),
+        (len(course.judges()), bool(course.held_out)),
+        course.cut,
+    )
