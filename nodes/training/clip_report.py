@@ -21,7 +21,7 @@ def clip_report(done: ClipDone, job: ClipJob, prepared: Prepared, start: str) ->
         + (f" (of {made.steps}: stopped early)" if made.is_early else ""),
     ]
     count, is_held_out = made.judged
-    judges = f"{count} held-out pictures" if is_held_out else f"{count} pictures of the training"
+    judges = f"{count} held-out pictures" if is_held_out else "pictures of the training"
     if made.validation:
         lines += _judged(made.validation[0], made.validation[-1], judges)
     if not is_held_out:
