@@ -17,6 +17,7 @@ from torch import Tensor
 _ONE_IN_A_THOUSAND = 3.27  # the quantile 0.999 of the Tracy-Widom law of order 1
 _EXPONENT = 0x7F800000  # the bits of an fp32 number that hold its exponent
 _LOOKED_AT, _FEW = 2**16, 64  # numbers that tell a precision; of fewer it may be chance
+_PIECE = 2**22  # numbers of a weight that are looked at together
 _RESOLVED = 1e-6  # of the largest singular value and of the energy: what fp32 arithmetic tells from nothing
 
 
@@ -57,8 +58,12 @@ def rounding_noise(weight: Tensor, stored: torch.dtype, times: int = 1) -> Noise
 
     [out, in] of any floating type
     """
-    squares = _steps(weight.float(), stored).square()  # [out, in]
-    rows, columns = squares.sum(1, dtype=torch.float64), squares.sum(0, dtype=torch.float64)
+    of_rows, columns = [], torch.zeros(weight.shape[1], dtype=torch.float64, device=weight.device)
+    for piece in weight.split(max(1, _PIECE // weight.shape[1])):
+        squares = _steps(piece.float(), stored).square()
+        of_rows.append(squares.sum(1, dtype=torch.float64))
+        columns += squares.sum(0, dtype=torch.float64)
+    rows = torch.cat(of_rows)
     of_row, of_column, total = torch.stack([rows.amax(), columns.amax(), rows.sum()]).tolist()
     step = times / 12
     plain = math.sqrt(of_row * step) + math.sqrt(of_column * step)

@@ -17,7 +17,7 @@ from ..weights.low_rank import frobenius
 from .algebra import Spectrum, spectrum_of
 from .thin import Thin, flat_shape
 
-_STEPS, _FIRST = 5, 4  # blocks of half the wanted rank; so many give 2.5 columns for each triple; the first look
+_STEPS, _FIRST = 5, 4  # blocks that give 2.5 columns for each triple where one is half of them; the first look
 _CLOSE = 1.005  # times the optimum: where the estimate of an error ends the work, which is right to some thousandths
 _LEAST_BLOCK, _BLOCK = 16, 32  # columns; the second where the rank is not known beforehand
 _MOST_PASSES, _LITTLE = 3, 0.1  # with which columns are freed of a basis, and the share of them that is little
@@ -79,8 +79,11 @@ def _leading(change: Tensor, most: int, enough: Enough | None, energy: float) ->
 
 
 def _to_a_rank(change: Tensor, most: int, energy: float) -> Spectrum | None:
-    """So many triples, in blocks of half as many columns; None where half of all columns do not do it."""
-    block, steps = max(_LEAST_BLOCK, -(-most // 2)), _FIRST
+    """So many triples, in blocks of a quarter as many columns, which need the fewest of them; the first look is at two
+    columns for each triple. None where half of all columns do not do it.
+    """
+    block = max(_LEAST_BLOCK, -(-most // 4))
+    steps = max(_FIRST, -(-2 * most // block))
     if 2 * steps * block >= change.shape[0]:
         return None
     krylov = _Krylov(change, block)

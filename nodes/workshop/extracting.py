@@ -5,7 +5,7 @@ command.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -102,11 +102,17 @@ def extract_file(
         pieces = Piecewise(models.base.shapes, settings.dialect, spool.put)
         spell = spell_of(models.base.shapes, settings.dialect, header) if rule.name == SIZE else None
         found = extract(models, rule, dtype=dtype, with_vectors=settings.with_vectors, spell=spell, on_step=on_step)
-        extracted = record(found, pieces.take)
+        extracted = _in_order(record(found, pieces.take), models.weights)
         spool.finish(pieces.header(header))
     data = _data(tuned, base, settings, extracted, path) | {"not_compared": apart}
     picture = error_chart(extracted.layers, f"What is lost of {tuned.model.name} - {base.model.name}")
     return _lines(extracted, rule, data), data, picture
+
+
+def _in_order(extracted: Extracted, keys: Iterable[str]) -> Extracted:
+    """The same, with its layers as they stand in the model."""
+    place = {key: number for number, key in enumerate(keys)}
+    return replace(extracted, layers=tuple(sorted(extracted.layers, key=lambda layer: place[str(layer.place)])))
 
 
 def _shared(tuned: Model, base: Model) -> tuple[tuple[Model, Model], dict[str, str]]:

@@ -102,6 +102,15 @@ def test_a_training_example_ends_in_pictures_and_a_file(server, tmp_path, name):
 
 
 @pytest.mark.parametrize("form", ["canvas", "api"])
+@pytest.mark.parametrize("name, files", [("lora_workshop", 1), ("lora_extract", 1)])
+def test_an_example_of_the_workshop_writes_its_file_and_judges_it(server, tmp_path, name, files, form):
+    document = run(example(name, form), server, tmp_path)
+    told = [json.loads(output["cvl_report"][0]) for output in document["outputs"].values() if "cvl_report" in output]
+    written = [Path(report["file"]) for report in told if "file" in report and "size_bytes" in report]
+    assert len(written) >= files and all(path.name.endswith(".safetensors") for path in written)
+
+
+@pytest.mark.parametrize("form", ["canvas", "api"])
 def test_the_inpainting_example_for_your_own_model_keeps_what_is_outside_the_mask(server, tmp_path, form):
     from PIL import Image
 

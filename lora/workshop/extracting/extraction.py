@@ -75,7 +75,7 @@ def extract(
     device: torch.device | None = None,
     on_step: OnStep,
 ) -> Iterator[Found]:
-    """Extract gives the adapter of each weight, one after another; nothing is kept.
+    """Extract gives the adapter of each weight, one after another, the largest first; nothing is kept.
 
     Args:
         models: of `pair`.
@@ -98,7 +98,7 @@ def extract(
     if twice:
         ranks = _ranks(models, rule, dtype, with_vectors, spell, device, lambda step: on_step(step, total))
         done = len(models.weights)
-    for key in models.weights:
+    for key in _largest_first(models):
         yield _of_layer(models, key, rule, dtype, device, ranks.get(key, 0) if twice else None)
         done += 1
         on_step(done, total)
@@ -108,6 +108,13 @@ def extract(
         on_step(done, total)
     for key, why in models.unfit.items():
         yield Found(key, why=why)
+
+
+def _largest_first(models: Pair) -> list[str]:
+    """The weights in an order in which each fits into memory that one before it has freed: in another one an allocator
+    keeps several times what the largest needs.
+    """
+    return sorted(models.weights, key=lambda key: -math.prod(models.base.shapes[key]))
 
 
 def record(found: Iterator[Found], take: Callable[[str, Adapter], str]) -> Extracted:
@@ -253,7 +260,7 @@ def _ranks(
     shapes: dict[Place, tuple[int, ...]] = {key: tuple(models.base.shapes[key]) for key in models.weights}
     costs = costs_by_place(shapes, spell)
     shares: dict[Place, Share] = {}
-    for done, key in enumerate(models.weights, 1):
+    for done, key in enumerate(_largest_first(models), 1):
         found = _change(models, key, device)
         if found is not None and costs[key][0]:
             spectrum = spectrum_by(rule, found.thin)

@@ -172,3 +172,28 @@ def test_every_kind_stays_what_it_is_through_an_edit_of_its_type(shop, kind):
             one for part, one in load_file(path).items() if one.is_floating_point() and not part.endswith("alpha")
         ]
         assert {one.dtype for one in numbers} == {torch.bfloat16}, name
+
+
+def test_a_fused_weight_and_its_parts_are_merged_as_one(shop):
+    """Two LoRAs for Flux, one on q, k and v in one weight, one on each of them (k is left alone)."""
+    width, up, down = 3072, random(9216, 2, seed=1), random(2, 3072, seed=2)
+    front = "lora_unet_double_blocks_0_img_attn_qkv"
+    alpha = {f"{front}.alpha": torch.tensor(2.0)}
+    fused = {f"{front}.lora_up.weight": up, f"{front}.lora_down.weight": down} | alpha
+    write_tensors(shop.loras / "fused.safetensors", fused, {})
+    parts = {}
+    for part, seed in (("to_q", 3), ("to_v", 5)):
+        name = f"transformer.transformer_blocks.0.attn.{part}"
+        parts |= {f"{name}.lora_A.weight": random(2, width, seed=seed)}
+        parts |= {f"{name}.lora_B.weight": random(width, 2, seed=seed + 1)}
+    write_tensors(shop.loras / "parts.safetensors", parts, {})
+    path, report = run(shop, "CVL_MergeLoRAs", loras="fused.safetensors : 0.7\nparts.safetensors : -0.5", **MERGE)
+    assert report["against_stack"]["equal"] and not report["left_out"]
+    wanted = 0.7 * up @ down
+    for row, part in ((0, "to_q"), (2, "to_v")):
+        name = f"transformer.transformer_blocks.0.attn.{part}"
+        wanted[row * width :][:width] -= 0.5 * parts[f"{name}.lora_B.weight"] @ parts[f"{name}.lora_A.weight"]
+    made = load_file(path)
+    found = made[f"{front}.lora_up.weight"] @ made[f"{front}.lora_down.weight"]
+    found *= made[f"{front}.alpha"] / len(made[f"{front}.lora_down.weight"])
+    assert relative(found, wanted) < EXACT

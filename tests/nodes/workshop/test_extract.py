@@ -58,6 +58,8 @@ def test_two_files_become_one_lora_that_is_their_difference(extract, files):
     answer, report = extract()
     path, said, picture = answer["result"]
     assert report["ranks"] == [3, 3] and report["weights"] == 3 and len(report["whole"]) == 1
+    parts = [layer["part"].rpartition(".")[0].rpartition(".")[2] for layer in report["layers"]]
+    assert parts == ["fc1", "to_q", "to_k"]  # as in the model, and not as they were extracted
     assert json.loads(said) == report and report["error"] < 0.01
     assert picture.shape[0] == 1 and answer["ui"]["images"]
     base, tuned, _ = files

@@ -229,3 +229,11 @@ def test_the_work_may_be_stopped():
     with pytest.raises(KeyboardInterrupt):
         list(extract(models, Rule("rank", 4), on_step=stop))
     assert EQUAL
+
+
+def test_the_largest_weights_come_first_so_that_what_they_free_holds_the_others():
+    shapes = {f"diffusion_model.{n}.weight": (side, side) for n, side in enumerate((8, 32, 16))}
+    base = {key: torch.randn(shape) for key, shape in shapes.items()}
+    sides = [Model(name, shapes, lambda key, by=by: base[key] * by) for name, by in (("base", 1.0), ("tuned", 2.0))]
+    found = extract(pair(*sides), Rule("rank", 4), on_step=lambda done, total: None)
+    assert [one.key for one in found] == [f"diffusion_model.{n}.weight" for n in (1, 2, 0)]
