@@ -4,6 +4,7 @@
 const HOLE = /\{(\d*)(?::[^{}]*)?\}/g; // what a template leaves open
 const WORD = /[A-Za-z][\w'’-]*/g;
 const ENGLISH = /(?<![\w./\\-])[a-z]{2,}(?![\w/\\-]|\.\w)/g; // words, not names of files or of parts of a network
+const NAMES = new Set("px kohya peft diffusers lycoris safetensors".split(" ")); // the same in every language
 const PLURAL = /^e?s$/;
 const STOP = new Set("a an and as at by for from has in is it its of or the to with while".split(" ")); // these alone say little
 const SIGN = /^(?:[✖✗⚠✓✔•·–-]|\d+[.)])\s+/u; // a sign before a sentence
@@ -12,6 +13,8 @@ const MOST_CUTS = 4; // places of one sign where a line is tried to be cut; with
 const MOST_DEEP = 6;
 const MOST_KEPT = 4000; // lines that are remembered
 const LONGEST = 2000; // letters of a line; longer ones are data
+const COUNT = /^\S*(?: %)?$/; // what "{} alike" can be said of: 3, or 73.6 %
+const NUMBERED = /^(.+?) (\d[\d.,]*)$/s; // "text 8": a known word, and how many
 const SPLITS = [ // where a line that fits no template as a whole may be cut, and what stands there then
   ["; ", "；"], [". ", "。"], [": ", "："], [", ", "，"], [" | ", " | "], [" · ", " · "], [" + ", " + "], [" and ", " 和 "], [" or ", " 或 "],
 ];
@@ -95,7 +98,9 @@ function captures(template, line) {
   template.patterns ??= patternsOf(template);
   const found = template.patterns.map((pattern) => pattern.exec(line)?.slice(1)).filter(Boolean);
   if (found.length > 1 && found[0].every((value, hole) => value === found[1][hole])) found.pop();
-  return found.filter(([first]) => !template.counts || !first.trim().includes(" ")).map((held) => {
+  const own = template.texts.filter((text) => text.trim().length > 4);
+  const isOne = (held) => !held.some((value) => own.some((text) => value.includes(text))); // and not several in a row
+  return found.filter((held) => isOne(held) && (!template.counts || COUNT.test(held[0].trim()))).map((held) => {
     const values = [];
     template.order.forEach((place, hole) => {
       const before = template.texts[hole], value = held[hole];
@@ -114,7 +119,7 @@ export function translator(table) {
   const { exact, byWord, always } = indexed(table);
   const kept = new Map();
 
-  const left = (text) => (text.match(ENGLISH) ?? []).length;
+  const left = (text) => (text.match(ENGLISH) ?? []).filter((word) => !NAMES.has(word)).length;
 
   function filled({ texts, order }, values, depth, own) {
     return texts.map((text, place) => {
@@ -147,6 +152,8 @@ export function translator(table) {
         if (names || said.some((part, place) => part !== way[place])) found.push(said.join(joint));
       }
     }
+    const [, named, number] = NUMBERED.exec(line) ?? [];
+    if (exact.has(named)) found.push(`${exact.get(named)} ${number}`);
     const [, before, inside, after] = /^(.+?) \((.+)\)(.*)$/s.exec(line) ?? [];
     if (inside) {
       const said = exact.get(`(${inside})`) ?? `（${whole(inside, depth + 1)}）`;

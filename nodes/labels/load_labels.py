@@ -40,7 +40,7 @@ class LoadLabels:
         data = {"file": file, **learned_facts(learned), "model": made.model_name, "model_key": made.model_key}
         lines = [
             f"{len(learned.classes)} classes, learned by {learned.method}: {', '.join(learned.classes[:12])}",
-            f"for {made.model_name} ({made.model_key[:12]})",
+            f"made for {made.model_name} ({made.model_key[:12]})",
         ]
         return shown(lines, data, (labels, as_json(data)))
 

@@ -143,9 +143,10 @@ def error_chart(layers: Sequence[CutLayer], title: str) -> object:
 
 def _lines(parsed: ParsedFile, resized: Resized, rule: Rule, data: Mapping) -> list[str]:
     name = Path(data["file"]).name
-    sizes = " to ".join(size_text(data[part]) for part in ("size_bytes_before", "size_bytes"))
-    ranks = " to ".join(_ranks(data[part]) for part in ("ranks_before", "ranks"))
-    lines = [f"{name}: {parsed.path.name} from {ranks}, {sizes}, {data['dialect']}, {data['dtype']}"]
+    size, was = size_text(data["size_bytes"]), size_text(data["size_bytes_before"])
+    ranks, cut_from = _ranks(data["ranks"]), _ranks(data["ranks_before"])
+    form = f"{data['dialect']}, {data['dtype']}"
+    lines = [f"{name}: {parsed.path.name} cut from {cut_from} to {ranks}, {was} to {size}, {form}"]
     lines.append(f"lost: {percent(resized.error)} of its change{_beside(resized.of_base)}")
     lines += worst_lines(resized.layers)
     lines += short_lines(rule, [layer.before for layer in resized.layers])

@@ -181,6 +181,44 @@ def test_lines_are_said_by_templates(say, line, there):
     assert say([line], TABLE) == [there]
 
 
+@pytest.mark.parametrize(
+    ("line", "there"),
+    [
+        ("decoded to 4 of 64 x 64 px", "已解码为 4 张 64 x 64 px"),
+        ("1 picture, 256 x 256 px, seen at 48 x 48 px", "1 张图像，256 x 256 px，实际看到 48 x 48 px"),
+        ("by block: text 8, vision 17", "按区块：文本 8，图像 17"),
+        (
+            "7 % alike on average over 77 tokens, 6 % at the least (token 1); summary (pooled) vector: 73.6 % alike",
+            "平均相似 7 %（77 个 token），最低 6 %（token 1）；池化向量：相似 73.6 %",
+        ),
+        (
+            "at worst 3 %: text encoder, layer 0, attention value, rank 64 to 3",
+            "最多 3 %：文本编码器，层 0，注意力 V，秩 64 到 3",
+        ),
+        ("entries of the header: 1 new (a), 2 changed (b, c)", "文件头的条目：新增 1 个（a），更改 2 个（b, c）"),
+        (
+            "b.pt: a.pt cut from rank 3 to ranks 1 to 3, 0.07 MB to 0.05 MB, kohya, fp16",
+            "b.pt：a.pt 从秩 3裁到秩 1 到 3，0.07 MB 到 0.05 MB，kohya, fp16",
+        ),
+        (
+            'these words would have another weight in the other dialect: "a" 1 here and 2 in ComfyUI, '
+            '"b" 3 here and 4 in A1111',
+            '这些词在另一种语法中权重不同："a" 此处为 1，在 ComfyUI 中为 2，"b" 此处为 3，在 A1111 中为 4',
+        ),
+        ("MODEL 12, CLIP model 1", "MODEL 12，CLIP 模型 1"),
+        ("this pack's small CLIP", "本包的小型 CLIP"),
+        ("made for a CLIP of 48 px and 64 dimensions (ad95)", "为 48 px、64 维的 CLIP 而制（ad95）"),
+        (
+            "loss on 2 held-out pictures: 0.5 before, 0.4 after (-20.0 %)",
+            "2 张留出的图片上的损失：之前 0.5，之后 0.4（-20.0 %）",
+        ),
+        ("heart 8, striped 17", "heart 8, striped 17"),  # a user's own
+    ],
+)
+def test_single_words_beside_numbers_are_said_too(say, line, there):
+    assert say([line]) == [there]
+
+
 def test_every_sentence_of_the_server_is_said_in_chinese_whatever_fills_it(say):
     known, there_are = sentences.chinese(), sentences.python_sentences()
     wanted = [english for english, there in known.items() if english in there_are and there != english]
