@@ -2,7 +2,7 @@
 
     COMFYUI_PATH=... python benchmarks/workshop/train_lora.py [--steps N] [--side CELLS] [--batch N] [--times N]
 
-Each side runs in a process of its own, by turns; told is the best time of a step (the difference of a long and a short
+Each side runs in a process of its own, by turns; told is the best time of the processor for a step (the difference of a long and a short
 training, so that beginnings do not count) and the most memory of all trainings above that of the process with the model
 in it. Both train rank 8 on all linear layers in fp32; ComfyUI's node as it is set by default, with and without its
 checkpointing. What cannot train is told with its reason.
@@ -103,12 +103,12 @@ def _measure(options: argparse.Namespace) -> None:
     conditionings = [[[torch.randn(1, 77, width, generator=generator), told]] for _ in latents]
 
     def run(steps: int) -> float:
-        begun = time.perf_counter()
+        begun = time.process_time()
         if options.run == "ours":
             _ours(patcher, latents, conditionings, steps, options.batch)
         else:
             _stock(patcher, latents, conditionings, steps, options.batch, options.run == "stock")
-        return time.perf_counter() - begun
+        return time.process_time() - begun
 
     before = _memory("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
@@ -153,7 +153,7 @@ def main() -> None:
         for side, one in best.items():
             ratio = one["seconds"] / best["ours"]["seconds"]
             share = best["ours"]["mb"] / max(one["mb"], 1e-9)
-            print(f"{model}, {side}: {1000 * one['seconds']:.0f} ms a step ({ratio:.2f} times ours), ", end="")
+            print(f"{model}, {side}: {1000 * one['seconds']:.0f} ms of the processor a step ({ratio:.2f} times ours), ", end="")
             print(f"{one['mb']:.0f} MB (ours has {share:.2f} of it)")
 
 
