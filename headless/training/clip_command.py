@@ -122,13 +122,12 @@ def _trained(wanted: _Wanted, options: argparse.Namespace, progress: Stoppable, 
     prepared = prepare_pairs(pairs, towers.size_px, settings.templates, progress.step)
     plan = settings.plan(len(prepared.held_out(settings.plan().held_out, settings.plan().seed)[0]))
     title = settings.filename_prefix.replace("\\", "/").rpartition("/")[2] or "clip"
-    steps = plan.steps_for(len(prepared.examples), 1)
     job = ClipJob(
         options.output.absolute() / _STATES / title,
         title,
         plan,
         resume=options.resume,
-        every=settings.every or max(1, steps // 10),
+        every=settings.every or None,
         writes=settings.writes,
         share=settings.share,
         text=wanted.text,

@@ -52,13 +52,13 @@ class TrainedCLIP:
 @dataclass(frozen=True)
 class ClipHooks:
     """What a caller wants to know. on_step: (done, all, the step's loss); may raise `StopAndKeep`, or anything else to
-    break off. on_validation: told of each. every: steps between two of them; 0 leaves them out. on_broken: is given
-    what was learned, where a step was made before something broke the training off.
+    break off. on_validation: told of each. every: steps between two of them; 0 leaves them out, None: a tenth of all.
+    on_broken: is given what was learned, where a step was made before something broke the training off.
     """
 
     on_step: Callable[[int, int, float], None] | None = None
     on_validation: Callable[[Measured], None] | None = None
-    every: int = 50
+    every: int | None = None
     on_broken: Callable[[TrainedCLIP], object] | None = None
 
 
@@ -129,6 +129,7 @@ def _trained(
     start = {name: one.detach().cpu().clone() for name, one in own.items()}
     measured: list[Measured] = []
     so_far: list[float] = []
+    every = max(1, course.steps // 10) if hooks.every is None else hooks.every
 
     def validate(step: int) -> None:
         if not group.first:
@@ -139,12 +140,12 @@ def _trained(
             hooks.on_validation(measured[-1])
 
     def step_loss(number: int, generator: Generator) -> Tensor:
-        if hooks.every and number == 0:
+        if every and number == 0:
             validate(0)
         return course.loss(number, generator)
 
     def on_step(done: int, total: int) -> None:
-        if hooks.every and (done % hooks.every == 0 or done == total):
+        if every and (done % every == 0 or done == total):
             validate(done)
         if hooks.on_step and group.first:
             hooks.on_step(done, total, so_far[-1])

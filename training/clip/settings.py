@@ -10,7 +10,7 @@ from ...clip_core.config import CLIPConfig, TextConfig, VisionConfig, text_heads
 from ...files.captioned.find import AUTO, WAYS
 from .augment import Augmentation
 from .plan import ClipPlan
-from .presets import FLYP, PRESETS, SIZES, plan_of
+from .presets import FLYP, FROM_SCRATCH, PRESETS, SIZES, plan_of
 from .saving import AS_TRAINED, WRITES
 from .work import BEST
 
@@ -61,7 +61,8 @@ def settings_of(given: Mapping[str, object]) -> ClipSettings:
             )
     own = {name: _typed(name, given[name], kind) for name, kind in _OWN.items() if name in given}
     changes = {name: _typed(name, given[name], kind) for name, kind in _OF_PLAN.items() if name in given}
-    preset = str(own.get("preset", FLYP))
+    size = given.get("size")
+    preset = str(own.setdefault("preset", FROM_SCRATCH if size else FLYP))
     if preset not in PRESETS:
         raise ValueError(f"the preset is {preset!r}: expected one of {', '.join(PRESETS)}")
     if picture := {name: _typed(name, given[name], kind) for name, kind in _OF_AUGMENTATION.items() if name in given}:
@@ -70,7 +71,6 @@ def settings_of(given: Mapping[str, object]) -> ClipSettings:
     for name, choices in (("way", WAYS), ("writes", WRITES)):
         if name in own and own[name] not in choices:
             raise ValueError(f"{name} is {own[name]!r}: expected one of {', '.join(choices)}")
-    size = given.get("size")
     found = ClipSettings(
         **own,  # type: ignore[arg-type]
         templates=_templates(given.get("template", TEMPLATE)),

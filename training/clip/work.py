@@ -29,15 +29,16 @@ BEST = "best"
 @dataclass(frozen=True)
 class ClipJob:
     """What is to be done. state: where the training's state and log lie, without their endings. every: steps between
-    two validations; saved: between two saved states. writes: of `saving.WRITES`. share: what is written lies so far on
-    the way from before to after, 0..1, or BEST. text: the plan as a file, written beside the state.
+    two validations, None: a tenth of all; saved: between two saved states. writes: of `saving.WRITES`. share: what is
+    written lies so far on the way from before to after, 0..1, or BEST. text: the plan as a file, written beside the
+    state.
     """
 
     state: Path
     title: str
     plan: ClipPlan
     resume: bool = False
-    every: int = 50
+    every: int | None = None
     saved: int = 200
     writes: str = "as trained"
     share: float | str = 1.0
