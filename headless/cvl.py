@@ -15,7 +15,7 @@ _COMMANDS = {
     "lora": ("lora.command", "merge, shrink, extract, compare and edit LoRA files, and put them into checkpoints"),
     "train": (
         "train",
-        "train a LoRA or a CLIP as a plan says (lora PLAN.toml, clip PLAN.toml), or the bundled weights anew",
+        "train a LoRA, a CLIP or a VAE as a plan says (lora|clip|vae PLAN.toml), or the bundled weights anew",
     ),
     "embed": ("embed", "embed a folder of pictures into an index that Search Images reads"),
     "learn": ("labels.command", "learn labels from a few labelled pictures of an index (labels INDEX)"),

@@ -1,5 +1,5 @@
-"""Trains a LoRA as a plan says: `python headless/train.py lora PLAN.toml` (training/command.py); the bundled weights
-anew: `... bundled`; draws the examples' pictures: `... pictures`.
+"""Trains a LoRA or a VAE as a plan says: `python headless/train.py lora PLAN.toml`, `... vae PLAN.toml`
+(training/command.py); the bundled weights anew: `... bundled`; draws the examples' pictures: `... pictures`.
 
     python headless/train.py bundled [--only clip vae lora diffusion] [--output models] [--resume]
                                      [--steps N] [--seed N] [--precision bfloat16|float32] [--threads N] [--every N]
@@ -42,10 +42,12 @@ def main(arguments: list[str] | None = None, prog: str | None = None) -> int:
         from clip_vae_lora.headless.training.clip_command import main as train_clip
 
         return train_clip(arguments[1:], prog=f"{prog or 'train.py'} clip")
-    if arguments[:1] == ["lora"]:
-        from clip_vae_lora.headless.training.command import main as train_lora
+    if arguments[:1] in (["lora"], ["vae"]):
+        from clip_vae_lora.headless.training.command import main as train
+        from clip_vae_lora.headless.training.plan import LORA, VAE
 
-        return train_lora(arguments[1:], prog=f"{prog or 'train.py'} lora")
+        what = arguments[0]
+        return train(arguments[1:], prog=f"{prog or 'train.py'} {what}", kind=LORA if what == "lora" else VAE)
     options = _options(arguments, prog)
     torch.set_num_threads(options.threads)
     try:
@@ -66,7 +68,7 @@ def _options(arguments: list[str] | None, prog: str | None) -> argparse.Namespac
     parser = argparse.ArgumentParser(prog=prog, description="Train the bundled files from drawn pictures.")
     parser.add_argument("what", choices=["bundled", "pictures"], help="the weights, or the example workflows' pictures")
     parser.epilog = (
-        "A LoRA is trained by `train lora PLAN.toml`, a CLIP by `train clip PLAN.toml`; their --help tells the rest."
+        "`train lora PLAN.toml` trains a LoRA, `train clip` a CLIP, `train vae` a VAE; their --help tells the rest."
     )
     parser.add_argument(
         "--only",

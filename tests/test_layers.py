@@ -118,7 +118,7 @@ ROOMS = {  # the rooms of a core, and which of the others each may import from; 
         "labels": {"host", "clip", "search"},
         "doctor": {"host", "lora"},
         "workshop": {"host", "lora"},
-        "training": {"host", "lora", "search", "text", "conditioning"},
+        "training": {"host", "lora", "search", "text", "conditioning", "vae"},
     },
 }
 MAX_LINES, MAX_FUNCTION, MAX_FILES = 300, 60, 14

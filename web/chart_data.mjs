@@ -154,7 +154,8 @@ function range(series) {
 }
 
 /** A training: the losses of its steps, what the validation says of each noise relative to the start, and samples. */
-function course({ first, step, steps, seconds_a_step: each, losses, smoothed, validation, prompt, samples }) {
+function course({ first, step, steps, seconds_a_step: each, losses, smoothed, validation, prompt, samples },
+  [least, most] = [t("little noise"), t("much noise")], titled = prompt) {
   const end = Math.max(steps, step, 1), at = (place) => place / end;
   const curve = (name, tone, points) => ({ name, tone, at: points.map(([place]) => at(place)), values: points.map(([, value]) => value) });
   const plot = { kind: "curves", borders: [], from: t("step {}", 0), to: String(end) }, charts = [];
@@ -167,20 +168,24 @@ function course({ first, step, steps, seconds_a_step: each, losses, smoothed, va
   const told = validation.filter(({ bands }) => bands.every((band) => typeof band === "number"));
   if (told.length && started.every((band) => band > 0)) {
     const relative = (read) => told.map(({ step: place, bands }) => [place, read(bands) / read(started)]);
-    const ends = started.length < 2 ? [] : [curve(t("little noise"), "cold", relative((bands) => bands[0])),
-      curve(t("much noise"), "warm", relative((bands) => bands.at(-1)))];
+    const ends = started.length < 2 ? [] : [curve(least, "cold", relative((bands) => bands[0])),
+      curve(most, "warm", relative((bands) => bands.at(-1)))];
     const series = [...ends, curve(t("mean"), "good", relative(mean))];
     charts.push({ ...plot, title: t("validation, relative to the start"), series, ...range(series) });
   }
-  const pictures = samples.map((sample) => ({ label: t("step {}", sample.step), image: sample }));
-  return [...charts, ...(pictures.length ? [{ kind: "pictures", title: prompt, pictures }] : [])];
+  const label = (at_step) => at_step < 0 ? t("the picture") : t("step {}", at_step);
+  const pictures = samples.map((sample) => ({ label: label(sample.step), image: sample }));
+  return [...charts, ...(pictures.length ? [{ kind: "pictures", title: titled, pictures }] : [])];
 }
+
+/** A training of a VAE: two errors of whole pictures relative to the start, and the part that was worst before it. */
+const reconstructions = (data) => course(data, [t("error"), t("error of edges")], t("the worst part, before and after"));
 
 const READERS = { CVL_ZeroShotClassify: zeroShot, CVL_VisualQuestion: answers, CVL_RankTags: tags, CVL_ImageGate: gate,
   CVL_ImageTextSimilarity: similarity, CVL_LatentDistribution: channels, CVL_InspectTokens: inspected,
   CVL_LoRAInfo: spectrum, CVL_LoRAStack: stacked, CVL_LoadLoRA: loaded, CVL_CompareConditioning: compared,
   CVL_ResizeLoRA: lost, CVL_ExtractLoRA: lost, CVL_CompareLoRAs: sideBySide,
-  CVL_TrainLoRA: course };
+  CVL_TrainLoRA: course, CVL_TrainVAE: reconstructions };
 
 /** The charts of a node of that class, from its report's data; none where the report has nothing to draw. */
 export function chartsOf(kind, data) {

@@ -1,39 +1,67 @@
-"""A plan as TOML becomes a workflow: the nodes that load its models, and Train LoRA behind them."""
+"""A plan as TOML becomes a workflow: the nodes that load its models, and the node that trains behind them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 
 from ...training.lora.plan_file import GRAPH, MODELS, PICTURES, TRAINING, PlanFile
 from ..workflow.graph import Prompt, WorkflowError, link_of
 
-TRAINER = "train"  # the id of Train LoRA in the workflow
-_LOADERS = {  # a wire -> what loads a file for it here and in ComfyUI: class and input
-    "model": ("CVL_LoadDiffusionModel", "file"),
-    "clip": ("CVL_LoadTextEncoder", "file"),
-    "vae": ("CVL_LoadVAE", "file"),
-}
-_MADE_IN_THE_GRAPH = ("latent", "positive")  # wires of which the plan can only name the nodes behind them
-_CHECKPOINT = "checkpoint"  # one file for all three, as ComfyUI loads it
+TRAINER = "train"  # the id of the node that trains in the workflow
 
 
-def read_plan(path: Path, changes: Mapping[str, object]) -> PlanFile:
+@dataclass(frozen=True)
+class Kind:
+    """What is trained. node: the class that does it, and its title. loaders: a wire -> what loads a file for it here
+    and in ComfyUI, class and input. made: wires of which a plan can only name the nodes behind them, the first one in
+    the place of the folder of pictures. optional: wires that a plan may leave out.
+    """
+
+    what: str
+    node: str
+    title: str
+    loaders: Mapping[str, tuple[str, str]]
+    made: tuple[str, ...]
+    optional: tuple[str, ...] = ()
+
+
+_LOAD_VAE = ("CVL_LoadVAE", "file")
+LORA = Kind(
+    "lora",
+    "CVL_TrainLoRA",
+    "Train LoRA",
+    {"model": ("CVL_LoadDiffusionModel", "file"), "clip": ("CVL_LoadTextEncoder", "file"), "vae": _LOAD_VAE},
+    ("latent", "positive"),
+)
+VAE = Kind(
+    "vae",
+    "CVL_TrainVAE",
+    "Train VAE",
+    {"vae": _LOAD_VAE, "clip_model": ("CVL_LoadCLIPModel", "file")},
+    ("image",),
+    ("clip_model",),
+)
+_SLOTS = {"model": 0, "clip": 1, "vae": 2}  # of a checkpoint
+_CHECKPOINT = "checkpoint"  # one file for all of them, as ComfyUI loads it
+
+
+def read_plan(path: Path, changes: Mapping[str, object], kind: Kind = LORA) -> PlanFile:
     """Read a plan; `changes` are models, and the pictures' folder, that are given instead of its own.
 
     Raises:
-        WorkflowError: there is no such file, it is no plan, or it has names that Train LoRA does not know.
+        WorkflowError: there is no such file, it is no plan, or it has names that the node does not know.
     """
     try:
         plan = parse_plan(path.read_text(encoding="utf-8"))
-        check_names(plan.models, (*_LOADERS, *_MADE_IN_THE_GRAPH, _CHECKPOINT), "[models] of the plan has no")
+        check_names(plan.models, (*kind.loaders, *kind.made, _CHECKPOINT), "[models] of the plan has no")
     except OSError as error:
         raise WorkflowError(f"{path}: cannot be read: {error.strerror or error}") from error
     except ValueError as error:
         raise WorkflowError(f"{path.name}: {error}") from error
-    models = {name: changes[name] for name in (*_LOADERS, _CHECKPOINT) if changes.get(name)}
+    models = {name: changes[name] for name in (*kind.loaders, _CHECKPOINT) if changes.get(name)}
     training = dict(plan.training)
     if changes.get(PICTURES):
         training[PICTURES] = str(Path(str(changes[PICTURES])).resolve())
@@ -75,13 +103,13 @@ def check_names(given: Mapping[str, object], known: tuple[str, ...], what: str) 
             raise ValueError(f"{what} {name!r}; {'near are' if near else 'there are'} {', '.join(near or known)}")
 
 
-def pictures_of(plan: PlanFile) -> Path | None:
-    """The folder of the pictures; None where the graph makes the latents.
+def pictures_of(plan: PlanFile, kind: Kind = LORA) -> Path | None:
+    """The folder of the pictures; None where the graph makes what is learned from.
 
     Raises:
         WorkflowError: none is named, or it is not there.
     """
-    if "latent" in plan.models:
+    if kind.made[0] in plan.models:
         return None
     if PICTURES not in plan.training:
         raise WorkflowError(f'the plan names no pictures: add pictures = "FOLDER" to [training], or give --{PICTURES}')
@@ -91,34 +119,36 @@ def pictures_of(plan: PlanFile) -> Path | None:
     return found
 
 
-def workflow_of(plan: PlanFile, known: tuple[str, ...], *, resume: bool, in_comfyui: bool) -> Prompt:
-    """The workflow in API format. `known`: the inputs of Train LoRA that a plan may have.
+def workflow_of(plan: PlanFile, known: tuple[str, ...], *, resume: bool, in_comfyui: bool, kind: Kind = LORA) -> Prompt:
+    """The workflow in API format. `known`: the inputs of the node that a plan may have.
 
     Raises:
         WorkflowError: an unknown name, a model that is not said, a graph that is none.
     """
     try:
-        check_names(plan.training, (PICTURES, *known), "Train LoRA has no input")
+        check_names(plan.training, (PICTURES, *known), f"{kind.title} has no input")
     except ValueError as error:
         raise WorkflowError(str(error)) from error
     prompt: Prompt = {str(node): _node(str(node), found) for node, found in plan.graph.items()}
     inputs = {name: value for name, value in plan.training.items() if name != PICTURES}
-    pictures = pictures_of(plan)
+    pictures = pictures_of(plan, kind)
     inputs |= {"folder": "input", "subfolder": "" if pictures is None else pictures.name, "resume": resume}
     checkpoint = plan.models.get(_CHECKPOINT)
     if checkpoint is not None:
         prompt[_CHECKPOINT] = _loader("CheckpointLoaderSimple", {"ckpt_name": checkpoint})
-    for slot, wire in enumerate((*_LOADERS, *(wire for wire in _MADE_IN_THE_GRAPH if wire in plan.models))):
-        source = plan.models.get(wire)
-        if source is None and checkpoint is None:
+    for wire in (*kind.loaders, *(wire for wire in kind.made if wire in plan.models)):
+        source, slot = plan.models.get(wire), _SLOTS.get(wire) if checkpoint is not None else None
+        if source is None and slot is None:
+            if wire in kind.optional:
+                continue
             raise WorkflowError(f"the plan does not say which {wire} to use: add it to [models], or give --{wire} FILE")
-        link = link_of(source) or (_CHECKPOINT, slot)
-        if isinstance(source, str) and wire in _LOADERS:
-            prompt[wire], link = _file_loader(wire, source, in_comfyui), (wire, 0)
+        link = link_of(source) or (_CHECKPOINT, slot or 0)
+        if isinstance(source, str) and wire in kind.loaders:
+            prompt[wire], link = _file_loader(kind.loaders[wire], wire, source, in_comfyui), (wire, 0)
         if link[0] not in prompt:
             raise WorkflowError(f"[models] of the plan links {wire} to node {link[0]}, which is not in its [graph]")
         inputs[wire] = list(link)
-    prompt[TRAINER] = {"class_type": "CVL_TrainLoRA", "inputs": inputs, "_meta": {}}
+    prompt[TRAINER] = {"class_type": kind.node, "inputs": inputs, "_meta": {}}
     return prompt
 
 
@@ -130,10 +160,10 @@ def _node(name: str, found: object) -> dict:
     return {"class_type": found["class_type"], "inputs": dict(found.get("inputs") or {}), "_meta": {}}
 
 
-def _file_loader(wire: str, file: str, in_comfyui: bool) -> dict:
+def _file_loader(loader: tuple[str, str], wire: str, file: str, in_comfyui: bool) -> dict:
     if wire == "model" and in_comfyui and not file.startswith("bundled/"):
         return _loader("UNETLoader", {"unet_name": file, "weight_dtype": "default"})
-    name, key = _LOADERS[wire]
+    name, key = loader
     return _loader(name, {key: file})
 
 

@@ -1,5 +1,5 @@
 """The nodes that train."""
 
-from . import train_lora
+from . import train_lora, train_vae
 
-NODES = {**train_lora.NODES}
+NODES = {**train_lora.NODES, **train_vae.NODES}

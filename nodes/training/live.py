@@ -1,5 +1,5 @@
-"""What Train LoRA shows while it trains, and after it: the losses, what the validation says, samples of one prompt, and
-the time that a step takes. The canvas draws it, in its own language.
+"""What a training shows while it goes on, and after it: the losses, what the validation says, samples, and the time
+that a step takes. The canvas draws it, in its own language.
 """
 
 from __future__ import annotations
@@ -37,41 +37,36 @@ def stop_and_keep(question: object) -> dict:
     return {"stopping": node}
 
 
-class Live:
-    """A watcher of a training, and the callback for its steps.
+class Shown:
+    """What a training shows on its node, and the callback for its steps.
 
-    decode: raw latent -> picture [1, H, W, 3]. save: a picture -> where the canvas finds it. on_step: the bar. tell:
-    what the node shows meanwhile, as `ui` has it.
+    save: a picture -> where the canvas finds it. on_step: the bar. tell: what the node shows meanwhile, as `ui` has it.
     """
+
+    prompt = ""
 
     def __init__(
         self,
         node: str,
-        prompt: str,
-        guidance: float,
-        decode: Callable[[Tensor], Tensor],
         save: Callable[[Tensor], list[dict[str, str]]],
         *,
         on_step: Callable[[int, int], None],
         tell: Callable[[Mapping[str, list]], None],
     ):
-        self.node, self.prompt, self.guidance = node, prompt, guidance
-        self.texts: Sequence[str] = (prompt, "") if prompt else ()
+        self.node = node
         self.samples: dict[int, dict[str, str]] = {}
         self._losses: list[float] = []
         self._validation: list[dict[str, object]] = []
-        self._decode, self._save, self._on_step, self._tell = decode, save, on_step, tell
+        self._save, self._on_step, self._tell = save, on_step, tell
         self._begun, self._told, self._first, self._total = time.monotonic(), -math.inf, 1, 0
         self._each_s: float | None = None
         _asked.discard(node)
 
-    def look(self, measured: Measured, course: Course) -> None:
-        """Take a sample, and tell the canvas."""
+    def take(self, step: int, bands: Sequence[float], make: Callable[[], Mapping[int, Tensor]]) -> None:
+        """Take a validation and the samples that `make` makes, by their steps, and tell the canvas."""
         before = time.monotonic()
-        self._validation.append({"step": measured.step, "bands": [_finite(band) for band in measured.bands]})
-        if self.prompt:
-            picture = decoded(self._decode, self._sample(course))
-            self.samples[measured.step] = self._save(picture)[0]
+        self._validation.append({"step": step, "bands": [_finite(band) for band in bands]})
+        self.samples |= {place: self._save(picture)[0] for place, picture in make().items()}
         self._tell_chart()
         self._begun += time.monotonic() - before
 
@@ -114,6 +109,33 @@ class Live:
     def _chosen(self) -> list[dict[str, object]]:
         samples = [{"step": step, **place} for step, place in self.samples.items()]
         return samples if len(samples) <= _MOST_SAMPLES else [samples[0], *samples[1 - _MOST_SAMPLES :]]
+
+
+class Live(Shown):
+    """A watcher of a LoRA's training. decode: raw latent -> picture [1, H, W, 3]."""
+
+    def __init__(
+        self,
+        node: str,
+        prompt: str,
+        guidance: float,
+        decode: Callable[[Tensor], Tensor],
+        save: Callable[[Tensor], list[dict[str, str]]],
+        *,
+        on_step: Callable[[int, int], None],
+        tell: Callable[[Mapping[str, list]], None],
+    ):
+        super().__init__(node, save, on_step=on_step, tell=tell)
+        self.prompt, self.guidance, self._decode = prompt, guidance, decode
+        self.texts: Sequence[str] = (prompt, "") if prompt else ()
+
+    def look(self, measured: Measured, course: Course) -> None:
+        """Take a sample, and tell the canvas."""
+
+        def make() -> Mapping[int, Tensor]:
+            return {measured.step: decoded(self._decode, self._sample(course))} if self.prompt else {}
+
+        self.take(measured.step, measured.bands, make)
 
     def _sample(self, course: Course) -> Tensor:
         noise = course.fixed_noise()

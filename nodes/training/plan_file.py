@@ -1,27 +1,47 @@
-"""The plan that Train LoRA ran, as the file that `cvl train lora` runs; and the nodes that made its models."""
+"""The plan that a node ran which trains, as the file that `cvl train` runs; and the nodes that made its models."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ...training.lora.plan_file import PICTURES, PlanFile
-from . import settings
+from . import settings, vae_settings
 
-WIRES = ("model", "clip", "vae", *settings.LISTS)
-_NOT_TOLD = (*WIRES, "folder", "subfolder", "resume")  # said otherwise in a file, or by the command
+_NOT_TOLD = ("folder", "subfolder", "resume")  # said otherwise in a file, or by the command
 _FEW_STEPS = re.compile(r"(?<![a-z])(turbo|lightning|schnell|lcm|hyper|dmd2?|\d-?steps?)(?![a-z])", re.IGNORECASE)
 
 
-def input_names() -> tuple[str, ...]:
-    """The inputs of Train LoRA that a plan has."""
-    return tuple(name for name in {**settings.REQUIRED, **settings.OPTIONAL} if name not in _NOT_TOLD)
+@dataclass(frozen=True)
+class Trainer:
+    """A node that trains: its inputs, and those of them that are wires."""
+
+    inputs: tuple[str, ...]
+    wires: tuple[str, ...]
+
+    def told(self) -> tuple[str, ...]:
+        """The inputs that a plan has."""
+        return tuple(name for name in self.inputs if name not in (*self.wires, *_NOT_TOLD))
+
+
+LORA = Trainer((*settings.REQUIRED, *settings.OPTIONAL), ("model", "clip", "vae", *settings.LISTS))
+VAE = Trainer((*vae_settings.REQUIRED, *vae_settings.OPTIONAL), ("vae", "image", "clip_model"))
+TRAINERS = {"CVL_TrainLoRA": LORA, "CVL_TrainVAE": VAE}
+
+
+def input_names(node: str = "CVL_TrainLoRA") -> tuple[str, ...]:
+    """The inputs of a node that trains that a plan has."""
+    return TRAINERS[node].told()
 
 
 def plan_file_of(
-    given: Mapping[str, object], pictures: Path | None, prompt: Mapping[str, Mapping] | None, node: str | None
+    given: Mapping[str, object],
+    pictures: Path | None,
+    prompt: Mapping[str, Mapping] | None,
+    node: str | None,
+    trainer: Trainer,
 ) -> PlanFile:
     """The plan of the node's inputs, by name.
 
@@ -29,10 +49,10 @@ def plan_file_of(
     """
     training = {
         **({} if pictures is None else {PICTURES: str(pictures)}),
-        **{name: given[name] for name in input_names()},
+        **{name: given[name] for name in trainer.told()},
     }
     inputs = ((prompt or {}).get(str(node)) or {}).get("inputs") or {}
-    models = {wire: inputs[wire] for wire in WIRES if isinstance(inputs.get(wire), list)}
+    models = {wire: inputs[wire] for wire in trainer.wires if isinstance(inputs.get(wire), list)}
     graph: dict[str, Mapping] = {}
     waiting = [str(link[0]) for link in models.values()]
     while waiting and prompt is not None:

@@ -23,10 +23,10 @@ from ..search import indexing
 from ..text.encode import TextEncode
 from . import settings
 from .live import Live
-from .plan_file import names_of_few_steps, plan_file_of, to_share
+from .plan_file import LORA, names_of_few_steps, plan_file_of, to_share
 from .report import report_of
 
-_TRAININGS = "cvl_training"  # below the output folder: states and logs
+TRAININGS = "cvl_training"  # below the output folder: states and logs
 _STEP_CELLS = 8  # a size's step, in cells of the latent
 
 
@@ -179,10 +179,10 @@ def _job(given, plan, px_per_cell) -> Job:
     is_folder = given["latent"] is None
     pictures = places.pictures_folder(given["folder"], given["subfolder"]) if is_folder else None
     title = given["filename_prefix"].replace("\\", "/").rpartition("/")[2] or "lora"
-    file = plan_file_of(given, pictures, given["prompt"], given["unique_id"])
+    file = plan_file_of(given, pictures, given["prompt"], given["unique_id"], LORA)
     return Job(
         folder=pictures,
-        state=places.output / _TRAININGS / title,
+        state=places.output / TRAININGS / title,
         resolution_px=given["resolution"],
         step_px=_STEP_CELLS * (px_per_cell or 8),
         plan=plan,

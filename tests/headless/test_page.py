@@ -12,7 +12,7 @@ from clip_vae_lora.headless.batch.rows import read_rows
 from clip_vae_lora.headless.cvl import _COMMANDS
 from clip_vae_lora.headless.labels import command as labels_command
 from clip_vae_lora.headless.lora import command as lora_command
-from clip_vae_lora.headless.training import clip_command
+from clip_vae_lora.headless.training import clip_command, plan
 from clip_vae_lora.headless.training import command as training_command
 
 from ..support.servers.queue_server import INFO, prompt_of
@@ -41,7 +41,8 @@ def test_the_page_names_the_options_that_there_are_and_no_other():
     there = options(command._parser("cvl run"))
     assert options(check_command._parser("cvl check")) <= there
     named = set(OPTION.findall(PAGE)) - {"--nproc-per-node", "--index"}  # torchrun's own, and that of `cvl embed`
-    others = [*lora_parsers().values(), training_command._parser("cvl train lora"), labels_command._parser("cvl learn")]
+    trainers = [training_command._parser(f"cvl train {kind.what}", kind) for kind in (plan.LORA, plan.VAE)]
+    others = [*lora_parsers().values(), *trainers, labels_command._parser("cvl learn")]
     others.append(clip_command._parser("cvl train clip"))
     assert named <= there.union(*map(options, others)) and there - named <= {"--help", "--verbose", "--models"}
     assert set(re.findall(r"`?cvl (\w+)", PAGE)) <= set(_COMMANDS)

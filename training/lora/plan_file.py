@@ -34,9 +34,15 @@ class PlanFile:
     graph: Mapping[str, Mapping] = field(default_factory=dict)
 
 
-def plan_text(plan: PlanFile) -> str:
-    """The plan as TOML."""
-    lines = ["# A training by Train LoRA (CVL); `cvl train lora FILE` runs it again"]
+_HEADS = {  # by the command's word
+    "lora": "# A training by Train LoRA (CVL); `cvl train lora FILE` runs it again",
+    "vae": "# A training by Train VAE (CVL); `cvl train vae FILE` runs it again",
+}
+
+
+def plan_text(plan: PlanFile, what: str = "lora") -> str:
+    """The plan as TOML; `what` it trains, "lora" or "vae"."""
+    lines = [_HEADS[what]]
     lines += ["", f"[{TRAINING}]", *_pairs(plan.training)]
     if plan.models:
         lines += ["", f"[{MODELS}]", *_pairs(plan.models)]

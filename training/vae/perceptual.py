@@ -16,6 +16,7 @@ from torch.nn.functional import interpolate, normalize
 from ...clip_core.networks.clip import CLIP
 from ...clip_core.networks.layers import Stack, blocks_of
 from ...clip_core.networks.vision import VisionTransformer
+from ..loop import trainable
 from ..record.digest import digest_of
 
 SHARES = (1.0, 0.5)  # of the encoder's size: the sides of the windows
@@ -48,6 +49,12 @@ class Tower:
     def digest(self) -> str:
         """A name for its weights."""
         return digest_of(self.network.state_dict())
+
+
+def tower_of(network: CLIP, device: torch.device) -> Tower:
+    """The tower of a CLIP that a host made, under inference mode or not."""
+    with trainable():
+        return Tower(network, device)
 
 
 def perceptual_error(tower: Tower, pixels: Tensor, reconstruction: Tensor, generator: Generator) -> Tensor:

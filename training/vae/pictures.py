@@ -91,7 +91,8 @@ def _below(folder: Path, path: Path) -> str:
 
 def gather_image(image: Tensor) -> Gathered:
     """The pictures of an IMAGE, as copies. [B, H, W, C] in 0..1"""
-    rows = [one.detach().to("cpu", torch.float32, copy=True) for one in image]
+    with torch.inference_mode(False):
+        rows = [one.detach().to("cpu", torch.float32, copy=True) for one in image]
     return Gathered(
         [
             Picture(f"image {number}", (one.shape[0], one.shape[1]), _kept(one), digest_of([one]))

@@ -19,3 +19,14 @@ def test_the_example_trains_on_the_twenty_pictures_and_draws_with_what_it_learne
     assert told["pictures"] == 20 and not told["unused"] and told["steps"] == 2
     assert list((tmp_path / "loras").glob("stripes*.safetensors"))
     assert "2011" in document["outputs"]
+
+
+def test_the_example_of_the_vae_learns_a_picture_and_shows_it_through_what_it_learned(tmp_path: Path):
+    with redirect_stdout(StringIO()) as printed:
+        small = ("--set", "2304.steps=1", "--set", "2302.picture=red circle", "--set", "2305.picture=red circle")
+        path = EXAMPLE.with_name("train_vae.json")
+        assert command.main([str(path), "--output", str(tmp_path), "--json", *small]) == 0
+    document = json.loads(printed.getvalue())
+    told = json.loads(document["outputs"]["2304"]["cvl_report"][0])
+    assert told["steps"] == 1 and told["encoder"]["unchanged"] and told["latents"]["equal"]
+    assert list((tmp_path / "vae").glob("photograph*.safetensors")) and "2308" in document["outputs"]
