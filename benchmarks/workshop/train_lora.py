@@ -2,9 +2,9 @@
 
     COMFYUI_PATH=... python benchmarks/workshop/train_lora.py [--steps N] [--side CELLS] [--batch N] [--times N]
 
-Each side runs in a process of its own, by turns; told is the best time of the processor for a step (the difference of a long and a short
-training, so that beginnings do not count) and the most memory of all trainings above that of the process with the model
-in it. Both train rank 8 on all linear layers in fp32; ComfyUI's node as it is set by default, with and without its
+Each side runs in a process of its own, by turns; told is the best time of the processor for a step (the difference of
+a long and a short training, so that beginnings do not count) and the most memory of all trainings above that of the
+process with the model in it. Both train rank 8 on all linear layers in fp32; ComfyUI's node as it is set by default, with and without its
 checkpointing. What cannot train is told with its reason.
 """
 
@@ -153,7 +153,8 @@ def main() -> None:
         for side, one in best.items():
             ratio = one["seconds"] / best["ours"]["seconds"]
             share = best["ours"]["mb"] / max(one["mb"], 1e-9)
-            print(f"{model}, {side}: {1000 * one['seconds']:.0f} ms of the processor a step ({ratio:.2f} times ours), ", end="")
+            print(f"{model}, {side}: {1000 * one['seconds']:.0f} ms of the processor a step", end=" ")
+            print(f"({ratio:.2f} times ours), ", end="")
             print(f"{one['mb']:.0f} MB (ours has {share:.2f} of it)")
 
 
