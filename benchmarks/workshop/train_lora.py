@@ -4,8 +4,8 @@
 
 Each side runs in a process of its own, by turns; told is the best time of the processor for a step (the difference of
 a long and a short training, so that beginnings do not count) and the most memory of all trainings above that of the
-process with the model in it. Both train rank 8 on all linear layers in fp32; ComfyUI's node as it is set by default, with and without its
-checkpointing. What cannot train is told with its reason.
+process with the model in it. Both train rank 8 on all linear layers in fp32; ComfyUI's node as it is set by default,
+with and without its checkpointing. What cannot train is told with its reason.
 """
 
 import argparse
