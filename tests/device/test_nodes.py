@@ -9,7 +9,9 @@ from ..support.calls import DRAWN, Calls, latent, mask, pictures, tensors_of
 from ..support.cards.card import card
 
 NODES = [name.removeprefix("CVL_") for name in NODE_CLASS_MAPPINGS]
-WITHOUT_TRAINING = [name for name in NODES if name != "TrainLoRA"]  # a pretended card has no backward pass
+WITHOUT_TRAINING = [
+    name for name in NODES if name not in ("TrainLoRA", "TrainVAE")
+]  # a pretended card has no backward pass
 NEAR = {"rtol": 1e-3, "atol": 1e-3}  # pictures and vectors of size 1: attention in separate products, not fused
 
 

@@ -246,6 +246,10 @@ class Calls:
             model, self.clip, self.vae, "input", folder.name, **numbers, filename_prefix="cvl/trained", batch=n
         )
 
+    def TrainVAE(self, node, n):
+        numbers = {"steps": 2, "crop": 16, "learning_rate": 1e-5, "seed": 1, "batch": n}
+        return node.train(self.vae, "input", "", **numbers, filename_prefix="cvl/vae", image=pictures(n))
+
 
 def tensors_of(value) -> list[torch.Tensor]:
     """All tensors in what a node gave, however deep."""
