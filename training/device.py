@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 
@@ -47,6 +47,15 @@ def on_the_cpu(tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
     flat = torch.cat([tensor.reshape(-1) for tensor in tensors]).cpu()
     parts = flat.split([tensor.numel() for tensor in tensors])
     return [part.view(tensor.shape) for part, tensor in zip(parts, tensors)]
+
+
+@contextmanager
+def drawn_from(seed: int, device: torch.device) -> Iterator[None]:
+    """Let what is drawn from torch's common random state, as dropout is, depend on `seed` alone, and leave no trace."""
+    cards, kind = ([], "cuda") if device.type == "cpu" else ([device], device.type)
+    with torch.random.fork_rng(cards, device_type=kind):
+        torch.manual_seed(seed)
+        yield
 
 
 def is_there(kind: str) -> bool:

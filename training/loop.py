@@ -15,8 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Generator, Tensor
 from torch.nn import Parameter
 
+from .distributed import current_group
 from .state import Relief, StepLoss, TrainingError, TrainingPlan, TrainingState
 
 OnStep = Callable[[int, int], None]
@@ -40,6 +42,56 @@ class AsResult:
 
     def __init__(self) -> None:
         self.now: Callable[[], AbstractContextManager] = nullcontext
+
+
+class Watched:
+    """What stands beside the steps of a training, in the first of its processes alone: validations, someone who looks
+    on, and what is made of a training that was broken off. `step_loss` and `on_step` go to `fit`, and `losses`.
+
+    every: steps between two validations, the first of which is before any step; 0 leaves them out. on_step: (done, all,
+    loss), after the step's validation. on_broken: is called where at least one step was made.
+    """
+
+    def __init__(
+        self,
+        step_loss: StepLoss,
+        validate: Callable[[int], None],
+        every: int,
+        on_step: Callable[[int, int, float], None] | None,
+        on_broken: Callable[[list[float]], object] | None,
+    ):
+        self.losses: list[float] = []
+        self._step_loss, self._every = step_loss, every
+        self._validate, self._on_step, self._on_broken = validate, on_step, on_broken
+        self._first = current_group().first
+
+    def step_loss(self, number: int, generator: Generator) -> Tensor:
+        """The loss of a batch; before the first one a validation."""
+        if number == 0:
+            self._look(0)
+        return self._step_loss(number, generator)
+
+    def on_step(self, done: int, total: int) -> None:
+        """Validate where it is time to, and tell who looks on."""
+        if self._every and (done % self._every == 0 or done == total):
+            self._look(done)
+        if self._on_step and self._first:
+            self._on_step(done, total, self.losses[-1])
+
+    def _look(self, step: int) -> None:
+        if self._every and self._first:
+            self._validate(step)
+
+    @contextmanager
+    def to_its_end(self) -> Iterator[None]:
+        """Make something of a training that does not come to its end in here."""
+        is_done = False
+        try:
+            yield
+            is_done = True
+        finally:
+            if not is_done and self.losses and self._on_broken and self._first:
+                self._on_broken(self.losses)
 
 
 def fit(

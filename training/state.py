@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -13,7 +13,7 @@ from torch.nn import Parameter
 
 from ..files.tensors import open_tensors, write_tensors
 from .distributed import current_group
-from .optimisers import ADAMW, ON_THE_CPU, WITHOUT_SCHEDULE, ScheduleFree, make_optimiser
+from .optimisers import ADAMW, ON_THE_CPU, PRODIGY, WITHOUT_SCHEDULE, ScheduleFree, make_optimiser
 from .schedule import warm_cosine
 
 StepLoss = Callable[[int, Generator], Tensor]
@@ -22,6 +22,31 @@ _OURS = ("weights", "average")  # parts of a state beside the memory of the opti
 
 class TrainingError(ValueError):
     """A training that cannot start or go on; the message is one sentence for the user."""
+
+
+class FineTuning(Protocol):
+    """The numbers of the loop that the plan of a fine-tuning has under their own names."""
+
+    @property
+    def steps(self) -> int: ...
+
+    @property
+    def seed(self) -> int: ...
+
+    @property
+    def lr(self) -> float: ...
+
+    @property
+    def weight_decay(self) -> float: ...
+
+    @property
+    def warm_up(self) -> int: ...
+
+    @property
+    def average(self) -> float: ...
+
+    @property
+    def optimiser(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -47,11 +72,40 @@ class TrainingPlan:
                 f"{self.clip_norm}: expected steps >= 1, 0 <= average < 1 and the others above 0"
             )
 
+    @classmethod
+    def of(cls, plan: FineTuning) -> "TrainingPlan":
+        """The loop's numbers of a fine-tuning, whose second moments remember less than those of a first training."""
+        return cls(
+            steps=plan.steps,
+            seed=plan.seed,
+            lr=plan.lr,
+            weight_decay=plan.weight_decay,
+            warm_up=plan.warm_up,
+            average=plan.average,
+            betas=(0.9, 0.99),
+            optimiser=plan.optimiser,
+            clip_norm=math.inf if plan.optimiser == PRODIGY else 1.0,  # which learns from how long gradients are
+        )
+
     def describe(self) -> dict[str, str]:
         """The numbers as texts, for a file's metadata; with them a checkpoint knows whose it is."""
         told = {f"plan.{name}": str(value) for name, value in vars(self).items()}
         younger = {"optimiser": ADAMW, "floor": 0.02, "eps": 1e-8}  # than the first states, which do not have them
         return {name: value for name, value in told.items() if value != str(younger.get(name.removeprefix("plan.")))}
+
+
+def described(plan: object) -> dict[str, str]:
+    """Every number of a plan, a dataclass, as a text, for a file's header and a checkpoint; those of a dataclass in it
+    as `name.part`.
+    """
+    found: dict[str, str] = {}
+    for one in fields(plan):  # type: ignore[arg-type]
+        value = getattr(plan, one.name)
+        if is_dataclass(value):
+            found |= {f"{one.name}.{part}": text for part, text in described(value).items()}
+        else:
+            found[one.name] = str(value)
+    return found
 
 
 def step_generator(seed: int, step: int) -> Generator:

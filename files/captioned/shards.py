@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import FileFormatError
+from .folder import CAPTIONS
 from .pairs import KINDS, Pair, Pairs, joined
 
-_CAPTIONS = (".txt", ".caption")
 _KEYS = ("caption", "text", "title")  # of a .json
 _LONGEST = 1 << 20  # bytes of a caption
 _CLASSES = ("classnames.txt", "classes.txt")  # beside the shards: a class's name in each line, for numbers in .cls
@@ -70,17 +70,17 @@ def _add_(
     """Add the example of a key, or say of its parts why they are not used."""
     pictures = [ending for ending in parts if ending in KINDS]
     for ending, member in parts.items():
-        if not pictures and ending in (*_CAPTIONS, ".json", ".cls"):
+        if not pictures and ending in (*CAPTIONS, ".json", ".cls"):
             unused[f"{path.name}/{member.name}"] = "words without a picture"
         elif ending in pictures[1:]:
             unused[f"{path.name}/{member.name}"] = "a second picture of the same example"
-        elif ending not in (*KINDS, *_CAPTIONS, ".json", ".cls"):
+        elif ending not in (*KINDS, *CAPTIONS, ".json", ".cls"):
             unused[f"{path.name}/{member.name}"] = "no picture"
     if not pictures:
         return
     picture = parts[pictures[0]]
-    texts = {ending: _read(archive, parts[ending]) for ending in (*_CAPTIONS, ".json", ".cls") if ending in parts}
-    caption = next((" ".join(texts[e].split()) for e in _CAPTIONS if texts.get(e, "").strip()), "")
+    texts = {ending: _read(archive, parts[ending]) for ending in (*CAPTIONS, ".json", ".cls") if ending in parts}
+    caption = next((" ".join(texts[e].split()) for e in CAPTIONS if texts.get(e, "").strip()), "")
     label = texts.get(".cls", "").strip()
     if label.isdecimal() and int(label) < len(names):
         label = names[int(label)]

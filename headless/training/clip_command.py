@@ -38,6 +38,7 @@ from ...training.clip.work import ClipJob, work
 from ...training.device import NoSuchDevice, named_device
 from ...training.distributed import join_group, own_device
 from ...training.lora.plan_file import PlanFile, plan_text
+from ...training.record.log import TRAININGS, title_of
 from ..command import DONE, FAILED, INTERRUPTED, WRONG, Parser
 from ..report import failed, missing_package
 from ..workflow.graph import WorkflowError
@@ -48,7 +49,6 @@ _DESCRIPTION = """Trains a CLIP as a plan says, or from a folder, table or shard
 An interrupted training goes on with --resume and ends in the same bits. Under torchrun the pictures of each step are
 shared among the processes."""
 _EXIT_CODES = "exit codes: 0 done, 1 the training failed, 2 wrong usage, plan or input, 130 interrupted"
-_STATES = "cvl_training"  # below the output folder
 _MODEL = "clip_model"
 
 
@@ -121,9 +121,9 @@ def _trained(wanted: _Wanted, options: argparse.Namespace, progress: Stoppable, 
     progress.node(f"{len(pairs.pairs)} pictures of {wanted.pictures.name}")
     prepared = prepare_pairs(pairs, towers.size_px, settings.templates, progress.step)
     plan = settings.plan(len(prepared.held_out(settings.plan().held_out, settings.plan().seed)[0]))
-    title = settings.filename_prefix.replace("\\", "/").rpartition("/")[2] or "clip"
+    title = title_of(settings.filename_prefix, "clip")
     job = ClipJob(
-        options.output.absolute() / _STATES / title,
+        options.output.absolute() / TRAININGS / title,
         title,
         plan,
         resume=options.resume,

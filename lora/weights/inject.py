@@ -5,7 +5,7 @@ looks at `layer.weight.dtype` keeps working, and ejecting the adapter removes a 
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -13,6 +13,7 @@ from fnmatch import fnmatchcase
 
 import torch
 from torch import Tensor, nn
+from torch.nn import Parameter
 from torch.utils.hooks import RemovableHandle
 
 from ..kinds.adapters import Adapter, LoRAError
@@ -113,6 +114,26 @@ def set_training(module: nn.Module, training: bool) -> None:
     """Turn the adapters' dropout on or off, whatever mode the module is in."""
     for low_rank in _adapters(module).values():
         low_rank.train(training)
+
+
+@contextmanager
+def resting(module: nn.Module) -> Iterator[None]:
+    """Have a module that learns as it is used: without its adapters' dropout and without gradients."""
+    set_training(module, False)
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        set_training(module, True)
+
+
+def learned(module: nn.Module, names: Iterable[str]) -> dict[str, Parameter]:
+    """The parameters of the adapters beside these layers, as "layer.part"."""
+    return {
+        f"{name}.{part}": one
+        for name in names
+        for part, one in getattr(module.get_submodule(name), CHILD).named_parameters()
+    }
 
 
 def collect(module: nn.Module) -> dict[str, Adapter]:

@@ -6,8 +6,7 @@ from ...training.clip.data.examples import Prepared
 from ...training.clip.judging import Measured
 from ...training.clip.saving import LORA
 from ...training.clip.work import ClipDone, ClipJob
-
-_SHOWN = 3
+from .report import unused_lines
 
 
 def clip_report(done: ClipDone, job: ClipJob, prepared: Prepared, start: str) -> tuple[list[str], dict[str, object]]:
@@ -27,8 +26,7 @@ def clip_report(done: ClipDone, job: ClipJob, prepared: Prepared, start: str) ->
     if not is_held_out:
         lines.append("⚠ no picture is held out: these numbers do not say how it does on others")
     lines += _way(done)
-    lines += [f"⚠ {len(prepared.unused)} files were not used"] * bool(prepared.unused)
-    lines += [f"  {one}: {why}" for one, why in list(prepared.unused.items())[:_SHOWN]]
+    lines += unused_lines(prepared.unused)
     lines += [f"{prepared.copies} pictures are copies of others: they stay on one side"] * bool(prepared.copies)
     lines += [f"⚠ {len(made.cut)} texts are longer than the model reads: their ends were cut"] * bool(made.cut)
     lines += [f"⚠ {len(done.without_name)} layers have no name in this file"] * bool(done.without_name)

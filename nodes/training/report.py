@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from statistics import fmean
+from typing import TYPE_CHECKING
 
-from ...training.lora.work import Done, Job
+if TYPE_CHECKING:
+    from ...training.lora.work import Done, Job
+
+_SHOWN = 3
 
 
 def report_of(done: Done, job: Job) -> tuple[list[str], dict[str, object]]:
@@ -23,8 +28,7 @@ def report_of(done: Done, job: Job) -> tuple[list[str], dict[str, object]]:
     lines += [f"⚠ {len(prepared.without_caption)} pictures have no caption: they were trained without one"] * bool(
         prepared.without_caption
     )
-    lines += [f"⚠ {len(prepared.unused)} files were not used"] * bool(prepared.unused)
-    lines += [f"  {name}: {why}" for name, why in list(prepared.unused.items())[:3]]
+    lines += unused_lines(prepared.unused)
     lines += [f"⚠ {len(done.without_name)} layers have no name in this dialect"] * bool(done.without_name)
     if len({picture.caption for picture in prepared.pictures}) == 1 and count > 1:
         lines.append("all captions are the same: what they say is learned as part of it")
@@ -52,6 +56,13 @@ def report_of(done: Done, job: Job) -> tuple[list[str], dict[str, object]]:
         "seconds": round(done.seconds, 1),
     }
     return lines, data
+
+
+def unused_lines(unused: Mapping[str, str]) -> list[str]:
+    """How many files a training did not use, and the first of them with the reason."""
+    return [f"⚠ {len(unused)} files were not used"] * bool(unused) + [
+        f"  {name}: {why}" for name, why in list(unused.items())[:_SHOWN]
+    ]
 
 
 def _judges(done: Done) -> str:

@@ -11,9 +11,8 @@ from ...training.lora.objective import Weighting
 from ...training.lora.plan import LoRAPlan
 from ...training.lora.recomputing import WAYS as WAYS_TO_RECOMPUTE
 from ...training.lora.targets import KINDS, TARGETS
-from ...training.optimisers import OPTIMISERS
-from ..host.shared.data_folders import EXAMPLES
 from ..lora.convert import DIALECTS
+from .inputs import ACCUMULATE, ALPHA, FOLDER, OPTIMISER, RESUME, SEED, STEPS
 
 _AS_THEY_ARE = (
     "seed",
@@ -35,10 +34,7 @@ REQUIRED = {
     "model": ("MODEL", {"tooltip": "What learns. LoRAs on it count as part of it."}),
     "clip": ("CLIP", {"tooltip": "Encodes the captions."}),
     "vae": ("VAE", {"tooltip": "Encodes the pictures."}),
-    "folder": (
-        ["input", "output", EXAMPLES],
-        {"tooltip": "ComfyUI's input or output folder, or the examples of this pack, which have 'striped things'."},
-    ),
+    "folder": FOLDER,
     "subfolder": (
         "STRING",
         {
@@ -47,7 +43,7 @@ REQUIRED = {
             "its caption; a folder called 10_cat counts ten times.",
         },
     ),
-    "steps": ("INT", {"default": 500, "min": 1, "max": 1_000_000, "tooltip": "Steps of the optimiser."}),
+    "steps": STEPS,
     "rank": (
         "INT",
         {"default": 16, "min": 1, "max": 1024, "tooltip": "How much it can hold, and its size."},
@@ -77,16 +73,7 @@ REQUIRED = {
         "STRING",
         {"default": "", "tooltip": "A word that calls it; put in front of the captions."},
     ),
-    "seed": (
-        "INT",
-        {
-            "default": 0,
-            "min": 0,
-            "max": 2**63 - 1,
-            "control_after_generate": False,
-            "tooltip": "The same seed, the same file.",
-        },
-    ),
+    "seed": SEED,
     "filename_prefix": (
         "STRING",
         {"default": "loras/trained", "tooltip": "Folder and beginning of the name in the output folder."},
@@ -95,25 +82,9 @@ REQUIRED = {
 
 OPTIONAL = {
     "batch": ("INT", {"default": 1, "min": 1, "max": 256, "tooltip": "Pictures seen together."}),
-    "resume": (
-        "BOOLEAN",
-        {"default": False, "tooltip": "Go on with a training of this name that was cancelled."},
-    ),
-    "alpha": (
-        "FLOAT",
-        {
-            "default": 0.0,
-            "min": 0.0,
-            "max": 4096.0,
-            "step": 1.0,
-            "advanced": True,
-            "tooltip": "0: the same as the rank.",
-        },
-    ),
-    "accumulate": (
-        "INT",
-        {"default": 1, "min": 1, "max": 256, "advanced": True, "tooltip": "Batches before a step."},
-    ),
+    "resume": RESUME,
+    "alpha": ALPHA,
+    "accumulate": ACCUMULATE,
     "targets": (list(TARGETS), {"advanced": True, "tooltip": "Which layers of the model's blocks learn."}),
     "blocks": (
         "STRING",
@@ -212,7 +183,7 @@ OPTIONAL = {
             "tooltip": "LoCon: convolutions, too. DoRA: lengths learn apart; more memory. LoKr: small files.",
         },
     ),
-    "optimiser": (list(OPTIMISERS), {"advanced": True, "tooltip": "What moves the weights. Usual: AdamW."}),
+    "optimiser": OPTIMISER,
     "checkpointing": (
         list(WAYS_TO_RECOMPUTE),
         {

@@ -13,6 +13,7 @@ from ...training.lora.saving import places_of
 from ...training.lora.targets import TARGETS
 from ...training.lora.work import Job, prepare, work
 from ...training.optimisers import OPTIMISERS
+from ...training.record.log import TRAININGS, title_of
 from ...vae_core.tiling.work import Tiling
 from ..checks import check_numbers, check_samples, check_tensor
 from ..conditioning.entries import check_conditioning
@@ -26,7 +27,6 @@ from .live import Live
 from .plan_file import LORA, names_of_few_steps, plan_file_of, to_share
 from .report import report_of
 
-TRAININGS = "cvl_training"  # below the output folder: states and logs
 _STEP_CELLS = 8  # a size's step, in cells of the latent
 
 
@@ -130,7 +130,7 @@ def _trained(given) -> dict:
         given["sample_prompt"].strip(),
         given["sample_cfg"],
         lambda latent: host.decode_latent(vae, latent, Tiling()).result,
-        lambda picture: host.save_preview(picture, "cvl_training"),
+        lambda picture: host.save_preview(picture, TRAININGS),
         on_step=host.progress(job.plan.steps),
         tell=lambda output: host.tell(str(given["unique_id"]), output),
     )
@@ -178,7 +178,7 @@ def _job(given, plan, px_per_cell) -> Job:
     places = host.data_places()
     is_folder = given["latent"] is None
     pictures = places.pictures_folder(given["folder"], given["subfolder"]) if is_folder else None
-    title = given["filename_prefix"].replace("\\", "/").rpartition("/")[2] or "lora"
+    title = title_of(given["filename_prefix"], "lora")
     file = plan_file_of(given, pictures, given["prompt"], given["unique_id"], LORA)
     return Job(
         folder=pictures,

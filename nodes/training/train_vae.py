@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ...training.lora.plan_file import plan_text
 from ...training.optimisers import OPTIMISERS
+from ...training.record.log import TRAININGS, title_of
 from ...training.vae.parts import PARTS
 from ...training.vae.perceptual import tower_of
 from ...training.vae.pictures import gather_folder, gather_image
@@ -17,7 +18,6 @@ from ..search import indexing
 from ..vae.fit import picture_vae
 from . import vae_settings
 from .plan_file import VAE, plan_file_of, to_share
-from .train_lora import TRAININGS
 from .vae_live import LiveVAE
 from .vae_report import report_of
 
@@ -118,7 +118,7 @@ def _trained(given) -> dict:
         tower = tower_of(host.clip_network(given["clip_model"]), trainee.room().device)
     live = LiveVAE(
         str(given["unique_id"]),
-        lambda picture: host.save_preview(picture, "cvl_training"),
+        lambda picture: host.save_preview(picture, TRAININGS),
         on_step=host.progress(job.plan.steps),
         tell=lambda output: host.tell(str(given["unique_id"]), output),
     )
@@ -132,7 +132,7 @@ def _trained(given) -> dict:
 def _job(given, pictures, output) -> Job:
     """What is to be done. Raises ValueError for a plan that cannot be followed."""
     plan = vae_settings.plan_of(given)
-    title = given["filename_prefix"].replace("\\", "/").rpartition("/")[2] or "vae"
+    title = title_of(given["filename_prefix"], "vae")
     file = plan_file_of(given, pictures, given["prompt"], given["unique_id"], VAE)
     notes = ["the CLIP looks at nothing, for the weight of its loss is 0"]
     return Job(

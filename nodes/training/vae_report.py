@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ...training.vae.measures import mean_quality
+from .report import unused_lines
 
 if TYPE_CHECKING:
     from ...training.vae.judging import Judged
@@ -28,8 +29,7 @@ def report_of(done: Done, job: Job) -> tuple[list[str], dict[str, object]]:
         *_quality_lines(done),
         _latents_line(done),
     ]
-    lines += [f"⚠ {len(done.gathered.unused)} files were not used"] * bool(done.gathered.unused)
-    lines += [f"  {name}: {why}" for name, why in list(done.gathered.unused.items())[:3]]
+    lines += unused_lines(done.gathered.unused)
     if done.gathered.flattened:
         lines.append(f"{len(done.gathered.flattened)} pictures have transparent parts, which were laid over white")
     lines += job.notes

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ...training.optimisers import OPTIMISERS
 from ...training.vae.losses import Weights
 from ...training.vae.parts import PARTS
 from ...training.vae.plan import PRECISIONS, VAEPlan
 from ...training.vae.stored import DTYPES
-from ..host.shared.data_folders import EXAMPLES
+from .inputs import ACCUMULATE, ALPHA, FOLDER, OPTIMISER, RESUME, SEED, STEPS
 
 _AS_THEY_ARE = (
     "steps",
@@ -34,15 +33,12 @@ WEIGHTS = ("absolute", "squared", "scales", "edges", "spectrum", "perceptual")
 
 REQUIRED = {
     "vae": ("VAE", {"tooltip": "What learns; it stays as it is, and a copy is trained."}),
-    "folder": (
-        ["input", "output", EXAMPLES],
-        {"tooltip": "ComfyUI's input or output folder, or the examples of this pack, which have 'striped things'."},
-    ),
+    "folder": FOLDER,
     "subfolder": (
         "STRING",
         {"default": "", "tooltip": "The folder below it with your pictures; a folder called 10_cat counts ten times."},
     ),
-    "steps": ("INT", {"default": 500, "min": 1, "max": 1_000_000, "tooltip": "Steps of the optimiser."}),
+    "steps": STEPS,
     "crop": (
         "INT",
         {
@@ -65,16 +61,7 @@ REQUIRED = {
             "bundled VAE; 1 for Prodigy, which finds it itself.",
         },
     ),
-    "seed": (
-        "INT",
-        {
-            "default": 0,
-            "min": 0,
-            "max": 2**63 - 1,
-            "control_after_generate": False,
-            "tooltip": "The same seed, the same file.",
-        },
-    ),
+    "seed": SEED,
     "filename_prefix": (
         "STRING",
         {"default": "vae/trained", "tooltip": "Folder and beginning of the name in the output folder."},
@@ -98,10 +85,7 @@ OPTIONAL = {
             "tooltip": "0: all weights learn. More: a low-rank adapter beside every convolution, which is added to it.",
         },
     ),
-    "resume": (
-        "BOOLEAN",
-        {"default": False, "tooltip": "Go on with a training of this name that was cancelled."},
-    ),
+    "resume": RESUME,
     "perceptual": (
         "FLOAT",
         {
@@ -129,21 +113,8 @@ OPTIONAL = {
             "tooltip": "What learns. With the encoder latents move: every model made for the old ones must be adapted.",
         },
     ),
-    "alpha": (
-        "FLOAT",
-        {
-            "default": 0.0,
-            "min": 0.0,
-            "max": 4096.0,
-            "step": 1.0,
-            "advanced": True,
-            "tooltip": "0: the same as the rank.",
-        },
-    ),
-    "accumulate": (
-        "INT",
-        {"default": 1, "min": 1, "max": 256, "advanced": True, "tooltip": "Batches before a step."},
-    ),
+    "alpha": ALPHA,
+    "accumulate": ACCUMULATE,
     "average": (
         "FLOAT",
         {
@@ -221,7 +192,7 @@ OPTIONAL = {
             "tooltip": "An encoder that learns does so by so much of the learning rate.",
         },
     ),
-    "optimiser": (list(OPTIMISERS), {"advanced": True, "tooltip": "What moves the weights. Usual: AdamW."}),
+    "optimiser": OPTIMISER,
     "precision": (
         list(PRECISIONS),
         {"advanced": True, "tooltip": "Of the convolutions while it learns. auto: bf16 on a card, else fp32."},

@@ -12,13 +12,13 @@ is left in `.grad` is the whole batch's gradient.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from ..device import drawn_from
 from ..distributed import ProcessGroup
 
 ROWS_AT_ONCE = 4096  # of the matrix of logits
@@ -43,15 +43,6 @@ class Side:
         """Encode rows, always with the same random numbers. -> [n, E]"""
         with drawn_from(self.seeds[first], self.device):
             return self.encode(first, last)
-
-
-@contextmanager
-def drawn_from(seed: int, device: torch.device) -> Iterator[None]:
-    """Let what is drawn from torch's common random state depend on `seed` alone, and leave no trace."""
-    cards, kind = ([], "cuda") if device.type == "cpu" else ([device], device.type)
-    with torch.random.fork_rng(cards, device_type=kind):
-        torch.manual_seed(seed)
-        yield
 
 
 def shares(count: int, size: int) -> list[int]:

@@ -6,14 +6,13 @@ and in how many parts, so that a training that was interrupted goes on to the sa
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import torch
 from torch import Generator, Tensor
 
 from ...clip_core.features.preprocess import square_of
-from ...lora.weights.inject import set_training
+from ...lora.weights.inject import resting
 from ..distributed import current_group
 from ..loop import TrainingError
 from .augment import augmented, draw_numbers
@@ -146,16 +145,6 @@ class ClipCourse:
             if name.startswith("text_" if tower == TEXT else "vis")
         )
 
-    @contextmanager
-    def resting(self) -> Iterator[None]:
-        """Have the model as it is used: without dropout and without gradients."""
-        set_training(self.towers.model, False)
-        try:
-            with torch.no_grad():
-                yield
-        finally:
-            set_training(self.towers.model, True)
-
     def judges(self) -> list[int]:
         """The places of the examples that judge: those held out, or without any some of those trained on."""
         some = self.held_out or self.places[:: max(1, len(self.places) // _MOST_OF_TRAINED)]
@@ -164,7 +153,7 @@ class ClipCourse:
     def measure(self, step: int) -> Measured:
         """Judge the model as it is, on always the same pictures."""
         places, towers, many = self.judges(), self.towers, self.plan.at_once
-        with self.resting():
+        with resting(towers.model):
             images = torch.cat([self._squares(places[n : n + many]) for n in range(0, len(places), many)])
             said = [self.ids[self.examples[place].captions[0]] for place in places]
             texts = torch.cat([towers.texts(said[n : n + many]) for n in range(0, len(said), many)])

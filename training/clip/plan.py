@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field
 
 from ...lora.weights.trainable import TRAINABLE
-from ..loop import TrainingPlan
 from ..optimisers import ADAMW, OPTIMISERS
+from ..state import TrainingPlan, described
 from .augment import Augmentation
 from .objective import CONTRASTIVE, LOSSES
 
@@ -122,11 +122,4 @@ class ClipPlan:
 
     def describe(self) -> dict[str, str]:
         """Every number as a text, for a file's header and a checkpoint."""
-        found: dict[str, str] = {}
-        for one in fields(self):
-            value = getattr(self, one.name)
-            if is_dataclass(value):
-                found |= {f"{one.name}.{part.name}": str(getattr(value, part.name)) for part in fields(value)}
-            else:
-                found[one.name] = str(value)
-        return found
+        return described(self)

@@ -11,9 +11,8 @@ from torch.nn import Parameter
 
 from ...clip_core.networks.clip import CLIP
 from ...lora.kinds.adapters import Adapter, on_device
-from ...lora.weights.inject import CHILD, collect, eject, inject, set_training
-from ..distributed import current_group
-from ..loop import AsResult, Checkpoint, fit, trainable
+from ...lora.weights.inject import collect, eject, inject, learned, set_training
+from ..loop import AsResult, Checkpoint, Watched, fit, trainable
 from ..losses import LARGEST_SCALE
 from ..recipes.clip import attention_at_few_tokens
 from ..record.digest import digest_of
@@ -98,12 +97,7 @@ def _prepared(model: CLIP, plan: ClipPlan) -> Iterator[dict[str, Parameter]]:
             generator = Generator().manual_seed(plan.seed)
             inject(model, names, plan.rank, plan.alpha, dropout=plan.dropout, generator=generator, kind=plan.kind)
             set_training(model, True)
-            found = {
-                f"{name}.{part}": one
-                for name in names
-                for part, one in getattr(model.get_submodule(name), CHILD).named_parameters()
-            }
-            found |= scale_parameters(model, plan)
+            found = learned(model, names) | scale_parameters(model, plan)
         else:
             found = trained_parameters(model, plan)
             model.requires_grad_(False)
@@ -123,55 +117,41 @@ def _trained(
     checkpoint: Checkpoint | None,
     start_digest: str,
 ) -> TrainedCLIP:
-    plan, model, group, as_result = course.plan, course.towers.model, current_group(), AsResult()
+    plan, model, as_result = course.plan, course.towers.model, AsResult()
     own = {} if plan.rank else parameters
     own |= scale_parameters(model, plan)
     start = {name: one.detach().cpu().clone() for name, one in own.items()}
     measured: list[Measured] = []
-    so_far: list[float] = []
     every = max(1, course.steps // 10) if hooks.every is None else hooks.every
 
     def validate(step: int) -> None:
-        if not group.first:
-            return
         with as_result.now():
             measured.append(course.measure(step))
         if hooks.on_validation:
             hooks.on_validation(measured[-1])
 
-    def step_loss(number: int, generator: Generator) -> Tensor:
-        if every and number == 0:
-            validate(0)
-        return course.loss(number, generator)
-
-    def on_step(done: int, total: int) -> None:
-        if every and (done % every == 0 or done == total):
-            validate(done)
-        if hooks.on_step and group.first:
-            hooks.on_step(done, total, so_far[-1])
-
     def result(losses: list[float]) -> TrainedCLIP:
         return _result(course, start, own, parameters, losses, measured)
 
-    is_done = False
-    try:
+    def broken(losses: list[float]) -> None:
+        if hooks.on_broken:
+            hooks.on_broken(result(losses))
+
+    watched = Watched(course.loss, validate, every, hooks.on_step, broken)
+    with watched.to_its_end():
         losses = fit(
-            step_loss,
+            watched.step_loss,
             parameters,
             plan.loop(course.steps),
-            on_step=on_step,
+            on_step=watched.on_step,
             checkpoint=checkpoint,
             rates=rates(model, parameters, plan.layer_decay),
             decays={name: plan.weight_decay for name, one in parameters.items() if one.ndim >= 2},
             bounds={SCALE: (0.0, LARGEST_SCALE)} if SCALE in parameters and plan.loss != SIGMOID else {},
             facts=plan.describe() | course.facts() | {"start": start_digest[:16]},
-            losses=so_far,
+            losses=watched.losses,
             as_result=as_result,
         )
-        is_done = True
-    finally:
-        if not is_done and so_far and hooks.on_broken and group.first:
-            hooks.on_broken(result(so_far))
     return result(losses)
 
 

@@ -5,15 +5,15 @@ alone, so that a training that was interrupted goes on to the same bits.
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
 from torch import Generator, Tensor
 
-from ...lora.weights.inject import set_training, silenced
-from ..device import on_the_cpu
+from ...lora.weights.inject import resting, silenced
+from ..device import drawn_from, on_the_cpu
 from ..distributed import current_group
 from ..loop import TrainingError
 from ..state import step_generator
@@ -95,16 +95,11 @@ class Course:
             kept = self._kept(examples, [texts[place] for place in own], level, noise)
             return loss + plan.keep * kept / len(some)
 
-    @contextmanager
-    def _dropping(self, generator: Generator) -> Iterator[None]:
-        """Let dropout, which draws from torch's common random state, depend on the step alone, and leave no trace."""
+    def _dropping(self, generator: Generator) -> AbstractContextManager:
+        """Let dropout depend on the step alone."""
         if not self.plan.dropout:
-            yield
-            return
-        device = self.trainee.device
-        with torch.random.fork_rng([] if device.type == "cpu" else [device], device_type=_forked(device)):
-            torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
-            yield
+            return nullcontext()
+        return drawn_from(int(torch.randint(2**62, (), generator=generator)), self.trainee.device)
 
     def _kept(self, examples: Examples, texts: Sequence[str], level: Tensor, noise: Tensor) -> Tensor:
         """How far the answers to the class word, in the trigger's place, have moved from the base's own, on the same
@@ -129,16 +124,9 @@ class Course:
             mask = torch.cat([whole if one is None else one for one in masks]).to(self.trainee.device)
         return Examples(latent, prompts, mask)
 
-    @contextmanager
-    def resting(self) -> Iterator[None]:
+    def resting(self) -> AbstractContextManager:
         """Have the model as it is used: without dropout and without gradients."""
-        network = self.trainee.network
-        set_training(network, False)
-        try:
-            with torch.no_grad():
-                yield
-        finally:
-            set_training(network, True)
+        return resting(self.trainee.network)
 
     def fixed_noise(self) -> Tensor:
         """The noise that samples are drawn from, always the same, of the first picture's size. [1, C, ...]"""
@@ -178,10 +166,6 @@ class Course:
             size = " x ".join(map(str, reversed(picture.latent.shape[-2:])))
             found[size] = found.get(size, 0) + 1
         return found
-
-
-def _forked(device: torch.device) -> str:
-    return "cuda" if device.type == "cpu" else device.type
 
 
 def _split(pictures: Sequence[Picture], plan: LoRAPlan) -> tuple[list[Picture], list[Picture]]:

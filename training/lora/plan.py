@@ -1,10 +1,9 @@
 """The plan of a LoRA training: every number that, with the data and the base, decides the result."""
 
-import math
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field
 
-from ..loop import TrainingPlan
-from ..optimisers import ADAMW, OPTIMISERS, PRODIGY
+from ..optimisers import ADAMW, OPTIMISERS
+from ..state import TrainingPlan, described
 from .data.captions import CaptionPlan
 from .levels import WAYS
 from .objective import Weighting
@@ -77,25 +76,8 @@ class LoRAPlan:
 
     def loop(self) -> TrainingPlan:
         """The numbers of the loop."""
-        return TrainingPlan(
-            steps=self.steps,
-            seed=self.seed,
-            lr=self.lr,
-            weight_decay=self.weight_decay,
-            warm_up=self.warm_up,
-            average=self.average,
-            betas=(0.9, 0.99),
-            optimiser=self.optimiser,
-            clip_norm=math.inf if self.optimiser == PRODIGY else 1.0,  # which learns from how long gradients are
-        )
+        return TrainingPlan.of(self)
 
     def describe(self) -> dict[str, str]:
         """Every number as a text, for a file's header."""
-        found: dict[str, str] = {}
-        for one in fields(self):
-            value = getattr(self, one.name)
-            if is_dataclass(value):
-                found |= {f"{one.name}.{part.name}": str(getattr(value, part.name)) for part in fields(value)}
-            else:
-                found[one.name] = str(value)
-        return found
+        return described(self)

@@ -1,16 +1,14 @@
 """A LoRA is trained on a model: steps, validation with fixed noise, stop and keep, resume, and what came out."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-import torch
-from torch import Generator, Tensor
-from torch.nn import Parameter
+from torch import Generator
 
 from ...lora.kinds.adapters import Adapter, on_device
-from ...lora.weights.inject import CHILD, Injection, collect, eject, inject, set_training
-from ..distributed import current_group
-from ..loop import AsResult, Checkpoint, TrainingError, fit, trainable
+from ...lora.weights.inject import Injection, collect, eject, inject, learned, set_training
+from ..loop import AsResult, Checkpoint, TrainingError, Watched, fit, trainable
 from .course import NO_GRADIENT, Course, Measured, Picture
 from .data.prompts import Encode
 from .plan import LoRAPlan
@@ -104,14 +102,11 @@ def train_lora(
 def _trained(
     course: Course, injection: Injection, hooks: Hooks, checkpoint: Checkpoint | None, recomputing: Recomputing
 ) -> TrainedLoRA:
-    plan, group, as_result = course.plan, current_group(), AsResult()
-    parameters = _parameters(course.trainee.network, injection.names)
+    plan, as_result = course.plan, AsResult()
+    parameters = learned(course.trainee.network, injection.names)
     measured: list[Measured] = []
-    so_far: list[float] = []
 
     def validate(step: int) -> None:
-        if not group.first:
-            return
         with as_result.now():
             measured.append(course.measure(step))
             if hooks.look:
@@ -119,41 +114,37 @@ def _trained(
         if hooks.on_validation:
             hooks.on_validation(measured[-1])
 
-    def step_loss(number: int, generator: Generator) -> Tensor:
-        if hooks.every and number == 0:
-            validate(0)
-        return course.loss(number, generator)
+    def broken(losses: list[float]) -> None:
+        if hooks.on_broken:
+            hooks.on_broken(_result(course, injection, losses, measured))
 
-    def on_step(done: int, total: int) -> None:
-        if hooks.every and (done % hooks.every == 0 or done == total):
-            validate(done)
-        if hooks.on_step and group.first:
-            hooks.on_step(done, total, so_far[-1])
-
-    is_done = False
-    try:
+    watched = Watched(course.loss, validate, hooks.every, hooks.on_step, broken)
+    with watched.to_its_end(), _differentiable():
         losses = fit(
-            step_loss,
+            watched.step_loss,
             parameters,
             plan.loop(),
-            on_step=on_step,
+            on_step=watched.on_step,
             checkpoint=checkpoint,
             parts=plan.accumulate,
             rates={name: plan.lora_plus for name in parameters if name.endswith(".up") and plan.lora_plus != 1},
             facts=plan.describe() | course.facts(),
-            losses=so_far,
+            losses=watched.losses,
             as_result=as_result,
             relief=recomputing,
         )
-        is_done = True
+    return _result(course, injection, losses, measured)
+
+
+@contextmanager
+def _differentiable() -> Iterator[None]:
+    """Say in a sentence where a model cannot be differentiated."""
+    try:
+        yield
     except (RuntimeError, NotImplementedError) as error:
         if any(mark in str(error) for mark in _NO_BACKWARD):
             raise TrainingError(NO_GRADIENT) from error
         raise
-    finally:
-        if not is_done and so_far and hooks.on_broken and group.first:
-            hooks.on_broken(_result(course, injection, so_far, measured))
-    return _result(course, injection, losses, measured)
 
 
 def _result(course: Course, injection: Injection, losses: list[float], measured: list[Measured]) -> TrainedLoRA:
@@ -169,11 +160,3 @@ def _result(course: Course, injection: Injection, losses: list[float], measured:
         sizes_in_cells=course.sizes(),
         notes=tuple(course.trainee.notes),
     )
-
-
-def _parameters(network: torch.nn.Module, names: Iterable[str]) -> dict[str, Parameter]:
-    found: dict[str, Parameter] = {}
-    for name in names:
-        own = getattr(network.get_submodule(name), CHILD)
-        found |= {f"{name}.{part}": parameter for part, parameter in own.named_parameters()}
-    return found

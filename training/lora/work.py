@@ -47,10 +47,6 @@ class Job:
     told: Mapping[str, str] = field(default_factory=dict)
     notes: Sequence[str] = ()
 
-    def beside(self, ending: str) -> Path:
-        """The file beside the state with this ending."""
-        return beside(self.state, ending)
-
 
 class Watch(Protocol):
     """Who looks on while a model learns. texts: prompts that it samples with."""
@@ -137,9 +133,9 @@ def work(
             write,
             watch.look if watch else None,
         )
-        state = Checkpoint(job.beside(STATE), job.saved, job.resume)
+        state = Checkpoint(beside(job.state, STATE), job.saved, job.resume)
         if job.text and is_first:
-            write_text(job.beside(PLAN), job.text)
+            write_text(beside(job.state, PLAN), job.text)
         try:
             with trainee() as ready:
                 made = train_lora(ready, prepared.pictures, encode, job.plan, hooks=hooks, checkpoint=state)

@@ -12,6 +12,7 @@ from ...files.images import write_png
 from ...files.writing import held_alone, write_whole
 from ..distributed import current_group
 
+TRAININGS = "cvl_training"  # the folder of trainings under way, below the output folder
 STATE, LOG, PLAN, COURSE, LOCK = ".state.safetensors", ".log.jsonl", ".plan.toml", ".course.png", ".lock"
 
 
@@ -26,6 +27,15 @@ class Kept(Protocol):
 
     @property
     def resume(self) -> bool: ...
+
+
+def title_of(prefix: str, otherwise: str) -> str:
+    """What a training is called whose file's name begins like this, folders before it left out.
+
+    >>> title_of("loras/cats", "lora"), title_of("loras/", "lora")
+    ('cats', 'lora')
+    """
+    return prefix.replace("\\", "/").rpartition("/")[2] or otherwise
 
 
 def beside(state: Path, ending: str) -> Path:

@@ -1,10 +1,10 @@
 """The plan of a VAE's training: every number that, with the pictures and the VAE, decides the result."""
 
 import math
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 
-from ..loop import TrainingPlan
-from ..optimisers import ADAMW, OPTIMISERS, PRODIGY
+from ..optimisers import ADAMW, OPTIMISERS
+from ..state import TrainingPlan, described
 from .losses import Weights
 from .parts import BOTH, DECODER, PARTS
 
@@ -85,19 +85,8 @@ class VAEPlan:
 
     def loop(self) -> TrainingPlan:
         """The numbers of the loop."""
-        return TrainingPlan(
-            steps=self.steps,
-            seed=self.seed,
-            lr=self.lr,
-            weight_decay=self.weight_decay,
-            warm_up=self.warm_up,
-            average=self.average,
-            betas=(0.9, 0.99),
-            optimiser=self.optimiser,
-            clip_norm=math.inf if self.optimiser == PRODIGY else 1.0,  # which learns from how long gradients are
-        )
+        return TrainingPlan.of(self)
 
     def describe(self) -> dict[str, str]:
         """Every number as a text, for a file's header."""
-        own = {one.name: str(getattr(self, one.name)) for one in fields(self) if one.name != "weights"}
-        return own | {f"weights.{one.name}": str(getattr(self.weights, one.name)) for one in fields(self.weights)}
+        return described(self)

@@ -9,7 +9,7 @@ from torch import Generator, Tensor
 from ...lora.weights.inject import eject
 from ...vae_core.tiling.network import VAENetwork
 from ..distributed import current_group
-from ..loop import AsResult, Checkpoint, TrainingError, fit, trainable
+from ..loop import AsResult, Checkpoint, TrainingError, Watched, fit, trainable
 from ..record.digest import digest_of
 from .course import Course, Pupil, make_pupil
 from .judging import Judged, Judges, Look
@@ -131,17 +131,16 @@ class _Work:
         self.trainee, self.course, self.judges, self.judge = trainee, course, judges, judge
         self.hooks, self.before, self.dtype = hooks, before, dtype
         self.measured: list[Measured] = []
-        self.losses: list[float] = []
         self.errors: list[Mapping[str, float]] = []
         self.as_result = AsResult()
         self._sums: dict[str, Tensor] = {}  # of the errors of a step's batches
+        self._watched = Watched(self._step_loss, self._validate, hooks.every, self._told, self._broken)
 
     def run(self, checkpoint: Checkpoint | None, held_out: tuple[str, ...]) -> TrainedVAE:
-        plan, is_done = self.course.plan, False
-        pupil = self.course.pupil
-        try:
+        plan, pupil = self.course.plan, self.course.pupil
+        with self._watched.to_its_end():
             losses = fit(
-                self._step_loss,
+                self._watched.step_loss,
                 pupil.parameters,
                 plan.loop(),
                 on_step=self._on_step,
@@ -149,13 +148,9 @@ class _Work:
                 parts=plan.accumulate,
                 rates=self.course.rates(),
                 facts=plan.describe() | self._facts(),
-                losses=self.losses,
+                losses=self._watched.losses,
                 as_result=self.as_result,
             )
-            is_done = True
-        finally:
-            if not is_done and self.losses and self.hooks.on_broken:
-                self.hooks.on_broken(self._stored(pupil), self.losses)
         stored = self._stored(pupil)
         self.judge.load_state_dict(stored.state)
         after, moved = self.judges.after(self.judge, self.hooks.tick)
@@ -169,8 +164,6 @@ class _Work:
         return stored_state(self.trainee.state, pupil.state(), self.course.plan.part, self.dtype)
 
     def _step_loss(self, number: int, generator: Generator) -> Tensor:
-        if number == 0 and self.hooks.every:
-            self._validate(0)
         loss = self.course.loss(number, generator)
         place, parts = number % self.course.plan.accumulate, self.course.plan.accumulate
         found = {name: error / parts for name, error in self.course.errors.items()}
@@ -181,10 +174,15 @@ class _Work:
         names = list(self._sums)
         values = torch.stack([self._sums[name].float() for name in names]).tolist()
         self.errors.append(dict(zip(names, values)))
-        if self.hooks.every and (done % self.hooks.every == 0 or done == total):
-            self._validate(done)
+        self._watched.on_step(done, total)
+
+    def _told(self, done: int, total: int, loss: float) -> None:
         if self.hooks.on_step:
-            self.hooks.on_step(done, total, self.losses[-1], self.errors[-1])
+            self.hooks.on_step(done, total, loss, self.errors[-1])
+
+    def _broken(self, losses: list[float]) -> None:
+        if self.hooks.on_broken:
+            self.hooks.on_broken(self._stored(self.course.pupil), losses)
 
     def _validate(self, step: int) -> None:
         with self.as_result.now():

@@ -11,9 +11,10 @@ import torch
 from safetensors.torch import load_file
 
 from clip_vae_lora.lora.weights.inject import inject, parameters, set_training
-from clip_vae_lora.training.clip.cached import Side, backward_by_parts, drawn_from, shares
+from clip_vae_lora.training.clip.cached import Side, backward_by_parts, shares
 from clip_vae_lora.training.clip.objective import CLASSES, LOSSES, SIGMOID, Factors, share_of_loss
 from clip_vae_lora.training.clip.towers import called_by_layers
+from clip_vae_lora.training.device import drawn_from
 from clip_vae_lora.training.distributed import ProcessGroup
 from clip_vae_lora.training.losses import contrastive_loss
 
