@@ -187,7 +187,7 @@ def _wanted(options: argparse.Namespace) -> _Wanted:
     pictures = Path(str(given[PICTURES]))
     told = {name: value for name, value in given.items() if name != PICTURES}
     models = {} if model is None else {_MODEL: str(model.resolve())}
-    text = plan_text(PlanFile({PICTURES: str(pictures.resolve()), **told}, models))
+    text = plan_text(PlanFile({PICTURES: str(pictures.resolve()), **told}, models), "clip")
     return _Wanted(settings, pictures, model, text)
 
 

@@ -36,12 +36,13 @@ class PlanFile:
 
 _HEADS = {  # by the command's word
     "lora": "# A training by Train LoRA (CVL); `cvl train lora FILE` runs it again",
+    "clip": "# A training of a CLIP; `cvl train clip FILE` runs it again",
     "vae": "# A training by Train VAE (CVL); `cvl train vae FILE` runs it again",
 }
 
 
 def plan_text(plan: PlanFile, what: str = "lora") -> str:
-    """The plan as TOML; `what` it trains, "lora" or "vae"."""
+    """The plan as TOML; `what` it trains, "lora", "clip" or "vae"."""
     lines = [_HEADS[what]]
     lines += ["", f"[{TRAINING}]", *_pairs(plan.training)]
     if plan.models:

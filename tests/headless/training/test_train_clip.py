@@ -52,6 +52,8 @@ def test_a_plan_trains_from_scratch_and_the_report_says_what_on_what(folder, cap
     assert told["validation"][-1]["accuracy"] is not None and len(told["sweep"]["points"]) == 11
     with open_tensors(Path(told["file"])) as file:
         assert find_clip(file.shapes, file.metadata).config.vision.image_px == 16
+    written = (folder / "out" / "cvl_training" / "made.plan.toml").read_text()
+    assert written.startswith("# A training of a CLIP; `cvl train clip FILE` runs it again")
 
 
 def test_a_file_of_a_clip_is_trained_on_and_a_recipe_may_be_named(folder, capsys):
