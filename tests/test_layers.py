@@ -55,7 +55,8 @@ READING_ORDER = {  # inside a leaf and the index a file imports only from files 
         "tiling/waiting tiling/sweeps tiling/network tiling/tiled tiling/plans tiling/card_plans tiling/room "
         "tiling/work networks/source networks/kl_halves networks/kl_sweeps networks/kl networks/kl_names "
         "networks/tiny_sweeps networks/tiny networks/tiny_names networks/wan_config networks/wan_layers "
-        "networks/wan_halves networks/wan networks/wan_names networks/table checkpoint/foreign checkpoint/find"
+        "networks/wan_halves networks/wan networks/wan_names networks/table checkpoint/foreign checkpoint/find "
+        "rescaling/factors rescaling/probe"
     ).split(),
     "lora": (
         "kinds/{adapters,widening,whole,hadamard,kronecker,orthogonal,magnitude,table} "
@@ -97,7 +98,7 @@ ROOMS = {  # the rooms of a core, and which of the others each may import from; 
         "few_labels": {"features"},
         "checkpoint": {"networks"},
     },
-    "vae_core": {"tiling": set(), "networks": {"tiling"}, "checkpoint": {"networks"}},
+    "vae_core": {"tiling": set(), "networks": {"tiling"}, "checkpoint": {"networks"}, "rescaling": {"networks"}},
     "lora": {
         "kinds": set(),
         "families": set(),

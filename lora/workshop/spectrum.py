@@ -17,10 +17,11 @@ from ..weights.low_rank import frobenius
 from .algebra import Spectrum, spectrum_of
 from .thin import Thin, flat_shape
 
-_STEPS, _FIRST = 5, 4  # blocks that give 2.5 columns for each triple where one is half of them; the first look
+_STEPS, _FIRST = 5, 4  # blocks that give 2.5 columns for each triple where one is half of them; the fewest
 _CLOSE = 1.005  # times the optimum: where the estimate of an error ends the work, which is right to some thousandths
 _LEAST_BLOCK, _BLOCK = 16, 32  # columns; the second where the rank is not known beforehand
 _MOST_PASSES, _LITTLE = 3, 0.1  # with which columns are freed of a basis, and the share of them that is little
+_FAR = 0.3  # from a row that depends on those before it, of the longest one: the rounding is ten times that of a QR
 _SLOWEST, _NOTHING = 0.95, 1e-6  # of a geometric series, and of the energy: what fp32 tells from nothing
 _TOLD = 1e-10  # of the largest square in fp64: down to here the vectors of its root are right to 1e-6, as fp32 is
 _SEED = 20170501  # of the sketch: two runs on one device give equal bits
@@ -79,15 +80,13 @@ def _leading(change: Tensor, most: int, enough: Enough | None, energy: float) ->
 
 
 def _to_a_rank(change: Tensor, most: int, energy: float) -> Spectrum | None:
-    """So many triples, in blocks of a quarter as many columns, which need the fewest of them; the first look is at two
-    columns for each triple. None where half of all columns do not do it.
+    """So many triples, in blocks of half as many columns; the first look is at 2.5 columns for each triple. None where
+    half of all columns do not do it.
     """
-    block = max(_LEAST_BLOCK, -(-most // 4))
-    steps = max(_FIRST, -(-2 * most // block))
-    if 2 * steps * block >= change.shape[0]:
-        return None
-    krylov = _Krylov(change, block)
-    while 2 * steps * block < change.shape[0]:
+    block = max(_LEAST_BLOCK, -(-most // 2))
+    steps = max(_FIRST, -(-_STEPS * most // (2 * block)))
+    krylov = _Krylov(change, block) if 2 * steps * block <= change.shape[0] else None
+    while krylov and 2 * steps * block <= change.shape[0]:
         krylov.grow(steps)
         if krylov.error(most, energy) <= _CLOSE:
             return krylov.decompose(most, energy)
@@ -97,11 +96,9 @@ def _to_a_rank(change: Tensor, most: int, energy: float) -> Spectrum | None:
 
 def _until(change: Tensor, most: int, enough: Enough, energy: float) -> Spectrum | None:
     """As many triples as are enough; None where half of all columns do not do it."""
-    steps = _STEPS - 1
-    if 2 * steps * _BLOCK >= change.shape[0]:
-        return None
-    krylov = _Krylov(change, _BLOCK)
-    while 2 * steps * _BLOCK < change.shape[0]:
+    steps = _STEPS
+    krylov = _Krylov(change, _BLOCK) if 2 * steps * _BLOCK <= change.shape[0] else None
+    while krylov and 2 * steps * _BLOCK <= change.shape[0]:
         krylov.grow(steps)
         known = min(most, 2 * steps * _BLOCK // _STEPS)
         found = krylov.decompose(known, energy)
@@ -114,9 +111,8 @@ def _until(change: Tensor, most: int, enough: Enough, energy: float) -> Spectrum
 class _Krylov:
     """The growing orthonormal bases of a change's columns (`left`) and rows (`right`), from a random block of rows.
 
-    left [k, out]; right [k + block, in], the last block of which has not met the change yet. `core` [k + block, k] is
-    the change between the two: left change = core^T right. A vector of a basis is a row, so that a block is added to
-    one piece of memory.
+    left [k, out]; right [k, in], which have all met the change: change right^T = left^T core^T. The last block of
+    `left` has not. A vector of a basis is a row, so that a block is added to one piece of memory.
     """
 
     def __init__(self, change: Tensor, block: int) -> None:
@@ -125,9 +121,9 @@ class _Krylov:
         self.change, self.block, self.columns = change, block, 0
         self._room = [change.new_empty(0, side) for side in change.shape]
         self._parts: list[Tensor] = []
-        self._squares: dict[int, Tensor] = {}
-        self._make_room(_FIRST + 1)
-        self.right[:] = torch.linalg.qr(sketch.to(change.device, change.dtype)).Q.mT
+        self._kept: dict[int, float] = {}
+        self._make_room(_FIRST)
+        self._add(_orthonormal(sketch.to(change.device, change.dtype).mT)[0])
 
     @property
     def left(self) -> Tensor:
@@ -135,70 +131,66 @@ class _Krylov:
 
     @property
     def right(self) -> Tensor:
-        return self._room[1][: self.columns + self.block]
-
-    @property
-    def core(self) -> Tensor:
-        """[k + block, k] in fp64 on the CPU"""
-        found = torch.zeros(self.columns + self.block, self.columns, device="cpu", dtype=torch.float64)
-        for number, part in enumerate(self._parts):
-            found[: len(part), number * self.block : (number + 1) * self.block] = part
-        return found
+        return self._room[1][: self.columns]
 
     def grow(self, steps: int) -> None:
         """Add blocks until there are so many."""
         self._make_room(steps)
-        for _ in range(steps - self.columns // self.block):
-            new, _ = _apart((self.change @ self.right[-self.block :].mT).mT, self.left)
-            rows, part = _apart(new @ self.change, self.right)
-            self.columns += self.block
-            self.left[-self.block :], self.right[-self.block :] = new, rows
-            self._parts.append(part.cpu())
+        while self.columns < steps * self.block:
+            rows, _ = _apart(self.left[-self.block :] @ self.change, self.right)
+            self._add(rows)
+        self.core = torch.zeros(
+            self.columns, self.columns, device="cpu", dtype=torch.float64
+        )  # [k of right, k of left]
+        for number, part in enumerate(self._parts):
+            self.core[number * self.block : (number + 1) * self.block, : part.shape[1]] = part
+        self.gram = self.core @ self.core.mT
+        self.squares, self.vectors = torch.linalg.eigh(self.gram)
+
+    def _add(self, rows: Tensor) -> None:
+        """Put a new block into `right`, and what the change makes of it into `left`."""
+        new, part = _apart((self.change @ rows.mT).mT, self.left)
+        self.columns += self.block
+        self.left[-self.block :], self.right[-self.block :] = new, rows
+        self._parts.append(part.mT.cpu())
 
     def _make_room(self, steps: int) -> None:
         """Room for so many blocks in both bases: a copy of them for every block takes as long as its products."""
         for number, old in enumerate(self._room):
-            if len(old) < (steps + 1) * self.block:
-                self._room[number] = old.new_empty((steps + 2) * self.block, old.shape[1])
+            if len(old) < steps * self.block:
+                self._room[number] = old.new_empty((steps + 1) * self.block, old.shape[1])
                 self._room[number][: len(old)] = old
 
     def error(self, rank: int, energy: float) -> float:
         """The error of a cut to a rank over that of the best one, as the last steps tell it: what each of them adds to
         the squares that are kept falls like a geometric series.
         """
-        core = self.core
-        kept = []
-        for columns in range(self.columns - 2 * self.block, self.columns + 1, self.block):
-            if columns not in self._squares:  # the last look may have known them
-                self._squares[columns] = torch.linalg.eigvalsh(core[:, :columns].mT @ core[:, :columns])
-            kept.append(self._squares[columns][-rank:].sum().item())
-        before, last = kept[1] - kept[0], kept[2] - kept[1]
+        self._kept[self.columns] = self.squares[-rank:].sum().item()
+        for columns in (self.columns - 2 * self.block, self.columns - self.block):
+            if columns not in self._kept:  # the last look may have known it
+                squares = torch.linalg.eigvalsh(self.gram[:columns, :columns])
+                self._kept[columns] = squares[-rank:].sum().item()
+        first, second, kept = (self._kept[self.columns - steps * self.block] for steps in (2, 1, 0))
+        before, last = second - first, kept - second
         ratio = min(_SLOWEST, max(0.0, last / before)) if before > 0 else 0.0
-        left, missing = energy - kept[2], max(0.0, last) * ratio / (1 - ratio)
+        left, missing = energy - kept, max(0.0, last) * ratio / (1 - ratio)
         if left <= _NOTHING * energy:
             return 1.0
         return math.sqrt(left / (left - missing)) if missing < left else math.inf
 
     def decompose(self, count: int, energy: float) -> Spectrum:
-        """The leading singular values and vectors of the change within its basis: those of the small core."""
-        u, s, vt = _leading_of_core(self.core, count)
+        """The leading singular values and vectors of the change within its bases: those of core^T, from the
+        eigenvalues of core core^T, in half the time, where their squares tell all of them apart from nothing.
+        """
+        squares, v = self.squares[-count:].flip(0), self.vectors[:, -count:].flip(1)
+        if squares[-1] > _TOLD * squares[0]:
+            s = squares.sqrt()
+            u, vt = self.core.mT @ v / s, v.mT
+        else:
+            u, s, vt = torch.linalg.svd(self.core.mT, full_matrices=False)
+            u, s, vt = u[:, :count], s[:count], vt[:count]
         left, right = self.left.mT @ u.to(self.left), vt.to(self.right) @ self.right
         return Spectrum(left, s, right, tuple(self.change.shape), energy)
-
-
-def _leading_of_core(core: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The leading singular values and vectors of core^T; from the eigenvalues of core^T core, in half the time, where
-    their squares tell all of them apart from nothing.
-
-    [m, k] in fp64 -> [k, count], [count], [count, m]
-    """
-    squares, vectors = torch.linalg.eigh(core.mT @ core)
-    squares, vectors = squares[-count:].flip(0), vectors[:, -count:].flip(1)
-    if squares[-1] > _TOLD * squares[0]:
-        s = squares.sqrt()
-        return vectors, s, (core @ vectors / s).mT
-    u, s, vt = torch.linalg.svd(core.mT, full_matrices=False)
-    return u[:, :count], s[:count], vt[:count]
 
 
 def _apart(rows: Tensor, basis: Tensor) -> tuple[Tensor, Tensor]:
@@ -208,18 +200,33 @@ def _apart(rows: Tensor, basis: Tensor) -> tuple[Tensor, Tensor]:
     [b, n], [k, n] -> [b, n], [k + b, b]
     """
     if not len(basis):
-        new, rest = torch.linalg.qr(rows.mT)
-        return new.mT, rest
+        new, rest, _ = _orthonormal(rows)
+        return new, rest
     new, inside = rows, rows.new_zeros(len(basis), len(rows))
     own = torch.eye(len(rows), dtype=rows.dtype, device=rows.device)
     for _ in range(_MOST_PASSES):
         part = basis @ new.mT
-        found, rest = torch.linalg.qr(torch.addmm(new, part.mT, basis, alpha=-1).mT)
-        new = found.mT
+        new, rest, least = _orthonormal(torch.addmm(new, part.mT, basis, alpha=-1))
         inside, own = inside + part @ own, rest @ own
-        if rest.diagonal().abs().min().item() >= _LITTLE * part.square().sum(0).max().sqrt().item():
+        if least >= _LITTLE * part.square().sum(0).max().sqrt().item():
             break
     return new, torch.cat([inside, own])
+
+
+def _orthonormal(rows: Tensor) -> tuple[Tensor, Tensor, float]:
+    """An orthonormal basis of the rows, the rows in it, and the least that one adds to those before it: by Cholesky's
+    factor of their products, in half the time of a QR, where rounding allows it, which it squares.
+
+    [b, n] -> [b, n], [b, b] with rows = second^T first
+    """
+    lower, failed = torch.linalg.cholesky_ex(rows @ rows.mT)
+    diagonal = lower.diagonal()
+    least, most, failed = torch.stack([*torch.aminmax(diagonal), failed.to(diagonal)]).tolist()
+    if not failed and least >= _FAR * most > 0:
+        inverse = torch.linalg.solve_triangular(lower, torch.eye(len(rows)).to(rows), upper=False)
+        return inverse @ rows, lower.mT, least
+    new, rest = torch.linalg.qr(rows.mT)
+    return new.mT, rest, rest.diagonal().abs().min().item()
 
 
 def _decompose(matrix: Tensor, energy: float) -> Spectrum:

@@ -16,10 +16,13 @@ from clip_vae_lora.training.recipes.adapter import train_adapter
 from clip_vae_lora.training.recipes.clip import batch_loss, draw_batch, features, new_clip, new_fact_head, train_clip
 from clip_vae_lora.training.recipes.vae import new_vae, train_vae
 from clip_vae_lora.training.scores import clip_scores, recall_scores, texture_score
+from clip_vae_lora.vae_core.config import VAEConfig
+from clip_vae_lora.vae_core.networks.kl import AutoencoderKL
 
 from ..support.cards.card import OnCard, card
 
 SMALL = CLIPConfig(TextConfig(64, 1, 1, 256, 32), VisionConfig(64, 1, 1, 256, 16, 32, 32))
+SMALL_VAE = VAEConfig(32, (1, 1, 1), 1, 4, True)
 PLAN = TrainingPlan(steps=2, seed=1, lr=1e-3, warm_up=1, average=0.9)
 NEAR = {"rtol": 1e-4, "atol": 1e-5}  # the CPU's fused attention against separate products, through two small networks
 
@@ -46,6 +49,15 @@ def fitted(found: dict):
     return run
 
 
+@pytest.fixture
+def small_vae(monkeypatch):
+    """The recipe's autoencoder and its pictures, a few hundredths as much work."""
+    recipe = "clip_vae_lora.training.recipes.vae"
+    monkeypatch.setattr(f"{recipe}.new_vae", lambda seed: AutoencoderKL(SMALL_VAE))
+    monkeypatch.setattr(f"{recipe}.SIDE_PX", 16)
+
+
+@pytest.mark.usefixtures("small_vae")
 @pytest.mark.parametrize("recipe", ["clip", "vae", "adapter"])
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16], ids=str)
 def test_two_steps_of_every_recipe_stay_on_the_card(recipe, precision, monkeypatch):
@@ -63,6 +75,7 @@ def test_two_steps_of_every_recipe_stay_on_the_card(recipe, precision, monkeypat
         assert all((one.up if recipe == "adapter" else one).device.type == "cuda" for one in left)
 
 
+@pytest.mark.usefixtures("small_vae")
 @pytest.mark.parametrize("recipe", ["clip", "vae"])
 def test_a_step_waits_as_often_for_a_large_batch_as_for_a_small_one(recipe, monkeypatch):
     """Where masks choose rows, and for the loss: for each step, not for each picture."""

@@ -250,6 +250,9 @@ class Calls:
         numbers = {"steps": 2, "crop": 16, "learning_rate": 1e-5, "seed": 1, "batch": n}
         return node.train(self.vae, "input", "", **numbers, filename_prefix="cvl/vae", image=pictures(n))
 
+    def RescaleVAE(self, node, n):
+        return node.rescale(self.vae, "cvl/fp16", pictures(n))
+
 
 def tensors_of(value) -> list[torch.Tensor]:
     """All tensors in what a node gave, however deep."""

@@ -100,7 +100,7 @@ def test_in_double_precision_both_are_diffusers_formulas_to_the_last_digits():
 def test_the_full_size_sd1_layout_gives_diffusers_latent_and_pixels():
     model = reference((128, 256, 512, 512), 2, 4, True)
     network = ours(model)
-    pixels = torch.rand(1, 3, 256, 256, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    pixels = torch.rand(1, 3, 128, 128, generator=torch.Generator().manual_seed(1)) * 2 - 1
     wanted, got = model.encode(pixels).latent_dist, network.encoding(pixels)
     torch.testing.assert_close(got.mean, wanted.mean, rtol=0, atol=1e-4)
     torch.testing.assert_close(got.logvar, wanted.logvar, rtol=0, atol=1e-4)

@@ -39,7 +39,7 @@ def stored_state(came: Mapping[str, Tensor], learned: Mapping[str, Tensor], part
         dtype: of what learned; "auto": the shortest type of what came in which what did not learn keeps its numbers.
     """
     came = {name: tensor.detach().cpu() for name, tensor in came.items()}
-    short = _shortest([tensor for name, tensor in came.items() if learns(name, BOTH)])
+    short = shortest([tensor for name, tensor in came.items() if learns(name, BOTH)])
     state = {}
     for name, tensor in came.items():
         if learns(name, part):
@@ -62,7 +62,7 @@ def _kept(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     return short if torch.equal(short.to(tensor.dtype), tensor) else tensor
 
 
-def _shortest(tensors: Iterable[Tensor]) -> torch.dtype:
+def shortest(tensors: Iterable[Tensor]) -> torch.dtype:
     """The shortest type that holds all numbers of these tensors exactly."""
     found = list(tensors)
     for dtype in (torch.float16, torch.bfloat16):
