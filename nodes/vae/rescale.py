@@ -71,7 +71,7 @@ class RescaleVAE:
         if not found.result.factors:
             return _answer(found, vae, None)
         path = host.output_path(filename_prefix, ".safetensors")
-        header = {"format": "pt", "cvl.comment": "rescaled for fp16 by comfyui-clip-vae-lora"}
+        header = {"format": "pt", "cvl.rescaled_for": "fp16"}
         written = {name: tensor.cpu().contiguous() for name, tensor in found.result.state.items()}
         write_tensors(path, written, header)
         return _answer(found, host.make_vae(trainee.build, written, trainee.dtype), path)
