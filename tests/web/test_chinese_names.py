@@ -8,7 +8,7 @@ import re
 import pytest
 
 from clip_vae_lora.tests.support import sentences
-from clip_vae_lora.tests.support.chinese_names import english_words
+from clip_vae_lora.tests.support.words.chinese_names import english_words
 
 ROOT = sentences.ROOT
 DEFINITIONS = json.loads((ROOT / "locales" / "zh" / "nodeDefs.json").read_text(encoding="utf-8"))

@@ -5,10 +5,10 @@ import re
 
 import pytest
 
-from clip_vae_lora.tests.support.chinese_names import english_words
 from clip_vae_lora.tests.support.servers.canvas import load, open_workflow, playwright, run, speak
 from clip_vae_lora.tests.support.servers.reports import close_dialogs, expect_red, report, two_pictures
 from clip_vae_lora.tests.support.servers.serving import ROOT
+from clip_vae_lora.tests.support.words.chinese_names import english_words
 
 WAIT_MS = 120_000
 QUOTED = re.compile(r"“[^”]*”|`[^`]*`|\"[^\"]*\"|'[^']*'")  # what somebody wrote
