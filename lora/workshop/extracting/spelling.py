@@ -1,17 +1,35 @@
 """A file in a dialect, one adapter at a time: nothing is kept of an adapter but what the header says of it."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
+from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from ...formats.dialects import DIALECTS, STORED
 from ...formats.writing import header_of, write
-from ...kinds.adapters import Adapter, LoRAError, on_device
+from ...kinds.adapters import Adapter, LoRAError, is_adapter
 from ...models.conversion import Renamer
 from ...models.places import Place
 from ..sizing import Spell
 
 Put = Callable[[str, Tensor], None]
+
+
+class _Outline(NamedTuple):
+    """An adapter without its numbers: its class, and of each field the value, the outline, or the numbers' type and
+    shape. It has no memory in torch's allocator: a small piece that stays there between two layers keeps what was freed
+    around it from being used for the next large one.
+    """
+
+    kind: type
+    told: dict[str, object]
+
+
+class _Numbers(NamedTuple):
+    dtype: torch.dtype
+    shape: tuple[int, ...]
 
 
 class Piecewise:
@@ -25,7 +43,7 @@ class Piecewise:
             raise LoRAError(f"the dialect is {dialect!r}: expected one of {', '.join(DIALECTS)}")
         self.dialect = dialect
         self._renamer, self._put = Renamer(shapes, dialect), put
-        self._written: dict[str, Adapter] = {}
+        self._written: dict[str, _Outline] = {}
 
     def take(self, key: str, adapter: Adapter) -> str:
         """Write the adapter of a weight; "" where it was written, else why the dialect cannot hold it."""
@@ -39,12 +57,12 @@ class Piecewise:
             return f"{kind}, which {self.dialect} files cannot hold"
         for name, tensor in tensors.items():
             self._put(name, tensor)
-        self._written |= {name: on_device(own, "meta") for name, own in renamed.named.items()}
+        self._written |= {name: _outline(own) for name, own in renamed.named.items()}
         return ""
 
     def header(self, metadata: Mapping[str, str]) -> dict[str, str]:
         """The header of the file, with these texts."""
-        return header_of(self._written, self.dialect, metadata)
+        return header_of({name: _adapter(own) for name, own in self._written.items()}, self.dialect, metadata)
 
 
 def spell_of(shapes: Mapping[str, Sequence[int]], dialect: str, metadata: Mapping[str, str]) -> Spell:
@@ -60,3 +78,25 @@ def spell_of(shapes: Mapping[str, Sequence[int]], dialect: str, metadata: Mappin
         return write(kept, dialect, metadata)
 
     return spell
+
+
+def _outline(adapter: Adapter) -> _Outline:
+    told: dict[str, object] = {}
+    for field in fields(adapter):
+        value = getattr(adapter, field.name)
+        if isinstance(value, Tensor):
+            told[field.name] = _Numbers(value.dtype, tuple(value.shape))
+        else:
+            told[field.name] = _outline(value) if is_adapter(value) else value
+    return _Outline(type(adapter), told)
+
+
+def _adapter(outline: _Outline) -> Adapter:
+    """The adapter with numbers that take no memory."""
+    made: dict[str, object] = {}
+    for name, value in outline.told.items():
+        if isinstance(value, _Numbers):
+            made[name] = torch.empty(value.shape, dtype=value.dtype, device="meta")
+        else:
+            made[name] = _adapter(value) if isinstance(value, _Outline) else value
+    return outline.kind(**made)
