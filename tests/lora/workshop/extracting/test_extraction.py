@@ -1,5 +1,7 @@
 """Extraction from two models, against dense SVD in fp64: the error, the planted ranks, and what is not a layer."""
 
+import gc
+
 import pytest
 import torch
 
@@ -237,3 +239,19 @@ def test_the_largest_weights_come_first_so_that_what_they_free_holds_the_others(
     sides = [Model(name, shapes, lambda key, by=by: base[key] * by) for name, by in (("base", 1.0), ("tuned", 2.0))]
     found = extract(pair(*sides), Rule("rank", 4), on_step=lambda done, total: None)
     assert [one.key for one in found] == [f"diffusion_model.{n}.weight" for n in (1, 2, 0)]
+
+
+def test_nothing_of_torch_is_kept_of_a_written_layer():
+    """Neither numbers nor tensors without any, whose small pieces of memory would lie between the layers to come."""
+    base = base_weights()
+    models = pair(model("base", base), model("tuned", planted(base)))
+    pieces = Piecewise(models.base.shapes, "kohya", lambda name, tensor: None)
+    record(extract(models, Rule("rank", 4), on_step=lambda done, total: None), pieces.take)
+    reached, rest = set(), [vars(pieces)]
+    while rest:
+        one = rest.pop()
+        if id(one) not in reached and isinstance(one, (dict, list, tuple, torch.Tensor)):
+            reached.add(id(one))
+            assert not isinstance(one, torch.Tensor)
+            rest += gc.get_referents(one)
+    assert len(reached) > len(LAYERS)
