@@ -27,7 +27,7 @@ def trainee_of(vae: comfy.sd.VAE, network: nn.Module, room: Callable[[], Room]) 
         source = find_vae({name: tuple(tensor.shape) for name, tensor in state.items()})
     except LayoutError as error:
         raise ValueError(
-            f"this VAE ({type(network).__name__}) is of a kind that is not trained here ({error}): load one of SD, "
+            f"this VAE ({type(network).__name__}) is of a kind that is not taken apart here ({error}): load one of SD, "
             "SDXL, SD3, Flux, or a TAESD"
         ) from error
 
