@@ -35,7 +35,7 @@ SHOWS = {  # our nodes that save or judge, and so may be the last of a way; the 
     *("CVL_RankTags", "CVL_CompareImages", "CVL_CompareConditioning", "CVL_InspectTokens", "CVL_LoRAInfo"),
     *("CVL_SearchImages", "CVL_FindDuplicates", "CVL_IndexFolder", "CVL_SaveConditioning", "CVL_ConvertLoRA"),
     *("CVL_Doctor", "CVL_MergeLoRAs", "CVL_CompareLoRAs", "CVL_EditLoRA", "CVL_BakeLoRA", "CVL_ResizeLoRA"),
-    *("CVL_ExtractLoRA", "SaveImage", "PreviewImage", "PreviewAny"),
+    *("CVL_ExtractLoRA", "CVL_RescaleVAE", "SaveImage", "PreviewImage", "PreviewAny"),
 }
 
 every_example = pytest.mark.parametrize("name", NAMES)

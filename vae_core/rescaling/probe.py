@@ -50,7 +50,7 @@ def rescaled(
     """
     with torch.inference_mode(False), torch.no_grad():
         network = _network(build, state, device)
-        seen = [_cut(one, _MOST_PX, network).to(device) for one in pictures[:_MOST_PICTURES]]
+        seen = _moved([_cut(one, _MOST_PX, network) for one in pictures[:_MOST_PICTURES]], device)
         before = _off_in_fp16(network, seen[0])
         found, moved = fitted(network, state, _run(network, seen, progress(_RUNS * len(seen))))
         after = _off_in_fp16(network, seen[0]) if found.factors else before
@@ -86,6 +86,12 @@ def _cut(image: Tensor, most_px: int, network: AutoencoderKL) -> Tensor:
         raise ValueError(f"pictures of {factor} px or more were expected, and one is smaller: connect larger ones")
     top, left = ((whole - side) // 2 for whole, side in zip(pixels.shape[2:], sides))
     return pixels[:, :, top : top + sides[0], left : left + sides[1]].contiguous()
+
+
+def _moved(pictures: Sequence[Tensor], device: torch.device) -> list[Tensor]:
+    """The pictures on the device, over the bus at once."""
+    numbers = torch.cat([one.flatten() for one in pictures]).to(device)
+    return [part.view_as(one) for part, one in zip(numbers.split([one.numel() for one in pictures]), pictures)]
 
 
 def _run(network: AutoencoderKL, pictures: Sequence[Tensor], on_step: Callable) -> Callable[[], list[Tensor]]:
