@@ -18,6 +18,7 @@ from .shared.device_errors import sentences
 from .shared.routes import PictureRoute, Route
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor, nn
 
     from ...clip_core.checkpoint.find import TextSource
@@ -148,6 +149,9 @@ class Host(Protocol):
     def text_tokenizer(self, model: ClipModel) -> TextTokenizer:
         """Return the tokenizer of the CLIP inside."""
 
+    def training_device(self) -> torch.device:
+        """Return the device that a new network is trained on, after other models have made room there."""
+
     def device_of(self, network: nn.Module) -> object:
         """Return the device on which this network expects its inputs."""
 
@@ -266,6 +270,7 @@ _COMPUTING = {  # functions that work on the card, and what is then being done, 
     "image_features": "encoding pictures",
     "vision_output": "encoding a picture",
     "clip_network": "loading a CLIP",
+    "training_device": "making room for a training",
     "model_key": "reading the weights of a CLIP",
     "model_fingerprint": "reading the weights of a CLIP",
     "make_clip": "loading a text encoder",

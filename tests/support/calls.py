@@ -250,6 +250,16 @@ class Calls:
         numbers = {"steps": 2, "crop": 16, "learning_rate": 1e-5, "seed": 1, "batch": n}
         return node.train(self.vae, "input", "", **numbers, filename_prefix="cvl/vae", image=pictures(n))
 
+    def TrainCLIP(self, node, n):
+        folder = self.inputs / f"classes {n}"
+        for name in ("first", "second"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+            for number in range(n):
+                picture = pictures(1, SIDE_PX, seed=10 * len(name) + number)[0]
+                Image.fromarray((picture * 255).byte().numpy()).save(folder / name / f"{number}.png")
+        numbers = {"steps": 2, "batch": 2 * n, "learning_rate": 1e-3, "seed": 1, "filename_prefix": "cvl/clip"}
+        return node.train("input", folder.name, "FLYP", **numbers, clip_model=self.clip_model, held_out=0.0)
+
 
 def tensors_of(value) -> list[torch.Tensor]:
     """All tensors in what a node gave, however deep."""
