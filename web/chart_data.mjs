@@ -183,7 +183,13 @@ const reconstructions = (data) => course(data, [t("error"), t("error of edges")]
 
 /** A training of a CLIP: its losses, what the validation finds, and the same on the way from before to after. */
 function matches(data) {
-  const charts = course(data, [], ""), plot = { kind: "curves", borders: [], low: 0, high: 1 };
+  const [losses, ...charts] = course({ ...data, validation: [] }, [], ""), plot = { kind: "curves", borders: [], low: 0, high: 1 };
+  if (losses) {
+    const known = data.validation.filter(({ bands: [band] }) => typeof band === "number"), last = Math.max(data.steps, data.step, 1);
+    const series = [...losses.series, { name: t("validation"), tone: "good", at: known.map(({ step }) => step / last),
+      values: known.map(({ bands: [band] }) => band) }];
+    charts.unshift({ ...losses, series, ...range(series) });
+  }
   const found = (points, at) => [["right", t("right class"), "good"], ["to_text", t("picture finds its text"), "cold"],
     ["to_picture", t("text finds its picture"), "warm"]].map(([key, name, tone]) =>
     ({ name, tone, at: points.map(at), values: points.map((point) => point[key]) }))

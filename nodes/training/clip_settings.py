@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ...files.captioned.find import WAYS
-from ...lora.weights.trainable import TRAINABLE
 from ...training.clip.objective import LOSSES
 from ...training.clip.plan import LAYERS, PRECISIONS, TOWERS
 from ...training.clip.presets import AUTO, PRESETS, SIZES
@@ -18,11 +16,11 @@ OWN = "as the preset"  # in a menu: what the recipe says
 YES, NO = "yes", "no"
 _NAMES = {"learning_rate": "lr"}  # of an input, in a plan
 _FROM_0 = ("steps", "learning_rate", "batch", "alpha", "crop")  # 0: as the preset
-_FROM_BELOW_0 = ("rank", "dropout", "average", "warm_up", "weight_decay", "jitter")  # below 0: as the preset
-_MENUS = ("towers", "layers", "loss", "flip", "train_scale")
+_FROM_BELOW_0 = ("rank", "average")  # below 0: as the preset
+_MENUS = ("towers", "layers", "loss", "flip")
 _AS_THEY_ARE = (
-    *("seed", "template", "held_out", "at_once", "blocks", "layer_decay", "kind", "optimiser", "precision"),
-    *("writes", "way", "every", "filename_prefix"),
+    *("seed", "template", "held_out", "at_once", "blocks", "optimiser", "precision"),
+    *("writes", "filename_prefix"),
 )
 
 REQUIRED = {
@@ -140,8 +138,6 @@ OPTIONAL = {
     ),
     "alpha": ("FLOAT", {**_rare(0.0, 0.0, 4096.0), "tooltip": "A LoRA's scale is alpha / rank; 0: as the preset."}),
     "layers": ([OWN, *LAYERS], {**_SELDOM, "tooltip": "Which layers get a LoRA."}),
-    "kind": (list(TRAINABLE), {**_SELDOM, "tooltip": "What is trained beside the layers. Usual: LoRA."}),
-    "dropout": ("FLOAT", {**_rare(-1.0, -1.0, 0.99, 0.05), "tooltip": "Of a LoRA's inputs; -1: as the preset."}),
     "loss": (
         [OWN, *LOSSES],
         {
@@ -149,18 +145,6 @@ OPTIONAL = {
             "tooltip": "contrastive: CLIP's own. sigmoid: SigLIP's. classes: each picture among the names of all.",
         },
     ),
-    "layer_decay": (
-        "FLOAT",
-        {
-            **_rare(1.0, 0.01, 1.0, 0.05),
-            "tooltip": "Factor on the learning rate from each block to the one below it.",
-        },
-    ),
-    "warm_up": (
-        "INT",
-        {**_rare(-1, -1, 1_000_000), "tooltip": "Steps until the learning rate is reached; -1: as the preset."},
-    ),
-    "weight_decay": ("FLOAT", {**_rare(-1.0, -1.0, 10.0, 0.05), "tooltip": "Of matrices; -1: as the preset."}),
     "average": (
         "FLOAT",
         {
@@ -176,11 +160,6 @@ OPTIONAL = {
         },
     ),
     "flip": ([OWN, YES, NO], {**_SELDOM, "tooltip": "Half of the pictures are mirrored."}),
-    "jitter": (
-        "FLOAT",
-        {**_rare(-1.0, -1.0, 0.95, 0.05), "tooltip": "Share by which colours change at most; -1: as the preset."},
-    ),
-    "train_scale": ([OWN, YES, NO], {**_SELDOM, "tooltip": "Whether the factor on cosines learns, too."}),
     "optimiser": OPTIMISER,
     "precision": (
         list(PRECISIONS),
@@ -193,8 +172,6 @@ OPTIONAL = {
             "tooltip": "What is kept lies so far on the way from before (0) to after (1); of a LoRA, its strength.",
         },
     ),
-    "way": (list(WAYS), {**_SELDOM, "tooltip": "How pictures and words lie. auto finds it out."}),
-    "every": ("INT", {**_rare(0, 0, 1_000_000), "tooltip": "Steps between two validations; 0: a tenth of all."}),
 }
 
 

@@ -155,9 +155,10 @@ def test_captions_are_learned_from_and_what_is_not_used_is_said(place):
 
 
 def test_what_is_left_to_the_preset_is_as_it_says_and_what_is_set_is_not(place):
-    _, _, report, _ = _train(_clip(), preset="CLIP-LoRA", rank=3, dropout=0.0, flip="no", learning_rate=0.0)
+    _, _, report, _ = _train(_clip(), preset="CLIP-LoRA", rank=3, alpha=3.0, flip="no", learning_rate=0.0)
     plan = report["plan"]
-    assert (plan["rank"], plan["dropout"], plan["lr"], plan["loss"]) == ("3", "0.0", "0.0002", "classes")
+    assert (plan["rank"], plan["alpha"], plan["lr"], plan["loss"]) == ("3", "3.0", "0.0002", "classes")
+    assert plan["dropout"] == "0.25"
     assert (plan["augmentation.flip"], plan["augmentation.crop"]) == ("False", "0.08")
 
 
