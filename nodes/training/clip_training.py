@@ -115,7 +115,7 @@ def _towers(model: ClipModel | None, settings: ClipSettings) -> Towers:
     plan = settings.plan()
     if model is None:
         assert settings.size is not None
-        return new_towers(settings.size, plan.seed, host.training_device(), plan.precision)
+        return new_towers(settings.size, plan.seed, host.training_device(), plan.precision)  # type: ignore[arg-type]
     network, tokenizer = host.clip_network(model), host.text_tokenizer(model)
     return copied_towers(network, tokenizer, host.training_device, plan.precision)  # type: ignore[arg-type]
 
