@@ -136,7 +136,10 @@ OPTIONAL = {
         "INT",
         {**_rare(-1, -1, 1024), "tooltip": "Of a LoRA; 0: the weights themselves learn; -1: as the preset."},
     ),
-    "alpha": ("FLOAT", {**_rare(0.0, 0.0, 4096.0, 1.0), "tooltip": "A LoRA's scale is alpha / rank; 0: as the preset."}),
+    "alpha": (
+        "FLOAT",
+        {**_rare(0.0, 0.0, 4096.0, 1.0), "tooltip": "A LoRA's scale is alpha / rank; 0: as the preset."},
+    ),
     "layers": ([OWN, *LAYERS], {**_SELDOM, "tooltip": "Which layers get a LoRA."}),
     "loss": (
         [OWN, *LOSSES],
