@@ -29,10 +29,11 @@ from ...nodes.clip.load import load_clip_model
 from ...nodes.host.alone import place
 from ...nodes.training.clip_training import CLIP_MODEL, Asked, Watching, train
 from ...training.clip.presets import AUTO, PRESETS
-from ...training.clip.settings import PICTURES, settings_of
+from ...training.clip.settings import PICTURES, ClipSettings, settings_of
 from ...training.device import named_device
 from ...training.distributed import ProcessGroup, own_device
 from ...training.lora.plan_file import PlanFile
+from ...training.record.log import title_of
 from ..command import Parser
 from ..report import failed
 from ..workflow.embedded import value_here
@@ -103,9 +104,18 @@ def _trained(
 ) -> tuple[list[str], dict]:
     place.set_device(device)
     asked = _asked(wanted, options, progress)
-    progress.node(f"training on {wanted.pictures.name}")
+    title = title_of(str(wanted.given.get("filename_prefix", ClipSettings.filename_prefix)), "clip")
+    progress.node(f"reading {wanted.pictures.name}")
+    is_reading = [True]
+
+    def on_step(step: int, total: int, loss: float) -> None:
+        if is_reading:
+            is_reading.clear()
+            progress.node(f"training {title}")
+        progress.step(step, total)
+
     path = partial(next_path, options.output, suffix=".safetensors")
-    watching = Watching(progress.step, lambda step, total, loss: progress.step(step, total))
+    watching = Watching(progress.step, on_step)
     trained = train(asked, options.output.absolute(), path, watching, resume=options.resume)
     return trained.lines, trained.data
 
