@@ -78,7 +78,9 @@ def running_mean(values: Sequence[float]) -> list[float]:
 
 
 def _legend(axes, size: float) -> None:
-    """The names of the lines above them, where they hide none."""
+    """The names of the lines above them, where they hide none; nothing without a line."""
+    if not axes.get_legend_handles_labels()[0]:
+        return
     axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=3, frameon=False, fontsize=size, borderaxespad=0.0)
 
 

@@ -59,6 +59,7 @@ _SERVED = (  # the order in which version 0.1 served its nodes; later ones follo
     "CVL_LearnLabels",
     "CVL_LoadLabels",
     "CVL_TrainVAE",
+    "CVL_TrainCLIP",
     "CVL_RescaleVAE",
 )
 

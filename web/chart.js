@@ -26,7 +26,7 @@ function draw(node, root, message) {
 const KINDS = ["CVL_ZeroShotClassify", "CVL_VisualQuestion", "CVL_RankTags", "CVL_ImageGate", "CVL_ImageTextSimilarity",
   "CVL_LatentDistribution", "CVL_InspectTokens", "CVL_LoRAInfo", "CVL_LoRAStack", "CVL_CompareConditioning",
   "CVL_ResizeLoRA", "CVL_ExtractLoRA", "CVL_CompareLoRAs"];
-const HIGH = ["CVL_TrainLoRA", "CVL_TrainVAE"]; // two curves and samples
+const HIGH = ["CVL_TrainLoRA", "CVL_TrainVAE", "CVL_TrainCLIP"]; // two curves and samples, or four curves
 const NARROW = ["CVL_LoadLoRA"]; // few bars with short names
 const VIEW = { widget: "cvl_chart", draw, least: LEAST_PX };
 showOnNodes("clip-vae-lora.chart", KINDS, { ...VIEW, width: 320 });

@@ -181,11 +181,33 @@ function course({ first, step, steps, seconds_a_step: each, losses, smoothed, va
 /** A training of a VAE: two errors of whole pictures relative to the start, and the part that was worst before it. */
 const reconstructions = (data) => course(data, [t("error"), t("error of edges")], t("the worst part, before and after"));
 
+/** A training of a CLIP: its losses, what the validation finds, and the same on the way from before to after. */
+function matches(data) {
+  const [losses, ...charts] = course({ ...data, validation: [] }, [], ""), plot = { kind: "curves", borders: [], low: 0, high: 1 };
+  if (losses) {
+    const known = data.validation.filter(({ bands: [band] }) => typeof band === "number"), last = Math.max(data.steps, data.step, 1);
+    const series = [...losses.series, { name: t("validation"), tone: "good", at: known.map(({ step }) => step / last),
+      values: known.map(({ bands: [band] }) => band) }];
+    charts.unshift({ ...losses, series, ...range(series) });
+  }
+  const found = (points, at) => [["right", t("right class"), "good"], ["to_text", t("picture finds its text"), "cold"],
+    ["to_picture", t("text finds its picture"), "warm"]].map(([key, name, tone]) =>
+    ({ name, tone, at: points.map(at), values: points.map((point) => point[key]) }))
+    .filter(({ values }) => values.length && values.every((value) => typeof value === "number"));
+  const end = Math.max(data.steps, data.step, 1), shares = found(data.judged, ({ step }) => step / end);
+  if (shares.length) charts.push({ ...plot, title: t("share of right choices"), from: t("step {}", 0), to: String(end), series: shares });
+  if (!data.sweep) return charts;
+  const { points, best } = data.sweep, chosen = found(points, ({ share }) => share);
+  const loss = [{ name: t("loss"), tone: "cold", at: points.map(({ share }) => share), values: points.map((point) => point.loss) }];
+  const series = chosen.length ? chosen : loss, title = t("the way from before to after, the best is {}", best);
+  return [...charts, { ...plot, ...(chosen.length ? {} : range(loss)), title, from: t("before"), to: t("after"), series }];
+}
+
 const READERS = { CVL_ZeroShotClassify: zeroShot, CVL_VisualQuestion: answers, CVL_RankTags: tags, CVL_ImageGate: gate,
   CVL_ImageTextSimilarity: similarity, CVL_LatentDistribution: channels, CVL_InspectTokens: inspected,
   CVL_LoRAInfo: spectrum, CVL_LoRAStack: stacked, CVL_LoadLoRA: loaded, CVL_CompareConditioning: compared,
   CVL_ResizeLoRA: lost, CVL_ExtractLoRA: lost, CVL_CompareLoRAs: sideBySide,
-  CVL_TrainLoRA: course, CVL_TrainVAE: reconstructions };
+  CVL_TrainLoRA: course, CVL_TrainVAE: reconstructions, CVL_TrainCLIP: matches };
 
 /** The charts of a node of that class, from its report's data; none where the report has nothing to draw. */
 export function chartsOf(kind, data) {

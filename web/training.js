@@ -4,7 +4,7 @@ import { api } from "../../scripts/api.js";
 import { chain } from "./chain.mjs";
 import { t } from "./words.mjs";
 
-const KINDS = new Set(["CVL_TrainLoRA", "CVL_TrainVAE"]), ADDRESS = "/clip_vae_lora/stop_training";
+const KINDS = new Set(["CVL_TrainLoRA", "CVL_TrainVAE", "CVL_TrainCLIP"]), ADDRESS = "/clip_vae_lora/stop_training";
 
 const stop = (node) => api.fetchApi(ADDRESS, {
   method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ node: String(node.id) }),

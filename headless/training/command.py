@@ -7,21 +7,20 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ...files.errors import FileFormatError
 from ...files.writing import check_writable
 from ...training.device import best_device
-from ...training.distributed import join_group, own_device
-from ..command import DONE, FAILED, INTERRUPTED, WRONG, Parser
-from ..report import Report, missing_package
+from ...training.distributed import ProcessGroup, own_device
+from ..command import Parser
+from ..report import Report
 from ..workflow.folders import Folders
-from ..workflow.graph import NodeFailure, WorkflowError, label
+from ..workflow.graph import WorkflowError, label
 from . import in_comfyui
-from .interruption import Stoppable, finishing_the_step
+from .interruption import Stoppable
 from .plan import LORA, Kind, PlanFile, pictures_of, read_plan, workflow_of
+from .running import EXIT_CODES, add_options, exit_code, in_processes
 
 _DESCRIPTIONS = {
     "lora": """Trains a LoRA as a plan says: the plan that the node Train LoRA wrote into cvl_training in the output
@@ -31,31 +30,26 @@ pictures of each step are shared among the processes.""",
 output folder, or one of your own. An interrupted training goes on with --resume and ends in the same bits.""",
 }
 _WORDS = {"model": "diffusion model", "clip": "text encoder", "vae": "VAE", "clip_model": "CLIP that looks at pictures"}
-_EXIT_CODES = "exit codes: 0 done, 1 the training failed, 2 wrong usage, plan or input, 130 interrupted"
 
 
 def main(arguments: Sequence[str], prog: str = "cvl train lora", kind: Kind = LORA) -> int:
     """Run the command for what is trained; returns the exit code."""
     report = Report(as_json="--json" in arguments)
-    try:
+
+    def run() -> None:
         if _run(_parser(prog, kind).parse_args(list(arguments)), report, kind):
             report.done()
-        return DONE
-    except NodeFailure as error:
-        return _failed(report, error, FAILED)
-    except (WorkflowError, FileFormatError) as error:
-        return _failed(report, error, WRONG)
-    except ModuleNotFoundError as error:
-        return _failed(report, missing_package(error), WRONG)
-    except KeyboardInterrupt:
-        return _failed(report, "interrupted; the same command with --resume goes on from here", INTERRUPTED)
+
+    def failed(error: object, code: int) -> int:
+        report.failed(error, code)
+        return code
+
+    return exit_code(run, failed)
 
 
 def _parser(prog: str, kind: Kind = LORA) -> argparse.ArgumentParser:
-    parser = Parser(prog=prog, description=_DESCRIPTIONS[kind.what], epilog=_EXIT_CODES)
-    parser.add_argument("plan", type=Path, metavar="PLAN.toml", help="what is trained on what, and how")
-    parser.add_argument("--resume", action="store_true", help="go on with an interrupted training of this plan")
-    parser.add_argument("--pictures", type=Path, metavar="FOLDER", help="instead of the plan's folder of pictures")
+    parser = Parser(prog=prog, description=_DESCRIPTIONS[kind.what], epilog=EXIT_CODES)
+    add_options(parser, "what is trained on what, and how")
     for name in kind.loaders:
         words = f"instead of the plan's {_WORDS[name]}, by its name in the menus"
         parser.add_argument(f"--{name.replace('_', '-')}", dest=name, metavar="FILE", help=words)
@@ -64,16 +58,11 @@ def _parser(prog: str, kind: Kind = LORA) -> argparse.ArgumentParser:
         "--output", type=Path, metavar="FOLDER", help="default: output/, with --comfyui that ComfyUI's own"
     )
     parser.add_argument(
-        "--models", type=Path, metavar="FOLDER", help="a models folder as ComfyUI has it; without --comfyui"
-    )
-    parser.add_argument(
         "--comfyui", type=Path, metavar="FOLDER", help="an installed ComfyUI, whose nodes load any model; in its Python"
     )
     parser.add_argument(
         "--comfyui-args", default="", metavar='"--lowvram ..."', help="for that ComfyUI, as its main.py takes them"
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON document")
-    parser.add_argument("--quiet", action="store_true", help="say nothing of progress")
     return parser
 
 
@@ -89,17 +78,14 @@ def _run(options: argparse.Namespace, report: Report, kind: Kind) -> bool:
         )
     if options.output is not None:
         check_writable(options.output)
-    device = own_device(best_device())
-    with join_group(device) as group:
-        progress = Stoppable(sys.stderr, quiet=options.quiet or options.json or not group.first)
-        try:
-            with finishing_the_step(progress):
-                for found in (_in_comfyui if options.comfyui else _here)(options, plan, pictures, progress, kind):
-                    if group.first:
-                        report.node(*found)
-        finally:
-            progress.close()
+
+    def train(progress: Stoppable, group: ProcessGroup) -> bool:
+        for found in (_in_comfyui if options.comfyui else _here)(options, plan, pictures, progress, kind):
+            if group.first:
+                report.node(*found)
         return group.first
+
+    return in_processes(options, own_device(best_device()), train)
 
 
 def _here(
@@ -134,8 +120,3 @@ def _in_comfyui(
     ):
         progress.close()
         yield node, label(prompt, node), ui, []
-
-
-def _failed(report: Report, error: object, code: int) -> int:
-    report.failed(error, code)
-    return code

@@ -129,7 +129,7 @@ def workflow_of(plan: PlanFile, known: tuple[str, ...], *, resume: bool, in_comf
         check_names(plan.training, (PICTURES, *known), f"{kind.title} has no input")
     except ValueError as error:
         raise WorkflowError(str(error)) from error
-    prompt: Prompt = {str(node): _node(str(node), found) for node, found in plan.graph.items()}
+    prompt: Prompt = {str(node): node_of(str(node), found) for node, found in plan.graph.items()}
     inputs = {name: value for name, value in plan.training.items() if name != PICTURES}
     pictures = pictures_of(plan, kind)
     inputs |= {"folder": "input", "subfolder": "" if pictures is None else pictures.name, "resume": resume}
@@ -152,7 +152,12 @@ def workflow_of(plan: PlanFile, known: tuple[str, ...], *, resume: bool, in_comf
     return prompt
 
 
-def _node(name: str, found: object) -> dict:
+def node_of(name: str, found: object) -> dict:
+    """A node of a plan's graph as a workflow has it.
+
+    Raises:
+        WorkflowError: it has no class.
+    """
     if not isinstance(found, Mapping) or not isinstance(found.get("class_type"), str):
         raise WorkflowError(
             f"[graph.{name}] of the plan has no class_type: a node as ComfyUI's API has it was expected"

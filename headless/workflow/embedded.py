@@ -10,7 +10,7 @@ from ..progress import Progress
 from .check import checked
 from .execute import execute
 from .folders import Folders
-from .graph import NodeClass, Prompt, Specs, class_spec, is_canvas, label
+from .graph import ANY, NodeClass, Prompt, Specs, class_spec, is_canvas, label
 from .settings import prepared
 from .stock_nodes import stock_nodes
 
@@ -81,6 +81,35 @@ def own_specs(folders: Folders, progress: Progress) -> Specs:
     """The specs of the nodes of this process: the pack's and the stock stand-ins."""
     _tell_host(folders, progress)
     return specs_of(_classes(folders))
+
+
+class _Taken:
+    """A node behind the output that is asked for."""
+
+    RETURN_TYPES = ()
+    FUNCTION = "take"
+    OUTPUT_NODE = True
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"value": (ANY, {})}}
+
+    def take(self, value):
+        return {"ui": {"value": [value]}}
+
+
+def value_here(graph: Prompt, link: tuple[str, int], folders: Folders, progress: Progress) -> object:
+    """Run nodes in API format, and return what an output of one of them gives.
+
+    Raises:
+        WorkflowError, NodeFailure: as in run_here.
+    """
+    _tell_host(folders, progress)
+    classes = {**_classes(folders), **stock_nodes(folders), _Taken.__name__: cast(NodeClass, _Taken)}
+    taker = {"class_type": _Taken.__name__, "inputs": {"value": list(link)}, "_meta": {"title": "the training"}}
+    prompt, order = checked({**graph, " taken": taker}, specs_of(classes), classes)
+    *_, (_, ui) = execute(prompt, order, classes)
+    return ui["value"][0]
 
 
 def _classes(folders: Folders) -> dict[str, NodeClass]:

@@ -148,13 +148,15 @@ class Host(Protocol):
     def text_tokenizer(self, model: ClipModel) -> TextTokenizer:
         """Return the tokenizer of the CLIP inside."""
 
+    def training_device(self) -> object:
+        """Return the device that a new network is trained on, after other models have made room there."""
+
     def device_of(self, network: nn.Module) -> object:
         """Return the device on which this network expects its inputs."""
 
     def image_encoder(self, model: Looking, precision: str = EXACT) -> ImageEncoder:
         """Make the image encoder of our CLIP or of a stock CLIP_VISION ready to run. `precision` is that of the
         activations, one of `clip_core.networks.precision.PRECISIONS`.
-
         Raises ValueError for a CLIP_VISION that is no CLIP or has no projection.
         """
 
@@ -186,7 +188,6 @@ class Host(Protocol):
         precision: str = EXACT,
     ) -> TextFeatures:
         """Encode texts into the space of this model's pictures; a stock CLIP_VISION uses the text encoder of `clip`.
-
         Raises ValueError where `clip` is wanted and absent, has no projected encoder, or one of another width.
         """
 
@@ -218,7 +219,6 @@ class Host(Protocol):
 
     def posterior(self, vae: VAE, image: Tensor) -> Worked:
         """Encode [B, H, W, 3 or 4] in 0..1 to the distribution of its raw latent, a `vae_core.posterior.Posterior`.
-
         Raises ValueError for a VAE that encodes to one latent.
         """
 

@@ -1,5 +1,5 @@
 """The nodes that train."""
 
-from . import train_lora, train_vae
+from . import train_clip, train_lora, train_vae
 
-NODES = {**train_lora.NODES, **train_vae.NODES}
+NODES = {**train_lora.NODES, **train_vae.NODES, **train_clip.NODES}

@@ -25,6 +25,8 @@ def clip_report(done: ClipDone, job: ClipJob, prepared: Prepared, start: str) ->
         lines += _judged(made.validation[0], made.validation[-1], judges)
     if not is_held_out:
         lines.append("⚠ no picture is held out: these numbers do not say how it does on others")
+    elif count < 2 and not prepared.classes:
+        lines.append("⚠ one held-out picture has no other to be told apart from: hold out more")
     lines += _way(done)
     lines += unused_lines(prepared.unused)
     lines += [f"{prepared.copies} pictures are copies of others: they stay on one side"] * bool(prepared.copies)

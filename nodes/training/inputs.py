@@ -1,8 +1,16 @@
-"""The inputs that every node has which trains."""
+"""The inputs that every node has which trains, and when such a node is to run again."""
 
 from __future__ import annotations
 
+import hashlib
+from pathlib import Path
+
+from ...files.captioned.folder import CAPTIONS, natural_files
+from ...files.captioned.pairs import KINDS
+from ...files.captioned.table import ENDINGS
 from ...training.optimisers import OPTIMISERS
+from ...training.record.log import TRAININGS
+from ..host import host
 from ..host.shared.data_folders import EXAMPLES
 
 FOLDER = (
@@ -27,3 +35,24 @@ ALPHA = (
 )
 ACCUMULATE = ("INT", {"default": 1, "min": 1, "max": 256, "advanced": True, "tooltip": "Batches before a step."})
 OPTIMISER = (list(OPTIMISERS), {"advanced": True, "tooltip": "What moves the weights. Usual: AdamW."})
+_READ = KINDS | {*CAPTIONS, *ENDINGS, ".tar", ".json"}  # the endings of what is learned from
+
+
+def fingerprint(which: str | None, below: str | None) -> str | float:
+    """Return a mark that changes when a folder's pictures or words do, so that the host knows whether to train again;
+    NaN, which is equal to nothing, without a folder, or where one of the inputs is linked (None).
+    """
+    if which is None or below is None:
+        return float("nan")
+    try:
+        folder = host.data_places().pictures_folder(which, below)
+        files = [path for path in natural_files(folder) if path.suffix.lower() in _READ and TRAININGS not in path.parts]
+        told = [(path.relative_to(folder).as_posix(), *_state(path)) for path in files]
+    except (ValueError, OSError):
+        return float("nan")
+    return hashlib.sha256(repr(told).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _state(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns

@@ -15,6 +15,8 @@ from ...training.samples import decoded, sampled
 from ..reports import as_chart
 
 if TYPE_CHECKING:
+    from ...training.clip.blending import Sweep
+    from ...training.clip.judging import Measured as JudgedCLIP
     from ...training.lora.course import Course, Measured
     from ..host.interface import Tensor
 
@@ -142,6 +144,46 @@ class Live(Shown):
         told, empty = (course.prompts.of(text, noise) for text in self.texts)
         with course.resting():
             return sampled(course.trainee, told, empty, noise, guidance=self.guidance)
+
+
+class LiveCLIP(Shown):
+    """A watcher of a CLIP's training. sweep: the way from before to after, once it is known."""
+
+    sweep: Sweep | None = None
+
+    def __init__(
+        self,
+        node: str,
+        *,
+        on_step: Callable[[int, int], None],
+        tell: Callable[[Mapping[str, list]], None],
+    ):
+        super().__init__(node, lambda picture: [], on_step=on_step, tell=tell)
+        self._judged: list[dict[str, object]] = []
+
+    def look(self, measured: JudgedCLIP) -> None:
+        """Take a validation, and tell the canvas."""
+        self._judged.append(_shares_of(measured))
+        self.take(measured.step, (measured.loss,), dict)
+
+    def chart(self) -> dict[str, object]:
+        """As `Shown.chart`, with judged: the shares of right choices by step, and sweep: the same by the share of the
+        way, and which is the best.
+        """
+        told = {**super().chart(), "judged": self._judged}
+        if self.sweep is not None:
+            points = [
+                {"share": share, "loss": _finite(found.loss), **_shares_of(found)}
+                for share, found in zip(self.sweep.shares, self.sweep.measured)
+            ]
+            told["sweep"] = {"best": self.sweep.shares[self.sweep.best], "points": points}
+        return told
+
+
+def _shares_of(found: JudgedCLIP) -> dict[str, object]:
+    """What a validation says in shares, each None where there is nothing to say."""
+    to_text, to_picture = found.found or (None, None)
+    return {"step": found.step, "right": found.accuracy, "to_text": to_text, "to_picture": to_picture}
 
 
 def _finite(value: float) -> float | None:

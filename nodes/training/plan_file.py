@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -45,14 +45,24 @@ def plan_file_of(
 ) -> PlanFile:
     """The plan of the node's inputs, by name.
 
-    prompt, node: the workflow as ComfyUI's API has it, and which of its nodes this is, where that is known.
+    prompt, node: as in `behind`.
     """
     training = {
         **({} if pictures is None else {PICTURES: str(pictures)}),
         **{name: given[name] for name in trainer.told()},
     }
+    return PlanFile(training, *behind(trainer.wires, prompt, node))
+
+
+def behind(
+    wires: Sequence[str], prompt: Mapping[str, Mapping] | None, node: str | None
+) -> tuple[dict[str, list], dict[str, Mapping]]:
+    """What stands on a node's wires, [node, output] of the graph, and the graph of all nodes behind them.
+
+    prompt, node: the workflow as ComfyUI's API has it, and which of its nodes this is, where that is known.
+    """
     inputs = ((prompt or {}).get(str(node)) or {}).get("inputs") or {}
-    models = {wire: inputs[wire] for wire in trainer.wires if isinstance(inputs.get(wire), list)}
+    models = {wire: inputs[wire] for wire in wires if isinstance(inputs.get(wire), list)}
     graph: dict[str, Mapping] = {}
     waiting = [str(link[0]) for link in models.values()]
     while waiting and prompt is not None:
@@ -62,14 +72,16 @@ def plan_file_of(
         found = prompt[name]
         graph[name] = {"class_type": found["class_type"], "inputs": found["inputs"]}
         waiting += [str(value[0]) for value in found["inputs"].values() if isinstance(value, list) and len(value) == 2]
-    return PlanFile(training, models, graph)
+    return models, graph
 
 
 def to_share(plan: PlanFile) -> PlanFile:
-    """The same for others to read: of the folder of pictures only its name."""
+    """The same for others to read: of the folder of pictures, and of files of models, only the name."""
+    models = {wire: Path(found).name if isinstance(found, str) else found for wire, found in plan.models.items()}
     if PICTURES not in plan.training:
-        return plan
-    return replace(plan, training={**plan.training, PICTURES: Path(str(plan.training[PICTURES])).name})
+        return replace(plan, models=models)
+    pictures = Path(str(plan.training[PICTURES])).name
+    return replace(plan, training={**plan.training, PICTURES: pictures}, models=models)
 
 
 def names_of_few_steps(plan: PlanFile) -> list[str]:

@@ -20,9 +20,9 @@ from ..conditioning.entries import check_conditioning
 from ..host import host
 from ..lora.convert import DIALECTS
 from ..reports import as_json, shown
-from ..search import indexing
 from ..text.encode import TextEncode
 from . import settings
+from .inputs import fingerprint
 from .live import Live
 from .plan_file import LORA, names_of_few_steps, plan_file_of, to_share
 from .report import report_of
@@ -68,7 +68,7 @@ class TrainLoRA:
     def IS_CHANGED(cls, folder=("input",), subfolder=("",), latent=None, **_: object) -> str | float:
         if latent is not None:
             return ""
-        return indexing.fingerprint(_one(folder), _one(subfolder), None, True)
+        return fingerprint(_one(folder), _one(subfolder))
 
     def train(
         self,

@@ -14,9 +14,9 @@ from ...training.vae.work import Job, work
 from ..checks import check_image, check_numbers
 from ..host import host
 from ..reports import as_json, shown
-from ..search import indexing
 from ..vae.fit import picture_vae
 from . import vae_settings
+from .inputs import fingerprint
 from .plan_file import VAE, plan_file_of, to_share
 from .vae_live import LiveVAE
 from .vae_report import report_of
@@ -58,7 +58,7 @@ class TrainVAE:
 
     @classmethod
     def IS_CHANGED(cls, folder="input", subfolder="", image=None, **_: object) -> str | float:
-        return "" if image is not None else indexing.fingerprint(folder, subfolder, None, True)
+        return "" if image is not None else fingerprint(folder, subfolder)
 
     def train(
         self,

@@ -10,7 +10,7 @@ from ..support.cards.card import card
 
 NODES = [name.removeprefix("CVL_") for name in NODE_CLASS_MAPPINGS]
 WITHOUT_TRAINING = [
-    name for name in NODES if name not in ("TrainLoRA", "TrainVAE")
+    name for name in NODES if name not in ("TrainLoRA", "TrainVAE", "TrainCLIP")
 ]  # a pretended card has no backward pass
 NEAR = {"rtol": 1e-3, "atol": 1e-3}  # pictures and vectors of size 1: attention in separate products, not fused
 

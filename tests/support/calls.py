@@ -253,6 +253,16 @@ class Calls:
     def RescaleVAE(self, node, n):
         return node.rescale(self.vae, "cvl/fp16", pictures(n))
 
+    def TrainCLIP(self, node, n):
+        folder = self.inputs / f"classes {n}"
+        for name in ("first", "second"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+            for number in range(n):
+                picture = pictures(1, SIDE_PX, seed=10 * len(name) + number)[0]
+                Image.fromarray((picture * 255).byte().numpy()).save(folder / name / f"{number}.png")
+        numbers = {"steps": 2, "batch": 2 * n, "learning_rate": 1e-3, "seed": 1, "filename_prefix": "cvl/clip"}
+        return node.train("input", folder.name, "FLYP", **numbers, clip_model=self.clip_model, held_out=0.0)
+
 
 def tensors_of(value) -> list[torch.Tensor]:
     """All tensors in what a node gave, however deep."""

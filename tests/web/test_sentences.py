@@ -11,10 +11,11 @@ from clip_vae_lora.tests.support import sentences
 
 HOLE = re.compile(r"\{(\d*)(?::[^{}]*)?\}")
 ENGLISH = re.compile(r"(?<![\w./-])[a-z]{2,}(?![\w./-])")
-MENU_NAMES = set(  # of a model's family, a type, a curve, a way of merging, a format, a kind, an optimiser
+MENU_NAMES = set(  # of models, families, recipes, types, curves, ways of merging, formats, kinds, optimisers
     "sd1 sd2 sdxl sdxl_refiner sd3 flux flux2 sana playground fp32 fp16 bf16 gelu quick_gelu ties dare dare_ties della "
     "kohya diffusers peft lycoris onetrainer diffusers_0.2 diffusers_0.1 xlabs bfl cloneofsimo "
-    "LoRA LoCon DoRA LoKr AdamW Adafactor Prodigy".split()
+    "LoRA LoCon DoRA LoKr AdamW Adafactor Prodigy float32 bfloat16 FLYP CLIP-LoRA LiT ViT-B-32 ViT-B-16 ViT-L-14 "
+    "ViT-L-14-336 ViT-B-32-256 ViT-B-16-plus-240 ViT-H-14 ViT-H-14-378 ViT-g-14 ViT-bigG-14".split()
 )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import fields, replace
 
 import torch
 from torch import Tensor
@@ -13,7 +14,7 @@ from ...clip_core.networks.clip import CLIP
 from ...clip_core.networks.resnet import ResNet
 from ...clip_core.networks.siglip import SigLIP
 from ...lora.formats.read import write
-from ...lora.kinds.adapters import Adapter
+from ...lora.kinds.adapters import Adapter, is_adapter
 from ...lora.models.conversion import rename
 from ..loop import TrainingError
 from .plan import ClipPlan
@@ -57,7 +58,20 @@ def model_file(model: CLIP, what: str, plan: ClipPlan) -> tuple[dict[str, Tensor
     header = {"format": "pt", "cvl.plan": json.dumps(plan.describe())}
     if not isinstance(model, SigLIP):
         header |= to_metadata(model.config)
-    return {name: tensor.detach().to("cpu", torch.float16) for name, tensor in state.items()}, header
+    return halves(state), header
+
+
+def halves(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors as files hold them, in 16 bits on the CPU."""
+    return {name: tensor.detach().to("cpu", torch.float16) for name, tensor in state.items()}
+
+
+def as_written(adapter: Adapter) -> Adapter:
+    """A LoRA's layer with its numbers rounded as in its file."""
+    values = {field.name: getattr(adapter, field.name) for field in fields(adapter)}  # type: ignore[arg-type]
+    rounded = {name: one.half().to(one.dtype) for name, one in values.items() if isinstance(one, Tensor)}
+    inner = {name: as_written(one) for name, one in values.items() if is_adapter(one)}
+    return replace(adapter, **rounded, **inner)  # type: ignore[type-var]
 
 
 def _as_hugging_face(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -90,5 +104,5 @@ def lora_file(
         "cvl.plan": json.dumps(plan.describe()),
     }
     tensors, header = write(dict(named.named), "kohya", header)
-    halves = {name: one if name.endswith(".alpha") else one.half() for name, one in tensors.items()}
-    return halves, header, {str(place): why for place, why in named.unnamed.items()}
+    small = {name: one if name.endswith(".alpha") else one.half() for name, one in tensors.items()}
+    return small, header, {str(place): why for place, why in named.unnamed.items()}

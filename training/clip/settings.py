@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 
 from ...clip_core.config import CLIPConfig, TextConfig, VisionConfig, text_heads, vision_heads
 from ...files.captioned.find import AUTO, WAYS
 from .augment import Augmentation
 from .plan import ClipPlan
-from .presets import FLYP, FROM_SCRATCH, PRESETS, SIZES, plan_of
+from .presets import AUTO as AUTO_SIZE
+from .presets import FLYP, FROM_SCRATCH, PRESETS, SIZES, fitting_size, plan_of
 from .saving import AS_TRAINED, WRITES
 from .work import BEST
 
@@ -25,9 +26,10 @@ _OF_SIZE = ("width", "layers", "patch_px", "image_px", "text_width", "text_layer
 
 @dataclass(frozen=True)
 class ClipSettings:
-    """way: how pairs lie, of `find.WAYS`. templates: sentences for the names of classes. size: of a CLIP from scratch,
-    None: one is given. changes: numbers of the plan in place of the recipe's. every: steps between validations; 0: a
-    tenth of all. share: as in `work.ClipJob`.
+    """way: how pairs lie, of `find.WAYS`. templates: sentences for the names of classes. size_name: of a CLIP from
+    scratch, "": one is given; size: its numbers, None where they are to be chosen by the pictures. changes: numbers
+    of the plan in place of the recipe's. every: steps between validations; 0: a tenth of all. share: as in
+    `work.ClipJob`.
     """
 
     way: str = AUTO
@@ -40,6 +42,18 @@ class ClipSettings:
     every: int = 0
     share: float | str = 1.0
     changes: Mapping[str, object] = ()  # type: ignore[assignment]
+
+    @property
+    def is_new(self) -> bool:
+        """Whether the CLIP is from scratch."""
+        return bool(self.size_name)
+
+    def sized(self, side_px: int) -> ClipSettings:
+        """The same with the size that suits pictures whose shorter side is usually so long, where it is still open."""
+        if self.size_name != AUTO_SIZE:
+            return self
+        name = fitting_size(side_px)
+        return replace(self, size_name=name, size=SIZES[name])
 
     def plan(self, pictures: int | None = None) -> ClipPlan:
         """The plan, for so many pictures to learn from (see `presets.plan_of`)."""
@@ -74,12 +88,16 @@ def settings_of(given: Mapping[str, object]) -> ClipSettings:
     found = ClipSettings(
         **own,  # type: ignore[arg-type]
         templates=_templates(given.get("template", TEMPLATE)),
-        size=None if size in (None, "") else size_of(size),
+        size=None if size in (None, "", AUTO_SIZE) else size_of(size),
         size_name=size if isinstance(size, str) else "its own size" if size else "",
         share=_share(given.get("share", 1.0)),
         changes=changes,
     )
-    found.plan()  # which refuses numbers that cannot be followed
+    if found.plan().rank and found.is_new:  # plan() refuses numbers that cannot be followed
+        raise ValueError(
+            f"the rank is {found.plan().rank}, and a CLIP from scratch has no file that a LoRA could be put on: "
+            "connect or name a CLIP to begin with, or choose the rank 0"
+        )
     return found
 
 
@@ -91,7 +109,8 @@ def size_of(size: object) -> CLIPConfig:
     """
     if isinstance(size, str):
         if size not in SIZES:
-            raise ValueError(f"the size is {size!r}: expected one of {', '.join(SIZES)}, or a table of its own")
+            known = ", ".join((AUTO_SIZE, *SIZES))
+            raise ValueError(f"the size is {size!r}: expected one of {known}, or a table of its own")
         return SIZES[size]
     if not isinstance(size, Mapping) or set(size) != set(_OF_SIZE):
         raise ValueError(

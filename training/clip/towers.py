@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -109,10 +109,19 @@ def new_towers(config: CLIPConfig, seed: int, device: torch.device, precision: s
         return Towers(model.to(device).eval(), Tokenizer(), _DTYPES[precision])
 
 
-def copied_towers(model: CLIP, tokenizer: Tokenizer | WholeTexts, device: torch.device, precision: str) -> Towers:
-    """A copy of a CLIP in float32, made to be trained; the CLIP itself is left alone."""
+def copied_towers(
+    model: CLIP,
+    tokenizer: Tokenizer | WholeTexts,
+    device: torch.device | Callable[[], torch.device],
+    precision: str,
+) -> Towers:
+    """A copy of a CLIP in float32, made to be trained; the CLIP itself is left alone.
+
+    device: where it goes, or a function that makes room there and tells, once the weights have been read.
+    """
     with trainable():
-        copy = network_of(model.config, device=device, dtype=torch.float32)
-        state = {name: one.detach().to(device, torch.float32).clone() for name, one in model.state_dict().items()}
+        state = {name: one.detach().to("cpu", torch.float32, copy=True) for name, one in model.state_dict().items()}
+        place = device() if callable(device) else device
+        copy = network_of(model.config, device=place, dtype=torch.float32)
         copy.load_state_dict(state)
         return Towers(copy.eval(), tokenizer, _DTYPES[precision])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from torch import Tensor
@@ -31,7 +31,7 @@ class ClipJob:
     """What is to be done. state: where the training's state and log lie, without their endings. every: steps between
     two validations, None: a tenth of all; saved: between two saved states. writes: of `saving.WRITES`. share: what is
     written lies so far on the way from before to after, 0..1, or BEST. text: the plan as a file, written beside the
-    state.
+    state. told: more for the file's header.
     """
 
     state: Path
@@ -43,6 +43,7 @@ class ClipJob:
     writes: str = "as trained"
     share: float | str = 1.0
     text: str = ""
+    told: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,7 +147,7 @@ def _finish(
         else:
             put_(model, before, after, share)
             tensors, header = model_file(model, what, job.plan)
-        write_tensors(path, tensors, header)
+        write_tensors(path, tensors, {**header, **job.told})
     return path, share, found, moved, without_name
 
 

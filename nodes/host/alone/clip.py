@@ -68,5 +68,9 @@ def text_tokenizer(model: StandaloneClipModel) -> TextTokenizer:
     return model.tokenizer
 
 
+def training_device() -> torch.device:
+    return device()
+
+
 def device_of(network: nn.Module) -> torch.device:
     return next(network.parameters()).device

@@ -111,5 +111,11 @@ def ready_network(model: ComfyClipModel) -> nn.Module:
     return model.patcher.model
 
 
+def training_device() -> torch.device:
+    management.unload_all_models()
+    management.soft_empty_cache()
+    return management.get_torch_device()
+
+
 def device_of(network: nn.Module) -> torch.device:
     return next(network.parameters()).device

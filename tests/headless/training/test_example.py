@@ -30,3 +30,14 @@ def test_the_example_of_the_vae_learns_a_picture_and_shows_it_through_what_it_le
     told = json.loads(document["outputs"]["2304"]["cvl_report"][0])
     assert told["steps"] == 1 and told["encoder"]["unchanged"] and told["latents"]["equal"]
     assert list((tmp_path / "vae").glob("photograph*.safetensors")) and "2308" in document["outputs"]
+
+
+def test_the_example_of_the_clip_learns_stripes_and_is_at_work_at_once(tmp_path: Path):
+    with redirect_stdout(StringIO()) as printed:
+        path = EXAMPLE.with_name("train_clip.json")
+        small = ("--set", "2403.steps=1", "--set", "2403.batch=4")
+        assert command.main([str(path), "--output", str(tmp_path), "--json", *small]) == 0
+    outputs = json.loads(printed.getvalue())["outputs"]
+    told = json.loads(outputs["2403"]["cvl_report"][0])
+    assert told["steps"] == 1 and told["pictures"] == 20 and len(told["held_out"]) == 6
+    assert list((tmp_path / "clip").glob("stripes*.safetensors")) and "2405" in outputs

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[3]
 MARGIN_PX, TITLE_PX = 6, 30
 MOST_BYTES, COLOURS = 40_000, 96  # a larger picture gets a palette
-WINDOW = {"width": 1500, "height": 1500}
+WINDOW = {"width": 1500, "height": 1700}
 AT = 400, 150  # where the node comes to lie, clear of the front end's bars
 PUT = """async ([kind, x, y]) => {
   const {canvas} = app, node = canvas.graph._nodes.find(({type}) => type === kind);

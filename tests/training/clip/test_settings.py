@@ -45,7 +45,7 @@ def test_a_size_of_ones_own_has_four_times_wider_perceptrons():
         ({"way": "magic"}, "way is 'magic': expected one of auto"),
         ({"writes": "all"}, "writes is 'all'"),
         ({"share": 2}, "share is 2: expected 0"),
-        ({"size": "huge"}, "the size is 'huge': expected one of tiny"),
+        ({"size": "huge"}, "the size is 'huge': expected one of auto, tiny-16"),
         ({"size": {"width": 3}}, "a size of one's own has width"),
         ({"template": 3}, "template is 3"),
         ({"lr": float("inf")}, "lr is inf"),

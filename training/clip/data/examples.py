@@ -26,6 +26,7 @@ OnStep = Callable[[int, int], None]
 _MOST_BYTES = 2 << 30  # of pictures in memory
 _KEPT_SIDES = 2  # shorter side of a kept picture, in sides of what the model looks at
 _THUMB_PX = 16
+_MOST_MEASURED = 32
 _MOST_COMPARED = 100_000  # pictures; the comparison of all pairs grows with their square
 
 
@@ -138,6 +139,17 @@ def prepare_pairs(pairs: Pairs, side_px: int, templates: Sequence[str], on_step:
         len(groups) - len(set(groups)),
         _digest(examples, hashes),
     )
+
+
+def usual_side(pairs: Sequence[Pair]) -> int:
+    """The median of the shorter sides of some of the pictures, in px; 0 where none of those can be read."""
+    sides = []
+    for pair in pairs[:: max(1, len(pairs) // _MOST_MEASURED)]:
+        try:
+            sides.append(min(read_pair(pair).shape[1:]))
+        except FileFormatError:
+            continue
+    return sorted(sides)[len(sides) // 2] if sides else 0
 
 
 def smaller(picture: Tensor, least_px: int) -> Tensor:
