@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 from clip_vae_lora.files.images import write_png
 
 from ...support import models, small_clips
+from ...support.diffusion import small_diffusion
 
 SETTINGS = {
     "folder": "input",
@@ -102,7 +104,7 @@ def test_a_cancelled_training_goes_on_to_the_same_bits(comfyui, train, monkeypat
     import comfy.model_management as management
     from safetensors.torch import load_file
 
-    model, clip = models.sd15_model(context_dim=768), _clip(comfyui, "sd1")
+    model, clip = _small_model(comfyui, 768), _clip(comfyui, "sd1")
     more = {"dropout": 0.2, "accumulate": 2, "sample_prompt": "sks", "average": 0.9}
     whole = train(model, clip, "te_whole", **more)[1]
     course, steps = comfyui.ours.training.lora.course.Course, []
@@ -110,13 +112,14 @@ def test_a_cancelled_training_goes_on_to_the_same_bits(comfyui, train, monkeypat
     monkeypatch.setattr(course, "loss", lambda *given: steps.append(1) or loss(*given))
 
     def interrupted() -> None:
-        if len(steps) == 3:
+        if len(steps) == 5:  # the first batch is made twice, for ComfyUI's CLIP writes over its values; then step 2
             raise management.InterruptProcessingException()
 
     monkeypatch.setattr(management, "throw_exception_if_processing_interrupted", interrupted)
     with pytest.raises(management.InterruptProcessingException):
         train(model, clip, "te_again", **more)
     monkeypatch.undo()
+    assert (Path(whole).parents[1] / "cvl_training" / "te_again.state.safetensors").exists()
     (early,) = Path(whole).parent.glob("te_again_*.safetensors")
     assert any(name.startswith("lora_te_") for name in load_file(early))
     path = train(model, clip, "te_again", resume=True, **more)[1]
@@ -131,7 +134,7 @@ def test_the_gradient_is_what_the_encoding_does(comfyui, kind):
     injecting, Recomputing = ours.lora.weights.inject, ours.training.lora.recomputing.Recomputing
     clip, generator = _clip(comfyui, kind), torch.Generator().manual_seed(1)
     encode = comfyui.nodes["CVL_TextEncode"]().encode
-    model = ours.nodes.host.host.make_model(*_small_model())
+    model = _small_model(comfyui, 64)
     with ours.nodes.host.host.trainee(model, clip) as ready, torch.enable_grad():
         layers = ours.training.lora.targets.chosen_of_both(ready.network, ready.text, "linear", "", 4)[1]
         names = injecting.inject(ready.text.network, list(layers), 4, generator=generator).names
@@ -178,10 +181,10 @@ def test_the_gradient_is_what_the_encoding_does(comfyui, kind):
     assert slope == pytest.approx(float(length), rel=0.02)  # float32, and a step that is not nothing
 
 
-def _small_model():
-    from ...support.diffusion import small_diffusion
-
-    return small_diffusion.CONFIG, small_diffusion.state(), "fp32"
+def _small_model(comfyui, width: int):
+    """A small MODEL of our own kind for text states of this width."""
+    config = replace(small_diffusion.CONFIG, text=width)
+    return comfyui.ours.nodes.host.host.make_model(config, small_diffusion.state(config=config), "fp32")
 
 
 @pytest.mark.parametrize(

@@ -65,8 +65,9 @@ def _has_gradients(conditioning: object) -> bool:
     """Whether a gradient comes through one of the tensors of a conditioning, however deep they lie."""
     if isinstance(conditioning, Tensor):
         return conditioning.requires_grad
-    inside = conditioning.values() if isinstance(conditioning, dict) else conditioning
-    return isinstance(conditioning, dict | list | tuple) and any(map(_has_gradients, inside))
+    if isinstance(conditioning, dict):
+        return any(map(_has_gradients, conditioning.values()))
+    return isinstance(conditioning, list | tuple) and any(map(_has_gradients, conditioning))
 
 
 def _keep(store: OrderedDict, key: object, value: object) -> None:
