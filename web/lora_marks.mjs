@@ -3,8 +3,9 @@
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
 import { readLine, readList, splitLines } from "./lora_lines.mjs";
+import { saidOf } from "./report_errors.mjs";
 import { packed, readMessage } from "./report_lines.mjs";
-import { t } from "./words.mjs";
+import { t, translated } from "./words.mjs";
 
 const LINE = /^line (\d+) of the LoRAs: (.*)$/su;
 
@@ -86,9 +87,9 @@ export function onUntold(then) {
     for (const id of detail?.nodes ?? []) then(last(id), ranBefore);
   });
   api.addEventListener("execution_error", ({ detail }) => {
-    const found = LINE.exec(String(detail?.exception_message ?? "").trim());
+    const found = LINE.exec(saidOf(detail).trim());
     if (!found) return;
-    const sentence = t("the run stopped here: {}", found[2]);
+    const sentence = t("the run stopped here: {}", translated(found[2]));
     then(last(detail.node_id), (text) => {
       const written = splitLines(text)[Number(found[1]) - 1]?.written;
       return new Map(written ? [[written, { state: "failed", sentence }]] : []);

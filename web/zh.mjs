@@ -3,6 +3,7 @@ const PARTS = [
   "pieces", "web", "clip_core", "vae_core", "lora", "files", "index", "drawing", "nodes", "nodes_clip",
   "nodes_conditioning", "nodes_host", "nodes_lora", "doctor", "nodes_search", "nodes_text", "nodes_vae",
   "lora_workshop", "nodes_workshop", "lora_extraction", "training", "training_clip", "training_vae", "few_labels",
+  "comfyui", // what the server says of a prompt that it refuses
 ];
 
 async function read(part) {

@@ -4,6 +4,7 @@ The canvas asks for web/docs/CVL_X/zh.md first and for web/docs/CVL_X.md where t
 are sought in web/docs. Its panel may be as narrow as 282 px, so tables have two columns and no long words.
 """
 
+import json
 import re
 from pathlib import Path
 
@@ -21,6 +22,7 @@ WORDS = {  # what the same thing is called in a page of either language
     "zh": {"inputs": "输入", "outputs": "输出", "input": "输入", "output": "输出", "what": "说明"}
     | {"menu": "菜单", "any": "任意", "colon": "："},
 }
+MENUS = json.loads((ROOT / "web" / "zh" / "menus.json").read_text(encoding="utf-8"))
 _PICTURE = re.compile(r"!\[[^\]]+\]\(([A-Za-z0-9_]+\.png)\)")
 
 every_node = pytest.mark.parametrize("name", NODE_CLASS_MAPPINGS)
@@ -105,14 +107,25 @@ def test_a_page_has_neither_html_nor_links_but_pictures_that_are_there(name, lan
 def test_a_page_tells_each_input_with_its_type_and_default(name, language):
     words = WORDS[language]
     heading, _, *rows = table(page(name, language), words["inputs"])
-    assert heading == [words["input"], words["what"]]
-    assert [row[0].partition(" ")[0] for row in rows] == [f"`{key}`" for key in specs(name)]
+    assert heading == [words["input"], words["what"]] and len(rows) == len(specs(name))
     for (key, (of, _, _)), (cell, text) in zip(specs(name).items(), rows):
         said, _, written = cell.partition(words["colon"])
-        assert said == f"`{key}` {kind(of, language)}"
+        assert said == f"{label(name, 'inputs', key, language)}`{key}` {kind(of, language)}"
         assert bool(written) == (of in WIDGETS or isinstance(of, list)), f"{key}: a widget has a default, no socket has"
-        assert not written.startswith("`") or written.strip("`") == str(default(name, key)), key
+        if written.startswith("`") or isinstance(of, list):
+            assert written == shown(str(default(name, key)), language, of), key
         assert len(text) > 3, key
+
+
+def label(name: str, side: str, key: str, language: str) -> str:
+    """What stands before the name of an input or an output: as its node calls it in Chinese."""
+    return "" if language == "en" else f"**{locale('nodeDefs.json')[name][side][key]['name']}** "
+
+
+def shown(value: str, language: str, of: object) -> str:
+    """A default as a page writes it: the value of a menu as the menu shows it."""
+    said = MENUS.get(value, value) if language == "zh" and isinstance(of, list) else value
+    return f"`{value}`" if said == value else said
 
 
 @every_language
@@ -121,7 +134,8 @@ def test_a_page_tells_each_output_with_its_type(name, language):
     node, words = NODE_CLASS_MAPPINGS[name], WORDS[language]
     heading, _, *rows = table(page(name, language), words["outputs"])
     assert heading == [words["output"], words["what"]]
-    expected = [f"`{key}` {kind(of, language)}" for key, of in zip(node.RETURN_NAMES, node.RETURN_TYPES)]
+    pairs = enumerate(zip(node.RETURN_NAMES, node.RETURN_TYPES))
+    expected = [f"{label(name, 'outputs', str(at), language)}`{key}` {kind(of, language)}" for at, (key, of) in pairs]
     assert [row[0] for row in rows] == expected and all(len(row[1]) > 1 for row in rows)
 
 

@@ -261,7 +261,7 @@ LABEL = "not used"  # a sentence of the table, and here a user's own words
         (f"{LABEL}: 3", "未使用：3"),  # a count of ours
         ("#0: no answer, 0.0%", "#0：没有答案，0.0%"),
         ("#0: nearest is #1 (0.312)", "#0：最接近 #1 (0.312)"),
-        ("#0: nearest is #1 of image_b (0.312)", "#0：最接近 image_b 的 #1（0.312）"),
+        ("#0: nearest is #1 of image_b (0.312)", "#0：最接近 第二批图像的 #1（0.312）"),
     ],
 )
 def test_a_users_own_label_stays_beside_a_cosine_too(say, line, there):

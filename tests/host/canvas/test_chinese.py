@@ -5,16 +5,13 @@ import re
 
 import pytest
 
-from clip_vae_lora.tests.support.servers.canvas import load, playwright, speak
+from clip_vae_lora.tests.support.servers.canvas import load, open_workflow, playwright, run, speak
+from clip_vae_lora.tests.support.servers.reports import close_dialogs, expect_red, report, two_pictures
 from clip_vae_lora.tests.support.servers.serving import ROOT
+from clip_vae_lora.tests.support.words.chinese_names import english_words
 
 WAIT_MS = 120_000
-WORD = re.compile(r"(?<![\w./\\:<>_-])[A-Za-z][a-z]+(?![\w/\\_<>-]|\.\w)")  # no part of a file's or a tensor's name
-KEPT = set(  # names that Chinese users write so: of models, files, formats, networks
-    "Token token tokens Latent Stack Transformer Flux Lumina Chroma Stable Diffusion Cascade Inversion Textual Load "
-    "Alt Enter Click Info nats kohya peft diffusers gelu quick px comfy compel embedding id input output bundled tiny "
-    "Refiner".split()
-)
+QUOTED = re.compile(r"“[^”]*”|`[^`]*`|\"[^\"]*\"|'[^']*'")  # what somebody wrote
 TEXTS = """() => {
   const said = [];
   for (const root of document.querySelectorAll("[class^='cvl-'], [class*=' cvl-'], textarea")) {
@@ -40,7 +37,7 @@ SCORED = re.compile(r"(?:\d+\. |#\d+: )?(.+?)(?:: |, )([\d.]+%.*)")  # a label w
 
 
 def english(page) -> list[str]:
-    """What of ours on the page has two English words in a row."""
+    """What of ours on the page has an English word that is no name."""
     typed = [*page.evaluate(TYPED), *WRITTEN]  # labels and prompts are the user's own, wherever they are shown again
     own = {label.strip() for text in typed for label in re.split(r"[\n,]", text)}
     texts = [text for text in page.evaluate(TEXTS) if _has_english(_without_label(text, own))]
@@ -53,15 +50,14 @@ def _without_label(text: str, own: set[str]) -> str:
 
 
 def _has_english(text: str) -> bool:
-    runs = re.split(r"[^A-Za-z .,;'/\\:_<>-]|(?<=\s)[A-Z]{2,}\b", text)
-    return any(len([word for word in WORD.findall(run) if word not in KEPT]) > 1 for run in runs)
+    return bool(english_words(text, QUOTED))
 
 
 def test_english_is_seen_where_it_stands():
     assert _has_english("3 of its modules were not used") and _has_english("权重：no such file here")
-    assert not _has_english("bundled/tiny_clip.safetensors：使用 24 个模块中的 24 个") and not _has_english(
-        "CLIP 0.5 token"
-    )
+    assert _has_english("第 3 行：missing") and _has_english("（nearest：猫）")
+    assert not _has_english("bundled/tiny_clip.safetensors：使用 24 个模块中的 24 个")
+    assert not _has_english("CLIP 0.5 token") and not _has_english("没有“a cat”")
 
 
 def test_reports_of_an_example_are_chinese(chinese):
@@ -112,6 +108,19 @@ def test_an_error_is_chinese_on_its_node(chinese):
     }""")
     playwright.expect(chinese.locator(".cvl-report").last).to_contain_text("没有标签", timeout=WAIT_MS)
     assert not english(chinese)
+    assert "没有标签" in chinese.evaluate("() => app.lastExecutionError.exception_message")  # of panels and dialogs
+    close_dialogs(chinese)
+
+
+def test_a_refused_prompt_is_chinese_on_its_node(chinese):
+    (example, compared), links = two_pictures()
+    compared["inputs"][1]["link"] = None
+    example["outputs"][0]["links"] = [links[0][0]]
+    open_workflow(chinese, [example, compared], links[:1])
+    assert run(chinese).startswith("refused: ")
+    expect_red(chinese)
+    close_dialogs(chinese)
+    assert report(chinese) == "缺少必需的输入：第二张图像"
 
 
 def test_menus_and_empty_fields_are_chinese(chinese):

@@ -6,8 +6,10 @@ Needs what test_prompt_count.py needs.
 import json
 import re
 
+from clip_vae_lora.tests.host.canvas.test_every_report import LOOK, OPEN, overlaps, problems, strays
 from clip_vae_lora.tests.support.servers.canvas import open_workflow, placed, speak
-from clip_vae_lora.tests.support.servers.reports import click_beside, other_tab, two_pictures
+from clip_vae_lora.tests.support.servers.reports import click_beside, other_tab, says, two_pictures
+from clip_vae_lora.tests.support.servers.serving import ROOT
 
 WAIT_MS = 120_000
 TRAINER = 21
@@ -34,9 +36,15 @@ SHOWN = """number => {
 }"""
 
 
-def send(page, kind: str = "clip_vae_lora.meanwhile", prompt: str = "of this test", **changed: object) -> None:
+def send(
+    page,
+    kind: str = "clip_vae_lora.meanwhile",
+    prompt: str = "of this test",
+    number: int = TRAINER,
+    **changed: object,
+) -> None:
     output = {"cvl_chart": [json.dumps({**CHART, **changed})]}
-    detail = {"node": str(TRAINER), "display_node": str(TRAINER), "prompt_id": prompt, "output": output}
+    detail = {"node": str(number), "display_node": str(number), "prompt_id": prompt, "output": output}
     page.evaluate(SEND, [kind, detail])
 
 
@@ -110,3 +118,15 @@ def test_the_course_is_chinese_where_the_page_is(page):
         assert not [text for text in said if re.search("[A-Za-z]{2}", text)]
     finally:
         speak(page, "en")
+
+
+def test_a_training_of_the_users_own_pictures_covers_nothing_and_stays_in_its_group(page):
+    graph = json.loads((ROOT / "example_workflows" / "own_train_lora.json").read_text(encoding="utf-8"))
+    (number,) = [node["id"] for node in graph["nodes"] if node["type"] == "CVL_TrainLoRA"]
+    page.evaluate(OPEN, graph)
+    send(page, number=number)
+    chart = {"cvl_chart": [json.dumps({**CHART, "step": 60})]}
+    says(page, number, [f"line {place} of a report as long as it can be shown at once" for place in range(12)], **chart)
+    page.wait_for_timeout(1500)
+    looked = page.evaluate(LOOK, page.vue)
+    assert not problems(looked) and not overlaps(looked) and not strays(looked, graph["groups"])
