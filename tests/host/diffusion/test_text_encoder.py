@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from clip_vae_lora.files.images import write_png
 
 from ...support import models, small_clips
 from ...support.diffusion import small_diffusion
+from ...support.diffusion import trained_families as families
 
 SETTINGS = {
     "folder": "input",
@@ -130,18 +132,9 @@ def test_a_cancelled_training_goes_on_to_the_same_bits(comfyui, train, monkeypat
 @pytest.mark.parametrize("kind", ["sd1", "sd2", "sdxl", "sd3", "flux", "own"])
 def test_the_gradient_is_what_the_encoding_does(comfyui, kind):
     """Of every family with a CLIP in it: hidden states and pooled vector, with checkpointing and without."""
-    ours = comfyui.ours
-    injecting, Recomputing = ours.lora.weights.inject, ours.training.lora.recomputing.Recomputing
     clip, generator = _clip(comfyui, kind), torch.Generator().manual_seed(1)
     encode = comfyui.nodes["CVL_TextEncode"]().encode
-    model = _small_model(comfyui, 64)
-    with ours.nodes.host.host.trainee(model, clip) as ready, torch.enable_grad():
-        layers = ours.training.lora.targets.chosen_of_both(ready.network, ready.text, "linear", "", 4)[1]
-        names = injecting.inject(ready.text.network, list(layers), 4, generator=generator).names
-        own = injecting.learned(ready.text.network, names)
-        with torch.no_grad():
-            for one in own.values():
-                one += 0.02 * torch.randn(one.shape, generator=generator)
+    with _learning(comfyui, _small_model(comfyui, 64), clip) as (ready, own):
         shares: list[torch.Tensor] = []
 
         def value() -> torch.Tensor:
@@ -151,31 +144,73 @@ def test_the_gradient_is_what_the_encoding_does(comfyui, kind):
                 shares.extend(torch.randn(one.shape, generator=generator) for one in made)
             return sum((one * share).sum() for one, share in zip(made, shares))
 
-        def gradients(is_on: bool) -> list[torch.Tensor]:
-            recomputing = Recomputing(is_on, False, ready.relief)
-            with recomputing.over(ready.text.network):
-                while True:
-                    for one in own.values():
-                        one.grad = None
-                    try:
-                        with recomputing.around_step():
-                            value().backward()
-                        return [torch.zeros_like(one) if one.grad is None else one.grad for one in own.values()]
-                    except RuntimeError as error:
-                        if not recomputing.relieve(error):
-                            raise
+        _check_slope(comfyui, ready, own, value)
 
-        plain, again = gradients(False), gradients(True)
-        length = torch.cat([one.flatten() for one in plain]).norm()
 
-        def moved(by: float) -> float:
-            with torch.no_grad():
-                for one, gradient in zip(own.values(), plain):
-                    one.add_(gradient, alpha=by / float(length))
-                return float(value())
+@pytest.mark.parametrize(
+    ("kind", "case"),
+    [
+        ("sd1", families.Case("SD 1", text=768)),
+        ("sdxl", families.Case("SDXL", text=2048, sizes={"adm_in_channels": 1280 + 6 * 256})),
+    ],
+)
+def test_the_gradient_is_what_the_loss_does(comfyui, kind, case):
+    """Through the model, by its cross-attention and its pooled vector, and with the base's own answers kept."""
+    lora, generator = comfyui.ours.training.lora, torch.Generator().manual_seed(2)
+    clip, encode = _clip(comfyui, kind), comfyui.nodes["CVL_TextEncode"]().encode
+    pictures = [lora.course.Picture(f"p{n}", torch.randn(case.latent, generator=generator), f"no {n}") for n in "12"]
+    plan = lora.plan.LoRAPlan(steps=1, batch=2, keep=0.5, class_word="thing", text_encoder_rate=1.0)
+    with _learning(comfyui, families.patcher(case), clip) as (ready, own):
+        course = lora.course.Course(ready, pictures, lambda text: encode(clip, text)["result"][0], plan)
+        _check_slope(comfyui, ready, own, lambda: course.loss(0, torch.Generator().manual_seed(3)))
 
-        slope = (moved(0.05) - moved(-0.1)) / 0.1
-        injecting.eject(ready.text.network)
+
+@contextmanager
+def _learning(comfyui, model, clip):
+    """The model and the CLIP as they are trained, with adapters in the CLIP that change something; and what learns."""
+    injecting, targets = comfyui.ours.lora.weights.inject, comfyui.ours.training.lora.targets
+    generator = torch.Generator().manual_seed(1)
+    with comfyui.ours.nodes.host.host.trainee(model, clip) as ready, torch.enable_grad():
+        layers = targets.chosen_of_both(ready.network, ready.text, "linear", "", 4)[1]
+        own = injecting.learned(
+            ready.text.network, injecting.inject(ready.text.network, list(layers), 4, generator=generator).names
+        )
+        with torch.no_grad():
+            for one in own.values():
+                one += 0.02 * torch.randn(one.shape, generator=generator)
+        try:
+            yield ready, list(own.values())
+        finally:
+            injecting.eject(ready.text.network)
+
+
+def _check_slope(comfyui, ready, own: list[torch.Tensor], value) -> None:
+    """The gradient is the slope of the value, and the same with checkpointing on."""
+
+    def gradients(is_on: bool) -> list[torch.Tensor]:
+        recomputing = comfyui.ours.training.lora.recomputing.Recomputing(is_on, False, ready.relief)
+        with recomputing.over(ready.network), recomputing.over(ready.text.network):
+            while True:
+                for one in own:
+                    one.grad = None
+                try:
+                    with recomputing.around_step():
+                        value().backward()
+                    return [torch.zeros_like(one) if one.grad is None else one.grad for one in own]
+                except RuntimeError as error:
+                    if not recomputing.relieve(error):
+                        raise
+
+    plain, again = gradients(False), gradients(True)
+    length = torch.cat([one.flatten() for one in plain]).norm()
+
+    def moved(by: float) -> float:
+        with torch.no_grad():
+            for one, gradient in zip(own, plain):
+                one.add_(gradient, alpha=by / float(length))
+        return float(value().detach())
+
+    slope = (moved(0.05) - moved(-0.1)) / 0.1
     far = torch.cat([(one - other).flatten() for one, other in zip(plain, again)]).norm()
     assert float(length) > 0 and far <= 1e-5 * length  # float32, sums in another order
     assert slope == pytest.approx(float(length), rel=0.02)  # float32, and a step that is not nothing
