@@ -203,9 +203,7 @@ class Host(Protocol):
         """Make a MODEL object of our own diffusion network with these weights."""
 
     def trainee(self, model: Model, clip: CLIP | None = None) -> AbstractContextManager[Trainee]:
-        """Make a MODEL, and the text encoder of a CLIP that learns with it, ready for training, outside of inference
-        mode, and undo that at the end. Raises ValueError for a CLIP that cannot learn.
-        """
+        """Make a MODEL, and a CLIP that learns with it, ready for training outside of inference mode; undo it after."""
 
     def trainable_vae(self, vae: VAE) -> VAETrainee:
         """Return a VAE's weights, as copies, and what training asks of it. Raises ValueError for an unknown kind."""
