@@ -63,11 +63,12 @@ class Watched:
         self.losses: list[float] = []
         self._step_loss, self._every = step_loss, every
         self._validate, self._on_step, self._on_broken = validate, on_step, on_broken
-        self._first = current_group().first
+        self._first, self._has_begun = current_group().first, False
 
     def step_loss(self, number: int, generator: Generator) -> Tensor:
-        """The loss of a batch; before the first one a validation."""
-        if number == 0:
+        """The loss of a batch; before the first one a validation, also where that step is made twice."""
+        if number == 0 and not self._has_begun:
+            self._has_begun = True
             self._look(0)
         return self._step_loss(number, generator)
 

@@ -92,6 +92,11 @@ def inject(
     return Injection(tuple(layers), sum(p.numel() for p in parameters(module)), total)
 
 
+def is_injected(module: nn.Module) -> bool:
+    """Whether there are adapters that learn inside the module."""
+    return any(isinstance(part, Trainable) for part in module.modules())
+
+
 def parameters(module: nn.Module) -> list[nn.Parameter]:
     """The adapters' parameters, which an optimizer trains; empty where nothing is injected."""
     return [p for low_rank in _adapters(module).values() for p in low_rank.parameters()]

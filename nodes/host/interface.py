@@ -203,8 +203,8 @@ class Host(Protocol):
     def make_model(self, config: DiffusionConfig, state: Mapping[str, Tensor], dtype: str) -> Model:
         """Make a MODEL object of our own diffusion network with these weights."""
 
-    def trainee(self, model: Model) -> AbstractContextManager[Trainee]:
-        """Make a MODEL ready for training, outside of inference mode, and undo that at the end."""
+    def trainee(self, model: Model, clip: CLIP | None = None) -> AbstractContextManager[Trainee]:
+        """Make a MODEL, and a CLIP that learns with it, ready for training outside of inference mode; undo it after."""
 
     def trainable_vae(self, vae: VAE) -> VAETrainee:
         """Return a VAE's weights, as copies, and what training asks of it. Raises ValueError for an unknown kind."""

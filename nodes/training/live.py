@@ -141,8 +141,8 @@ class Live(Shown):
 
     def _sample(self, course: Course) -> Tensor:
         noise = course.fixed_noise()
-        told, empty = (course.prompts.of(text, noise) for text in self.texts)
         with course.resting():
+            told, empty = course.prompts.of(self.texts, [noise, noise])
             return sampled(course.trainee, told, empty, noise, guidance=self.guidance)
 
 

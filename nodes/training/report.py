@@ -21,6 +21,8 @@ def report_of(done: Done, job: Job) -> tuple[list[str], dict[str, object]]:
         f"{count} pictures, {steps} steps in {done.seconds / 60:.1f} minutes"
         + (f" (of {plan.steps}: stopped early)" if made.is_early else ""),
     ]
+    if made.text_adapters:
+        lines[1:1] = [f"{len(made.text_adapters)} layers of the text encoder learned, too"]
     if made.validation:
         first, last = made.validation[0].mean, made.validation[-1].mean
         change = f"{100 * (last / first - 1) if first else 0.0:+.1f} %"
@@ -39,6 +41,7 @@ def report_of(done: Done, job: Job) -> tuple[list[str], dict[str, object]]:
         "stopped_early": made.is_early,
         "rank": plan.rank,
         "layers": len(made.layers),
+        "layers_of_text_encoder": len(made.text_adapters),
         "numbers_trained": made.trained,
         "pictures": count,
         "sizes": prepared.sizes_px,

@@ -26,6 +26,7 @@ _AS_THEY_ARE = (
     "held_out",
     "kind",
     "optimiser",
+    "text_encoder_rate",
 )
 
 LISTS = ("latent", "positive")  # inputs that take a list; of the others there is one value
@@ -193,6 +194,18 @@ OPTIONAL = {
     ),
     "latent": ("LATENT", {"tooltip": "Latents to learn from instead of the folder; also a list of them."}),
     "positive": ("CONDITIONING", {"tooltip": "Their prompts: a list with one for each, or one for all."}),
+    "text_encoder_rate": (
+        "FLOAT",
+        {
+            "default": 0.0,
+            "min": 0.0,
+            "max": 10.0,
+            "step": 0.05,
+            "round": False,
+            "advanced": True,
+            "tooltip": "How fast CLIP learns with the model, times the learning rate; 0.5 is usual, 0: not at all.",
+        },
+    ),
 }
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from ...lora.weights.fusing import Change
 from ...training.lora.data.given import Given, plan_of_given, prepare_given
 from ...training.lora.levels import WAYS
 from ...training.lora.plan_file import plan_text
 from ...training.lora.recomputing import WAYS as WAYS_TO_RECOMPUTE
-from ...training.lora.saving import places_of
+from ...training.lora.saving import places_in_text, places_of
 from ...training.lora.targets import TARGETS
 from ...training.lora.work import Job, prepare, work
 from ...training.optimisers import OPTIMISERS
@@ -26,6 +28,10 @@ from .inputs import fingerprint
 from .live import Live
 from .plan_file import LORA, names_of_few_steps, plan_file_of, to_share
 from .report import report_of
+
+if TYPE_CHECKING:
+    from ...lora.kinds.adapters import Adapter
+    from ...lora.models.places import Place
 
 _STEP_CELLS = 8  # a size's step, in cells of the latent
 
@@ -48,12 +54,13 @@ class TrainLoRA:
         "make lora",
         "learn style",
     ]
-    RETURN_TYPES = ("MODEL", "STRING", "STRING")
-    RETURN_NAMES = ("model", "path", "report")
+    RETURN_TYPES = ("MODEL", "STRING", "STRING", "CLIP")
+    RETURN_NAMES = ("model", "path", "report", "clip")
     OUTPUT_TOOLTIPS = (
         "The model with the new LoRA on it, at strength 1.",
         "Where the LoRA file was written.",
         "What was trained on what, the losses, and every picture that was not used, as JSON.",
+        "The CLIP with what its text encoder has learned; as it came where it did not learn.",
     )
     FUNCTION = "train"
     INPUT_IS_LIST = True
@@ -108,6 +115,7 @@ class TrainLoRA:
         checkpointing=WAYS_TO_RECOMPUTE[0],
         latent=None,
         positive=None,
+        text_encoder_rate=0.0,
         prompt=None,
         unique_id=None,
     ):
@@ -118,9 +126,15 @@ def _trained(given) -> dict:
     """Train with the inputs of the node, by name, and give its answer."""
     model, clip, vae = given["model"], given["clip"], given["vae"]
     job = _job(given, settings.plan_of(given), host.vae_facts(vae).px_per_cell)
+    learning = clip if job.plan.text_encoder_rate else None
     if given["latent"] is None:
         prepared = prepare(job, lambda image: host.encode_image(vae, image, None, Tiling()).result, host.progress(1))
     else:
+        if learning:
+            raise ValueError(
+                "a folder of pictures was expected where the text encoder learns, for it cannot learn from prompts "
+                "that are encoded already: leave latent unconnected, or set text_encoder_rate to 0"
+            )
         latents = _latents(given["latent"])
         samples, masks = [one["samples"] for one in latents], [one.get("noise_mask") for one in latents]
         prepared = prepare_given(Given(samples, masks, _prompts(given["positive"])))
@@ -138,18 +152,24 @@ def _trained(given) -> dict:
         job,
         prepared,
         lambda text: prepared.prompts.get(text) or TextEncode().encode(clip, text)["result"][0],
-        lambda: host.trainee(model),
+        lambda: host.trainee(model, learning),
         host.weights(model),
         lambda: host.output_path(given["filename_prefix"], ".safetensors"),
         live.step,
         live,
+        text_shapes=host.weights(clip) if learning else None,
     )
-    changes = {place: [Change(lora, 1.0)] for place, lora in places_of(done.made.adapters).items()}
     lines, data = report_of(done, job)
-    results = (host.patched(model, changes), str(done.path), as_json(data))
+    changed = host.patched(model, _at_strength_1(places_of(done.made.adapters)))
+    said = host.patched(clip, _at_strength_1(places_in_text(done.made.text_adapters))) if learning else clip
+    results = (changed, str(done.path), as_json(data), said)
     if not done.made.validation:  # of several processes, one that is not the first
         return shown(lines, data, results)
     return shown(lines, data, results, list(live.samples.values()), chart=live.chart())
+
+
+def _at_strength_1(adapters: Mapping[Place, Adapter]) -> dict[Place, list[Change]]:
+    return {place: [Change(adapter, 1.0)] for place, adapter in adapters.items()}
 
 
 def _latents(values) -> list[dict]:

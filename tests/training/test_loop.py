@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Generator, Tensor, nn
 
-from clip_vae_lora.training.loop import Checkpoint, TrainingError, TrainingPlan, fit
+from clip_vae_lora.training.loop import Checkpoint, TrainingError, TrainingPlan, Watched, fit
 from clip_vae_lora.training.schedule import warm_cosine
 from clip_vae_lora.training.state import step_generator
 
@@ -197,3 +197,11 @@ def test_plans_that_say_nothing_new_are_described_as_they_always_were():
         "plan.floor": "0.0",
         "plan.eps": "1e-06",
     }
+
+
+def test_a_first_step_that_is_made_twice_is_judged_once():
+    judged: list[int] = []
+    watched = Watched(lambda number, generator: torch.zeros(()), judged.append, 1, None, None)
+    for _ in range(2):
+        watched.step_loss(0, step_generator(0, 0))
+    assert judged == [0]

@@ -5,8 +5,8 @@ alone, so that a training that was interrupted goes on to the same bits.
 """
 
 import hashlib
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -23,7 +23,7 @@ from .data.prompts import Encode, Prompts
 from .levels import bands, draw_levels
 from .objective import Examples, drawn_noise, kept_loss, losses_of
 from .plan import LoRAPlan
-from .trainee import Trainee
+from .trainee import Trainee, digest_of, networks_of
 
 _VALIDATION_SEED = 0x5EED
 NO_GRADIENT = (
@@ -64,6 +64,7 @@ class Course:
         self.trainee, self.plan = trainee, plan
         self.held_out, self.pictures = _split(pictures, plan)
         self.prompts = Prompts(trainee, encode)
+        self._of_text = {} if trainee.text is None else {"text_encoder": digest_of(trainee.text.network)}
         latents = on_the_cpu([trainee.to_model(picture.latent) for picture in pictures])
         self.latents = {picture.name: latent for picture, latent in zip(pictures, latents)}
         self.order = [number for number, picture in enumerate(self.pictures) for _ in range(picture.repeats)]
@@ -84,9 +85,9 @@ class Course:
         own = [place for place in range(len(some)) if (number * plan.batch + place) % group.size == group.rank]
         if not own:
             return torch.zeros(())
-        examples = self._examples([some[place] for place in own], [texts[place] for place in own])
         level, noise = level[own].to(self.trainee.device), noise[own].to(self.trainee.device)
         with self._dropping(generator):
+            examples = self._examples([some[place] for place in own], [texts[place] for place in own])
             loss = losses_of(self.trainee, examples, level, noise, plan.weighting).sum() / len(some)
             if not loss.requires_grad:
                 raise TrainingError(NO_GRADIENT)
@@ -102,21 +103,21 @@ class Course:
         return drawn_from(int(torch.randint(2**62, (), generator=generator)), self.trainee.device)
 
     def _kept(self, examples: Examples, texts: Sequence[str], level: Tensor, noise: Tensor) -> Tensor:
-        """How far the answers to the class word, in the trigger's place, have moved from the base's own, on the same
-        noisy latents.
+        """How far the answers to the class word, in the trigger's place, have moved from the base's own (by its own
+        text encoder), on the same noisy latents.
         """
         trigger, word = self.plan.captions.trigger, self.plan.class_word
         without = [without_trigger(text, trigger, word) for text in texts]
-        prompts = [self.prompts.of(text, latent) for text, latent in zip(without, examples.latent.split(1))]
+        latents = examples.latent.split(1)
         noisy = self.trainee.noised(level, noise, examples.latent)
         with torch.no_grad(), silenced(self.trainee.network):
-            base = self.trainee.denoised(noisy, level, prompts)
-        guess = self.trainee.denoised(noisy, level, prompts)
+            base = self.trainee.denoised(noisy, level, self.prompts.of_base(without, latents))
+        guess = self.trainee.denoised(noisy, level, self.prompts.of(without, latents))
         return kept_loss(self.trainee, guess, base, level, self.plan.weighting).sum()
 
     def _examples(self, some: Sequence[Picture], texts: Sequence[str]) -> Examples:
         latent = torch.cat([self.latents[picture.name] for picture in some]).to(self.trainee.device)
-        prompts = [self.prompts.of(text, one) for text, one in zip(texts, latent.split(1))]
+        prompts = self.prompts.of(texts, latent.split(1))
         masks = [picture.mask for picture in some]
         mask = None
         if any(one is not None for one in masks):
@@ -124,9 +125,13 @@ class Course:
             mask = torch.cat([whole if one is None else one for one in masks]).to(self.trainee.device)
         return Examples(latent, prompts, mask)
 
-    def resting(self) -> AbstractContextManager:
-        """Have the model as it is used: without dropout and without gradients."""
-        return resting(self.trainee.network)
+    @contextmanager
+    def resting(self) -> Iterator[None]:
+        """Have the model, and its text encoder, as they are used: without dropout and without gradients."""
+        with ExitStack() as stack:
+            for network in networks_of(self.trainee):
+                stack.enter_context(resting(network))
+            yield
 
     def fixed_noise(self) -> Tensor:
         """The noise that samples are drawn from, always the same, of the first picture's size. [1, C, ...]"""
@@ -149,7 +154,7 @@ class Course:
         return Measured(step, tuple((sums / len(some)).tolist()))
 
     def facts(self) -> dict[str, str]:
-        """The data, for the checkpoint: names, captions and a sum of the latents."""
+        """The data, for the checkpoint: names, captions and a sum of the latents; and of a text encoder that learns."""
         digest = hashlib.sha256()
         for picture in (*self.pictures, *self.held_out):
             digest.update(f"{picture.name}\0{picture.caption}\0{picture.repeats}\0".encode())
@@ -158,6 +163,7 @@ class Course:
             "data": digest.hexdigest()[:16],
             "pictures": str(len(self.pictures)),
             "held_out": str(len(self.held_out)),
+            **self._of_text,
         }
 
     def sizes(self) -> dict[str, int]:

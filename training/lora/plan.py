@@ -1,5 +1,6 @@
 """The plan of a LoRA training: every number that, with the data and the base, decides the result."""
 
+import math
 from dataclasses import dataclass, field
 
 from ..optimisers import ADAMW, OPTIMISERS
@@ -22,7 +23,8 @@ class LoRAPlan:
     0 leaves it off. targets, blocks: see `targets`. levels: how noise levels are drawn. keep: weight of holding the
     base's own answers to `class_word`, 0 leaves it off. held_out: share of the pictures that are kept for validation.
     kind: of adapter, of `targets.KINDS`. optimiser: of `optimisers.OPTIMISERS`. recompute: of `recomputing.WAYS`,
-    whether blocks are computed again for the backward pass instead of kept.
+    whether blocks are computed again for the backward pass instead of kept. text_encoder_rate: how fast the text
+    encoder learns, as a factor on `lr`; at 0 it does not.
     """
 
     steps: int = 500
@@ -48,6 +50,7 @@ class LoRAPlan:
     kind: str = "LoRA"
     optimiser: str = ADAMW
     recompute: str = OFF
+    text_encoder_rate: float = 0.0
 
     def __post_init__(self):
         if min(self.steps, self.rank, self.batch, self.accumulate) < 1 or self.warm_up < 0:
@@ -65,7 +68,8 @@ class LoRAPlan:
                 f"held-out share {self.held_out:g}, average {self.average:g}, dropout {self.dropout:g}: expected 0 or "
                 "more and less than 1"
             )
-
+        if not 0 <= self.text_encoder_rate < math.inf:
+            raise ValueError(f"the text encoder's rate is {self.text_encoder_rate:g}: expected 0 or more")
         if self.kind not in KINDS:
             raise ValueError(f"the kind of adapter is {self.kind!r}: expected one of {', '.join(KINDS)}")
         if self.optimiser not in OPTIMISERS or self.recompute not in WAYS_TO_RECOMPUTE:
@@ -79,5 +83,6 @@ class LoRAPlan:
         return TrainingPlan.of(self)
 
     def describe(self) -> dict[str, str]:
-        """Every number as a text, for a file's header."""
-        return described(self)
+        """Every number as a text, for a file's header; one that the first states do not have only where it counts."""
+        told = described(self)
+        return told if self.text_encoder_rate else {name: told[name] for name in told if name != "text_encoder_rate"}

@@ -30,6 +30,11 @@ def places_of(adapters: Mapping[str, Adapter]) -> dict[Place, Adapter]:
     return {f"{PREFIX}{name}.weight": adapter for name, adapter in adapters.items()}
 
 
+def places_in_text(adapters: Mapping[str, Adapter]) -> dict[Place, Adapter]:
+    """The adapters under the names of the text encoder's weights."""
+    return {f"{name}.weight": adapter for name, adapter in adapters.items()}
+
+
 def lora_file(
     made: TrainedLoRA,
     shapes: Mapping[str, Sequence[int]],
@@ -40,19 +45,22 @@ def lora_file(
     resolution_px: int,
     dialect: str = "kohya",
     told: Mapping[str, str] | None = None,
+    text_shapes: Mapping[str, Sequence[int]] | None = None,
 ) -> tuple[dict[str, Tensor], dict[str, str], dict[str, str]]:
     """The tensors and the header of a LoRA file, and the weights without a name in this dialect -> why.
 
-    shapes: names and shapes of the model's weights. told: more fields for the header.
+    shapes, text_shapes: names and shapes of the model's and the text encoder's weights. told: more fields for the
+    header.
 
     Raises:
         LoRAError, ValueError: an unknown dialect, or one that cannot hold these adapters.
     """
-    named = rename(places_of(made.adapters), shapes, dialect)
-    adapters = dict(named.named)
+    own = rename(places_of(made.adapters), shapes, dialect)
+    of_text = rename(places_in_text(made.text_adapters), text_shapes or {}, dialect)
+    adapters = own.named | of_text.named
     header = header_of(made, plan, pictures, title=title, resolution_px=resolution_px) | dict(told or {})
     tensors, header = write(adapters, dialect, header)
-    return tensors, header, {str(place): why for place, why in named.unnamed.items()}
+    return tensors, header, {str(place): why for place, why in (own.unnamed | of_text.unnamed).items()}
 
 
 def header_of(
@@ -84,7 +92,10 @@ def header_of(
         "modelspec.title": title,
         "modelspec.resolution": f"{resolution_px}x{resolution_px}",
         "cvl.plan": json.dumps(plan.describe(), ensure_ascii=False),
+        "cvl.modules": json.dumps({"model": len(made.adapters), "text encoder": len(made.text_adapters)}),
     }
+    if made.text_adapters:
+        header |= {"ss_unet_lr": str(plan.lr), "ss_text_encoder_lr": str(plan.lr * plan.text_encoder_rate)}
     if plan.weighting.min_snr:
         header["ss_min_snr_gamma"] = str(plan.weighting.min_snr)
     if trigger:

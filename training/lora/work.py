@@ -101,12 +101,14 @@ def work(
     next_path: Callable[[], Path],
     on_step: Callable[[int, int, float], None] | None = None,
     watch: Watch | None = None,
+    text_shapes: Mapping[str, Sequence[int]] | None = None,
 ) -> Done:
     """Train, and write the file and the log beside it.
 
     Args:
-        trainee: makes the model ready, once the prompts that do not vary are encoded.
-        shapes: names and shapes of the model's weights.
+        trainee: makes the model ready, once the prompts that do not vary are encoded; those of a text encoder that
+            learns are encoded at each step.
+        shapes, text_shapes: names and shapes of the weights of the model, and of a text encoder that learns.
         next_path: where the file goes.
         on_step: (done, all, loss) after each step; may raise to break off, or `StopAndKeep`. What breaks off leaves a
             file of what was learned so far, and the state.
@@ -116,10 +118,11 @@ def work(
         TrainingError, TargetError, LoRAError, ValueError: see `train_lora`. FileFormatError: the disk refuses.
     """
     begun = time.monotonic()
-    write = partial(_written, job, prepared, shapes, next_path)
+    write = partial(_written, job, prepared, shapes, text_shapes or {}, next_path)
     with alone(job):
         log, is_first = Log(job), current_group().first  # of several processes that work on it together, one writes
-        encode = _encoded_before(prepared.pictures, job.plan, encode, watch.texts if watch else ())
+        if not job.plan.text_encoder_rate:
+            encode = _encoded_before(prepared.pictures, job.plan, encode, watch.texts if watch else ())
 
         def after(done: int, total: int, loss: float) -> None:
             log.add({"step": done, "loss": loss})
@@ -152,6 +155,7 @@ def _written(
     job: Job,
     prepared: Prepared,
     shapes: Mapping[str, Sequence[int]],
+    text_shapes: Mapping[str, Sequence[int]],
     next_path: Callable[[], Path],
     made: TrainedLoRA,
 ) -> tuple[Path, Mapping[str, str]]:
@@ -166,6 +170,7 @@ def _written(
         resolution_px=job.resolution_px,
         dialect=job.dialect,
         told=job.told,
+        text_shapes=text_shapes,
     )
     write_tensors(path, tensors, header)
     return path, without_name

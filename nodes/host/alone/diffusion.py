@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from ....diffusion.config import DiffusionConfig
 from ....diffusion.flow import shifted
 from ....diffusion.network import Denoiser
-from ....training.lora.trainee import Levels, make_ordinary_
+from ....training.lora.trainee import LearningText, Levels, make_ordinary_, own_copy
 from ..shared.towers import as_dtype
+from .clip import StandaloneClip
 from .place import device
 
 
@@ -48,7 +49,7 @@ _LEVELS = 1000
 
 
 @contextmanager
-def trainee(model: StandaloneModel) -> Iterator[StandaloneTrainee]:
+def trainee(model: StandaloneModel, clip: StandaloneClip | None = None) -> Iterator[StandaloneTrainee]:
     if not isinstance(model, StandaloneModel):
         raise ValueError(
             f"a MODEL of Load Diffusion Model (CVL) was expected, and this is {type(model).__name__}: connect one, or "
@@ -56,7 +57,11 @@ def trainee(model: StandaloneModel) -> Iterator[StandaloneTrainee]:
         )
     with torch.inference_mode(False):
         make_ordinary_(model.named)
-        yield StandaloneTrainee(model)
+        text = None
+        if clip is not None:
+            make_ordinary_(clip.towers)
+            text = LearningText(clip.towers, tuple(tower.port.name for tower in clip.towers.towers()))
+        yield StandaloneTrainee(model, text)
 
 
 class StandaloneTrainee:
@@ -65,8 +70,8 @@ class StandaloneTrainee:
     notes: Sequence[str] = ()
     relief = None
 
-    def __init__(self, model: StandaloneModel):
-        self.network = model.network
+    def __init__(self, model: StandaloneModel, text: LearningText | None = None):
+        self.network, self.text = model.network, text
         self.device = self.network.conv_in.weight.device
         shift = self.network.shift
         table = torch.arange(1, _LEVELS + 1, dtype=torch.float32) / _LEVELS
@@ -89,7 +94,7 @@ class StandaloneTrainee:
         entries = cast(list, conditioning)
         if len(entries) != 1:
             raise ValueError(f"one prompt for each picture was expected, and this one has {len(entries)} parts")
-        return entries[0][0].detach().clone().to(device=self.device, dtype=self.network.dtype)
+        return cast(Tensor, own_copy(entries[0][0])).to(device=self.device, dtype=self.network.dtype)
 
     def denoised(self, noisy: Tensor, level: Tensor, prompts: Sequence[Tensor]) -> Tensor:
         if len({prompt.shape for prompt in prompts}) == 1:

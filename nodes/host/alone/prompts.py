@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor
 
 from ....clip_core.encoding.encode import encode_packed
 from ....clip_core.prompts.plan import PlannedPart, Port, PromptSettings
+from ....lora.weights.inject import is_injected
 from ..shared.towers import ROWS, TextEncoders, Tower, with_stand_ins
 from .clip import StandaloneClip
 from .progress import progress
@@ -23,19 +25,19 @@ def encode_part(
     clip: StandaloneClip, part: PlannedPart, settings: PromptSettings, extra: Mapping[str, object]
 ) -> tuple[list, list[str]]:
     notes: list[str] = []
-    on_step = progress(0)
+    on_step, learns = progress(0), is_injected(clip.towers)
 
     def answer(port: Port, encoder: Tower) -> tuple[Tensor, Tensor]:
         tower = copy.copy(encoder)  # with a layer of its own: threads may share the CLIP and want two
         if settings.clip_skip:
             tower.choose({"layer": -settings.clip_skip})
-        owner = clip.identity, port.key, tower.layer, tower.projected
+        owner = None if learns else (clip.identity, port.key, tower.layer, tower.projected)
         encoding = encode_packed(part.packed[port.key], tower.run(), settings, kept=ROWS, owner=owner, on_step=on_step)
         notes.extend(encoding.notes)
         return encoding.hidden, encoding.pooled
 
     towers, tokens = with_stand_ins(clip.towers, text_encoders(clip).ports, part.packed, answer)
-    with torch.inference_mode():
+    with nullcontext() if learns else torch.inference_mode():
         hidden, pooled = towers.encode_token_weights(tokens)
     return [[hidden.cpu(), {"pooled_output": pooled.cpu(), **extra}]], notes
 

@@ -19,6 +19,7 @@ import comfy.model_management as management
 import comfy.model_patcher
 import comfy.sampler_helpers
 import comfy.samplers
+import comfy.sd
 import comfy.supported_models_base
 import torch
 from comfy.ldm.modules.attention import attention_pytorch
@@ -27,9 +28,10 @@ from torch import Tensor, nn
 
 from ....diffusion.config import DiffusionConfig, LatentScale
 from ....diffusion.network import Denoiser
-from ....training.lora.trainee import Levels, make_ordinary_
+from ....training.lora.trainee import LearningText, Levels, make_ordinary_, own_copy
 from ..shared.towers import as_dtype
 from .kernels import PackedLayers, PlainKernels, Reliefs
+from .prompts import learning_text
 
 _DTYPES = [torch.float16, torch.bfloat16, torch.float32]
 
@@ -107,19 +109,22 @@ Prompt = Mapping[str, object]  # the host's conds by name, of one picture
 
 
 @contextmanager
-def trainee(model: ModelPatcher) -> Iterator[ComfyTrainee]:
+def trainee(model: ModelPatcher, clip: comfy.sd.CLIP | None = None) -> Iterator[ComfyTrainee]:
     if not isinstance(model, ModelPatcher) or not hasattr(model.model, "diffusion_model"):
         raise ValueError(f"a diffusion MODEL was expected, and this is {type(model).__name__}: connect a MODEL")
+    text = None if clip is None else learning_text(clip)
     with torch.inference_mode(False):
-        management.load_models_gpu([model], force_full_load=True)
+        management.load_models_gpu([model, *([clip.patcher] if clip else [])], force_full_load=True)
         make_ordinary_(model.model.diffusion_model)
+        if text:
+            make_ordinary_(text.network)
         knows = hasattr(management, "in_training")
         before = knows and management.in_training
         model.pre_run()
         try:
             if knows:
                 management.in_training = True
-            yield ComfyTrainee(model)
+            yield ComfyTrainee(model, text)
         finally:
             if knows:
                 management.in_training = before
@@ -129,8 +134,8 @@ def trainee(model: ModelPatcher) -> Iterator[ComfyTrainee]:
 class ComfyTrainee:
     """See `training.lora.trainee.Trainee`."""
 
-    def __init__(self, patcher: ModelPatcher):
-        self._model = patcher.model
+    def __init__(self, patcher: ModelPatcher, text: LearningText | None = None):
+        self._model, self.text = patcher.model, text
         self._sampling = patcher.get_model_object("model_sampling")
         self._options = patcher.model_options.get("transformer_options", {})
         self.network: nn.Module = self._model.diffusion_model
@@ -138,7 +143,11 @@ class ComfyTrainee:
         self.levels = _levels_of(self._sampling)
         self._learned_guidance = bool(_config_of(self._model).get("guidance_embed"))
         self.notes = _notes_on(self._model, self._sampling, self._learned_guidance)
-        self.relief = Reliefs(PlainKernels(), PackedLayers(self.network))
+        packed = [PackedLayers(self.network)]
+        if text:
+            packed.append(PackedLayers(text.network))
+            self.notes += [f"{name} is no CLIP and did not learn" for name in text.others]
+        self.relief = Reliefs(PlainKernels(), *packed)
 
     def to_model(self, latent: Tensor) -> Tensor:
         own = fitting_latent(self._model.latent_format, latent.detach().clone())
@@ -163,7 +172,7 @@ class ComfyTrainee:
                 f"one prompt for each picture was expected, and this one has {len(entries)} parts: leave Conditioning "
                 "(Combine) and AND out of captions"
             )
-        own = [[_ordinary(entries[0][0]), {key: _ordinary(value) for key, value in entries[0][1].items()}]]
+        own = [[own_copy(entries[0][0]), {key: own_copy(value) for key, value in entries[0][1].items()}]]
         if self._learned_guidance:
             own[0][1].setdefault("guidance", _GUIDANCE_IN_TRAINING)
         converted = comfy.sampler_helpers.convert_cond(own)
@@ -235,10 +244,6 @@ def _notes_on(model: comfy.model_base.BaseModel, sampling: nn.Module, learned_gu
 
 def _torch_attention(function: object, *tensors: object, **how: object) -> Tensor:
     return attention_pytorch(*tensors, **how)  # others have no backward pass, or none that is exact
-
-
-def _ordinary(value: object) -> object:
-    return value.detach().clone() if isinstance(value, Tensor) else value
 
 
 def _goes_with(one: Prompt, other: Prompt) -> bool:

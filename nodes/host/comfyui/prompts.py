@@ -21,6 +21,8 @@ from ....clip_core.encoding.rows import Row, Rows, Run
 from ....clip_core.prompts.comfy import without_nameless
 from ....clip_core.prompts.plan import PlannedPart, Port, PromptSettings
 from ....clip_core.tokenizer import END, START
+from ....lora.weights.inject import is_injected
+from ....training.lora.trainee import LearningText
 from ..shared.towers import ROWS, TextEncoders, Tower, Towers, with_stand_ins
 from .progress import progress
 
@@ -34,6 +36,23 @@ def text_encoders(clip: comfy.sd.CLIP) -> TextEncoders:
         elif isinstance(encoder, comfy.sd1_clip.SDClipModel):
             others.append(name)
     return TextEncoders(tuple(ports), tuple(others))
+
+
+def learning_text(clip: comfy.sd.CLIP) -> LearningText:
+    """The encoders of a CLIP object that can learn: those of CLIP's kind.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if not isinstance(clip, comfy.sd.CLIP):
+        raise ValueError(f"a CLIP was expected, and this is {type(clip).__name__}: connect one")
+    found = text_encoders(clip)
+    if not found.ports:
+        raise ValueError(
+            f"only CLIP text encoders can learn, and this CLIP has none of them ({', '.join(found.others)}): set "
+            "text_encoder_rate to 0"
+        )
+    return LearningText(clip.cond_stage_model, tuple(port.name for port in found.ports), found.others)
 
 
 def _port(name: str, encoder: nn.Module, tokenizer: object) -> Port | None:
@@ -71,6 +90,8 @@ def encode_part(
         return encoding.hidden, encoding.pooled
 
     ours = copy.copy(clip)  # the same patcher, another layer and family
+    if is_injected(family):  # loaded already, and to load it anew could put away what learns with it
+        ours.load_model = lambda *_: clip.patcher
     ours.cond_stage_model, tokens = with_stand_ins(family, found.ports, part.packed, answer)
     if settings.clip_skip:
         ours.clip_layer(-settings.clip_skip)
@@ -118,6 +139,8 @@ def _run(clip: comfy.sd.CLIP, name: str, encoder: nn.Module) -> tuple[Run, Hasha
     else:
         one_pass = _stock_run(encoder)
         options = (encoder.layer, encoder.layer_idx, encoder.return_projected_pooled)
+    if is_injected(encoder):
+        return one_pass, None
     return one_pass, owner_of(clip.patcher, (name, *options))
 
 

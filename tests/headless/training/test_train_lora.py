@@ -102,9 +102,11 @@ def test_a_plan_becomes_a_file_a_log_and_a_plot(folder, train):
     assert not (state / "made.state.safetensors").exists() and not (state / "made.lock").exists()
 
 
-def test_the_plan_that_the_node_wrote_runs_to_the_same_bits(folder, train):
+@pytest.mark.parametrize("more", ["", "text_encoder_rate = 0.5\n"], ids=["the model", "the text encoder, too"])
+def test_the_plan_that_the_node_wrote_runs_to_the_same_bits(folder, train, more):
     from safetensors import safe_open
 
+    (folder / "plan.toml").write_text(PLAN.replace("batch = 2\n", "batch = 2\n" + more))
     assert train()[0] == 0
     written = folder / "out" / "cvl_training" / "made.plan.toml"
     again = folder / "again.toml"
@@ -115,6 +117,7 @@ def test_the_plan_that_the_node_wrote_runs_to_the_same_bits(folder, train):
     assert train("again.toml")[0] == 0
     first, second = (load_file(path) for path in _files(folder))
     assert first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+    assert any(name.startswith("lora_te_") for name in first) == bool(more)
     with safe_open(_files(folder)[0], "pt") as file:
         told = parse_plan(file.metadata()["cvl.plan_file"])
     assert told.training == {**plan.training, "pictures": "pictures"} and told.graph == plan.graph

@@ -66,7 +66,7 @@ def test_the_file_in_the_stock_loader_is_our_model(comfyui, parts, pictures):
     import json
     import shutil
 
-    (model, path, report), ui = _train(comfyui, parts, pictures, "first")
+    (model, path, report, _), ui = _train(comfyui, parts, pictures, "first")
     data = json.loads(report)
     assert data["pictures"] == 6 and data["unused"].keys() == {"broken.png"}
     assert data["without_caption"] == ["p0.png"] and data["sizes"] == {"64 x 64": 5, "96 x 32": 1}
@@ -96,7 +96,7 @@ def test_every_kind_in_the_stock_loader_is_our_model(comfyui, parts, pictures, k
     from safetensors.torch import load_file
 
     more = {"kind": kind, "optimiser": optimiser, "steps": 3, "checkpointing": "on"}
-    (model, path, _), _ = _train(comfyui, parts, pictures, f"kind_{kind}", **more)
+    (model, path, _, _), _ = _train(comfyui, parts, pictures, f"kind_{kind}", **more)
     tensors = load_file(path)
     assert all(name.startswith("lora_unet_") for name in tensors)
     assert all(any(name.endswith(mark) for name in tensors) for mark in marks)
@@ -112,7 +112,7 @@ def test_a_cancelled_training_leaves_a_file_and_goes_on_to_the_same_bits(comfyui
     import comfy.model_management as management
     from safetensors.torch import load_file
 
-    (_, whole, _), _ = _train(comfyui, parts, pictures, "whole")
+    (_, whole, _, _), _ = _train(comfyui, parts, pictures, "whole")
     course, steps = comfyui.ours.training.lora.course.Course, []
     loss = course.loss
     monkeypatch.setattr(course, "loss", lambda *given: steps.append(1) or loss(*given))
@@ -128,7 +128,7 @@ def test_a_cancelled_training_leaves_a_file_and_goes_on_to_the_same_bits(comfyui
     folder = Path(whole).parent
     (early,) = folder.glob("again_*.safetensors")
     assert load_file(early)
-    (_, path, _), _ = _train(comfyui, parts, pictures, "again", resume=True)
+    (_, path, _, _), _ = _train(comfyui, parts, pictures, "again", resume=True)
     first, second = load_file(whole), load_file(path)
     assert first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
@@ -185,7 +185,7 @@ def test_the_command_runs_the_nodes_plan_in_an_installed_comfyui_to_the_same_bit
     pack = comfyui.base / "custom_nodes" / "tiny_sd"
     pack.mkdir(exist_ok=True)
     (pack / "__init__.py").write_text(TINY_PACK.format(path=models.__file__))
-    (_, path, _), _ = _train(comfyui, parts, pictures, "planned", prompt=LOADERS, unique_id="4")
+    (_, path, _, _), _ = _train(comfyui, parts, pictures, "planned", prompt=LOADERS, unique_id="4")
     plan = tmp_path / "plan.toml"
     shutil.copy(Path(path).parents[1] / "cvl_training" / "planned.plan.toml", plan)
     script = Path(__file__).resolve().parents[3] / "headless" / "train.py"

@@ -9,9 +9,9 @@ from clip_vae_lora.diffusion.network import Denoiser, initialise_
 CONFIG = DiffusionConfig(latent=4, text=64, widths=(8, 32), blocks=(1, 1), attention=1, time=16)
 
 
-def state(seed: int = 0) -> dict[str, Tensor]:
+def state(seed: int = 0, config: DiffusionConfig = CONFIG) -> dict[str, Tensor]:
     """The tensors of a model that no training made, none of whose branches is silent."""
-    model = initialise_(Denoiser(CONFIG), seed)
+    model = initialise_(Denoiser(config), seed)
     generator = torch.Generator().manual_seed(seed + 1)
     with torch.no_grad():
         for parameter in model.parameters():
