@@ -5,7 +5,7 @@ import { chartsOf } from "./chart_data.mjs";
 import { bars, curves, heat, pictures, tokens } from "./chart_drawing.mjs";
 
 const LABELS_PX = 120; // seven lines
-const MOST_PX = 460, HIGH_PX = 640, LEAST_PX = 90; // higher ones scroll
+const MOST_PX = 460, TRAINING_PX = 380, LEAST_PX = 90; // higher ones scroll
 const DRAW = { bars, curves, heat, pictures, tokens };
 
 function draw(node, root, message) {
@@ -19,18 +19,18 @@ function draw(node, root, message) {
     return (width) => heightAt(width) + (chart.title ? 18 : 0) + 4;
   });
   root.append(room);
-  const most = HIGH.includes(node.comfyClass) ? HIGH_PX : MOST_PX;
+  const most = TRAININGS.includes(node.comfyClass) ? TRAINING_PX : MOST_PX;
   return (width) => Math.min(most, heights.reduce((sum, heightAt) => sum + heightAt(width), 4));
 }
 
 const KINDS = ["CVL_ZeroShotClassify", "CVL_VisualQuestion", "CVL_RankTags", "CVL_ImageGate", "CVL_ImageTextSimilarity",
   "CVL_LatentDistribution", "CVL_InspectTokens", "CVL_LoRAInfo", "CVL_LoRAStack", "CVL_CompareConditioning",
   "CVL_ResizeLoRA", "CVL_ExtractLoRA", "CVL_CompareLoRAs"];
-const HIGH = ["CVL_TrainLoRA", "CVL_TrainVAE", "CVL_TrainCLIP"]; // two curves and samples, or four curves
+const TRAININGS = ["CVL_TrainLoRA", "CVL_TrainVAE", "CVL_TrainCLIP"]; // two curves and a row of samples; more rows scroll
 const NARROW = ["CVL_LoadLoRA"]; // few bars with short names
 const VIEW = { widget: "cvl_chart", draw, least: LEAST_PX };
 showOnNodes("clip-vae-lora.chart", KINDS, { ...VIEW, width: 320 });
-showOnNodes("clip-vae-lora.high_chart", HIGH, { ...VIEW, width: 320 });
+showOnNodes("clip-vae-lora.training_chart", TRAININGS, { ...VIEW, width: 320 });
 showOnNodes("clip-vae-lora.narrow_chart", NARROW, { ...VIEW, width: 240 });
 
 app.registerExtension({

@@ -2,6 +2,7 @@
 import { t, translated } from "./words.mjs";
 
 const MOST_BARS = 20, MOST_PICTURES = 16, MOST_CELLS = 24, MOST_PAIRS = 8;
+const COURSE_PX = 62; // of the plots of a training, of which there are two above its samples
 const TONES = ["good", "warm", "cold"]; // of several curves
 
 const percent = (share) => `${(100 * share).toFixed(1)} %`;
@@ -158,7 +159,7 @@ function course({ first, step, steps, seconds_a_step: each, losses, smoothed, va
   [least, most] = [t("little noise"), t("much noise")], titled = prompt) {
   const end = Math.max(steps, step, 1), at = (place) => place / end;
   const curve = (name, tone, points) => ({ name, tone, at: points.map(([place]) => at(place)), values: points.map(([, value]) => value) });
-  const plot = { kind: "curves", borders: [], from: t("step {}", 0), to: String(end) }, charts = [];
+  const plot = { kind: "curves", borders: [], from: t("step {}", 0), to: String(end), high_px: COURSE_PX }, charts = [];
   const title = each ? t("step {} of {}, {} s a step", step, end, each.toFixed(2)) : t("step {} of {}", step, end);
   if (losses.length) {
     const series = [curve(t("loss"), "faint", losses), curve(t("smoothed"), "cold", smoothed)];

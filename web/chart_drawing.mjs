@@ -81,13 +81,14 @@ function path(values, across, up) {
 }
 
 /** Curves over tokens or steps, {name, values, tone} each, from `low` to `high`; `borders` are the tokens that begin a
- * chunk. `at`: where each value of a curve stands, 0..1; without, the values stand side by side. */
-export function curves({ series, borders, count, from, to, low, high, log }) {
+ * chunk. `at`: where each value of a curve stands, 0..1; without, the values stand side by side. `high_px`: of the plot. */
+export function curves({ series, borders, count, from, to, low, high, log, high_px: px = PLOT_PX }) {
   const made = tag("div", "cvl-curves"), legend = tag("div", "cvl-legend"), below = tag("div", "cvl-axis");
   const scaled = log ? Math.log : Number, span = scaled(high) - scaled(low) || 1;
   const up = (value) => 98 - 96 * ((scaled(value) - scaled(low)) / span), across = (place) => (1000 * (place + 0.5)) / count;
   const along = (at) => (place) => 2 + 996 * at[place];
   const svg = drawn("svg", { viewBox: "0 0 1000 100", preserveAspectRatio: "none" });
+  made.style.gridTemplateRows = `${LEGEND_PX}px ${px}px ${LEGEND_PX}px`;
   for (const place of borders) svg.append(drawn("line", { x1: across(place - 0.5), x2: across(place - 0.5), y1: 0, y2: 100, class: "cvl-border" }));
   for (const { name, values, tone, at } of series) {
     svg.append(drawn("path", { d: path(values, at ? along(at) : across, up), "data-tone": tone }));
@@ -99,7 +100,7 @@ export function curves({ series, borders, count, from, to, low, high, log }) {
   scale.append(tag("span", "", shown(high)), tag("span", "", shown(low)));
   below.append(tag("span", "", from), tag("span", "", to ?? String(count - 1)));
   made.append(legend, scale, svg, below);
-  return { made, heightAt: () => PLOT_PX + 2 * LEGEND_PX };
+  return { made, heightAt: () => px + 2 * LEGEND_PX };
 }
 
 const images = new Map(); // address -> the element that shows it: one that is drawn anew would flicker

@@ -5,6 +5,7 @@ const HOLE = /\{(\d*)(?::[^{}]*)?\}/g; // what a template leaves open
 const WORD = /[A-Za-z][\w'’-]*/g;
 const ENGLISH = /(?<![\w./\\-])[a-z]{2,}(?![\w/\\-]|\.\w)/g; // words, not names of files or of parts of a network
 const NAMES = new Set("px kohya peft diffusers lycoris safetensors".split(" ")); // the same in every language
+const QUOTED = /"[^"\n]*"/g; // of several words: a user's, as a rule
 const PLURAL = /^e?s$/;
 const STOP = new Set("a an and as at by for from has in is it its of or the to with while".split(" ")); // these alone say little
 const SIGN = /^(?:[✖✗⚠✓✔•·–-]|\d+[.)])\s+/u; // a sign before a sentence
@@ -99,7 +100,7 @@ function captures(template, line) {
   const found = template.patterns.map((pattern) => pattern.exec(line)?.slice(1)).filter(Boolean);
   if (found.length > 1 && found[0].every((value, hole) => value === found[1][hole])) found.pop();
   const own = template.texts.filter((text) => text.trim().length > 4);
-  const isOne = (held) => !held.some((value) => own.some((text) => value.includes(text))); // and not several in a row
+  const isOne = (held) => !held.some((value) => own.length && own.every((text) => value.includes(text))); // and not several in a row
   return found.filter((held) => isOne(held) && (!template.counts || COUNT.test(held[0].trim()))).map((held) => {
     const values = [];
     template.order.forEach((place, hole) => {
@@ -165,7 +166,7 @@ export function translator(table) {
   function best(line, depth) {
     if (exact.has(line)) return exact.get(line);
     let found = line, least = left(line);
-    if (depth > MOST_DEEP || line.length > LONGEST || !least) return line;
+    if (line.length > LONGEST || !least) return line;
     const [sign] = SIGN.exec(line) ?? [""], own = ownWord(line);
     for (const ways of own ? [byTemplate] : [byTemplate, byCut]) {
       for (const said of ways(line, depth, own)) {
@@ -180,7 +181,7 @@ export function translator(table) {
 
   function whole(text, depth) {
     const line = text.trim();
-    if (!line) return text;
+    if (!line || depth > MOST_DEEP) return text; // which is not kept: less deep there is more to say
     if (!kept.has(line)) {
       if (kept.size >= MOST_KEPT) kept.clear();
       kept.set(line, best(line, depth));
@@ -189,7 +190,16 @@ export function translator(table) {
     return text.slice(0, start) + kept.get(line) + text.slice(start + line.length);
   }
 
-  return (text) => text.split("\n").map((line) => whole(line, 0)).join("\n");
+  /** A line whose quotations stay as they are, where more of it can be said so. */
+  function aroundQuoted(line) {
+    const held = [];
+    const masked = line.replace(QUOTED, (part) => (part.includes(" ") ? `"\uE002${held.push(part.slice(1, -1)) - 1}\uE003"` : part));
+    const plain = whole(line, 0), said = held.length ? whole(masked, 0) : plain;
+    if (!held.length || left(said) > left(plain)) return plain;
+    return said.replace(/\uE002(\d+)\uE003/g, (_, place) => held[place]);
+  }
+
+  return (text) => text.split("\n").map(aroundQuoted).join("\n");
 }
 
 /** Says a text with `say`, all but some parts of it: longer ones first, for a shorter one may be a part of them. */

@@ -186,6 +186,15 @@ def test_lines_are_said_by_templates(say, line, there):
     ("line", "there"),
     [
         ("decoded to 4 of 64 x 64 px", "已解码为 4 张 64 x 64 px"),
+        (
+            "embedding cat not used: there is no embedding called cat; the embeddings folder is empty",
+            "未使用嵌入 cat：没有名为 cat 的嵌入；嵌入文件夹为空",
+        ),
+        (
+            'these words would have another weight in the other dialect: "[a cat]" 1 here and 0.9 in A1111, '
+            '"dog" 1 here and 1.1 in A1111',
+            '这些词在另一种语法中权重不同："[a cat]" 此处为 1，在 A1111 中为 0.9，"dog" 此处为 1，在 A1111 中为 1.1',
+        ),
         ("1 picture, 256 x 256 px, seen at 48 x 48 px", "1 张图像，256 x 256 px，实际看到 48 x 48 px"),
         ("by block: text 8, vision 17", "按区块：文本 8，图像 17"),
         (

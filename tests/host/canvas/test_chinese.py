@@ -11,7 +11,7 @@ from clip_vae_lora.tests.support.servers.serving import ROOT
 from clip_vae_lora.tests.support.words.chinese_names import english_words
 
 WAIT_MS = 120_000
-QUOTED = re.compile(r"“[^”]*”|`[^`]*`|\"[^\"]*\"|'[^']*'")  # what somebody wrote
+QUOTED = re.compile(r"“[^”]*”|`[^`]*`|\"[^\"]*\"|'[^']*'|\([a-z]+:[\d.]+\)")  # what somebody wrote, or is to write
 TEXTS = """() => {
   const said = [];
   for (const root of document.querySelectorAll("[class^='cvl-'], [class*=' cvl-'], textarea")) {

@@ -126,7 +126,7 @@ def test_a_training_of_the_users_own_pictures_covers_nothing_and_stays_in_its_gr
     page.evaluate(OPEN, graph)
     send(page, number=number)
     chart = {"cvl_chart": [json.dumps({**CHART, "step": 60})]}
-    says(page, number, [f"line {place} of a report as long as it can be shown at once" for place in range(12)], **chart)
+    says(page, number, [f"line {place} of the report of a training" for place in range(5)], **chart)
     page.wait_for_timeout(1500)
     looked = page.evaluate(LOOK, page.vue)
     assert not problems(looked) and not overlaps(looked) and not strays(looked, graph["groups"])
