@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ..networks.kl import AutoencoderKL
 from .factors import ROOMS, Rescaled, fitted
 
-_MOST_PICTURES, _MOST_PX, _IN_FP16_PX = 4, 512, 128
+_MOST_PICTURES, _MOST_PX, _IN_FP16_PX = 4, 256, 128
 _RUNS = 1 + len(ROOMS)  # as it was, and once for each of the rooms that are tried
 
 Progress = Callable[[int], Callable[[int, int], None]]

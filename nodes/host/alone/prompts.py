@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ....clip_core.encoding.encode import encode_packed
 from ....clip_core.prompts.plan import PlannedPart, Port, PromptSettings
-from ....lora.weights.inject import is_injected
+from ....lora.weights.trainable import Trainable
 from ..shared.towers import ROWS, TextEncoders, Tower, with_stand_ins
 from .clip import StandaloneClip
 from .progress import progress
@@ -25,7 +25,8 @@ def encode_part(
     clip: StandaloneClip, part: PlannedPart, settings: PromptSettings, extra: Mapping[str, object]
 ) -> tuple[list, list[str]]:
     notes: list[str] = []
-    on_step, learns = progress(0), is_injected(clip.towers)
+    on_step = progress(0)
+    learns = any(isinstance(module, Trainable) for module in clip.towers.modules())  # adapters inside it do
 
     def answer(port: Port, encoder: Tower) -> tuple[Tensor, Tensor]:
         tower = copy.copy(encoder)  # with a layer of its own: threads may share the CLIP and want two
