@@ -18,7 +18,7 @@ from .algebra import Spectrum, spectrum_of
 from .thin import Thin, flat_shape
 
 _STEPS, _FIRST = 5, 4  # blocks that give 2.5 columns for each triple where one is half of them; the fewest
-_CLOSE = 1.005  # times the optimum: where the estimate of an error ends the work, which is right to some thousandths
+_CLOSE = 1.0065  # times the optimum: where the estimate of an error ends the work, which is right to some thousandths
 _LEAST_BLOCK, _BLOCK = 16, 32  # columns; the second where the rank is not known beforehand
 _MOST_PASSES, _LITTLE = 3, 0.1  # with which columns are freed of a basis, and the share of them that is little
 _FAR = 0.3  # from a row that depends on those before it, of the longest one: the rounding is ten times that of a QR
