@@ -63,9 +63,10 @@ def fitted(
     """
     own: list[Tensor] = []
     largest = measured(network, lambda: own.extend(run()))
-    found, moved = rescale(network, state, largest), 0.0
-    for room in ROOMS if found.factors else ():
+    for room in ROOMS:
         found = rescale(network, state, largest, room)
+        if not found.factors:
+            return found, 0.0
         network.load_state_dict(found.state)
         apart = [(one - was).abs().amax() / was.abs().amax() for one, was in zip(run(), own)]
         moved = torch.stack(apart).amax().item()
