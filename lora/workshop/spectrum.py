@@ -17,8 +17,9 @@ from ..weights.low_rank import frobenius
 from .algebra import Spectrum, spectrum_of
 from .thin import Thin, flat_shape
 
-_STEPS, _FIRST = 5, 4  # blocks that give 2.5 columns for each triple where one is half of them; the fewest
-_CLOSE = 1.0065  # times the optimum: where the estimate of an error ends the work, which is right to some thousandths
+_FIRST = 8  # products before the first look: two columns for each triple where a block is half of them
+_ROOM = 6  # blocks, that a basis is made for at first
+_CLOSE = 1.0085  # times the optimum: where the estimate of an error ends the work, which is right to some thousandths
 _LEAST_BLOCK, _BLOCK = 16, 32  # columns; the second where the rank is not known beforehand
 _MOST_PASSES, _LITTLE = 3, 0.1  # with which columns are freed of a basis, and the share of them that is little
 _FAR = 0.3  # from a row that depends on those before it, of the longest one: the rounding is ten times that of a QR
@@ -80,117 +81,164 @@ def _leading(change: Tensor, most: int, enough: Enough | None, energy: float) ->
 
 
 def _to_a_rank(change: Tensor, most: int, energy: float) -> Spectrum | None:
-    """So many triples, in blocks of half as many columns; the first look is at 2.5 columns for each triple. None where
+    """So many triples, in blocks of half as many columns; the first look is at two columns for each triple. None where
     half of all columns do not do it.
     """
     block = max(_LEAST_BLOCK, -(-most // 2))
-    steps = max(_FIRST, -(-_STEPS * most // (2 * block)))
-    krylov = _Krylov(change, block) if 2 * steps * block <= change.shape[0] else None
-    while krylov and 2 * steps * block <= change.shape[0]:
-        krylov.grow(steps)
+    products = _FIRST
+    krylov = None
+    while (products + 1) // 2 * 2 * block <= change.shape[0]:
+        krylov = krylov or _Krylov(change, block)
+        krylov.grow(products)
         if krylov.error(most, energy) <= _CLOSE:
             return krylov.decompose(most, energy)
-        steps += 1
+        products += 1
     return None
 
 
 def _until(change: Tensor, most: int, enough: Enough, energy: float) -> Spectrum | None:
     """As many triples as are enough; None where half of all columns do not do it."""
-    steps = _STEPS
-    krylov = _Krylov(change, _BLOCK) if 2 * steps * _BLOCK <= change.shape[0] else None
-    while krylov and 2 * steps * _BLOCK <= change.shape[0]:
-        krylov.grow(steps)
-        known = min(most, 2 * steps * _BLOCK // _STEPS)
+    blocks = _FIRST // 2
+    krylov = _Krylov(change, _BLOCK) if 2 * blocks * _BLOCK <= change.shape[0] else None
+    while krylov and 2 * blocks * _BLOCK <= change.shape[0]:
+        krylov.grow(2 * blocks)
+        known = min(most, blocks * _BLOCK // 2)
         found = krylov.decompose(known, energy)
         if known == most or enough(found.s, energy):
             return found
-        steps = -(-3 * steps // 2)
+        blocks = -(-3 * blocks // 2)
     return None
 
 
-class _Krylov:
-    """The growing orthonormal bases of a change's columns (`left`) and rows (`right`), from a random block of rows.
+class _Basis:
+    """Orthonormal rows, to which blocks are added in one piece of memory: a copy of them for every block would take as
+    long as its products.
+    """
 
-    left [k, out]; right [k, in], which have all met the change: change right^T = left^T core^T. The last block of
-    `left` has not. A vector of a basis is a row, so that a block is added to one piece of memory.
+    def __init__(self, first: Tensor) -> None:
+        self._room, self.count = first, len(first)
+
+    @property
+    def rows(self) -> Tensor:
+        return self._room[: self.count]
+
+    def add(self, block: Tensor) -> None:
+        end = self.count + len(block)
+        if end > len(self._room):
+            room = block.new_empty(max(end, _ROOM * len(block), 2 * self.count), block.shape[1])
+            room[: self.count] = self.rows
+            self._room = room
+        self._room[self.count : end] = block
+        self.count = end
+
+
+class _Krylov:
+    """The growing orthonormal bases of a change's rows and columns, from a random block of rows.
+
+    Their last blocks meet the change in turns, one block with each product, and what it makes of one is added to the
+    other basis. So all rows of one basis have met the change, with what it makes of them as `core`, [k, more], in the
+    other: change rows^T = columns^T core^T after an odd number of products, columns change = core rows after an even.
     """
 
     def __init__(self, change: Tensor, block: int) -> None:
-        random = torch.Generator("cpu").manual_seed(_SEED)
-        sketch = torch.randn(change.shape[1], block, generator=random, device="cpu", dtype=torch.float32)
-        self.change, self.block, self.columns = change, block, 0
-        self._room = [change.new_empty(0, side) for side in change.shape]
-        self._parts: list[Tensor] = []
+        self.change, self.block, self.products = change, block, 0
+        rows, _, _, _ = _orthonormal(_sketch(change, block))
+        self._bases = _Basis(rows), _Basis(change.new_empty(0, change.shape[0]))  # of rows, of columns
+        self._parts: tuple[list[Tensor], list[Tensor]] = [], []
         self._kept: dict[int, float] = {}
-        self._make_room(_FIRST)
-        self._add(_orthonormal(sketch.to(change.device, change.dtype).mT)[0])
 
-    @property
-    def left(self) -> Tensor:
-        return self._room[0][: self.columns]
-
-    @property
-    def right(self) -> Tensor:
-        return self._room[1][: self.columns]
-
-    def grow(self, steps: int) -> None:
-        """Add blocks until there are so many."""
-        self._make_room(steps)
-        while self.columns < steps * self.block:
-            rows, _ = _apart(self.left[-self.block :] @ self.change, self.right)
-            self._add(rows)
-        self.core = torch.zeros(
-            self.columns, self.columns, device="cpu", dtype=torch.float64
-        )  # [k of right, k of left]
-        for number, part in enumerate(self._parts):
-            self.core[number * self.block : (number + 1) * self.block, : part.shape[1]] = part
+    def grow(self, products: int) -> None:
+        """Meet the change until there are so many products, and decompose what it makes of the basis that met it."""
+        while self.products < products:
+            self.products += 1
+            met, other = self._met()
+            last = met.rows[-self.block :]
+            made = (self.change @ last.mT).mT if self.products % 2 else last @ self.change
+            new, part = _apart(made, other.rows)
+            other.add(new)
+            self._parts[self.products % 2].append(part)
+        self.core = self._core_after(self.products)
         self.gram = self.core @ self.core.mT
         self.squares, self.vectors = torch.linalg.eigh(self.gram)
 
-    def _add(self, rows: Tensor) -> None:
-        """Put a new block into `right`, and what the change makes of it into `left`."""
-        new, part = _apart((self.change @ rows.mT).mT, self.left)
-        self.columns += self.block
-        self.left[-self.block :], self.right[-self.block :] = new, rows
-        self._parts.append(part.mT.cpu())
+    def _core_after(self, products: int) -> Tensor:
+        """What the change makes of the basis that met it in the last of the products, in the other one, fp64."""
+        parts = self._parts[products % 2][: (products + 1) // 2]
+        core = parts[-1].new_zeros(len(parts) * self.block, len(parts[-1]))
+        for number, part in enumerate(parts):
+            core[number * self.block : (number + 1) * self.block, : len(part)] = part.mT
+        return core.to("cpu", torch.float64)
 
-    def _make_room(self, steps: int) -> None:
-        """Room for so many blocks in both bases: a copy of them for every block takes as long as its products."""
-        for number, old in enumerate(self._room):
-            if len(old) < steps * self.block:
-                self._room[number] = old.new_empty((steps + 1) * self.block, old.shape[1])
-                self._room[number][: len(old)] = old
+    def _met(self) -> tuple[_Basis, _Basis]:
+        """The basis whose rows have all met the change with the last product, and the other one."""
+        rows, columns = self._bases
+        return (rows, columns) if self.products % 2 else (columns, rows)
 
     def error(self, rank: int, energy: float) -> float:
-        """The error of a cut to a rank over that of the best one, as the last steps tell it: what each of them adds to
-        the squares that are kept falls like a geometric series.
+        """The error of a cut to a rank over that of the best one, as the last products tell it: what each of them adds
+        to the squares that are kept falls like a geometric series. Rows and columns do not add alike, and planted
+        directions are found in leaps: it is the slowest of three series that such sums can be read as.
         """
-        self._kept[self.columns] = self.squares[-rank:].sum().item()
-        for columns in (self.columns - 2 * self.block, self.columns - self.block):
-            if columns not in self._kept:  # the last look may have known it
-                squares = torch.linalg.eigvalsh(self.gram[:columns, :columns])
-                self._kept[columns] = squares[-rank:].sum().item()
-        first, second, kept = (self._kept[self.columns - steps * self.block] for steps in (2, 1, 0))
-        before, last = second - first, kept - second
-        ratio = min(_SLOWEST, max(0.0, last / before)) if before > 0 else 0.0
-        left, missing = energy - kept, max(0.0, last) * ratio / (1 - ratio)
+        self._kept[self.products] = self.squares[-rank:].sum().item()
+        kept, one, two, three, four = (self._kept_after(self.products - back, rank) for back in range(5))
+        readings = (
+            _over(kept - one, one - two) ** 2,
+            _over(kept - two, one - three) ** 2,
+            _over(kept - two, two - four),
+        )
+        ratio = min(_SLOWEST, max(readings))  # of two products to the two before
+        left, missing = energy - kept, max(0.0, kept - two) * ratio / (1 - ratio)
         if left <= _NOTHING * energy:
             return 1.0
         return math.sqrt(left / (left - missing)) if missing < left else math.inf
 
+    def _kept_after(self, products: int, rank: int) -> float:
+        """The sum of so many of the largest squares, as they were after so many products."""
+        if products not in self._kept:
+            core = self._core_after(products)
+            few = len(core) <= rank
+            kept = core.square().sum() if few else torch.linalg.eigvalsh(core @ core.mT)[-rank:].sum()
+            self._kept[products] = kept.item()
+        return self._kept[products]
+
     def decompose(self, count: int, energy: float) -> Spectrum:
-        """The leading singular values and vectors of the change within its bases: those of core^T, from the
+        """The leading singular values and vectors of the change within its bases: those of the core, from the
         eigenvalues of core core^T, in half the time, where their squares tell all of them apart from nothing.
         """
-        squares, v = self.squares[-count:].flip(0), self.vectors[:, -count:].flip(1)
+        squares, of_met = self.squares[-count:].flip(0), self.vectors[:, -count:].flip(1)
         if squares[-1] > _TOLD * squares[0]:
             s = squares.sqrt()
-            u, vt = self.core.mT @ v / s, v.mT
+            of_other = self.core.mT @ of_met / s
         else:
-            u, s, vt = torch.linalg.svd(self.core.mT, full_matrices=False)
-            u, s, vt = u[:, :count], s[:count], vt[:count]
-        left, right = self.left.mT @ u.to(self.left), vt.to(self.right) @ self.right
-        return Spectrum(left, s, right, tuple(self.change.shape), energy)
+            u, s, vt = torch.linalg.svd(self.core, full_matrices=False)
+            of_met, s, of_other = u[:, :count], s[:count], vt[:count].mT
+        right, left = (of_met, of_other) if self.products % 2 else (of_other, of_met)
+        rows, columns = (basis.rows for basis in self._bases)
+        return Spectrum(columns.mT @ left.to(columns), s, right.mT.to(rows) @ rows, tuple(self.change.shape), energy)
+
+
+def _over(last: float, before: float) -> float:
+    """One gain over another; 0 where nothing was gained before."""
+    return max(0.0, last / before) if before > 0 else 0.0
+
+
+def _sketch(change: Tensor, block: int) -> Tensor:
+    """So many sums of rows of the change with random signs, each row in two of them: nearly a product with random
+    numbers, in a fifth of its time where a row is one piece of memory of the CPU (elsewhere that is not the same to the
+    bit each time, or slow).
+
+    [out, in] -> [block, in]
+    """
+    rows, random = len(change), torch.Generator("cpu").manual_seed(_SEED)
+    places = torch.randint(2 * block, (2, rows), generator=random, device="cpu")  # the second half has a minus
+    if change.device.type == "cpu" and change.is_contiguous():
+        sums = change.new_zeros(2 * block, change.shape[1])
+        for place in places:
+            sums.index_add_(0, place, change)
+        return sums[:block] - sums[block:]
+    signs = torch.zeros(2 * block, rows, device="cpu", dtype=torch.float32)
+    signs.scatter_add_(0, places, torch.ones(2, rows, device="cpu", dtype=torch.float32))
+    return (signs[:block] - signs[block:]).to(change.device, change.dtype) @ change
 
 
 def _apart(rows: Tensor, basis: Tensor) -> tuple[Tensor, Tensor]:
@@ -199,34 +247,32 @@ def _apart(rows: Tensor, basis: Tensor) -> tuple[Tensor, Tensor]:
 
     [b, n], [k, n] -> [b, n], [k + b, b]
     """
-    if not len(basis):
-        new, rest, _ = _orthonormal(rows)
-        return new, rest
-    new, inside = rows, rows.new_zeros(len(basis), len(rows))
-    own = torch.eye(len(rows), dtype=rows.dtype, device=rows.device)
+    new, inside, own = rows, None, None
     for _ in range(_MOST_PASSES):
         part = basis @ new.mT
-        new, rest, least = _orthonormal(torch.addmm(new, part.mT, basis, alpha=-1))
-        inside, own = inside + part @ own, rest @ own
-        if least >= _LITTLE * part.square().sum(0).max().sqrt().item():
+        new, rest, least, most = _orthonormal(torch.addmm(new, part.mT, basis, alpha=-1), part)
+        inside, own = (part, rest) if own is None else (inside + part @ own, rest @ own)
+        if least >= _LITTLE * most:
             break
     return new, torch.cat([inside, own])
 
 
-def _orthonormal(rows: Tensor) -> tuple[Tensor, Tensor, float]:
-    """An orthonormal basis of the rows, the rows in it, and the least that one adds to those before it: by Cholesky's
-    factor of their products, in half the time of a QR, where rounding allows it, which it squares.
+def _orthonormal(rows: Tensor, taken: Tensor | None = None) -> tuple[Tensor, Tensor, float, float]:
+    """An orthonormal basis of the rows, the rows in it, the least that one adds to those before it, and the most that
+    was taken of one before: by Cholesky's factor of their products, in half the time of a QR, where rounding allows it,
+    which it squares.
 
-    [b, n] -> [b, n], [b, b] with rows = second^T first
+    [b, n], [k, b] -> [b, n], [b, b] with rows = second^T first
     """
     lower, failed = torch.linalg.cholesky_ex(rows @ rows.mT)
-    diagonal = lower.diagonal()
-    least, most, failed = torch.stack([*torch.aminmax(diagonal), failed.to(diagonal)]).tolist()
+    before = rows.new_zeros(()) if taken is None or not len(taken) else torch.linalg.vector_norm(taken, dim=0).max()
+    told = torch.stack([*torch.aminmax(lower.diagonal()), failed.to(before), before])  # the card is waited for once
+    least, most, failed, before = told.tolist()
     if not failed and least >= _FAR * most > 0:
-        inverse = torch.linalg.solve_triangular(lower, torch.eye(len(rows)).to(rows), upper=False)
-        return inverse @ rows, lower.mT, least
+        one = torch.eye(len(rows), dtype=rows.dtype, device=rows.device)
+        return torch.linalg.solve_triangular(lower, one, upper=False) @ rows, lower.mT, least, before
     new, rest = torch.linalg.qr(rows.mT)
-    return new.mT, rest, rest.diagonal().abs().min().item()
+    return new.mT, rest, rest.diagonal().abs().min().item(), before
 
 
 def _decompose(matrix: Tensor, energy: float) -> Spectrum:

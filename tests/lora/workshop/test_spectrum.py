@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from clip_vae_lora.lora.kinds.adapters import LoRA, LoRAError
-from clip_vae_lora.lora.workshop.spectrum import leading_spectrum, spectrum_for
+from clip_vae_lora.lora.workshop.spectrum import _sketch, leading_spectrum, spectrum_for
 from clip_vae_lora.lora.workshop.thin import dense_thin, thin_of
 
 
@@ -36,6 +36,12 @@ HARD = {  # where nothing stands out, in the proportions of a layer of 1280 cut 
     "half as large every 140": lambda: with_values(torch.exp(-torch.arange(640) / 200), 640, 640).float(),
     "half as large every 35": lambda: with_values(torch.exp(-torch.arange(640) / 50), 640, 640).float(),
     "one over the number": lambda: with_values(1 / torch.arange(1, 641).double(), 640, 640).float(),
+    "twice as many directions as are kept": lambda: (
+        random(640, 640) * 0.01 + random(640, 64, seed=1) @ random(64, 640, seed=2) * 0.001
+    ),
+    "one and a half times as many": lambda: (
+        random(640, 640) * 0.01 + random(640, 48, seed=1) @ random(48, 640, seed=2) * 0.002
+    ),
     "just above noise": lambda: random(640, 640) * 0.01 + random(640, 32, seed=1) @ random(32, 640, seed=2) * 0.001,
 }
 
@@ -92,6 +98,24 @@ def test_it_stops_when_enough_is_known_and_goes_on_until_then():
     few = leading_spectrum(matrix, 500, until(1))
     assert len(few.s) < 90
     assert len(leading_spectrum(matrix, 20, until(500)).s) == 20
+
+
+def test_the_first_rows_are_sums_of_rows_with_signs_however_the_change_lies_in_memory():
+    change = random(300, 400)
+    sums = _sketch(change, 16)
+    torch.testing.assert_close(_sketch(change.mT.contiguous().mT, 16), sums, rtol=0, atol=1e-4)  # fp32, 40 rows a sum
+    signs = torch.linalg.lstsq(change.double().mT, sums.double().mT).solution.round()
+    assert set(signs.unique().tolist()) <= {-2.0, -1.0, 0.0, 1.0, 2.0} and (signs != 0).any(1).float().mean() > 0.9
+    torch.testing.assert_close(signs.mT @ change.double(), sums.double(), rtol=0, atol=1e-4)
+
+
+def test_directions_along_single_rows_are_found_too():
+    """A change of few rows: no sum of the first rows mixes them unless it takes several."""
+    change = torch.zeros(640, 640)
+    change[::7, ::7] = torch.diag(torch.linspace(2.0, 1.0, 92))
+    found = leading_spectrum(change, 32)
+    best = change.diagonal().sort().values[:-32].norm().item()
+    assert (change - found.cut(32).matrix()).norm().item() <= 1.01 * best
 
 
 def test_two_runs_are_equal_to_the_bit():
