@@ -13,8 +13,11 @@ from clip_vae_lora.tests.support.words.chinese_names import english_words
 WAIT_MS = 120_000
 QUOTED = re.compile(r"“[^”]*”|`[^`]*`|\"[^\"]*\"|'[^']*'|\([a-z]+:[\d.]+\)")  # what somebody wrote, or is to write
 TEXTS = """() => {
-  const said = [];
+  const said = [], stock = app.graph._nodes.filter(({ type }) => !type.startsWith("CVL_"));
+  const theirs = [...stock.flatMap(({ widgets }) => (widgets ?? []).map((one) => one.element ?? one.inputEl)),
+    ...stock.map(({ id }) => document.querySelector(`[data-node-id="${id}"]`))].filter(Boolean);
   for (const root of document.querySelectorAll("[class^='cvl-'], [class*=' cvl-'], textarea")) {
+    if (theirs.some((one) => one.contains(root))) continue; // a stock node has words of its own
     for (const name of ["title", "placeholder", "aria-label"]) said.push(root.getAttribute(name) ?? "");
     for (const child of root.childNodes) if (child.nodeType === Node.TEXT_NODE) said.push(child.data);
   }
