@@ -36,9 +36,8 @@ def contact_sheet(rows: Iterable[tuple[str, Sequence[Cell]]], *, columns: int = 
     total = _GAP
     lines: list[tuple[int, str, Sequence[Cell]]] = []  # top, title, cells
     rows = list(rows)
-    font = letters(
-        _SIZE, *(text for title, cells in rows for text in (title, *(word for one in cells for word in one.lines)))
-    )
+    texts = [text for title, cells in rows for text in (title, *(line for cell in cells for line in cell.lines))]
+    font = letters(_SIZE, *texts)
     columns = max(_MIN_COLUMNS, min(columns, max((len(cells) for _, cells in rows), default=0)))
     width = columns * (THUMB_PX + _GAP) + _GAP
     for title, cells in rows:

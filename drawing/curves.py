@@ -34,7 +34,9 @@ class TokenCurves:
 
 
 def token_plot(curves: TokenCurves, *, width_px: int = 1024, height_px: int = 800) -> Tensor:
-    """The cosine above (a cross: none), both lengths below, the borders between chunks as dashed lines. -> [1, H, W, 3] in 0..1
+    """The cosine above (a cross: none), both lengths below, the borders between chunks as dashed lines.
+
+    -> [1, H, W, 3] in 0..1
 
     Raises:
         ValueError: there is nothing to draw, or matplotlib is not installed.

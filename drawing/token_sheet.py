@@ -89,13 +89,19 @@ def _wrapped(
     line: list[tuple[int, int, Mark]] = []
     left = _GAP
     for mark in marks:
-        width = round(draw.textlength(drawable(mark.text, font=font), font)) + 10
+        shown = drawable(mark.text, font=font), _weight(mark)
+        width = round(max(draw.textlength(text, font) for text in shown)) + 10
         if line and left + width > width_px - _GAP:
             lines.append(line)
             line, left = [], _GAP
         line.append((left, width, mark))
         left += width + 3
     return [*lines, line] if line else lines
+
+
+def _weight(mark: Mark) -> str:
+    """What stands below a token: nothing at 1."""
+    return "" if mark.emphasis == 1 else f"{mark.emphasis:.3g}"
 
 
 def _tokens(line: Sequence[tuple[int, int, Mark]], font: Font) -> Paint:
@@ -107,6 +113,6 @@ def _tokens(line: Sequence[tuple[int, int, Mark]], font: Font) -> Paint:
             draw.rectangle((left, y, left + width, y + _SIZE + 8), colour_of(mark.emphasis), edge)
             draw.text((left + 5, y + 3), drawable(mark.text, font=font), INK, font)
             if mark.emphasis != 1:
-                draw.text((left + 2, y + _SIZE + 9), f"{mark.emphasis:.3g}", FAINT_INK, small)
+                draw.text((left + 2, y + _SIZE + 9), _weight(mark), FAINT_INK, small)
 
     return paint

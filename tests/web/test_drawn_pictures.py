@@ -16,12 +16,8 @@ DRAW = (
     "ZeroShotClassify VisualQuestion RankImages ImageTextSimilarity LoadLoRA LoRAInfo LoRAStack ResizeLoRA ExtractLoRA "
     "CompareLoRAs LatentDistribution CompareConditioning InspectTokens SearchImages FindDuplicates LearnLabels"
 ).split()
-TYPED = {
-    *english_words(f"{texts(9)} {prompt(2)} a red circle blur thing tag"),
-    "text",
-    "lora",
-    "cos",
-}  # labels and prompts; a block, a kind
+WRITTEN = f"{texts(9)} {prompt(2)} a red circle blur thing tag"
+TYPED = {*english_words(WRITTEN), "text", "lora", "cos"}  # labels and prompts; a block, a kind
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from clip_vae_lora.tests.support.servers.canvas import load, open_workflow, playwright, run, speak
+from clip_vae_lora.tests.support.servers.canvas import load, open_workflow, placed, playwright, run, speak
 from clip_vae_lora.tests.support.servers.reports import close_dialogs, expect_red, report, two_pictures
 from clip_vae_lora.tests.support.servers.serving import ROOT
 from clip_vae_lora.tests.support.words.chinese_names import english_words
@@ -135,6 +135,22 @@ def test_menus_and_empty_fields_are_chinese(chinese):
     drawn = chinese.evaluate("() => app.graph._nodes[0].widgets.map(({ _displayValue }) => _displayValue)")
     assert "保留最好的一张" in drawn
     assert not {"prompt", "negative"} & set(chinese.evaluate(TEXTS))
+
+
+ENTRIES = """() => app.graph._nodes.flatMap((node) => app.extensions.flatMap((one) =>
+  (one.name.startsWith("clip-vae-lora.") && one.getNodeMenuItems?.(node) || []).map(({ content }) => content)))"""
+
+
+def test_what_a_right_click_opens_is_chinese(chinese):
+    nodes, links = two_pictures()
+    open_workflow(chinese, [*nodes, placed("CVL_TrainLoRA", 21, (900, 60), size=[380, 400])], links)
+    entries = chinese.evaluate(ENTRIES)
+    assert len(entries) == 4 and not [text for text in entries if _has_english(text)]  # Doctor's three, a training's
+    load(chinese, "CVL_LoRAStack", widgets_values=["bundled/tiny_clip_stripes_lora.safetensors : 0.8", False, False])
+    chinese.locator(".cvl-name").first.click(button="right")
+    playwright.expect(chinese.locator(".cvl-action").first).to_be_visible(timeout=WAIT_MS)
+    assert not english(chinese)
+    chinese.keyboard.press("Escape")
 
 
 MIDDLE = """() => {
