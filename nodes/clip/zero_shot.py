@@ -266,13 +266,9 @@ def _picture(answer: zero_shot.Classification, row: int, top_k: int, most: int) 
 
 def _title(picture: dict) -> str:
     """A line about a picture: its label, and how sure it is."""
-    first = picture["top"][0]
+    first, best = picture["top"][0], picture["best"]
     sure = f"{first['probability']:.1%}, cosine {first['cosine']:.3f}, leads by {picture['margin']:.1%}"
-    return (
-        f"{picture['best']} (nearest: {first['label']}, {sure})"
-        if picture["none_of_these"]
-        else (f"{picture['best']}: {sure}")
-    )
+    return f"{best} (nearest: {first['label']}, {sure})" if picture["none_of_these"] else f"{best}: {sure}"
 
 
 def _heading(picture: dict) -> str:

@@ -145,7 +145,7 @@ def test_what_a_right_click_opens_is_chinese(chinese):
     nodes, links = two_pictures()
     open_workflow(chinese, [*nodes, placed("CVL_TrainLoRA", 21, (900, 60), size=[380, 400])], links)
     entries = chinese.evaluate(ENTRIES)
-    assert len(entries) == 4 and not [text for text in entries if _has_english(text)]  # Doctor's three, a training's
+    assert len(entries) >= 4 and not [text for text in entries if _has_english(text)]  # Doctor's, and a training's
     load(chinese, "CVL_LoRAStack", widgets_values=["bundled/tiny_clip_stripes_lora.safetensors : 0.8", False, False])
     chinese.locator(".cvl-name").first.click(button="right")
     playwright.expect(chinese.locator(".cvl-action").first).to_be_visible(timeout=WAIT_MS)
