@@ -22,8 +22,8 @@ def bar_chart(
     thumbnail: Tensor | None = None,
     more: int = 0,
 ) -> Tensor:
-    """Bars for values in 0..1, largest first; at most MAX_BARS of them, and a line that says how many more there are:
-    those left out, and `more` that are not among the values.
+    """Bars for values in 0..1, largest first; at most MAX_BARS of them, and below them "+ 3" for three more: those left
+    out, and `more` that are not among the values.
 
     The thumbnail, a picture [1, H, W, 3] or [H, W, 3] in 0..1, is put to the left of the bars.
 
@@ -42,7 +42,7 @@ def bar_chart(
     shown, more = ranked[:MAX_BARS], more + max(0, len(ranked) - MAX_BARS)
     size = max(12, min(22, round(width_px / 36)))
     row, gap = round(size * 1.7), round(size * 0.8)
-    font, large = letters(size), letters(round(size * 1.2))
+    font, large = letters(size, *labels), letters(round(size * 1.2), title)
     picture = within_square(thumbnail, min(width_px // 4, 12 * row)) if thumbnail is not None else None
     top = gap + round(size * 2.0)
     height = top + row * (len(shown) + (more > 0)) + gap
@@ -57,7 +57,7 @@ def bar_chart(
         left += picture.width + gap
     _bars(draw, shown, font, (left, top, width_px - gap, row))
     if more > 0:
-        draw.text((left, top + row * len(shown) + row // 2), f"and {more} more", INK, font, anchor="lm")
+        draw.text((left, top + row * len(shown) + row // 2), f"+ {more}", INK, font, anchor="lm")
     return as_image(canvas)
 
 

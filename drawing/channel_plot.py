@@ -4,11 +4,10 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from .paper import PLOT_BLUE, PLOT_GREY, PLOT_GRID, PLOT_ORANGE, figure_image, new_figure, write_title
+from .paper import PLOT_BLUE, PLOT_GREY, PLOT_GRID, PLOT_ORANGE, figure_image, new_figure
 
 
 def channel_plot(
-    title: str,
     kl: Sequence[float],
     mean: Sequence[float],
     std: Sequence[float],
@@ -32,10 +31,9 @@ def channel_plot(
     from matplotlib.ticker import MaxNLocator
 
     above, below = canvas.figure.subplots(2, 1, sharex=True)
-    write_title(canvas, title)
     channels = range(len(kl))
     above.bar(channels, kl, color=PLOT_BLUE)
-    above.set_ylabel("KL from N(0, 1), nats")
+    above.set_ylabel("KL (nats)")
     below.axhline(0, color=PLOT_GREY, linewidth=0.8)
     below.errorbar(
         channels,
@@ -45,7 +43,7 @@ def channel_plot(
         color=PLOT_ORANGE,
         capsize=3,
         markersize=4,
-        label="mean and spread of the values",
+        label="μ ± σ",
     )
     below.plot(
         channels,
@@ -54,10 +52,10 @@ def channel_plot(
         color=PLOT_BLUE,
         markersize=9,
         markeredgewidth=2,
-        label="standard deviation of the distribution",
+        label="σ (q)",
     )
-    below.set_ylabel("raw latent")
-    below.set_xlabel("channel")
+    below.set_ylabel("z")
+    below.set_xlabel("#")
     canvas.figure.legend(loc="outside lower center", ncols=2, frameon=False)
     for axes in (above, below):
         axes.grid(True, axis="y", color=PLOT_GRID)

@@ -33,9 +33,11 @@ def thumbnail(picture: Tensor) -> Tensor:
 
 def contact_sheet(rows: Iterable[tuple[str, Sequence[Cell]]], *, columns: int = 4) -> Tensor:
     """Titled rows of cells, each row over as many lines as it needs. -> [1, H, W, 3] in 0..1"""
-    font, total = letters(_SIZE), _GAP
+    total = _GAP
     lines: list[tuple[int, str, Sequence[Cell]]] = []  # top, title, cells
     rows = list(rows)
+    texts = [text for title, cells in rows for text in (title, *(line for cell in cells for line in cell.lines))]
+    font = letters(_SIZE, *texts)
     columns = max(_MIN_COLUMNS, min(columns, max((len(cells) for _, cells in rows), default=0)))
     width = columns * (THUMB_PX + _GAP) + _GAP
     for title, cells in rows:
@@ -70,5 +72,5 @@ def _paint(canvas: Image.Image, draw: ImageDraw.ImageDraw, cell: Cell, left: int
 
 
 def _short(draw: ImageDraw.ImageDraw, text: str, font: Font, width_px: int) -> str:
-    """The text in letters the built-in font has, its end cut to the width."""
-    return cut(draw, drawable(text, "?"), font, width_px, "...", ".")
+    """The text in letters that the font has, its end cut to the width."""
+    return cut(draw, drawable(text, "?", font), font, width_px, "...", ".")

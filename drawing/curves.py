@@ -34,7 +34,9 @@ class TokenCurves:
 
 
 def token_plot(curves: TokenCurves, *, width_px: int = 1024, height_px: int = 800) -> Tensor:
-    """The cosine above, both lengths below, the borders between chunks as dashed lines. -> [1, H, W, 3] in 0..1
+    """The cosine above (a cross: none), both lengths below, the borders between chunks as dashed lines.
+
+    -> [1, H, W, 3] in 0..1
 
     Raises:
         ValueError: there is nothing to draw, or matplotlib is not installed.
@@ -47,8 +49,8 @@ def token_plot(curves: TokenCurves, *, width_px: int = 1024, height_px: int = 80
     figure = canvas.figure
     above, below = figure.subplots(2, 1, sharex=True)
     write_title(canvas, curves.title)
-    _curve(above, curves.cosine, PLOT_GREEN, "cosine")
-    above.set_ylabel("cosine")
+    _curve(above, curves.cosine, PLOT_GREEN)
+    above.set_ylabel("cos")
     low = min(_finite(curves.cosine), default=0.0)
     above.set_ylim(min(-0.02, low * 1.05), 1.05)
     if without := [place for place, value in enumerate(curves.cosine) if value is None]:
@@ -57,15 +59,13 @@ def token_plot(curves: TokenCurves, *, width_px: int = 1024, height_px: int = 80
             [0.03] * len(without),
             "x",
             color=PLOT_RED,
-            label="no cosine",
             markersize=5,
             transform=above.get_xaxis_transform(),
         )
-        above.legend(loc="lower right", framealpha=0.9)
-    _curve(below, curves.first, PLOT_ORANGE, "first", width=2.4)
-    _curve(below, curves.second, PLOT_BLUE, "second")
-    below.set_ylabel("length of the vector")
-    below.set_xlabel("token (dashed: a new chunk)" if len(curves.borders) else "token")
+    _curve(below, curves.first, PLOT_ORANGE, "1", width=2.4)
+    _curve(below, curves.second, PLOT_BLUE, "2")
+    below.set_ylabel("|v|")
+    below.set_xlabel("token")
     if min(_finite([*curves.first, *curves.second]), default=0.0) > 0:
         below.set_yscale("log")  # the start token is some twenty times longer than the others
         below.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -86,7 +86,7 @@ def token_plots(curves: Sequence[TokenCurves], *, width_px: int = 1024, height_p
     return torch.cat([token_plot(found, width_px=width_px, height_px=height_px) for found in curves])
 
 
-def _curve(axes, values: Sequence[float | None], colour: str, name: str, *, width: float = 1.4) -> None:
+def _curve(axes, values: Sequence[float | None], colour: str, name: str | None = None, *, width: float = 1.4) -> None:
     shown = np.array([np.nan if value is None else value for value in values], dtype=float)
     marker = "." if len(values) <= _MARKERS_UP_TO else ""
     axes.plot(np.arange(len(shown)), shown, color=colour, label=name, linewidth=width, marker=marker, markersize=5)

@@ -29,7 +29,7 @@ MOST = 64  # rows, and columns; the best of more are drawn
 _ROW_BEST, _COLUMN_BEST = MARKED, CHOSEN
 _COLOURS = ((247, 251, 255), (198, 219, 239), (107, 174, 214), (33, 113, 181), (8, 48, 107))  # low to high
 _WIDEST_CELL_PX, _SMALLEST_CELL_PX, _CELLS_PX = 96, 30, 1536
-_MARGIN_PX, _NAMES_PX, _NARROWEST_PX = 14, 240, 420
+_MARGIN_PX, _NAMES_PX, _NARROWEST_PX, _LEGEND_CELL_PX = 14, 240, 420, 11
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,8 @@ class _Layout:
 def heat_map(values: Tensor, rows: Axis, columns: Axis, title: str, *, diagonal: bool = True) -> Tensor:
     """The matrix with the best cell of each row and of each column marked. NaN cells are grey.
 
-    Of more than MOST rows or columns those with the highest values are drawn, in their order, and the picture says so.
+    Of more than MOST rows or columns those with the highest values are drawn, in their order; the title then ends with
+    "64 / 90 x 12" for 64 of 90 rows.
     `diagonal` False: the diagonal is each picture with itself, and is nobody's best. [R, C] -> [1, H, W, 3] in 0..1
 
     Raises:
@@ -69,12 +70,11 @@ def heat_map(values: Tensor, rows: Axis, columns: Axis, title: str, *, diagonal:
     judged, values = judged[shown[0]][:, shown[1]], values[shown[0]][:, shown[1]]
     best = [_bests(judged), _bests(judged.T)]
     axes = [_chosen(axis, places) for axis, places in zip((rows, columns), shown)]
-    counts = [
-        (len(places), len(axis.names), what) for places, axis, what in zip(shown, (rows, columns), ("rows", "columns"))
-    ]
-    left_out = [f"{drawn} of {there} {what}" for drawn, there, what in counts if drawn < there]
+    counts = [(len(places), len(axis.names)) for places, axis in zip(shown, (rows, columns))]
+    sizes = " x ".join(f"{drawn} / {there}" if drawn < there else str(there) for drawn, there in counts)
+    is_cut = any(drawn < there for drawn, there in counts)
     finite = judged[judged.isfinite()].tolist() or values[values.isfinite()].tolist() or [0.0]
-    title += f" ({', '.join(left_out)}: the highest)" if left_out else ""
+    title += f"  ({sizes})" if is_cut else ""
     return _drawn(values, axes, best, (min(finite), max(finite)), title)
 
 
@@ -109,7 +109,7 @@ def _drawn(
     layout = _planned(axes)
     canvas = Image.new("RGB", layout.size, BACKGROUND)
     draw = ImageDraw.Draw(canvas)
-    font = letters(16)
+    font = letters(16, title)
     draw.text((_MARGIN_PX, _MARGIN_PX), fit_line(draw, title, font, layout.size[0] - 2 * _MARGIN_PX), INK, font)
     _draw_cells(draw, layout, values.tolist(), span)
     _draw_marks(draw, layout, best)
@@ -122,12 +122,12 @@ def _drawn(
 def _planned(axes: list[Axis]) -> _Layout:
     counts = [len(axis.names) for axis in axes]
     cell = max(_SMALLEST_CELL_PX, min(_WIDEST_CELL_PX, _CELLS_PX // max(counts)))
-    font = letters(_name_px(cell))
     rooms = []
     for axis in axes:
+        font = _name_font(axis, cell)
         widest = max(font.getlength(one_line(name)) for name in axis.names)
         rooms.append(min(_NAMES_PX, round(widest)) + 10 + (cell if axis.pictures is not None else 0))
-    if _are_short(axes[1], cell, font):
+    if _are_short(axes[1], cell, _name_font(axes[1], cell)):
         rooms[1] = 24 + (cell if axes[1].pictures is not None else 0)
     left, top = _MARGIN_PX + rooms[0], _MARGIN_PX + 34 + rooms[1]
     width = max(_NARROWEST_PX, left + counts[1] * cell + _MARGIN_PX)
@@ -139,8 +139,8 @@ def _are_short(axis: Axis, cell: int, font: Font) -> bool:
     return max(font.getlength(name) for name in axis.names) <= cell - 4
 
 
-def _name_px(cell: int) -> int:
-    return max(11, min(16, cell // 3))
+def _name_font(axis: Axis, cell: int) -> Font:
+    return letters(max(11, min(16, cell // 3)), *axis.names)
 
 
 def _draw_cells(
@@ -190,7 +190,7 @@ def _draw_marks(draw: ImageDraw.ImageDraw, layout: _Layout, best: list[list[int 
 
 
 def _draw_rows(canvas: Image.Image, draw: ImageDraw.ImageDraw, layout: _Layout, axis: Axis) -> None:
-    font = letters(_name_px(layout.cell))
+    font = _name_font(axis, layout.cell)
     for row, name in enumerate(axis.names):
         x, y = layout.left - 6, layout.top + row * layout.cell
         if axis.pictures is not None:
@@ -202,7 +202,7 @@ def _draw_rows(canvas: Image.Image, draw: ImageDraw.ImageDraw, layout: _Layout, 
 
 def _draw_columns(canvas: Image.Image, draw: ImageDraw.ImageDraw, layout: _Layout, axis: Axis) -> None:
     """Names longer than a cell are turned, to be read from below."""
-    font = letters(_name_px(layout.cell))
+    font = _name_font(axis, layout.cell)
     short = _are_short(axis, layout.cell, font)
     for column, name in enumerate(axis.names):
         x, y = layout.left + column * layout.cell, layout.top - 4
@@ -229,9 +229,10 @@ def _draw_legend(draw: ImageDraw.ImageDraw, layout: _Layout, span: tuple[float, 
     x, y = _MARGIN_PX, layout.size[1] - 56
     for place in range(120):
         draw.line((x + place, y, x + place, y + 12), _colour(place / 119, (0.0, 1.0)))
-    draw.text((x + 130, y + 6), f"{span[0]:.3f} to {span[1]:.3f}", INK, font, anchor="lm")
-    y += 24
-    draw.rectangle((x, y, x + 13, y + 13), outline=_ROW_BEST, width=3)
-    draw.text((x + 20, y + 6), "best of its row", FAINT_INK, font, anchor="lm")
-    draw.polygon([(x + 150, y), (x + 162, y), (x + 150, y + 12)], _COLUMN_BEST)
-    draw.text((x + 170, y + 6), "best of its column", FAINT_INK, font, anchor="lm")
+    draw.text((x + 130, y + 6), f"{span[0]:.3f} … {span[1]:.3f}", INK, font, anchor="lm")
+    y, side = y + 19, _LEGEND_CELL_PX
+    for place in range(3):  # the marks as they stand in a row and in a column of three cells
+        draw.rectangle((x + place * side, y, x + (place + 1) * side, y + side), outline=FAINT_INK)
+        draw.rectangle((x + 60, y + place * side, x + 60 + side, y + (place + 1) * side), outline=FAINT_INK)
+    draw.rectangle((x + side, y, x + 2 * side, y + side), outline=_ROW_BEST, width=3)
+    draw.polygon([(x + 60, y + side), (x + 60 + side, y + side), (x + 60, y + 2 * side)], _COLUMN_BEST)

@@ -27,7 +27,8 @@ _THUMBNAIL_PX, _CELL_PX, _GAP_PX, _FONT_PX = 200, 230, 12, 40
 def label_table(images: Tensor, ranked: Sequence[Sequence[tuple[str, float]]], titles: Sequence[str]) -> Tensor:
     """The k best labels of each picture with their shares in 0..1, best first, and a title over each row.
 
-    Of more than MAX_ROWS pictures or MAX_COLUMNS labels the first are drawn, and a line says how many more there are.
+    Of more than MAX_ROWS pictures or MAX_COLUMNS labels the first are drawn; "+ 3" stands below the pictures for three
+    more of them, and at the right for three more labels.
 
     images [B, H, W, 3 or 4] in 0..1 and B rows of labels -> [1, H', W', 3] in 0..1
 
@@ -40,12 +41,13 @@ def label_table(images: Tensor, ranked: Sequence[Sequence[tuple[str, float]]], t
         )
     columns = min(MAX_COLUMNS, max(map(len, ranked)))
     rows = min(MAX_ROWS, len(images))
-    more = _more(len(images) - rows, max(map(len, ranked)) - columns)
+    more_pictures, more_labels = len(images) - rows, max(map(len, ranked)) - columns
+    more = more_pictures > 0 or more_labels > 0
     height = max(_THUMBNAIL_PX, 6 * _FONT_PX) + 2 * _GAP_PX
     width = _THUMBNAIL_PX + 2 * _GAP_PX + columns * (_CELL_PX + _GAP_PX)
     canvas = Image.new("RGB", (width, rows * height + (2 * _FONT_PX if more else 0)), BACKGROUND)
     draw = ImageDraw.Draw(canvas)
-    font = letters(_FONT_PX)
+    font = letters(_FONT_PX, *titles, *(label for row in ranked for label, _ in row[:columns]))
     for number in range(rows):
         top = number * height
         if number:
@@ -56,8 +58,11 @@ def label_table(images: Tensor, ranked: Sequence[Sequence[tuple[str, float]]], t
         for place, (label, share) in enumerate(ranked[number][:columns]):
             corner = left + place * (_CELL_PX + _GAP_PX), top + _GAP_PX + 2 * _FONT_PX
             _cell(draw, font, corner, label, share, first=not place)
-    if more:
-        draw.text((_GAP_PX, rows * height + _FONT_PX), more, INK, font, anchor="lm")
+    bottom = rows * height + _FONT_PX
+    if more_pictures > 0:
+        draw.text((_GAP_PX, bottom), f"+ {more_pictures}", INK, font, anchor="lm")
+    if more_labels > 0:
+        draw.text((width - _GAP_PX, bottom), f"+ {more_labels}", INK, font, anchor="rm")
     return as_image(canvas)
 
 
@@ -73,8 +78,3 @@ def _cell(
     filled = round(_CELL_PX * min(max(share, 0.0), 1.0))
     if filled:
         draw.rectangle((left, bar, left + filled, bar + 8), FIRST if first else OTHERS)
-
-
-def _more(pictures: int, labels: int) -> str:
-    said = [f"{pictures} more pictures"] * (pictures > 0) + [f"{labels} more labels each"] * (labels > 0)
-    return f"and {' and '.join(said)}" if said else ""

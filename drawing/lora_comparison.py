@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from .paper import drawable, figure_image, new_figure, one_line, write_title
+from .paper import drawable, figure_image, new_figure, one_line
 
 _MOST_BLOCKS, _MOST_PAIRS, _MOST_FILES, _MOST_DIRECTIONS = 64, 28, 8, 64
 _LONGEST = 40
@@ -39,7 +39,6 @@ def lora_comparison(
         raise ValueError("a picture needs a LoRA or more, but there is none; choose one")
     canvas = new_figure(width_px, height_px)
     figure = canvas.figure
-    write_title(canvas, "LoRAs side by side")
     if rows and blocks:
         above, below = figure.subplots(2, 1, height_ratios=(2, 3))
         _cells(figure, above, rows[:_MOST_PAIRS], list(blocks[:_MOST_BLOCKS]))
@@ -50,8 +49,8 @@ def lora_comparison(
         reached = np.cumsum(np.asarray(shares[:_MOST_DIRECTIONS], dtype=float)) * 100
         lines += below.plot(np.arange(1, len(reached) + 1), reached, marker=".", linewidth=1.4)
     below.set_ylim(0, 103)
-    below.set_xlabel("directions")
-    below.set_ylabel("% of the energy")
+    below.set_xlabel("k")
+    below.set_ylabel("Σσ² (%)")
     legend = below.legend(lines, [_short(name) for name in list(curves)[:_MOST_FILES]], loc="lower right", fontsize=8)
     for text in legend.get_texts():
         text.set_parse_math(False)
@@ -72,5 +71,5 @@ def _cells(figure, axes, rows: Sequence[Row], blocks: Sequence[str]) -> None:
     )
     drawn = axes.imshow(values, cmap="RdBu", vmin=-1, vmax=1, aspect="auto", interpolation="nearest")
     axes.set_yticks(range(len(rows)), [_short(row.name) for row in rows], fontsize=8, parse_math=False)
-    axes.set_xticks(range(len(blocks) + 1), ["all", *blocks], rotation=90, fontsize=7)
-    figure.colorbar(drawn, ax=axes, label="cosine", pad=0.01)
+    axes.set_xticks(range(len(blocks) + 1), ["Σ", *blocks], rotation=90, fontsize=7)
+    figure.colorbar(drawn, ax=axes, label="cos", pad=0.01)

@@ -7,6 +7,7 @@ on the Agg canvas: no window, no state shared with others.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,13 +29,53 @@ PLOT_BLUE, PLOT_ORANGE, PLOT_GREEN, PLOT_RED = "#0072b2", "#d55e00", "#1b7f4d", 
 PLOT_GREY, PLOT_GRID = "#8a8f9c", "#e6e8ee"
 
 _MOST_LETTERS = 400  # of a text are looked at; more can never be drawn
-_LATIN_END = "\u0250"  # the built-in font has the letters before this one
+_FONTS = (  # of systems, with the letters of many languages; looked for where the built-in one lacks a letter
+    "NotoSansCJK-Regular.ttc",
+    "msyh.ttc",
+    "Hiragino Sans GB.ttc",
+    "Arial Unicode.ttf",
+    "wqy-zenhei.ttc",
+    "wqy-microhei.ttc",
+    "DroidSansFallbackFull.ttf",
+    "simhei.ttf",
+    "DejaVuSans.ttf",
+    "arial.ttf",
+)
+_NO_LETTER = "\U0010ffff"  # no font has it; what is drawn for it is drawn for every letter that a font lacks
+_TRIED_PX = 16  # at which it is looked whether a font has a letter
 _DPI = 200  # letters of 10 points are 28 px: 14 px where 1024 px are shown at 512
 
 
-def letters(size_px: int) -> Font:
-    """The built-in font, which is there on every machine."""
-    return ImageFont.load_default(size_px)
+def letters(size_px: int, *texts: str) -> Font:
+    """The built-in font, which is there on every machine and has English letters; or, of the fonts that this machine
+    has, the one that lacks the fewest letters of the texts.
+    """
+    wanted = {letter for text in texts for letter in text[:_MOST_LETTERS] if letter.isprintable()}
+    best, fewest = _font("", size_px), sum(_lacks("", letter) for letter in wanted)
+    for name in _FONTS if fewest else ():
+        font = _font(name, size_px)
+        lacking = fewest if font is None else sum(_lacks(name, letter) for letter in wanted)
+        if lacking < fewest:
+            best, fewest = font, lacking
+    return best
+
+
+@cache
+def _font(name: str, size_px: int) -> Font | None:
+    """The font of that name, "" for the built-in one; None where this machine does not have it."""
+    if not name:
+        return ImageFont.load_default(size_px)
+    try:
+        return ImageFont.truetype(name, size_px)
+    except OSError:
+        return None
+
+
+@cache
+def _lacks(name: str, letter: str) -> bool:
+    """Whether the font of that name has no drawing of its own for the letter."""
+    font = _font(name, _TRIED_PX)
+    return font is None or bytes(font.getmask(letter)) == bytes(font.getmask(_NO_LETTER))
 
 
 def one_line(text: str) -> str:
@@ -59,24 +100,14 @@ def cut(draw: ImageDraw.ImageDraw, text: str, font: Font, width_px: float, end: 
     return text.rstrip(dropped) + end
 
 
-def fold_lines(draw: ImageDraw.ImageDraw, text: str, font: Font, width_px: float) -> list[str]:
-    """The words of the text in as many lines as they need; a word wider than `width_px` has a line of its own."""
-    lines, line = [], ""
-    for word in text.split():
-        longer = f"{line} {word}".strip()
-        if line and draw.textlength(longer, font) > width_px:
-            lines.append(line)
-            longer = word
-        line = longer
-    return [*lines, line]
-
-
-def drawable(text: str, unknown: str = "<{:x}>") -> str:
-    """The text in letters that the built-in font has; others are shown by their number, so that nothing is an empty
-    box. `unknown` is what stands for such a letter, a format of its number.
+def drawable(text: str, unknown: str = "<{:x}>", font: Font | None = None) -> str:
+    """The text in letters that the font has, the built-in one by default; others are shown by their number, so that
+    nothing is an empty box. `unknown` is what stands for such a letter, a format of its number.
     """
+    path = getattr(font, "path", "")
+    name = path if isinstance(path, str) else ""  # the built-in font lies in no file
     return "".join(
-        letter if letter.isprintable() and letter < _LATIN_END else unknown.format(ord(letter)) for letter in text
+        letter if letter.isprintable() and not _lacks(name, letter) else unknown.format(ord(letter)) for letter in text
     )
 
 

@@ -16,7 +16,8 @@ _TILE_PX, _GAP_PX, _LINE_PX = 240, 12, 36
 def rank_sheet(
     images: Tensor, order: Sequence[int], scores: Sequence[float], kept: Sequence[int], title: str
 ) -> Tensor:
-    """The first MOST pictures of `order`; those kept are framed in green, the others pale. A NaN score is "no score".
+    """The first MOST pictures of `order`; those kept are framed in green, the others pale. "-" stands for a NaN score,
+    "+ 3" behind the title for three more.
 
     images [B, H, W, 3] in 0..1, order and kept places in it, a score for each picture -> [1, H', W', 3] in 0..1
 
@@ -35,13 +36,13 @@ def rank_sheet(
     step_x, step_y = _TILE_PX + _GAP_PX, _TILE_PX + _LINE_PX + _GAP_PX
     canvas = Image.new("RGB", (_GAP_PX + columns * step_x, head + rows * step_y), BACKGROUND)
     draw = ImageDraw.Draw(canvas)
-    font, large = letters(28), letters(30)
-    title += f"; {more} more" if more > 0 else ""
+    font, large = letters(28), letters(30, title)
+    title += f"   + {more}" if more > 0 else ""
     draw.text((_GAP_PX, _GAP_PX), fit_line(draw, title, large, canvas.width - 2 * _GAP_PX), INK, large)
     for rank, place in enumerate(shown):
         x, y = _GAP_PX + rank % columns * step_x, head + rank // columns * step_y
         _draw_tile(canvas, draw, images[place], (x, y), place in kept)
-        score = "no score" if math.isnan(scores[place]) else f"{scores[place]:.4f}"
+        score = "-" if math.isnan(scores[place]) else f"{scores[place]:.4f}"
         text = fit_line(draw, f"{rank + 1}.  {score}", font, _TILE_PX - 56)
         draw.text((x, y + _TILE_PX + _LINE_PX / 2), text, INK if place in kept else FAINT_INK, font, anchor="lm")
         draw.text((x + _TILE_PX, y + _TILE_PX + _LINE_PX / 2), f"#{place}", FAINT_INK, font, anchor="rm")

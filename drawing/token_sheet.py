@@ -17,7 +17,6 @@ from .paper import (
     Font,
     as_image,
     drawable,
-    fold_lines,
     letters,
 )
 
@@ -49,11 +48,10 @@ class Strip:
     places: int
 
 
-def token_sheet(
-    encoders: Sequence[tuple[str, Sequence[Strip]]], notes: Sequence[str], *, width_px: int = 768
-) -> Tensor:
-    """One encoder under the other, the notes at the end. -> [1, H, width_px, 3] in 0..1"""
-    font, bold = letters(_SIZE), letters(_SIZE + 3)
+def token_sheet(encoders: Sequence[tuple[str, Sequence[Strip]]], *, width_px: int = 768) -> Tensor:
+    """One encoder under the other. -> [1, H, width_px, 3] in 0..1"""
+    pieces = [mark.text for _, strips in encoders for strip in strips[:MAX_CHUNKS] for mark in strip.marks]
+    font, bold = letters(_SIZE, *pieces), letters(_SIZE + 3)
     rows: list[tuple[int, Paint]] = []  # the height in px of each
     measure = ImageDraw.Draw(Image.new("RGB", (1, 1)))
     for title, strips in encoders:
@@ -62,12 +60,7 @@ def token_sheet(
             rows.append((_SIZE + 6, _line(strip.title, font, FAINT_INK)))
             rows += [(_ROW, _tokens(line, font)) for line in _wrapped(measure, strip.marks, font, width_px)]
         if len(strips) > MAX_CHUNKS:
-            rows.append((_SIZE + 6, _line(f"and {len(strips) - MAX_CHUNKS} more chunks", font, FAINT_INK)))
-    for note in notes:
-        rows += [
-            (_SIZE + 6, _line(text, font, _WARM))
-            for text in fold_lines(measure, drawable(note), font, width_px - 2 * _GAP)
-        ]
+            rows.append((_SIZE + 6, _line(f"+ {len(strips) - MAX_CHUNKS}", font, FAINT_INK)))
     canvas = Image.new("RGB", (width_px, sum(height for height, _ in rows) + 2 * _GAP), BACKGROUND)
     draw, y = ImageDraw.Draw(canvas), _GAP
     for height, paint in rows:
@@ -85,7 +78,7 @@ def colour_of(emphasis: float) -> Colour:
 
 
 def _line(text: str, font: Font, colour: Colour) -> Paint:
-    return lambda draw, y: draw.text((_GAP, y), drawable(text), colour, font)
+    return lambda draw, y: draw.text((_GAP, y), drawable(text, font=font), colour, font)
 
 
 def _wrapped(
@@ -96,13 +89,19 @@ def _wrapped(
     line: list[tuple[int, int, Mark]] = []
     left = _GAP
     for mark in marks:
-        width = round(draw.textlength(drawable(mark.text), font)) + 10
+        shown = drawable(mark.text, font=font), _weight(mark)
+        width = round(max(draw.textlength(text, font) for text in shown)) + 10
         if line and left + width > width_px - _GAP:
             lines.append(line)
             line, left = [], _GAP
         line.append((left, width, mark))
         left += width + 3
     return [*lines, line] if line else lines
+
+
+def _weight(mark: Mark) -> str:
+    """What stands below a token: nothing at 1."""
+    return "" if mark.emphasis == 1 else f"{mark.emphasis:.3g}"
 
 
 def _tokens(line: Sequence[tuple[int, int, Mark]], font: Font) -> Paint:
@@ -112,8 +111,8 @@ def _tokens(line: Sequence[tuple[int, int, Mark]], font: Font) -> Paint:
         for left, width, mark in line:
             edge = _EMBEDDING if mark.embedding else BORDER
             draw.rectangle((left, y, left + width, y + _SIZE + 8), colour_of(mark.emphasis), edge)
-            draw.text((left + 5, y + 3), drawable(mark.text), INK, font)
+            draw.text((left + 5, y + 3), drawable(mark.text, font=font), INK, font)
             if mark.emphasis != 1:
-                draw.text((left + 2, y + _SIZE + 9), f"{mark.emphasis:.3g}", FAINT_INK, small)
+                draw.text((left + 2, y + _SIZE + 9), _weight(mark), FAINT_INK, small)
 
     return paint

@@ -175,7 +175,8 @@ function course({ first, step, steps, seconds_a_step: each, losses, smoothed, va
     charts.push({ ...plot, title: t("validation, relative to the start"), series, ...range(series) });
   }
   const label = (at_step) => at_step < 0 ? t("the picture") : t("step {}", at_step);
-  const pictures = samples.map((sample) => ({ label: label(sample.step), image: sample }));
+  const newest = [...samples].sort((a, b) => (a.step < 0 ? -1 : b.step < 0 ? 1 : b.step - a.step)); // seen without scrolling
+  const pictures = newest.map((sample) => ({ label: label(sample.step), image: sample }));
   return [...charts, ...(pictures.length ? [{ kind: "pictures", title: titled, pictures }] : [])];
 }
 

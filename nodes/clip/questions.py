@@ -109,7 +109,7 @@ class VisualQuestion:
             for one, shares, cosines in zip(best, share, cosine)
         ]
         rows = [{name: value or 0.0 for name, value in one["probabilities"].items()} for one in data["pictures"]]
-        chart = bar_charts([(one or "no answer", row) for one, row in zip(best, rows)], laid.image)
+        chart = bar_charts([(one or "-", row) for one, row in zip(best, rows)], laid.image)
         sure = [row.get(one, 0.0) for one, row in zip(best, rows)]
         lines = [f"#{place}: {one or 'no answer'}, {value:.1%}" for place, (one, value) in enumerate(zip(best, sure))]
         lines += ["compared with:", *(f"  {text}" for text in made.texts[:20]), *notes]

@@ -148,7 +148,7 @@ class RankImages:
         ]
         how = "picked by hand" if by_hand else "kept"
         lines = [_kept_line(kept, len(image), how), *notes, *ranks(found.order, values)]
-        title = f"{len(kept)} of {len(image)} {how} for: {data['prompt']}"
+        title = f"{len(kept)} / {len(image)}: {data['prompt']}"
         sheet = rank_sheet(image, found.order, values, kept, title)
         results = (
             (

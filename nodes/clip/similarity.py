@@ -122,7 +122,7 @@ def _against_texts(found: Tensor, words: Tensor, lines: list[str], scale: float,
         "best_for_images": [None if place is None else lines[place] for place in best_text],
         "best_for_columns": best_picture,
     }
-    return data, heat_map(cosine, _axis(image), Axis(lines), "pictures and texts: cosine")
+    return data, heat_map(cosine, _axis(image), Axis(lines), "cos")
 
 
 def _against_pictures(found: Tensor, others: Tensor, image: Tensor, image_b: Tensor | None) -> tuple[dict, Tensor]:
@@ -137,8 +137,7 @@ def _against_pictures(found: Tensor, others: Tensor, image: Tensor, image_b: Ten
         "best_for_columns": best_picture,
     }
     columns = _axis(image if image_b is None else image_b)
-    title = "pictures and one another: cosine" if alone else "pictures and the second batch: cosine"
-    return data, heat_map(cosine, _axis(image), columns, title, diagonal=not alone)
+    return data, heat_map(cosine, _axis(image), columns, "cos", diagonal=not alone)
 
 
 def _axis(image: Tensor) -> Axis:

@@ -266,21 +266,24 @@ def _picture(answer: zero_shot.Classification, row: int, top_k: int, most: int) 
 
 def _title(picture: dict) -> str:
     """A line about a picture: its label, and how sure it is."""
-    first = picture["top"][0]
+    first, best = picture["top"][0], picture["best"]
     sure = f"{first['probability']:.1%}, cosine {first['cosine']:.3f}, leads by {picture['margin']:.1%}"
-    return (
-        f"{picture['best']} (nearest: {first['label']}, {sure})"
-        if picture["none_of_these"]
-        else (f"{picture['best']}: {sure}")
-    )
+    return f"{best} (nearest: {first['label']}, {sure})" if picture["none_of_these"] else f"{best}: {sure}"
+
+
+def _heading(picture: dict) -> str:
+    """The same in numbers alone, over a drawn picture, which no front end puts into another language."""
+    first = picture["top"][0]
+    sure = f"{first['probability']:.1%}, cos {first['cosine']:.3f}, +{picture['margin']:.1%}"
+    return f"- ({first['label']}: {sure})" if picture["none_of_these"] else f"{picture['best']}: {sure}"
 
 
 def _shown(data: dict, answer: zero_shot.Classification, image: Tensor, top_k: int) -> dict:
     pictures = data["pictures"]
     unlisted = data["label_count"] - len(data["labels"])
-    charts = bar_charts([(_title(picture), picture["probabilities"]) for picture in pictures], image, more=unlisted)
+    charts = bar_charts([(_heading(picture), picture["probabilities"]) for picture in pictures], image, more=unlisted)
     tops = [[(entry["label"], entry["probability"]) for entry in picture["top"]] for picture in pictures]
-    table = label_table(image, tops, [_title(picture) for picture in pictures])
+    table = label_table(image, tops, [_heading(picture) for picture in pictures])
     best = "\n".join(picture["best"] for picture in pictures)
     named = "\n".join(", ".join(label for label, _ in top) for top in tops)
     margin = min(picture["margin"] for picture in pictures)

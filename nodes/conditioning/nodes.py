@@ -58,12 +58,15 @@ class CompareConditioning:
         lines, rows = conditioning_compare.report(found)
         if len(rows) > MAX_PLOTS:
             notes.append(f"the first {MAX_PLOTS} of {len(rows)} are drawn, all are in the JSON")
-        plot = token_plots([_curves(line, row) for line, row in zip(lines, rows[:MAX_PLOTS])])
+        plot = token_plots([_curves(row, len(rows)) for row in rows[:MAX_PLOTS]])
         data = {"entries": rows, "notes": notes}
         return shown(lines + notes, data, (plot, as_json(data)), host.save_preview(plot, "cvl_conditioning"))
 
 
-def _curves(title: str, row: dict) -> TokenCurves:
+def _curves(row: dict, count: int) -> TokenCurves:
+    """What is drawn of a row of a report with so many; its title has numbers and no words."""
+    place = f"{row['entry']}.{row['row']}:  " if count > 1 else ""
+    title = place + ("cos -" if row["mean_cosine"] is None else f"cos {row['mean_cosine']:.4f}")
     return TokenCurves(title, row["cosine"], row["first_length"], row["second_length"], row["chunk_borders"])
 
 

@@ -211,15 +211,13 @@ def _spectra(read: ParsedFile) -> dict[str, dict]:
 def _picture(data: Mapping) -> Image:
     """A bar chart of the strongest module's singular values; of the kinds in a file without a spectrum."""
     if not data["spectra"]:
-        kinds = data["kinds"] or {"nothing that is read": 1}
+        kinds = data["kinds"] or {"-": 1}
         total = sum(kinds.values())
-        return bar_chart(list(kinds), [count / total for count in kinds.values()], f"kinds in {data['file']}")
+        return bar_chart(list(kinds), [count / total for count in kinds.values()], data["file"])
     module, one = next(iter(data["spectra"].items()))
     squares = [value**2 for value in one["values"]]
-    labels = [f"direction {number}" for number in range(1, len(squares) + 1)]
-    return bar_chart(
-        labels, [square / sum(squares) for square in squares], f"share of the change in {describe_part(module)}"
-    )
+    labels = [f"#{number}" for number in range(1, len(squares) + 1)]
+    return bar_chart(labels, [square / sum(squares) for square in squares], module)
 
 
 NODES = {"CVL_LoRAInfo": (LoRAInfo, "LoRA Info (CVL)")}

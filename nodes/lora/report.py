@@ -155,13 +155,12 @@ def chart(data: Sequence[Mapping]) -> Image:
     Counts are shown where a change is unknown. At least one file's data -> [1, H, W, 3] in 0..1
     """
     bars = data[0]["blocks"] if len(data) == 1 else {f"{n}. {one['file']}": one for n, one in enumerate(data, 1)}
-    what = "blocks" if len(data) == 1 else "files"
     if all(bar["change"] is not None for bar in bars.values()):
         values = [min(1.0, bar["change"]) for bar in bars.values()]
-        title = f"size of the change relative to the weights, by {what}"
+        title = "||dW|| / ||W||"
     else:
         counts = [bar["modules"] if len(data) == 1 else bar["applied"] for bar in bars.values()]
-        values, title = [count / max(1, sum(counts)) for count in counts], f"share of the modules, by {what}"
+        values, title = [count / max(1, sum(counts)) for count in counts], "%"
     return bar_chart(list(bars), values, title)
 
 

@@ -71,7 +71,7 @@ class FindDuplicates:
         named = [found.group_members(opened, group) for group in groups]
         rows = [
             (title, [found.small_cell(path, (path.name, f"{score:.3f}")) for path, _, score in group])
-            for title, group in found.sheet_rows((f"{len(group)} pictures", group[:12]) for group in named)
+            for title, group in found.sheet_rows((f"{len(group)} x", group[:12]) for group in named)
         ]
         copies = [name for group in named for _, name, _ in group[1:]]
         summary = found.groups_line(len(named), len(copies), opened.rows, threshold)

@@ -258,8 +258,8 @@ def groups_line(groups: int, copies: int, rows: int, threshold: float) -> str:
 
 
 def small_cell(path: Path, lines: Sequence[str]) -> Cell:
-    """Make a cell of a contact sheet; a picture that cannot be read becomes an empty cell with a line that says so."""
+    """Make a cell of a contact sheet; a picture that cannot be read becomes an empty cell with a "-" below."""
     try:
         return Cell(thumbnail(read_rgb(path)), tuple(lines))
     except FileFormatError:
-        return Cell(None, (*lines[:-1], "cannot be read"))
+        return Cell(None, (*lines[:-1], "-"))

@@ -20,6 +20,7 @@ class Queries:
 
     features: Features  # [Q, E]
     titles: Sequence[str]
+    headings: Sequence[str]  # the titles for a drawn picture, in the user's words and numbers alone
     notes: Sequence[str]
     effect: dict
 
@@ -60,9 +61,12 @@ def encode(
         sample |= {"image": image, "picture_features": parts[-1][0]}
     changed, more = measure_precision(precision, clip_model, clip, **sample)
     notes += more
-    pictures = [f"picture {n + 1}" for n in range(0 if image is None else len(image))]
+    places = range(1, 1 if image is None else len(image) + 1)
+    pictures, numbers = [f"picture {place}" for place in places], [f"#{place}" for place in places]
     if len(parts) == 1:
-        return Queries(mixed([(parts[0][0], 1.0)]), lines or pictures, notes, changed)
+        return Queries(mixed([(parts[0][0], 1.0)]), lines or pictures, lines or numbers, notes, changed)
     count = check_batches(texts=len(lines), pictures=len(pictures))
-    titles = [f"{lines[n % len(lines)]} + {pictures[n % len(pictures)]}" for n in range(count)]
-    return Queries(mixed(parts), titles, notes, changed)
+    titles, headings = (
+        [f"{lines[n % len(lines)]} + {names[n % len(names)]}" for n in range(count)] for names in (pictures, numbers)
+    )
+    return Queries(mixed(parts), titles, headings, notes, changed)

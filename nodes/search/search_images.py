@@ -143,7 +143,7 @@ class SearchImages:
             raise ValueError(_nothing(index, result, min_score))
         by_hand, unknown = _picked(picked, result)
         hits = by_hand or [hit for hits in result.queries for hit in hits]
-        rows = found.sheet_rows(zip(wanted.titles, result.queries))
+        rows = found.sheet_rows(zip(wanted.headings, result.queries))
         pictures = found.as_images(hits, [hit for _, some in rows for hit in some], fit, longest_px, ground)
         sheet = contact_sheet(
             [(title, [pictures.cells[h] for h in some if h in pictures.cells]) for title, some in rows]

@@ -65,7 +65,7 @@ class InspectTokens:
         settings = PromptSettings(dialect=dialect, splitting=splitting, joining=joining)
         planned = plan_prompt(text, ports, settings, embeddings.library)
         notes = [*planned.notes, *read_elsewhere(others), *token_report.as_typed(text)]
-        picture = token_sheet(token_report.strips(planned), notes)
+        picture = token_sheet(token_report.strips(planned))
         data = token_report.whole(planned) | {"notes": notes}
         lines = token_report.count_lines(planned) + notes
         return reported(lines, data, (picture,), host.save_preview(picture, "cvl_tokens"))

@@ -114,7 +114,7 @@ def _chunk(chunk: list[Token]) -> dict:
 def _strip(number: int, chunk: list[Token]) -> Strip:
     used = of_prompt(chunk)
     marks = [Mark(piece(token).strip(), token.emphasis, not isinstance(token.id, int)) for token in used]
-    return Strip(f"chunk {number}: {len(used)} of {len(chunk) - 2} tokens", marks, len(chunk))
+    return Strip(f"#{number}: {len(used)} / {len(chunk) - 2} tokens", marks, len(chunk))
 
 
 def _part_facts(part: PlannedPart) -> dict:

@@ -61,8 +61,7 @@ class LatentDistribution:
         rows = image.shape[1] * (facts.frames_of(mean.shape[2]) if facts.frames_of else 1)  # of all frames
         data["bits_per_px"] = round(latents.bits_per_pixel(found.kl, rows, image.shape[2]), 4)
         numbers = [values.tolist() for values in (found.kl, found.mean, found.std, found.noise)]
-        title = "how much of the picture each channel holds"
-        plot = channel_plot(title, *numbers)
+        plot = channel_plot(*numbers)
         kept = [size_kept(size, values) if any(padded) else {} for values in (mean, logvar)]
         results = ({"samples": mean, **kept[0]}, {"samples": logvar, **kept[1]}, plot, as_json(data))
         return shown(_distribution_lines(data), data, results, host.save_preview(plot, "cvl_distribution"))

@@ -105,7 +105,7 @@ def extract_file(
         extracted = _in_order(record(found, pieces.take), models.weights)
         spool.finish(pieces.header(header))
     data = _data(tuned, base, settings, extracted, path) | {"not_compared": apart}
-    picture = error_chart(extracted.layers, f"What is lost of {tuned.model.name} - {base.model.name}")
+    picture = error_chart(extracted.layers, "||dW - LoRA|| / ||dW||")
     return _lines(extracted, rule, data), data, picture
 
 

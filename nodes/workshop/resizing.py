@@ -72,7 +72,7 @@ def resize_file(
     data = _data(parsed, resized, settings, dialect, path)
     data["not_written"] = {text_of(place): why for place, why in unnamed.items()}
     data["trigger_words"] = named_words(texts)
-    picture = error_chart(resized.layers, f"What is lost of {parsed.path.name}")
+    picture = error_chart(resized.layers, parsed.path.name)
     return _lines(parsed, resized, rule, data), data, picture
 
 
@@ -137,7 +137,7 @@ def errors_by_block(layers: Sequence[CutLayer]) -> dict[str, float]:
 
 def error_chart(layers: Sequence[CutLayer], title: str) -> object:
     """A bar for each block: the share of its change that is lost."""
-    errors = {block: min(1.0, error) for block, error in errors_by_block(layers).items()} or {"nothing": 0.0}
+    errors = {block: min(1.0, error) for block, error in errors_by_block(layers).items()} or {"-": 0.0}
     return bar_chart(list(errors), list(errors.values()), title)
 
 

@@ -15,6 +15,11 @@ FONT = paper.letters(14)
 DRAW = ImageDraw.Draw(Image.new("RGB", (1, 1)))
 
 
+def is_a_box(letter: str, font: paper.Font) -> bool:
+    """Whether the letter is drawn as one that no font has."""
+    return bytes(font.getmask(letter)) == bytes(font.getmask("\U0010ffff"))
+
+
 @given(st.text(max_size=60), st.integers(20, 300))
 def test_a_line_is_never_wider_than_its_room_and_is_the_text_or_its_beginning(text, width_px):
     line = paper.fit_line(DRAW, text, FONT, width_px)
@@ -28,22 +33,24 @@ def test_what_is_dropped_before_the_end_never_stands_there(text):
     assert line == text or (line.endswith("...") and not line[:-3].endswith("."))
 
 
-@given(st.lists(st.text("abcd", min_size=1, max_size=9), max_size=20), st.integers(60, 300))
-def test_folded_lines_hold_every_word_in_its_order_and_fit(words, width_px):
-    lines = paper.fold_lines(DRAW, " ".join(words), FONT, width_px)
-    assert " ".join(lines).split() == words
-    assert all(DRAW.textlength(line, FONT) <= width_px or " " not in line for line in lines)
-
-
 @given(st.text(max_size=40))
-def test_drawable_text_has_latin_letters_only(text):
-    shown = paper.drawable(text)
-    assert all(letter.isprintable() and letter < "\u0250" for letter in shown)
+def test_drawable_text_has_no_letter_that_the_font_lacks(text):
+    assert not [letter for letter in paper.drawable(text) if is_a_box(letter, FONT)]
     assert len(paper.drawable(text, "?")) == len(text)
 
 
 def test_a_letter_that_the_font_lacks_is_shown_by_its_number():
-    assert paper.drawable("a猫") == "a<732b>" and paper.drawable("a猫", "?") == "a?"
+    assert paper.drawable("a猫") == "a<732b>" and paper.drawable("a猫é", "?") == "a??"
+
+
+def test_letters_that_the_built_in_font_lacks_are_drawn_by_a_font_of_this_machine_that_has_them():
+    assert paper.letters(14, "a cat").path is paper.letters(14).path  # English needs no other font
+    for text in ("Bär, rosé", "红色圆形"):
+        font = paper.letters(14, "a cat", text)
+        if font.path is FONT.path:
+            pytest.skip(f"this machine has no font with {text}")
+        assert paper.drawable(text, font=font) == text
+        assert not [letter for letter in text if letter != " " and is_a_box(letter, font)]
 
 
 @pytest.mark.parametrize(

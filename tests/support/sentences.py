@@ -51,6 +51,7 @@ UNSEEN_NAMES = {  # tables of what is looked for in texts of others, of names, o
     "OTHER_PICTURES",
     "_NO_BACKWARD",
     "_WRITTEN_OVER",
+    "_FONTS",
 }
 UNSEEN_KEYS = {"tooltip", "display_name", "default", "loc"}  # nodeDefs.json has the first; a default is the user's text
 UNSEEN_CALLS = {"compile", "debug", "info", "warning", "getLogger", "Literal", "TypeVar", "NewType", "cast"}
@@ -66,7 +67,12 @@ UNSEEN = {
     "Chroma Radiance",
     "Raw profile type exif",
     "trained by comfyui-clip-vae-lora",
-}  # keys, headers
+    "{}, cos {}, +{}",
+    "cos {}",
+    "#{}: {} / {} tokens",
+    "||dW - LoRA|| / ||dW||",
+    "KL (nats)",
+}  # keys, headers, what is drawn on a picture
 PICTURES = {"red circle", "blue star", "striped heart"}  # said as values of a menu: in a report they can be labels
 _SQL = re.compile(r"(CREATE|SELECT|INSERT|UPDATE|DELETE|PRAGMA|BEGIN)\b")
 _WORD = re.compile(r"[^\W\d_]+(?:[-'’][^\W\d_]+)*")

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from clip_vae_lora.tests.support.servers.canvas import load, open_workflow, playwright, run, speak
+from clip_vae_lora.tests.support.servers.canvas import load, open_workflow, placed, playwright, run, speak
 from clip_vae_lora.tests.support.servers.reports import close_dialogs, expect_red, report, two_pictures
 from clip_vae_lora.tests.support.servers.serving import ROOT
 from clip_vae_lora.tests.support.words.chinese_names import english_words
@@ -13,8 +13,11 @@ from clip_vae_lora.tests.support.words.chinese_names import english_words
 WAIT_MS = 120_000
 QUOTED = re.compile(r"“[^”]*”|`[^`]*`|\"[^\"]*\"|'[^']*'|\([a-z]+:[\d.]+\)")  # what somebody wrote, or is to write
 TEXTS = """() => {
-  const said = [];
+  const said = [], stock = app.graph._nodes.filter(({ type }) => !type.startsWith("CVL_"));
+  const theirs = [...stock.flatMap(({ widgets }) => (widgets ?? []).map((one) => one.element ?? one.inputEl)),
+    ...stock.map(({ id }) => document.querySelector(`[data-node-id="${id}"]`))].filter(Boolean);
   for (const root of document.querySelectorAll("[class^='cvl-'], [class*=' cvl-'], textarea")) {
+    if (theirs.some((one) => one.contains(root))) continue; // a stock node has words of its own
     for (const name of ["title", "placeholder", "aria-label"]) said.push(root.getAttribute(name) ?? "");
     for (const child of root.childNodes) if (child.nodeType === Node.TEXT_NODE) said.push(child.data);
   }
@@ -132,6 +135,22 @@ def test_menus_and_empty_fields_are_chinese(chinese):
     drawn = chinese.evaluate("() => app.graph._nodes[0].widgets.map(({ _displayValue }) => _displayValue)")
     assert "保留最好的一张" in drawn
     assert not {"prompt", "negative"} & set(chinese.evaluate(TEXTS))
+
+
+ENTRIES = """() => app.graph._nodes.flatMap((node) => app.extensions.flatMap((one) =>
+  (one.name.startsWith("clip-vae-lora.") && one.getNodeMenuItems?.(node) || []).map(({ content }) => content)))"""
+
+
+def test_what_a_right_click_opens_is_chinese(chinese):
+    nodes, links = two_pictures()
+    open_workflow(chinese, [*nodes, placed("CVL_TrainLoRA", 21, (900, 60), size=[380, 400])], links)
+    entries = chinese.evaluate(ENTRIES)
+    assert len(entries) >= 4 and not [text for text in entries if _has_english(text)]  # Doctor's, and a training's
+    load(chinese, "CVL_LoRAStack", widgets_values=["bundled/tiny_clip_stripes_lora.safetensors : 0.8", False, False])
+    chinese.locator(".cvl-name").first.click(button="right")
+    playwright.expect(chinese.locator(".cvl-action").first).to_be_visible(timeout=WAIT_MS)
+    assert not english(chinese)
+    chinese.keyboard.press("Escape")
 
 
 MIDDLE = """() => {
