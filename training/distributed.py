@@ -5,7 +5,7 @@ would go through NCCL. So it works without cards, and with them no card waits fo
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -14,8 +14,10 @@ from typing import TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.optim import Optimizer
 
 Shared = TypeVar("Shared")
+GONE = "another of the processes is gone: start all of them again, to go on"
 _PATIENCE = timedelta(days=7)  # the slowest process may need that much longer than the fastest
 
 
@@ -61,16 +63,20 @@ class ProcessGroup:
         """
         if self.size == 1 or not tensors:
             return
-        own = torch.cat([tensor.detach().float().flatten().cpu() for tensor in tensors])
-        found = [torch.empty_like(own) for _ in range(self.size)]
+        count = sum(tensor.numel() for tensor in tensors)
+        each = -(-count // self.size)  # of the numbers, which a process adds for all
+        told = torch.zeros(self.size, each)
+        _spread(tensors, told)
+        heard = torch.empty_like(told)
         with _sentence_for_the_lost():
-            dist.all_gather(found, own)
-        total = found[0]
-        for other in found[1:]:
-            total = total + other
-        place = 0
+            dist.all_to_all_single(heard, told)
+            total = heard[0]
+            for other in heard[1:]:
+                total = total + other
+            dist.all_gather(list(told), total)
+        flat, place = told.flatten(), 0
         for tensor in tensors:
-            part = total[place : place + tensor.numel()].view(tensor.shape)
+            part = flat[place : place + tensor.numel()].view(tensor.shape)
             tensor.copy_(part.to(tensor.dtype))
             place += tensor.numel()
 
@@ -114,12 +120,20 @@ class ProcessGroup:
         return total[: counts[self.rank]].to(whole.device)
 
 
+def _spread(tensors: Sequence[Tensor], into: Tensor) -> None:
+    """Write the numbers of tensors one behind the other, as far as they go. any shapes, [size, each]"""
+    flat, place = into.view(-1), 0
+    for tensor in tensors:
+        flat[place : place + tensor.numel()] = tensor.detach().flatten()
+        place += tensor.numel()
+
+
 @contextmanager
 def _sentence_for_the_lost() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        raise LostProcess("another of the processes is gone: start all of them again, to go on") from error
+        raise LostProcess(GONE) from error
 
 
 def current_group() -> ProcessGroup:
@@ -155,3 +169,29 @@ def join_group(device: torch.device) -> Iterator[ProcessGroup]:
         yield ProcessGroup(dist.get_rank(), dist.get_world_size())
     finally:
         dist.destroy_process_group()
+
+
+def sharded(kind: type[Optimizer], groups: list[dict], numbers: Mapping[str, object]) -> Optimizer:
+    """An optimiser of this kind whose memory is shared out: each process has that of some parameters, moves these, and
+    tells the others (torch's ZeroRedundancyOptimizer; Rajbhandari et al., arXiv 1910.02054, stage 1).
+    """
+    from torch.distributed.optim import ZeroRedundancyOptimizer
+
+    return ZeroRedundancyOptimizer(groups, optimizer_class=kind, **numbers)
+
+
+def own_part(optimizer: Optimizer) -> Optimizer:
+    """The optimiser of this process's own parameters: of one that is not `sharded` itself."""
+    return getattr(optimizer, "optim", optimizer)
+
+
+def whole_state(optimizer: Optimizer) -> dict[int, dict[str, object]] | None:
+    """The memory of a sharded optimiser, by the number of the parameter in its groups, in the first process; None in
+    the others. Every process must call it.
+
+    Raises:
+        LostProcess: one of the others is gone.
+    """
+    with _sentence_for_the_lost():
+        optimizer.consolidate_state_dict(to=0)  # type: ignore[attr-defined]
+    return optimizer.state_dict()["state"] if dist.get_rank() == 0 else None

@@ -18,7 +18,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import Parameter
 
-from .distributed import current_group
+from .distributed import GONE, LostProcess, current_group
 from .state import Relief, StepLoss, TrainingError, TrainingPlan, TrainingState
 
 OnStep = Callable[[int, int], None]
@@ -147,8 +147,8 @@ def fit(
                 if losses is not None:
                     losses.append(state.losses[-1])
                 is_due = checkpoint and ((step + 1) % checkpoint.every == 0 or step + 1 == plan.steps)
-                if checkpoint and is_due and state.group.first:
-                    state.write(checkpoint.path)
+                if checkpoint and is_due:
+                    state.save(checkpoint.path)
                 if on_step and _is_told_to_stop(on_step, step + 1, state, checkpoint):
                     break
         finally:
@@ -164,14 +164,24 @@ def _check_trainable(parameters: Mapping[str, Parameter]) -> None:
         )
 
 
+_GOES_ON, _STOPS, _BREAKS_OFF = range(3)
+
+
 def _is_told_to_stop(on_step: OnStep, done: int, state: "TrainingState", checkpoint: Checkpoint | None) -> bool:
-    with _saved_if_raised(state, checkpoint):
-        try:
-            on_step(done, state.plan.steps)
-            stops = False
-        except StopAndKeep:
-            stops = True
-        return any(state.group.gather(stops))
+    """Whether one of the processes is told to end here; where one breaks off, all save the state together, and end."""
+    wish = _BREAKS_OFF
+    try:
+        on_step(done, state.plan.steps)
+        wish = _GOES_ON
+    except StopAndKeep:
+        wish = _STOPS
+    finally:
+        wishes = state.group.gather(wish)
+        if checkpoint and _BREAKS_OFF in wishes:
+            state.save(checkpoint.path)
+    if _BREAKS_OFF in wishes:
+        raise LostProcess(GONE)
+    return _STOPS in wishes
 
 
 @contextmanager
@@ -189,4 +199,4 @@ def _saved_if_raised(state: "TrainingState", checkpoint: Checkpoint | None) -> I
         finished = True
     finally:
         if checkpoint and not finished:
-            state.write(checkpoint.path)
+            state.save_alone(checkpoint.path)

@@ -13,27 +13,55 @@ import torch
 from torch import Tensor
 from torch.optim import AdamW, Optimizer
 
+from .distributed import sharded
+
 ADAMW, ADAFACTOR, SCHEDULE_FREE, PRODIGY = "AdamW", "Adafactor", "schedule-free AdamW", "Prodigy"
 OPTIMISERS = (ADAMW, ADAFACTOR, SCHEDULE_FREE, PRODIGY)
 WITHOUT_SCHEDULE = (SCHEDULE_FREE,)  # whose learning rate stays after the warm-up
+SHARDED = (ADAMW, ADAFACTOR)  # whose memory of one parameter asks for no other
 ON_THE_CPU = ("step", "total", "d", "r")  # numbers in the memory of an optimiser, which are read at every step
 _TINY = 1e-30  # what Adafactor adds to squares
 
 
 def make_optimiser(
-    name: str, groups: list[dict], lr: float, betas: tuple[float, float], eps: float = 1e-8
+    name: str,
+    groups: list[dict],
+    lr: float,
+    betas: tuple[float, float],
+    eps: float = 1e-8,
+    *,
+    is_sharded: bool = False,
 ) -> Optimizer:
     """An optimiser over groups of parameters, which say their own weight decay and rate; `eps` is AdamW's.
 
+    Args:
+        is_sharded: of several processes each keeps the memory of some parameters alone.
+
     Raises:
-        ValueError: an unknown name.
+        ValueError: an unknown name, or one whose memory cannot be shared out.
     """
-    if name == ADAMW:
-        return AdamW(groups, lr=lr, betas=betas, eps=eps)
-    makers: Mapping[str, type[_Own]] = {ADAFACTOR: Adafactor, SCHEDULE_FREE: ScheduleFree, PRODIGY: Prodigy}
+    makers: Mapping[str, type[Optimizer]] = {
+        ADAMW: AdamW,
+        ADAFACTOR: Adafactor,
+        SCHEDULE_FREE: ScheduleFree,
+        PRODIGY: Prodigy,
+    }
     if name not in makers:
         raise ValueError(f"the optimiser is {name!r}: expected one of {', '.join(OPTIMISERS)}")
-    return makers[name](groups, lr, betas)
+    numbers = {"lr": lr, "betas": betas, **({"eps": eps} if name == ADAMW else {})}
+    if not is_sharded:
+        return makers[name](groups, **numbers)  # type: ignore[arg-type]
+    check_sharded(name)
+    return sharded(makers[name], groups, numbers)
+
+
+def check_sharded(name: str) -> None:
+    """Raise ValueError for an optimiser whose memory cannot be shared out among processes."""
+    if name not in SHARDED:
+        raise ValueError(
+            f"the optimiser is {name!r}, whose memory cannot be shared out among processes: choose "
+            f"{' or '.join(SHARDED)}, or set sharded to false"
+        )
 
 
 class _Own(Optimizer):

@@ -13,7 +13,8 @@ from torch.nn import Parameter
 
 from ..files.tensors import open_tensors, write_tensors
 from .distributed import current_group
-from .optimisers import ADAMW, ON_THE_CPU, PRODIGY, WITHOUT_SCHEDULE, ScheduleFree, make_optimiser
+from .memory.remembered import Memory, is_shared_out, own_names, remember_, remembered
+from .optimisers import ADAMW, PRODIGY, WITHOUT_SCHEDULE, ScheduleFree, check_sharded, make_optimiser
 from .schedule import warm_cosine
 
 StepLoss = Callable[[int, Generator], Tensor]
@@ -64,8 +65,11 @@ class TrainingPlan:
     optimiser: str = ADAMW  # of `optimisers.OPTIMISERS`
     floor: float = 0.02  # the learning rate at the end, as a share of `lr`
     eps: float = 1e-8  # of AdamW
+    is_sharded: bool = False  # of several processes each keeps a part of the optimiser's memory
 
     def __post_init__(self):
+        if self.is_sharded:
+            check_sharded(self.optimiser)
         if self.steps < 1 or not self.lr > 0 or not 0 <= self.average < 1 or not self.clip_norm > 0:
             raise TrainingError(
                 f"steps {self.steps}, learning rate {self.lr}, average {self.average}, clip norm "
@@ -89,7 +93,7 @@ class TrainingPlan:
 
     def describe(self) -> dict[str, str]:
         """The numbers as texts, for a file's metadata; with them a checkpoint knows whose it is."""
-        told = {f"plan.{name}": str(value) for name, value in vars(self).items()}
+        told = {f"plan.{name}": str(value) for name, value in vars(self).items() if name != "is_sharded"}
         younger = {"optimiser": ADAMW, "floor": 0.02, "eps": 1e-8}  # than the first states, which do not have them
         return {name: value for name, value in told.items() if value != str(younger.get(name.removeprefix("plan.")))}
 
@@ -145,10 +149,13 @@ class TrainingState:
         groups_of_them = [
             {"params": some, "weight_decay": decay, "rate": rate} for (decay, rate), some in groups.items()
         ]
-        self.optimizer = make_optimiser(plan.optimiser, groups_of_them, plan.lr, plan.betas, plan.eps)
         self.group = current_group()
+        is_sharded = plan.is_sharded and self.group.size > 1
+        numbers = plan.optimiser, groups_of_them, plan.lr, plan.betas, plan.eps
+        self.optimizer = make_optimiser(*numbers, is_sharded=is_sharded)
         self.losses: list[float] = []
-        self.average = {n: p.detach().clone() for n, p in self.parameters.items()} if plan.average else {}
+        has_average = plan.average and (self.group.first or not is_sharded)  # which the first alone looks at
+        self.average = {n: p.detach().clone() for n, p in self.parameters.items()} if has_average else {}
 
     def check_together(self) -> None:
         """Refuse processes that have not read the same state."""
@@ -229,17 +236,30 @@ class TrainingState:
             for name, tensor in values.items():
                 self.parameters[name].copy_(tensor)
 
-    def write(self, path: Path) -> None:
+    def save(self, path: Path) -> None:
+        """Write the state, as all processes together must ask for at one step; the first one does it."""
+        if is_shared_out(self.optimizer) or self.group.first:
+            memory = remembered(self.optimizer, self.parameters)
+            if self.group.first:
+                self._write(path, memory)
+
+    def save_alone(self, path: Path) -> None:
+        """Write the state where something has broken off, if this process has all of it."""
+        if not is_shared_out(self.optimizer):
+            self._write(path, remembered(self.optimizer, self.parameters))
+
+    def _write(self, path: Path, memory: Memory) -> None:
         tensors = {"losses": torch.tensor(self.losses, dtype=torch.float64)}
         for name, parameter in self.parameters.items():
             tensors[f"weights/{name}"] = parameter.detach()
-            memory = self.optimizer.state.get(parameter, {})
-            tensors.update({f"{key}/{name}": value for key, value in memory.items() if isinstance(value, Tensor)})
+            tensors.update({f"{key}/{name}": value for key, value in memory.get(name, {}).items()})
         tensors.update({f"average/{name}": tensor for name, tensor in self.average.items()})
         on_cpu = {name: tensor.cpu() for name, tensor in tensors.items()}
         write_tensors(path, on_cpu, {"format": "pt", **self.told})
 
     def read_(self, path: Path) -> None:
+        """Go on from a state; of what the optimiser remembers, only this process's own part is read."""
+        own = set(own_names(self.optimizer, self.parameters))
         with open_tensors(path) as file:
             expected = {f"weights/{name}": tuple(p.shape) for name, p in self.parameters.items()}
             found = {name: shape for name, shape in file.shapes.items() if name.startswith("weights/")}
@@ -249,22 +269,23 @@ class TrainingState:
                     f"{path.name} is the state of another training than this one ({_differing(told, self.told)}): "
                     "remove it to start anew, or ask for the same training"
                 )
-            saved = file.read(file.shapes)
+            saved = file.read([full for full in file.shapes if self._is_read(*full.partition("/")[::2], own)])
         self.losses = saved["losses"].tolist()
         memories: dict[str, dict[str, Tensor]] = {}
         for (key, _, name), tensor in ((full.partition("/"), tensor) for full, tensor in saved.items()):
             if name and key not in _OURS:
                 memories.setdefault(name, {})[key] = tensor
+        remember_(self.optimizer, self.parameters, memories)
         with torch.no_grad():
             for name, parameter in self.parameters.items():
                 parameter.copy_(saved[f"weights/{name}"])
-                if name in memories:
-                    self.optimizer.state[parameter] = {
-                        key: tensor if key in ON_THE_CPU else tensor.to(parameter.device)
-                        for key, tensor in memories[name].items()
-                    }
             for name, tensor in self.average.items():
                 tensor.copy_(saved[f"average/{name}"])
+
+    def _is_read(self, part: str, name: str, own: set[str]) -> bool:
+        if part == "average":
+            return name in self.average
+        return part in ("losses", "weights") or name in own
 
 
 def _differing(saved: Mapping[str, str], asked: Mapping[str, str]) -> str:

@@ -60,8 +60,8 @@ def _ours(patcher, latents, conditionings, steps: int, batch: int, checkpointing
     from clip_vae_lora.nodes.host.comfyui import diffusion
     from clip_vae_lora.training.lora.course import Picture
     from clip_vae_lora.training.lora.plan import LoRAPlan
-    from clip_vae_lora.training.lora.recomputing import AUTO, ON
     from clip_vae_lora.training.lora.run import Hooks, train_lora
+    from clip_vae_lora.training.memory.recomputing import AUTO, ON
 
     pictures = [Picture(str(n), latent[None], str(n)) for n, latent in enumerate(latents)]
     plan = LoRAPlan(steps=steps, rank=8, alpha=8, batch=batch, lr=1e-4, recompute=ON if checkpointing else AUTO)

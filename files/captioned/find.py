@@ -6,7 +6,7 @@ from ..errors import FileFormatError
 from .classes import class_folders
 from .folder import CAPTIONS, captioned_folder, natural_files
 from .pairs import KINDS, Pair, Pairs
-from .shards import shard_pairs
+from .shards import ReadShards, read_shards, shard_pairs
 from .table import ENDINGS, table_pairs
 
 AUTO, BESIDE, CLASSES, TABLE, SHARDS = "auto", "captions", "classes", "table", "shards"
@@ -14,12 +14,13 @@ WAYS = (AUTO, BESIDE, CLASSES, TABLE, SHARDS)
 _TABLES = ("metadata.jsonl", "metadata.csv", "captions.jsonl", "captions.csv", "captions.tsv")
 
 
-def find_pairs(place: Path, way: str = AUTO) -> Pairs:
+def find_pairs(place: Path, way: str = AUTO, read: ReadShards = read_shards) -> Pairs:
     """Find the pairs of a folder or file; the pictures themselves are not opened.
 
     Args:
         way: of WAYS. auto: a table or an archive by its ending; a folder of shards, one with a table such as
             metadata.jsonl, one with a caption beside a picture; else a folder of classes.
+        read: what reads shards, of which there may be many.
 
     Raises:
         FileFormatError: nothing is there, or it is of another kind.
@@ -36,7 +37,7 @@ def find_pairs(place: Path, way: str = AUTO) -> Pairs:
         shards = sorted(place.rglob("*.tar")) if place.is_dir() else [place]
         if not shards:
             raise FileFormatError(place, "tar archives were expected in it, and there are none: choose another")
-        return shard_pairs(shards)
+        return shard_pairs(shards, read)
     if found == TABLE:
         tables = [place / name for name in _TABLES if (place / name).is_file()] if place.is_dir() else [place]
         if not tables:

@@ -6,25 +6,35 @@ of an example is WebDataset's: the path up to the first point of its file's name
 
 import json
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ..errors import FileFormatError
 from .folder import CAPTIONS
 from .pairs import KINDS, Pair, Pairs, joined
 
+ReadShards = Callable[[Sequence[Path]], list[Pairs]]
 _KEYS = ("caption", "text", "title")  # of a .json
 _LONGEST = 1 << 20  # bytes of a caption
 _CLASSES = ("classnames.txt", "classes.txt")  # beside the shards: a class's name in each line, for numbers in .cls
 
 
-def shard_pairs(paths: Sequence[Path]) -> Pairs:
-    """Read the headers and captions of shards.
+def read_shards(paths: Sequence[Path]) -> list[Pairs]:
+    """Read the headers and captions of shards, each by itself.
+
+    Raises:
+        FileFormatError: one is no tar archive, is compressed or cut short.
+    """
+    return [_one(path) for path in paths]
+
+
+def shard_pairs(paths: Sequence[Path], read: ReadShards = read_shards) -> Pairs:
+    """Read shards as one source; `read` may share the work out.
 
     Raises:
         FileFormatError: one is no tar archive, is compressed or cut short, or no picture is in any of them.
     """
-    found = joined(_one(path) for path in paths)
+    found = joined(read(paths))
     if not found.pairs:
         raise FileFormatError(paths[0], "a tar archive with pictures was expected, and none is in it: choose another")
     return found

@@ -10,6 +10,7 @@ from ...training.clip.presets import AUTO, PRESETS, SIZES
 from ...training.clip.saving import WRITES
 from ...training.clip.settings import TEMPLATE
 from ...training.clip.work import BEST
+from ...training.memory.recomputing import WAYS as WAYS_TO_RECOMPUTE
 from .inputs import FOLDER, OPTIMISER, RESUME, SEED
 
 OWN = "as the preset"  # in a menu: what the recipe says
@@ -20,7 +21,7 @@ _FROM_BELOW_0 = ("rank", "average")  # below 0: as the preset
 _MENUS = ("towers", "layers", "loss", "flip")
 _AS_THEY_ARE = (
     *("seed", "template", "held_out", "at_once", "blocks", "optimiser", "precision"),
-    *("writes", "filename_prefix"),
+    *("writes", "filename_prefix", "checkpointing"),
 )
 
 REQUIRED = {
@@ -173,6 +174,13 @@ OPTIONAL = {
         {
             **_rare(1.0, 0.0, 1.0, 0.05),
             "tooltip": "What is kept lies so far on the way from before (0) to after (1); of a LoRA, its strength.",
+        },
+    ),
+    "checkpointing": (
+        list(WAYS_TO_RECOMPUTE),
+        {
+            **_SELDOM,
+            "tooltip": "Blocks are computed twice instead of kept: less memory, slower. auto: when memory runs out.",
         },
     ),
 }

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 from ...files.captioned.find import find_pairs
 from ...lora.weights.fusing import Change
-from ...training.clip.data.examples import prepare_pairs, usual_side
+from ...training.clip.data.examples import prepare_pairs
+from ...training.clip.data.pictures import usual_side
+from ...training.clip.data.shards import read_shards_together
 from ...training.clip.saving import LORA, as_written, halves
 from ...training.clip.settings import PICTURES, settings_of
 from ...training.clip.towers import copied_towers, new_towers
@@ -74,7 +76,7 @@ def train(asked: Asked, output: Path, next_path: Callable[[str], Path], watching
     """
     settings = settings_of(asked.given)
     _check_start(asked.model, settings)
-    pairs = find_pairs(asked.pictures, settings.way)
+    pairs = find_pairs(asked.pictures, settings.way, read_shards_together)
     settings = settings.sized(usual_side(pairs.pairs))
     towers = _towers(asked.model, settings)
     prepared = prepare_pairs(pairs, towers.size_px, settings.templates, watching.prepare)

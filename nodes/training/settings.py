@@ -9,8 +9,8 @@ from ...training.lora.data.captions import CaptionPlan
 from ...training.lora.levels import WAYS
 from ...training.lora.objective import Weighting
 from ...training.lora.plan import LoRAPlan
-from ...training.lora.recomputing import WAYS as WAYS_TO_RECOMPUTE
 from ...training.lora.targets import KINDS, TARGETS
+from ...training.memory.recomputing import WAYS as WAYS_TO_RECOMPUTE
 from ..lora.convert import DIALECTS
 from .inputs import ACCUMULATE, ALPHA, FOLDER, OPTIMISER, RESUME, SEED, STEPS
 

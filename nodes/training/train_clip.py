@@ -6,6 +6,7 @@ from ...training.clip.plan import PRECISIONS
 from ...training.clip.presets import AUTO
 from ...training.clip.saving import WRITES
 from ...training.clip.settings import TEMPLATE
+from ...training.memory.recomputing import WAYS as WAYS_TO_RECOMPUTE
 from ...training.optimisers import OPTIMISERS
 from ..host import host
 from ..reports import as_json, shown
@@ -86,6 +87,7 @@ class TrainCLIP:
         optimiser=OPTIMISERS[0],
         precision=PRECISIONS[0],
         share=1.0,
+        checkpointing=WAYS_TO_RECOMPUTE[0],
         prompt=None,
         unique_id=None,
     ):

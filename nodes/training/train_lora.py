@@ -10,10 +10,10 @@ from ...lora.weights.fusing import Change
 from ...training.lora.data.given import Given, plan_of_given, prepare_given
 from ...training.lora.levels import WAYS
 from ...training.lora.plan_file import plan_text
-from ...training.lora.recomputing import WAYS as WAYS_TO_RECOMPUTE
 from ...training.lora.saving import places_in_text, places_of
 from ...training.lora.targets import TARGETS
 from ...training.lora.work import Job, prepare, work
+from ...training.memory.recomputing import WAYS as WAYS_TO_RECOMPUTE
 from ...training.optimisers import OPTIMISERS
 from ...training.record.log import TRAININGS, title_of
 from ...vae_core.tiling.work import Tiling

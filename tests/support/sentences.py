@@ -21,6 +21,7 @@ FOLDERS = (
     "diffusion",
     "training/clip",
     "training/lora",
+    "training/memory",
     "training/record",
     "training/vae",
     "files",

@@ -30,7 +30,8 @@ class Side:
     """Pictures or texts of a batch.
 
     encode: first and last + 1 -> features of these rows, of length 1, float32 [n, E]. seeds: for each row, what the
-    random numbers of a part that begins with it are drawn from. is_trained: whether gradients go through.
+    random numbers of a part that begins with it are drawn from. is_trained: whether gradients go through. counts: how
+    many rows each process has, in their order; None: as even as can be.
     """
 
     count: int
@@ -38,6 +39,11 @@ class Side:
     seeds: Sequence[int]
     device: torch.device
     is_trained: bool = True
+    counts: Sequence[int] | None = None
+
+    def of_each(self, group: ProcessGroup) -> Sequence[int]:
+        """How many rows each process has."""
+        return shares(self.count, group.size) if self.counts is None else self.counts
 
     def part(self, first: int, last: int) -> Tensor:
         """Encode rows, always with the same random numbers. -> [n, E]"""
@@ -64,8 +70,8 @@ def backward_by_parts(
     -> [], without gradients
     """
     sides = (images, texts)
-    parts = [_parts(side.count, at_once, group) for side in sides]
-    counts = [shares(side.count, group.size) for side in sides]
+    counts = [side.of_each(group) for side in sides]
+    parts = [_parts(many, at_once, group.rank) for many in counts]
     first = [_first_pass(side, own) for side, own in zip(sides, parts)]
     gathered = [group.gather_rows(_joined(found, side, group), many) for found, side, many in zip(first, sides, counts)]
     leaves = [rows.clone().requires_grad_() for rows in gathered]
@@ -85,11 +91,10 @@ def backward_by_parts(
     return total
 
 
-def _parts(count: int, at_once: int, group: ProcessGroup) -> list[tuple[int, int]]:
+def _parts(many: Sequence[int], at_once: int, rank: int) -> list[tuple[int, int]]:
     """First and last + 1 of the parts of this process's rows."""
-    many = shares(count, group.size)
-    begin = sum(many[: group.rank])
-    end = begin + many[group.rank]
+    begin = sum(many[:rank])
+    end = begin + many[rank]
     return [(first, min(first + at_once, end)) for first in range(begin, end, at_once)]
 
 

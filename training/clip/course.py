@@ -7,6 +7,7 @@ and in how many parts, so that a training that was interrupted goes on to the sa
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Generator, Tensor
@@ -18,6 +19,7 @@ from ..loop import TrainingError
 from .augment import augmented, draw_numbers
 from .cached import Side, backward_by_parts
 from .data.examples import Example, Prepared
+from .data.shards import dealt, lanes_of, one_pass
 from .judging import Measured, measured
 from .objective import CLASSES, SIGMOID, Factors, Truth, share_of_loss
 from .plan import IMAGE, TEXT, ClipPlan
@@ -28,6 +30,20 @@ _MOST_JUDGED = 1024  # pictures in a validation
 _MOST_OF_TRAINED = 256  # of those trained on, where none are held out
 
 
+@dataclass(frozen=True, eq=False)
+class _Drawn:
+    """What a step looks at. texts: of its pictures, or of all classes. numbers: [B, NUMBERS]. seeds: of each picture
+    and each text. counts: how many pictures each process has, None: as even as can be.
+    """
+
+    places: list[int]
+    texts: list[str]
+    numbers: Tensor
+    seeds: list[int]
+    text_seeds: list[int]
+    counts: list[int] | None = None
+
+
 class ClipCourse:
     """The examples, the model's ids of what is said of them, and what a step makes of both."""
 
@@ -36,6 +52,7 @@ class ClipCourse:
         self.places, self.held_out = prepared.held_out(plan.held_out, plan.seed)
         self.order = [place for place in self.places for _ in range(prepared.examples[place].repeats)]
         self._check()
+        self._lanes = lanes_of(self.order, [self.examples[place].shard for place in self.order], plan.batch)
         said = sorted(
             {text for one in prepared.examples for text in one.captions} | {t for s in prepared.texts for t in s}
         )
@@ -74,50 +91,62 @@ class ClipCourse:
             )
 
     def rows(self, step: int) -> list[int]:
-        """The places of a step's examples: passes over all of them follow one another, each in an order of its own."""
+        """The places of a step's examples: passes over all of them follow one another, each in an order of its own,
+        which does not know how many processes there are.
+        """
         first, found = step * self.plan.batch, []
         for place in range(first, first + self.plan.batch):
             number, within = divmod(place, len(self.order))
             if self._pass[0] != number:
                 generator = Generator().manual_seed((self.plan.seed * 1_000_003 + number) % 2**63)
-                self._pass = number, torch.randperm(len(self.order), generator=generator).tolist()
-            found.append(self.order[self._pass[1][within]])
+                self._pass = number, one_pass(self._lanes, generator)
+            found.append(self._pass[1][within])
         return found
 
     def loss(self, step: int, generator: Generator) -> Tensor:
         """Leave the gradients of a step's batch in `.grad`, and return its loss; of several processes the share of
         this one. -> [], without gradients
         """
-        plan, towers = self.plan, self.towers
-        places = self.rows(step)
-        texts = self._texts(
-            places, torch.rand(max(len(places), len(self.prepared.classes)), generator=generator).tolist()
-        )
-        numbers = draw_numbers(len(places), generator)
-        seeds = torch.randint(2**62, (len(places) + len(texts),), generator=generator).tolist()
+        plan, towers, drawn = self.plan, self.towers, self._drawn(step, generator)
         pixels, size, resize = self.prepared.pictures, towers.size_px, towers.model.config.resize
 
         def encode(first: int, last: int) -> Tensor:
-            squares = [
-                augmented(pixels[places[n]], size, resize, numbers[n], plan.augmentation) for n in range(first, last)
-            ]
-            return towers.images(torch.stack(squares))
+            some = [(pixels[drawn.places[n]], drawn.numbers[n]) for n in range(first, last)]
+            return towers.images(torch.stack([augmented(one, size, resize, by, plan.augmentation) for one, by in some]))
 
-        device = towers.device
-        images = Side(len(places), encode, seeds[: len(places)], device, self._learns(IMAGE))
+        def encode_texts(first: int, last: int) -> Tensor:
+            return towers.texts([self.ids[text] for text in drawn.texts[first:last]])
+
+        images = Side(len(drawn.places), encode, drawn.seeds, towers.device, self._learns(IMAGE), counts=drawn.counts)
         said = Side(
-            len(texts),
-            lambda first, last: towers.texts([self.ids[text] for text in texts[first:last]]),
-            seeds[len(places) :],
-            device,
+            len(drawn.texts),
+            encode_texts,
+            drawn.text_seeds,
+            towers.device,
             self._learns(TEXT),
+            counts=None if plan.loss == CLASSES else drawn.counts,
         )
-        truth = self.truth(places)
+        truth = self.truth(drawn.places)
 
         def share(some: Tensor, words: Tensor, rows: Tensor) -> Tensor:
             return share_of_loss(plan.loss, some, words, self.factors, truth, rows)
 
         return backward_by_parts(images, said, share, plan.at_once, current_group())
+
+    def _drawn(self, step: int, generator: Generator) -> _Drawn:
+        """A step's examples with what is drawn for them, each process's own together where shards are shared out."""
+        places, is_paired = self.rows(step), self.plan.loss != CLASSES
+        chances = torch.rand(max(len(places), len(self.prepared.classes)), generator=generator).tolist()
+        texts, numbers = self._texts(places, chances), draw_numbers(len(places), generator)
+        seeds = torch.randint(2**62, (len(places) + len(texts),), generator=generator).tolist()
+        seeds, text_seeds = seeds[: len(places)], seeds[len(places) :]
+        found = dealt([self.examples[place].shard for place in places], self.prepared.shards)
+        if found is None:
+            return _Drawn(places, texts, numbers, seeds, text_seeds)
+        turn, counts = found
+        if is_paired:
+            texts, text_seeds = [texts[n] for n in turn], [text_seeds[n] for n in turn]
+        return _Drawn([places[n] for n in turn], texts, numbers[turn], [seeds[n] for n in turn], text_seeds, counts)
 
     @property
     def factors(self) -> Factors:
@@ -180,7 +209,7 @@ class ClipCourse:
             "pictures": str(len(self.places)),
             "held_out": str(len(self.held_out)),
             "steps": str(self.steps),
-        }
+        } | ({"lanes": str(len(self._lanes))} if len(self._lanes) > 1 else {})
 
 
 def _least_in_a_class(labels: Sequence[int]) -> int:

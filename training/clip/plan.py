@@ -6,7 +6,9 @@ import math
 from dataclasses import dataclass, field
 
 from ...lora.weights.trainable import TRAINABLE
-from ..optimisers import ADAMW, OPTIMISERS
+from ..memory.recomputing import AUTO
+from ..memory.recomputing import WAYS as WAYS_TO_RECOMPUTE
+from ..optimisers import ADAMW, OPTIMISERS, check_sharded
 from ..state import TrainingPlan, described
 from .augment import Augmentation
 from .objective import CONTRASTIVE, LOSSES
@@ -21,6 +23,7 @@ LAYERS = {  # of a LoRA -> the ends of their names
 PRECISIONS = ("float32", "bfloat16")
 _LEAST = dict.fromkeys(("steps", "epochs", "shots_steps", "warm_up", "weight_decay", "rank"), 0)
 _LEAST |= {"batch": 2, "at_once": 1}
+_SAVES_MEMORY = ("checkpointing", "sharded")
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,9 @@ class ClipPlan:
     rate from each block to the one below it. loss: of `objective.LOSSES`. towers: which encoders learn; the other is
     locked. blocks: "" all of them, "2" the last two of each encoder, or names with *. train_scale: whether the factor
     on cosines learns. rank: of a LoRA (alpha, dropout, kind, layers); 0: the weights themselves are trained.
-    precision: of the products. held_out: share of the pictures kept for validation.
+    precision: of the products. held_out: share of the pictures kept for validation. checkpointing: of
+    `recomputing.WAYS`, whether the blocks are computed twice rather than kept for the backward pass. sharded: whether
+    of several processes each keeps its part of the optimiser's memory alone.
     """
 
     steps: int = 0
@@ -66,6 +71,8 @@ class ClipPlan:
     precision: str = "float32"
     held_out: float = 0.1
     augmentation: Augmentation = field(default_factory=Augmentation)
+    checkpointing: str = AUTO
+    sharded: bool = False
 
     def __post_init__(self) -> None:
         for name, least in _LEAST.items():
@@ -89,10 +96,13 @@ class ClipPlan:
             "layers": tuple(LAYERS),
             "optimiser": OPTIMISERS,
             "precision": PRECISIONS,
+            "checkpointing": WAYS_TO_RECOMPUTE,
         }
         for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} is {getattr(self, name)!r}: expected one of {', '.join(map(repr, known))}")
+        if self.sharded:
+            check_sharded(self.optimiser)
         if not (self.steps or self.epochs or self.shots_steps):
             raise ValueError("steps, epochs and shots_steps are all 0: say how long to train")
 
@@ -118,8 +128,13 @@ class ClipPlan:
             optimiser=self.optimiser,
             floor=self.floor,
             eps=self.eps,
+            is_sharded=self.sharded,
         )
 
     def describe(self) -> dict[str, str]:
-        """Every number as a text, for a file's header and a checkpoint."""
+        """Every number as a text, for a file's header."""
         return described(self)
+
+    def decisive(self) -> dict[str, str]:
+        """The same without what only saves memory, and so may be another when a training goes on."""
+        return {name: text for name, text in self.describe().items() if name not in _SAVES_MEMORY}

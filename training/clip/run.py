@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 from torch import Generator, Tensor
 from torch.nn import Parameter
@@ -12,8 +13,11 @@ from torch.nn import Parameter
 from ...clip_core.networks.clip import CLIP
 from ...lora.kinds.adapters import Adapter, on_device
 from ...lora.weights.inject import collect, eject, inject, learned, set_training
+from ..device import products_in
+from ..distributed import current_group
 from ..loop import AsResult, Checkpoint, Watched, fit, trainable
 from ..losses import LARGEST_SCALE
+from ..memory.recomputing import AUTO, ON, Recomputing
 from ..recipes.clip import attention_at_few_tokens
 from ..record.digest import digest_of
 from .course import ClipCourse
@@ -83,8 +87,18 @@ def train_clip(
     with trainable(), called_by_layers(model), attention_at_few_tokens(towers.device):
         course = ClipCourse(towers, prepared, plan)
         start = digest_of(model.state_dict())
-        with _prepared(model, plan) as parameters:
-            return _trained(course, parameters, hooks, checkpoint, start)
+        recomputing = _recomputing(towers, plan)
+        with _prepared(model, plan) as parameters, recomputing.over(model):
+            return _trained(course, parameters, hooks, checkpoint, start, recomputing)
+
+
+def _recomputing(towers: Towers, plan: ClipPlan) -> Recomputing:
+    """Whether blocks are computed twice. Of several processes none turns it on by itself: a step that one of them makes
+    again would wait for the others in another place than they wait for it.
+    """
+    may_turn_on = plan.checkpointing == AUTO and current_group().size == 1
+    products = partial(products_in, towers.precision, towers.device)
+    return Recomputing(plan.checkpointing == ON, may_turn_on, products=products)
 
 
 @contextmanager
@@ -116,6 +130,7 @@ def _trained(
     hooks: ClipHooks,
     checkpoint: Checkpoint | None,
     start_digest: str,
+    recomputing: Recomputing,
 ) -> TrainedCLIP:
     plan, model, as_result = course.plan, course.towers.model, AsResult()
     own = {} if plan.rank else parameters
@@ -148,9 +163,10 @@ def _trained(
             rates=rates(model, parameters, plan.layer_decay),
             decays={name: plan.weight_decay for name, one in parameters.items() if one.ndim >= 2},
             bounds={SCALE: (0.0, LARGEST_SCALE)} if SCALE in parameters and plan.loss != SIGMOID else {},
-            facts=plan.describe() | course.facts() | {"start": start_digest[:16]},
+            facts=plan.decisive() | course.facts() | {"start": start_digest[:16]},
             losses=watched.losses,
             as_result=as_result,
+            relief=recomputing,
         )
     return result(losses)
 

@@ -3,13 +3,13 @@
 import math
 from dataclasses import dataclass, field
 
+from ..memory.recomputing import OFF
+from ..memory.recomputing import WAYS as WAYS_TO_RECOMPUTE
 from ..optimisers import ADAMW, OPTIMISERS
 from ..state import TrainingPlan, described
 from .data.captions import CaptionPlan
 from .levels import WAYS
 from .objective import Weighting
-from .recomputing import OFF
-from .recomputing import WAYS as WAYS_TO_RECOMPUTE
 from .targets import KINDS, LINEAR
 
 

@@ -10,10 +10,10 @@ from torch.nn import Parameter
 from ...lora.kinds.adapters import Adapter, on_device
 from ...lora.weights.inject import Injection, collect, eject, inject, learned, set_training
 from ..loop import AsResult, Checkpoint, TrainingError, Watched, fit, trainable
+from ..memory.recomputing import AUTO, ON, Recomputing
 from .course import NO_GRADIENT, Course, Measured, Picture
 from .data.prompts import Encode
 from .plan import LoRAPlan
-from .recomputing import AUTO, ON, Recomputing
 from .targets import KINDS, chosen_of_both, targets_of
 from .trainee import Trainee, networks_of
 

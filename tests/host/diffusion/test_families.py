@@ -9,7 +9,7 @@ import torch
 
 from clip_vae_lora.training.loop import TrainingPlan, fit
 from clip_vae_lora.training.lora.objective import Examples, losses_of
-from clip_vae_lora.training.lora.recomputing import Recomputing
+from clip_vae_lora.training.memory.recomputing import Recomputing
 
 from ...support.diffusion import trained_families as families
 

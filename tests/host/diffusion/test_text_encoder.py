@@ -188,7 +188,7 @@ def _check_slope(comfyui, ready, own: list[torch.Tensor], value) -> None:
     """The gradient is the slope of the value, and the same with checkpointing on."""
 
     def gradients(is_on: bool) -> list[torch.Tensor]:
-        recomputing = comfyui.ours.training.lora.recomputing.Recomputing(is_on, False, ready.relief)
+        recomputing = comfyui.ours.training.memory.recomputing.Recomputing(is_on, False, ready.relief)
         with recomputing.over(ready.network), recomputing.over(ready.text.network):
             while True:
                 for one in own:

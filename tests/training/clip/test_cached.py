@@ -1,9 +1,5 @@
 """Gradients by parts: equal to the whole batch's, in one process and in several; drawn numbers repeated to the bit."""
 
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -18,6 +14,7 @@ from clip_vae_lora.training.device import drawn_from
 from clip_vae_lora.training.distributed import ProcessGroup
 from clip_vae_lora.training.losses import contrastive_loss
 
+from ...support.together import run_together
 from .tiny_batch import CLASSES_SAID, TEXTS, far, gradients, squares, towers, truth_of
 
 EXACT = 1e-5  # relative, float32: what the issue asks; seen here: 1e-6
@@ -125,19 +122,8 @@ def test_shares_are_all_rows_and_as_even_as_can_be(size):
 @pytest.mark.parametrize("count", [2, 4])
 def test_several_processes_have_the_gradient_of_one(tmp_path, count):
     """3 processes have unequal shares of 8 pictures, and 4 a class less than there are processes."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    world = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(count), "TORCHELASTIC_RUN_ID": "x"}
-    worker = [sys.executable, str(Path(__file__).with_name("worker.py")), str(tmp_path / "made")]
-    running = [
-        subprocess.Popen(
-            worker, env={**os.environ, **world, "RANK": str(rank), "LOCAL_RANK": str(rank)}, stderr=subprocess.PIPE
-        )
-        for rank in range(count)
-    ]
-    said = [process.communicate()[1].decode() for process in running]
-    assert [process.returncode for process in running] == [0] * count, said
+    codes, said = run_together(Path(__file__).with_name("worker.py"), count, tmp_path / "made")
+    assert codes == [0] * count, said
     made = load_file(tmp_path / "made")
     for loss in LOSSES:
         own = {name.partition("/")[2]: one for name, one in made.items() if name.startswith(f"{loss}/")}

@@ -7,7 +7,8 @@ import torch
 
 from clip_vae_lora.files.captioned.find import find_pairs
 from clip_vae_lora.files.images import write_png
-from clip_vae_lora.training.clip.data.examples import Pictures, prepare_pairs, smaller
+from clip_vae_lora.training.clip.data.examples import prepare_pairs
+from clip_vae_lora.training.clip.data.pictures import Pictures, smaller
 from clip_vae_lora.training.loop import TrainingError
 
 from .pictures import captioned, class_folder, noisy, prepared

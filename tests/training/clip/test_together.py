@@ -1,9 +1,5 @@
 """Processes that train one CLIP together: what one makes, to rounding; one that dies ends them with the state saved."""
 
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +8,7 @@ from safetensors.torch import load_file
 
 from clip_vae_lora.training.clip.run import train_clip
 
+from ...support.together import run_together
 from .pictures import class_folder, prepared
 from .test_run import FULL, made_of, towers
 from .tiny_batch import far
@@ -20,20 +17,9 @@ pytestmark = pytest.mark.skipif(not torch.distributed.is_gloo_available(), reaso
 
 
 def _train(folder: Path, count: int, *more: str) -> tuple[list[int], str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    world = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(count), "TORCHELASTIC_RUN_ID": "x"}
-    script = Path(__file__).with_name("together.py")
-    worker = [sys.executable, str(script), *(str(folder / name) for name in ("state", "made", "p")), *more]
-    running = [
-        subprocess.Popen(
-            worker, env={**os.environ, **world, "RANK": str(rank), "LOCAL_RANK": str(rank)}, stderr=subprocess.PIPE
-        )
-        for rank in range(count)
-    ]
-    said = [process.communicate()[1].decode() for process in running]
-    return [process.returncode for process in running], "\n".join(said)
+    paths = (folder / name for name in ("state", "made", "p"))
+    codes, said = run_together(Path(__file__).with_name("together.py"), count, *paths, *more)
+    return codes, "\n".join(said)
 
 
 @pytest.mark.slow

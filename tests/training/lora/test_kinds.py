@@ -10,9 +10,9 @@ from clip_vae_lora.lora.kinds.kronecker import LoKr
 from clip_vae_lora.lora.kinds.magnitude import DoRA
 from clip_vae_lora.training.loop import Checkpoint
 from clip_vae_lora.training.lora.plan import LoRAPlan
-from clip_vae_lora.training.lora.recomputing import Recomputing, blocks_of
 from clip_vae_lora.training.lora.run import Hooks, TrainedLoRA
 from clip_vae_lora.training.lora.trainee import Trainee
+from clip_vae_lora.training.memory.recomputing import Recomputing, blocks_of
 from clip_vae_lora.training.optimisers import OPTIMISERS
 
 from .test_run import PLAN, _encode, _model, _train

@@ -1,35 +1,20 @@
 """Two processes train one LoRA: equal to one process to rounding; one that is lost ends both, with the state saved."""
 
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from ...support.together import run_together
+
 pytestmark = pytest.mark.skipif(not torch.distributed.is_gloo_available(), reason="needs gloo")
 
 
 def _train(folder: Path, count: int, *more: str) -> tuple[list[int], str]:
     """Run the worker in so many processes, as torchrun starts them; exit codes, and what was said on stderr."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    world = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(count), "TORCHELASTIC_RUN_ID": "x"}
-    worker = [sys.executable, str(Path(__file__).with_name("worker.py")), str(folder / "state"), str(folder / "made")]
-    running = [
-        subprocess.Popen(
-            [*worker, *more],
-            env={**os.environ, **world, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stderr=subprocess.PIPE,
-        )
-        for rank in range(count)
-    ]
-    said = [process.communicate()[1].decode() for process in running]
-    return [process.returncode for process in running], "\n".join(said)
+    codes, said = run_together(Path(__file__).with_name("worker.py"), count, folder / "state", folder / "made", *more)
+    return codes, "\n".join(said)
 
 
 @pytest.fixture(scope="module")

@@ -1,39 +1,34 @@
 """Pairs made ready to learn from: what each picture is called, which pictures are copies, and which are held out.
 
 Every picture is opened once before a training begins: so one that is broken is named at the start, copies are found,
-and labels that contradict each other are refused. Pictures are kept in memory as far as they fit, scaled down to twice
-the side that the model looks at; others are read again when their turn comes.
+and labels that contradict each other are refused.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from ....clip_core.features.search import Forest
 from ....clip_core.few_labels.splitting import groups_of, held_out_places
 from ....clip_core.judging.templates import PLACE
-from ....files.captioned.pairs import Pair, Pairs, read_pair
-from ....files.errors import FileFormatError
+from ....files.captioned.pairs import Pair, Pairs
 from ...loop import TrainingError
+from .pictures import OnStep, Pictures, look_at_all
+from .shards import notes_on_shards, shard_numbers
 
-OnStep = Callable[[int, int], None]
-_MOST_BYTES = 2 << 30  # of pictures in memory
-_KEPT_SIDES = 2  # shorter side of a kept picture, in sides of what the model looks at
-_THUMB_PX = 16
-_MOST_MEASURED = 32
 _MOST_COMPARED = 100_000  # pictures; the comparison of all pairs grows with their square
 
 
 @dataclass(frozen=True)
 class Example:
     """A picture with what may be said of it. number: equal for pictures of the same pixels. text: equal where the same
-    is said: the number of the class, or of the caption. group: of near-duplicates.
+    is said: the number of the class, or of the caption. group: of near-duplicates. shard: the number of the archive
+    that it lies in, -1 outside of one.
     """
 
     name: str
@@ -43,33 +38,7 @@ class Example:
     text: int
     group: int
     repeats: int = 1
-
-
-class Pictures:
-    """The pixels of examples, from memory where they are kept."""
-
-    def __init__(self, pairs: Sequence[Pair], side_px: int):
-        self.pairs, self.least_px = list(pairs), _KEPT_SIDES * side_px
-        self._kept: dict[int, Tensor] = {}
-        self._bytes = 0
-
-    def __getitem__(self, place: int) -> Tensor:
-        """The picture of an example, scaled down where it is large. -> uint8 [3, H, W]"""
-        if (kept := self._kept.get(place)) is not None:
-            return kept
-        found = smaller(read_pair(self.pairs[place]), self.least_px)
-        if self._bytes + found.numel() <= _MOST_BYTES:
-            self._kept[place], self._bytes = found, self._bytes + found.numel()
-        return found
-
-    def some(self, places: Iterable[int]) -> Pictures:
-        """The pictures at these places alone, in this order."""
-        new = Pictures([], 1)
-        order = list(places)
-        new.pairs, new.least_px = [self.pairs[place] for place in order], self.least_px
-        new._kept = {n: self._kept[place] for n, place in enumerate(order) if place in self._kept}
-        new._bytes = sum(kept.numel() for kept in new._kept.values())
-        return new
+    shard: int = -1
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +55,7 @@ class Prepared:
     notes: tuple[str, ...] = ()
     copies: int = 0  # pictures that are near-duplicates of another
     digest: str = ""
+    shards: int = 0  # archives that the pictures lie in
 
     def held_out(self, share: float, seed: int) -> tuple[list[int], list[int]]:
         """The places of the examples to learn from, and of those held out: whole groups of near-duplicates, of every
@@ -107,27 +77,19 @@ def prepare_pairs(pairs: Pairs, side_px: int, templates: Sequence[str], on_step:
         TrainingError: nothing can be learned from these: no words, one text alone, labels that contradict each other.
     """
     check_templates(templates)
-    unused, hashes, thumbs, used = dict(pairs.unused), [], [], []
     opened = Pictures(pairs.pairs, side_px)
-    for place, pair in enumerate(pairs.pairs):
-        if why := _without_words(pair):
-            unused[pair.name] = why
-        else:
-            try:
-                picture = opened[place]
-                hashes.append(hashlib.sha256(repr(picture.shape).encode() + picture.numpy().tobytes()).hexdigest())
-                thumbs.append(thumbnail(picture))
-                used.append(place)
-            except FileFormatError as error:
-                unused[pair.name] = error.sentence
-        if on_step:
-            on_step(place + 1, len(pairs.pairs))
+    looks = look_at_all(pairs, opened, on_step)
+    unused = dict(pairs.unused) | {pair.name: look.why for pair, look in zip(pairs.pairs, looks) if look.why}
+    used = [place for place, look in enumerate(looks) if not look.why]
+    hashes = [looks[place].key for place in used]
+    thumbs = [look.thumb for look in looks if look.thumb is not None]
     some = [pairs.pairs[place] for place in used]
     _check_words(some, unused)
     classes = tuple(sorted({pair.label for pair in some if pair.label}))
     _check_labels(some, hashes)
     groups, notes = _groups(hashes, thumbs)
-    examples = _examples(some, hashes, groups, classes, templates)
+    numbers = shard_numbers(pairs.pairs)
+    examples = _examples(some, hashes, groups, [numbers[place] for place in used], classes, templates)
     _check_texts(examples, classes)
     return Prepared(
         tuple(examples),
@@ -135,43 +97,11 @@ def prepare_pairs(pairs: Pairs, side_px: int, templates: Sequence[str], on_step:
         classes,
         tuple(_sentences(name, templates) for name in classes),
         unused,
-        (*pairs.notes, *notes),
+        (*pairs.notes, *notes, *notes_on_shards(max(numbers, default=-1) + 1)),
         len(groups) - len(set(groups)),
         _digest(examples, hashes),
+        max(numbers, default=-1) + 1,
     )
-
-
-def usual_side(pairs: Sequence[Pair]) -> int:
-    """The median of the shorter sides of some of the pictures, in px; 0 where none of those can be read."""
-    sides = []
-    for pair in pairs[:: max(1, len(pairs) // _MOST_MEASURED)]:
-        try:
-            sides.append(min(read_pair(pair).shape[1:]))
-        except FileFormatError:
-            continue
-    return sorted(sides)[len(sides) // 2] if sides else 0
-
-
-def smaller(picture: Tensor, least_px: int) -> Tensor:
-    """Scale a picture down so that its shorter side is `least_px`, where it is longer. uint8 [3, H, W]"""
-    height, width = picture.shape[1:]
-    scale = least_px / min(height, width)
-    if scale >= 1:
-        return picture
-    size = max(least_px, round(height * scale)), max(least_px, round(width * scale))
-    found = functional.interpolate(picture[None].float(), size=size, mode="bicubic", antialias=True)[0]
-    return found.round().clamp(0, 255).byte()
-
-
-def thumbnail(picture: Tensor) -> Tensor:
-    """A picture as a row of length 1 whose products tell near-duplicates; zeros for one of a single colour.
-
-    uint8 [3, H, W] -> float32 [3 * 16 * 16]
-    """
-    small = functional.interpolate(picture[None].float(), size=(_THUMB_PX, _THUMB_PX), mode="area").flatten()
-    small = small - small.mean()
-    length = small.norm()
-    return small / length if float(length) > _THUMB_PX else torch.zeros_like(small)
 
 
 def check_templates(templates: Sequence[str]) -> None:
@@ -181,12 +111,6 @@ def check_templates(templates: Sequence[str]) -> None:
             f"a template with {{}} where the name of a class goes was expected, such as 'a photo of {{}}', and "
             f"{bad[0]!r} came: change it"
         )
-
-
-def _without_words(pair: Pair) -> str:
-    if not pair.caption and not pair.label:
-        return "it has no caption"
-    return "its folder says 0 times" if not pair.repeats else ""
 
 
 def _check_words(some: Sequence[Pair], unused: Mapping[str, str]) -> None:
@@ -244,17 +168,23 @@ def _groups(hashes: Sequence[str], thumbs: Sequence[Tensor]) -> tuple[list[int],
 
 
 def _examples(
-    some: Sequence[Pair], hashes: Sequence[str], groups: Sequence[int], classes: Sequence[str], templates: Sequence[str]
+    some: Sequence[Pair],
+    hashes: Sequence[str],
+    groups: Sequence[int],
+    shards: Sequence[int],
+    classes: Sequence[str],
+    templates: Sequence[str],
 ) -> list[Example]:
     pictures: dict[str, int] = {}
     said: dict[tuple[str, str], int] = {}
     found = []
-    for pair, key, group in zip(some, hashes, groups):
+    for pair, key, group, shard in zip(some, hashes, groups, shards):
         label = classes.index(pair.label) if pair.label else -1
         captions = (pair.caption,) if pair.caption else _sentences(pair.label, templates)
         text = ("class", pair.label) if pair.label else ("caption", " ".join(pair.caption.lower().split()))
         number = pictures.setdefault(key, len(pictures))
-        found.append(Example(pair.name, captions, label, number, said.setdefault(text, len(said)), group, pair.repeats))
+        said_number = said.setdefault(text, len(said))
+        found.append(Example(pair.name, captions, label, number, said_number, group, pair.repeats, shard))
     return found
 
 

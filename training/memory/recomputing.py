@@ -10,13 +10,14 @@ copies, so that what is computed the second time is what was computed the first 
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from itertools import chain
 
 import torch
 from torch import nn
 from torch.autograd.graph import allow_mutation_on_saved_tensors
 
 from ..state import Relief
-from .computed_twice import computed_twice
+from .computed_twice import computed_twice, tensors_in
 
 OFF, ON, AUTO = "off", "on", "auto"
 WAYS = (AUTO, ON, OFF)  # auto: from when memory has run out
@@ -25,12 +26,19 @@ _WRITTEN_OVER = ("modified by an inplace operation", "modified inplace")  # how 
 
 class Recomputing:
     """Two switches of a training: while `is_on`, the blocks of a network are computed again in the backward pass; while
-    `keeps_overwritten`, what they write over is kept for it. model: who helps with the steps of this model.
+    `keeps_overwritten`, what they write over is kept for it. model: who helps with the steps of this model. products:
+    what blocks are called in the first time, to be opened for the second, such as another precision.
     """
 
-    def __init__(self, is_on: bool, may_turn_on: bool = False, model: Relief | None = None):
+    def __init__(
+        self,
+        is_on: bool,
+        may_turn_on: bool = False,
+        model: Relief | None = None,
+        products: Callable[[], AbstractContextManager] = nullcontext,
+    ):
         self.is_on, self.may_turn_on, self.keeps_overwritten = is_on, may_turn_on, False
-        self._model = model
+        self._model, self._products = model, products
 
     def relieve(self, error: RuntimeError) -> bool:
         """Whether a step that ended in this error can go well now: memory ran out, or something was written over."""
@@ -56,7 +64,7 @@ class Recomputing:
         """Put the switches on a network's blocks, and take them away at the end."""
         units = [(unit, unit.__dict__.get("forward")) for unit in blocks_of(network)]  # another's, where one is there
         for unit, _ in units:
-            unit.forward = self._switched(unit.forward)  # type: ignore[method-assign]
+            unit.forward = self._switched(unit)  # type: ignore[method-assign]
         try:
             yield
         finally:
@@ -65,13 +73,27 @@ class Recomputing:
                 if before is not None:
                     unit.forward = before
 
-    def _switched(self, forward: Callable) -> Callable:
+    @contextmanager
+    def _again(self) -> Iterator[None]:
+        """What the second call of a block is made in."""
+        with self._of_the_model(), self._products():
+            yield
+
+    def _switched(self, unit: nn.Module) -> Callable:
+        forward = unit.forward
+
         def run(*given, **named):
-            if not self.is_on or not torch.is_grad_enabled():
+            is_needed = self.is_on and torch.is_grad_enabled() and _takes_gradients(unit, [*given, *named.values()])
+            if not is_needed:
                 return forward(*given, **named)
-            return computed_twice(forward, given, named, copies=self.keeps_overwritten, around=self._of_the_model)
+            return computed_twice(forward, given, named, copies=self.keeps_overwritten, around=self._again)
 
         return run
+
+
+def _takes_gradients(unit: nn.Module, arguments: list) -> bool:
+    """Whether something learns in a block or before it; of others nothing is kept anyway."""
+    return any(one.requires_grad for one in chain(unit.parameters(), tensors_in(arguments)))
 
 
 def blocks_of(network: nn.Module) -> list[nn.Module]:

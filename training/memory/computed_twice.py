@@ -49,11 +49,11 @@ def computed_twice(
         if is_first:
             _refuse_handed_on(arguments, tables)
             outline.append(made)
-        return tuple(one.clone() if copies and one._is_view() else one for one in _tensors_in(made))
+        return tuple(one.clone() if copies and one._is_view() else one for one in tensors_in(made))
 
     # without one that needs a gradient, torch would take the result for a constant, whatever is learned inside
     anchor = torch.zeros((), device="cpu", dtype=torch.float32, requires_grad=True)
-    results = iter(_Twice.apply(call, around, anchor, *_tensors_in(arguments)))
+    results = iter(_Twice.apply(call, around, anchor, *tensors_in(arguments)))
     return _rebuilt(outline.pop(), lambda _: next(results))
 
 
@@ -105,7 +105,8 @@ def _refuse_handed_on(arguments: Sequence, before: Mapping[int, dict]) -> None:
                 )
 
 
-def _tensors_in(value: object) -> list[Tensor]:
+def tensors_in(value: object) -> list[Tensor]:
+    """The tensors of a value, in lists, in tuples and in objects; those of tables are left out."""
     found: list[Tensor] = []
 
     def keep(tensor: Tensor) -> Tensor:

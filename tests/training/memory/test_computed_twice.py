@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from clip_vae_lora.training.loop import TrainingError, TrainingPlan, fit
-from clip_vae_lora.training.lora.computed_twice import computed_twice
-from clip_vae_lora.training.lora.recomputing import Recomputing
+from clip_vae_lora.training.memory.computed_twice import computed_twice
+from clip_vae_lora.training.memory.recomputing import Recomputing
 
 
 class Block(nn.Module):
