@@ -12,6 +12,7 @@ from clip_vae_lora.lora.kinds.hadamard import LoHa
 from clip_vae_lora.lora.kinds.kronecker import LoKr
 from clip_vae_lora.lora.kinds.magnitude import DoRA
 from clip_vae_lora.lora.kinds.whole import Difference
+from clip_vae_lora.lora.models.match import match
 from clip_vae_lora.lora.workshop.gathering import gather
 from clip_vae_lora.lora.workshop.naming import named
 from clip_vae_lora.lora.workshop.ranks import Rule
@@ -279,10 +280,12 @@ def test_a_real_file_is_resized_and_read_back_as_in_fp64(shared_data, name, dial
     source = Source(name, read(tensors, metadata), metadata)
     gathered = gather([source])
     resized = resize(gathered, Rule("rank", 2), dtype=torch.float32)
-    before = dense(source)
-    after = dense(written(resized, dialect, {}))
-    assert set(before) == set(after) and len(before) > 100
-    for key, change in list(before.items())[::16]:
+    back = written(resized, dialect, {})
+    found = match(source.file, SD1).found
+    assert set(match(back.file, SD1).found) == set(found) and len(found) > 100
+    before, after = dense(source, every=16), dense(back, every=16)
+    assert set(before) == set(after) and len(before) > 6
+    for key, change in before.items():
         values = torch.linalg.svdvals(change.flatten(1))
         error = (after[key] - change).norm().item()
         assert error == pytest.approx(values[2:].norm().item(), rel=1e-4, abs=1e-6 * values.norm().item())

@@ -67,12 +67,12 @@ def source(path, **more):
     return Source(path.name, read(tensors, metadata), metadata, **more)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def disney(shared_data):
     return source(shared_data / "lora" / "lora_disney.safetensors", strength_model=0.8)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def analog(shared_data):
     return source(shared_data / "lora" / "analog_svd_rank4.safetensors", strength_model=-0.5, strength_clip=0.5)
 
@@ -88,16 +88,20 @@ def reference(*sources):
     return total
 
 
+@pytest.fixture(scope="module")
+def merged(disney, analog):
+    """Both in one, and their sum as the reference has it."""
+    return merge(gather([disney, analog]), dtype=torch.float32), reference(disney, analog)
+
+
 @pytest.mark.parametrize("dialect", ["kohya", "diffusers", "cloneofsimo"])
-def test_the_two_real_loras_merge_to_their_sum_in_fp64(disney, analog, dialect):
-    gathered = gather([disney, analog])
-    merged = merge(gathered, dtype=torch.float32)
-    file, unnamed = file_of(merged, dialect)
-    expected = reference(disney, analog)
-    assert not unnamed and len(file.adapters) == len(expected) == len(merged.layers)
-    for place, adapter in match(file, SD1).found.items():
+def test_the_two_real_loras_merge_to_their_sum_in_fp64(merged, dialect):
+    both, expected = merged
+    file, unnamed = file_of(both, dialect)
+    assert not unnamed and len(file.adapters) == len(expected) == len(both.layers)
+    for place, adapter in list(match(file, SD1).found.items())[:: 1 if dialect == "kohya" else 5]:
         assert relative(adapter.delta(SD1[place]).flatten(1), expected[place]) < 2e-6, place
-    assert against_stack(gathered, file).total < 1e-6
+    assert against_stack(both.gathered, file).total < 1e-6
 
 
 def test_the_two_real_loras_are_strangers_and_a_merge_of_them_holds_both(disney, analog):

@@ -48,11 +48,19 @@ def plain(rank=4, seed=0, dialect="kohya", places: Sequence[str] = PLACES, dtype
     return source_of(loras, dialect, more.pop("name", f"{seed}.safetensors"), **more)
 
 
-def dense(source: Source, shapes=SD1, weights: Mapping[str, torch.Tensor] | None = None) -> dict[str, torch.Tensor]:
-    """What a loader adds to each weight at the file's strengths, in fp64, each from its adapter's own law."""
+def dense(
+    source: Source, shapes=SD1, weights: Mapping[str, torch.Tensor] | None = None, every: int = 1
+) -> dict[str, torch.Tensor]:
+    """What a loader adds to each weight at the file's strengths, in fp64, each from its adapter's own law; of a large
+    file to every so many-th weight by name.
+    """
+    keys = {place if isinstance(place, str) else place.key for place in match(source.file, shapes).found}
+    chosen = set(sorted(keys)[::every])
     found: dict[str, torch.Tensor] = {}
     for place, adapter in match(source.file, shapes).found.items():
         key = place if isinstance(place, str) else place.key
+        if key not in chosen:
+            continue
         strength = source.strength_model if key.startswith("diffusion_model.") else source.strength_clip
         total = found.setdefault(key, torch.zeros(tuple(shapes[key]), dtype=torch.float64))
         part = part_of(total, place)

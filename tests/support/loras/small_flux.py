@@ -1,4 +1,4 @@
-"""Flux in a real ComfyUI, 256 wide and, if nothing else is said, with one block of each sort: whole, or with layers that the host itself quantises."""
+"""Flux in a real ComfyUI, 256 wide: whole, or with layers that the host itself quantises."""
 
 from collections.abc import Mapping
 
@@ -28,8 +28,8 @@ def flux(quantised: str = "", dtype: torch.dtype = torch.float32, blocks: tuple[
     settings = {
         "image_model": "flux", "in_channels": 16, "patch_size": 2, "out_channels": 16, "vec_in_dim": 64,
         "context_in_dim": 128, "hidden_size": _WIDTH, "mlp_ratio": 4.0, "num_heads": _WIDTH // 128, "depth": blocks[0],
-        "depth_single_blocks": blocks[1], "axes_dim": [16, 56, 56], "theta": 10000, "qkv_bias": True, "guidance_embed": True,
-        "dtype": dtype,
+        "depth_single_blocks": blocks[1], "axes_dim": [16, 56, 56], "theta": 10000, "qkv_bias": True,
+        "guidance_embed": True, "dtype": dtype,
     }  # fmt: skip
     if "txt_ids_dims" in network.FluxParams.__dataclass_fields__:
         settings["txt_ids_dims"] = []
