@@ -122,7 +122,6 @@ ROOMS = {  # the rooms of a core, and which of the others each may import from; 
         "training": {"host", "lora", "search", "text", "conditioning", "vae"},
     },
 }
-MAX_LINES, MAX_FUNCTION, MAX_FILES = 300, 60, 14
 
 
 def sources(folder: str = "") -> list[Path]:
@@ -164,6 +163,7 @@ def braces(word: str) -> list[str]:
     return [before + name for name in names.rstrip("}").split(",")]
 
 
+@cache
 def imported_files() -> dict[str, set[str]]:
     """What each file imports, inside functions and for types included, without what comes before ("nodes.host.x" runs
     nodes/__init__, which is no import of that file's). Files without their ending, from the root.
@@ -180,35 +180,38 @@ def imported_files() -> dict[str, set[str]]:
 
 
 ALL = sources()
-IDS = [p.relative_to(ROOT).as_posix() for p in ALL]
 
 
-@pytest.mark.parametrize("path", ALL, ids=IDS)
-def test_folders_import_only_what_lies_below_them(path):
-    folder = path.relative_to(ROOT).parts[0]
-    if folder == "__init__.py":
-        return
-    for name, inside in imports(path):
-        first = name.split(".")[0]
-        if inside:
-            assert first == folder or first in MAY_IMPORT[folder], f"{path.name} imports {name}"
+def placed(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
 
 
-@pytest.mark.parametrize("path", ALL, ids=IDS)
-def test_only_known_libraries_are_imported_and_the_host_only_by_its_adapter(path):
-    relative = path.relative_to(ROOT)
-    if len(relative.parts) == 1:
-        return
-    where = "nodes/host" if relative.as_posix().startswith("nodes/host") else relative.parts[0]
-    if relative.as_posix() == STARTS_THE_HOST:
-        return
-    for name, inside in imports(path):
-        first = name.split(".")[0]
-        if inside or first in STANDARD or (where == "headless" and first == "checkout"):
+def test_folders_import_only_what_lies_below_them():
+    wrong = []
+    for path in ALL:
+        folder = path.relative_to(ROOT).parts[0]
+        if folder == "__init__.py":
             continue
-        assert first in OUTSIDE[where], f"{relative} imports {name}"
-        if first in HOST_MODULES:
-            assert relative.as_posix().startswith("nodes/host/comfyui/"), f"{relative} imports the host's {name}"
+        known = {folder, *MAY_IMPORT[folder]}
+        wrong += [(placed(path), name) for name, inside in imports(path) if inside and name.split(".")[0] not in known]
+    assert not wrong
+
+
+def test_only_known_libraries_are_imported_and_the_host_only_by_its_adapter():
+    wrong = []
+    for path in ALL:
+        own = placed(path)
+        where = "nodes/host" if own.startswith("nodes/host") else own.split("/")[0]
+        if "/" not in own or own == STARTS_THE_HOST:
+            continue
+        for name, inside in imports(path):
+            first = name.split(".")[0]
+            if inside or first in STANDARD or (where == "headless" and first == "checkout"):
+                continue
+            of_host = first in HOST_MODULES and not own.startswith("nodes/host/comfyui/")
+            if first not in OUTSIDE[where] or of_host:
+                wrong.append((own, name))
+    assert not wrong
 
 
 @pytest.mark.parametrize("core", READING_ORDER)
@@ -237,40 +240,9 @@ def test_rooms_import_only_from_rooms_below_them(folder):
             assert there not in rooms or there in known, f"{file} imports {other}"
 
 
-@pytest.mark.parametrize("path", [p for p in ALL if p.relative_to(ROOT).parts[0] in LEAVES - {"files"}], ids=str)
-def test_cores_touch_neither_disk_nor_terminal_nor_environment(path):
-    for node in ast.walk(tree(path)):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-            assert node.func.id not in {"open", "print", "input", "eval", "exec"}, f"{path.name}:{node.lineno}"
-        if isinstance(node, ast.Attribute) and node.attr == "environ":
-            raise AssertionError(f"{path.name}:{node.lineno} reads the environment")
-
-
-@pytest.mark.parametrize("path", ALL, ids=IDS)
-def test_torch_distributed_is_named_in_one_file_only(path):
-    if path.relative_to(ROOT).as_posix() != "training/distributed.py":
-        assert "torch.distributed" not in path.read_text(encoding="utf-8")
-
-
-@pytest.mark.parametrize("path", ALL, ids=IDS)
-def test_no_handler_swallows_what_it_does_not_know_and_no_default_is_mutable(path):
-    for node in ast.walk(tree(path)):
-        if isinstance(node, ast.ExceptHandler):
-            broad = node.type is None or getattr(node.type, "id", "") in {"Exception", "BaseException"}
-            renamed = isinstance(node.body[-1], ast.Raise)  # whatever a node raised, with the node's name put to it
-            assert not broad or renamed, f"{path.name}:{node.lineno}"
-        if isinstance(node, ast.FunctionDef):
-            for default in [*node.args.defaults, *(d for d in node.args.kw_defaults if d)]:
-                assert not isinstance(default, ast.List | ast.Dict | ast.Set), f"{path.name}:{node.lineno}"
-
-
-@pytest.mark.parametrize("path", ALL, ids=IDS)
-def test_files_and_functions_stay_small(path):
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= MAX_LINES
-    for node in ast.walk(tree(path)):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            length = node.end_lineno - node.lineno + 1
-            assert length <= MAX_FUNCTION, f"{node.name} has {length} lines"
+def test_torch_distributed_is_named_in_one_file_only():
+    named = [placed(path) for path in ALL if "torch.distributed" in path.read_text(encoding="utf-8")]
+    assert named == ["training/distributed.py"]
 
 
 def test_imports_are_seen_wherever_they_stand():
@@ -282,19 +254,3 @@ def test_imports_are_seen_wherever_they_stand():
 
 def test_no_file_imports_itself_by_way_of_others():
     assert not circles(imported_files())
-
-
-TESTS = [path for folder in ("tests", "benchmarks") for path in sorted((ROOT / folder).rglob("*.py"))]
-
-
-def test_tests_and_benchmarks_stay_as_small_as_what_they_test():
-    assert not [str(path) for path in TESTS if path.read_bytes().count(b"\n") > MAX_LINES], "split these by theme"
-
-
-def test_no_folder_holds_more_files_than_one_can_look_over():
-    counts = {}
-    for path in [*ALL, *TESTS]:
-        if path.stem != "__init__":
-            folder = path.parent.relative_to(ROOT).as_posix()
-            counts[folder] = counts.get(folder, 0) + 1
-    assert not [folder for folder in counts if counts[folder] > MAX_FILES], "put files into folders by theme"
