@@ -177,8 +177,8 @@ def test_no_link_runs_behind_a_node(name):
 
 @every_example
 def test_it_opens_at_its_beginning_where_text_is_drawn(name):
-    """The canvas draws no text below 0.6; at the saved zoom the whole graph fits a screen of 1600 x 1000, and nothing of
-    it lies behind the front end's bars on the left and above.
+    """The canvas draws no text below 0.6; at the saved zoom the whole graph fits a screen of 1600 x 1000, and nothing
+    of it lies behind the front end's bars on the left and above.
     """
     graph = canvas(name)
     scale, (left, top) = graph["extra"]["ds"]["scale"], graph["extra"]["ds"]["offset"]
