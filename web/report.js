@@ -58,7 +58,8 @@ function take(owner, path, message, { fromHistory = false } = {}) {
   if (!lines) return null;
   const isOpen = !owner || owner === memory.active();
   const node = isOpen ? memory.nodeAt(path) : null;
-  if (isOpen && (!memory.isOurs(node?.comfyClass) || fromHistory && textOf(whole.get(node) ?? []) === textOf(lines))) return null;
+  if (isOpen && !memory.isOurs(node?.comfyClass)) return null;
+  if (isOpen && fromHistory && textOf(whole.get(node) ?? []) === textOf(lines)) return null;
   if (!isOpen) memory.disown(memory.active(), path, textOf(lines)); // the front end puts it among these outputs too
   else if (fromHistory && whole.get(node)) memory.disown(memory.active(), path, textOf(whole.get(node)));
   else memory.own(memory.active(), path);
