@@ -77,7 +77,6 @@ function copyNames(groups, head) {
 function draw(node, root, { cvl_gallery: groups }) {
   if (!groups?.some(({ pictures }) => pictures.length)) return null;
   const head = tag("div", "cvl-row"), room = tag("div", "cvl-scroll"), grid = tag("div", "cvl-cards"), cards = [];
-  grid.style.gridTemplateColumns = `repeat(auto-fill, minmax(${CARD_PX.width}px, 1fr))`;
   for (const { title, pictures } of groups) {
     if (title) grid.append(tag("div", "cvl-title", title));
     for (const picture of pictures) {
@@ -92,6 +91,7 @@ function draw(node, root, { cvl_gallery: groups }) {
   else pickByHand(node, cards, head);
   return (width) => {
     const columns = Math.max(1, Math.floor((width + CARD_PX.gap) / (CARD_PX.width + CARD_PX.gap)));
+    grid.style.gridTemplateColumns = `repeat(${columns}, minmax(0, 1fr))`; // as many as are counted: a page's margins differ
     const rows = groups.reduce((sum, { pictures }) => sum + Math.ceil(pictures.length / columns), 0);
     const titles = groups.filter(({ title }) => title).length;
     return HEAD_PX + Math.min(MOST_PX, rows * (CARD_PX.height + CARD_PX.gap) + titles * TITLE_PX);

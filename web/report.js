@@ -51,20 +51,23 @@ function settle(node) {
   sizes.push([node.size[0], node.size[1]]);
 }
 
-/** Takes a node's message in: shown where its workflow is open, kept for when it is opened otherwise. */
+/** Takes a node's message in: shown where its workflow is open, kept for when it is opened otherwise. Gives the node
+ * that shows it now. */
 function take(owner, path, message, { fromHistory = false } = {}) {
   const lines = readMessage(message);
-  if (!lines) return;
+  if (!lines) return null;
   const isOpen = !owner || owner === memory.active();
   const node = isOpen ? memory.nodeAt(path) : null;
-  if (isOpen && (!memory.isOurs(node?.comfyClass) || fromHistory && textOf(whole.get(node) ?? []) === textOf(lines))) return;
+  if (isOpen && !memory.isOurs(node?.comfyClass)) return null;
+  if (isOpen && fromHistory && textOf(whole.get(node) ?? []) === textOf(lines)) return null;
   if (!isOpen) memory.disown(memory.active(), path, textOf(lines)); // the front end puts it among these outputs too
   else if (fromHistory && whole.get(node)) memory.disown(memory.active(), path, textOf(whole.get(node)));
   else memory.own(memory.active(), path);
   memory.keep(owner, node ? memory.locatorOf(node) : path, { ...packed(lines), at: Date.now() });
-  if (!node) return;
+  if (!node) return null;
   whole.set(node, lines);
   paint(node);
+  return node;
 }
 
 function promptAt(id) {
@@ -73,6 +76,7 @@ function promptAt(id) {
 }
 
 function executed({ detail }) {
+  if (detail.cvl_again) return;
   const prompt = promptAt(detail.prompt_id), path = String(detail.display_node || detail.node);
   const owner = memory.ownerOf(detail);
   prompt.owner ??= owner;
@@ -80,7 +84,8 @@ function executed({ detail }) {
   take(owner ?? prompt.owner, path, detail.output);
 }
 
-/** Nothing is sent for a cached node that is on the way to others; the server's history has its message. */
+/** Nothing is sent for a cached node that is on the way to others; the server's history has its message. It is told as
+ * if it were sent, so that pictures and charts come, too. */
 async function ended() {
   for (const [id, { owner, cached, succeeded }] of prompts) {
     if (!succeeded) continue;
@@ -89,7 +94,9 @@ async function ended() {
     for (const [path, message] of told?.found ?? []) {
       const type = told.prompt[path].class_type;
       const from = owner ?? memory.ownerByGraph(told.graph, path, type);
-      if (memory.isOurs(type)) take(from, path, message, { fromHistory: true });
+      if (!memory.isOurs(type) || !take(from, path, message, { fromHistory: true })) continue;
+      const detail = { node: path, display_node: path, output: message, prompt_id: id, cvl_again: true };
+      api.dispatchEvent(new CustomEvent("executed", { detail }));
     }
   }
 }

@@ -16,6 +16,7 @@ from clip_vae_lora.tests.support.servers.serving import ROOT
 
 WAIT_MS = 120_000
 MOST_LINES, LINE_PX = 12, 16  # a longer report scrolls
+HIGH_CHART_PX = 370  # a higher chart scrolls
 STEPS = 20  # of a training, whose report is the same after few
 
 
@@ -69,6 +70,8 @@ LOOK = """async vue => {
       one.stuck = root.scrollHeight - root.clientHeight;
       one.text = lines.reduce((sum, line) => sum + line.offsetHeight, 0);
     }
+    one.scrolled = (node.widgets ?? []).flatMap(({element}) => [...element?.querySelectorAll?.(".cvl-scroll") ?? []])
+      .map(room => [room.scrollHeight - room.clientHeight, room.clientHeight]);
     one.others = (node.widgets ?? []).filter(widget => widget.element?.isConnected && widget.name !== "cvl_report"
       && widget.element.offsetParent).map(widget => [widget.name, rect(widget.element)]);
     found.push(one);
@@ -108,6 +111,9 @@ def problems(looked: list[dict]) -> list[str]:
         for what, (left, top, wide, high) in boxes:
             if left < x - 1 or left + wide > x + width + 1 or top < y - 1 or top + high > y + height + 1:
                 said.append(f"{name}: {what} {[left, top, wide, high]} is not within {one['own']}")
+        for hidden, high in one.get("scrolled", []):
+            if hidden > 2 and high < HIGH_CHART_PX:
+                said.append(f"{name}: {hidden} px of a chart are hidden, {high} px are shown")
         for at, (what, a) in enumerate(boxes):
             for beside, b in boxes[at + 1 :]:
                 if min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1]) > 1:

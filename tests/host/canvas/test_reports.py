@@ -178,6 +178,21 @@ def test_a_report_is_saved_with_the_workflow_and_stays_through_a_reload(page):
     expect_report(page, "red circle", 11)
 
 
+def test_a_picture_that_another_workflow_has_made_already_is_shown_too(page):
+    opened_and_run(page)
+    nodes, links = two_pictures()
+    for node in nodes:  # the same nodes in a workflow of its own: all they compute is there already
+        node["id"] += 30
+    links = [
+        [number, source + 30, slot, target + 30, place, kind] for number, source, slot, target, place, kind in links
+    ]
+    open_workflow(page, nodes, links)
+    assert run(page) == "execution_success"
+    expect_report(page, EQUAL, 42)
+    expect_report(page, "red circle", 41)
+    page.wait_for_function("() => app.nodeOutputs['41']?.images?.length === 1")
+
+
 def test_a_cached_node_for_which_nothing_is_sent_gets_its_report_too(page):
     def coded():
         example, vae = placed("CVL_ExampleImage", 21, (60, 120), "red circle"), placed("CVL_LoadVAE", 22, (60, 620))
