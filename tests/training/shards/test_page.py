@@ -72,7 +72,8 @@ def test_what_a_row_leaves_for_the_backward_pass_is_what_torch_keeps(checkpointi
         for side in seen:
             tower = getattr(size, side)
             inputs = tower.layers * tower.width * tower.tokens
-            assert inputs <= seen[side] <= 1.3 * inputs < tower.kept(True)  # and what lies outside of blocks
+            pixels = 3 * size.image_px**2 if side == "vision" else 0
+            assert inputs <= seen[side] - pixels <= 1.3 * inputs < tower.kept(True)  # and what lies outside of blocks
         return
     for side in seen:
         assert getattr(size, side).kept(False) == pytest.approx(seen[side], rel=0.1), seen
