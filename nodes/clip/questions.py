@@ -82,7 +82,8 @@ class VisualQuestion:
     ):
         choices, notes = word_list.answers(answers)
         learned = None if head is None else labels_for(head, clip_model)
-        made = questions.statements(question, choices, pattern if learned is None else "")
+        if learned is None:
+            made = questions.statements(question, choices, pattern)
         laid = on_ground(image, ground)
         found = picture_features_of(clip_model, laid.image, precision)
         if learned is None:
