@@ -6,9 +6,11 @@ google-research/big_vision and in the config.json files of google/siglip-* and g
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from .config import CLIPConfig, VisionConfig
+from .config import METADATA_KEY, CLIPConfig, TextConfig, VisionConfig
 
 SIGLIP_EPS = 1e-6  # of its norms
 SIGLIP_ACTIVATION = "gelu_tanh"
@@ -52,6 +54,25 @@ class SigLIPConfig(CLIPConfig):
     def pad(self) -> int:
         """The id behind the end token of a text."""
         return END_OF_TEXT if self.version == 1 else 0
+
+
+def siglip_from_metadata(metadata: Mapping[str, str]) -> SigLIPConfig | None:
+    """The config that `config.to_metadata` wrote of a SigLIP; None for a header without one.
+
+    Raises:
+        ValueError: the entry cannot be parsed.
+    """
+    if METADATA_KEY not in metadata:
+        return None
+    try:
+        fields = json.loads(metadata[METADATA_KEY])
+        text, vision = TextConfig(**fields.pop("text")), SigLIPVisionConfig(**fields.pop("vision"))
+        mean, std = tuple(fields.pop("mean")), tuple(fields.pop("std"))
+        return SigLIPConfig(text, vision, mean, std, **fields)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ValueError(
+            f"the header's {METADATA_KEY} cannot be read ({error}); save the model again, or remove the entry"
+        ) from error
 
 
 def siglip_heads(width: int) -> int:

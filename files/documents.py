@@ -10,6 +10,7 @@ from os import PathLike
 from pathlib import Path
 
 from .errors import FileFormatError
+from .writing import write_whole
 
 MAX_JSON_BYTES = 64 * 2**20
 VOCABULARIES = ("tokenizer.json", "spiece.model", "tokenizer.model")  # names beside a model, the best first
@@ -75,6 +76,22 @@ def vocabularies_of(name: str) -> list[str]:
 def vocabulary_beside(path: Path) -> Path | None:
     """The vocabulary of a model file, see `vocabularies_of`; None if there is none."""
     return next((file for file in map(path.with_name, vocabularies_of(path.name)) if file.is_file()), None)
+
+
+def put_vocabulary_beside(path: Path, vocabulary: Path) -> Path:
+    """Copy a vocabulary beside a model file, under the model's own name; where the copy lies.
+
+    Raises:
+        FileFormatError: it is gone, or the disk refuses.
+    """
+    kind = next((own for own in VOCABULARIES if vocabulary.name.endswith(own)), VOCABULARIES[0])
+    place = path.with_name(f"{path.stem}.{kind}")
+    try:
+        content = vocabulary.read_bytes()
+    except OSError as error:
+        raise FileFormatError(vocabulary, f"cannot be read: {error.strerror or error}") from error
+    write_whole(place, lambda file: file.write(content), lasting=False)
+    return place
 
 
 def read_vocabulary(path: Path) -> Pieces:

@@ -9,7 +9,7 @@ from .test_layers import MAY_IMPORT, ROOMS, ROOT, sources
 
 README, CONTRIBUTING = "README.md", "CONTRIBUTING.md"
 PAPERS = [
-    *(README, CONTRIBUTING, "CHANGELOG.md", "headless/README.md", "models/README.md"),
+    *(README, CONTRIBUTING, "CHANGELOG.md", "headless/README.md", "models/README.md", "headless/many_cards.md"),
     "example_workflows/input/README.md",
     *(path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "web" / "docs").glob("*.md"))),
 ]

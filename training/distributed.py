@@ -177,7 +177,7 @@ def sharded(kind: type[Optimizer], groups: list[dict], numbers: Mapping[str, obj
     """
     from torch.distributed.optim import ZeroRedundancyOptimizer
 
-    return ZeroRedundancyOptimizer(groups, optimizer_class=kind, **numbers)
+    return ZeroRedundancyOptimizer(groups, optimizer_class=kind, **numbers)  # type: ignore[arg-type]
 
 
 def own_part(optimizer: Optimizer) -> Optimizer:

@@ -6,8 +6,9 @@ then takes the tensors. The names themselves are in `layouts.py`; what is no CLI
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from torch import nn
 
@@ -16,12 +17,14 @@ from ..networks.clip import CLIP
 from ..networks.layers import UNFILLED, Device, Dtype, Operations
 from ..networks.siglip import network_of
 from ..networks.text import CLIPText
+from ..siglip_config import SigLIPConfig, siglip_from_metadata
 from .foreign import looks_like, relative_of_clip
 from .layouts import LayoutError, Origin, Origins, Root, Shapes, base, belong_together, origins, roots
 from .recipe import Source, recipe
 from .siglip import infer_siglip, siglip_origins, siglip_root
 from .sizes import Inferred, family_of_text, infer_clip, infer_text, infer_vision
 
+Config = TypeVar("Config", bound=CLIPConfig)
 _WANTED = "A CLIP in the names of Hugging Face, OpenAI or open_clip, alone or inside a checkpoint, was expected"
 
 
@@ -59,7 +62,7 @@ def find_text_encoders(
     _refuse_relatives(shapes, found)
     if not found:
         raise LayoutError(f"no CLIP text encoder is in it; it looks like {looks_like(shapes)}. {_WANTED}")
-    written = _config_of(metadata)
+    written = _config_of(metadata, from_metadata)
     return [_text_source(shapes, root, written, activation) for root in found]
 
 
@@ -96,12 +99,12 @@ def find_clip(
     """
     siglip = siglip_root(shapes)
     if siglip is not None:
-        return _siglip_source(shapes, siglip, activation, heads)
+        return _siglip_source(shapes, siglip, _config_of(metadata, siglip_from_metadata), activation, heads)
     texts, images = roots(shapes, "text"), roots(shapes, "vision")
     _refuse_relatives(shapes, [*texts, *images])
     pairs = [(text, image) for text in texts for image in images if belong_together(text, image)]
     if len(pairs) == 1:
-        return _clip_source(shapes, *pairs[0], _config_of(metadata), activation, heads)
+        return _clip_source(shapes, *pairs[0], _config_of(metadata, from_metadata), activation, heads)
     if texts and not images and relative_of_clip(shapes):
         raise LayoutError(f"it is {relative_of_clip(shapes)}, whose image encoder is another network. {_WANTED}")
     if pairs:
@@ -170,17 +173,24 @@ def _clip_source(
     return CLIPSource(**vars(made), config=pair.config)
 
 
-def _siglip_source(shapes: Shapes, root: Root, activation: str | None, heads: int | None) -> CLIPSource:
+def _siglip_source(
+    shapes: Shapes, root: Root, written: SigLIPConfig | None, activation: str | None, heads: int | None
+) -> CLIPSource:
     table = siglip_origins(shapes, root)
-    config, notes = infer_siglip(_known(shapes, table), activation, heads)
+    if written is None:
+        config, notes = infer_siglip(_known(shapes, table), activation, heads)
+    else:
+        act, many = activation or written.vision.activation, heads or written.vision.heads
+        vision = replace(written.vision, heads=many, activation=act)
+        config, notes = replace(written, text=_changed_text(written.text, activation), vision=vision), ()
     made = recipe(shapes, root, table, network_of(config, UNFILLED, device="meta"), notes, ())
     return CLIPSource(**vars(made), config=config)
 
 
-def _config_of(metadata: Mapping[str, str] | None) -> CLIPConfig | None:
+def _config_of(metadata: Mapping[str, str] | None, read: Callable[[Mapping[str, str]], Config | None]) -> Config | None:
     """The config that our own training wrote into the header, if any."""
     try:
-        return from_metadata(metadata or {})
+        return read(metadata or {})
     except ValueError as error:
         raise LayoutError(str(error)) from error
 

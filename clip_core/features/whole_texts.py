@@ -9,6 +9,7 @@ from __future__ import annotations
 import string
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -38,10 +39,11 @@ def prepared(text: str, version: int) -> str:
 @dataclass(frozen=True)
 class WholeTexts:
     """The tokenizer of a SigLIP: `pieces` of a vocabulary that lies beside the model, or raises ValueError that says
-    why there is none.
+    why there is none. file: the vocabulary, where one was read.
     """
 
     pieces: Pieces
+    file: Path | None = None
 
     def rows(self, config: SigLIPConfig, texts: Sequence[str]) -> tuple[list[tuple[int, ...]], tuple[int, ...]]:
         """The ids of each text, the end token behind it, padded to the context; and the number of tokens cut from each.

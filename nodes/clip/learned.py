@@ -61,6 +61,20 @@ def class_scores(learned: LearnedLabels, found: Features, prompt: str, negatives
     return wanted - shares[:, [place_of(learned, one) for one in negatives]].amax(1)
 
 
+def answers_of(learned: LearnedLabels, found: Features, names: Sequence[str]) -> tuple[Features, Features]:
+    """The probabilities of the classes that are named, which share all of it, and their cosines with the pictures of
+    each class that were labelled.
+
+    [B, E] -> [B, N], [B, N]
+
+    Raises:
+        ValueError: a name is no class.
+    """
+    places = [place_of(learned, name) for name in names]
+    shares = learned.probabilities(found)[:, places]
+    return shares / shares.sum(1, keepdim=True), learned.cosines(found)[:, places]
+
+
 def place_of(learned: LearnedLabels, name: str) -> int:
     """The number of a class. Raises ValueError for a name that is none."""
     if name not in learned.classes:

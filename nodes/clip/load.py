@@ -65,7 +65,7 @@ def _tokenizer(config: CLIPConfig, path: Path) -> tuple[WholeTexts | None, list[
         return None, []
     vocabulary = vocabulary_beside(path)
     if vocabulary is not None:
-        return WholeTexts(read_vocabulary(vocabulary)), [f"texts become tokens by {vocabulary.name}"]
+        return WholeTexts(read_vocabulary(vocabulary), vocabulary), [f"texts become tokens by {vocabulary.name}"]
     missing = (
         "its vocabulary is not beside it, so that texts cannot be encoded: put the model's tokenizer.json (or SigLIP "
         f"1's spiece.model) into the same folder, as {path.stem}.tokenizer.json where other models lie there too"

@@ -8,10 +8,14 @@ from ..host import host
 from ..reports import as_json, shown
 from . import features
 from .ground import GROUND, WHITE, on_ground
-from .learned import HEAD, NOT_USED, labels_for, learned_facts
+from .learned import HEAD, NOT_USED, answers_of, labels_for, learned_facts
 from .precision import EXACT, WIDGET, measure_precision
 from .scores import CLIP, MODEL, notes_on_gaps, number, picture_features_of, text_features_of
 
+_DENIES = (
+    "a statement says what is not, and CLIP hardly hears the not: a pattern, or answers that say what is there "
+    "instead, are safer"
+)
 _IMAGE = ("IMAGE", {"tooltip": "One picture or a batch; every picture of it is looked at."})
 
 
@@ -69,37 +73,36 @@ class VisualQuestion:
                 "clip": CLIP,
                 "precision": WIDGET,
                 "ground": GROUND,
+                "head": HEAD,
             },
         }
 
-    def ask(self, clip_model, image, question, answers, pattern="", clip=None, precision=EXACT, ground=WHITE):
+    def ask(
+        self, clip_model, image, question, answers, pattern="", clip=None, precision=EXACT, ground=WHITE, head=None
+    ):
         choices, notes = word_list.answers(answers)
-        made = questions.statements(question, choices, pattern)
-        words = text_features_of(clip_model, clip, made.texts, precision)
+        learned = None if head is None else labels_for(head, clip_model)
+        if learned is None:
+            made = questions.statements(question, choices, pattern)
         laid = on_ground(image, ground)
         found = picture_features_of(clip_model, laid.image, precision)
-        cosine = ranking.cosines(found, words.features)
-        share = ranking.probabilities(cosine, features.scale_of(clip_model))
-        best = [None if place is None else choices[place] for place in ranking.best_each_way(cosine)[0]]
-        moved, said = measure_precision(
-            precision,
-            clip_model,
-            clip,
-            image=laid.image,
-            picture_features=found,
-            text=made.texts[0],
-            text_features=words.features[:1],
-        )
-        notes = [*laid.notes, *notes, *words.notes, *notes_on_gaps(found), *said]
-        if made.denies:
-            notes.append(
-                "a statement says what is not, and CLIP hardly hears the not: a pattern, or answers that say "
-                "what is there instead, are safer"
-            )
+        if learned is None:
+            words = text_features_of(clip_model, clip, made.texts, precision)
+            cosine = ranking.cosines(found, words.features)
+            share = ranking.probabilities(cosine, features.scale_of(clip_model))
+            sample = {"text": made.texts[0], "text_features": words.features[:1]}
+            told = {"rule": made.rule, "statements": dict(zip(choices, made.texts))}
+            notes, texts = [*notes, *words.notes, *([_DENIES] if made.denies else [])], made.texts
+        else:
+            share, cosine = answers_of(learned, found, choices)
+            sample, told, texts = {}, learned_facts(learned), [f"{learned.method}: {one}" for one in choices]
+            notes.append("the answers are judged by the labels that were learned: the question is not read")
+        best = [None if place is None else choices[place] for place in ranking.best_each_way(share)[0]]
+        moved, said = measure_precision(precision, clip_model, clip, image=laid.image, picture_features=found, **sample)
+        notes = [*laid.notes, *notes, *notes_on_gaps(found), *said]
         data = {
             "question": question,
-            "rule": made.rule,
-            "statements": dict(zip(choices, made.texts)),
+            **told,
             "notes": notes,
             **laid.data,
             **moved,
@@ -112,7 +115,7 @@ class VisualQuestion:
         chart = bar_charts([(one or "-", row) for one, row in zip(best, rows)], laid.image)
         sure = [row.get(one, 0.0) for one, row in zip(best, rows)]
         lines = [f"#{place}: {one or 'no answer'}, {value:.1%}" for place, (one, value) in enumerate(zip(best, sure))]
-        lines += ["compared with:", *(f"  {text}" for text in made.texts[:20]), *notes]
+        lines += ["compared with:", *(f"  {text}" for text in texts[:20]), *notes]
         results = ("\n".join(one or "" for one in best), as_json(data), chart, [one or "" for one in best], sure)
         return shown(lines, data, results, host.save_preview(chart, "cvl_question"))
 

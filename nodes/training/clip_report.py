@@ -33,6 +33,8 @@ def clip_report(done: ClipDone, job: ClipJob, prepared: Prepared, start: str) ->
     lines += [f"⚠ {len(made.cut)} texts are longer than the model reads: their ends were cut"] * bool(made.cut)
     lines += [f"⚠ {len(done.without_name)} layers have no name in this file"] * bool(done.without_name)
     notes = [*prepared.notes, *_lora_notes(done, job)]
+    if done.vocabulary is not None:
+        notes.append(f"its vocabulary lies beside it, {done.vocabulary.name}: keep both together")
     lines += notes
     data: dict[str, object] = {
         "file": "" if done.path is None else str(done.path),

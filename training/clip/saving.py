@@ -18,6 +18,7 @@ from ...lora.kinds.adapters import Adapter, is_adapter
 from ...lora.models.conversion import rename
 from ..loop import TrainingError
 from .plan import ClipPlan
+from .targets import BIAS, SCALE
 
 BOTH_ENCODERS, TEXT_ENCODER, LORA, AS_TRAINED = "both encoders", "text encoder", "LoRA", "as trained"
 WRITES = (AS_TRAINED, BOTH_ENCODERS, TEXT_ENCODER, LORA)
@@ -40,6 +41,11 @@ def what_to_write(asked: str, plan: ClipPlan, model: CLIP) -> str:
             "a LoRA was to be written, and the rank is 0, so that the weights themselves are trained: choose a rank, "
             "or write both encoders"
         )
+    if found == TEXT_ENCODER and isinstance(model, SigLIP):
+        raise TrainingError(
+            "the text encoder alone was to be written, and it is a SigLIP's, which no model that draws reads prompts "
+            "by: write both encoders"
+        )
     if found == BOTH_ENCODERS and isinstance(model.vision_model, ResNet):
         raise TrainingError(
             "the image encoder of this CLIP is a ResNet, for which Hugging Face's layout has no names: write the text "
@@ -55,9 +61,7 @@ def model_file(model: CLIP, what: str, plan: ClipPlan) -> tuple[dict[str, Tensor
         state = _as_hugging_face(state)
     if what == TEXT_ENCODER:
         state = {name: tensor for name, tensor in state.items() if name.startswith(_TEXT)}
-    header = {"format": "pt", "cvl.plan": json.dumps(plan.describe())}
-    if not isinstance(model, SigLIP):
-        header |= to_metadata(model.config)
+    header = {"format": "pt", "cvl.plan": json.dumps(plan.describe()), **to_metadata(model.config)}
     return halves(state), header
 
 
@@ -75,11 +79,13 @@ def as_written(adapter: Adapter) -> Adapter:
 
 
 def _as_hugging_face(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A SigLIP's tensors in Hugging Face's names, where the pooling's three projections are one tensor."""
+    """A SigLIP's tensors in Hugging Face's names and shapes: the pooling's three projections are one tensor, and the
+    two factors have one dimension.
+    """
     found = {}
     for name, tensor in state.items():
         if not name.startswith(_POOL) or ".out_proj." in name:
-            found[name] = tensor
+            found[name] = tensor.reshape(1) if name in (SCALE, BIAS) else tensor
     for kind in ("weight", "bias"):
         found[f"{_POOL}in_proj_{kind}"] = torch.cat([state[f"{_POOL}{third}.{kind}"] for third in _THIRDS])
     return found

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from torch import Tensor
 
+from ...clip_core.features.whole_texts import WholeTexts
+from ...files.documents import put_vocabulary_beside
 from ...files.tensors import write_tensors
 from ..distributed import current_group
 from ..loop import Checkpoint, trainable
@@ -49,7 +51,8 @@ class ClipJob:
 @dataclass(frozen=True, eq=False)
 class ClipDone:
     """What came of it. path: of the file; of several processes, only the first has one. written: what is in it, and at
-    which share of the way. without_name: layers that the file has no names for -> why.
+    which share of the way. without_name: layers that the file has no names for -> why. vocabulary: a SigLIP's, copied
+    beside the file.
     """
 
     made: TrainedCLIP
@@ -60,6 +63,7 @@ class ClipDone:
     drift: Sequence[Drift]
     without_name: Mapping[str, str]
     seconds: float
+    vocabulary: Path | None = None
 
 
 def work(
@@ -113,7 +117,14 @@ def work(
             return ClipDone(made, None, what, 1.0, None, (), {}, time.monotonic() - begun)
         path, share, found, moved, without_name = _finish(job, towers, prepared, made, what, next_path, looks=True)
         state.path.unlink(missing_ok=True)
-        return ClipDone(made, path, what, share, found, moved, without_name, time.monotonic() - begun)
+        vocabulary = None if what == LORA else _with_vocabulary(path, towers)
+        return ClipDone(made, path, what, share, found, moved, without_name, time.monotonic() - begun, vocabulary)
+
+
+def _with_vocabulary(path: Path, towers: Towers) -> Path | None:
+    """Put a SigLIP's vocabulary beside its file, without which it reads no text."""
+    file = towers.tokenizer.file if isinstance(towers.tokenizer, WholeTexts) else None
+    return None if file is None else put_vocabulary_beside(path, file)
 
 
 def _finish(

@@ -124,6 +124,24 @@ def test_the_nodes_that_take_labels_take_learned_ones(learn, place, clip_model):
     assert passed == [place for place, one in enumerate(best.split("\n")) if one == "star"]
 
 
+def test_a_question_is_answered_by_learned_classes_alone(learn, place, clip_model):
+    labels, (image, _) = learn(held_out=0.0)[0], drawn(8, seed=9)
+    node = place.node("CVL_VisualQuestion")
+    answers, report, _, listed, sure = node.ask(clip_model, image, "what?", "star, circle", head=labels)["result"]
+    told = json.loads(report)
+    assert told["learned"]["classes"] == list(SHAPES) and "statements" not in told
+    assert "the answers are judged by the labels that were learned: the question is not read" in told["notes"]
+    assert set(listed) <= {"star", "circle"} and answers.split("\n") == listed
+    for one, probability in zip(told["pictures"], sure):
+        assert sum(one["probabilities"].values()) == pytest.approx(1.0, abs=2e-6)
+        assert one["probabilities"][one["answer"]] == pytest.approx(probability) and probability >= 0.5
+    best = place.node("CVL_ZeroShotClassify").classify(clip_model, image, "a", "a {}", head=labels)["result"][0]
+    both = [(one, own) for one, own in zip(best.split("\n"), listed) if one in ("star", "circle")]
+    assert both and all(one == own for one, own in both)
+    with pytest.raises(ValueError, match="have no class 'dog', there are: circle, square, star"):
+        node.ask(clip_model, image, "what?", "star, dog", head=labels)
+
+
 def test_another_models_labels_and_index_are_refused_by_a_sentence(learn, place, clip_model):
     labels = learn()[0]
     tiny.clip_file(place.models / "clip_vision" / "clip.safetensors")

@@ -14,7 +14,7 @@ from clip_vae_lora.training.device import drawn_from
 from clip_vae_lora.training.distributed import ProcessGroup
 from clip_vae_lora.training.losses import contrastive_loss
 
-from ...support.together import run_together
+from ..processes import run_together
 from .tiny_batch import CLASSES_SAID, TEXTS, far, gradients, squares, towers, truth_of
 
 EXACT = 1e-5  # relative, float32: what the issue asks; seen here: 1e-6

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 
 from clip_vae_lora.training.clip.run import train_clip
 
-from ...support.together import run_together
+from ..processes import run_together
 from .pictures import class_folder, prepared
 from .test_run import FULL, made_of, towers
 from .tiny_batch import far

@@ -12,10 +12,10 @@ from clip_vae_lora.training.clip.presets import plan_of
 from clip_vae_lora.training.clip.run import ClipHooks, train_clip
 from clip_vae_lora.training.loop import Checkpoint, TrainingPlan
 
-from ...support.together import run_together
 from ..clip.pictures import class_folder, prepared
 from ..clip.test_run import made_of, towers
 from ..clip.tiny_batch import far
+from ..processes import run_together
 from .sharded import PLANS
 
 gloo = pytest.mark.skipif(not torch.distributed.is_gloo_available(), reason="needs gloo")

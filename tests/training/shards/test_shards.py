@@ -17,9 +17,9 @@ from clip_vae_lora.training.clip.run import ClipHooks, train_clip
 from clip_vae_lora.training.distributed import ProcessGroup
 from clip_vae_lora.training.loop import Checkpoint, TrainingError
 
-from ...support.together import run_together
 from ..clip.test_run import made_of, towers
 from ..clip.tiny_batch import far
+from ..processes import run_together
 from .tars import PLANS, prepared, tar_folder
 
 WORKER = Path(__file__).with_name("worker.py")

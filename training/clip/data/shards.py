@@ -41,9 +41,9 @@ def read_shards_together(paths: Sequence[Path]) -> list[Pairs]:
     except FileFormatError as error:
         wrong = error
     told: list[tuple[list[Pairs], FileFormatError | None]] = group.gather((own, wrong))
-    for _, error in told:
-        if error is not None:
-            raise error
+    for _, another in told:
+        if another is not None:
+            raise another
     return [told[number % group.size][0][number // group.size] for number in range(len(paths))]
 
 
