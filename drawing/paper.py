@@ -51,11 +51,12 @@ def letters(size_px: int, *texts: str) -> Font:
     has, the one that lacks the fewest letters of the texts.
     """
     wanted = {letter for text in texts for letter in text[:_MOST_LETTERS] if letter.isprintable()}
-    best, fewest = _font("", size_px), sum(_lacks("", letter) for letter in wanted)
+    best: Font = ImageFont.load_default(size_px)
+    fewest = sum(_lacks("", letter) for letter in wanted)
     for name in _FONTS if fewest else ():
         font = _font(name, size_px)
-        lacking = fewest if font is None else sum(_lacks(name, letter) for letter in wanted)
-        if lacking < fewest:
+        lacking = sum(_lacks(name, letter) for letter in wanted)
+        if font is not None and lacking < fewest:
             best, fewest = font, lacking
     return best
 
