@@ -44,10 +44,10 @@ def test_a_letter_that_the_font_lacks_is_shown_by_its_number():
 
 
 def test_letters_that_the_built_in_font_lacks_are_drawn_by_a_font_of_this_machine_that_has_them():
-    assert paper.letters(14, "a cat").path is paper.letters(14).path  # English needs no other font
+    assert not isinstance(paper.letters(14, "a cat").path, str)  # the built-in one, which lies in no file
     for text in ("Bär, rosé", "红色圆形"):
         font = paper.letters(14, "a cat", text)
-        if font.path is FONT.path:
+        if not isinstance(font.path, str):
             pytest.skip(f"this machine has no font with {text}")
         assert paper.drawable(text, font=font) == text
         assert not [letter for letter in text if letter != " " and is_a_box(letter, font)]
