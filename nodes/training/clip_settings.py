@@ -30,6 +30,7 @@ REQUIRED = {
         "STRING",
         {
             "default": "",
+            "cvl_nothing": "",  # a node that is connected to nothing trains on no whole folder at each Run
             "tooltip": "The folder below it: cat.txt beside cat.png is its caption, or the pictures of each class lie "
             "in a folder of its name; tables (metadata.jsonl, .csv) and WebDataset's tar files are read, too.",
         },
