@@ -21,7 +21,7 @@ _FIRST = 8  # products before the first look: two columns for each triple where 
 _ROOM = 6  # blocks, that a basis is made for at first
 _CLOSE = 1.0085  # times the optimum: where the estimate of an error ends the work, which is right to some thousandths
 _LEAST_BLOCK, _BLOCK = 16, 32  # columns; the second where the rank is not known beforehand
-_MOST_PASSES, _LITTLE = 3, 0.1  # with which columns are freed of a basis, and the share of them that is little
+_MORE_PASSES, _LITTLE = 2, 0.1  # with which rows are freed of a basis once more, and the share of them that is little
 _FAR = 0.3  # from a row that depends on those before it, of the longest one: the rounding is ten times that of a QR
 _SLOWEST, _NOTHING = 0.95, 1e-6  # of a geometric series, and of the energy: what fp32 tells from nothing
 _ROUGH = 0.05  # of the energy: where as much is left, fp32 tells what a product gains to some hundredths
@@ -253,13 +253,14 @@ def _apart(rows: Tensor, basis: Tensor) -> tuple[Tensor, Tensor]:
 
     [b, n], [k, n] -> [b, n], [k + b, b]
     """
-    new, inside, own = rows, None, None
-    for _ in range(_MOST_PASSES):
-        part = basis @ new.mT
-        new, rest, least, most = _orthonormal(torch.addmm(new, part.mT, basis, alpha=-1), part)
-        inside, own = (part, rest) if own is None else (inside + part @ own, rest @ own)
+    inside = basis @ rows.mT
+    new, own, least, most = _orthonormal(torch.addmm(rows, inside.mT, basis, alpha=-1), inside)
+    for _ in range(_MORE_PASSES):
         if least >= _LITTLE * most:
             break
+        part = basis @ new.mT
+        new, rest, least, most = _orthonormal(torch.addmm(new, part.mT, basis, alpha=-1), part)
+        inside, own = inside + part @ own, rest @ own
     return new, torch.cat([inside, own])
 
 
