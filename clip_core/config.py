@@ -8,6 +8,7 @@ supply these.
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
+from typing import TypeVar
 
 VOCAB = 49408  # 256 bytes + 256 bytes at a word's end + 48894 merges + start + end
 CONTEXT = 77  # tokens, start and end included
@@ -213,6 +214,7 @@ def with_activation(config: CLIPConfig, activation: str) -> CLIPConfig:
 
 
 METADATA_KEY = "clip_config"
+Config = TypeVar("Config", bound=CLIPConfig)
 
 
 def to_metadata(config: CLIPConfig) -> dict[str, str]:
@@ -226,12 +228,24 @@ def from_metadata(metadata: Mapping[str, str]) -> CLIPConfig | None:
     Raises:
         ValueError: the entry cannot be parsed.
     """
+
+    def made(fields: dict) -> CLIPConfig:
+        text, vision = TextConfig(**fields["text"]), _vision_of(**fields["vision"])
+        return CLIPConfig(text, vision, tuple(fields["mean"]), tuple(fields["std"]), fields.get("resize", "crop"))
+
+    return written_config(metadata, made)
+
+
+def written_config(metadata: Mapping[str, str], made: Callable[[dict], Config]) -> Config | None:
+    """The config that `made` makes of the fields in a header; None for a header without any.
+
+    Raises:
+        ValueError: the entry cannot be parsed.
+    """
     if METADATA_KEY not in metadata:
         return None
     try:
-        fields = json.loads(metadata[METADATA_KEY])
-        text, vision = TextConfig(**fields["text"]), _vision_of(**fields["vision"])
-        return CLIPConfig(text, vision, tuple(fields["mean"]), tuple(fields["std"]), fields.get("resize", "crop"))
+        return made(json.loads(metadata[METADATA_KEY]))
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(
             f"the header's {METADATA_KEY} cannot be read ({error}); save the model again, or remove the entry"

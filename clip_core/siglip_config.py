@@ -6,11 +6,10 @@ google-research/big_vision and in the config.json files of google/siglip-* and g
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from .config import METADATA_KEY, CLIPConfig, TextConfig, VisionConfig
+from .config import CLIPConfig, TextConfig, VisionConfig, written_config
 
 SIGLIP_EPS = 1e-6  # of its norms
 SIGLIP_ACTIVATION = "gelu_tanh"
@@ -62,17 +61,13 @@ def siglip_from_metadata(metadata: Mapping[str, str]) -> SigLIPConfig | None:
     Raises:
         ValueError: the entry cannot be parsed.
     """
-    if METADATA_KEY not in metadata:
-        return None
-    try:
-        fields = json.loads(metadata[METADATA_KEY])
+
+    def made(fields: dict) -> SigLIPConfig:
         text, vision = TextConfig(**fields.pop("text")), SigLIPVisionConfig(**fields.pop("vision"))
         mean, std = tuple(fields.pop("mean")), tuple(fields.pop("std"))
         return SigLIPConfig(text, vision, mean, std, **fields)
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise ValueError(
-            f"the header's {METADATA_KEY} cannot be read ({error}); save the model again, or remove the entry"
-        ) from error
+
+    return written_config(metadata, made)
 
 
 def siglip_heads(width: int) -> int:

@@ -65,7 +65,7 @@ class ProcessGroup:
             return
         count = sum(tensor.numel() for tensor in tensors)
         each = -(-count // self.size)  # of the numbers, which a process adds for all
-        told = torch.zeros(self.size, each)
+        told = torch.zeros(self.size, each, device="cpu", dtype=torch.float32)
         _spread(tensors, told)
         heard = torch.empty_like(told)
         with _sentence_for_the_lost():

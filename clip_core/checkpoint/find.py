@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 from torch import nn
 
-from ..config import CLIP_H, CLIPConfig, ResNetConfig, TextConfig, VisionConfig, from_metadata
+from ..config import CLIP_H, CLIPConfig, Config, ResNetConfig, TextConfig, VisionConfig, from_metadata
 from ..networks.clip import CLIP
 from ..networks.layers import UNFILLED, Device, Dtype, Operations
 from ..networks.siglip import network_of
@@ -24,7 +23,6 @@ from .recipe import Source, recipe
 from .siglip import infer_siglip, siglip_origins, siglip_root
 from .sizes import Inferred, family_of_text, infer_clip, infer_text, infer_vision
 
-Config = TypeVar("Config", bound=CLIPConfig)
 _WANTED = "A CLIP in the names of Hugging Face, OpenAI or open_clip, alone or inside a checkpoint, was expected"
 
 

@@ -4,7 +4,7 @@ import re
 
 from clip_vae_lora.tests.support import sentences
 
-HOLE = re.compile(r"\{(\d*)(?::[^{}]*)?\}")
+from .test_sentences import HOLE
 
 
 def test_a_translation_keeps_what_is_filled_in():
