@@ -9,7 +9,10 @@ import hypothesis
 import pytest
 
 # whether a law holds does not depend on what else the machine does: no example has a time of its own
-hypothesis.settings.register_profile("pack", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+_ANY_MACHINE = hypothesis.settings(deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+# the same examples at each run, so that what fails is the change; `--hypothesis-profile=search` looks at others
+hypothesis.settings.register_profile("pack", _ANY_MACHINE, derandomize=True)
+hypothesis.settings.register_profile("search", _ANY_MACHINE, max_examples=1000)
 hypothesis.settings.load_profile("pack")
 
 ROOT = Path(__file__).resolve().parents[1]

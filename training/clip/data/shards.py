@@ -8,7 +8,8 @@ Where there are fewer shards than processes, nothing is shared out: every proces
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from heapq import heappop, heappush
 from pathlib import Path
 
 import torch
@@ -95,12 +96,32 @@ def lanes_of(order: Sequence[int], shards: Sequence[int], batch: int) -> list[li
 
 
 def one_pass(lanes: Sequence[Sequence[int]], generator: Generator) -> list[int]:
-    """All places once, each lane shuffled, so that every stretch has of each lane the share that the whole has."""
-    found = []
-    for number, lane in enumerate(lanes):
-        shuffled = torch.randperm(len(lane), generator=generator).tolist()
-        found += [((2 * turn + 1) / len(lane), number, lane[place]) for turn, place in enumerate(shuffled)]
-    return [place for _, _, place in sorted(found)]
+    """All places once, each lane shuffled, so that every stretch has of each lane its share of the whole, to within
+    less than two places.
+    """
+    shuffled = [iter(torch.randperm(len(lane), generator=generator).tolist()) for lane in lanes]
+    return [lanes[number][next(shuffled[number])] for number in _turns([len(lane) for lane in lanes])]
+
+
+def _turns(sizes: Sequence[int]) -> Iterator[int]:
+    """The lane of each place of a pass: after any number of them each lane has had its share, to less than one.
+
+    Of each lane the place n may come as soon as n are due, and must before more than n + 1 are; of those that may,
+    the one that must soonest comes next. Source: R. Tijdeman, The chairman assignment problem (1980).
+
+    >>> list(_turns([2, 2, 4]))
+    [2, 0, 1, 2, 2, 0, 1, 2]
+    """
+    whole = sum(sizes)
+    ready = sorted((-(-whole // size), number, 1) for number, size in enumerate(sizes))  # must, lane, which of it
+    waiting: list[tuple[int, int, int, int]] = []  # may, and what stands in `ready`
+    for time in range(whole):
+        while waiting and waiting[0][0] <= time:
+            heappush(ready, heappop(waiting)[1:])
+        _, number, count = heappop(ready)
+        yield number
+        if count < (size := sizes[number]):
+            heappush(waiting, (count * whole // size, -(-(count + 1) * whole // size), number, count + 1))
 
 
 def dealt(shards: Sequence[int], all_shards: int) -> tuple[list[int], list[int]] | None:
